@@ -1,0 +1,7 @@
+"""`python -m pe_beam` is `pe-beam`."""
+
+import sys
+
+from pe_beam.cli import main
+
+sys.exit(main())

@@ -1,0 +1,192 @@
+"""The command line `pe-beam`: one clear message on what is wrong, and the exit status that DESIGN states."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pe_beam.errors import InputError, PeBeamError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    beam_args: list[str] = []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, beam_args = arguments[:cut], arguments[cut + 1 :]
+    options = _parser().parse_args(arguments)
+    options.beam_args = beam_args
+    logging.basicConfig(level=logging.ERROR)
+    warnings.filterwarnings("ignore")
+    try:
+        options.command(options)
+    except PeBeamError as error:
+        print(f"pe-beam: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("pe-beam: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        # A trace could hold a value of a private record: its type is all that may be shown.
+        print(f"pe-beam: internal error ({type(error).__name__}); please report it", file=sys.stderr)
+        if options.debug:
+            raise
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pe-beam", description="Private Evolution on Apache Beam")
+    parser.add_argument("--debug", action="store_true", help="show traces (they may hold private values)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Any, text: str, *, as_json: bool = False) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=function)
+        if as_json:
+            command.add_argument("--json", action="store_true", help="print one JSON object")
+        return command
+
+    plan = add("plan", _plan, "what a recipe will spend and make; touches no data", as_json=True)
+    run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
+    for command in (plan, run):
+        command.add_argument("recipe", metavar="RECIPE")
+        command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
+    run.add_argument("--run-dir", required=True, metavar="DIR")
+    run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
+    status = add("status", _status, "where a run stands", as_json=True)
+    status.add_argument("dir", metavar="DIR")
+    privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
+    privacy.add_argument("dir", metavar="DIR", nargs="+")
+    export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder")
+    export.add_argument("dir", metavar="DIR")
+    export.add_argument("--to", required=True, metavar="PATH")
+    evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
+    evaluate.add_argument("dir", metavar="DIR")
+    evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
+    purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
+    purge.add_argument("dir", metavar="DIR")
+    return parser
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _epsilon(value: float) -> str:
+    return "inf" if value == math.inf else f"{value:.4g}"
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from pe_beam.runs.driver import check_parts
+    from pe_beam.runs.plan import make_plan
+    from pe_beam.runs.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.set)
+    check_parts(recipe)
+    plan = make_plan(recipe)
+    if options.json:
+        _print_json(plan.to_json())
+        return
+    print(f"{recipe.name}: {recipe.evolution.iterations} iterations, delta {recipe.privacy.delta:g}")
+    print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  noise passes threshold")
+    for t, sigma in enumerate(plan.schedule.sigmas):
+        votes = f"{plan.votes_per_candidate[t]:.2f}" if plan.votes_per_candidate else "?"
+        chance = f"{plan.chance_of_noise[t]:.1%}" if plan.chance_of_noise else "auto"
+        row = (t + 1, plan.candidates[t], f"{sigma:.4f}", _epsilon(plan.epsilons[t]), votes, chance)
+        print("{:>9}  {:>10}  {:>13}  {:>14}  {:>15}  {:>22}".format(*row))
+    print(f"generator calls: {plan.generator_calls}")
+    for warning in plan.warnings:
+        print(f"warning: {warning}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from pe_beam.runs.driver import evolve
+    from pe_beam.runs.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.set)
+    run = evolve(
+        recipe,
+        options.run_dir,
+        options.beam_args,
+        secret_file=options.secret_file,
+        progress=sys.stderr,
+    )
+    release = run.store.path(run.release)
+    print(f"samples            {release / 'samples.parquet'}")
+    if (release / "samples.png").exists():
+        print(f"picture            {release / 'samples.png'}")
+    print(f"privacy statement  {release / 'privacy.json'}")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from pe_beam.runs.inspect import status
+
+    found = status(options.dir)
+    if options.json:
+        _print_json(found)
+        return
+    for key, value in found.items():
+        print(f"{key.replace('_', ' '):<20} {value}")
+
+
+def _privacy(options: argparse.Namespace) -> None:
+    from pe_beam.runs.inspect import privacy
+
+    found = privacy(options.dir)
+    if options.json:
+        _print_json(found)
+        return
+    print(found["statement"])
+    for run in found["runs"]:
+        print(f"\n{run['dir']}: epsilon {run['spent_epsilon']}, delta {run['delta']:g}")
+        for line in run["ledger"]:
+            print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from pe_beam.runs.export import export
+
+    export(options.dir, options.to)
+    print(f"samples written to {options.to}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from pe_beam.runs.evaluate import evaluate
+
+    found = evaluate(options.dir, against=options.against)
+    if options.json:
+        _print_json(found)
+        return
+    print("NOT A RELEASE: these figures are computed from real records and are for the holder's eyes only")
+    for key, value in found["metrics"].items():
+        print(f"{key.replace('_', ' '):<32} {value:.4f}")
+
+
+def _purge(options: argparse.Namespace) -> None:
+    from pe_beam.runs.store import Store
+
+    store = Store(options.dir)
+    if not store.exists("recipe.yaml"):
+        raise InputError(f"{options.dir}: not a run directory (it has no recipe.yaml)")
+    with store.lock():
+        store.remove("private")
+        for child in Path(store.path("work")).iterdir():
+            if child.name != "lock":
+                store.remove(f"work/{child.name}")
+    store.remove("work")
+    print(f"deleted private/ and work/ in {options.dir}; the release and the ledger stay")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A folder a modality: its generators, embedders and codecs. No Beam."""

@@ -1,0 +1,115 @@
+"""What a modality brings: generator, embedder, the shape of a record. Plain Python and Arrow, no Beam.
+
+A third party registers classes of its own under the entry point groups `pe_beam.generators`,
+`pe_beam.embedders` and `pe_beam.modalities`; `pe_beam.testing` holds the contract that each must keep.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Base of the typed options of a generator or an embedder: frozen, unknown keys refused, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Where in the evolution a variation is asked for.
+
+    Attributes:
+      iteration: 1 to iterations.
+      iterations: T, how many there are.
+      degree: how far a variation may go from its parent, 0 (not at all) to 1 (as far as at random).
+    """
+
+    iteration: int
+    iterations: int
+    degree: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a record cannot be used. `kind` is one of a few fixed phrases; `detail` is private."""
+
+    kind: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Vectors of a batch, float32 of shape (n, d); rows named in `faults` are zero and count for nothing."""
+
+    vectors: np.ndarray
+    faults: Mapping[int, Fault] = field(default_factory=dict)
+
+
+class Generator(abc.ABC):
+    """Makes candidates from nothing (`random`) and near a given one (`vary`).
+
+    Both return a table with a column `state` (string, JSON; null if nothing is to be remembered) and the
+    modality's payload columns, one row a request, in order. All randomness comes from the generators handed
+    in, one a row: the same row asks for the same thing whatever batch it comes in. Inputs are not mutated.
+    """
+
+    Options: ClassVar[type[Options]]
+    chunk_size: ClassVar[int] = 256
+    """Rows generated and committed at a time. Part of the class, so that a resume cuts the same chunks."""
+    remote: ClassVar[bool] = False
+    """True where candidates are sent to a service outside this machine."""
+
+    @abc.abstractmethod
+    def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
+        """Checks the options against the declared labels (`[None]` if there are none); raises RecipeError."""
+
+    @abc.abstractmethod
+    def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """New candidates, one for each label given."""
+
+    @abc.abstractmethod
+    def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """One variation of each row of `parents` (columns `label`, `state` and the payload)."""
+
+
+class Embedder(abc.ABC):
+    """Record or candidate -> float32 vector of fixed length `dimension`."""
+
+    Options: ClassVar[type[Options]]
+    batch_size: ClassVar[int] = 1024
+    """Rows embedded at a time, by position in a shard, never by bundle."""
+    remote: ClassVar[bool] = False
+    """True where records are sent to a service outside this machine."""
+
+    dimension: int
+
+    @abc.abstractmethod
+    def __init__(self, options: BaseModel) -> None:
+        """Loads what is needed; raises RecipeError or MissingExtraError."""
+
+    @abc.abstractmethod
+    def embed(self, records: pa.Table) -> Embedding:
+        """Embeds the payload columns of a table. A record that cannot be embedded is a fault."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """A kind of record.
+
+    Attributes:
+      name: as the recipe says it.
+      payload: the Arrow fields of a record's content.
+      preview: samples table -> PNG bytes of a picture of them, or None where there is none.
+    """
+
+    name: str
+    payload: pa.Schema
+    preview: Callable[[pa.Table, str | None], bytes] | None = None

@@ -1,0 +1,63 @@
+"""Embedder `pixels`: a picture's own pixels, made small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from pe_beam.modalities import base
+from pe_beam.modalities.base import Embedding, Fault
+from pe_beam.modalities.image.codec import decode_image
+
+
+class PixelsOptions(base.Options):
+    """Options of `pixels`."""
+
+    size: int | tuple[int, int] = Field(8, description="side, or [height, width]")
+    mode: Literal["gray", "rgb"] = "gray"
+
+
+class Pixels(base.Embedder):
+    """Resizes by averaging areas and flattens to float32 in [0, 1], row by row of the picture."""
+
+    Options: ClassVar[type[base.Options]] = PixelsOptions
+
+    def __init__(self, options: BaseModel) -> None:
+        """Takes PixelsOptions."""
+        from pe_beam.errors import RecipeError
+
+        own = PixelsOptions.model_validate(options.model_dump())
+        size = own.size
+        self._height, self._width = (size, size) if isinstance(size, int) else size
+        if not (1 <= self._height <= 4096 and 1 <= self._width <= 4096):
+            raise RecipeError(f"embedder.size: {size!r} is not allowed; 1 to 4096 is wanted")
+        self._mode = "L" if own.mode == "gray" else "RGB"
+        self.dimension = self._height * self._width * (1 if self._mode == "L" else 3)
+
+    def embed(self, records: pa.Table) -> Embedding:
+        """Embeds the column `image`."""
+        images: Sequence[object] = records["image"].to_pylist()
+        vectors = np.zeros((len(images), self.dimension), dtype=np.float32)
+        faults: dict[int, Fault] = {}
+        for row, data in enumerate(images):
+            image = decode_image(data, mode=self._mode)
+            if isinstance(image, Fault):
+                faults[row] = image
+            else:
+                vectors[row] = self._shrink(image).ravel()
+        return Embedding(vectors, faults)
+
+    def _shrink(self, image: Image.Image) -> np.ndarray:
+        pixels = np.asarray(image, dtype=np.float64)
+        tall, wide = pixels.shape[:2]
+        if tall % self._height == 0 and wide % self._width == 0:
+            # Whole blocks: their plain mean, without the rounding to 8 bits that Pillow's resize does.
+            blocks = pixels.reshape(self._height, tall // self._height, self._width, wide // self._width, -1)
+            return blocks.mean(axis=(1, 3)) / 255
+        small = image.resize((self._width, self._height), Image.Resampling.BOX)
+        return np.asarray(small, dtype=np.float64) / 255

@@ -1,0 +1,50 @@
+"""One picture of many samples: a row a label."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+from PIL import Image, ImageDraw, ImageFont
+
+from pe_beam.modalities.base import Fault
+from pe_beam.modalities.image.codec import decode_image
+
+_CELL, _GAP, _COLUMNS, _MARGIN = 48, 4, 20, 72
+
+
+def samples_grid(samples: pa.Table, note: str | None = None) -> bytes:
+    """PNG bytes: the first samples of each label, label beside them, `note` in a bar on top.
+
+    Args:
+      samples: columns `label` and `image`.
+      note: a warning such as NOT PRIVATE, or None.
+    """
+    rows: dict[str, list[bytes]] = {}
+    for row in samples.select(["label", "image"]).to_pylist():
+        rows.setdefault(row["label"] or "", []).append(row["image"])
+    top = 40 if note else _GAP
+    width = _MARGIN + _COLUMNS * (_CELL + _GAP) + _GAP
+    page = Image.new("RGB", (width, top + max(len(rows), 1) * (_CELL + _GAP) + _GAP), (250, 250, 250))
+    pen = ImageDraw.Draw(page)
+    font = ImageFont.load_default(20)
+    if note:
+        pen.rectangle((0, 0, width, 34), fill=(180, 20, 20))
+        pen.text((_GAP * 2, 6), note, fill="white", font=font)
+    for line, label in enumerate(sorted(rows)):
+        y = top + line * (_CELL + _GAP)
+        pen.text((8, y + 12), label[:6], fill=(40, 40, 40), font=font)
+        for column, data in enumerate(rows[label][:_COLUMNS]):
+            image = decode_image(data, mode="RGB")
+            if not isinstance(image, Fault):
+                page.paste(_fit(image), (_MARGIN + column * (_CELL + _GAP), y))
+    sink = io.BytesIO()
+    page.save(sink, format="PNG")
+    return sink.getvalue()
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    kind = Image.Resampling.NEAREST if max(image.size) <= _CELL else Image.Resampling.BOX
+    scale = _CELL / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, kind)

@@ -1,0 +1,35 @@
+"""Finds generators, embedders and modalities by name, ours and third parties', through entry points."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import entry_points
+from typing import Any
+
+from pe_beam.errors import MissingExtraError, RecipeError
+
+
+def names(kind: str) -> list[str]:
+    """The registered names of a kind ("generators", "embedders", "modalities"), sorted."""
+    return sorted({point.name for point in entry_points(group=f"pe_beam.{kind}")})
+
+
+def find(kind: str, name: str, *, key: str) -> Any:
+    """The registered object.
+
+    Raises:
+      RecipeError: no such name; the message holds the key, the value, and the names there are.
+      MissingExtraError: its package lacks something that is not installed.
+    """
+    for point in entry_points(group=f"pe_beam.{kind}"):
+        if point.name == name:
+            try:
+                return point.load()
+            except ImportError as error:
+                raise MissingExtraError(
+                    f"{key}: {name!r} needs the package {error.name!r}, which is not installed"
+                ) from error
+    known = names(kind)
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise RecipeError(f"{key}: {name!r} is not known{hint} (allowed: {', '.join(known) or 'none installed'})")

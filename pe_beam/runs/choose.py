@@ -1,0 +1,80 @@
+"""Noisy histogram -> rows of the next population: post-processing, free and public."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.keyed import keyed_rng
+from pe_beam.runs import tables
+from pe_beam.runs.run import Run
+from pe_beam.selection.quotas import largest_remainder
+from pe_beam.selection.samplers import draw
+from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
+
+
+def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
+    """Selects label by label and lays out families: who is kept, who is varied and how often.
+
+    Returns:
+      A SELECTION table sorted by candidate_id, and notes for the manifest (threshold by label, fallbacks).
+    """
+    from pe_beam.runs.steps import noisy_label_shares
+
+    histogram = tables.read_bytes(run.store.read(run.work(iteration, "histogram.parquet")))
+    noisy = histogram["noisy_votes"].to_numpy()
+    codes = run.codes(histogram["label"].to_pylist())
+    variations, keep = run.recipe.evolution.family_at(iteration)
+    places = run.plan.candidates[iteration] // (variations + keep)
+    quotas = largest_remainder(noisy_label_shares(run), places)
+    draws = np.zeros(len(noisy), dtype=np.int64)
+    notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
+    for code, label in enumerate(run.recipe.label_list):
+        rows = np.flatnonzero(codes == code)
+        weights, threshold, fallback = _weights(run, iteration, noisy[rows])
+        rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
+        draws[rows] = draw(weights, quotas[code], method=run.recipe.evolution.selection, rng=rng)
+        notes["threshold"][label or ""] = threshold
+        if fallback:
+            notes["fallback"][label or ""] = fallback
+    return _families(run, iteration, histogram, draws, (variations, keep)), notes
+
+
+def _weights(run: Run, iteration: int, noisy: np.ndarray) -> tuple[np.ndarray, float | None, str | None]:
+    """Selection weights of one label's candidates, the threshold used (votes) and what stood in for it."""
+    evolution = run.recipe.evolution
+    sigma = run.plan.schedule.sigmas[iteration - 1]
+    if evolution.selection == "rank":
+        return noisy, None, None
+    threshold = threshold_in_votes(evolution.threshold, sigma)
+    if threshold is None:
+        threshold = auto_threshold(noisy, sigma)
+    weights, fallback = weights_above(noisy, threshold)
+    return weights, threshold, fallback
+
+
+def _families(run: Run, iteration: int, histogram: pa.Table, draws: np.ndarray, family: tuple[int, bool]) -> pa.Table:
+    """A parent drawn m times is kept once if parents are; its other places are variations."""
+    variations, keep = family
+    ids = histogram["candidate_id"].to_numpy()
+    labels = np.array(histogram["label"].to_pylist(), dtype=object)
+    made = draws * variations + (np.maximum(draws - 1, 0) if keep else 0)
+    kept = np.flatnonzero(draws > 0) if keep else np.zeros(0, dtype=np.int64)
+    # New ids run through the labels in declared order, so that a label's chunks stay together.
+    codes = run.codes(labels.tolist())
+    order = np.lexsort((np.arange(len(ids)), codes))
+    parents = np.repeat(order, made[order])
+    first = run.manifest_of(iteration - 1)["next_candidate_id"]
+    rows = np.concatenate([kept, parents])
+    return pa.table(
+        [
+            pa.array(np.concatenate([ids[kept], first + np.arange(len(parents))]), pa.int64()),
+            pa.array(ids[rows], pa.int64()),
+            pa.array(rows, pa.int64()),
+            pa.array(labels[rows].tolist(), pa.string()),
+            pa.array(np.arange(len(rows)) < len(kept)),
+        ],
+        schema=tables.SELECTION,
+    )

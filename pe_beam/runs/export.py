@@ -1,0 +1,72 @@
+"""Samples in other formats, by the ending of the path."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pe_beam.errors import InputError, StorageError
+from pe_beam.runs.driver import is_complete
+from pe_beam.runs.run import open_run
+from pe_beam.runs.tables import read_bytes
+
+
+def export(run_dir: str, to: str | Path) -> None:
+    """Writes a complete run's samples to a .parquet, .csv or .jsonl file, or to an image folder.
+
+    Images are base64 in CSV and JSONL. A folder gets one PNG a sample, in a folder a label.
+
+    Raises:
+      InputError: the run is not complete, the ending is not known, or the folder is not empty.
+      StorageError: the path cannot be written.
+    """
+    run = open_run(run_dir)
+    if not is_complete(run):
+        raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
+    samples = read_bytes(run.store.read(f"{run.release}/samples.parquet"))
+    path = Path(to)
+    writers: dict[str, Any] = {".parquet": pq.write_table, ".csv": _csv, ".jsonl": _jsonl, "": _folder}
+    if path.suffix not in writers:
+        raise InputError(f"--to {to}: .parquet, .csv, .jsonl or a folder (no ending) is wanted")
+    if path.suffix == "" and "image" not in samples.column_names:
+        raise InputError(f"--to {to}: a folder is for images; .parquet, .csv or .jsonl is wanted")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writers[path.suffix](samples, path)
+    except OSError as error:
+        raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
+
+
+def _textual(samples: pa.Table) -> pa.Table:
+    for index, field in enumerate(samples.schema):
+        if pa.types.is_binary(field.type):
+            texts = [None if x is None else base64.b64encode(x).decode() for x in samples[field.name].to_pylist()]
+            samples = samples.set_column(index, field.name, pa.array(texts, pa.string()))
+    return samples
+
+
+def _csv(samples: pa.Table, path: Path) -> None:
+    pyarrow.csv.write_csv(_textual(samples), path)
+
+
+def _jsonl(samples: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in _textual(samples).to_pylist():
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _folder(samples: pa.Table, path: Path) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"--to {path}: an empty or new folder is wanted")
+    for row in samples.select(["candidate_id", "label", "image"]).to_pylist():
+        # A label may hold a slash: it must not climb out of the folder.
+        label = (row["label"] or "").replace("/", "_").replace("\\", "_").lstrip(".")
+        folder = path / label
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row['candidate_id']:09d}.png").write_bytes(row["image"])

@@ -1,0 +1,165 @@
+"""Private records -> frozen, fingerprinted embedding shards. Plain functions, no Beam.
+
+A shard holds one fixed row range of one sorted source file. What a resume may reuse is found by the digest of
+the source bytes; the shard's file is named by its own bytes, so two writers can never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam.errors import DataError
+from pe_beam.modalities.base import Fault
+from pe_beam.runs.run import Run
+from pe_beam.sources.base import Piece, SourceBatch
+from pe_beam.voting.nearest import normalise_rows
+
+INDEX = "private/embeddings/index.json"
+
+
+def _summary_name(piece: Piece) -> str:
+    return f"private/embeddings/{piece.name}.json"
+
+
+def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
+    """Embeds one row range, commits its shard and rejects, and returns its summary (private)."""
+    source = run.source()
+    digest = source.digest(piece)
+    name = _summary_name(piece)
+    if run.store.exists(name):
+        known: dict[str, Any] = json.loads(run.store.read(name))
+        if known["source"] == digest:
+            return known
+    sink = io.BytesIO()
+    rejects: list[dict[str, str]] = []
+    rows, dimension = _write_shard(run, source.read(piece), sink, rejects)
+    data = sink.getvalue()
+    sha = hashlib.sha256(data).hexdigest()
+    summary: dict[str, Any] = {
+        "piece": piece.name,
+        "shard": f"private/embeddings/{piece.name}-{sha[:16]}.parquet",
+        "sha256": sha,
+        "source": digest,
+        "rows": rows,
+        "rejects": len(rejects),
+        "kinds": sorted({reject["kind"] for reject in rejects}),
+        "dimension": dimension,
+    }
+    run.store.commit(summary["shard"], data)
+    run.store.remove(f"private/rejects/{piece.name}.jsonl")
+    if rejects:
+        lines = "".join(json.dumps(reject) + "\n" for reject in rejects)
+        run.store.commit(f"private/rejects/{piece.name}.jsonl", lines.encode(), replace=True)
+    stale = run.store.exists(name)
+    if not run.store.commit(name, json.dumps(summary).encode(), replace=stale):
+        won: dict[str, Any] = json.loads(run.store.read(name))
+        return won
+    return summary
+
+
+def _write_shard(
+    run: Run, batches: Iterator[SourceBatch], sink: io.BytesIO, rejects: list[dict[str, str]]
+) -> tuple[int, int]:
+    writer = None
+    rows, dimension = 0, run.embedder.dimension
+    client = run.recipe.privacy.unit == "client"
+    fields = [("label", pa.int32()), ("vector", pa.list_(pa.float32(), dimension))]
+    schema = pa.schema([*fields, ("client", pa.string())] if client else fields)
+    # Dictionaries and compression buy nothing on float32 noise and cost the vote stage time on every read.
+    writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
+    with writer:
+        tables = []
+        for batch in batches:
+            vectors, faults = _embed_batch(run, batch)
+            good = np.array([row not in faults for row in range(len(batch.labels))], dtype=bool)
+            for row, fault in sorted(faults.items()):
+                rejects.append({"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail})
+            labels = [run.label_codes[x] for x, keep in zip(batch.labels, good, strict=True) if keep]
+            kept = np.ascontiguousarray(vectors[good])
+            columns = [
+                pa.array(labels, pa.int32()),
+                pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel(), pa.float32()), dimension),
+            ]
+            if client:
+                columns.append(pa.array([c for c, k in zip(batch.clients, good, strict=True) if k]))
+            tables.append(pa.table([c.cast(t) for c, t in zip(columns, schema.types, strict=True)], schema))
+            rows += len(labels)
+        if rows:
+            writer.write_table(pa.concat_tables(tables).combine_chunks(), row_group_size=8192)
+    return rows, dimension
+
+
+def _embed_batch(run: Run, batch: SourceBatch) -> tuple[np.ndarray, dict[int, Fault]]:
+    """Vectors of all rows, and why some of them cannot be used: decided here, once, record by record."""
+    faults = dict(batch.faults)
+    for row, label in enumerate(batch.labels):
+        if row not in faults and label not in run.label_codes:
+            faults[row] = Fault("label that is not declared in data.labels")
+        if row not in faults and run.recipe.privacy.unit == "client" and batch.clients[row] is None:
+            faults[row] = Fault("missing client id")
+    usable = [row for row in range(len(batch.labels)) if row not in faults]
+    vectors = np.zeros((len(batch.labels), run.embedder.dimension), dtype=np.float32)
+    if usable:
+        embedded = run.embedder.embed(batch.payload.take(pa.array(usable, pa.int64())))
+        vectors[usable] = embedded.vectors
+        faults |= {usable[row]: fault for row, fault in embedded.faults.items()}
+    for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+        faults.setdefault(row, Fault("embedding that is not finite"))
+        vectors[row] = 0
+    if run.recipe.evolution.distance == "cosine":
+        vectors, zero = normalise_rows(vectors)
+        for row in np.flatnonzero(zero).tolist():
+            faults.setdefault(row, Fault("embedding of length zero"))
+    return vectors, faults
+
+
+def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
+    """Freezes the embeddings under one fingerprint, or refuses the data. Commits once.
+
+    Raises:
+      DataError: nothing usable, or more rejects than data.max_rejects allows.
+    """
+    summaries = sorted(summaries, key=lambda summary: summary["piece"])
+    rejected = sum(s["rejects"] for s in summaries)
+    usable = sum(s["rows"] for s in summaries)
+    kinds = sorted({kind for s in summaries for kind in s["kinds"]})
+    where = f"({'; '.join(kinds)}); file and row of each are in private/rejects/" if kinds else ""
+    if usable == 0:
+        raise DataError(f"data.path: there is no record that can be used {where}".rstrip())
+    if rejected > run.recipe.data.max_rejects * (usable + rejected):
+        raise DataError(
+            f"data.max_rejects: a larger share of the records than {run.recipe.data.max_rejects:g} "
+            f"cannot be used {where}"
+        )
+    joined = b"".join(bytes.fromhex(s["sha256"]) for s in summaries)
+    index = {
+        "version": 1,
+        "fingerprint": hashlib.sha256(b"pe_beam/data/1" + joined).hexdigest(),
+        "dimension": summaries[0]["dimension"],
+        "shards": [{k: s[k] for k in ("piece", "shard", "sha256", "source")} for s in summaries],
+    }
+    run.store.commit(INDEX, json.dumps(index, indent=1).encode())
+
+
+def check_piece(run: Run, piece: Piece) -> None:
+    """Refuses a source whose bytes are not those that were embedded; raises DataError."""
+    index = run.index()
+    known = {shard["piece"]: shard["source"] for shard in (index or {"shards": []})["shards"]}
+    if known.get(piece.name) != run.source().digest(piece):
+        raise changed_data()
+
+
+def changed_data() -> DataError:
+    """The one message about private data that is not what this run has embedded."""
+    return DataError(
+        "data: the private data differ from what this run embedded and has spent budget on; restore them, "
+        "or start a new run directory (its budget adds up with what is spent here)"
+    )

@@ -1,0 +1,83 @@
+"""What the holder may ask of a run directory: where it stands, and what it has spent."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pe_beam.errors import InputError
+from pe_beam.privacy import accounting
+from pe_beam.privacy.statement import compose_runs, statement
+from pe_beam.runs.driver import is_complete, ledger_lines, spent_multipliers
+from pe_beam.runs.run import Run, open_run
+
+
+def _number(value: float) -> float | str:
+    return "inf" if value == math.inf else value
+
+
+def status(run_dir: str) -> dict[str, Any]:
+    """Where a run stands, for the holder's terminal; raises InputError if it is no run directory."""
+    run = open_run(run_dir)
+    total = run.recipe.evolution.iterations
+    done = [t for t in range(total + 1) if run.manifest(t) is not None]
+    times = []
+    if run.store.exists("work/times.jsonl"):
+        times = [json.loads(line) for line in run.store.read("work/times.jsonl").decode().splitlines()]
+    sizes = run.plan.candidates
+    return {
+        "name": run.recipe.name,
+        "state": "complete" if is_complete(run) else "not complete",
+        "iterations_done": max(done, default=0),
+        "iterations": total,
+        "epsilon_spent": _number(accounting.spent_epsilon(spent_multipliers(run), run.recipe.privacy.delta)),
+        "epsilon": _number(run.recipe.privacy.epsilon),
+        "delta": run.recipe.privacy.delta,
+        "candidates_made": sum(sizes[t] for t in done),
+        "seconds": round(sum(entry["seconds"] for entry in times), 1),
+        "times": times,
+    }
+
+
+def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
+    """The statement over one run, or over several on the same data: Gaussians add up at the largest delta.
+
+    Raises:
+      InputError: no run directory, or runs of different unit or adjacency.
+    """
+    runs = [open_run(path) for path in run_dirs]
+    if len({run.store.root.resolve() for run in runs}) != len(runs):
+        raise InputError("privacy: a run directory is named twice")
+    entries = [_entry(run) for run in runs]
+    promises = [run.recipe.privacy for run in runs]
+    epsilon, delta = compose_runs(
+        [(p.unit, p.adjacency, p.delta, spent_multipliers(run)) for p, run in zip(promises, runs, strict=True)]
+    )
+    return {
+        "epsilon": _number(epsilon),
+        "delta": delta,
+        "unit": promises[0].unit,
+        "adjacency": promises[0].adjacency,
+        "statement": statement(
+            epsilon=epsilon,
+            delta=delta,
+            adjacency=promises[0].adjacency,
+            unit=promises[0].unit,
+            iterations=sum(run.recipe.evolution.iterations for run in runs),
+        ),
+        "runs": entries,
+    }
+
+
+def _entry(run: Run) -> dict[str, Any]:
+    delta = run.recipe.privacy.delta
+    return {
+        "dir": str(run.store.root),
+        "spent_epsilon": _number(accounting.spent_epsilon(spent_multipliers(run), delta)),
+        "delta": delta,
+        "complete": is_complete(run),
+        "ledger": [asdict(line) for line in ledger_lines(run)],
+    }

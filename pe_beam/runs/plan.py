@@ -1,0 +1,136 @@
+"""What a run will spend and how loud its noise is: from declared values alone, before any data is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from pe_beam.privacy import accounting, noise
+from pe_beam.runs.recipe import Recipe
+from pe_beam.selection.threshold import threshold_in_votes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plan of a recipe.
+
+    Attributes:
+      schedule: sigma (votes) and noise multiplier of every iteration, and of bought label shares.
+      grid_bits: b; noisy counts are whole multiples of 2^-b votes.
+      epsilons: spent after iterations 1 to T, bought label shares included.
+      candidates: sizes of populations 0 to T.
+      votes_per_candidate: expected exact votes of a candidate in each iteration; None without
+        data.expected_records.
+      chance_of_noise: probability that noise alone passes the threshold; None where it is auto.
+      generator_calls: candidates and variations to be made, lookahead included.
+      warnings: what a user should think about before spending.
+    """
+
+    schedule: accounting.NoiseSchedule
+    grid_bits: int
+    epsilons: list[float]
+    candidates: list[int]
+    votes_per_candidate: list[float] | None
+    chance_of_noise: list[float] | None
+    generator_calls: int
+    delta: float
+    warnings: list[str]
+
+    @property
+    def multipliers(self) -> list[float]:
+        """Noise multipliers of all that is spent, bought label shares first."""
+        first = self.schedule.label_noise_multiplier
+        return [*([] if first is None else [first]), *self.schedule.noise_multipliers]
+
+    @property
+    def dp_event(self) -> Any:
+        """The exact dp_accounting event of the whole run."""
+        return accounting.dp_event(self.multipliers)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object; infinity is "inf"."""
+        return {
+            "delta": self.delta,
+            "sigma": list(self.schedule.sigmas),
+            "noise_multiplier": list(self.schedule.noise_multipliers),
+            "sensitivity": self.schedule.sensitivity,
+            "label_shares_noise_multiplier": self.schedule.label_noise_multiplier,
+            "epsilon_after_iteration": ["inf" if e == math.inf else e for e in self.epsilons],
+            "candidates": self.candidates,
+            "expected_votes_per_candidate": self.votes_per_candidate,
+            "chance_that_noise_passes_threshold": self.chance_of_noise,
+            "generator_calls": self.generator_calls,
+            "warnings": self.warnings,
+        }
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Fixes the noise of a run and says what to expect of it; raises RecipeError on an impossible budget."""
+    privacy, evolution = recipe.privacy, recipe.evolution
+    sensitivity = accounting.sensitivity(
+        unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=evolution.votes_per_record
+    )
+    schedule = accounting.calibrate(
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        weights=privacy.weights or [1.0] * evolution.iterations,
+        label_share=privacy.label_budget(),
+        label_sensitivity=accounting.sensitivity(unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=1),
+        sensitivity=sensitivity,
+    )
+    accounting.check_schedule(schedule, privacy.epsilon, privacy.delta)
+    first = [] if schedule.label_noise_multiplier is None else [schedule.label_noise_multiplier]
+    spent = [
+        accounting.spent_epsilon([*first, *schedule.noise_multipliers[:t]], privacy.delta)
+        for t in range(1, evolution.iterations + 1)
+    ]
+    sizes = evolution.populations()
+    votes = _expected_votes(recipe, sizes)
+    chances = _chances(recipe, list(schedule.sigmas))
+    made = sum(sizes) + evolution.lookahead * sum(sizes[:-1])
+    return Plan(
+        schedule=schedule,
+        grid_bits=noise.grid_bits_for(min(schedule.sigmas), privacy.unit),
+        epsilons=spent,
+        candidates=sizes,
+        votes_per_candidate=votes,
+        chance_of_noise=chances,
+        generator_calls=made,
+        delta=privacy.delta,
+        warnings=_warnings(recipe, list(schedule.sigmas), votes),
+    )
+
+
+def _expected_votes(recipe: Recipe, sizes: list[int]) -> list[float] | None:
+    records = recipe.data.expected_records
+    if records is None:
+        return None
+    return [records * recipe.evolution.votes_per_record / size for size in sizes[:-1]]
+
+
+def _chances(recipe: Recipe, sigmas: list[float]) -> list[float] | None:
+    threshold = recipe.evolution.threshold
+    if threshold == "auto":
+        return None
+    chances = []
+    for sigma in sigmas:
+        height = threshold_in_votes(threshold, sigma) or 0.0
+        above = 0.5 * math.erfc(height / sigma / math.sqrt(2)) if sigma else float(height < 0)
+        chances.append(above)
+    return chances
+
+
+def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> list[str]:
+    warnings = []
+    if not recipe.private:
+        warnings.append("privacy.epsilon: inf adds no noise; every artefact will be marked NOT PRIVATE")
+    records = recipe.data.expected_records
+    if records is not None and recipe.privacy.delta > 1 / records:
+        warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")
+    if votes is not None and max(s / v for s, v in zip(sigmas, votes, strict=True)) > 10:
+        warnings.append(
+            "noise drowns the signal: it is over 10 times the votes that a candidate can expect; use fewer "
+            "candidates (evolution.population) or iterations, or a larger epsilon"
+        )
+    return warnings

@@ -1,0 +1,81 @@
+"""What a waiting user sees: one living line on a terminal, plain lines when piped.
+
+Only declared facts and shares done are shown; plain lines carry no time of a private stage (rule 7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+from pe_beam.runs.run import Run
+
+
+class Progress:
+    """Tells where a run stands; silent if `stream` is None."""
+
+    def __init__(self, run: Run, stream: TextIO | None = sys.stderr) -> None:
+        """Begins at the iterations that exist already."""
+        self._run = run
+        self._stream = stream
+        self._live = bool(stream is not None and stream.isatty())
+        self._began = time.monotonic()
+        self._done_before: int | None = None
+
+    def say(self, text: str) -> None:
+        """One plain line."""
+        if self._stream is not None:
+            start = "\r\x1b[K" if self._live else ""
+            print(start + text, file=self._stream, flush=True)
+
+    @contextlib.contextmanager
+    def iteration(self, iteration: int) -> Iterator[None]:
+        """Shows the stages of an iteration while its job runs, and a line when it is done."""
+        total = self._run.recipe.evolution.iterations
+        if self._done_before is None:
+            self._done_before = iteration
+            self._began = time.monotonic()
+        stop = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(iteration, total, stop), daemon=True)
+        if self._live:
+            watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if self._live:
+                watcher.join()
+        epsilon = f"epsilon spent {self._run.plan.epsilons[iteration - 1]:.3f}" if iteration else "nothing spent"
+        self.say(f"iteration {iteration}/{total} done; {epsilon}")
+
+    def _watch(self, iteration: int, total: int, stop: threading.Event) -> None:
+        while not stop.wait(0.2):
+            stage, share = self._stage(iteration)
+            done = (iteration + share) / (total + 1)
+            before = (self._done_before or 0) / (total + 1)
+            spent = time.monotonic() - self._began
+            left = spent * (1 - done) / (done - before) if done > before else float("nan")
+            clock = f"{left:4.0f} s left" if left == left else ""  # noqa: PLR0124 - NaN: nothing known yet
+            print(
+                f"\r\x1b[Kiteration {iteration}/{total}  {stage:<22} {done:4.0%}  {clock}",
+                end="",
+                file=self._stream,
+                flush=True,
+            )
+        print("\r\x1b[K", end="", file=self._stream, flush=True)
+
+    def _stage(self, iteration: int) -> tuple[str, float]:
+        run = self._run
+        marks = [
+            ("selection.parquet", "generating", 0.7),
+            ("histogram.parquet", "selecting", 0.65),
+            ("matrix.npy", "voting", 0.3),
+        ]
+        for name, stage, share in marks:
+            if run.store.exists(run.work(iteration, name)):
+                return stage, share
+        return ("embedding candidates", 0.0) if iteration else ("generating", 0.0)

@@ -1,0 +1,372 @@
+"""The recipe: the YAML file that says all of a run, as frozen typed models with unknown keys refused.
+
+A resolved recipe has its defaults filled in. `run_id` hashes what shapes the release: everything but
+`execution`, `data.path` and `privacy.keep_secret` (DESIGN, privacy rule 3).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pe_beam import registry
+from pe_beam.errors import RecipeError
+from pe_beam.selection.schedules import resolve_schedule
+from pe_beam.selection.threshold import threshold_in_votes
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted, not true or false")
+    if isinstance(value, str):
+        value = float(value)  # YAML reads 1e-5 and inf as strings
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError("NaN is not a number that can be used")
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_number)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Split(_Section):
+    """A stratified cut of a scikit-learn data set: what it sets aside is never private data."""
+
+    share: Real = Field(0.3, gt=0, lt=1, description="share of the rows set aside")
+    random_state: Whole = Field(0, ge=0, description="seed of the cut, as scikit-learn takes it")
+
+
+class Data(_Section):
+    """Where the private records lie, and what is declared of them."""
+
+    source: Literal["sklearn", "folder", "parquet"]
+    path: str = Field(description="a data set's name, a folder, a file or a glob; may differ on a resume")
+    columns: dict[str, str] = Field(default_factory=dict, description="role (image, label, client) -> column")
+    labels: list[str] | None = Field(None, description="the public list of labels; null: no labels")
+    holdout: Split | str | None = Field(None, description="real data for evaluate: a cut or a path")
+    expected_records: Whole | None = Field(None, gt=0, description="a public guess, for planning only")
+    max_rejects: Real = Field(0.05, ge=0, le=1, description="share of rejected records that stops the run")
+
+    @model_validator(mode="after")
+    def _check(self) -> Data:
+        if self.labels is not None and (not self.labels or len(set(self.labels)) != len(self.labels)):
+            raise ValueError("labels: at least one, none twice")
+        if isinstance(self.holdout, Split) and self.source != "sklearn":
+            raise ValueError("holdout: a cut is for source sklearn; other sources name a path")
+        return self
+
+
+class Part(_Section):
+    """A generator or an embedder: its registered name; the other keys are its own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys besides the name."""
+        return dict(self.model_extra or {})
+
+
+Schedule = Real | list[Real] | dict[str, Any]
+
+
+class Evolution(_Section):
+    """How candidates compete and multiply."""
+
+    iterations: Whole = Field(10, ge=1, le=10000)
+    samples: Whole = Field(gt=0, description="rows of samples.parquet")
+    population: Schedule | None = Field(None, description="candidates voted on, per iteration; null: samples")
+    degree: Schedule = Field(
+        default_factory=lambda: {"from": 0.5, "to": 0.05, "decay": "linear"},
+        description="how far a variation may go, per iteration, 0 to 1",
+    )
+    lookahead: Whole = Field(0, ge=0, description="variations averaged to embed a candidate; 0: itself")
+    votes_per_record: Whole = Field(1, ge=1)
+    distance: Literal["l2", "cosine", "inner_product"] = "l2"
+    threshold: Real | str = Field("1 sigma", description="votes, 'x sigma', or auto")
+    selection: Literal["multinomial", "systematic", "rank"] = "systematic"
+    search: Literal["exact"] = "exact"
+    variations: Whole = Field(1, ge=0, description="variations of each selected row")
+    keep_parents: bool = False
+    final: Literal["varied", "selected"] = Field("varied", description="what the last population holds")
+
+    @model_validator(mode="after")
+    def _check(self) -> Evolution:
+        if self.variations == 0 and not self.keep_parents:
+            raise ValueError("variations: 0 needs keep_parents: true")
+        threshold_in_votes(self.threshold, 1.0)
+        degrees = resolve_schedule(self.degree, self.iterations, name="evolution.degree")
+        if not all(0 <= degree <= 1 for degree in degrees):
+            raise ValueError("degree: from 0 to 1")
+        self.populations()
+        return self
+
+    def family(self) -> int:
+        """Candidates that one selected row gives."""
+        return self.variations + int(self.keep_parents)
+
+    def family_at(self, iteration: int) -> tuple[int, bool]:
+        """Variations of a selected row in iteration t, and whether the row itself stays."""
+        if iteration == self.iterations and self.final == "selected":
+            return 0, True
+        return self.variations, self.keep_parents
+
+    def populations(self) -> list[int]:
+        """Sizes of populations 0 to T; the last is `samples`. Those between are whole families."""
+        value = self.samples if self.population is None else self.population
+        sizes = [round(x) for x in resolve_schedule(value, self.iterations, name="evolution.population")]
+        if min(sizes) < 1:
+            raise ValueError("population: at least 1")
+        family = self.family()
+        if self.final == "varied" and self.samples % family:
+            raise ValueError(f"samples: a multiple of {family}, the rows of a family, is wanted")
+        return [sizes[0], *(max(1, size // family) * family for size in sizes[1:]), self.samples]
+
+
+class Privacy(_Section):
+    """The promise. Everything here is fixed before any data is read."""
+
+    epsilon: Real = Field(description="0.001 to 1000, or inf (NOT PRIVATE)")
+    delta: Real = Field(gt=0, lt=1, description="a number, never computed from the data")
+    adjacency: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
+    unit: Literal["record", "client"] = "record"
+    label_counts: Literal["uniform"] | dict[str, Real] = Field(
+        "uniform", description="uniform, shares by label, or {budget: share of the budget that buys them}"
+    )
+    weights: list[Real] | None = Field(None, description="share of the budget of each iteration; null: equal")
+    sampling_rate: Literal[1] = 1
+    keep_secret: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Privacy:
+        if not (self.epsilon == math.inf or 1e-3 <= self.epsilon <= 1000):
+            raise ValueError("epsilon: from 0.001 to 1000, or inf")
+        if self.weights is not None and not all(0 < w < math.inf for w in self.weights):
+            raise ValueError("weights: finite numbers above 0")
+        budget = self.label_budget()
+        if not 0 <= budget < 1:
+            raise ValueError("label_counts.budget: above 0 and below 1")
+        return self
+
+    def label_budget(self) -> float:
+        """Share of the budget that buys label shares; 0 where they are not bought."""
+        bought = isinstance(self.label_counts, dict) and set(self.label_counts) == {"budget"}
+        return float(self.label_counts["budget"]) if bought else 0.0  # type: ignore[index]
+
+
+class Execution(_Section):
+    """Speed only: nothing here changes privacy or the result, and it may change between resumes."""
+
+    runner: str = Field("FnApiRunner", description="used where the Beam flags name no runner")
+    beam_args: list[str] = Field(default_factory=list, description="Beam flags put before those given")
+
+
+class Recipe(_Section):
+    """All of a run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    seed: Whole = 0
+    data: Data
+    modality: str
+    generator: Part
+    embedder: Part
+    evolution: Evolution
+    privacy: Privacy
+    execution: Execution = Field(default_factory=Execution)
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        labels = self.data.labels
+        shares = self.privacy.label_counts
+        if isinstance(shares, dict) and self.privacy.label_budget() == 0:
+            if labels is None or set(shares) != set(labels):
+                raise ValueError("privacy.label_counts: one share for each of data.labels, or budget")
+            if not all(0 <= share < math.inf for share in shares.values()) or sum(shares.values()) <= 0:
+                raise ValueError("privacy.label_counts: shares of 0 or more, not all 0")
+        if self.privacy.label_budget() and labels is None:
+            raise ValueError("privacy.label_counts: label shares cannot be bought without data.labels")
+        smallest = min(self.evolution.populations())
+        wanted = self.label_count * self.evolution.family()
+        if smallest < wanted:
+            raise ValueError(
+                f"evolution: samples and population must be {wanted} at least (labels times rows of a family)"
+            )
+        weights = self.privacy.weights
+        if weights is not None and len(weights) != self.evolution.iterations:
+            raise ValueError("privacy.weights: one for each iteration")
+        return self
+
+    @property
+    def label_count(self) -> int:
+        """How many declared labels there are; 1 without labels."""
+        return len(self.data.labels or [None])
+
+    @property
+    def label_list(self) -> list[str | None]:
+        """The declared labels; [None] without labels."""
+        return list(self.data.labels) if self.data.labels is not None else [None]
+
+    @property
+    def private(self) -> bool:
+        """False at epsilon = inf."""
+        return self.privacy.epsilon != math.inf
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
+    """Reads, overrides and checks a recipe.
+
+    Args:
+      path: a YAML file.
+      overrides: "a.b=c" strings (c is read as YAML), or a mapping of dotted keys to values.
+
+    Raises:
+      RecipeError: unreadable file, unknown key (the nearest is suggested), or a value out of its range.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise RecipeError(f"recipe {path}: cannot be read ({reason})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise RecipeError(f"recipe {path}: not valid YAML{where}") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
+    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
+    for key, value in pairs:
+        _set(raw, key, value)
+    return parse_recipe(raw)
+
+
+def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
+    """Checks a recipe given as plain data; raises RecipeError as `load_recipe` does."""
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(_explain(error)) from None
+    except RecursionError:
+        raise RecipeError("recipe: nested too deeply") from None
+    return _resolve_parts(recipe)
+
+
+def _resolve_parts(recipe: Recipe) -> Recipe:
+    """Fills in the options of generator and embedder, so that a resolved recipe says everything."""
+    registry.find("modalities", recipe.modality, key="modality")
+    parts = {}
+    for key, kind in (("generator", "generators"), ("embedder", "embedders")):
+        part: Part = getattr(recipe, key)
+        cls = registry.find(kind, part.name, key=f"{key}.name")
+        try:
+            options = cls.Options.model_validate(part.options)
+        except ValidationError as error:
+            raise RecipeError(_explain(error, prefix=key, models=[cls.Options])) from None
+        parts[key] = Part(name=part.name, **options.model_dump(mode="json", by_alias=True))
+    return recipe.model_copy(update=parts)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise RecipeError(f"--set {text!r}: a.b=c is wanted")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {text!r}: the value is not valid YAML") from error
+
+
+def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for name in parents:
+        below = raw.setdefault(name, {})
+        if not isinstance(below, dict):
+            raise RecipeError(f"--set {key}: {name} is not a section")
+        raw = below
+    raw[last] = value
+
+
+def _explain(error: ValidationError, *, prefix: str = "", models: Sequence[type[BaseModel]] = ()) -> str:
+    lines = []
+    for fault in error.errors(include_url=False):
+        path = ".".join([*([prefix] if prefix else []), *(str(p) for p in fault["loc"])])
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key{_nearest(str(fault['loc'][-1]), models or _SECTIONS)}")
+            continue
+        reason = fault["msg"].removeprefix("Value error, ")
+        value = fault.get("input")
+        shown = f" {value!r}" if isinstance(value, str | int | float) else ""
+        lines.append(f"{path or 'recipe'}:{shown} {reason[0].lower()}{reason[1:]}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _nearest(key: str, models: Sequence[type[BaseModel]]) -> str:
+    known = sorted({name for model in models for name in model.model_fields})
+    near = difflib.get_close_matches(key, known, 1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(known)})"
+
+
+_SECTIONS: list[type[BaseModel]] = [Recipe, Data, Split, Evolution, Privacy, Execution]
+
+
+def to_plain(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain data, infinity as "inf"."""
+    plain = recipe.model_dump(mode="python", by_alias=True)
+    return _without_inf(plain)
+
+
+def _without_inf(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_inf(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_inf(v) for v in value]
+    return "inf" if value == math.inf else value
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
+    return yaml.safe_dump(to_plain(recipe), sort_keys=False, allow_unicode=True)
+
+
+def _shaping(recipe: Recipe) -> dict[str, Any]:
+    plain = to_plain(recipe)
+    del plain["execution"], plain["data"]["path"], plain["privacy"]["keep_secret"]
+    return plain
+
+
+def run_id(recipe: Recipe) -> str:
+    """SHA-256 (hex) of all that shapes the release."""
+    canonical = json.dumps(_shaping(recipe), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(b"pe_beam/run/1" + canonical.encode()).hexdigest()
+
+
+def differing_keys(old: Recipe, new: Recipe) -> list[str]:
+    """Dotted keys in which two recipes would give different releases."""
+    return sorted(_differ(_shaping(old), _shaping(new), ""))
+
+
+def _differ(old: Any, new: Any, path: str) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            key
+            for name in {*old, *new}
+            for key in _differ(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+        ]
+    return [] if old == new else [path]
+
+
+def json_schema() -> dict[str, Any]:
+    """The published JSON schema of a recipe."""
+    return Recipe.model_json_schema(by_alias=True)

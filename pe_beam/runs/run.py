@@ -1,0 +1,158 @@
+"""One run as a driver or a worker sees it: directory, recipe, plan, generator and embedder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pe_beam import registry
+from pe_beam.errors import InputError
+from pe_beam.modalities.base import Embedder, Generator, Modality
+from pe_beam.runs.plan import Plan, make_plan
+from pe_beam.runs.recipe import Recipe, parse_recipe, run_id
+from pe_beam.runs.store import Store
+from pe_beam.selection.schedules import resolve_schedule
+from pe_beam.sources import base as sources
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of a run share. Names are relative to the run directory.
+
+    Attributes:
+      root: the run directory.
+      recipe: resolved.
+    """
+
+    root: str
+    recipe: Recipe
+
+    @cached_property
+    def store(self) -> Store:
+        """Its files."""
+        return Store(self.root)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Its noise, fixed before any data is read."""
+        return make_plan(self.recipe)
+
+    @cached_property
+    def run_id(self) -> str:
+        """The hash of all that shapes the release."""
+        return run_id(self.recipe)
+
+    @cached_property
+    def modality(self) -> Modality:
+        """The kind of record."""
+        found: Modality = registry.find("modalities", self.recipe.modality, key="modality")
+        return found
+
+    def new_generator(self) -> Generator:
+        """A generator as the recipe says."""
+        part = self.recipe.generator
+        cls = registry.find("generators", part.name, key="generator.name")
+        made: Generator = cls(cls.Options.model_validate(part.options), labels=self.recipe.label_list)
+        return made
+
+    def new_embedder(self) -> Embedder:
+        """An embedder as the recipe says."""
+        part = self.recipe.embedder
+        cls = registry.find("embedders", part.name, key="embedder.name")
+        made: Embedder = cls(cls.Options.model_validate(part.options))
+        return made
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator, one a process."""
+        return self.new_generator()
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder, one a process."""
+        return self.new_embedder()
+
+    def source(self) -> sources.Source:
+        """The private records."""
+        data, unit = self.recipe.data, self.recipe.privacy.unit
+        return sources.open_source(
+            source=data.source,
+            path=data.path,
+            columns=data.columns,
+            labelled=data.labels is not None,
+            client=unit == "client",
+            part=split_part(self.recipe, "train"),
+        )
+
+    @cached_property
+    def degrees(self) -> list[float]:
+        """Degree of variation in iterations 1 to T."""
+        evolution = self.recipe.evolution
+        return resolve_schedule(evolution.degree, evolution.iterations, name="evolution.degree")
+
+    @property
+    def release(self) -> str:
+        """The folder that may leave the building."""
+        return "release" if self.recipe.private else "release-NOT-PRIVATE"
+
+    def public(self, iteration: int, name: str) -> str:
+        """A released file of an iteration."""
+        return f"{self.release}/iteration={iteration:04d}/{name}"
+
+    def work(self, iteration: int, name: str) -> str:
+        """A working file of an iteration, never shared."""
+        return f"work/iteration={iteration:04d}/{name}"
+
+    def manifest(self, iteration: int) -> dict[str, Any] | None:
+        """An iteration's manifest; None: the iteration does not exist yet."""
+        name = self.public(iteration, "manifest.json")
+        return json.loads(self.store.read(name)) if self.store.exists(name) else None
+
+    def manifest_of(self, iteration: int) -> dict[str, Any]:
+        """The manifest of an iteration that must exist; InputError if it does not."""
+        manifest = self.manifest(iteration)
+        if manifest is None:
+            raise InputError(f"iteration {iteration} does not exist yet; iterations are made in order")
+        return manifest
+
+    def index(self) -> dict[str, Any] | None:
+        """The frozen embeddings: fingerprint, dimension, shards. None: not embedded yet."""
+        name = "private/embeddings/index.json"
+        return json.loads(self.store.read(name)) if self.store.exists(name) else None
+
+    @cached_property
+    def label_codes(self) -> dict[str | None, int]:
+        """Label -> its position in the declared list."""
+        return {label: code for code, label in enumerate(self.recipe.label_list)}
+
+    def codes(self, labels: list[str | None]) -> np.ndarray:
+        """Labels of candidates -> int32 positions."""
+        return np.array([self.label_codes[label] for label in labels], dtype=np.int32)
+
+
+def split_part(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
+    """The cut of a scikit-learn set, as sources take it."""
+    cut = recipe.data.holdout
+    return None if cut is None or isinstance(cut, str) else (part, cut.share, cut.random_state)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(root: str, digest: str) -> Run:
+    recipe = parse_recipe(yaml.safe_load(Store(root).read("recipe.yaml")))
+    return Run(root, recipe)
+
+
+def open_run(root: str | Path) -> Run:
+    """The run in a directory, as its recipe.yaml says; one object a process while that file is the same."""
+    store = Store(root)
+    if not store.exists("recipe.yaml"):
+        raise InputError(f"{root}: not a run directory (it has no recipe.yaml)")
+    return _opened(str(store.root), hashlib.sha256(store.read("recipe.yaml")).hexdigest())

@@ -1,0 +1,373 @@
+"""The steps of one iteration as plain functions on a run: each reads what is committed and commits once.
+
+A step may run twice, in two places, or after a kill: whoever comes second finds the first bytes and goes on
+from those. No Beam here; `pe_beam.transforms` carries the calls to workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam.errors import InputError, PeBeamError, StageError
+from pe_beam.keyed import encode_fields, keyed_rng
+from pe_beam.modalities.base import Step
+from pe_beam.privacy import ledger, noise, secret
+from pe_beam.runs import tables
+from pe_beam.runs.choose import choose
+from pe_beam.runs.run import Run
+from pe_beam.selection.quotas import largest_remainder
+from pe_beam.voting.nearest import normalise_rows
+from pe_beam.voting.votes import CandidateMatrix, Voter
+
+SECRET = "private/secret.key"
+
+
+def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
+    """Row ranges in which candidates are generated, embedded and committed."""
+    size = run.generator.chunk_size
+    return [(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def read_population(run: Run, iteration: int) -> pa.Table:
+    """A released population, sorted by candidate_id."""
+    return tables.read_bytes(run.store.read(run.public(iteration, "population/part-00000.parquet")))
+
+
+# --- the first population ----------------------------------------------------------------------------------
+
+
+def noisy_label_shares(run: Run) -> list[float]:
+    """Shares by label, as declared, or as bought in iteration 0 and released."""
+    shares = run.recipe.privacy.label_counts
+    if shares == "uniform":
+        return [1.0] * run.recipe.label_count
+    if run.recipe.privacy.label_budget():
+        table = tables.read_bytes(run.store.read(run.work(0, "labels.parquet")))
+        return [float(x) for x in table["noisy_count"].to_pylist()]
+    return [float(dict(shares)[str(label)]) for label in run.recipe.label_list]
+
+
+def plan_random(run: Run) -> pa.Table:
+    """Which candidates population 0 holds: ids from 0, by label."""
+    quotas = largest_remainder(noisy_label_shares(run), run.plan.candidates[0])
+    labels = [label for label, q in zip(run.recipe.label_list, quotas, strict=True) for _ in range(q)]
+    count = len(labels)
+    return pa.table(
+        [
+            pa.array(range(count), pa.int64()),
+            pa.nulls(count, pa.int64()),
+            pa.nulls(count, pa.int64()),
+            pa.array(labels, pa.string()),
+            pa.array([False] * count),
+        ],
+        schema=tables.SELECTION,
+    )
+
+
+# --- candidate matrix --------------------------------------------------------------------------------------
+
+
+def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> None:
+    """Embeds rows of population t-1 as iteration t votes on them: each alone, or its lookahead mean."""
+    name = run.work(iteration, f"matrix/{start:09d}.npy")
+    if run.store.exists(name):
+        return
+    rows = read_population(run, iteration - 1).slice(start, stop - start)
+    ahead = run.recipe.evolution.lookahead
+    if ahead == 0:
+        vectors = _embed(run, rows)
+    else:
+        step = _step(run, iteration)
+        ids = rows["candidate_id"].to_pylist()
+        total = np.zeros((rows.num_rows, run.embedder.dimension), dtype=np.float64)
+        for turn in range(ahead):
+            rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
+            total += _embed(run, run.generator.vary(rows, step, rngs))
+        vectors = (total / ahead).astype(np.float32)
+    if run.recipe.evolution.distance == "cosine":
+        vectors, zero = normalise_rows(vectors)
+        if zero.any():
+            raise StageError("embedder: a candidate's embedding has length zero; cosine needs another embedder")
+    run.store.commit(name, tables.save_array(vectors))
+
+
+def _embed(run: Run, rows: pa.Table) -> np.ndarray:
+    embedded = run.embedder.embed(rows)
+    if embedded.faults:
+        kind = next(iter(embedded.faults.values())).kind
+        raise StageError(f"embedder: a generated candidate cannot be embedded ({kind})")
+    if not np.isfinite(embedded.vectors).all():
+        raise StageError("embedder: a generated candidate has an embedding that is not finite")
+    return embedded.vectors
+
+
+def _step(run: Run, iteration: int) -> Step:
+    return Step(
+        iteration=iteration,
+        iterations=run.recipe.evolution.iterations,
+        degree=run.degrees[iteration - 1],
+    )
+
+
+def commit_matrix(run: Run, iteration: int) -> list[str]:
+    """Commits the candidate matrix as one file; returns the shards that vote on it."""
+    index = run.index()
+    if index is None:
+        raise PeBeamError("private/embeddings: not frozen yet; the embed pipeline comes first")
+    rows = sum(run.manifest_of(iteration - 1)["candidates"].values())
+    parts = [run.store.read(run.work(iteration, f"matrix/{a:09d}.npy")) for a, _ in chunk_ranges(run, rows)]
+    joined = np.concatenate([tables.load_array(part) for part in parts])
+    run.store.commit(run.work(iteration, "matrix.npy"), tables.save_array(joined))
+    return [shard["shard"] for shard in index["shards"]]
+
+
+def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
+    """The committed candidate matrix that iteration t votes on."""
+    population = read_population(run, iteration - 1).select(["candidate_id", "label"])
+    return CandidateMatrix(
+        ids=population["candidate_id"].to_numpy(),
+        labels=run.codes(population["label"].to_pylist()),
+        vectors=tables.load_array(run.store.read(run.work(iteration, "matrix.npy"))),
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def load_voter(run_key: tuple[str, str], iteration: int) -> Voter:
+    """One voter a process: matrix and search index are loaded once and shared by its threads."""
+    from pe_beam.runs.run import open_run
+
+    run = open_run(run_key[0])
+    evolution = run.recipe.evolution
+    return Voter(
+        load_matrix(run, iteration),
+        distance=evolution.distance,
+        votes_per_record=evolution.votes_per_record,
+    )
+
+
+# --- counts, noise -----------------------------------------------------------------------------------------
+
+
+def commit_counts(run: Run, iteration: int, counts: np.ndarray) -> None:
+    """Commits the exact counts of an iteration once; a later attempt changes nothing (rule 3)."""
+    if iteration == 0:
+        ids = np.arange(len(counts))
+        labels = run.recipe.label_list
+    else:
+        population = read_population(run, iteration - 1)
+        ids, labels = population["candidate_id"].to_numpy(), population["label"].to_pylist()
+    table = pa.table(
+        [pa.array(ids, pa.int64()), pa.array(labels, pa.string()), pa.array(counts, pa.int64())],
+        schema=tables.COUNTS,
+    )
+    run.store.commit(counts_name(iteration), tables.table_bytes(table, tables.COUNTS))
+
+
+def counts_name(iteration: int) -> str:
+    """Where the one committed exact count of an iteration lies (private)."""
+    return f"private/counts/iteration={iteration:04d}.parquet"
+
+
+def _counts_digest(table: pa.Table) -> bytes:
+    ids = table["candidate_id"].to_numpy().astype(">i8").tobytes()
+    labels = json.dumps(table["label"].to_pylist()).encode()
+    counts = table["count"].to_numpy().astype(">i8").tobytes()
+    return hashlib.sha256(encode_fields(ids, labels, counts)).digest()
+
+
+def _noisy(run: Run, iteration: int, sigma: float, codes: np.ndarray, table: pa.Table) -> np.ndarray:
+    """Adds the one noise of an iteration to its committed counts; in votes."""
+    counts = table["count"].to_numpy()
+    bits = run.plan.grid_bits
+    key = b""
+    if sigma:
+        index = run.index()
+        if index is None:
+            raise PeBeamError("private/embeddings: not frozen yet")
+        key = noise.noise_key(
+            secret=secret.read_secret(run.store.path(SECRET)),
+            run_id=run.run_id,
+            fingerprint=index["fingerprint"],
+            iteration=iteration,
+            sigma=sigma,
+            grid_bits=bits,
+            counts_digest=_counts_digest(table),
+        )
+    return noise.add_noise(counts=counts, labels=codes, sigma=sigma, grid_bits=bits, key=key)
+
+
+def spent_sigma(run: Run, iteration: int) -> float:
+    """The sigma that the ledger says an iteration spends: without a line nothing private is noised.
+
+    Raises:
+      InputError: no line, or a line that says something else than the plan.
+    """
+    planned = run.plan.schedule.label_sigma if iteration == 0 else run.plan.schedule.sigmas[iteration - 1]
+    lines, _ = ledger.parse_ledger(run.store.read("ledger.jsonl"))
+    found = [line.sigma for line in lines if line.iteration == iteration]
+    if not found:
+        raise InputError(f"ledger.jsonl: no line for iteration {iteration}; a pipeline runs after its line")
+    if planned is None or found[0] != planned:
+        raise InputError(f"ledger.jsonl: iteration {iteration} was spent at another sigma than the recipe's")
+    return found[0]
+
+
+def commit_label_shares(run: Run) -> None:
+    """Noises the bought label counts, once."""
+    table = tables.read_bytes(run.store.read(counts_name(0)))
+    codes = np.zeros(table.num_rows, dtype=np.int32)
+    noisy = _noisy(run, 0, spent_sigma(run, 0), codes, table)
+    shares = pa.table([table["label"], pa.array(noisy, pa.float64())], schema=tables.LABELS)
+    data = tables.table_bytes(shares, tables.LABELS, private=run.recipe.private)
+    run.store.commit(run.work(0, "labels.parquet"), data)
+
+
+def commit_histogram(run: Run, iteration: int) -> None:
+    """Noise once per candidate on the committed counts; the noisy histogram is committed in `work/`."""
+    name = run.work(iteration, "histogram.parquet")
+    if run.store.exists(name):
+        return
+    table = tables.read_bytes(run.store.read(counts_name(iteration)))
+    codes = run.codes(table["label"].to_pylist())
+    noisy = _noisy(run, iteration, spent_sigma(run, iteration), codes, table)
+    histogram = pa.table(
+        [table["candidate_id"], table["label"], pa.array(noisy, pa.float64())], schema=tables.HISTOGRAM
+    )
+    data = tables.table_bytes(histogram, tables.HISTOGRAM, private=run.recipe.private)
+    run.store.commit(name, data)
+
+
+# --- selection ---------------------------------------------------------------------------------------------
+
+
+def commit_selection(run: Run, iteration: int) -> int:
+    """Post-processing of noisy votes into the rows of the next population; returns how many are generated."""
+    name = run.work(iteration, "selection.parquet")
+    if not run.store.exists(name):
+        table, notes = choose(run, iteration) if iteration else (plan_random(run), {})
+        run.store.commit(run.work(iteration, "selection.json"), _json(notes))
+        run.store.commit(name, tables.table_bytes(table, tables.SELECTION))
+    selected = tables.read_bytes(run.store.read(name))
+    return selected.num_rows - int(np.count_nonzero(selected["kept"].to_numpy(zero_copy_only=False)))
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+# --- generation --------------------------------------------------------------------------------------------
+
+
+def new_rows(run: Run, iteration: int) -> pa.Table:
+    """Rows of an iteration's selection that a generator has to make, in order of id."""
+    selected = tables.read_bytes(run.store.read(run.work(iteration, "selection.parquet")))
+    return selected.filter(pa.compute.invert(selected["kept"]))
+
+
+def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> None:
+    """Makes and commits one chunk of new candidates; a committed chunk is never made again."""
+    name = run.work(iteration, f"chunks/{start:09d}.parquet")
+    if run.store.exists(name):
+        return
+    rows = new_rows(run, iteration).slice(start, stop - start)
+    ids = rows["candidate_id"].to_pylist()
+    seed = run.recipe.seed
+    if iteration == 0:
+        rngs = [keyed_rng(seed, 0, i, "random") for i in ids]
+        made = run.generator.random(rows["label"].to_pylist(), rngs)
+    else:
+        rngs = [keyed_rng(seed, iteration, i, "vary") for i in ids]
+        parents = read_population(run, iteration - 1).take(rows["parent_row"])
+        made = run.generator.vary(parents, _step(run, iteration), rngs)
+    if made.num_rows != rows.num_rows:
+        raise StageError(f"generator: {made.num_rows} rows came back where {rows.num_rows} were asked for")
+    origin = "random" if iteration == 0 else "varied"
+    population = _population(run, rows, origin, made)
+    schema = tables.population_schema(run.modality.payload)
+    run.store.commit(name, tables.table_bytes(population, schema, private=run.recipe.private))
+
+
+def _population(run: Run, rows: pa.Table, origin: str, content: pa.Table) -> pa.Table:
+    columns = {
+        "candidate_id": rows["candidate_id"],
+        "parent_id": rows["parent_id"],
+        "label": rows["label"],
+        "origin": pa.array([origin] * rows.num_rows, pa.string()),
+        "state": content["state"],
+    }
+    columns |= {name: content[name] for name in run.modality.payload.names}
+    return pa.table(columns)
+
+
+def _kept_rows(run: Run, iteration: int) -> pa.Table | None:
+    selected = tables.read_bytes(run.store.read(run.work(iteration, "selection.parquet")))
+    kept = selected.filter(selected["kept"])
+    if not kept.num_rows:
+        return None
+    parents = read_population(run, iteration - 1).take(kept["parent_row"])
+    schema = tables.population_schema(run.modality.payload)
+    index = schema.get_field_index("origin")
+    return parents.set_column(index, "origin", pa.array(["kept"] * kept.num_rows, pa.string()))
+
+
+def _chunk_tables(run: Run, iteration: int) -> Iterator[pa.Table]:
+    kept = _kept_rows(run, iteration)
+    if kept is not None:  # kept ids are older, so smaller, than any new one
+        yield kept
+    for start, _ in chunk_ranges(run, new_rows(run, iteration).num_rows):
+        yield tables.read_bytes(run.store.read(run.work(iteration, f"chunks/{start:09d}.parquet")))
+
+
+def commit_iteration(run: Run, iteration: int) -> None:
+    """Commits population and manifest in `work/`, then copies to the release, the manifest last."""
+    population = run.work(iteration, "population.parquet")
+    schema = tables.population_schema(run.modality.payload)
+
+    def write(file: BinaryIO) -> None:
+        tables.write_table(file, _chunk_tables(run, iteration), schema, private=run.recipe.private)
+
+    run.store.commit(population, write)
+    names = {"population/part-00000.parquet": population}
+    if iteration:
+        names["histogram/part-00000.parquet"] = run.work(iteration, "histogram.parquet")
+    elif run.recipe.privacy.label_budget():
+        names["labels/part-00000.parquet"] = run.work(0, "labels.parquet")
+    run.store.commit(run.work(iteration, "manifest.json"), _json(_manifest(run, iteration, names)))
+    for target, source in names.items():
+        run.store.copy(source, run.public(iteration, target))
+    run.store.copy(run.work(iteration, "manifest.json"), run.public(iteration, "manifest.json"))
+
+
+def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]:
+    table = pq.read_table(run.store.path(names["population/part-00000.parquet"]), columns=["candidate_id", "label"])
+    labels = table["label"].to_pylist()
+    codes = run.codes(labels)
+    last = int(table["candidate_id"].to_numpy().max()) + 1
+    before = run.manifest_of(iteration - 1)["next_candidate_id"] if iteration else 0
+    manifest: dict[str, Any] = {
+        "version": tables.FORMAT_VERSION,
+        "iteration": iteration,
+        "private": run.recipe.private,
+        "candidates": {
+            str(label) if label is not None else "": int((codes == code).sum())
+            for label, code in run.label_codes.items()
+        },
+        "next_candidate_id": max(last, before),
+        "files": {
+            name: {"sha256": hashlib.sha256(run.store.read(source)).hexdigest()} for name, source in names.items()
+        },
+    }
+    if not run.recipe.private:
+        manifest["notice"] = tables.NOT_PRIVATE
+    if iteration:
+        manifest["degree"] = run.degrees[iteration - 1]
+        manifest["selection"] = json.loads(run.store.read(run.work(iteration, "selection.json")))
+    return manifest

@@ -1,0 +1,69 @@
+"""Per-iteration settings: a number, a list, or a named decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pe_beam.errors import RecipeError
+
+_ALLOWED = "a number, a list of {length} numbers, or {{from, to, decay: linear|geometric|cosine|polynomial, power}}"
+
+
+def resolve_schedule(value: Any, length: int, *, name: str) -> list[float]:
+    """The setting of each of `length` iterations.
+
+    Args:
+      value: a number (the same always), a list of `length` numbers, or a mapping with from, to, decay and,
+        for polynomial, power: the first iteration gets `from`, the last `to`.
+      length: how many iterations, at least 1.
+      name: the recipe key, for messages.
+
+    Raises:
+      RecipeError: anything else, NaN and infinity included.
+
+    >>> resolve_schedule({"from": 0.5, "to": 0.1, "decay": "linear"}, 3, name="degree")
+    [0.5, 0.3, 0.1]
+    """
+    if isinstance(value, Mapping):
+        return _decay(value, length, name)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != length:
+            raise _refusal(value, length, name)
+        return [_number(item, value, length, name) for item in value]
+    return [_number(value, value, length, name)] * length
+
+
+def _refusal(value: Any, length: int, name: str) -> RecipeError:
+    return RecipeError(f"{name}: {value!r} is not allowed; {_ALLOWED.format(length=length)} is wanted")
+
+
+def _number(item: Any, value: Any, length: int, name: str) -> float:
+    try:
+        number = float(item)
+    except (TypeError, ValueError):
+        raise _refusal(value, length, name) from None
+    if isinstance(item, bool) or not math.isfinite(number):
+        raise _refusal(value, length, name)
+    return number
+
+
+def _decay(value: Mapping[str, Any], length: int, name: str) -> list[float]:
+    if not {"from", "to"} <= set(value) <= {"from", "to", "decay", "power"}:
+        raise _refusal(value, length, name)
+    first, last, power = (_number(value.get(key, 1), value, length, name) for key in ("from", "to", "power"))
+    kind = value.get("decay", "linear")
+    if kind == "geometric" and not (first > 0 and last > 0):
+        raise RecipeError(f"{name}: {value!r} is not allowed; a geometric decay goes between numbers above 0")
+    if kind not in ("linear", "geometric", "cosine", "polynomial") or power <= 0:
+        raise _refusal(value, length, name)
+    values = []
+    for t in range(length):
+        x = t / (length - 1) if length > 1 else 0.0
+        if kind == "geometric":
+            values.append(first * (last / first) ** x)
+            continue
+        left = {"linear": 1 - x, "cosine": (1 + math.cos(math.pi * x)) / 2, "polynomial": (1 - x) ** power}[kind]
+        values.append(round(last + (first - last) * left, 12))
+    return values

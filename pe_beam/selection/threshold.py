@@ -1,0 +1,72 @@
+"""What counts as noise: a threshold in votes, in sigmas, or chosen by Stein's unbiased risk estimate."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from pe_beam.errors import RecipeError
+
+_SIGMAS = re.compile(r"^\s*([0-9.eE+-]+)\s*sigma\s*$")
+
+
+def threshold_in_votes(value: float | str, sigma: float) -> float | None:
+    """The threshold H in votes; None means automatic, label by label.
+
+    Args:
+      value: votes (a number of 0 or more), "1.5 sigma", or "auto".
+      sigma: standard deviation of the noise, in votes.
+
+    Raises:
+      RecipeError: anything else.
+
+    >>> threshold_in_votes("2 sigma", 3.0)
+    6.0
+    """
+    if value == "auto":
+        return None
+    found = _SIGMAS.match(value) if isinstance(value, str) else None
+    try:
+        height = float(found.group(1)) * sigma if found else float(value)
+    except ValueError:
+        height = math.nan
+    if not 0 <= height < math.inf:
+        raise RecipeError(f"evolution.threshold: {value!r} is not allowed; votes of 0 or more, 'x sigma', or auto")
+    return height
+
+
+def auto_threshold(noisy: np.ndarray, sigma: float) -> float:
+    """The H >= 0 with the least estimated risk of max(x - H, 0) as an estimate of the true votes.
+
+    SURE(H) = sum(-sigma^2 + (max(x - H, 0) - x)^2 + 2 sigma^2 [x > H]): Stein's unbiased estimate, as in
+    Donoho and Johnstone (1995), for the soft threshold that is never negative. Minimised over 0 and the
+    positive values seen. Reads noisy votes and sigma only.
+
+    Args:
+      noisy: float64 (m,), noisy votes of one label.
+      sigma: their noise, in votes.
+    """
+    if sigma == 0 or len(noisy) == 0:
+        return 0.0
+    heights = np.concatenate([[0.0], np.unique(noisy[noisy > 0])])
+    values = np.sort(noisy)
+    below = np.concatenate([[0.0], np.cumsum(values**2)])
+    cut = np.searchsorted(values, heights, side="right")
+    above = len(values) - cut
+    risk = below[cut] + above * heights**2 + 2 * sigma**2 * above
+    return float(heights[int(np.argmin(risk))])
+
+
+def weights_above(noisy: np.ndarray, threshold: float) -> tuple[np.ndarray, str | None]:
+    """max(noisy - H, 0), never all 0: falls back to H = 0, then to equal weights, and says so.
+
+    Returns:
+      float64 (m,) weights of 0 or more, and None, "threshold-0" or "uniform".
+    """
+    for height, fallback in ((threshold, None), (0.0, "threshold-0")):
+        weights = np.maximum(np.asarray(noisy, dtype=np.float64) - height, 0.0)
+        if weights.sum() > 0:
+            return weights, fallback
+    return np.ones(len(noisy), dtype=np.float64), "uniform"

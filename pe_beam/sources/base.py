@@ -1,0 +1,163 @@
+"""The contract of a source, and the way to open one."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from pe_beam.errors import RecipeError
+from pe_beam.modalities.base import Fault
+
+SHARD_ROWS = 8192
+"""Rows of a piece at most. A constant of the format: another value is another fingerprint."""
+BATCH_ROWS = 1024
+"""Rows of a batch at most."""
+BATCH_BYTES = 64 << 20
+"""Payload bytes at which a batch is cut short (one larger record still makes a batch of its own)."""
+IMAGE_SCHEMA = pa.schema([pa.field("image", pa.binary())])
+"""Payload of a batch of images: the encoded file's bytes, null where the row is a fault."""
+PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A fixed row range of one sorted source file. Holds file names, which are private.
+
+    Attributes:
+      file: the source file; for a folder of images the folder, for a data set its name.
+      file_index: the file's place among the sorted files (folder and data set: 0).
+      start: first row.
+      stop: row after the last.
+      files: for a folder of images the files of that range, relative to the folder; else empty.
+    """
+
+    file: str
+    file_index: int
+    start: int
+    stop: int
+    files: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """A name without anything private in it but the row number, sorted as the pieces are.
+
+        >>> Piece("digits", 0, 8192, 10000).name
+        '000000-000000008192'
+        """
+        return f"{self.file_index:06d}-{self.start:012d}"
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Consecutive rows of a piece, at most `BATCH_ROWS`.
+
+    Attributes:
+      payload: columns of the modality, n rows.
+      labels: n labels as text; None where there is none.
+      clients: n client ids as text; None where there is none.
+      rows: n locators "file:row", for `private/rejects/` alone.
+      faults: position in this batch -> why that row could not be read at all.
+    """
+
+    payload: pa.Table
+    labels: list[str | None]
+    clients: list[str | None]
+    rows: list[str]
+    faults: dict[int, Fault] = field(default_factory=dict)
+
+
+class Source(abc.ABC):
+    """Rows that can be cut, read and digested piece by piece. Pickles, opens files only when asked."""
+
+    @abc.abstractmethod
+    def pieces(self) -> list[Piece]:
+        """The pieces in order, from listings and footers alone.
+
+        Raises:
+          DataError: nothing is there, or a column is missing or of a wrong type.
+        """
+
+    @abc.abstractmethod
+    def read(self, piece: Piece) -> Iterator[SourceBatch]:
+        """The rows of a piece, in order, in batches.
+
+        Raises:
+          DataError: a file is gone, damaged or not what it was when the pieces were cut.
+        """
+
+    @abc.abstractmethod
+    def digest(self, piece: Piece) -> str:
+        """SHA-256 (hex) that changes with the source bytes of the piece, not with `data.path`. Private.
+
+        Raises:
+          DataError: a file is gone or cannot be read.
+        """
+
+
+def cut(rows: int) -> Iterator[tuple[int, int]]:
+    """Ranges of `SHARD_ROWS` rows that cover `rows`.
+
+    >>> list(cut(10000))
+    [(0, 8192), (8192, 10000)]
+    """
+    for start in range(0, rows, SHARD_ROWS):
+        yield start, min(start + SHARD_ROWS, rows)
+
+
+def image_table(images: Sequence[bytes | None]) -> pa.Table:
+    """A payload table of encoded images."""
+    return pa.table([pa.array(images, pa.binary())], schema=IMAGE_SCHEMA)
+
+
+def open_source(
+    *,
+    source: str,
+    path: str,
+    columns: Mapping[str, str],
+    labelled: bool,
+    client: bool,
+    part: tuple[str, float, int] | None = None,
+    key: str = "data.path",
+) -> Source:
+    """Opens private data, or a holdout.
+
+    Args:
+      source: sklearn, folder or parquet.
+      path: a data set's name; a folder; a file, a folder or a glob.
+      columns: role (image, label, client) -> column name, for Parquet; a role's name where it is not given.
+      labelled: whether records have labels.
+      client: whether records have client ids (Parquet alone).
+      part: ("train" or "test", test share, random state), for a data set alone; None for all of it.
+      key: the recipe key that messages name for `path` (`data.holdout` for a holdout).
+
+    Raises:
+      RecipeError: the source cannot be had so.
+    """
+    from pe_beam.sources.folder import FolderSource
+    from pe_beam.sources.parquet import ROLES, ParquetSource
+    from pe_beam.sources.sklearn_sets import SklearnSource
+
+    if source not in ("sklearn", "folder", "parquet"):
+        raise RecipeError(f"data.source: {source!r} is not known; allowed: sklearn, folder, parquet")
+    if not path:
+        raise RecipeError(f"{key}: empty; a data set's name, a folder, a file or a glob is wanted")
+    if part is not None and source != "sklearn":
+        raise RecipeError(f"data.holdout: a cut is for source sklearn; source {source} takes a path")
+    if part is not None and part[0] not in PARTS:
+        raise RecipeError(f"data.holdout: part {part[0]!r} is not known; allowed: {', '.join(PARTS)}")
+    if source == "parquet":
+        unknown = sorted(set(columns) - set(ROLES))
+        if unknown:
+            raise RecipeError(f"data.columns: unknown {', '.join(unknown)}; allowed: {', '.join(ROLES)}")
+        names = {role: columns.get(role, role) for role in ROLES}
+        return ParquetSource(path, names, labelled=labelled, client=client, key=key)
+    if client:
+        raise RecipeError(f"data.columns.client: source {source} has no clients; allowed: source parquet")
+    if columns:
+        raise RecipeError(f"data.columns: source {source} has no columns; allowed: source parquet")
+    if source == "folder":
+        return FolderSource(path, labelled=labelled, key=key)
+    return SklearnSource(path, labelled=labelled, part=part, key=key)

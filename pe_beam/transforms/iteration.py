@@ -1,0 +1,358 @@
+"""Iteration: population t-1 -> population t. One start token in, one manifest name out, so that jobs of one
+iteration and an unrolled graph are made of the same transform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pe_beam.runs import steps
+from pe_beam.runs.run import Run, open_run
+from pe_beam.transforms.guard import guarded
+from pe_beam.voting.client import client_ballot
+from pe_beam.voting.votes import read_batch, read_clients
+
+
+class _StageFn(beam.DoFn):
+    """A DoFn of one iteration of one run."""
+
+    def __init__(self, root: str, iteration: int) -> None:
+        self._root = root
+        self._iteration = iteration
+
+    @property
+    def run(self) -> Run:
+        return open_run(self._root)
+
+
+class _ListCandidatesFn(_StageFn):
+    def process(self, _: Any) -> Iterator[tuple[int, int]]:
+        with guarded(self._root, "ListCandidates"):
+            rows = sum(self.run.manifest_of(self._iteration - 1)["candidates"].values())
+            ranges = steps.chunk_ranges(self.run, rows)
+        yield from ranges
+
+
+class _EmbedCandidatesFn(_StageFn):
+    def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        with guarded(self._root, "EmbedCandidates"):
+            steps.embed_candidates(self.run, self._iteration, *span)
+        yield 0, span[0]
+
+
+class _CommitMatrixFn(_StageFn):
+    def process(self, _: Any) -> Iterator[str]:
+        with guarded(self._root, "CommitMatrix"):
+            shards = steps.commit_matrix(self.run, self._iteration)
+        yield from shards
+
+
+class _ReadShardFn(_StageFn):
+    """Shard name -> Arrow batches, one row group in memory at a time."""
+
+    def process(self, shard: str) -> Iterator[pa.Table]:
+        with guarded(self._root, "ReadShards"), pq.ParquetFile(self.run.store.path(shard)) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group)
+
+
+class _VoteFn(_StageFn):
+    """Arrow batches -> one array of integer counts a bundle; fused with the read."""
+
+    def start_bundle(self) -> None:
+        self._counts: np.ndarray | None = None
+
+    def process(self, batch: pa.Table) -> None:
+        with guarded(self._root, "Vote"):
+            vectors, labels, _ = read_batch(batch)
+            counts = steps.load_voter((self._root, self.run.run_id), self._iteration).count(vectors, labels)
+            self._counts = counts if self._counts is None else self._counts + counts
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._counts is not None:
+            yield WindowedValue((0, self._counts), MIN_TIMESTAMP, [GlobalWindow()])
+
+
+class _ClientVoteFn(_StageFn):
+    """Arrow batches -> (client, {candidate row: votes}), to be joined over all labels and bundles."""
+
+    def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
+        with guarded(self._root, "Vote"):
+            vectors, labels, clients = read_clients(batch)
+            voter = steps.load_voter((self._root, self.run.run_id), self._iteration)
+            rows, positions = voter.ballots(vectors, labels)
+            ballots: dict[str, dict[int, int]] = {}
+            for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
+                ballot = ballots.setdefault(clients[row], {})
+                ballot[position] = ballot.get(position, 0) + 1
+        yield from ballots.items()
+
+
+class _ClientLabelFn(_StageFn):
+    """Arrow batches -> (client, {label code: records})."""
+
+    def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
+        ballots: dict[str, dict[int, int]] = {}
+        with guarded(self._root, "CountLabels"):
+            _, labels, clients = read_clients(batch)
+            for client, label in zip(clients, labels.tolist(), strict=True):
+                ballot = ballots.setdefault(client, {})
+                ballot[label] = ballot.get(label, 0) + 1
+        yield from ballots.items()
+
+
+class _LabelFn(_StageFn):
+    """Arrow batches -> (0, records by label)."""
+
+    def process(self, batch: pa.Table) -> Iterator[tuple[int, np.ndarray]]:
+        with guarded(self._root, "CountLabels"):
+            counts = np.bincount(read_batch(batch)[1], minlength=self.run.recipe.label_count)
+        yield 0, counts.astype(np.int64)
+
+
+class MergeBallotsCombineFn(beam.CombineFn):
+    """Adds sparse votes: {row: votes}. Integers, so any merge order gives the same."""
+
+    def create_accumulator(self) -> dict[int, int]:  # noqa: D102
+        return {}
+
+    def add_input(self, total: dict[int, int], ballot: dict[int, int]) -> dict[int, int]:  # noqa: D102
+        for row, votes in ballot.items():
+            total[row] = total.get(row, 0) + votes
+        return total
+
+    def merge_accumulators(self, totals: Iterable[dict[int, int]]) -> dict[int, int]:  # noqa: D102
+        merged: dict[int, int] = {}
+        for total in totals:
+            self.add_input(merged, total)
+        return merged
+
+    def extract_output(self, total: dict[int, int]) -> dict[int, int]:  # noqa: D102
+        return total
+
+
+class SumCountsCombineFn(beam.CombineFn):
+    """Adds int64 arrays of one length."""
+
+    def create_accumulator(self) -> np.ndarray | None:  # noqa: D102
+        return None
+
+    def add_input(self, total: np.ndarray | None, counts: np.ndarray) -> np.ndarray:  # noqa: D102
+        return counts if total is None else total + counts
+
+    def merge_accumulators(self, totals: Iterable[np.ndarray | None]) -> np.ndarray | None:  # noqa: D102
+        merged: np.ndarray | None = None
+        for total in totals:
+            if total is not None:
+                merged = self.add_input(merged, total)
+        return merged
+
+    def extract_output(self, total: np.ndarray | None) -> np.ndarray | None:  # noqa: D102
+        return total
+
+
+class _ScaleClientsFn(_StageFn):
+    """(client, all its votes) -> whole numbers of norm 2^b at most, summed within the bundle (rule 1)."""
+
+    def start_bundle(self) -> None:
+        self._counts: np.ndarray | None = None
+
+    def process(self, keyed: tuple[str, dict[int, int]]) -> None:
+        with guarded(self._root, "ScaleClients"):
+            if self._counts is None:
+                self._counts = np.zeros(_width(self.run, self._iteration), dtype=np.int64)
+            for row, votes in client_ballot(keyed[1], self.run.plan.grid_bits).items():
+                self._counts[row] += votes
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._counts is not None:
+            yield WindowedValue((0, self._counts), MIN_TIMESTAMP, [GlobalWindow()])
+
+
+def _width(run: Run, iteration: int) -> int:
+    if iteration == 0:
+        return run.recipe.label_count
+    return sum(run.manifest_of(iteration - 1)["candidates"].values())
+
+
+class _CommitCountsFn(_StageFn):
+    """Commits the exact counts once; what goes on is the same for the winner and for the loser."""
+
+    def process(self, keyed: tuple[int, np.ndarray]) -> Iterator[int]:
+        with guarded(self._root, "CommitCounts"):
+            steps.commit_counts(self.run, self._iteration, keyed[1])
+        yield self._iteration
+
+
+class _AddNoiseFn(_StageFn):
+    def process(self, _: int) -> Iterator[int]:
+        with guarded(self._root, "AddNoise"):
+            if self._iteration:
+                steps.commit_histogram(self.run, self._iteration)
+            else:
+                steps.commit_label_shares(self.run)
+        yield self._iteration
+
+
+class _SelectFn(_StageFn):
+    def process(self, _: Any) -> Iterator[tuple[int, int]]:
+        with guarded(self._root, "Select"):
+            rows = steps.commit_selection(self.run, self._iteration)
+            # No new row at all still has to reach the commit: an empty chunk carries the word on.
+            ranges = steps.chunk_ranges(self.run, rows) or [(0, 0)]
+        yield from ranges
+
+
+class _GenerateFn(_StageFn):
+    def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        with guarded(self._root, "Generate"):
+            if span[1] > span[0]:
+                steps.generate_chunk(self.run, self._iteration, *span)
+        yield 0, span[0]
+
+
+class _CommitIterationFn(_StageFn):
+    def process(self, _: Any) -> Iterator[str]:
+        with guarded(self._root, "CommitIteration"):
+            steps.commit_iteration(self.run, self._iteration)
+        yield self.run.public(self._iteration, "manifest.json")
+
+
+class EmbedCandidates(beam.PTransform):
+    """Start token -> names of the private shards, once the candidate matrix is committed: the barrier."""
+
+    def __init__(self, run_dir: str, iteration: int) -> None:
+        super().__init__()
+        self._at = (run_dir, iteration)
+
+    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            start
+            | "ListCandidates" >> beam.ParDo(_ListCandidatesFn(*self._at))
+            | "SpreadCandidates" >> beam.Reshuffle()
+            | "EmbedCandidates" >> beam.ParDo(_EmbedCandidatesFn(*self._at))  # (0, first row)
+            | "GatherCandidates" >> beam.GroupByKey()
+            | "CommitMatrix" >> beam.ParDo(_CommitMatrixFn(*self._at))  # shard names
+            | "SpreadShards" >> beam.Reshuffle()
+        )
+
+
+class Vote(beam.PTransform):
+    """Shard names -> (0, int64 counts of all candidates). The read and the search are one fused stage."""
+
+    def __init__(self, run_dir: str, iteration: int, *, unit: str) -> None:
+        super().__init__()
+        self._at = (run_dir, iteration)
+        self._unit = unit
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        labels = self._at[1] == 0
+        batches = shards | "ReadShards" >> beam.ParDo(_ReadShardFn(*self._at))  # Arrow table
+        if self._unit == "client":
+            count = _ClientLabelFn(*self._at) if labels else _ClientVoteFn(*self._at)
+            partial = (
+                batches
+                | "VoteByClient" >> beam.ParDo(count)  # (client, {row: votes})
+                | "JoinClients" >> beam.CombinePerKey(MergeBallotsCombineFn())
+                | "ScaleClients" >> beam.ParDo(_ScaleClientsFn(*self._at))  # (0, counts on the grid)
+            )
+        else:
+            count = _LabelFn(*self._at) if labels else _VoteFn(*self._at)
+            partial = batches | "Vote" >> beam.ParDo(count)  # (0, counts)
+        return partial | "SumVotes" >> beam.CombinePerKey(SumCountsCombineFn())
+
+
+class NoisyHistogram(beam.PTransform):
+    """(0, counts) -> the iteration's number, once exact counts and their one noise are committed."""
+
+    def __init__(self, run_dir: str, iteration: int) -> None:
+        super().__init__()
+        self._at = (run_dir, iteration)
+
+    def expand(self, counts: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            counts
+            | "CommitCounts" >> beam.ParDo(_CommitCountsFn(*self._at))
+            | "AddNoise" >> beam.ParDo(_AddNoiseFn(*self._at))
+        )
+
+
+class Generate(beam.PTransform):
+    """Row ranges of a selection -> the name of the committed manifest."""
+
+    def __init__(self, run_dir: str, iteration: int) -> None:
+        super().__init__()
+        self._at = (run_dir, iteration)
+
+    def expand(self, ranges: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            ranges
+            | "SpreadChunks" >> beam.Reshuffle()
+            | "Generate" >> beam.ParDo(_GenerateFn(*self._at))  # (0, first row)
+            | "GatherChunks" >> beam.GroupByKey()
+            | "CommitIteration" >> beam.ParDo(_CommitIterationFn(*self._at))
+        )
+
+
+class Iteration(beam.PTransform):
+    """One iteration: start token -> name of the manifest of population t."""
+
+    def __init__(self, run_dir: str, iteration: int, *, unit: str) -> None:
+        super().__init__()
+        self._at = (run_dir, iteration)
+        self._unit = unit
+
+    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            start
+            | "Embed" >> EmbedCandidates(*self._at)
+            | "Count" >> Vote(*self._at, unit=self._unit)
+            | "Noise" >> NoisyHistogram(*self._at)
+            | "Select" >> beam.ParDo(_SelectFn(*self._at))  # (first row, end row)
+            | "Vary" >> Generate(*self._at)
+        )
+
+
+class _ListShardsFn(_StageFn):
+    def process(self, _: Any) -> Iterator[str]:
+        index = self.run.index() or {"shards": []}
+        for shard in index["shards"]:
+            yield shard["shard"]
+
+
+class LabelShares(beam.PTransform):
+    """Start token -> 0, once the bought label shares are noised and committed (iteration 0's spending)."""
+
+    def __init__(self, run_dir: str, *, unit: str) -> None:
+        super().__init__()
+        self._root = run_dir
+        self._unit = unit
+
+    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            start
+            | "ListShards" >> beam.ParDo(_ListShardsFn(self._root, 0))
+            | "SpreadShards" >> beam.Reshuffle()
+            | "Count" >> Vote(self._root, 0, unit=self._unit)
+            | "Noise" >> NoisyHistogram(self._root, 0)
+        )
+
+
+class RandomPopulation(beam.PTransform):
+    """Start token -> name of the manifest of population 0, made from nothing."""
+
+    def __init__(self, run_dir: str) -> None:
+        super().__init__()
+        self._root = run_dir
+
+    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return start | "Plan" >> beam.ParDo(_SelectFn(self._root, 0)) | "Random" >> Generate(self._root, 0)

@@ -1,0 +1,1 @@
+"""Nearest candidates and votes. NumPy, PyArrow and faiss only; no Beam."""

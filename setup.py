@@ -1,0 +1,48 @@
+"""What a worker installs (Dataflow: `--setup_file=./setup.py`). Tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="pe_beam",
+    version="0.1.0",
+    description="Differentially private synthetic data without training: Private Evolution on Apache Beam",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["pe_beam", "pe_beam.*"]),
+    package_data={"pe_beam": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "apache-beam>=2.70,<3",
+        "dp-accounting>=0.6,<1",
+        "faiss-cpu>=1.9,<2",
+        "matplotlib>=3.9,<4",  # for the fonts it ships
+        "mpmath>=1.3,<2",
+        "numpy>=1.26,<3",
+        "pillow>=10.4,<14",
+        "pyarrow>=16,<30",
+        "pydantic>=2.8,<3",
+        "pyyaml>=6,<7",
+        "scikit-learn>=1.5,<2",
+        "scipy>=1.12,<2",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100,<7",
+            "mypy>=1.11,<3",
+            "pytest>=8,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff>=0.8,<1",
+            "types-PyYAML>=6",
+        ],
+    },
+    entry_points={
+        "console_scripts": ["pe-beam = pe_beam.cli:main"],
+        # A third party adds a generator, an embedder or a modality the same way, in its own package.
+        "pe_beam.modalities": ["image = pe_beam.modalities.image:MODALITY"],
+        "pe_beam.generators": ["text-render = pe_beam.modalities.image.text_render:TextRender"],
+        "pe_beam.embedders": ["pixels = pe_beam.modalities.image.pixels:Pixels"],
+    },
+)

@@ -94,6 +94,39 @@ def _evolve_locked(
     return run
 
 
+def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> Run:
+    """Settles recipe and secret and freezes the private embeddings: what `evolve` does first. Spends nothing."""
+    check_parts(recipe)
+    store = Store(run_dir)
+    store.make(".")
+    with store.lock():
+        _settle_recipe(recipe, store)
+        run = open_run(store.root)
+        if not is_complete(run):
+            _settle_secret(run, None)
+            _freeze_data(run, _Job(run, list(beam_options)), Progress(run, None))
+    return run
+
+
+def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = ()) -> None:
+    """Runs one iteration of a run whose embeddings are frozen; nothing happens if it exists.
+
+    Raises:
+      InputError: no such iteration, no frozen embeddings, or the iteration before is missing.
+    """
+    run = open_run(run_dir)
+    if not 0 <= iteration <= run.recipe.evolution.iterations:
+        raise InputError(f"--iteration {iteration}: 0 to {run.recipe.evolution.iterations} is wanted")
+    with run.store.lock():
+        if run.manifest(iteration) is not None:
+            return
+        if iteration:
+            run.manifest_of(iteration - 1)
+        _settle_secret(run, None)
+        _check_ledger(run)
+        run_iteration(run, iteration, _Job(run, list(beam_options)))
+
+
 def run_iteration(run: Run, iteration: int, job: _Job) -> None:
     """Writes the ledger line and runs the job of one iteration."""
     from pe_beam.transforms import iteration as transforms

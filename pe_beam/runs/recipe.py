@@ -29,7 +29,7 @@ def _number(value: Any) -> Any:
     if isinstance(value, str):
         value = float(value)  # YAML reads 1e-5 and inf as strings
     if isinstance(value, float) and math.isnan(value):
-        raise ValueError("NaN is not a number that can be used")
+        raise ValueError("a number is wanted, not NaN")
     return value
 
 

@@ -139,9 +139,9 @@ def _font_files(fonts: str) -> dict[str, str]:
         import matplotlib
 
         folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-        wanted = _TEXT_FONTS
+        wanted: tuple[str, ...] = _TEXT_FONTS
     else:
-        folder, wanted = Path(fonts), ""
+        folder, wanted = Path(fonts), ("",)
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".ttf", ".otf"))
         found = [path for path in found if path.name.startswith(wanted)]

@@ -1,0 +1,48 @@
+"""Private records -> frozen embedding shards, as one Beam job; the first step of every run.
+
+python -m pipelines.embed --recipe=R.yaml --run_dir=runs/mine [Beam flags]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from pe_beam.errors import PeBeamError
+from pe_beam.runs.driver import embed_only
+from pe_beam.runs.recipe import load_recipe
+from pe_beam.transforms.ingest import Ingest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Where the run's recipe lies and its shards go."""
+
+    run_dir: str
+
+
+def build(root: beam.Pipeline, config: Config) -> beam.PCollection:
+    """The ingest graph, for any runner: gives the name of the index."""
+    return root | "Start" >> beam.Create([0]) | "Ingest" >> Ingest(config.run_dir)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Embeds and freezes the private records; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Embeds the private records of a recipe, once.")
+    parser.add_argument("--recipe", required=True, help="a YAML recipe")
+    parser.add_argument("--run_dir", required=True, help="made if it is not there")
+    options, beam_args = parser.parse_known_args(argv)
+    try:
+        embed_only(load_recipe(options.recipe), options.run_dir, beam_args)
+    except PeBeamError as error:
+        print(f"embed: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

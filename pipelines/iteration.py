@@ -1,0 +1,55 @@
+"""One iteration of a run as one Beam job.
+
+    python -m pipelines.iteration --run_dir=runs/digits --iteration=3 [Beam flags]
+
+The run directory holds recipe, secret, frozen embeddings and the population before. Run twice, it does nothing
+the second time; the ledger line is written before the job starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from pe_beam.errors import PeBeamError
+from pe_beam.runs.driver import run_one
+from pe_beam.transforms.iteration import Iteration, RandomPopulation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What one iteration needs to know; all else is in the run directory."""
+
+    run_dir: str
+    iteration: int
+    unit: str
+
+
+def build(root: beam.Pipeline, config: Config) -> beam.PCollection:
+    """The graph of one iteration, for any runner: gives the manifest's name."""
+    start = root | "Start" >> beam.Create([0])
+    if config.iteration == 0:
+        return start | "RandomPopulation" >> RandomPopulation(config.run_dir)
+    return start | "Iteration" >> Iteration(config.run_dir, config.iteration, unit=config.unit)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one iteration; returns the exit status."""
+    parser = argparse.ArgumentParser(description="One iteration of a run; idempotent.")
+    parser.add_argument("--run_dir", required=True, help="a run directory with frozen embeddings")
+    parser.add_argument("--iteration", type=int, required=True, help="0 to evolution.iterations")
+    options, beam_args = parser.parse_known_args(argv)
+    try:
+        run_one(options.run_dir, options.iteration, beam_args)
+    except PeBeamError as error:
+        print(f"iteration: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pe_beam.errors import RecipeError
+from pe_beam.modalities.base import Fault, Step
+from pe_beam.modalities.image.codec import decode_image, encode_png
+from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
+from pe_beam.modalities.image.preview import samples_grid
+from pe_beam.modalities.image.text_render import TextRender, TextRenderOptions
+
+
+def _rngs(count, seed=0):
+    return [np.random.default_rng(seed + i) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return TextRender(TextRenderOptions(), labels=["0", "7"])
+
+
+@pytest.fixture(scope="module")
+def parents(generator):
+    labels = ["0", "7"] * 8
+    return generator.random(labels, _rngs(16)).append_column("label", pa.array(labels))
+
+
+def test_pictures_are_gray_drawn_and_different(parents):
+    images = [decode_image(data, mode="L") for data in parents["image"].to_pylist()]
+    assert all(image.size == (32, 32) and np.asarray(image).max() > 200 for image in images)
+    assert len(set(parents["image"].to_pylist())) > 12
+
+
+def test_degree_zero_is_the_parent(generator, parents):
+    same = generator.vary(parents, Step(iteration=1, iterations=1, degree=0.0), _rngs(16, 50))
+    assert same["image"] == parents["image"]
+
+
+def test_a_variation_stays_within_its_degree_and_remembers(generator, parents):
+    varied = generator.vary(parents, Step(iteration=1, iterations=3, degree=0.1), _rngs(16, 99))
+    for old, new in zip(parents["state"].to_pylist(), varied["state"].to_pylist(), strict=True):
+        before, after = json.loads(old), json.loads(new)
+        assert after["degree"] == 0.1
+        assert abs(after["rotation"] - before["rotation"]) <= 0.1 * 20 + 1e-4
+        assert -20 <= after["rotation"] <= 20
+    assert varied["image"] != parents["image"]
+
+
+def test_a_row_does_not_depend_on_its_batch(generator):
+    whole = generator.random(["0", "7", "0"], _rngs(3))
+    assert generator.random(["7"], _rngs(1, 1))["image"][0] == whole["image"][1]
+
+
+def test_options_are_refused_by_name():
+    with pytest.raises(RecipeError, match="no text"):
+        TextRender(TextRenderOptions(), labels=[None])
+    with pytest.raises(RecipeError, match="no font"):
+        TextRender(TextRenderOptions(), labels=["\U00020000"])
+    with pytest.raises(RecipeError, match=r"generator\.rotation"):
+        TextRender(TextRenderOptions(rotation=(5, -5)), labels=["0"])
+    with pytest.raises(RecipeError, match=r"generator\.fonts"):
+        TextRender(TextRenderOptions(fonts="/nowhere"), labels=["0"])
+
+
+def test_pixels_are_block_means():
+    array = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    embedder = Pixels(PixelsOptions(size=4))
+    table = pa.table({"image": [encode_png(array)]})
+    wanted = array.reshape(4, 2, 4, 2).mean(axis=(1, 3)).ravel() / 255
+    assert embedder.embed(table).vectors[0] == pytest.approx(wanted, abs=1e-7)
+    assert embedder.dimension == 16
+    assert Pixels(PixelsOptions(size=(2, 3), mode="rgb")).dimension == 18
+
+
+def test_what_is_no_image_is_a_fault():
+    whole = encode_png(np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8))
+    found = Pixels(PixelsOptions()).embed(pa.table({"image": [whole, whole[:200], b"", None, b"GIF89a"]}))
+    assert sorted(found.faults) == [1, 2, 3, 4]
+    assert not found.vectors[1:].any()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "LA"])
+def test_every_mode_is_read(mode):
+    sink = io.BytesIO()
+    image = Image.new("L", (8, 8), 255).convert(mode) if mode != "I;16" else Image.new("I;16", (8, 8), 65535)
+    image.save(sink, format="TIFF" if mode == "CMYK" else "PNG")
+    read = decode_image(sink.getvalue(), mode="L")
+    assert not isinstance(read, Fault)
+    assert np.asarray(read).min() >= 254
+
+
+def test_the_picture_of_samples(parents):
+    grid = Image.open(io.BytesIO(samples_grid(parents, "NOT PRIVATE")))
+    assert grid.width > 1000
+    assert samples_grid(parents, None) == samples_grid(parents, None)
+    assert samples_grid(parents.slice(0, 0), None)

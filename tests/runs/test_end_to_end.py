@@ -1,0 +1,273 @@
+"""Whole runs on real digits: bytes that repeat, kills, bad days, and what must not be in a release."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pe_beam.cli import main
+from pe_beam.errors import InputError, LockedError
+from pe_beam.privacy import accounting
+from pe_beam.runs import steps
+from pe_beam.runs.driver import evolve
+from pe_beam.runs.recipe import parse_recipe
+from pe_beam.runs.run import open_run
+from pe_beam.runs.store import Store
+from pe_beam.voting.nearest import reference_nearest
+
+
+def _release(run_dir: Path) -> dict[str, str]:
+    top = run_dir / "release"
+    files = sorted(path for path in top.rglob("*") if path.is_file())
+    return {str(path.relative_to(top)): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One finished run that kept its secret, and its recipe."""
+    from tests.conftest import SMALL
+
+    folder = tmp_path_factory.mktemp("done")
+    secret = folder / "given"
+    secret.write_bytes(bytes(range(32)))
+    recipe = parse_recipe(SMALL)
+    evolve(recipe, folder / "run", secret_file=secret)
+    return folder / "run", recipe
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--direct_num_workers=2", "--direct_running_mode=multi_threading"],
+        ["--direct_num_workers=2", "--direct_running_mode=multi_processing"],
+        ["--direct_runner_bundle_repeat=1"],
+    ],
+)
+def test_release_is_the_same_bytes_however_it_runs(done, tmp_path, secret_file, flags):
+    evolve(done[1], tmp_path / "run", flags, secret_file=secret_file)
+    assert _release(tmp_path / "run") == _release(done[0])
+
+
+def test_counts_equal_the_definition_and_noise_its_scale(done):
+    run = open_run(done[0])
+    shard = pq.read_table(done[0] / run.index()["shards"][0]["shard"])
+    vectors = np.array(shard["vector"].to_pylist(), dtype=np.float32)
+    codes = shard["label"].to_numpy()
+    matrix = steps.load_matrix(run, 1)
+    wanted = np.zeros(len(matrix.ids), dtype=np.int64)
+    for code in range(10):
+        own = np.flatnonzero(matrix.labels == code)
+        nearest = reference_nearest(vectors[codes == code], matrix.vectors[own], distance="l2", votes=1)
+        wanted += np.bincount(own[nearest[:, 0]], minlength=len(wanted))
+    counts = pq.read_table(done[0] / steps.counts_name(1))["count"].to_numpy()
+    assert (counts == wanted).all()
+    noisy = pq.read_table(done[0] / "release/iteration=0001/histogram")["noisy_votes"].to_numpy()
+    sigma = run.plan.schedule.sigmas[0]
+    assert 0.6 * sigma < np.std(noisy - counts) < 1.4 * sigma  # 40 draws: false alarm below 1e-3 for a new key
+
+
+def test_privacy_json_is_what_the_ledger_spends(done):
+    record = json.loads((done[0] / "release/privacy.json").read_text())
+    lines = [json.loads(line) for line in (done[0] / "ledger.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [1, 2]
+    assert record["noise_multiplier"] == [line["noise_multiplier"] for line in lines]
+    numeric = accounting.numeric_epsilon(record["noise_multiplier"], record["delta"], near=1.0)
+    assert numeric == pytest.approx(1.0, abs=2e-3)
+    assert record["spent_epsilon"] <= 1
+    assert record["supplied_secret"] is True
+    assert not (done[0] / "private/secret.key").exists()
+
+
+def test_nothing_private_is_in_the_release(done):
+    run = open_run(done[0])
+    index = run.index()
+    needles = [bytes(range(32)), bytes(range(32)).hex().encode(), index["fingerprint"].encode(), b"1257"]
+    needles += [shard["sha256"].encode() for shard in index["shards"]]
+    needles += [str(done[0]).encode()]
+    for path in (done[0] / "release").rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".parquet"):
+            data = path.read_bytes()
+            assert not [needle for needle in needles if needle in data], path
+    for t in (1, 2):
+        table = pq.read_table(done[0] / f"release/iteration={t:04d}/histogram")
+        assert table.column_names == ["candidate_id", "label", "noisy_votes"]
+
+
+def test_population_keeps_the_contract(done):
+    seen: set[int] = set()
+    for t in range(3):
+        table = pq.read_table(done[0] / f"release/iteration={t:04d}/population/part-00000.parquet")
+        ids = table["candidate_id"].to_pylist()
+        assert ids == sorted(ids)
+        assert not seen & set(ids)
+        seen |= set(ids)
+        assert set(table["origin"].to_pylist()) == {"random" if t == 0 else "varied"}
+        manifest = json.loads((done[0] / f"release/iteration={t:04d}/manifest.json").read_text())
+        assert sum(manifest["candidates"].values()) == 40
+    assert pq.read_table(done[0] / "release/samples.parquet").num_rows == 40
+
+
+def test_a_finished_run_needs_no_secret_and_a_changed_recipe_is_refused(done, small, capsys, tmp_path):
+    before = _release(done[0])
+    evolve(done[1], done[0])
+    assert _release(done[0]) == before
+    small["seed"] = 5
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(small))
+    assert main(["run", str(path), "--run-dir", str(done[0])]) == 2
+    assert "differs in seed" in capsys.readouterr().err
+
+
+def test_the_commands_on_a_finished_run(done, tmp_path, capsys):
+    run = str(done[0])
+    for arguments in (["status", run], ["privacy", run], ["evaluate", run]):
+        assert main(arguments) == 0
+        capsys.readouterr()
+        assert main([*arguments, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)
+    for name in ("s.parquet", "s.csv", "s.jsonl", "folder"):
+        assert main(["export", run, "--to", str(tmp_path / name)]) == 0
+    assert len(list((tmp_path / "folder").rglob("*.png"))) == 40
+    assert main(["export", run, "--to", str(tmp_path / "s.xyz")]) == 2
+    assert main(["privacy", run, run]) == 2
+
+
+def test_killed_again_and_again_it_gives_the_same_release(done, small, tmp_path, secret_file):
+    path, run = tmp_path / "r.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump(small))
+    command = [sys.executable, "-m", "pe_beam", "run", str(path), "--run-dir", str(run)]
+    command += ["--secret-file", str(secret_file)]
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(float(rng.uniform(2, 7)))
+            os.kill(process.pid, signal.SIGKILL)
+        assert not (run / "release/privacy.json").exists() or _release(run) == _release(done[0])
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert _release(run) == _release(done[0])
+    assert len((run / "ledger.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_failure_right_after_the_noise_gives_the_same_noise(done, small, tmp_path, secret_file, monkeypatch):
+    real, broken = steps.commit_selection, []
+
+    def fail_once(run, iteration):
+        if iteration == 1 and not broken:
+            broken.append(1)
+            raise ValueError("a private value")
+        return real(run, iteration)
+
+    monkeypatch.setattr(steps, "commit_selection", fail_once)
+    with pytest.raises(Exception, match="stage Select failed") as caught:
+        evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
+    assert "a private value" not in str(caught.value)
+    released = [path.name for path in (tmp_path / "run/release").iterdir()]
+    assert released == ["iteration=0000"]
+    evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
+    assert _release(tmp_path / "run") == _release(done[0])
+
+
+def test_embeddings_that_come_back_otherwise_change_no_committed_count(done):
+    run = open_run(done[0])
+    before = (done[0] / steps.counts_name(1)).read_bytes()
+    steps.commit_counts(run, 1, np.full(40, 7, dtype=np.int64))
+    assert (done[0] / steps.counts_name(1)).read_bytes() == before
+
+
+def test_a_secret_that_is_missing_or_of_another_run_is_refused(small, tmp_path, secret_file, monkeypatch):
+    def stop(run, iteration):
+        raise ValueError
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        real = steps.commit_selection
+        patch.setattr(steps, "commit_selection", lambda r, t: stop(r, t) if t else real(r, t))
+        with pytest.raises(Exception, match="failed"):
+            evolve(parse_recipe(small), run, secret_file=secret_file)
+    other = tmp_path / "other"
+    other.write_bytes(b"o" * 32)
+    with pytest.raises(InputError, match="not the secret of this run"):
+        evolve(parse_recipe(small), run, secret_file=other)
+    (run / "private/secret.key").unlink()
+    with pytest.raises(InputError, match=r"secret\.key is missing"):
+        evolve(parse_recipe(small), run)
+    with pytest.raises(InputError, match="another secret"):
+        evolve(parse_recipe(small), run, secret_file=other)
+
+
+def test_a_second_run_at_once_is_refused(small, tmp_path):
+    with Store(tmp_path / "run").lock(), pytest.raises(LockedError):
+        evolve(parse_recipe(small), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evolution.keep_parents": True, "evolution.selection": "rank"},
+        {"evolution.lookahead": 2, "evolution.distance": "cosine"},
+        {"evolution.votes_per_record": 9, "privacy.label_counts": {"budget": 0.2}},
+        {"evolution.final": "selected", "evolution.threshold": "auto", "privacy.adjacency": "replace-one"},
+    ],
+)
+def test_the_other_ways_to_evolve(small, tmp_path, changes):
+    for key, value in changes.items():
+        section, name = key.split(".")
+        small[section][name] = value
+    run = evolve(parse_recipe(small), tmp_path / "run")
+    assert pq.read_table(tmp_path / "run/release/samples.parquet").num_rows == 40
+    lines = (tmp_path / "run/ledger.jsonl").read_text().splitlines()
+    assert len(lines) == 2 + bool(run.recipe.privacy.label_budget())
+
+
+def test_infinite_epsilon_is_marked_everywhere(small, tmp_path):
+    small["privacy"]["epsilon"] = "inf"
+    evolve(parse_recipe(small), tmp_path / "run")
+    top = tmp_path / "run/release-NOT-PRIVATE"
+    assert not (tmp_path / "run/release").exists()
+    record = json.loads((top / "privacy.json").read_text())
+    assert record["epsilon"] == record["spent_epsilon"] == "inf"
+    for path in top.rglob("*"):
+        if path.suffix == ".parquet":
+            assert b"NOT PRIVATE" in path.read_bytes()
+        if path.suffix == ".json":
+            assert "NOT PRIVATE" in path.read_text()
+
+
+def test_purge_keeps_release_and_ledger(small, tmp_path, capsys):
+    evolve(parse_recipe(small), tmp_path / "run")
+    before = _release(tmp_path / "run")
+    assert main(["purge", str(tmp_path / "run")]) == 0
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["ledger.jsonl", "recipe.yaml", "release"]
+    evolve(parse_recipe(small), tmp_path / "run")
+    assert _release(tmp_path / "run") == before
+
+
+def test_the_pipelines_one_by_one_give_the_same_release(done, small, tmp_path, secret_file):
+    from pe_beam.runs.driver import evolve as finish
+    from pipelines import embed, iteration
+
+    path, run = tmp_path / "r.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump(small))
+    assert embed.main([f"--recipe={path}", f"--run_dir={run}"]) == 0
+    (run / "private/secret.key").unlink()
+    (run / "private/secret.key").write_bytes(secret_file.read_bytes())
+    for t in (0, 1, 1, 2):
+        assert iteration.main([f"--run_dir={run}", f"--iteration={t}"]) == 0
+    assert iteration.main([f"--run_dir={run}", "--iteration=3"]) == 2
+    finish(parse_recipe(small), run)
+    here, there = _release(run), _release(done[0])
+    assert {k: v for k, v in here.items() if k != "privacy.json"} == {
+        k: v for k, v in there.items() if k != "privacy.json"
+    }

@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import yaml
+
+from pe_beam.errors import RecipeError
+from pe_beam.runs.plan import make_plan
+from pe_beam.runs.recipe import differing_keys, json_schema, load_recipe, parse_recipe, run_id, to_yaml
+
+
+def test_resolved_recipe_reads_back_to_itself(small, tmp_path):
+    recipe = parse_recipe(small)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(recipe))
+    assert load_recipe(path) == recipe
+    assert run_id(load_recipe(path)) == run_id(recipe)
+
+
+def test_what_does_not_shape_the_release_is_not_in_the_run_id(small):
+    recipe = parse_recipe(small)
+    small["execution"] = {"runner": "Other"}
+    small["data"]["path"] = "elsewhere"
+    small["privacy"]["keep_secret"] = True
+    assert run_id(parse_recipe(small)) == run_id(recipe)
+    small["seed"] = 1
+    assert differing_keys(recipe, parse_recipe(small)) == ["seed"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("evolution", "sampels", 3, "did you mean 'samples'"),
+        ("privacy", "epsilon", 0, "epsilon"),
+        ("privacy", "epsilon", -1, "epsilon"),
+        ("privacy", "epsilon", "nan", "NaN"),
+        ("privacy", "epsilon", True, "number"),
+        ("privacy", "delta", 1, "delta"),
+        ("privacy", "unit", "person", "unit"),
+        ("evolution", "samples", 0, "samples"),
+        ("evolution", "degree", 2, "degree"),
+        ("evolution", "degree", [0.5], "degree"),
+        ("evolution", "threshold", "much", "threshold"),
+        ("evolution", "variations", 0, "variations"),
+        ("generator", "name", "text-rendr", "did you mean 'text-render'"),
+        ("generator", "sidde", 16, "side"),
+        ("embedder", "name", "none", "embedder.name"),
+        ("data", "labels", ["0", "0"], "labels"),
+        ("privacy", "weights", [1], "weights"),
+        ("privacy", "label_counts", {"0": 1}, "label_counts"),
+    ],
+)
+def test_a_bad_key_or_value_is_named(small, section, key, value, said):
+    small[section][key] = value
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(small)
+    assert said in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_numbers_may_be_what_float_reads(small):
+    small["privacy"] |= {"epsilon": "inf", "delta": "1e-5"}
+    small["evolution"]["samples"] = "4e1"
+    recipe = parse_recipe(small)
+    assert recipe.privacy.epsilon == math.inf
+    assert recipe.evolution.samples == 40
+    assert yaml.safe_load(to_yaml(recipe))["privacy"]["epsilon"] == "inf"
+
+
+def test_overrides(tmp_path, small):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(small))
+    recipe = load_recipe(path, ["privacy.epsilon=2", "evolution.threshold=auto"])
+    assert recipe.privacy.epsilon == 2
+    assert recipe.evolution.threshold == "auto"
+    for bad in ("x", "privacy.epsilon.x=1"):
+        with pytest.raises(RecipeError):
+            load_recipe(path, [bad])
+    for text in ("a: [", "- 1"):
+        path.write_text(text)
+        with pytest.raises(RecipeError):
+            load_recipe(path)
+
+
+def test_plan_touches_no_data_and_says_what_is_spent(small):
+    small["data"]["path"] = "no such data"
+    plan = make_plan(parse_recipe(small))
+    assert plan.epsilons[-1] == pytest.approx(1, abs=1e-6)
+    assert plan.candidates == [40, 40, 40]
+    assert plan.chance_of_noise == pytest.approx([0.1587] * 2, abs=1e-4)
+    assert plan.generator_calls == 120
+    small["data"]["expected_records"] = 10
+    assert any("drowns" in warning for warning in make_plan(parse_recipe(small)).warnings)
+
+
+def test_schema_is_published():
+    assert set(json_schema()["properties"]) >= {"name", "data", "evolution", "privacy"}

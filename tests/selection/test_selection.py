@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pe_beam.errors import RecipeError
+from pe_beam.selection.quotas import largest_remainder
+from pe_beam.selection.samplers import draw
+from pe_beam.selection.schedules import resolve_schedule
+from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
+
+WEIGHTS = st.lists(st.floats(0, 1e6), min_size=1, max_size=40).filter(lambda x: sum(x) > 1e-6)
+
+
+@given(WEIGHTS, st.integers(0, 500), st.sampled_from(["multinomial", "systematic", "rank"]), st.integers(0, 99))
+def test_draws_fill_the_quota(weights, quota, method, seed):
+    draws = draw(np.array(weights), quota, method=method, rng=np.random.default_rng(seed))
+    assert draws.sum() == quota
+    assert draws.min() >= 0
+    if method != "rank":
+        assert not draws[np.array(weights) == 0].any()
+
+
+@given(WEIGHTS, st.integers(1, 500), st.integers(0, 99))
+def test_systematic_is_within_one_of_its_expectation(weights, quota, seed):
+    array = np.array(weights)
+    draws = draw(array, quota, method="systematic", rng=np.random.default_rng(seed))
+    assert (np.abs(draws - array / array.sum() * quota) < 1 + 1e-6).all()
+
+
+def test_systematic_is_unbiased():
+    """4,000 draws; a deviation of 0.05 is over 6 standard errors (each draw's deviation is at most 1/2)."""
+    weights = np.array([0.5, 1.3, 0.0, 2.2])
+    rng = np.random.default_rng(0)
+    mean = np.mean([draw(weights, 5, method="systematic", rng=rng) for _ in range(4000)], axis=0)
+    assert mean == pytest.approx(weights / 4 * 5, abs=0.05)
+
+
+def test_rank_takes_the_highest_and_goes_round():
+    rng = np.random.default_rng(0)
+    assert draw(np.array([1.0, 5, 5, -2]), 2, method="rank", rng=rng).tolist() == [0, 1, 1, 0]
+    assert draw(np.array([1.0, 5]), 5, method="rank", rng=rng).tolist() == [2, 3]
+
+
+@given(st.lists(st.floats(-5, 100), min_size=1, max_size=12), st.integers(0, 300))
+def test_quotas_sum_and_give_everyone_one(shares, extra):
+    total = len(shares) + extra
+    seats = largest_remainder(shares, total)
+    assert sum(seats) == total
+    assert min(seats) >= 1
+
+
+@given(st.lists(st.floats(-30, 60), min_size=1, max_size=30), st.floats(0.1, 20))
+def test_auto_threshold_minimises_the_risk(noisy, sigma):
+    x = np.array(noisy)
+
+    def risk(h):
+        return np.sum((np.maximum(x - h, 0) - x) ** 2 + 2 * sigma**2 * (x > h))
+
+    best = risk(auto_threshold(x, sigma))
+    assert all(best <= risk(h) + 1e-6 * max(1, abs(best)) for h in np.linspace(0, 61, 200))
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1), st.floats(0, 1000))
+def test_weights_are_never_all_zero_nor_negative(noisy, threshold):
+    weights, fallback = weights_above(np.array(noisy), threshold)
+    assert weights.min() >= 0
+    assert weights.sum() > 0
+    assert (fallback is None) == (max(noisy) > threshold and np.maximum(np.array(noisy) - threshold, 0).sum() > 0)
+
+
+def test_thresholds():
+    assert threshold_in_votes("1.5 sigma", 2.0) == 3.0
+    assert threshold_in_votes(4, 2.0) == 4.0
+    assert threshold_in_votes("auto", 2.0) is None
+    for bad in ("x sigma", -1, "nan", "often"):
+        with pytest.raises(RecipeError, match="threshold"):
+            threshold_in_votes(bad, 1.0)
+
+
+def test_schedules():
+    assert resolve_schedule(2, 3, name="x") == [2, 2, 2]
+    assert resolve_schedule([1, "2"], 2, name="x") == [1, 2]
+    for decay in ("linear", "cosine", "geometric", "polynomial"):
+        values = resolve_schedule({"from": 1, "to": 0.1, "decay": decay, "power": 2}, 7, name="x")
+        assert values[0] == pytest.approx(1)
+        assert values[-1] == pytest.approx(0.1)
+        assert values == sorted(values, reverse=True)
+    for bad in ([1], "often", {"from": 1}, {"from": 1, "to": 0, "decay": "geometric"}, float("nan"), True):
+        with pytest.raises(RecipeError, match="x:"):
+            resolve_schedule(bad, 3, name="x")

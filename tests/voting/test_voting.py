@@ -1,0 +1,119 @@
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pe_beam.voting.client import client_ballot
+from pe_beam.voting.nearest import flat_search, normalise_rows, reference_nearest
+from pe_beam.voting.votes import CandidateMatrix, Voter, read_batch
+
+DISTANCES = ["l2", "inner_product"]
+
+
+def _same(queries, candidates, distance, votes):
+    search = flat_search(candidates, distance=distance, votes=votes)
+    found = np.sort(search.nearest(queries), axis=1)
+    wanted = np.sort(reference_nearest(queries, candidates, distance=distance, votes=votes), axis=1)
+    assert (found == wanted).all()
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("votes", [1, 2, 5, 40])
+@pytest.mark.parametrize("kind", ["normal", "integers", "duplicates", "ulps", "offset", "huge", "tiny"])
+def test_equals_the_definition(kind, votes, distance):
+    rng = np.random.default_rng(3)
+    queries = rng.normal(size=(60, 12)).astype(np.float32)
+    candidates = rng.normal(size=(30, 12)).astype(np.float32)
+    if kind == "integers":
+        queries, candidates = np.round(queries), np.round(candidates)
+    if kind == "duplicates":
+        candidates[10:25] = candidates[:15]
+    if kind == "ulps":
+        candidates[1:] = candidates[0]
+        candidates[np.arange(1, 30), np.arange(1, 30) % 12] = np.nextafter(candidates[0, 0], np.float32(9))
+    if kind == "offset":
+        queries, candidates = queries * np.float32(1e-4) + 1000, candidates * np.float32(1e-4) + 1000
+    if kind == "huge":
+        queries, candidates = queries * np.float32(1e37), candidates * np.float32(1e37)
+    if kind == "tiny":
+        queries, candidates = queries * np.float32(1e-41), candidates * np.float32(1e-41)
+    _same(queries.astype(np.float32), candidates.astype(np.float32), distance, votes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 4), st.integers(1, 6))
+def test_small_integers_with_many_ties(seed, count, dimension, votes):
+    rng = np.random.default_rng(seed)
+    queries = rng.integers(-1, 2, size=(9, dimension)).astype(np.float32)
+    candidates = rng.integers(-1, 2, size=(count, dimension)).astype(np.float32)
+    _same(queries, candidates, "l2", votes)
+
+
+def test_batches_do_not_change_an_answer():
+    rng = np.random.default_rng(0)
+    candidates = rng.normal(size=(500, 64)).astype(np.float32)
+    candidates[250:] = np.nextafter(candidates[:250], np.float32(9))
+    queries = rng.normal(size=(3000, 64)).astype(np.float32)
+    search = flat_search(candidates, distance="l2", votes=1)
+    whole = search.nearest(queries)
+    for size in (1, 64, 999):
+        parts = [search.nearest(queries[a : a + size]) for a in range(0, 300 if size == 1 else 3000, size)]
+        assert (np.concatenate(parts) == whole[: sum(map(len, parts))]).all()
+
+
+def _voter(votes=1):
+    rng = np.random.default_rng(1)
+    matrix = CandidateMatrix(
+        ids=np.arange(20) * 3,
+        labels=np.repeat([0, 1, 2, 3], 5).astype(np.int32),
+        vectors=rng.normal(size=(20, 4)).astype(np.float32),
+    )
+    return Voter(matrix, distance="l2", votes_per_record=votes)
+
+
+def test_votes_go_to_candidates_of_the_own_label_only():
+    vectors = np.random.default_rng(2).normal(size=(50, 4)).astype(np.float32)
+    labels = np.full(50, 2, dtype=np.int32)
+    counts = _voter().count(vectors, labels)
+    assert counts.sum() == 50
+    assert counts[10:15].sum() == 50
+    assert _voter(votes=9).count(vectors, labels).sum() == 250  # more votes than candidates do not exist
+    assert _voter().count(vectors, np.full(50, 7, dtype=np.int32)).sum() == 0
+
+
+def test_one_record_more_changes_one_count_by_one():
+    vectors = np.random.default_rng(2).normal(size=(51, 4)).astype(np.float32)
+    labels = np.arange(51, dtype=np.int32) % 4
+    change = _voter().count(vectors, labels) - _voter().count(vectors[:-1], labels[:-1])
+    assert sorted(change)[-1] == 1
+    assert np.abs(change).sum() == 1
+    change = _voter(votes=3).count(vectors, labels) - _voter(votes=3).count(vectors[:-1], labels[:-1])
+    assert (change**2).sum() == 3
+
+
+@given(st.dictionaries(st.integers(0, 99), st.integers(1, 10**9), min_size=1), st.integers(0, 20))
+def test_a_client_moves_the_votes_by_at_most_the_norm(counts, bits):
+    ballot = client_ballot(counts, bits)
+    assert sum(x * x for x in ballot.values()) <= 4**bits
+    norm = math.sqrt(sum(c * c for c in counts.values()))
+    for row, value in ballot.items():
+        assert value <= 2**bits * counts[row] / norm * (1 + 1e-9)
+
+
+def test_reads_slices_and_chunks_of_arrow():
+    vectors = np.arange(24, dtype=np.float32).reshape(6, 4)
+    array = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 4)
+    table = pa.table({"label": pa.array(range(6), pa.int32()), "vector": array})
+    found, labels, clients = read_batch(pa.concat_tables([table.slice(1, 2), table.slice(4, 2)]))
+    assert (found == vectors[[1, 2, 4, 5]]).all()
+    assert labels.tolist() == [1, 2, 4, 5]
+    assert clients is None
+
+
+def test_zero_rows_cannot_be_normalised():
+    rows, zero = normalise_rows(np.array([[0, 0], [1, 1]], dtype=np.float32))
+    assert zero.tolist() == [True, False]
+    assert rows[1] @ rows[1] == pytest.approx(1)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pe_beam.errors import InputError, PeBeamError, StageError
@@ -269,7 +270,7 @@ def _json(value: Any) -> bytes:
 def new_rows(run: Run, iteration: int) -> pa.Table:
     """Rows of an iteration's selection that a generator has to make, in order of id."""
     selected = tables.read_bytes(run.store.read(run.work(iteration, "selection.parquet")))
-    return selected.filter(pa.compute.invert(selected["kept"]))
+    return selected.filter(pc.invert(selected["kept"]))
 
 
 def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> None:

@@ -124,7 +124,8 @@ class FaissSearch:
     def _settle(self, queries: np.ndarray, reach: np.ndarray) -> np.ndarray:
         count = min(self._votes + _EXTRA, len(self._rows))
         values, found = self._propose(queries, count)
-        edge = values[:, self._votes - 1] + reach
+        with np.errstate(invalid="ignore"):  # float32 overflowed: the row is settled among all
+            edge = values[:, self._votes - 1] + reach
         answer = np.empty((len(queries), self._votes), dtype=np.int64)
         for row, query in enumerate(queries):
             inside = found[row][values[row] <= edge[row]]

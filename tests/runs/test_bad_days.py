@@ -1,0 +1,198 @@
+"""What goes wrong on a user's machine: one clear message, the stated exit status, nothing spent, nothing private."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pe_beam.cli import main
+from pe_beam.modalities.image.codec import encode_png
+
+
+def _folder(path: Path, count: int = 12) -> Path:
+    rng = np.random.default_rng(0)
+    for label in ("0", "1"):
+        (path / label).mkdir(parents=True)
+        for i in range(count):
+            data = encode_png(rng.integers(0, 255, (16, 16), dtype=np.uint8))
+            (path / label / f"secretname-{i}.png").write_bytes(data)
+    return path
+
+
+@pytest.fixture
+def images(small, tmp_path):
+    """A recipe on a folder of images with labels 0, 1 and 2; nothing lies under 2, which is ordinary."""
+    small["data"] = {"source": "folder", "path": str(_folder(tmp_path / "images")), "labels": ["0", "1", "2"]}
+    return small
+
+
+def _run(recipe: dict[str, Any], tmp_path: Path, *more: str) -> int:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return main(["run", str(path), "--run-dir", str(tmp_path / "run"), *more])
+
+
+def _refused(recipe, tmp_path, capsys, *said: str, status: int = 2) -> None:
+    assert _run(recipe, tmp_path) == status
+    message = capsys.readouterr().err
+    for text in said:
+        assert text in message
+    assert "Traceback" not in message
+    assert "secretname" not in message
+    assert not (tmp_path / "run/ledger.jsonl").exists()
+
+
+def test_an_image_folder_with_an_empty_label_runs(images, tmp_path):
+    assert _run(images, tmp_path) == 0
+    assert len(pq.read_table(tmp_path / "run/release/samples.parquet")) == 40
+
+
+def test_one_truncated_image_is_a_reject_and_many_stop_the_run(images, tmp_path, capsys):
+    bad = sorted((tmp_path / "images/0").iterdir())
+    bad[0].write_bytes(bad[0].read_bytes()[:60])
+    images["data"]["max_rejects"] = 0.01
+    _refused(images, tmp_path, capsys, "data.max_rejects", "image that cannot be read")
+    images["data"]["max_rejects"] = 0.1
+    assert main(["purge", str(tmp_path / "run")]) == 0
+    (tmp_path / "run/recipe.yaml").unlink()
+    assert _run(images, tmp_path) == 0
+    rejects = "".join(path.read_text() for path in (tmp_path / "run/private/rejects").iterdir())
+    assert "secretname" in rejects
+
+
+def test_a_mended_folder_goes_on_in_the_same_run_directory(images, tmp_path, capsys):
+    bad = min((tmp_path / "images/0").iterdir())
+    whole = bad.read_bytes()
+    bad.write_bytes(b"")
+    images["data"]["max_rejects"] = 0
+    _refused(images, tmp_path, capsys, "data.max_rejects")
+    bad.write_bytes(whole)
+    assert _run(images, tmp_path) == 0
+    assert not list((tmp_path / "run/private").glob("rejects/*"))
+
+
+def test_an_unknown_label_is_a_reject(images, tmp_path, capsys):
+    images["data"]["labels"] = ["0", "7"]
+    _refused(images, tmp_path, capsys, "not declared in data.labels")
+
+
+def test_no_data(images, tmp_path, capsys):
+    images["data"]["path"] = str(tmp_path / "nowhere")
+    _refused(images, tmp_path, capsys, "data.path")
+    (tmp_path / "nowhere").mkdir()
+    _refused(images, tmp_path, capsys, "data.path")
+
+
+def test_wrong_columns_of_parquet(images, tmp_path, capsys):
+    pq.write_table(pa.table({"image": ["not bytes"], "label": ["0"]}), tmp_path / "d.parquet")
+    images["data"] |= {"source": "parquet", "path": str(tmp_path / "d.parquet")}
+    _refused(images, tmp_path, capsys, "data.columns.image")
+    images["data"]["columns"] = {"image": "picture"}
+    _refused(images, tmp_path, capsys, "data.columns.image")
+
+
+def test_changed_data_are_refused_on_a_resume(images, tmp_path, capsys, monkeypatch):
+    from pe_beam.runs import steps
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "commit_histogram", lambda run, t: 1 // 0)
+        assert _run(images, tmp_path) == 1
+    changed = min((tmp_path / "images/1").iterdir())
+    changed.write_bytes(encode_png(np.zeros((16, 16), dtype=np.uint8)))
+    capsys.readouterr()
+    assert _run(images, tmp_path) == 2
+    assert "private data differ" in capsys.readouterr().err
+    changed.unlink()
+    assert _run(images, tmp_path) == 2
+
+
+def test_embeddings_that_are_not_finite_are_rejects(images, tmp_path, capsys, monkeypatch):
+    from pe_beam.modalities.image.pixels import Pixels
+
+    real = Pixels.embed
+
+    def broken(self, records):
+        found = real(self, records)
+        found.vectors[0, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(Pixels, "embed", broken)
+    images["data"]["max_rejects"] = 0
+    _refused(images, tmp_path, capsys, "embedding that is not finite")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("epsilon", 0), ("epsilon", -1), ("epsilon", "nan"), ("delta", 1), ("delta", 0)]
+)
+def test_impossible_budgets(images, tmp_path, capsys, key, value):
+    images["privacy"][key] = value
+    _refused(images, tmp_path, capsys, f"privacy.{key}" if key == "delta" else "epsilon")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_typo_suggests_the_nearest_key(images, tmp_path, capsys):
+    images["evolution"]["iteratons"] = 3
+    _refused(images, tmp_path, capsys, "did you mean 'iterations'")
+
+
+def test_a_run_directory_that_is_a_file(images, tmp_path, capsys):
+    (tmp_path / "run").write_text("")
+    assert _run(images, tmp_path) == 1
+    assert "run directory" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_full_disk_is_said_and_survived(images, tmp_path, secret_file):
+    path, disk = tmp_path / "r.yaml", tmp_path / "disk"
+    path.write_text(yaml.safe_dump(images))
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    command = [sys.executable, "-m", "pe_beam", "run", str(path), "--run-dir", str(disk / "run")]
+    try:
+        first = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert first.returncode == 1
+        assert "no space is left" in first.stderr
+        assert "Traceback" not in first.stderr
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert second.returncode == 0, second.stderr
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_clients_votes_are_bounded_over_labels_and_bundles(small, tmp_path):
+    """With one client more, the committed counts move by at most 2^b in norm, whatever its records."""
+    from pe_beam.runs import steps
+    from pe_beam.runs.run import open_run
+
+    rng = np.random.default_rng(0)
+    pictures = [encode_png(rng.integers(0, 255, (8, 8), dtype=np.uint8)) for _ in range(400)]
+    clients = [f"c{i % 7}" for i in range(400)]
+    table = pa.table({"image": pictures, "label": [str(i % 10) for i in range(400)], "client": clients})
+    counts = []
+    for name, rows in (("all", table), ("one-less", table.filter(pc.not_equal(table["client"], "c3")))):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "data").mkdir()
+        for part in range(3):
+            pq.write_table(rows.slice(part * 150, 150), folder / f"data/{part}.parquet")
+        small["data"] = {"source": "parquet", "path": str(folder / "data"), "labels": [str(i) for i in range(10)]}
+        small["privacy"] |= {"unit": "client"}
+        small["evolution"]["iterations"] = 1
+        assert _run(small, folder) == 0
+        run = open_run(folder / "run")
+        counts.append(pq.read_table(folder / "run" / steps.counts_name(1))["count"].to_numpy())
+    change = (counts[0] - counts[1]).astype(object)
+    assert 0 < (change**2).sum() <= 4**run.plan.grid_bits

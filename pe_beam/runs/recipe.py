@@ -368,5 +368,5 @@ def _differ(old: Any, new: Any, path: str) -> list[str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The published JSON schema of a recipe."""
+    """The JSON schema of a recipe, published as `templates/recipe.schema.json` (`json.dumps(..., indent=1)`)."""
     return Recipe.model_json_schema(by_alias=True)

@@ -25,7 +25,7 @@ from pe_beam.modalities.image.codec import encode_png
 Range = tuple[float, float]
 # matplotlib also ships symbol fonts and a last resort, whose "letters" are boxes and signs.
 _TEXT_FONTS = ("DejaVu", "STIXGeneral", "cmb10", "cmr10", "cmss10", "cmtt10")
-_SCALE = 4  # text is drawn this much larger and averaged down
+_SCALE = 2  # text is drawn this much larger and averaged down
 
 
 class TextRenderOptions(base.Options):
@@ -108,7 +108,7 @@ class TextRender(base.Generator):
         font = _font(self._options.fonts, state["font"], round(state["size"] * big))
         canvas = Image.new("L", (big, big), 0)
         pen = ImageDraw.Draw(canvas)
-        stroke = round(state["stroke"] * big)
+        stroke = state["stroke"] * big
         left, top, right, bottom = pen.textbbox((0, 0), state["text"], font=font, stroke_width=stroke)
         at = ((big - left - right) / 2, (big - top - bottom) / 2)
         pen.text(at, state["text"], fill=255, font=font, stroke_width=stroke)

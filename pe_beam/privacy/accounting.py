@@ -1,21 +1,39 @@
-"""Budget -> noise and noise -> budget, by exact Gaussian accounting; checked by a numeric second method.
+"""Budget -> noise and noise -> budget, by exact Gaussian accounting on the safe side (privacy rule 5).
 
 T Gaussian rounds with noise multipliers z_t act as one with mu^2 = sum 1/z_t^2 (Dong, Roth and Su 2019). The
 rounded Gaussian is post-processing of the Gaussian mechanism, so this accounting holds for it as it stands.
+dp-accounting finds the roots; each is then checked at 200 bits, and moved until delta is truly kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
-from pe_beam.errors import RecipeError
+import numpy as np
 
-# Root finding inside dp-accounting stops at 1e-12; noise is raised by more than that and then rounded up.
-_SAFETY = 1 + 1e-9
-_CHECK_TOLERANCE = 5e-3
+from pe_beam.errors import RecipeError
+from pe_beam.privacy.loss import numeric_epsilon
+
+__all__ = [
+    "CHECK_TOLERANCE",
+    "NoiseSchedule",
+    "calibrate",
+    "check_schedule",
+    "dp_event",
+    "numeric_epsilon",
+    "sensitivity",
+    "spent_delta",
+    "spent_epsilon",
+]
+
+# How far the two methods may lie apart, as a share of epsilon + mu: ten times the numeric one's usual error.
+CHECK_TOLERANCE = 1e-4
+_SIGMA_BITS = 30
+_EXACT_BITS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +42,13 @@ class NoiseSchedule:
 
     Attributes:
       sigmas: standard deviation in votes, one an iteration; all 0 at epsilon = inf.
-      noise_multipliers: sigma over sensitivity, rounded down.
-      label_sigma: the same for bought label counts, or None.
+      noise_multipliers: sigma over sensitivity, rounded down, so that they never claim more noise than there is.
+      label_sigma: of bought label counts, in votes, or None if none are bought.
       label_noise_multiplier: likewise.
       sensitivity: L2 sensitivity of the vote histogram, in votes.
+
+    Raises:
+      RecipeError: a value that is not finite, negative noise, or lengths that differ.
     """
 
     sigmas: tuple[float, ...]
@@ -36,27 +57,52 @@ class NoiseSchedule:
     label_noise_multiplier: float | None
     sensitivity: float
 
+    def __post_init__(self) -> None:
+        """Refuses what `calibrate` never makes."""
+        _refuse_unless(0 < self.sensitivity < math.inf, "sensitivity", self.sensitivity, "above 0")
+        same = len(self.sigmas) == len(self.noise_multipliers) > 0
+        _refuse_unless(same, "sigmas", self.sigmas, "as many as there are noise_multipliers")
+        paired = (self.label_sigma is None) == (self.label_noise_multiplier is None)
+        _refuse_unless(paired, "label_sigma", self.label_sigma, "a number exactly if label_noise_multiplier is one")
+        label = () if self.label_sigma is None else (self.label_sigma,)
+        values = (*label, *self.sigmas, *self.all_multipliers)
+        fine = all(0 < value < math.inf for value in values) or not any(values)
+        _refuse_unless(fine, "noise", values, "finite numbers, all above 0 or all 0")
+
+    @property
+    def all_multipliers(self) -> tuple[float, ...]:
+        """Every multiplier that is spent, bought label counts first."""
+        label = self.label_noise_multiplier
+        return self.noise_multipliers if label is None else (label, *self.noise_multipliers)
+
 
 def sensitivity(*, unit: str, adjacency: str, votes_per_record: int) -> float:
-    """L2 sensitivity of the vote histogram, in votes.
+    """L2 sensitivity of the vote histogram, in votes; never below the true root.
 
     A record has k votes of 1, norm sqrt(k); a client's vote has norm 1. Replacing one is at most sqrt(2) times
     that, because votes are not negative: |u - v|^2 = |u|^2 + |v|^2 - 2 u.v and u.v >= 0.
+
+    Args:
+      unit: "record" or "client".
+      adjacency: "add-or-remove-one" or "replace-one".
+      votes_per_record: k, 1 or more; of no account for clients.
 
     Raises:
       RecipeError: an unknown unit or adjacency, or fewer than one vote.
 
     >>> sensitivity(unit="record", adjacency="add-or-remove-one", votes_per_record=4)
     2.0
+    >>> sensitivity(unit="client", adjacency="replace-one", votes_per_record=4)
+    1.4142135623730951
     """
-    if unit not in ("record", "client"):
-        raise RecipeError(f"privacy.unit: {unit!r} is not allowed; record or client is wanted")
-    if adjacency not in ("add-or-remove-one", "replace-one"):
-        raise RecipeError(f"privacy.adjacency: {adjacency!r} is not allowed")
-    if not 1 <= votes_per_record < math.inf:
-        raise RecipeError(f"evolution.votes_per_record: {votes_per_record!r} is not allowed; 1 or more is wanted")
-    norm = math.sqrt(votes_per_record) if unit == "record" else 1.0
-    return norm * (math.sqrt(2.0) if adjacency == "replace-one" else 1.0)
+    _refuse_unless(unit in ("record", "client"), "privacy.unit", unit, "record or client")
+    known = adjacency in ("add-or-remove-one", "replace-one")
+    _refuse_unless(known, "privacy.adjacency", adjacency, "add-or-remove-one or replace-one")
+    whole = 1 <= votes_per_record < math.inf and int(votes_per_record) == votes_per_record
+    _refuse_unless(whole, "evolution.votes_per_record", votes_per_record, "a whole number, 1 or more")
+    square = (int(votes_per_record) if unit == "record" else 1) * (2 if adjacency == "replace-one" else 1)
+    root = math.sqrt(square)
+    return root if Fraction(root) ** 2 >= square else math.nextafter(root, math.inf)
 
 
 def calibrate(
@@ -70,6 +116,9 @@ def calibrate(
 ) -> NoiseSchedule:
     """The least noise that keeps (epsilon, delta) over all iterations, rounded up.
 
+    With z the multiplier of the composed mechanism, iteration t gets z_t = z sqrt(sum w / ((1 - s) w_t)) and label
+    counts get z / sqrt(s), s the label share: then sum 1/z_t^2 = 1/z^2.
+
     Args:
       epsilon: 0.001 to 1000, or inf for no noise.
       delta: above 0 and below 1.
@@ -78,121 +127,194 @@ def calibrate(
       label_share: share of mu^2 that label counts get, 0 (not bought) to below 1.
       label_sensitivity: of the label counts, in votes; default: as `sensitivity`.
 
+    Returns:
+      The schedule: `spent_epsilon` of its multipliers is at most `epsilon`, and within 1e-6 of epsilon + mu of it.
+
     Raises:
       RecipeError: a value out of its range.
     """
-    _check_range("privacy.epsilon", epsilon, epsilon == math.inf or 1e-3 <= epsilon <= 1000, "0.001 to 1000, or inf")
-    _check_range("privacy.delta", delta, 0 < delta < 1, "above 0 and below 1")
-    _check_range("sensitivity", sensitivity, 0 < sensitivity < math.inf, "above 0")
-    _check_range("privacy.label_counts.budget", label_share, 0 <= label_share < 1, "0 to below 1")
-    usable = len(weights) > 0 and all(0 < weight < math.inf for weight in weights)
-    _check_range("privacy.weights", list(weights), usable, "one number above 0 for each iteration")
+    label_norm = sensitivity if label_sensitivity is None else label_sensitivity
+    in_range = epsilon == math.inf or 1e-3 <= epsilon <= 1000
+    _refuse_unless(in_range, "privacy.epsilon", epsilon, "0.001 to 1000, or inf")
+    _refuse_unless(0 < delta < 1, "privacy.delta", delta, "above 0 and below 1")
+    _refuse_unless(0 < sensitivity < math.inf, "sensitivity", sensitivity, "above 0")
+    _refuse_unless(0 < label_norm < math.inf, "label_sensitivity", label_norm, "above 0")
+    _refuse_unless(0 <= label_share < 1, "privacy.label_counts.budget", label_share, "0 to below 1")
+    shares = _shares(weights, label_share)
     if epsilon == math.inf:
-        none = None if label_share == 0 else 0.0
-        zeros = (0.0,) * len(weights)
-        return NoiseSchedule(
-            sigmas=zeros,
-            noise_multipliers=zeros,
-            label_sigma=none,
-            label_noise_multiplier=none,
-            sensitivity=sensitivity,
-        )
+        pairs = [(0.0, 0.0)] * (len(shares) + 1)
+        return _schedule(pairs, sensitivity, label_share)
     from dp_accounting import gaussian_mechanism
 
-    whole = gaussian_mechanism.get_sigma_gaussian(epsilon, delta) * _SAFETY
-    total = math.fsum(weights)
-    shares = [weight / total * (1 - label_share) for weight in weights]
-    pairs = [_rounded(whole / math.sqrt(share), sensitivity) for share in shares]
-    label: tuple[float | None, float | None] = (None, None)
-    if label_share:
-        label = _rounded(whole / math.sqrt(label_share), label_sensitivity or sensitivity)
+    with np.errstate(all="ignore"):  # its root finding passes through log(0)
+        whole = float(gaussian_mechanism.get_sigma_gaussian(epsilon, delta))
+    _refuse_unless(0 < whole < math.inf, "privacy.delta", delta, "a larger number")
+    norms = [label_norm] + [sensitivity] * len(weights)
+    raised = 2.0**-40
+    while raised < 1e-3:
+        pairs = [
+            _rounded(whole * (1 + raised) / math.sqrt(share), norm) if share else (0.0, 0.0)
+            for share, norm in zip([label_share, *shares], norms, strict=True)
+        ]
+        schedule = _schedule(pairs, sensitivity, label_share)
+        if spent_epsilon(schedule.all_multipliers, delta) <= epsilon:
+            return schedule
+        raised *= 4
+    raise RecipeError(f"privacy.epsilon: no noise was found that keeps {epsilon!r} at delta {delta!r}")
+
+
+def _shares(weights: Sequence[float], label_share: float) -> list[float]:
+    """Each iteration's share of mu^2."""
+    usable = len(weights) > 0 and all(0 < weight < math.inf for weight in weights)
+    usable = usable and min(weights) >= 1e-9 * max(weights)
+    _refuse_unless(
+        usable, "privacy.weights", list(weights), "a number above 0 an iteration, the least 1e-9 of the most"
+    )
+    relative = [weight / max(weights) for weight in weights]
+    total = math.fsum(relative)
+    return [weight / total * (1 - label_share) for weight in relative]
+
+
+def _schedule(pairs: Sequence[tuple[float, float]], sensitivity: float, label_share: float) -> NoiseSchedule:
+    (label_sigma, label_multiplier), *rest = pairs
     return NoiseSchedule(
-        sigmas=tuple(sigma for sigma, _ in pairs),
-        noise_multipliers=tuple(multiplier for _, multiplier in pairs),
-        label_sigma=label[0],
-        label_noise_multiplier=label[1],
+        sigmas=tuple(sigma for sigma, _ in rest),
+        noise_multipliers=tuple(multiplier for _, multiplier in rest),
+        label_sigma=label_sigma if label_share else None,
+        label_noise_multiplier=label_multiplier if label_share else None,
         sensitivity=sensitivity,
     )
-
-
-def _check_range(name: str, value: object, fine: bool, allowed: str) -> None:
-    if not fine:
-        raise RecipeError(f"{name}: {value!r} is not allowed; {allowed} is wanted")
 
 
 def _rounded(multiplier: float, sensitivity: float) -> tuple[float, float]:
     """Sigma rounded up to 30 significant bits, so that it is exact on any grid; the multiplier it gives, down."""
     mantissa, exponent = math.frexp(multiplier * sensitivity)
-    sigma = math.ldexp(math.ceil(math.ldexp(mantissa, 30)), exponent - 30)
-    return sigma, sigma / sensitivity * (1 - 1e-15)
-
-
-def _mu(noise_multipliers: Iterable[float]) -> float:
-    values = list(noise_multipliers)
-    if any(not 0 <= value < math.inf for value in values):
-        raise ValueError("noise multipliers: finite, 0 or more")
-    if 0 in values:
-        return math.inf
-    return math.sqrt(math.fsum(1 / value**2 for value in values))
+    sigma = math.ldexp(math.ceil(math.ldexp(mantissa, _SIGMA_BITS)), exponent - _SIGMA_BITS)
+    given = sigma / sensitivity
+    if Fraction(given) * Fraction(sensitivity) > Fraction(sigma):
+        given = math.nextafter(given, 0.0)
+    return sigma, given
 
 
 def spent_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
-    """Epsilon at delta of Gaussian mechanisms run one after the other: 0 if there are none, inf without noise."""
-    mu = _mu(noise_multipliers)
-    if mu in (0, math.inf):
-        return mu
+    """Epsilon at delta of Gaussian mechanisms run one after the other, never below the true one.
+
+    Args:
+      noise_multipliers: 0 or more, one a mechanism.
+      delta: above 0 and below 1.
+
+    Returns:
+      Epsilon: 0 if there are no mechanisms, inf if one has no noise.
+
+    Raises:
+      RecipeError: a value out of its range.
+    """
+    values = _checked(noise_multipliers)
+    _refuse_unless(0 < delta < 1, "privacy.delta", delta, "above 0 and below 1")
+    if not values or 0 in values:
+        return math.inf if values else 0.0
     from dp_accounting import gaussian_mechanism
 
-    return float(gaussian_mechanism.get_epsilon_gaussian(1 / mu, delta))
+    mu = math.sqrt(math.fsum((1 / value) ** 2 for value in values))
+    if not 0 < mu < math.inf:
+        return math.inf if mu else math.nextafter(0.0, 1.0)
+    true_delta = _true_delta(values)
+    with np.errstate(all="ignore"):  # as above
+        found = float(gaussian_mechanism.get_epsilon_gaussian(1 / mu, delta))
+    epsilon, step = found, max(found, mu) * 2.0**-50
+    # The root is good to about 1e-12: a few steps up and the bound holds for certain.
+    while not true_delta(epsilon) <= delta:
+        epsilon, step = found + step, 2 * step
+    return epsilon
+
+
+def spent_delta(noise_multipliers: Iterable[float], epsilon: float) -> float:
+    """Delta at epsilon of Gaussian mechanisms run one after the other, rounded up.
+
+    Args:
+      noise_multipliers: 0 or more, one a mechanism.
+      epsilon: 0 or more; inf allowed.
+
+    Returns:
+      Delta: 0 if there are no mechanisms, 1 if one has no noise and epsilon is finite.
+
+    Raises:
+      RecipeError: a value out of its range.
+    """
+    values = _checked(noise_multipliers)
+    _refuse_unless(epsilon >= 0, "privacy.epsilon", epsilon, "0 or more")
+    if not values or epsilon == math.inf:
+        return 0.0
+    if 0 in values:
+        return 1.0
+    return min(1.0, math.nextafter(float(_true_delta(values)(epsilon)), math.inf))
+
+
+def _true_delta(values: Sequence[float]) -> Callable[[float], Any]:
+    """delta(epsilon) = Phi(mu/2 - e/mu) - exp(e) Phi(-mu/2 - e/mu) at 200 bits (Balle and Wang 2018, theorem 8)."""
+    import mpmath
+
+    with mpmath.workprec(_EXACT_BITS):
+        mu = mpmath.sqrt(mpmath.fsum(1 / mpmath.mpf(value) ** 2 for value in values))
+
+    def true_delta(epsilon: float) -> Any:
+        with mpmath.workprec(_EXACT_BITS):
+            e = mpmath.mpf(epsilon)
+            first, second = mu / 2 - e / mu, -mu / 2 - e / mu
+            root = mpmath.sqrt(2)
+            return (mpmath.erfc(-first / root) - mpmath.exp(e) * mpmath.erfc(-second / root)) / 2
+
+    return true_delta
 
 
 def dp_event(noise_multipliers: Iterable[float]) -> Any:
-    """The exact dp_accounting event of Gaussian mechanisms run one after the other."""
+    """The exact dp_accounting event of Gaussian mechanisms run one after the other.
+
+    Returns:
+      A ComposedDpEvent of GaussianDpEvents (empty for none); NonPrivateDpEvent if one has no noise.
+
+    Raises:
+      RecipeError: a multiplier that is negative or not finite.
+    """
+    values = _checked(noise_multipliers)
     import dp_accounting
 
-    values = list(noise_multipliers)
     if 0 in values:
         return dp_accounting.NonPrivateDpEvent()
     return dp_accounting.ComposedDpEvent([dp_accounting.GaussianDpEvent(value) for value in values])
 
 
-def numeric_epsilon(noise_multipliers: Sequence[float], delta: float, *, near: float) -> float:
-    """Epsilon by a numeric privacy loss distribution: losses discretised upwards and convolved round by round.
+def check_schedule(schedule: NoiseSchedule, epsilon: float, delta: float) -> None:
+    """Refuses a schedule that spends too much, or on which the two accounting methods disagree.
 
-    A method that shares nothing with the closed form. Rounding upwards on a grid of `near` * 1e-4 can only
-    overstate; over T rounds by less than T * near * 1e-4.
+    They may differ by 1e-4 of epsilon + mu, with mu^2 = sum 1/z^2.
 
     Args:
-      noise_multipliers: above 0, one a mechanism.
+      schedule: of `calibrate`.
+      epsilon: what may be spent; inf is never refused.
       delta: above 0 and below 1.
-      near: an epsilon of about the size expected; sets the grid.
-    """
-    from dp_accounting.pld import privacy_loss_distribution
-
-    composed = None
-    for value in sorted(set(noise_multipliers)):
-        one = privacy_loss_distribution.from_gaussian_mechanism(value, value_discretization_interval=near * 1e-4)
-        count = list(noise_multipliers).count(value)
-        many = one.self_compose(count) if count > 1 else one
-        composed = many if composed is None else composed.compose(many)
-    return float(composed.get_epsilon_for_delta(delta)) if composed is not None else 0.0
-
-
-def check_schedule(schedule: NoiseSchedule, epsilon: float, delta: float) -> None:
-    """Refuses a schedule that either method says overspends (the numeric one within its stated grid).
 
     Raises:
-      RecipeError: the methods disagree, or the budget is exceeded.
+      RecipeError: the budget is exceeded, or the methods disagree.
     """
     if epsilon == math.inf:
         return
-    first = schedule.label_noise_multiplier
-    multipliers = [*([] if first is None else [first]), *schedule.noise_multipliers]
+    multipliers = schedule.all_multipliers
     exact = spent_epsilon(multipliers, delta)
-    if exact > epsilon:
+    if not exact <= epsilon:
         raise RecipeError(f"privacy.epsilon: the noise would spend {exact!r}, more than {epsilon!r}")
-    if len(set(multipliers)) > 64:
-        return  # hundreds of different rounds: the numeric method would take minutes
-    numeric = numeric_epsilon(multipliers, delta, near=epsilon)
-    if not abs(numeric - exact) <= _CHECK_TOLERANCE * epsilon:
+    numeric = numeric_epsilon(multipliers, delta)
+    mu = math.sqrt(math.fsum((1 / value) ** 2 for value in multipliers))
+    if not abs(numeric - exact) <= CHECK_TOLERANCE * (exact + mu):
         raise RecipeError(f"privacy.epsilon: accounting by two methods disagrees ({exact!r} and {numeric!r})")
+
+
+def _checked(noise_multipliers: Iterable[float]) -> list[float]:
+    values = list(noise_multipliers)
+    _refuse_unless(all(0 <= x < math.inf for x in values), "noise_multiplier", values, "finite numbers, 0 or more")
+    return values
+
+
+def _refuse_unless(fine: bool, name: str, value: object, allowed: str) -> None:
+    if not fine:
+        raise RecipeError(f"{name}: {value!r} is not allowed; {allowed} is wanted")

@@ -1,4 +1,4 @@
-"""The ledger is truth: a line means spent, and is on disk before the job that spends it starts (rule 6)."""
+"""The ledger is truth: a line means spent, and is on disk before the job that spends it starts (privacy rule 6)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import hmac
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, NoReturn
 
-from pe_beam.errors import InputError
+from pe_beam.errors import InputError, StorageError
 from pe_beam.keyed import encode_fields
 
 VERSION = 1
@@ -21,10 +23,15 @@ class LedgerLine:
     """What one iteration spends; iteration 0 is bought label shares.
 
     Attributes:
-      sigma: in votes.
-      sensitivity: in votes.
-      noise_multiplier: sigma over sensitivity, rounded down.
-      data_hmac: HMAC of the data's fingerprint under the secret, hex.
+      version: of the format, 1.
+      iteration: 0 or more.
+      sigma: in votes, 0 or more.
+      sensitivity: in votes, above 0.
+      noise_multiplier: sigma over sensitivity, rounded down; 0 exactly if sigma is 0.
+      data_hmac: HMAC-SHA-256 of the data's fingerprint under the secret, 64 hexadecimal digits.
+
+    Raises:
+      InputError: a value that no run writes.
     """
 
     version: int = VERSION
@@ -36,58 +43,137 @@ class LedgerLine:
 
     def __post_init__(self) -> None:
         """Refuses what no run writes."""
-        numbers = (self.sigma, self.noise_multiplier)
-        fine = self.iteration >= 0 and all(0 <= x < math.inf for x in numbers) and 0 < self.sensitivity < math.inf
-        if self.version != VERSION or not fine or not isinstance(self.data_hmac, str):
-            raise ValueError("not a ledger line of this version")
+        _refuse_unless(_is_whole(self.version) and self.version == VERSION, "version", self.version, f"{VERSION}")
+        whole = _is_whole(self.iteration) and self.iteration >= 0
+        _refuse_unless(whole, "iteration", self.iteration, "a whole number, 0 or more")
+        for name, least in (("sigma", 0.0), ("sensitivity", math.ulp(0.0)), ("noise_multiplier", 0.0)):
+            value = getattr(self, name)
+            fine = isinstance(value, int | float) and not isinstance(value, bool) and least <= value < math.inf
+            _refuse_unless(fine, name, value, f"a finite number, {'above 0' if least else '0 or more'}")
+            object.__setattr__(self, name, float(value))
+        paired = (self.sigma == 0) == (self.noise_multiplier == 0)
+        _refuse_unless(paired, "noise_multiplier", self.noise_multiplier, "0 exactly if sigma is 0")
+        digest = isinstance(self.data_hmac, str) and re.fullmatch(r"[0-9a-f]{64}", self.data_hmac) is not None
+        _refuse_unless(digest, "data_hmac", "its value", "64 hexadecimal digits")
+
+    def to_json(self) -> str:
+        """The line without its end: strict JSON, keys in the order of the attributes."""
+        return json.dumps(asdict(self), allow_nan=False)
 
     def to_bytes(self) -> bytes:
-        """One JSON line."""
-        return (json.dumps(asdict(self), allow_nan=False) + "\n").encode()
+        """The whole line, as it is appended."""
+        return (self.to_json() + "\n").encode("ascii")
 
 
 def data_hmac(secret: bytes, fingerprint: str) -> str:
-    """Ties a line to secret and data without telling anything of either."""
+    """Ties a line to secret and data without telling anything of either: 64 hexadecimal digits."""
     return hmac.new(secret, encode_fields("pe_beam/ledger/1", fingerprint), hashlib.sha256).hexdigest()
 
 
 def parse_ledger(data: bytes) -> tuple[list[LedgerLine], int]:
-    """The lines, and how many bytes of them are whole: an unterminated last line was never written.
+    """The lines in the order they were written, and how many bytes of `data` they are.
+
+    An unterminated last line was never written: it lies beyond that length, and is to be cut off.
 
     Raises:
-      InputError: a line that this version did not write, or two of one iteration.
+      InputError: a line that this version did not write, or a second one of an iteration; it gives the number.
     """
     whole = data.rfind(b"\n") + 1
     lines: list[LedgerLine] = []
-    for number, text in enumerate(data[:whole].splitlines(), start=1):
-        try:
-            lines.append(LedgerLine(**json.loads(text)))
-        except (ValueError, TypeError):
-            raise InputError(f"ledger.jsonl: line {number} is not a ledger line of version {VERSION}") from None
-    if len({line.iteration for line in lines}) != len(lines):
-        raise InputError("ledger.jsonl: two lines for one iteration")
+    for number, text in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+        line = _parse_line(text, number)
+        if any(known.iteration == line.iteration for known in lines):
+            raise InputError(f"ledger.jsonl: line {number}: iteration {line.iteration} has a line already")
+        lines.append(line)
     return lines, whole
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it is written: order and repeated keys are seen."""
+
+
+def _parse_line(text: bytes, number: int) -> LedgerLine:
+    names = [field.name for field in fields(LedgerLine)]
+    try:
+        pairs = json.loads(text.decode("utf-8"), object_pairs_hook=_Pairs, parse_constant=_refuse_constant)
+        if not isinstance(pairs, _Pairs):
+            raise TypeError("not an object")
+        found = dict(pairs)
+    except (ValueError, TypeError, RecursionError):
+        raise InputError(f"ledger.jsonl: line {number}: not a JSON object with the keys of a ledger line") from None
+    if "version" in found and (not _is_whole(found["version"]) or found["version"] != VERSION):
+        raise InputError(f"ledger.jsonl: line {number}: unknown version; this program reads version {VERSION}")
+    if [key for key, _ in pairs] != names:
+        raise InputError(f"ledger.jsonl: line {number}: the keys {', '.join(names)} are wanted, once and in this order")
+    try:
+        return LedgerLine(**found)
+    except InputError as error:
+        raise InputError(f"ledger.jsonl: line {number}: {error}") from None
 
 
 def append_line(path: Path, line: LedgerLine) -> None:
     """Appends one line durably; called by the one driver, under the run's lock.
 
+    An unterminated tail is cut off first. When this returns, file and (if it is new) folder entry are on disk; when
+    it fails, the line may be there: then it means spent, as every line does.
+
+    Args:
+      path: ledger.jsonl, which need not exist yet; its folder has to.
+      line: what is to be spent.
+
     Raises:
-      InputError: the iteration has a line already.
-      OSError: the disk says no; what was written of the line is cut off again by the next append.
+      InputError: the iteration has a line already, or the ledger cannot be read as one.
+      StorageError: the disk says no.
     """
-    old = path.read_bytes() if path.exists() else b""
-    lines, whole = parse_ledger(old)
-    if any(known.iteration == line.iteration for known in lines):
-        raise InputError(f"ledger.jsonl: iteration {line.iteration} has a line already")
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        file.truncate(whole)
-        file.seek(whole)
-        file.write(line.to_bytes())
-        file.flush()
-        os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
+    _write(path, line)
+
+
+def settle_ledger(path: Path) -> list[LedgerLine]:
+    """The lines of a resume: cuts off an unterminated tail and makes durable what is there, before it is trusted.
+
+    A driver killed between write and fsync leaves a line that a power cut could still take back.
+
+    Raises:
+      InputError: the ledger cannot be read as one.
+      StorageError: the disk says no.
+    """
+    return _write(path, None) if path.exists() else []
+
+
+def _write(path: Path, line: LedgerLine | None) -> list[LedgerLine]:
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with os.fdopen(handle, "r+b") as file:
+            lines, whole = parse_ledger(file.read())
+            if line is not None and any(known.iteration == line.iteration for known in lines):
+                raise InputError(f"ledger.jsonl: iteration {line.iteration} has a line already")
+            file.truncate(whole)
+            if line is not None:
+                file.seek(whole)
+                file.write(line.to_bytes())
+                lines.append(line)
+            file.flush()
+            os.fsync(file.fileno())
+        # Always: whether an earlier, killed driver came this far with the folder, nobody knows.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise StorageError(f"run directory: writing ledger.jsonl failed: {reason}") from error
+    return lines
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refuse_unless(fine: bool, name: str, value: object, allowed: str) -> None:
+    if not fine:
+        raise InputError(f"{name}: {value!r} is not allowed; {allowed} is wanted")

@@ -1,49 +1,89 @@
-"""What is promised, in plain words."""
+"""What is promised, in plain words; and what several runs on the same data promise together."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Context, Decimal
 
-from pe_beam.errors import InputError
+from pe_beam.errors import InputError, RecipeError
 from pe_beam.privacy.accounting import spent_epsilon
 
 _RELATION = {
     "add-or-remove-one": "one {unit} more or fewer",
     "replace-one": "one {unit} exchanged for another",
 }
+_UNIT = {"record": "one record", "client": "all the records of one client"}
 
 
 def compose_runs(runs: Sequence[tuple[str, str, float, Sequence[float]]]) -> tuple[float, float]:
-    """Epsilon and delta of several runs on the same data: Gaussians add up, at the largest delta.
+    """Epsilon and delta of several runs on the same data: Gaussians add up (1/z^2), at the largest delta.
 
     Args:
       runs: (unit, adjacency, delta, noise multipliers spent) of each.
 
+    Returns:
+      Epsilon (0 if nothing was spent, inf if one round had no noise) and delta.
+
     Raises:
-      InputError: runs of different unit or adjacency, which cannot be added.
+      InputError: no runs, or runs of different unit or adjacency, which cannot be added.
+      RecipeError: a delta or multiplier out of its range.
     """
+    if not runs:
+        raise InputError("privacy: one run or more is wanted")
     for position, name in ((0, "unit"), (1, "adjacency")):
         values = sorted({str(run[position]) for run in runs})
         if len(values) > 1:
             raise InputError(f"privacy: runs of different {name} cannot be added up ({', '.join(values)})")
+    for run in runs:
+        if not 0 < run[2] < 1:
+            raise RecipeError(f"privacy.delta: {run[2]!r} is not allowed; above 0 and below 1 is wanted")
     delta = max(run[2] for run in runs)
     return spent_epsilon([value for run in runs for value in run[3]], delta), delta
 
 
-def statement(*, epsilon: float, delta: float, adjacency: str, unit: str, iterations: int) -> str:
-    """The privacy statement of a release as one paragraph."""
+def statement(
+    *, epsilon: float, delta: float, adjacency: str, unit: str, iterations: int, supplied_secret: bool = False
+) -> str:
+    """The privacy statement of a release as one paragraph.
+
+    Args:
+      epsilon: spent, 0 or more; inf says NOT PRIVATE. Shown to 6 digits, rounded up.
+      delta: as declared.
+      adjacency: "add-or-remove-one" or "replace-one".
+      unit: "record" or "client".
+      iterations: how many noisy histograms were released.
+      supplied_secret: the secret was given by the user instead of drawn by the operating system.
+
+    Raises:
+      RecipeError: an unknown unit or adjacency, an epsilon that is negative or NaN.
+    """
+    if unit not in _UNIT or adjacency not in _RELATION:
+        raise RecipeError(f"privacy: unit {unit!r} with adjacency {adjacency!r} is not known")
+    if not epsilon >= 0:
+        raise RecipeError(f"epsilon: {epsilon!r} is not allowed; 0 or more is wanted")
     if epsilon == math.inf:
         return (
             "NOT PRIVATE. No noise was added (epsilon = inf): the samples may reveal any private record and "
             "must be treated as the private data themselves."
         )
-    relation = _RELATION[adjacency].format(unit=unit)
-    return (
-        f"The release is ({epsilon:.6g}, {delta:g})-differentially private for {relation} in the private data "
-        f"({adjacency}, unit: {unit}), over all of its {iterations} noisy histograms together. The noise is "
-        "Gaussian, exactly rounded, from a keyed cryptographic stream: the guarantee is computational, and it "
-        "covers one release per secret. Runs on the same data add up, and publishing the best of several spends "
-        "them all. What the generator or the embedder was trained on is not covered, nor are recipe, labels and "
-        "delta, which are declared in public."
+    histograms = "its one noisy histogram" if iterations == 1 else f"all of its {iterations} noisy histograms together"
+    given = (
+        " The secret was supplied by the user: the guarantee holds only if it is random, unknown to others and used "
+        "for nothing else."
     )
+    return (
+        f"The release is ({_rounded_up(epsilon)}, {delta!r})-differentially private for "
+        f"{_RELATION[adjacency].format(unit=unit)} in the private data ({adjacency}; unit: {unit}, so {_UNIT[unit]} "
+        f"is protected), over {histograms}. The noise is Gaussian, exactly rounded, from a keyed cryptographic "
+        "stream: the guarantee is computational, and it covers one release per secret, as long as the secret stays "
+        f"secret.{given if supplied_secret else ''} Runs on the same data add up, and publishing the best of several "
+        "spends them all. What the generator or the embedder was trained on is not covered, nor are recipe, labels "
+        "and delta, which are declared in public."
+    )
+
+
+def _rounded_up(value: float) -> str:
+    """6 significant digits, never less than the value."""
+    context = Context(prec=6, rounding=ROUND_CEILING)
+    return f"{float(context.create_decimal(Decimal(value))):.6g}"

@@ -80,6 +80,7 @@ def _evolve_locked(
         _forget_secret(run)
         progress.say("this run is complete; nothing to do")
         return run
+    ledger.settle_ledger(run.store.path("ledger.jsonl"))
     _settle_secret(run, secret_file)
     job = _Job(run, args)
     with _timed(run, "ingest"):
@@ -122,6 +123,7 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
             return
         if iteration:
             run.manifest_of(iteration - 1)
+        ledger.settle_ledger(run.store.path("ledger.jsonl"))
         _settle_secret(run, None)
         _check_ledger(run)
         run_iteration(run, iteration, _Job(run, list(beam_options)))
@@ -306,10 +308,7 @@ def write_ledger_line(run: Run, iteration: int) -> None:
         noise_multiplier=multiplier,
         data_hmac=ledger.data_hmac(secret.read_secret(run.store.path(SECRET)), index["fingerprint"]),
     )
-    try:
-        ledger.append_line(run.store.path("ledger.jsonl"), line)
-    except OSError as error:
-        raise errors.StorageError(f"run directory: writing ledger.jsonl failed: {error.strerror}") from error
+    ledger.append_line(run.store.path("ledger.jsonl"), line)
 
 
 # --- the end -----------------------------------------------------------------------------------------------
@@ -334,7 +333,14 @@ def _close(run: Run) -> None:
 
 def _forget_secret(run: Run) -> None:
     if not run.recipe.privacy.keep_secret:
-        secret.delete_secret(run.store.path(SECRET))
+        secret.delete_secret(run.store.path(SECRET), temporary=run.store.path("work/attempts"))
+
+
+def was_supplied(run: Run) -> bool:
+    """True if the user gave the secret; the finished release remembers it when private/ is purged."""
+    if is_complete(run):
+        return bool(json.loads(run.store.read(f"{run.release}/privacy.json"))["supplied_secret"])
+    return run.store.exists(SUPPLIED)
 
 
 def spent_multipliers(run: Run) -> list[float]:
@@ -359,13 +365,14 @@ def privacy_record(run: Run) -> dict[str, object]:
         "iterations": run.recipe.evolution.iterations,
         "accountant": "dp-accounting: exact composition of Gaussian mechanisms",
         "spent_epsilon": _json_number(spent),
-        "supplied_secret": run.store.exists(SUPPLIED),
+        "supplied_secret": was_supplied(run),
         "statement": statement(
             epsilon=spent,
             delta=privacy.delta,
             adjacency=privacy.adjacency,
             unit=privacy.unit,
             iterations=run.recipe.evolution.iterations,
+            supplied_secret=was_supplied(run),
         ),
     }
 

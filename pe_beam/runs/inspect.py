@@ -11,7 +11,7 @@ from typing import Any
 from pe_beam.errors import InputError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import compose_runs, statement
-from pe_beam.runs.driver import is_complete, ledger_lines, spent_multipliers
+from pe_beam.runs.driver import is_complete, ledger_lines, spent_multipliers, was_supplied
 from pe_beam.runs.run import Run, open_run
 
 
@@ -67,6 +67,7 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
             adjacency=promises[0].adjacency,
             unit=promises[0].unit,
             iterations=sum(run.recipe.evolution.iterations for run in runs),
+            supplied_secret=any(was_supplied(run) for run in runs),
         ),
         "runs": entries,
     }

@@ -91,7 +91,7 @@ def make_plan(recipe: Recipe) -> Plan:
     made = sum(sizes) + evolution.lookahead * sum(sizes[:-1])
     return Plan(
         schedule=schedule,
-        grid_bits=noise.grid_bits_for(min(schedule.sigmas), privacy.unit),
+        grid_bits=noise.grid_bits_for(max(schedule.sigmas), privacy.unit),
         epsilons=spent,
         candidates=sizes,
         votes_per_candidate=votes,

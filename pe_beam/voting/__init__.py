@@ -1,1 +1,10 @@
-"""Nearest candidates and votes. NumPy, PyArrow and faiss only; no Beam."""
+"""Votes: which candidate is nearest to a private record, exactly, and how often.
+
+- `nearest`    the exact search (DESIGN, privacy rule 8): `flat_search`, `reference_nearest`, `normalise_rows`
+- `proposals`  the fast engines: float32 products that propose candidates, with a proven bound on their error
+- `decide`     float64, then `math.fsum`, on what was proposed
+- `votes`      `CandidateMatrix`, `Voter`, and an Arrow batch as arrays
+- `client`     a client's votes as integers of bounded norm (privacy rule 1)
+
+May import NumPy, pyarrow and faiss; no Beam, no torch.
+"""

@@ -1,153 +1,190 @@
-"""The nearest candidates, by definition and not by luck (privacy rule 8).
+"""The exact nearest candidates of a record, by the definition of DESIGN's privacy rule 8.
 
-Distance is the sum of float64 squares of float64 differences of the frozen float32 vectors, exactly rounded
-(`math.fsum`); equals go to the smaller position. faiss proposes in float32; where its error could matter, what is
-in reach is measured again.
+The smallest distance, computed from the float32 vectors as squares of float64 differences summed by `math.fsum`
+(inner product: the largest `math.fsum` of float64 products); equals go to the smaller position, which is the
+smaller candidate_id. Batches, tiles, threads, engines and machines change the time and never the answer.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 
-_EXTRA = 16  # neighbours asked for where the first answer proves nothing
+from pe_beam.voting.decide import Decider, Pairs, score_terms
+from pe_beam.voting.proposals import BlasProposer, FaissProposer, Frame, Proposer
+
+DISTANCES = ("l2", "cosine", "inner_product")
+ENGINES = ("blas", "faiss")
+DEFAULT_ENGINE = "blas"
+_BLOCK = 512  # queries at a time
+_TILE = 16384  # candidates at a time: block x tile float32 is 32 MB a thread
 
 
 class NearestSearch(Protocol):
-    """Finds the nearest candidates of a batch; a faster engine has to give the same answers."""
+    """What a faster engine has to offer. Safe for use from several threads at once."""
 
     def nearest(self, queries: np.ndarray) -> np.ndarray:
-        """float32 (n, d) -> int64 (n, min(k, m)): positions of the k nearest, in no stated order."""
+        """float32 (n, d) -> int64 (n, min(votes, m)) positions, ordered by (distance, position).
+
+        Raises:
+          ValueError: another shape, or a query that is not finite.
+        """
 
 
-def normalise_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of length 1, computed in float64 and frozen as float32, and a mask of rows of length zero.
+def flat_search(
+    candidates: np.ndarray,
+    *,
+    distance: str,
+    votes: int,
+    engine: str = DEFAULT_ENGINE,
+    block: int = _BLOCK,
+    tile: int = _TILE,
+) -> NearestSearch:
+    """An exhaustive, exact search.
 
     Args:
-      vectors: float32 (n, d).
+      candidates: float32 (m, d), m and d at least 1, ordered by candidate_id.
+      distance: "l2", "cosine" (rows come normalised: `normalise_rows`) or "inner_product".
+      votes: how many nearest, at least 1; all m if there are fewer candidates.
+      engine: "blas" (NumPy) or "faiss": what proposes. The answer is the same.
+      block: queries at a time. tile: candidates at a time. They bound memory: 4 block tile bytes a thread.
 
-    >>> rows, zero = normalise_rows(np.array([[3, 4], [0, 0]], dtype=np.float32))
-    >>> rows.tolist(), zero.tolist()
-    ([[0.6000000238418579, 0.800000011920929], [0.0, 0.0]], [False, True])
+    Raises:
+      ValueError: another type or shape, candidates that are not finite, or an unknown word.
+
+    >>> points = np.array([[0, 0], [3, 4], [0, 0]], dtype=np.float32)
+    >>> flat_search(points, distance="l2", votes=2).nearest(np.array([[1, 0], [3, 3]], dtype=np.float32))
+    array([[0, 2],
+           [1, 0]])
     """
-    wide = vectors.astype(np.float64)
-    norms = np.sqrt((wide * wide).sum(axis=1))
-    zero = norms == 0
-    return (wide / np.where(zero, 1.0, norms)[:, None]).astype(np.float32), zero
+    for name, value, allowed in (("distance", distance, DISTANCES), ("engine", engine, ENGINES)):
+        if value not in allowed:
+            raise ValueError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+    if min(votes, block, tile) < 1:
+        raise ValueError(f"votes, block and tile must be 1 or more; got {votes}, {block}, {tile}")
+    candidates = _checked(candidates, "candidates", None)
+    if candidates.size == 0 or not np.isfinite(candidates).all():
+        raise ValueError(f"candidates: every number must be finite, and shape {candidates.shape} not empty")
+    product = distance == "inner_product"
+    return _FlatSearch(candidates, product=product, votes=votes, engine=engine, block=block, tile=tile)
 
 
-def cost(query: np.ndarray, candidate: np.ndarray, *, distance: str) -> float:
-    """What is minimised: the squared distance, or minus the inner product. float32 (d,) each."""
-    x, y = query.astype(np.float64), candidate.astype(np.float64)
-    if distance == "inner_product":
-        return -math.fsum((x * y).tolist())
-    return math.fsum(((x - y) ** 2).tolist())
+class _FlatSearch:
+    """`flat_search`: distinct candidates are proposed by an engine and decided by `Decider`."""
+
+    def __init__(
+        self, candidates: np.ndarray, *, product: bool, votes: int, engine: str, block: int, tile: int
+    ) -> None:
+        # Equal candidates are searched once: each of them would leave every record undecided.
+        distinct, members, starts = _collapse(candidates)
+        self._keep, self._block, self._dimension = min(votes, len(candidates)), block, candidates.shape[1]
+        self._decider = Decider(distinct, members, starts, keep=self._keep, product=product)
+        self._frame = Frame.of(distinct, product=product)
+        self._columns = np.arange(len(distinct))
+        wanted = min(votes, len(distinct))
+        proposer: Proposer = BlasProposer(self._frame, votes=wanted, tile=tile)
+        if engine == "faiss":
+            proposer = FaissProposer(self._frame, votes=wanted, fallback=proposer)
+        self._proposer = proposer
+
+    def nearest(self, queries: np.ndarray) -> np.ndarray:
+        """See `NearestSearch`."""
+        queries = _checked(queries, "queries", self._dimension)
+        answer = np.empty((len(queries), self._keep), dtype=np.int64)
+        for start in range(0, len(queries), self._block):
+            block = queries[start : start + self._block]
+            placed, radii = self._frame.place(block)
+            safe = self._frame.safe(radii)
+            if safe.all():
+                answer[start : start + len(block)] = self._proposed(block, placed, radii)
+                continue
+            if not np.isfinite(block[~safe]).all():
+                raise ValueError("queries: every number must be finite")
+            answer[start + np.flatnonzero(safe)] = self._proposed(block[safe], placed[safe], radii[safe])
+            for row in np.flatnonzero(~safe):
+                answer[start + row] = self._everything(block[row : row + 1])
+        return answer
+
+    def _proposed(self, queries: np.ndarray, placed: np.ndarray, radii: np.ndarray) -> np.ndarray:
+        if len(queries) == 0:
+            return np.empty((0, self._keep), dtype=np.int64)
+        pairs = self._proposer.propose(placed, radii)
+        if pairs is not None:
+            return self._decider.best(queries, pairs)
+        middle = len(queries) // 2
+        halves = (slice(0, middle), slice(middle, None))
+        return np.concatenate([self._proposed(queries[half], placed[half], radii[half]) for half in halves])
+
+    def _everything(self, query: np.ndarray) -> np.ndarray:
+        """Numbers too large for float32 products: float64 looks at every candidate."""
+        return self._decider.best(query, Pairs(np.zeros_like(self._columns), self._columns))
 
 
 def reference_nearest(queries: np.ndarray, candidates: np.ndarray, *, distance: str, votes: int) -> np.ndarray:
-    """The definition itself, slowly: int64 (n, min(k, m)), each row sorted by (cost, position)."""
-    found = []
-    for query in queries:
-        costs = [(cost(query, row, distance=distance), position) for position, row in enumerate(candidates)]
-        found.append([position for _, position in sorted(costs)[:votes]])
-    return np.array(found, dtype=np.int64).reshape(len(queries), min(votes, len(candidates)))
+    """The definition itself, one `math.fsum` a pair: slow, and what `flat_search` must equal.
+
+    Args and returns: as `flat_search(...).nearest(queries)`.
+    """
+    product = distance == "inner_product"
+    keep = min(votes, len(candidates))
+    answer = np.empty((len(queries), keep), dtype=np.int64)
+    for row, query in enumerate(queries):
+        terms = score_terms(np.broadcast_to(query, candidates.shape), candidates, product=product)
+        scores = [math.fsum(of_candidate) for of_candidate in terms.tolist()]
+        answer[row] = sorted(range(len(candidates)), key=lambda j, s=scores: (-s[j], j))[:keep]  # type: ignore[misc]
+    return answer
 
 
-def flat_search(candidates: np.ndarray, *, distance: str, votes: int) -> NearestSearch:
-    """Exact search over float32 (m, d) candidates, sorted by id.
+def normalise_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of length 1, for cosine distance: x / sqrt(fsum(x^2)) in float64, rounded to float32.
+
+    `math.fsum` (the squares are exact) makes the bytes the same on every machine.
+
+    Args:
+      vectors: float32 (n, d), finite.
+
+    Returns:
+      float32 (n, d), and bool (n,): rows that are zero, which stay zero and which the caller rejects.
 
     Raises:
-      ValueError: values that are not finite, no candidate, or an unknown distance.
+      ValueError: another type or shape, or a number that is not finite.
+
+    >>> normalise_rows(np.array([[3, 4], [0, 0]], dtype=np.float32))
+    (array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32), array([False,  True]))
     """
-    if distance not in ("l2", "cosine", "inner_product"):
-        raise ValueError(f"distance: {distance!r} is not l2, cosine or inner_product")
-    if candidates.ndim != 2 or not len(candidates) or not np.isfinite(candidates).all():
-        raise ValueError("candidates: finite, at least one, of shape (m, d)")
-    return FaissSearch(candidates, distance=distance, votes=votes)
+    vectors = _checked(vectors, "vectors", None)
+    if not np.isfinite(vectors).all():
+        raise ValueError("vectors: every number must be finite")
+    unit = np.empty(vectors.shape, dtype=np.float32)
+    zero = (vectors == 0).all(axis=1)
+    for part in _slices(len(vectors), 1024):
+        wide = vectors[part].astype(np.float64)
+        norms = np.array([math.sqrt(math.fsum(row)) for row in (wide * wide).tolist()])
+        unit[part] = wide / np.where(zero[part], 1.0, norms)[:, None]
+    return unit, zero
 
 
-class FaissSearch:
-    """faiss IndexFlat proposes one more than is wanted; a gap within its error bound is settled exactly."""
+def _collapse(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct rows in the order of their first position, and the positions of each: members, starts."""
+    rows = np.ascontiguousarray(candidates + np.float32(0))  # -0.0 becomes 0.0: equal bytes for equal numbers
+    as_bytes = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
+    _, first, inverse = np.unique(as_bytes, return_index=True, return_inverse=True)
+    owner = first[inverse.ravel()]  # of each position, the first that holds the same vector
+    members = np.argsort(owner, kind="stable")
+    firsts = np.sort(first)
+    return rows[firsts], members, np.append(np.searchsorted(owner[members], firsts), len(rows))
 
-    def __init__(self, candidates: np.ndarray, *, distance: str, votes: int) -> None:
-        """Builds the index; equal vectors are searched once if one vote is wanted."""
-        import faiss
 
-        self._distance = distance
-        self._votes = min(votes, len(candidates))
-        rows = np.ascontiguousarray(candidates, dtype=np.float32) + np.float32(0)  # -0.0 becomes 0.0
-        self._positions = np.arange(len(rows))
-        if self._votes == 1:  # of equal candidates only the smallest id can win
-            _, first = np.unique(rows.view(np.dtype((np.void, rows.strides[0]))).ravel(), return_index=True)
-            self._positions = np.sort(first)
-        self._rows = rows[self._positions]
-        dimension = rows.shape[1]
-        kind = faiss.IndexFlatIP if distance == "inner_product" else faiss.IndexFlatL2
-        self._index = kind(dimension)
-        self._index.add(self._rows)
-        self._norm = float(np.sqrt((self._rows.astype(np.float64) ** 2).sum(axis=1).max()))
-        # gamma_n of Higham (2002, section 3.1) for any order of summation, with room for the norm terms.
-        self._gamma = 2 * (dimension + 8) * 2.0**-24
-        self._tiny = dimension * 2.0**-120
+def _checked(vectors: np.ndarray, name: str, dimension: int | None) -> np.ndarray:
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != (dimension or vectors.shape[1]):
+        wanted = f"(n, {dimension or 'd'})"
+        raise ValueError(f"{name}: float32 {wanted} is needed; got {vectors.dtype} {vectors.shape}")
+    return vectors
 
-    def nearest(self, queries: np.ndarray) -> np.ndarray:
-        """float32 (n, d) -> int64 (n, min(k, m)): positions of the k nearest, in no stated order."""
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if not len(queries):
-            return np.zeros((0, self._votes), dtype=np.int64)
-        wanted = self._votes
-        if wanted == len(self._rows):
-            return np.tile(self._positions[:wanted], (len(queries), 1))
-        values, found = self._propose(queries, wanted + 1)
-        answer = found[:, :wanted].astype(np.int64)
-        reach = self._reach(queries)
-        with np.errstate(invalid="ignore"):
-            proven = values[:, wanted] - values[:, wanted - 1] > reach
-        unsure = np.flatnonzero(~proven)
-        if len(unsure):
-            answer[unsure] = self._settle(queries[unsure], reach[unsure])
-        return self._positions[answer]
 
-    def _propose(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        values, found = self._index.search(queries, count)
-        return (-values if self._distance == "inner_product" else values).astype(np.float64), found
-
-    def _reach(self, queries: np.ndarray) -> np.ndarray:
-        """Twice the bound on faiss's error: what is further behind than this cannot win. float64 (n,)."""
-        norms = np.sqrt((queries.astype(np.float64) ** 2).sum(axis=1))
-        size = norms * self._norm if self._distance == "inner_product" else (norms + self._norm) ** 2
-        reach = 2 * (self._gamma * size + self._tiny)
-        return np.where(size < 1e37, reach, np.inf)  # beyond, float32 itself overflows
-
-    def _settle(self, queries: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        count = min(self._votes + _EXTRA, len(self._rows))
-        values, found = self._propose(queries, count)
-        with np.errstate(invalid="ignore"):  # float32 overflowed: the row is settled among all
-            edge = values[:, self._votes - 1] + reach
-        answer = np.empty((len(queries), self._votes), dtype=np.int64)
-        for row, query in enumerate(queries):
-            inside = found[row][values[row] <= edge[row]]
-            if len(inside) == count < len(self._rows) or not np.isfinite(edge[row]):
-                inside = np.arange(len(self._rows))  # more are in reach than were asked for
-            answer[row] = self._best(query, np.sort(inside))
-        return answer
-
-    def _best(self, query: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """The k of least exact cost among positions in ascending order; float64 sums rule most out first."""
-        x, y = query.astype(np.float64), self._rows[inside].astype(np.float64)
-        if self._distance == "inner_product":
-            terms = -(x * y)
-            sizes = np.abs(terms).sum(axis=1)
-        else:
-            terms = (x - y) ** 2
-            sizes = terms.sum(axis=1)
-        sums = terms.sum(axis=1)
-        error = 2 * (len(x) + 2) * 2.0**-53 * sizes + 1e-300
-        upper = np.partition(sums + error, self._votes - 1)[self._votes - 1]
-        close = np.flatnonzero(sums - error <= upper)
-        if len(close) > self._votes:
-            exact = [(math.fsum(terms[i].tolist()), i) for i in close.tolist()]
-            close = np.array([i for _, i in sorted(exact)[: self._votes]])
-        return inside[close]
+def _slices(length: int, step: int) -> Iterator[slice]:
+    return (slice(start, start + step) for start in range(0, length, step))

@@ -1,4 +1,4 @@
-"""Votes: each record for its nearest candidates among those of its own label."""
+"""From batches of private records to integer votes over the candidate matrix."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.voting.nearest import NearestSearch, flat_search
+from pe_beam.voting.nearest import DEFAULT_ENGINE, NearestSearch, flat_search
 
 
 @dataclass(frozen=True)
 class CandidateMatrix:
-    """What records vote on.
+    """The candidates of one iteration, all labels together.
 
     Attributes:
-      ids: int64 (m,), strictly ascending.
-      labels: int32 (m,), position of each candidate's label in the declared list.
-      vectors: float32 (m, d), finite.
+      ids: int64 (m,), candidate_id, strictly ascending.
+      labels: int32 (m,), position in the declared label list; 0 everywhere without labels.
+      vectors: float32 (m, d), frozen and finite.
+
+    Raises:
+      ValueError: another type or shape, ids out of order, a negative label or a number that is not finite.
     """
 
     ids: np.ndarray
@@ -26,75 +29,134 @@ class CandidateMatrix:
     vectors: np.ndarray
 
     def __post_init__(self) -> None:
-        """Refuses parts that do not fit together."""
-        count = len(self.ids)
-        if self.labels.shape != (count,) or self.vectors.ndim != 2 or len(self.vectors) != count:
-            raise ValueError(f"ids {self.ids.shape}, labels {self.labels.shape}, vectors {self.vectors.shape}")
-        if count and not (np.diff(self.ids) > 0).all():
-            raise ValueError("ids: strictly ascending is wanted")
+        for name, dtype, shape in (
+            ("ids", np.int64, (len(self.ids),)),
+            ("labels", np.int32, (len(self.ids),)),
+            ("vectors", np.float32, (len(self.ids), *self.vectors.shape[1:2])),
+        ):
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape:
+                wanted = f"{np.dtype(dtype)} {shape}"
+                raise ValueError(f"{name}: {wanted} is needed; got {array.dtype} {array.shape}")
+        if self.vectors.ndim != 2:
+            raise ValueError(f"vectors: 2 dimensions are needed; got {self.vectors.ndim}")
+        if (np.diff(self.ids) <= 0).any():
+            raise ValueError("ids: must be strictly ascending")
+        if (self.labels < 0).any() or not np.isfinite(self.vectors).all():
+            raise ValueError("labels must be 0 or more, and vectors finite")
 
 
 class Voter:
-    """Counts votes on one candidate matrix. One instance serves several threads."""
+    """Votes for the nearest candidates of a record's own label. Safe for use from several threads at once.
 
-    def __init__(self, matrix: CandidateMatrix, *, distance: str, votes_per_record: int) -> None:
-        """Keeps the matrix; a label's search is built when it is first needed."""
-        self._matrix = matrix
-        self._distance = distance
-        self._votes = votes_per_record
-        self._searches: dict[int, tuple[NearestSearch, np.ndarray]] = {}
+    Args:
+      matrix: the candidates.
+      distance, engine: as in `flat_search`.
+      votes_per_record: k; a record casts min(k, candidates of its label) votes of 1, so its norm is at most sqrt(k).
+
+    Raises:
+      ValueError: as `flat_search`, at the first batch of a label.
+    """
+
+    def __init__(
+        self, matrix: CandidateMatrix, *, distance: str, votes_per_record: int, engine: str = DEFAULT_ENGINE
+    ) -> None:
+        self._matrix, self._distance, self._votes, self._engine = matrix, distance, votes_per_record, engine
         self._lock = threading.Lock()
-
-    def _search(self, label: int) -> tuple[NearestSearch, np.ndarray] | None:
-        with self._lock:
-            if label not in self._searches:
-                rows = np.flatnonzero(self._matrix.labels == label)
-                if not len(rows):
-                    return None
-                search = flat_search(self._matrix.vectors[rows], distance=self._distance, votes=self._votes)
-                self._searches[label] = (search, rows)
-            return self._searches[label]
+        self._searches: dict[int, tuple[NearestSearch, np.ndarray] | None] = {}
 
     def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each vote as (row of the batch, position of the candidate).
+        """Every vote of a batch. A label without candidates casts none.
 
         Args:
-          vectors: float32 (n, d).
-          labels: int32 (n,).
+          vectors: float32 (n, d). labels: int32 (n,).
 
         Returns:
-          Two int64 arrays of one length: k votes a record, fewer where its label has fewer candidates.
+          Rows and positions in the matrix, int64 (v,) each, by row and then nearest first.
+
+        Raises:
+          ValueError: another type or shape, or a vector that is not finite.
         """
-        rows, positions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        if labels.shape != vectors.shape[:1]:
+            raise ValueError(f"labels: shape {vectors.shape[:1]} is needed; got {labels.shape}")
+        rows: list[np.ndarray] = []
+        positions: list[np.ndarray] = []
         for label in np.unique(labels).tolist():
-            own = np.flatnonzero(labels == label)
             found = self._search(label)
-            if found is not None:
-                nearest = found[1][found[0].nearest(vectors if len(own) == len(labels) else vectors[own])]
-                rows.append(np.repeat(own, nearest.shape[1]))
-                positions.append(nearest.ravel())
-        return np.concatenate(rows), np.concatenate(positions)
+            if found is None:
+                continue
+            search, members = found
+            mine = np.flatnonzero(labels == label)
+            nearest = search.nearest(vectors if len(mine) == len(labels) else vectors[mine])
+            rows.append(np.repeat(mine, nearest.shape[1]))
+            positions.append(members[nearest.ravel()])
+        if not rows:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        row, position = np.concatenate(rows), np.concatenate(positions)
+        order = np.argsort(row, kind="stable")
+        return row[order], position[order]
 
     def count(self, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """int64 (m,): votes of a batch for each candidate."""
+        """Votes of a batch: int64 (m,), by position in the matrix. Arguments and errors as `ballots`."""
         _, positions = self.ballots(vectors, labels)
-        return np.bincount(positions, minlength=len(self._matrix.ids)).astype(np.int64)
+        return np.bincount(positions, minlength=len(self._matrix.ids)).astype(np.int64, copy=False)
+
+    def _search(self, label: int) -> tuple[NearestSearch, np.ndarray] | None:
+        """The search among one label's candidates, built once, and their positions in the matrix."""
+        with self._lock:
+            if label not in self._searches:
+                members = np.flatnonzero(self._matrix.labels == label)
+                self._searches[label] = (self._build(members), members) if len(members) else None
+            return self._searches[label]
+
+    def _build(self, members: np.ndarray) -> NearestSearch:
+        vectors = self._matrix.vectors[members]
+        return flat_search(vectors, distance=self._distance, votes=self._votes, engine=self._engine)
 
 
 def read_batch(batch: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
-    """Arrow batch -> vectors float32 (n, d) without a copy where it is one chunk, labels int32 (n,), clients."""
-    column = batch["vector"]
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    vectors = array.flatten().to_numpy(zero_copy_only=True).reshape(len(array), array.type.list_size)
-    clients = batch["client"].to_pylist() if "client" in batch.schema.names else None
-    return vectors, batch["label"].to_numpy().astype(np.int32, copy=False), clients
+    """An Arrow batch of embedded records as arrays; slices, offsets and chunks are respected.
+
+    Args:
+      batch: columns `label` int32, `vector` FixedSizeList<float32>[d] and, if there are clients, `client` string.
+
+    Returns:
+      vectors: float32 (n, d), without a copy where the column is one chunk.
+      labels: int32 (n,).
+      clients: n names; None without the column.
+
+    Raises:
+      ValueError: a missing column, another type or a null. The message holds no value.
+    """
+    vector, label = _column(batch, "vector"), _column(batch, "label")
+    kind = vector.type
+    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32() or label.type != pa.int32():
+        raise ValueError(f"vector, label: fixed size lists of float, int32 are needed; got {kind}, {label.type}")
+    flat = vector.flatten()  # of this slice only, unlike .values
+    if flat.null_count:
+        raise ValueError("vector: nulls are not allowed")
+    vectors = flat.to_numpy(zero_copy_only=True).reshape(len(vector), kind.list_size)
+    clients = _column(batch, "client").to_pylist() if "client" in batch.schema.names else None
+    return vectors, label.to_numpy(zero_copy_only=True), clients
 
 
 def read_clients(batch: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """As `read_batch`, of a batch that has to carry clients; ValueError if it does not."""
+    """As `read_batch`, of a batch that has to carry clients.
+
+    Raises:
+      ValueError: as `read_batch`, and without the column `client`.
+    """
     vectors, labels, clients = read_batch(batch)
     if clients is None:
-        raise ValueError("client: the batch has no such column")
+        raise ValueError("client: this column is missing")
     return vectors, labels, clients
+
+
+def _column(batch: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
+    if name not in batch.schema.names:
+        raise ValueError(f"{name}: this column is missing")
+    column = batch.column(name)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if array.null_count:
+        raise ValueError(f"{name}: nulls are not allowed")
+    return array

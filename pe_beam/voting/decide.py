@@ -1,0 +1,155 @@
+"""The last word on what is nearest: float64 with a proven bound, and `math.fsum` where that leaves doubt.
+
+A *score* is larger where a candidate is nearer: minus the squared distance, or the inner product. DESIGN,
+privacy rule 8 defines it as the `math.fsum` of float64 terms, so that no machine or batch size changes it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+_CHUNK = 1 << 18  # float64 terms evaluated at once: 2 MB, which stays in a cache
+_GRID_BITS = 24
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Proposed (query, candidate) pairs: int64 (p,) each, rows ascending."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+def score_terms(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> np.ndarray:
+    """The float64 terms whose `math.fsum` is the score (DESIGN, privacy rule 8).
+
+    Args:
+      queries: float32 (p, d). candidates: float32, the same shape or one that broadcasts to it.
+      product: inner product (terms are exact: 24 + 24 bits) instead of minus the squared differences.
+
+    Returns:
+      float64 (p, d).
+    """
+    left, right = queries.astype(np.float64), candidates.astype(np.float64)
+    if product:
+        terms: np.ndarray = np.multiply(left, right, out=left)
+        return terms
+    np.subtract(left, right, out=left)
+    np.multiply(left, left, out=left)
+    return np.negative(left, out=left)
+
+
+class Decider:
+    """Orders proposed pairs by (score, position), exactly.
+
+    Args:
+      candidates: float32 (u, d), distinct rows.
+      members: int64 (m,), the positions in the full list, grouped by distinct row, ascending in each group.
+      starts: int64 (u + 1,), where each group begins in `members`.
+      keep: how many positions are returned for a query, at most m.
+      product: scores are inner products.
+    """
+
+    def __init__(
+        self, candidates: np.ndarray, members: np.ndarray, starts: np.ndarray, *, keep: int, product: bool
+    ) -> None:
+        self._candidates, self._members, self._starts = candidates, members, starts
+        self._keep, self._product = keep, product
+        # |float64 sum in any order - fsum| <= (d - 1 + 1) u sum|t| (1 + O(du)), u = 2^-53 (Higham 2002, 4.2 and
+        # (3.4)); 1.05 and d + 4 cover the O(du), the rounding of sum|t| itself and of the comparisons below.
+        self._relative = 1.05 * (candidates.shape[1] + 4) * 2.0**-53
+
+    def best(self, queries: np.ndarray, pairs: Pairs) -> np.ndarray:
+        """The `keep` nearest of each query. Pairs must hold min(keep, u) or more of each row, all winners included.
+
+        Args:
+          queries: float32 (n, d).
+
+        Returns:
+          int64 (n, keep) positions in the full list, nearest first, equals by position.
+        """
+        if self._keep == 1:
+            return self._single(queries, pairs)
+        rows, columns, scores = self._scored(queries, pairs)
+        return self._expand(rows, columns, scores).reshape(len(queries), self._keep)
+
+    def _single(self, queries: np.ndarray, pairs: Pairs) -> np.ndarray:
+        """One vote: a lone proposal has won already, and most are alone."""
+        lone = np.bincount(pairs.rows, minlength=len(queries))[pairs.rows] == 1
+        winners = np.empty((len(queries), 1), dtype=np.int64)
+        winners[pairs.rows[lone], 0] = self._members[self._starts[pairs.columns[lone]]]
+        if not lone.all():
+            rows, columns, scores = self._scored(queries, Pairs(pairs.rows[~lone], pairs.columns[~lone]))
+            winners[np.unique(rows), 0] = self._expand(rows, columns, scores)
+        return winners
+
+    def _scored(self, queries: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, columns and scores of the pairs that may win; the order of the scores is the exact one."""
+        scores, errors = self._float64(queries, pairs)
+        order = np.lexsort((-scores, pairs.rows))
+        rows, columns, scores, errors = (a[order] for a in (pairs.rows, pairs.columns, scores, errors))
+        starts, row_of = _segments(rows)
+        error = np.maximum.reduceat(errors, starts)[row_of]  # one width a row: then only neighbours can overlap
+        counts = np.diff(np.append(starts, len(rows)))
+        last = scores[starts + np.minimum(self._keep, counts) - 1][row_of]
+        may_win = scores >= last - 2 * error
+        rows, columns, scores, error = (a[may_win] for a in (rows, columns, scores, error))
+        close = (rows[1:] == rows[:-1]) & (scores[:-1] - scores[1:] <= 2 * error[1:])
+        undecided = np.zeros(len(rows), dtype=bool)
+        undecided[1:] |= close
+        undecided[:-1] |= close
+        scores[undecided] = self._exact(queries, rows[undecided], columns[undecided])
+        return rows, columns, scores
+
+    def _float64(self, queries: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Scores in float64 and the bound on their distance from `math.fsum`, (p,) each."""
+        scores, sizes = np.empty(len(pairs.rows)), np.empty(len(pairs.rows))
+        for part in _chunks(len(pairs.rows), queries.shape[1]):
+            terms = self._terms(queries, pairs.rows[part], pairs.columns[part])
+            scores[part] = terms.sum(axis=1)
+            sizes[part] = np.abs(terms, out=terms).sum(axis=1)
+        return scores, self._relative * sizes
+
+    def _exact(self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The `math.fsum` of each pair, float64 (p,)."""
+        scores = np.empty(len(rows))
+        for part in _chunks(len(rows), queries.shape[1]):
+            terms = self._terms(queries, rows[part], columns[part])
+            scores[part] = terms.sum(axis=1)
+            # Sums of multiples of 2^-24 that stay below 2^29 take no rounding in any order, so they are the
+            # fsum: whole pixels, where exact ties abound, are spared the slow loop.
+            scaled = np.ldexp(terms, _GRID_BITS)
+            exact = (np.abs(terms).sum(axis=1) < 2.0 ** (53 - _GRID_BITS)) & (scaled == np.rint(scaled)).all(axis=1)
+            slow = np.flatnonzero(~exact)
+            scores[part][slow] = [math.fsum(row) for row in terms[slow].tolist()]
+        return scores
+
+    def _terms(self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return score_terms(queries[rows], self._candidates[columns], product=self._product)
+
+    def _expand(self, rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Equal candidates back in their places: flat int64, `keep` positions for each row that occurs."""
+        counts = np.minimum(self._starts[columns + 1] - self._starts[columns], self._keep)
+        pair = np.repeat(np.arange(len(rows)), counts)
+        offset = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
+        position = self._members[self._starts[columns[pair]] + offset]
+        order = np.lexsort((position, -scores[pair], rows[pair]))
+        starts, row_of = _segments(rows[pair])
+        rank = np.arange(len(pair)) - starts[row_of]
+        kept: np.ndarray = position[order[rank < self._keep]]
+        return kept
+
+
+def _segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of ascending rows: where each distinct one begins, and which of them each entry belongs to."""
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = rows[1:] != rows[:-1]
+    return np.flatnonzero(new), np.cumsum(new) - 1
+
+
+def _chunks(length: int, dimension: int) -> list[slice]:
+    step = max(1, _CHUNK // dimension)
+    return [slice(start, start + step) for start in range(0, length, step)]

@@ -29,6 +29,7 @@ setup(
         "scipy>=1.12,<2",
     ],
     extras_require={
+        "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
         "dev": [
             "hypothesis>=6.100,<7",
             "mypy>=1.11,<3",

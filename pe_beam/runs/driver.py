@@ -9,7 +9,6 @@ import contextlib
 import hmac
 import json
 import logging
-import math
 import re
 import sys
 import time
@@ -161,15 +160,27 @@ class _Job:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-        logging.getLogger().setLevel(logging.CRITICAL)
         try:
-            with beam.Pipeline(options=PipelineOptions(self._args)) as pipeline:
+            with _quiet(), beam.Pipeline(options=PipelineOptions(self._args)) as pipeline:
                 _ = pipeline | "Start" >> beam.Create([0]) | label >> make()
         except PeBeamError:
             raise
         except Exception as error:
             raise _explained(error, label) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Runners log the traces of workers: what failed is said once, by us, and without values (rule 7)."""
+    loggers = [logging.getLogger(), logging.getLogger("apache_beam")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 _OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?$", re.MULTILINE)
@@ -248,8 +259,8 @@ def _freeze_data(run: Run, job: _Job, progress: Progress) -> None:
     if run.index() is None:
         if ledger_lines(run):
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
-        progress.say("embedding the private records")
-        job("Ingest", lambda: ingest.Ingest(str(run.store.root)))
+        with progress.ingest():
+            job("Ingest", lambda: ingest.Ingest(str(run.store.root)))
     else:
         job("CheckSource", lambda: ingest.CheckSource(str(run.store.root)))
     if run.index() is None:
@@ -354,7 +365,7 @@ def privacy_record(run: Run) -> dict[str, object]:
     spent = accounting.spent_epsilon(spent_multipliers(run), privacy.delta)
     return {
         "version": tables.FORMAT_VERSION,
-        "epsilon": _json_number(privacy.epsilon),
+        "epsilon": tables.json_number(privacy.epsilon),
         "delta": privacy.delta,
         "adjacency": privacy.adjacency,
         "unit": privacy.unit,
@@ -364,7 +375,7 @@ def privacy_record(run: Run) -> dict[str, object]:
         "sampling_rate": privacy.sampling_rate,
         "iterations": run.recipe.evolution.iterations,
         "accountant": "dp-accounting: exact composition of Gaussian mechanisms",
-        "spent_epsilon": _json_number(spent),
+        "spent_epsilon": tables.json_number(spent),
         "supplied_secret": was_supplied(run),
         "statement": statement(
             epsilon=spent,
@@ -375,10 +386,6 @@ def privacy_record(run: Run) -> dict[str, object]:
             supplied_secret=was_supplied(run),
         ),
     }
-
-
-def _json_number(value: float) -> float | str:
-    return "inf" if value == math.inf else value
 
 
 @contextlib.contextmanager

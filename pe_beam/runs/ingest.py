@@ -23,6 +23,23 @@ from pe_beam.sources.base import Piece, SourceBatch
 from pe_beam.voting.nearest import normalise_rows
 
 INDEX = "private/embeddings/index.json"
+EXPECTED = "private/embeddings/pieces"
+
+
+def list_pieces(run: Run) -> list[Piece]:
+    """The source's pieces; how many there are is noted for the holder's terminal (private)."""
+    pieces = run.source().pieces()
+    run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
+    return pieces
+
+
+def share_done(run: Run) -> float:
+    """Share of the pieces that are embedded, 0 to 1."""
+    if not run.store.exists(EXPECTED):
+        return 0.0
+    expected = int(run.store.read(EXPECTED))
+    done = sum(1 for path in run.store.path("private/embeddings").glob("*-*.json"))
+    return min(done / max(expected, 1), 1.0)
 
 
 def _summary_name(piece: Piece) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,10 +12,7 @@ from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import compose_runs, statement
 from pe_beam.runs.driver import is_complete, ledger_lines, spent_multipliers, was_supplied
 from pe_beam.runs.run import Run, open_run
-
-
-def _number(value: float) -> float | str:
-    return "inf" if value == math.inf else value
+from pe_beam.runs.tables import json_number
 
 
 def status(run_dir: str) -> dict[str, Any]:
@@ -26,15 +22,16 @@ def status(run_dir: str) -> dict[str, Any]:
     done = [t for t in range(total + 1) if run.manifest(t) is not None]
     times = []
     if run.store.exists("work/times.jsonl"):
-        times = [json.loads(line) for line in run.store.read("work/times.jsonl").decode().splitlines()]
+        lines = run.store.read("work/times.jsonl").decode().split("\n")
+        times = [json.loads(line) for line in lines[:-1]]  # what has no end yet is being written
     sizes = run.plan.candidates
     return {
         "name": run.recipe.name,
         "state": "complete" if is_complete(run) else "not complete",
         "iterations_done": max(done, default=0),
         "iterations": total,
-        "epsilon_spent": _number(accounting.spent_epsilon(spent_multipliers(run), run.recipe.privacy.delta)),
-        "epsilon": _number(run.recipe.privacy.epsilon),
+        "epsilon_spent": json_number(accounting.spent_epsilon(spent_multipliers(run), run.recipe.privacy.delta)),
+        "epsilon": json_number(run.recipe.privacy.epsilon),
         "delta": run.recipe.privacy.delta,
         "candidates_made": sum(sizes[t] for t in done),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
@@ -57,7 +54,7 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
         [(p.unit, p.adjacency, p.delta, spent_multipliers(run)) for p, run in zip(promises, runs, strict=True)]
     )
     return {
-        "epsilon": _number(epsilon),
+        "epsilon": json_number(epsilon),
         "delta": delta,
         "unit": promises[0].unit,
         "adjacency": promises[0].adjacency,
@@ -77,7 +74,7 @@ def _entry(run: Run) -> dict[str, Any]:
     delta = run.recipe.privacy.delta
     return {
         "dir": str(run.store.root),
-        "spent_epsilon": _number(accounting.spent_epsilon(spent_multipliers(run), delta)),
+        "spent_epsilon": json_number(accounting.spent_epsilon(spent_multipliers(run), delta)),
         "delta": delta,
         "complete": is_complete(run),
         "ledger": [asdict(line) for line in ledger_lines(run)],

@@ -8,6 +8,7 @@ from typing import Any
 
 from pe_beam.privacy import accounting, noise
 from pe_beam.runs.recipe import Recipe
+from pe_beam.runs.tables import json_number
 from pe_beam.selection.threshold import threshold_in_votes
 
 
@@ -56,7 +57,7 @@ class Plan:
             "noise_multiplier": list(self.schedule.noise_multipliers),
             "sensitivity": self.schedule.sensitivity,
             "label_shares_noise_multiplier": self.schedule.label_noise_multiplier,
-            "epsilon_after_iteration": ["inf" if e == math.inf else e for e in self.epsilons],
+            "epsilon_after_iteration": [json_number(e) for e in self.epsilons],
             "candidates": self.candidates,
             "expected_votes_per_candidate": self.votes_per_candidate,
             "chance_that_noise_passes_threshold": self.chance_of_noise,

@@ -9,9 +9,11 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.runs.ingest import share_done
 from pe_beam.runs.run import Run
 
 
@@ -33,14 +35,34 @@ class Progress:
             print(start + text, file=self._stream, flush=True)
 
     @contextlib.contextmanager
+    def ingest(self) -> Iterator[None]:
+        """Shows the share of the private data that is embedded; plain lines say no more than that it began."""
+        self.say("embedding the private records")
+        with self._living(lambda: f"embedding the private records  {share_done(self._run):4.0%}"):
+            yield
+
+    @contextlib.contextmanager
     def iteration(self, iteration: int) -> Iterator[None]:
         """Shows the stages of an iteration while its job runs, and a line when it is done."""
         total = self._run.recipe.evolution.iterations
         if self._done_before is None:
             self._done_before = iteration
             self._began = time.monotonic()
+        with self._living(lambda: self._line(iteration, total)):
+            yield
+        self.say(f"iteration {iteration}/{total} done; {self._spent(iteration)}")
+
+    @contextlib.contextmanager
+    def _living(self, text: Callable[[], str]) -> Iterator[None]:
+        """Redraws a line five times a second while the body runs; nothing when piped."""
         stop = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(iteration, total, stop), daemon=True)
+
+        def watch() -> None:
+            while not stop.wait(0.2):
+                print(f"\r\x1b[K{text()}", end="", file=self._stream, flush=True)
+            print("\r\x1b[K", end="", file=self._stream, flush=True)
+
+        watcher = threading.Thread(target=watch, daemon=True)
         if self._live:
             watcher.start()
         try:
@@ -49,24 +71,23 @@ class Progress:
             stop.set()
             if self._live:
                 watcher.join()
-        epsilon = f"epsilon spent {self._run.plan.epsilons[iteration - 1]:.3f}" if iteration else "nothing spent"
-        self.say(f"iteration {iteration}/{total} done; {epsilon}")
 
-    def _watch(self, iteration: int, total: int, stop: threading.Event) -> None:
-        while not stop.wait(0.2):
-            stage, share = self._stage(iteration)
-            done = (iteration + share) / (total + 1)
-            before = (self._done_before or 0) / (total + 1)
-            spent = time.monotonic() - self._began
-            left = spent * (1 - done) / (done - before) if done > before else float("nan")
-            clock = f"{left:4.0f} s left" if left == left else ""  # noqa: PLR0124 - NaN: nothing known yet
-            print(
-                f"\r\x1b[Kiteration {iteration}/{total}  {stage:<22} {done:4.0%}  {clock}",
-                end="",
-                file=self._stream,
-                flush=True,
-            )
-        print("\r\x1b[K", end="", file=self._stream, flush=True)
+    def _line(self, iteration: int, total: int) -> str:
+        stage, share = self._stage(iteration)
+        done = (iteration + share) / (total + 1)
+        before = (self._done_before or 0) / (total + 1)
+        spent = time.monotonic() - self._began
+        clock = f"{spent * (1 - done) / (done - before):4.0f} s left" if done > before else ""
+        return f"iteration {iteration}/{total}  {stage:<22} {done:4.0%}  {clock}  {self._spent(iteration)}"
+
+    def _spent(self, iteration: int) -> str:
+        """What is spent once an iteration has begun: its ledger line is written first."""
+        if iteration:
+            return f"epsilon spent {self._run.plan.epsilons[iteration - 1]:.3f}"
+        label = self._run.plan.schedule.label_noise_multiplier
+        if label is None:
+            return "nothing spent"
+        return f"epsilon spent {spent_epsilon([label], self._run.recipe.privacy.delta):.3f}"
 
     def _stage(self, iteration: int) -> tuple[str, float]:
         run = self._run

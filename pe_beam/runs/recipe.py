@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
+from pe_beam.runs.tables import json_number
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.selection.threshold import threshold_in_votes
 
@@ -172,6 +173,7 @@ class Execution(_Section):
 
     runner: str = Field("FnApiRunner", description="used where the Beam flags name no runner")
     beam_args: list[str] = Field(default_factory=list, description="Beam flags put before those given")
+    vote_batch: Whole = Field(8192, ge=1, description="private records voted on at a time, up to a shard")
 
 
 class Recipe(_Section):
@@ -332,7 +334,7 @@ def _without_inf(value: Any) -> Any:
         return {k: _without_inf(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_without_inf(v) for v in value]
-    return "inf" if value == math.inf else value
+    return json_number(value) if isinstance(value, float) else value
 
 
 def to_yaml(recipe: Recipe) -> str:

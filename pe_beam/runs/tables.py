@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable
 from typing import BinaryIO
 
@@ -92,6 +93,11 @@ def save_array(array: np.ndarray) -> bytes:
     sink = io.BytesIO()
     np.save(sink, array, allow_pickle=False)
     return sink.getvalue()
+
+
+def json_number(value: float) -> float | str:
+    """A number as JSON has it: infinity is the string "inf"."""
+    return "inf" if value == math.inf else value
 
 
 def load_array(data: bytes) -> np.ndarray:

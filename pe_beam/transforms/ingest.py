@@ -19,7 +19,7 @@ class _ListPiecesFn(beam.DoFn):
 
     def process(self, _: Any) -> Iterator[Piece]:
         with guarded(self._root, "ListPieces"):
-            pieces = open_run(self._root).source().pieces()
+            pieces = ingest.list_pieces(open_run(self._root))
         yield from pieces
 
 

@@ -61,8 +61,11 @@ class _ReadShardFn(_StageFn):
 
     def process(self, shard: str) -> Iterator[pa.Table]:
         with guarded(self._root, "ReadShards"), pq.ParquetFile(self.run.store.path(shard)) as file:
+            size = self.run.recipe.execution.vote_batch
             for group in range(file.num_row_groups):
-                yield file.read_row_group(group)
+                table = file.read_row_group(group)
+                for start in range(0, table.num_rows, size):
+                    yield table.slice(start, size)
 
 
 class _VoteFn(_StageFn):

@@ -140,6 +140,37 @@ def test_impossible_budgets(images, tmp_path, capsys, key, value):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("value", [0, -3, "nan", "inf", 2.5, "many", True])
+def test_impossible_numbers_of_samples(images, tmp_path, capsys, value):
+    images["evolution"]["samples"] = value
+    _refused(images, tmp_path, capsys, "evolution.samples")
+
+
+def test_a_file_that_vanishes_while_it_is_read(images, tmp_path, capsys, monkeypatch):
+    from pe_beam.runs import ingest
+
+    real = ingest.list_pieces
+
+    def listed_then_gone(run):
+        pieces = real(run)
+        min((tmp_path / "images/1").iterdir()).unlink()
+        return pieces
+
+    monkeypatch.setattr(ingest, "list_pieces", listed_then_gone)
+    _refused(images, tmp_path, capsys, "data.path: a file that was listed is gone")
+
+
+def test_an_interrupt_is_said_in_one_line(images, tmp_path, capsys, monkeypatch):
+    from pe_beam.runs import driver
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "run_iteration", interrupted)
+    assert _run(images, tmp_path) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "pe-beam: interrupted; the same command goes on from here"
+
+
 def test_a_typo_suggests_the_nearest_key(images, tmp_path, capsys):
     images["evolution"]["iteratons"] = 3
     _refused(images, tmp_path, capsys, "did you mean 'iterations'")
@@ -151,25 +182,37 @@ def test_a_run_directory_that_is_a_file(images, tmp_path, capsys):
     assert "run directory" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_full_disk_is_said_and_survived(images, tmp_path, secret_file):
-    path, disk = tmp_path / "r.yaml", tmp_path / "disk"
-    path.write_text(yaml.safe_dump(images))
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], check=False)
-    if mounted.returncode:
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system of its own: 200 kB of memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
         pytest.skip("no tmpfs can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_run_directory_that_cannot_be_written(images, tmp_path, capsys, disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(images))
+    assert main(["run", str(path), "--run-dir", str(disk / "run")]) == 1
+    assert "cannot be written to; check its owner and rights" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_and_survived(images, tmp_path, disk):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(images))
     command = [sys.executable, "-m", "pe_beam", "run", str(path), "--run-dir", str(disk / "run")]
-    try:
-        first = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert first.returncode == 1
-        assert "no space is left" in first.stderr
-        assert "Traceback" not in first.stderr
-        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-        second = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert second.returncode == 0, second.stderr
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 1
+    assert "no space is left" in first.stderr
+    assert "Traceback" not in first.stderr
+    subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
 
 
 def test_clients_votes_are_bounded_over_labels_and_bundles(small, tmp_path):

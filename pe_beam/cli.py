@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
     run.add_argument("--run-dir", required=True, metavar="DIR")
     run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
+    run.add_argument("--unroll", action="store_true", help="one Beam job for all iterations; the same release")
     status = add("status", _status, "where a run stands", as_json=True)
     status.add_argument("dir", metavar="DIR")
     privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
@@ -121,6 +122,7 @@ def _run(options: argparse.Namespace) -> None:
         options.beam_args,
         secret_file=options.secret_file,
         progress=sys.stderr,
+        unroll=options.unroll,
     )
     release = run.store.path(run.release)
     print(f"samples            {release / 'samples.parquet'}")

@@ -39,6 +39,7 @@ def evolve(
     *,
     secret_file: str | Path | None = None,
     progress: TextIO | None = None,
+    unroll: bool = False,
 ) -> Run:
     """Runs a recipe to its end in a run directory, or goes on where an earlier run of it stopped.
 
@@ -48,6 +49,8 @@ def evolve(
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
       progress: where progress is written; None: nowhere.
+      unroll: one Beam job for all iterations instead of one each. The release is the same; all ledger lines are
+        written first, so a run that stops half-way has spent everything, and a resume goes on from there.
 
     Raises:
       InputError: recipe, changed recipe or data, secret, too many rejects (exit status 2).
@@ -57,7 +60,7 @@ def evolve(
     store = Store(run_dir)
     store.make(".")
     with store.lock():
-        return _evolve_locked(recipe, store, list(beam_options), secret_file, progress)
+        return _evolve_locked(recipe, store, list(beam_options), secret_file, progress, unroll=unroll)
 
 
 def check_parts(recipe: Recipe) -> None:
@@ -70,7 +73,13 @@ def check_parts(recipe: Recipe) -> None:
 
 
 def _evolve_locked(
-    recipe: Recipe, store: Store, args: list[str], secret_file: str | Path | None, stream: TextIO | None
+    recipe: Recipe,
+    store: Store,
+    args: list[str],
+    secret_file: str | Path | None,
+    stream: TextIO | None,
+    *,
+    unroll: bool,
 ) -> Run:
     _settle_recipe(recipe, store)
     run = open_run(store.root)
@@ -85,9 +94,12 @@ def _evolve_locked(
     with _timed(run, "ingest"):
         _freeze_data(run, job, progress)
     _check_ledger(run)
-    evolution = run.recipe.evolution
-    for iteration in range(evolution.iterations + 1):
-        if run.manifest(iteration) is None:
+    missing = [t for t in range(run.recipe.evolution.iterations + 1) if run.manifest(t) is None]
+    if unroll and missing:
+        with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(missing[0]):
+            run_unrolled(run, missing[0], job)
+    else:
+        for iteration in missing:
             with _timed(run, f"iteration {iteration}"), progress.iteration(iteration):
                 run_iteration(run, iteration, job)
     _close(run)
@@ -144,6 +156,23 @@ def run_iteration(run: Run, iteration: int, job: _Job) -> None:
             f"Iteration {iteration:02d}",
             lambda: transforms.Iteration(str(run.store.root), iteration, unit=unit),
         )
+    _demand_manifest(run, iteration)
+
+
+def run_unrolled(run: Run, first: int, job: _Job) -> None:
+    """Writes all ledger lines that are missing, then runs iterations `first` to T as one job."""
+    from pe_beam.transforms.evolution import Evolution
+
+    last, bought = run.recipe.evolution.iterations, bool(run.recipe.privacy.label_budget())
+    for iteration in range(first, last + 1):
+        if iteration or bought:
+            write_ledger_line(run, iteration)
+    unit, root = run.recipe.privacy.unit, str(run.store.root)
+    job("Evolution", lambda: Evolution(root, first=first, last=last, unit=unit, label_shares=bought))
+    _demand_manifest(run, last)
+
+
+def _demand_manifest(run: Run, iteration: int) -> None:
     if run.manifest(iteration) is None:
         raise StageError(f"iteration {iteration}: the job ended without its manifest; run again to go on")
 

@@ -53,23 +53,44 @@ class Progress:
         self.say(f"iteration {iteration}/{total} done; {self._spent(iteration)}")
 
     @contextlib.contextmanager
+    def unrolled(self, first: int) -> Iterator[None]:
+        """Shows one job of all iterations from `first` on: a line as each of them is committed."""
+        total = self._run.recipe.evolution.iterations
+        self._done_before, self._began = first, time.monotonic()
+        current = first
+
+        def line() -> str:
+            nonlocal current
+            while current <= total and self._run.manifest(current) is not None:
+                self.say(f"iteration {current}/{total} done; {self._spent(total)}")  # all is spent beforehand
+                current += 1
+            return self._line(min(current, total), total)
+
+        with self._living(line):
+            yield
+        line()
+
+    @contextlib.contextmanager
     def _living(self, text: Callable[[], str]) -> Iterator[None]:
-        """Redraws a line five times a second while the body runs; nothing when piped."""
+        """Asks for a line five times a second while the body runs; draws it on a terminal only."""
         stop = threading.Event()
 
         def watch() -> None:
             while not stop.wait(0.2):
-                print(f"\r\x1b[K{text()}", end="", file=self._stream, flush=True)
-            print("\r\x1b[K", end="", file=self._stream, flush=True)
+                line = text()
+                if self._live:
+                    print(f"\r\x1b[K{line}", end="", file=self._stream, flush=True)
+            if self._live:
+                print("\r\x1b[K", end="", file=self._stream, flush=True)
 
         watcher = threading.Thread(target=watch, daemon=True)
-        if self._live:
+        if self._stream is not None:
             watcher.start()
         try:
             yield
         finally:
             stop.set()
-            if self._live:
+            if self._stream is not None:
                 watcher.join()
 
     def _line(self, iteration: int, total: int) -> str:

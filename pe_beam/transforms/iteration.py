@@ -29,30 +29,30 @@ class _StageFn(beam.DoFn):
         self._root = root
         self._iteration = iteration
 
-    @property
-    def run(self) -> Run:
+    def open(self) -> Run:
+        """Not a property: Beam reads all attributes of a DoFn while a graph is built, where no run need be."""
         return open_run(self._root)
 
 
 class _ListCandidatesFn(_StageFn):
     def process(self, _: Any) -> Iterator[tuple[int, int]]:
         with guarded(self._root, "ListCandidates"):
-            rows = sum(self.run.manifest_of(self._iteration - 1)["candidates"].values())
-            ranges = steps.chunk_ranges(self.run, rows)
+            rows = sum(self.open().manifest_of(self._iteration - 1)["candidates"].values())
+            ranges = steps.chunk_ranges(self.open(), rows)
         yield from ranges
 
 
 class _EmbedCandidatesFn(_StageFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
         with guarded(self._root, "EmbedCandidates"):
-            steps.embed_candidates(self.run, self._iteration, *span)
+            steps.embed_candidates(self.open(), self._iteration, *span)
         yield 0, span[0]
 
 
 class _CommitMatrixFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with guarded(self._root, "CommitMatrix"):
-            shards = steps.commit_matrix(self.run, self._iteration)
+            shards = steps.commit_matrix(self.open(), self._iteration)
         yield from shards
 
 
@@ -60,8 +60,8 @@ class _ReadShardFn(_StageFn):
     """Shard name -> Arrow batches, one row group in memory at a time."""
 
     def process(self, shard: str) -> Iterator[pa.Table]:
-        with guarded(self._root, "ReadShards"), pq.ParquetFile(self.run.store.path(shard)) as file:
-            size = self.run.recipe.execution.vote_batch
+        with guarded(self._root, "ReadShards"), pq.ParquetFile(self.open().store.path(shard)) as file:
+            size = self.open().recipe.execution.vote_batch
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
                 for start in range(0, table.num_rows, size):
@@ -77,7 +77,7 @@ class _VoteFn(_StageFn):
     def process(self, batch: pa.Table) -> None:
         with guarded(self._root, "Vote"):
             vectors, labels, _ = read_batch(batch)
-            counts = steps.load_voter((self._root, self.run.run_id), self._iteration).count(vectors, labels)
+            counts = steps.load_voter((self._root, self.open().run_id), self._iteration).count(vectors, labels)
             self._counts = counts if self._counts is None else self._counts + counts
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -91,7 +91,7 @@ class _ClientVoteFn(_StageFn):
     def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
         with guarded(self._root, "Vote"):
             vectors, labels, clients = read_clients(batch)
-            voter = steps.load_voter((self._root, self.run.run_id), self._iteration)
+            voter = steps.load_voter((self._root, self.open().run_id), self._iteration)
             rows, positions = voter.ballots(vectors, labels)
             ballots: dict[str, dict[int, int]] = {}
             for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
@@ -118,7 +118,7 @@ class _LabelFn(_StageFn):
 
     def process(self, batch: pa.Table) -> Iterator[tuple[int, np.ndarray]]:
         with guarded(self._root, "CountLabels"):
-            counts = np.bincount(read_batch(batch)[1], minlength=self.run.recipe.label_count)
+            counts = np.bincount(read_batch(batch)[1], minlength=self.open().recipe.label_count)
         yield 0, counts.astype(np.int64)
 
 
@@ -172,8 +172,8 @@ class _ScaleClientsFn(_StageFn):
     def process(self, keyed: tuple[str, dict[int, int]]) -> None:
         with guarded(self._root, "ScaleClients"):
             if self._counts is None:
-                self._counts = np.zeros(_width(self.run, self._iteration), dtype=np.int64)
-            for row, votes in client_ballot(keyed[1], self.run.plan.grid_bits).items():
+                self._counts = np.zeros(_width(self.open(), self._iteration), dtype=np.int64)
+            for row, votes in client_ballot(keyed[1], self.open().plan.grid_bits).items():
                 self._counts[row] += votes
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -192,7 +192,7 @@ class _CommitCountsFn(_StageFn):
 
     def process(self, keyed: tuple[int, np.ndarray]) -> Iterator[int]:
         with guarded(self._root, "CommitCounts"):
-            steps.commit_counts(self.run, self._iteration, keyed[1])
+            steps.commit_counts(self.open(), self._iteration, keyed[1])
         yield self._iteration
 
 
@@ -200,18 +200,18 @@ class _AddNoiseFn(_StageFn):
     def process(self, _: int) -> Iterator[int]:
         with guarded(self._root, "AddNoise"):
             if self._iteration:
-                steps.commit_histogram(self.run, self._iteration)
+                steps.commit_histogram(self.open(), self._iteration)
             else:
-                steps.commit_label_shares(self.run)
+                steps.commit_label_shares(self.open())
         yield self._iteration
 
 
 class _SelectFn(_StageFn):
     def process(self, _: Any) -> Iterator[tuple[int, int]]:
         with guarded(self._root, "Select"):
-            rows = steps.commit_selection(self.run, self._iteration)
+            rows = steps.commit_selection(self.open(), self._iteration)
             # No new row at all still has to reach the commit: an empty chunk carries the word on.
-            ranges = steps.chunk_ranges(self.run, rows) or [(0, 0)]
+            ranges = steps.chunk_ranges(self.open(), rows) or [(0, 0)]
         yield from ranges
 
 
@@ -219,15 +219,15 @@ class _GenerateFn(_StageFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
         with guarded(self._root, "Generate"):
             if span[1] > span[0]:
-                steps.generate_chunk(self.run, self._iteration, *span)
+                steps.generate_chunk(self.open(), self._iteration, *span)
         yield 0, span[0]
 
 
 class _CommitIterationFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with guarded(self._root, "CommitIteration"):
-            steps.commit_iteration(self.run, self._iteration)
-        yield self.run.public(self._iteration, "manifest.json")
+            steps.commit_iteration(self.open(), self._iteration)
+        yield self.open().public(self._iteration, "manifest.json")
 
 
 class EmbedCandidates(beam.PTransform):
@@ -327,7 +327,7 @@ class Iteration(beam.PTransform):
 
 class _ListShardsFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
-        index = self.run.index() or {"shards": []}
+        index = self.open().index() or {"shards": []}
         for shard in index["shards"]:
             yield shard["shard"]
 

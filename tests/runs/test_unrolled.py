@@ -1,0 +1,90 @@
+"""All iterations in one graph: same release, ledger first, resumes from the middle, and what a graph holds."""
+
+from __future__ import annotations
+
+import json
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pe_beam.runs import steps
+from pe_beam.runs.driver import evolve
+from pe_beam.runs.recipe import parse_recipe
+from pipelines import evolve as evolve_pipeline
+from pipelines import iteration as iteration_pipeline
+from tests.runs.test_end_to_end import release_digests
+
+
+@pytest.fixture
+def labelled(small):
+    small["privacy"]["label_counts"] = {"budget": 0.2}
+    small["evolution"]["iterations"] = 3
+    return small
+
+
+def test_unrolled_is_the_same_release(labelled, tmp_path, secret_file):
+    recipe = parse_recipe(labelled)
+    evolve(recipe, tmp_path / "one-by-one", secret_file=secret_file)
+    evolve(recipe, tmp_path / "unrolled", secret_file=secret_file, unroll=True)
+    assert release_digests(tmp_path / "unrolled") == release_digests(tmp_path / "one-by-one")
+    assert (tmp_path / "unrolled/ledger.jsonl").read_bytes() == (tmp_path / "one-by-one/ledger.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("unroll_again", [True, False])
+def test_a_failure_in_the_middle_goes_on_from_there(labelled, tmp_path, secret_file, monkeypatch, unroll_again):
+    recipe = parse_recipe(labelled)
+    real = steps.commit_selection
+
+    def fails(run, iteration):
+        if iteration == 2:
+            raise RuntimeError("the machine is gone")
+        return real(run, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "commit_selection", fails)
+        with pytest.raises(Exception, match="Select failed"):
+            evolve(recipe, tmp_path / "run", secret_file=secret_file, unroll=True)
+    lines = [json.loads(line)["iteration"] for line in (tmp_path / "run/ledger.jsonl").read_text().splitlines()]
+    assert lines == [0, 1, 2, 3]  # spent before the job began
+    assert (tmp_path / "run/release/iteration=0001/manifest.json").exists()
+    assert not (tmp_path / "run/release/iteration=0002").exists()
+    evolve(recipe, tmp_path / "run", secret_file=secret_file, unroll=unroll_again)
+    evolve(recipe, tmp_path / "whole", secret_file=secret_file)
+    assert release_digests(tmp_path / "run") == release_digests(tmp_path / "whole")
+    assert len((tmp_path / "run/ledger.jsonl").read_text().splitlines()) == 4
+
+
+def _proto(build, config) -> tuple[object, bytes]:
+    pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
+    build(pipeline, config)
+    proto = pipeline.to_runner_api()
+    return proto, proto.SerializeToString()
+
+
+@pytest.mark.parametrize("unit", ["record", "client"])
+def test_one_iteration_is_a_small_plain_graph(unit):
+    """No side input, no state, no splittable DoFn (weak spots of portable runners), the same labels for each t."""
+    labels = []
+    for t in (1, 7):
+        config = iteration_pipeline.Config(run_dir="/data/run", iteration=t, unit=unit)
+        proto, data = _proto(iteration_pipeline.build, config)
+        assert len(data) < 300_000
+        labels.append(sorted(x.unique_name for x in proto.components.transforms.values()))
+        for transform in proto.components.transforms.values():
+            if transform.spec.urn != "beam:transform:pardo:v1":
+                continue
+            pardo = beam.portability.api.beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload)
+            assert not pardo.side_inputs
+            assert not pardo.state_specs
+            assert not pardo.timer_family_specs
+            assert not pardo.restriction_coder_id or "Start" in transform.unique_name, transform.unique_name
+    assert labels[0] == labels[1]
+
+
+def test_the_unrolled_graph_labels_each_iteration():
+    config = evolve_pipeline.Config(run_dir="/data/run", first=0, last=8, unit="record", label_shares=False)
+    proto, data = _proto(evolve_pipeline.build, config)
+    names = {x.unique_name for x in proto.components.transforms.values()}
+    assert {f"Evolution/Iteration {t:02d}" for t in range(9)} <= names
+    assert len(data) < 500_000

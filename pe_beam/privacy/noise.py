@@ -95,7 +95,7 @@ def grid_bits_for(sigma: float, unit: str) -> int:
     For clients the largest for which the sampler's table stays small (sigma 2^b at most 4096), but at least 8.
 
     Args:
-      sigma: in votes, 0 or more; where iterations differ, the largest.
+      sigma: of the iteration, in votes, 0 or more.
       unit: "record" or "client".
 
     Raises:

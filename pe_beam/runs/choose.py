@@ -27,7 +27,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     noisy = histogram["noisy_votes"].to_numpy()
     codes = run.codes(histogram["label"].to_pylist())
     variations, keep = run.recipe.evolution.family_at(iteration)
-    places = run.plan.candidates[iteration] // (variations + keep)
+    places = run.populations[iteration] // (variations + keep)
     quotas = largest_remainder(noisy_label_shares(run), places)
     draws = np.zeros(len(noisy), dtype=np.int64)
     notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
@@ -45,7 +45,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
 def _weights(run: Run, iteration: int, noisy: np.ndarray) -> tuple[np.ndarray, float | None, str | None]:
     """Selection weights of one label's candidates, the threshold used (votes) and what stood in for it."""
     evolution = run.recipe.evolution
-    sigma = run.plan.schedule.sigmas[iteration - 1]
+    sigma = run.sigma(iteration)
     if evolution.selection == "rank":
         return noisy, None, None
     threshold = threshold_in_votes(evolution.threshold, sigma)

@@ -24,7 +24,7 @@ def status(run_dir: str) -> dict[str, Any]:
     if run.store.exists("work/times.jsonl"):
         lines = run.store.read("work/times.jsonl").decode().split("\n")
         times = [json.loads(line) for line in lines[:-1]]  # what has no end yet is being written
-    sizes = run.plan.candidates
+    sizes = run.populations
     return {
         "name": run.recipe.name,
         "state": "complete" if is_complete(run) else "not complete",

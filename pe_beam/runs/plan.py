@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from pe_beam.privacy import accounting, noise
+from pe_beam.privacy import accounting
 from pe_beam.runs.recipe import Recipe
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.threshold import threshold_in_votes
@@ -18,7 +18,6 @@ class Plan:
 
     Attributes:
       schedule: sigma (votes) and noise multiplier of every iteration, and of bought label shares.
-      grid_bits: b; noisy counts are whole multiples of 2^-b votes.
       epsilons: spent after iterations 1 to T, bought label shares included.
       candidates: sizes of populations 0 to T.
       votes_per_candidate: expected exact votes of a candidate in each iteration; None without
@@ -29,7 +28,6 @@ class Plan:
     """
 
     schedule: accounting.NoiseSchedule
-    grid_bits: int
     epsilons: list[float]
     candidates: list[int]
     votes_per_candidate: list[float] | None
@@ -92,7 +90,6 @@ def make_plan(recipe: Recipe) -> Plan:
     made = sum(sizes) + evolution.lookahead * sum(sizes[:-1])
     return Plan(
         schedule=schedule,
-        grid_bits=noise.grid_bits_for(max(schedule.sigmas), privacy.unit),
         epsilons=spent,
         candidates=sizes,
         votes_per_candidate=votes,

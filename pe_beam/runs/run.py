@@ -16,6 +16,7 @@ import yaml
 from pe_beam import registry
 from pe_beam.errors import InputError
 from pe_beam.modalities.base import Embedder, Generator, Modality
+from pe_beam.privacy import ledger, noise
 from pe_beam.runs.plan import Plan, make_plan
 from pe_beam.runs.recipe import Recipe, parse_recipe, run_id
 from pe_beam.runs.store import Store
@@ -42,8 +43,29 @@ class Run:
 
     @cached_property
     def plan(self) -> Plan:
-        """Its noise, fixed before any data is read."""
+        """Its noise, fixed before any data is read. For the driver: workers read sigma off the ledger."""
         return make_plan(self.recipe)
+
+    @cached_property
+    def populations(self) -> list[int]:
+        """Sizes of populations 0 to T."""
+        return self.recipe.evolution.populations()
+
+    def sigma(self, iteration: int) -> float:
+        """The sigma that the ledger says an iteration spends, in votes: without its line nothing is noised (rule 6).
+
+        Raises:
+          InputError: no line.
+        """
+        lines, _ = ledger.parse_ledger(self.store.read("ledger.jsonl"))
+        for line in lines:
+            if line.iteration == iteration:
+                return line.sigma
+        raise InputError(f"ledger.jsonl: no line for iteration {iteration}; a pipeline runs after its line")
+
+    def grid_bits(self, iteration: int) -> int:
+        """b of an iteration: its counts are whole multiples of 2^-b votes."""
+        return noise.grid_bits_for(self.sigma(iteration), self.recipe.privacy.unit)
 
     @cached_property
     def run_id(self) -> str:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pe_beam.errors import InputError, PeBeamError, StageError
+from pe_beam.errors import PeBeamError, StageError
 from pe_beam.keyed import encode_fields, keyed_rng
 from pe_beam.modalities.base import Step
-from pe_beam.privacy import ledger, noise, secret
+from pe_beam.privacy import noise, secret
 from pe_beam.runs import tables
 from pe_beam.runs.choose import choose
 from pe_beam.runs.run import Run
@@ -58,7 +58,7 @@ def noisy_label_shares(run: Run) -> list[float]:
 
 def plan_random(run: Run) -> pa.Table:
     """Which candidates population 0 holds: ids from 0, by label."""
-    quotas = largest_remainder(noisy_label_shares(run), run.plan.candidates[0])
+    quotas = largest_remainder(noisy_label_shares(run), run.populations[0])
     labels = [label for label, q in zip(run.recipe.label_list, quotas, strict=True) for _ in range(q)]
     count = len(labels)
     return pa.table(
@@ -184,10 +184,10 @@ def _counts_digest(table: pa.Table) -> bytes:
     return hashlib.sha256(encode_fields(ids, labels, counts)).digest()
 
 
-def _noisy(run: Run, iteration: int, sigma: float, codes: np.ndarray, table: pa.Table) -> np.ndarray:
+def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.ndarray:
     """Adds the one noise of an iteration to its committed counts; in votes."""
     counts = table["count"].to_numpy()
-    bits = run.plan.grid_bits
+    sigma, bits = run.sigma(iteration), run.grid_bits(iteration)
     key = b""
     if sigma:
         index = run.index()
@@ -205,27 +205,11 @@ def _noisy(run: Run, iteration: int, sigma: float, codes: np.ndarray, table: pa.
     return noise.add_noise(counts=counts, labels=codes, sigma=sigma, grid_bits=bits, key=key)
 
 
-def spent_sigma(run: Run, iteration: int) -> float:
-    """The sigma that the ledger says an iteration spends: without a line nothing private is noised.
-
-    Raises:
-      InputError: no line, or a line that says something else than the plan.
-    """
-    planned = run.plan.schedule.label_sigma if iteration == 0 else run.plan.schedule.sigmas[iteration - 1]
-    lines, _ = ledger.parse_ledger(run.store.read("ledger.jsonl"))
-    found = [line.sigma for line in lines if line.iteration == iteration]
-    if not found:
-        raise InputError(f"ledger.jsonl: no line for iteration {iteration}; a pipeline runs after its line")
-    if planned is None or found[0] != planned:
-        raise InputError(f"ledger.jsonl: iteration {iteration} was spent at another sigma than the recipe's")
-    return found[0]
-
-
 def commit_label_shares(run: Run) -> None:
     """Noises the bought label counts, once."""
     table = tables.read_bytes(run.store.read(counts_name(0)))
     codes = np.zeros(table.num_rows, dtype=np.int32)
-    noisy = _noisy(run, 0, spent_sigma(run, 0), codes, table)
+    noisy = _noisy(run, 0, codes, table)
     shares = pa.table([table["label"], pa.array(noisy, pa.float64())], schema=tables.LABELS)
     data = tables.table_bytes(shares, tables.LABELS, private=run.recipe.private)
     run.store.commit(run.work(0, "labels.parquet"), data)
@@ -238,7 +222,7 @@ def commit_histogram(run: Run, iteration: int) -> None:
         return
     table = tables.read_bytes(run.store.read(counts_name(iteration)))
     codes = run.codes(table["label"].to_pylist())
-    noisy = _noisy(run, iteration, spent_sigma(run, iteration), codes, table)
+    noisy = _noisy(run, iteration, codes, table)
     histogram = pa.table(
         [table["candidate_id"], table["label"], pa.array(noisy, pa.float64())], schema=tables.HISTOGRAM
     )

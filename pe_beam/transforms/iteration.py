@@ -173,7 +173,8 @@ class _ScaleClientsFn(_StageFn):
         with guarded(self._root, "ScaleClients"):
             if self._counts is None:
                 self._counts = np.zeros(_width(self.open(), self._iteration), dtype=np.int64)
-            for row, votes in client_ballot(keyed[1], self.open().plan.grid_bits).items():
+                self._bits = self.open().grid_bits(self._iteration)
+            for row, votes in client_ballot(keyed[1], self._bits).items():
                 self._counts[row] += votes
 
     def finish_bundle(self) -> Iterator[WindowedValue]:

@@ -238,4 +238,4 @@ def test_clients_votes_are_bounded_over_labels_and_bundles(small, tmp_path):
         run = open_run(folder / "run")
         counts.append(pq.read_table(folder / "run" / steps.counts_name(1))["count"].to_numpy())
     change = (counts[0] - counts[1]).astype(object)
-    assert 0 < (change**2).sum() <= 4**run.plan.grid_bits
+    assert 0 < (change**2).sum() <= 4 ** run.grid_bits(1)

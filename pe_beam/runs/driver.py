@@ -30,6 +30,7 @@ from pe_beam.runs.steps import SECRET
 from pe_beam.runs.store import Store
 
 SUPPLIED = "private/secret.supplied"
+JOB = "work/job.json"
 
 
 def evolve(
@@ -181,6 +182,7 @@ class _Job:
     """Runs one graph of one transform with the user's Beam flags, and says in one line what failed."""
 
     def __init__(self, run: Run, args: list[str]) -> None:
+        self._store = run.store
         self._args = [*run.recipe.execution.beam_args, *args]
         if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self._args):
             self._args.append(f"--runner={run.recipe.execution.runner}")
@@ -189,8 +191,11 @@ class _Job:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
 
+        options = PipelineOptions(self._args)
+        about = {"job": label, "runner": options.get_all_options()["runner"]}
+        self._store.commit(JOB, json.dumps(about).encode(), replace=True)  # for the holder's `status`
         try:
-            with _quiet(), beam.Pipeline(options=PipelineOptions(self._args)) as pipeline:
+            with _quiet(), beam.Pipeline(options=options) as pipeline:
                 _ = pipeline | "Start" >> beam.Create([0]) | label >> make()
         except PeBeamError:
             raise

@@ -10,7 +10,9 @@ from typing import Any
 from pe_beam.errors import InputError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import compose_runs, statement
-from pe_beam.runs.driver import is_complete, ledger_lines, spent_multipliers, was_supplied
+from pe_beam.runs.driver import JOB, is_complete, ledger_lines, spent_multipliers, was_supplied
+from pe_beam.runs.ingest import share_done
+from pe_beam.runs.progress import stage_of
 from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.tables import json_number
 
@@ -27,7 +29,7 @@ def status(run_dir: str) -> dict[str, Any]:
     sizes = run.populations
     return {
         "name": run.recipe.name,
-        "state": "complete" if is_complete(run) else "not complete",
+        **_standing(run, done),
         "iterations_done": max(done, default=0),
         "iterations": total,
         "epsilon_spent": json_number(accounting.spent_epsilon(spent_multipliers(run), run.recipe.privacy.delta)),
@@ -37,6 +39,18 @@ def status(run_dir: str) -> dict[str, Any]:
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
         "times": times,
     }
+
+
+def _standing(run: Run, done: list[int]) -> dict[str, Any]:
+    """State, and of a running one the Beam job and the stage that it is in."""
+    if is_complete(run):
+        return {"state": "complete"}
+    if not run.store.locked():
+        return {"state": "not complete, and no process is at work; the same command goes on"}
+    job = json.loads(run.store.read(JOB)) if run.store.exists(JOB) else {"job": None, "runner": None}
+    if run.index() is None:
+        return {"state": "running", **job, "stage": f"embedding the private records, {share_done(run):.0%}"}
+    return {"state": "running", **job, "stage": stage_of(run, max(done, default=-1) + 1)[0]}
 
 
 def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:

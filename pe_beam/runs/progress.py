@@ -94,7 +94,7 @@ class Progress:
                 watcher.join()
 
     def _line(self, iteration: int, total: int) -> str:
-        stage, share = self._stage(iteration)
+        stage, share = stage_of(self._run, iteration)
         done = (iteration + share) / (total + 1)
         before = (self._done_before or 0) / (total + 1)
         spent = time.monotonic() - self._began
@@ -110,14 +110,15 @@ class Progress:
             return "nothing spent"
         return f"epsilon spent {spent_epsilon([label], self._run.recipe.privacy.delta):.3f}"
 
-    def _stage(self, iteration: int) -> tuple[str, float]:
-        run = self._run
-        marks = [
-            ("selection.parquet", "generating", 0.7),
-            ("histogram.parquet", "selecting", 0.65),
-            ("matrix.npy", "voting", 0.3),
-        ]
-        for name, stage, share in marks:
-            if run.store.exists(run.work(iteration, name)):
-                return stage, share
-        return ("embedding candidates", 0.0) if iteration else ("generating", 0.0)
+
+def stage_of(run: Run, iteration: int) -> tuple[str, float]:
+    """The stage that an unfinished iteration is in, by what it has committed, and about which share is done."""
+    marks = [
+        ("selection.parquet", "generating", 0.7),
+        ("histogram.parquet", "selecting", 0.65),
+        ("matrix.npy", "voting", 0.3),
+    ]
+    for name, stage, share in marks:
+        if run.store.exists(run.work(iteration, name)):
+            return stage, share
+    return ("embedding candidates", 0.0) if iteration else ("generating", 0.0)

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -116,20 +117,43 @@ class Store:
             else:
                 path.unlink(missing_ok=True)
 
+    def locked(self) -> bool:
+        """True while a process holds the run lock."""
+        if not self.exists("work/lock"):
+            return False
+        try:
+            with self.lock(patience=0):
+                return False
+        except LockedError:
+            return True
+
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """The run lock, which dies with its holder; LockedError if another process has it."""
+    def lock(self, *, patience: float = 1.0) -> Iterator[None]:
+        """The run lock, which dies with its holder; LockedError if another process has it.
+
+        Args:
+          patience: seconds to wait for it, since `locked` holds it for an instant.
+        """
         self.make("work")
         with _explained("locking"):
             handle = os.open(self.path("work/lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise LockedError(f"{self.root}: another process is running in this directory") from None
+            deadline = time.monotonic() + patience
+            while not _try_lock(handle):
+                if time.monotonic() >= deadline:
+                    raise LockedError(f"{self.root}: another process is running in this directory")
+                time.sleep(0.05)
             yield
         finally:
             os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _link(temporary: str, target: Path) -> bool:

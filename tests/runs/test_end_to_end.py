@@ -250,3 +250,21 @@ def test_the_pipelines_one_by_one_give_the_same_release(done, small, tmp_path, s
     assert {k: v for k, v in here.items() if k != "privacy.json"} == {
         k: v for k, v in there.items() if k != "privacy.json"
     }
+
+
+def test_status_shows_the_running_job_and_its_stage(small, tmp_path, monkeypatch, capsys):
+    real, seen = steps.commit_histogram, []
+
+    def look(run, iteration):
+        assert main(["status", str(tmp_path / "run"), "--json"]) == 0
+        seen.append(json.loads(capsys.readouterr().out))
+        real(run, iteration)
+
+    monkeypatch.setattr(steps, "commit_histogram", look)
+    evolve(parse_recipe(small), tmp_path / "run")
+    found = seen[1]
+    assert found["state"] == "running"
+    assert found["job"] == "Iteration 02"
+    assert found["runner"] == "FnApiRunner"
+    assert found["stage"] == "voting"
+    assert found["iterations_done"] == 1

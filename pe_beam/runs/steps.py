@@ -76,11 +76,14 @@ def plan_random(run: Run) -> pa.Table:
 # --- candidate matrix --------------------------------------------------------------------------------------
 
 
-def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> None:
-    """Embeds rows of population t-1 as iteration t votes on them: each alone, or its lookahead mean."""
+def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
+    """Embeds rows of population t-1 as iteration t votes on them: each alone, or its lookahead mean.
+
+    Returns how many variations the generator was asked for.
+    """
     name = run.work(iteration, f"matrix/{start:09d}.npy")
     if run.store.exists(name):
-        return
+        return 0
     rows = read_population(run, iteration - 1).slice(start, stop - start)
     ahead = run.recipe.evolution.lookahead
     if ahead == 0:
@@ -98,6 +101,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> None:
         if zero.any():
             raise StageError("embedder: a candidate's embedding has length zero; cosine needs another embedder")
     run.store.commit(name, tables.save_array(vectors))
+    return ahead * rows.num_rows
 
 
 def _embed(run: Run, rows: pa.Table) -> np.ndarray:
@@ -257,11 +261,14 @@ def new_rows(run: Run, iteration: int) -> pa.Table:
     return selected.filter(pc.invert(selected["kept"]))
 
 
-def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> None:
-    """Makes and commits one chunk of new candidates; a committed chunk is never made again."""
+def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> int:
+    """Makes and commits one chunk of new candidates; a committed chunk is never made again.
+
+    Returns how many candidates the generator was asked for.
+    """
     name = run.work(iteration, f"chunks/{start:09d}.parquet")
     if run.store.exists(name):
-        return
+        return 0
     rows = new_rows(run, iteration).slice(start, stop - start)
     ids = rows["candidate_id"].to_pylist()
     seed = run.recipe.seed
@@ -278,6 +285,7 @@ def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> None:
     population = _population(run, rows, origin, made)
     schema = tables.population_schema(run.modality.payload)
     run.store.commit(name, tables.table_bytes(population, schema, private=run.recipe.private))
+    return rows.num_rows
 
 
 def _population(run: Run, rows: pa.Table, origin: str, content: pa.Table) -> pa.Table:

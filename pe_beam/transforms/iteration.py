@@ -4,6 +4,7 @@ iteration and an unrolled graph are made of the same transform.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
@@ -20,6 +22,12 @@ from pe_beam.runs.run import Run, open_run
 from pe_beam.transforms.guard import guarded
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import read_batch, read_clients
+
+# What is public may be counted where a runner shows it: generators see candidates only. Votes, records and the
+# times of private stages are never metrics (DESIGN, privacy rule 7).
+_GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
+_CANDIDATES_EMBEDDED = Metrics.counter("pe_beam", "candidates_embedded")
+_CHUNK_MILLISECONDS = Metrics.distribution("pe_beam", "generated_chunk_milliseconds")
 
 
 class _StageFn(beam.DoFn):
@@ -45,7 +53,9 @@ class _ListCandidatesFn(_StageFn):
 class _EmbedCandidatesFn(_StageFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
         with guarded(self._root, "EmbedCandidates"):
-            steps.embed_candidates(self.open(), self._iteration, *span)
+            calls = steps.embed_candidates(self.open(), self._iteration, *span)
+        _GENERATOR_CALLS.inc(calls)
+        _CANDIDATES_EMBEDDED.inc(span[1] - span[0])
         yield 0, span[0]
 
 
@@ -218,9 +228,14 @@ class _SelectFn(_StageFn):
 
 class _GenerateFn(_StageFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        calls = 0
+        began = time.monotonic()
         with guarded(self._root, "Generate"):
             if span[1] > span[0]:
-                steps.generate_chunk(self.open(), self._iteration, *span)
+                calls = steps.generate_chunk(self.open(), self._iteration, *span)
+        _GENERATOR_CALLS.inc(calls)
+        if calls:
+            _CHUNK_MILLISECONDS.update(int(1000 * (time.monotonic() - began)))
         yield 0, span[0]
 
 

@@ -88,3 +88,24 @@ def test_the_unrolled_graph_labels_each_iteration():
     names = {x.unique_name for x in proto.components.transforms.values()}
     assert {f"Evolution/Iteration {t:02d}" for t in range(9)} <= names
     assert len(data) < 500_000
+
+
+def test_metrics_count_candidates_and_nothing_private(small, tmp_path, secret_file, monkeypatch):
+    """Every counter of an iteration's job is known from the recipe alone."""
+    small["evolution"]["lookahead"] = 2
+    recipe, results = parse_recipe(small), []
+    real = beam.Pipeline.run
+
+    def run(self, *args, **options):
+        results.append(real(self, *args, **options))
+        return results[-1]
+
+    monkeypatch.setattr(beam.Pipeline, "run", run)
+    evolve(recipe, tmp_path / "run", secret_file=secret_file)
+    metrics = results[-1].metrics().query()
+    counters = {c.key.metric.name: c.committed for c in metrics["counters"]}
+    ours = {c.key.metric.name for c in metrics["counters"] if c.key.metric.namespace.startswith("pe_beam")}
+    assert ours == {"generator_calls", "candidates_embedded"}
+    assert counters["candidates_embedded"] == 40
+    assert sum(c.committed for c in metrics["counters"] if c.key.metric.name == "generator_calls") == 2 * 40 + 40
+    assert {d.key.metric.name for d in metrics["distributions"]} == {"generated_chunk_milliseconds"}

@@ -9,7 +9,6 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import InputError, PeBeamError
@@ -183,10 +182,7 @@ def _purge(options: argparse.Namespace) -> None:
         raise InputError(f"{options.dir}: not a run directory (it has no recipe.yaml)")
     with store.lock():
         store.remove("private")
-        for child in Path(store.path("work")).iterdir():
-            if child.name != "lock":
-                store.remove(f"work/{child.name}")
-    store.remove("work")
+        store.remove("work")
     print(f"deleted private/ and work/ in {options.dir}; the release and the ledger stay")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from pe_beam.errors import RecipeError
 from pe_beam.privacy.loss import numeric_epsilon
+from pe_beam.privacy.precise import precision
 
 __all__ = [
     "CHECK_TOLERANCE",
@@ -252,13 +253,11 @@ def spent_delta(noise_multipliers: Iterable[float], epsilon: float) -> float:
 
 def _true_delta(values: Sequence[float]) -> Callable[[float], Any]:
     """delta(epsilon) = Phi(mu/2 - e/mu) - exp(e) Phi(-mu/2 - e/mu) at 200 bits (Balle and Wang 2018, theorem 8)."""
-    import mpmath
-
-    with mpmath.workprec(_EXACT_BITS):
+    with precision(_EXACT_BITS) as mpmath:
         mu = mpmath.sqrt(mpmath.fsum(1 / mpmath.mpf(value) ** 2 for value in values))
 
     def true_delta(epsilon: float) -> Any:
-        with mpmath.workprec(_EXACT_BITS):
+        with precision(_EXACT_BITS) as mpmath:
             e = mpmath.mpf(epsilon)
             first, second = mu / 2 - e / mu, -mu / 2 - e / mu
             root = mpmath.sqrt(2)

@@ -113,6 +113,20 @@ def grid_bits_for(sigma: float, unit: str) -> int:
     return max(b for b in range(8, 17) if b == 8 or math.ldexp(sigma, b) <= _WIDEST_GRID)
 
 
+def refuse_unless_drawn(sigma: float, unit: str) -> None:
+    """Refuses noise beyond what the sampler draws, 2^-20 to 2^40 on the grid, before anything is spent.
+
+    Raises:
+      RecipeError: such a sigma (votes), or what `grid_bits_for` refuses.
+    """
+    on_grid = math.ldexp(sigma, grid_bits_for(sigma, unit))
+    if sigma and not rounded.LEAST_SIGMA <= on_grid <= rounded.MOST_SIGMA:
+        raise RecipeError(
+            f"privacy: this budget wants noise of {sigma:.3g} votes, which is beyond what can be drawn (2^-20 to "
+            "2^40 on the grid); look at epsilon, weights and label_counts.budget"
+        )
+
+
 def rounded_gaussian(*, key: bytes, sigma_grid: float, label: int, size: int, start: int = 0) -> np.ndarray:
     """Draws number `start` to `start + size` of round(N(0, sigma_grid^2)) for one label, exact in law.
 

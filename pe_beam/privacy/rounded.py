@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pe_beam.privacy.precise import precision
+
 BITS = 128
 # Up to here a table is built, of 26 sigma entries (4096: 0.6 s, 2 MB; the widest: 2.3 s, 7 MB).
 WIDEST_TABLE = 2.0**14
@@ -79,11 +81,9 @@ def _series(sigma: float, reach: int) -> list[int]:
     most 2k units of the last place, the density by 2k^2 and the sum over k by k^3; k below 2^18 makes 2^54, and the
     terms left out (each below 2^-288) and the roundings of b and w add less than that.
     """
-    import mpmath
-
     unit = _FRACTION
     top, bottom = sigma.as_integer_ratio()
-    with mpmath.workprec(unit + 64):
+    with precision(unit + 64) as mpmath:
 
         def fixed(x: object) -> int:
             return int(mpmath.floor(mpmath.ldexp(x, unit)))
@@ -128,24 +128,22 @@ def _coefficients(square: object, reach: int) -> list[object]:
 
 def floor_cdf(k: int, sigma: float) -> int:
     """floor(2^128 CDF(k + 1/2)), at ever higher precision until the floor is certain."""
-    precision = 2 * BITS
+    bits = 2 * BITS
     while True:
-        least, most = cdf_bounds(k, sigma, precision)
-        if least >> precision - BITS == most >> precision - BITS:
-            return least >> precision - BITS
-        precision *= 2
+        least, most = cdf_bounds(k, sigma, bits)
+        if least >> bits - BITS == most >> bits - BITS:
+            return least >> bits - BITS
+        bits *= 2
 
 
-def cdf_bounds(k: int, sigma: float, precision: int) -> tuple[int, int]:
-    """Whole numbers around 2^precision CDF(k + 1/2) of N(0, sigma^2), at most 3 apart, 0 or more.
+def cdf_bounds(k: int, sigma: float, bits: int) -> tuple[int, int]:
+    """Whole numbers around 2^bits CDF(k + 1/2) of N(0, sigma^2), at most 3 apart, 0 or more.
 
     mpmath's erfc is good to a few units of its last place; 64 bits more than asked leave that far behind.
     """
-    import mpmath
-
-    with mpmath.workprec(precision + 64):
+    with precision(bits + 64) as mpmath:
         x = (mpmath.mpf(k) + 0.5) / mpmath.mpf(sigma)
-        value = int(mpmath.floor(mpmath.ldexp(mpmath.erfc(-x / mpmath.sqrt(2)) / 2, precision)))
+        value = int(mpmath.floor(mpmath.ldexp(mpmath.erfc(-x / mpmath.sqrt(2)) / 2, bits)))
     return max(value - 1, 0), value + 2
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import io
 import json
 import logging
 import re
@@ -16,16 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
 from pe_beam import errors
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError, StageError
 from pe_beam.privacy import accounting, ledger, secret
 from pe_beam.privacy.statement import statement
-from pe_beam.runs import tables
+from pe_beam.runs import steps, tables
 from pe_beam.runs.progress import Progress
-from pe_beam.runs.recipe import Recipe, differing_keys, parse_recipe, to_yaml
-from pe_beam.runs.run import Run, open_run
+from pe_beam.runs.recipe import Recipe, differing_keys, to_yaml
+from pe_beam.runs.run import Run, open_run, stored_recipe
 from pe_beam.runs.steps import SECRET
 from pe_beam.runs.store import Store
 
@@ -86,15 +85,16 @@ def _evolve_locked(
     run = open_run(store.root)
     progress = Progress(run, stream)
     if is_complete(run):
+        check_ledger(run)
         _forget_secret(run)
         progress.say("this run is complete; nothing to do")
         return run
+    job = _Job(run, args)
     ledger.settle_ledger(run.store.path("ledger.jsonl"))
     _settle_secret(run, secret_file)
-    job = _Job(run, args)
     with _timed(run, "ingest"):
         _freeze_data(run, job, progress)
-    _check_ledger(run)
+    check_ledger(run)
     missing = [t for t in range(run.recipe.evolution.iterations + 1) if run.manifest(t) is None]
     if unroll and missing:
         with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(missing[0]):
@@ -116,8 +116,9 @@ def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] 
         _settle_recipe(recipe, store)
         run = open_run(store.root)
         if not is_complete(run):
+            job = _Job(run, list(beam_options))
             _settle_secret(run, None)
-            _freeze_data(run, _Job(run, list(beam_options)), Progress(run, None))
+            _freeze_data(run, job, Progress(run, None))
     return run
 
 
@@ -135,10 +136,11 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
             return
         if iteration:
             run.manifest_of(iteration - 1)
+        job = _Job(run, list(beam_options))
         ledger.settle_ledger(run.store.path("ledger.jsonl"))
         _settle_secret(run, None)
-        _check_ledger(run)
-        run_iteration(run, iteration, _Job(run, list(beam_options)))
+        check_ledger(run)
+        run_iteration(run, iteration, job)
 
 
 def run_iteration(run: Run, iteration: int, job: _Job) -> None:
@@ -165,8 +167,8 @@ def run_unrolled(run: Run, first: int, job: _Job) -> None:
     from pe_beam.transforms.evolution import Evolution
 
     last, bought = run.recipe.evolution.iterations, bool(run.recipe.privacy.label_budget())
-    for iteration in range(first, last + 1):
-        if iteration or bought:
+    for iteration in _spending_iterations(run):
+        if iteration >= first:
             write_ledger_line(run, iteration)
     unit, root = run.recipe.privacy.unit, str(run.store.root)
     job("Evolution", lambda: Evolution(root, first=first, last=last, unit=unit, label_shares=bought))
@@ -186,21 +188,35 @@ class _Job:
         self._args = [*run.recipe.execution.beam_args, *args]
         if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self._args):
             self._args.append(f"--runner={run.recipe.execution.runner}")
+        if not any(arg.startswith("--default_sdk_harness_log_level") for arg in self._args):
+            self._args.append("--default_sdk_harness_log_level=CRITICAL")  # workers say what failed through us
+        self._options = _beam_options(self._args)
 
     def __call__(self, label: str, make: Callable[[], Any]) -> None:
         import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
 
-        options = PipelineOptions(self._args)
-        about = {"job": label, "runner": options.get_all_options()["runner"]}
+        about = {"job": label, "runner": self._options.get_all_options()["runner"]}
         self._store.commit(JOB, json.dumps(about).encode(), replace=True)  # for the holder's `status`
         try:
-            with _quiet(), beam.Pipeline(options=options) as pipeline:
+            with _quiet(), beam.Pipeline(options=self._options) as pipeline:
                 _ = pipeline | "Start" >> beam.Create([0]) | label >> make()
-        except PeBeamError:
-            raise
         except Exception as error:
             raise _explained(error, label) from None
+
+
+def _beam_options(args: list[str]) -> Any:
+    """Beam's options, refused in one line: its own parser would print a page and leave."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions(args)
+            options.get_all_options()
+    except SystemExit:
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise InputError(f"Beam flags (after --): {reason}") from None
+    return options
 
 
 @contextlib.contextmanager
@@ -219,6 +235,8 @@ _OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?
 
 def _explained(error: Exception, label: str) -> PeBeamError:
     """Our own error out of the text in which a runner wraps it."""
+    if isinstance(error, PeBeamError):
+        return type(error)(str(error).partition(" [while running ")[0])
     found = _OURS.findall(str(error))
     if found:
         name, message = found[-1]
@@ -232,7 +250,7 @@ def _explained(error: Exception, label: str) -> PeBeamError:
 
 def _settle_recipe(recipe: Recipe, store: Store) -> None:
     if store.exists("recipe.yaml"):
-        old = parse_recipe(yaml.safe_load(store.read("recipe.yaml")))
+        old = stored_recipe(store)
         keys = differing_keys(old, recipe)
         if keys:
             raise RecipeError(
@@ -241,7 +259,7 @@ def _settle_recipe(recipe: Recipe, store: Store) -> None:
             )
         if old == recipe:
             return
-    elif any(store.exists(name) for name in ("ledger.jsonl", "release", "release-NOT-PRIVATE")):
+    elif any(store.exists(name) for name in ("ledger.jsonl", "release", "release-NOT-PRIVATE", "private/counts")):
         raise InputError(f"{store.root}: holds a run whose recipe.yaml is missing; put it back")
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
 
@@ -260,7 +278,7 @@ def _settle_secret(run: Run, supplied: str | Path | None) -> None:
         _adopt(run, Path(supplied), path, spent=spent)
     elif not path.exists():
         secret.create_secret(path, temporary=run.store.path("work/attempts"))
-    _check_data_hmac(run)
+    _check_data_hmac(run, secret.read_secret(path))
 
 
 def _adopt(run: Run, supplied: Path, path: Path, *, spent: bool) -> None:
@@ -271,15 +289,16 @@ def _adopt(run: Run, supplied: Path, path: Path, *, spent: bool) -> None:
         if spent:
             raise SecretError("--secret-file: not the secret of this run, which has spent budget already")
         secret.delete_secret(path)
+    _check_data_hmac(run, given)
     run.store.commit(SUPPLIED, b"")
     secret.adopt_secret(supplied, path, temporary=run.store.path("work/attempts"))
 
 
-def _check_data_hmac(run: Run) -> None:
+def _check_data_hmac(run: Run, key: bytes) -> None:
     index, lines = run.index(), ledger_lines(run)
     if not lines or index is None:
         return
-    mac = ledger.data_hmac(secret.read_secret(run.store.path(SECRET)), index["fingerprint"])
+    mac = ledger.data_hmac(key, index["fingerprint"])
     if any(not hmac.compare_digest(mac, line.data_hmac) for line in lines):
         raise SecretError("ledger.jsonl: written with another secret or for other data than are here")
 
@@ -305,15 +324,30 @@ def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
     return ledger.parse_ledger(run.store.read("ledger.jsonl"))[0]
 
 
-def _check_ledger(run: Run) -> None:
-    """Every released iteration has its line, and every line says what the recipe would spend."""
+def check_ledger(run: Run) -> None:
+    """Every line says what the recipe would spend, and what was released or noised has its line.
+
+    Raises:
+      InputError: a line that is missing or of another spending, or leftovers of a run whose ledger is gone.
+    """
     lines = {line.iteration: line for line in ledger_lines(run)}
-    for iteration in range(1, run.recipe.evolution.iterations + 1):
-        if run.manifest(iteration) is not None and iteration not in lines:
-            raise InputError(f"ledger.jsonl: iteration {iteration} is released but has no line")
     for iteration, line in lines.items():
         if (line.sigma, line.sensitivity, line.noise_multiplier) != _spending(run, iteration):
             raise InputError(f"ledger.jsonl: iteration {iteration} was spent otherwise than the recipe says")
+    for iteration in _spending_iterations(run):
+        traces = [steps.counts_name(iteration)]
+        traces += [run.work(0, "labels.parquet"), run.public(0, steps.LABELS)] if iteration == 0 else []
+        traces += [run.work(iteration, "histogram.parquet"), run.public(iteration, steps.HISTOGRAM)]
+        if iteration not in lines and any(run.store.exists(name) for name in traces):
+            raise InputError(
+                f"ledger.jsonl: no line for iteration {iteration}, which has read private data; put the ledger back, "
+                "or start a new run directory"
+            )
+
+
+def _spending_iterations(run: Run) -> list[int]:
+    """The iterations that spend budget: 1 to T, and 0 where label shares are bought."""
+    return list(range(0 if run.recipe.privacy.label_budget() else 1, run.recipe.evolution.iterations + 1))
 
 
 def _spending(run: Run, iteration: int) -> tuple[float, float, float]:
@@ -339,16 +373,13 @@ def write_ledger_line(run: Run, iteration: int) -> None:
     """Writes that an iteration is spent, durably, before its job starts; nothing if it is written already."""
     if any(line.iteration == iteration for line in ledger_lines(run)):
         return
-    index = run.index()
-    if index is None:
-        raise InputError("private/embeddings: not frozen yet; the embed pipeline comes first")
     sigma, sensitivity, multiplier = _spending(run, iteration)
     line = ledger.LedgerLine(
         iteration=iteration,
         sigma=sigma,
         sensitivity=sensitivity,
         noise_multiplier=multiplier,
-        data_hmac=ledger.data_hmac(secret.read_secret(run.store.path(SECRET)), index["fingerprint"]),
+        data_hmac=ledger.data_hmac(secret.read_secret(run.store.path(SECRET)), run.fingerprint()),
     )
     ledger.append_line(run.store.path("ledger.jsonl"), line)
 
@@ -362,6 +393,8 @@ def is_complete(run: Run) -> bool:
 
 
 def _close(run: Run) -> None:
+    if sorted(line.iteration for line in ledger_lines(run)) != _spending_iterations(run):
+        raise InputError("ledger.jsonl: lines are missing; put the ledger back as it was")
     last = run.recipe.evolution.iterations
     run.store.copy(run.public(last, "population/part-00000.parquet"), f"{run.release}/samples.parquet")
     if run.modality.preview is not None:

@@ -34,6 +34,8 @@ def evaluate(run_dir: str, *, against: str | None = None) -> dict[str, Any]:
     samples = read_bytes(run.store.read(f"{run.release}/samples.parquet"))
     made = run.new_embedder().embed(samples).vectors.astype(np.float64)
     made_labels = np.array(samples["label"].to_pylist(), dtype=object)
+    if min(len(made), len(real)) < 2:
+        raise InputError("evaluate: two samples and two real records are wanted at least")
     metrics = {"frechet_distance": frechet_distance(made, real)}
     if run.recipe.data.labels is not None and len(run.recipe.data.labels) > 1:
         metrics |= _classifiers(made, made_labels, real, real_labels)

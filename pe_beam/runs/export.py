@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,19 @@ def _jsonl(samples: pa.Table, path: Path) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def _folder_name(label: str) -> str:
+    """One folder a label, whatever it holds: what no file system takes, or would climb, is percent-encoded.
+
+    >>> [_folder_name(label) for label in ("cat", "a/b", "..", "", "50%")]
+    ['cat', 'a%2Fb', '%2E.', '%', '50%25']
+    """
+    return re.sub(r'[%/\\:*?"<>|\x00-\x1f]|^\.', lambda found: f"%{ord(found[0]):02X}", label) or "%"
+
+
 def _folder(samples: pa.Table, path: Path) -> None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"--to {path}: an empty or new folder is wanted")
     for row in samples.select(["candidate_id", "label", "image"]).to_pylist():
-        # A label may hold a slash: it must not climb out of the folder.
-        label = (row["label"] or "").replace("/", "_").replace("\\", "_").lstrip(".")
-        folder = path / label
+        folder = path if row["label"] is None else path / _folder_name(row["label"])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{row['candidate_id']:09d}.png").write_bytes(row["image"])

@@ -48,38 +48,44 @@ def _summary_name(piece: Piece) -> str:
 
 def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
     """Embeds one row range, commits its shard and rejects, and returns its summary (private)."""
-    source = run.source()
-    digest = source.digest(piece)
+    digest = run.source().digest(piece)
     name = _summary_name(piece)
     if run.store.exists(name):
         known: dict[str, Any] = json.loads(run.store.read(name))
-        if known["source"] == digest:
+        same = (known["source"], known["embedding_id"]) == (digest, run.embedding_id)
+        if same and run.store.exists(known["shard"]):
             return known
-    sink = io.BytesIO()
-    rejects: list[dict[str, str]] = []
-    rows, dimension = _write_shard(run, source.read(piece), sink, rejects)
-    data = sink.getvalue()
-    sha = hashlib.sha256(data).hexdigest()
-    summary: dict[str, Any] = {
-        "piece": piece.name,
-        "shard": f"private/embeddings/{piece.name}-{sha[:16]}.parquet",
-        "sha256": sha,
-        "source": digest,
-        "rows": rows,
-        "rejects": len(rejects),
-        "kinds": sorted({reject["kind"] for reject in rejects}),
-        "dimension": dimension,
-    }
-    run.store.commit(summary["shard"], data)
-    run.store.remove(f"private/rejects/{piece.name}.jsonl")
-    if rejects:
-        lines = "".join(json.dumps(reject) + "\n" for reject in rejects)
-        run.store.commit(f"private/rejects/{piece.name}.jsonl", lines.encode(), replace=True)
+    summary = _embed_shard(run, piece) | {"source": digest}
     stale = run.store.exists(name)
     if not run.store.commit(name, json.dumps(summary).encode(), replace=stale):
         won: dict[str, Any] = json.loads(run.store.read(name))
         return won
     return summary
+
+
+def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
+    """Embeds a piece and commits what came out, named by its own bytes."""
+    sink = io.BytesIO()
+    rejects: list[dict[str, str]] = []
+    rows, dimension = _write_shard(run, run.source().read(piece), sink, rejects)
+    data = sink.getvalue()
+    sha = hashlib.sha256(data).hexdigest()
+    shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
+    run.store.commit(shard, data)
+    run.store.remove(f"private/rejects/{piece.name}.jsonl")
+    if rejects:
+        lines = "".join(json.dumps(reject) + "\n" for reject in rejects)
+        run.store.commit(f"private/rejects/{piece.name}.jsonl", lines.encode(), replace=True)
+    return {
+        "piece": piece.name,
+        "shard": shard,
+        "sha256": sha,
+        "embedding_id": run.embedding_id,
+        "rows": rows,
+        "rejects": len(rejects),
+        "kinds": sorted({reject["kind"] for reject in rejects}),
+        "dimension": dimension,
+    }
 
 
 def _write_shard(
@@ -160,6 +166,7 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     index = {
         "version": 1,
         "fingerprint": hashlib.sha256(b"pe_beam/data/1" + joined).hexdigest(),
+        "embedding_id": run.embedding_id,
         "dimension": summaries[0]["dimension"],
         "shards": [{k: s[k] for k in ("piece", "shard", "sha256", "source")} for s in summaries],
     }
@@ -167,11 +174,24 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
 
 
 def check_piece(run: Run, piece: Piece) -> None:
-    """Refuses a source whose bytes are not those that were embedded; raises DataError."""
-    index = run.index()
-    known = {shard["piece"]: shard["source"] for shard in (index or {"shards": []})["shards"]}
-    if known.get(piece.name) != run.source().digest(piece):
+    """Refuses a source whose bytes are not those that were embedded, and a shard that is not what was frozen.
+
+    A shard that is gone is made again, if it comes out the same.
+
+    Raises:
+      DataError: other data, or other embeddings than this run froze.
+    """
+    index = run.index() or {"shards": []}
+    known = {shard["piece"]: shard for shard in index["shards"]}.get(piece.name)
+    if known is None or known["source"] != run.source().digest(piece):
         raise changed_data()
+    if not run.store.exists(known["shard"]):
+        _embed_shard(run, piece)
+    if not run.store.exists(known["shard"]) or run.store.digest(known["shard"]) != known["sha256"]:
+        raise DataError(
+            "private/embeddings: a frozen shard is missing or damaged and cannot be made again as it was; restore "
+            "it, or start a new run directory (its budget adds up with what is spent here)"
+        )
 
 
 def changed_data() -> DataError:

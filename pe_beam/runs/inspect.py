@@ -10,7 +10,7 @@ from typing import Any
 from pe_beam.errors import InputError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import compose_runs, statement
-from pe_beam.runs.driver import JOB, is_complete, ledger_lines, spent_multipliers, was_supplied
+from pe_beam.runs.driver import JOB, check_ledger, is_complete, ledger_lines, spent_multipliers, was_supplied
 from pe_beam.runs.ingest import share_done
 from pe_beam.runs.progress import stage_of
 from pe_beam.runs.run import Run, open_run
@@ -62,7 +62,8 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
     runs = [open_run(path) for path in run_dirs]
     if len({run.store.root.resolve() for run in runs}) != len(runs):
         raise InputError("privacy: a run directory is named twice")
-    entries = [_entry(run) for run in runs]
+    for run in runs:
+        check_ledger(run)
     promises = [run.recipe.privacy for run in runs]
     epsilon, delta = compose_runs(
         [(p.unit, p.adjacency, p.delta, spent_multipliers(run)) for p, run in zip(promises, runs, strict=True)]
@@ -72,16 +73,26 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
         "delta": delta,
         "unit": promises[0].unit,
         "adjacency": promises[0].adjacency,
-        "statement": statement(
-            epsilon=epsilon,
-            delta=delta,
-            adjacency=promises[0].adjacency,
-            unit=promises[0].unit,
-            iterations=sum(run.recipe.evolution.iterations for run in runs),
-            supplied_secret=any(was_supplied(run) for run in runs),
-        ),
-        "runs": entries,
+        "statement": _statement(runs, epsilon, delta),
+        "runs": [_entry(run) for run in runs],
     }
+
+
+def _statement(runs: list[Run], epsilon: float, delta: float) -> str:
+    histograms = sum(line.iteration > 0 for run in runs for line in ledger_lines(run))
+    if not any(ledger_lines(run) for run in runs):
+        return "Nothing is spent and nothing private is released so far: there is no ledger line yet."
+    promise = runs[0].recipe.privacy
+    said = statement(
+        epsilon=epsilon,
+        delta=delta,
+        adjacency=promise.adjacency,
+        unit=promise.unit,
+        iterations=histograms,
+        supplied_secret=any(was_supplied(run) for run in runs),
+    )
+    unfinished = not all(is_complete(run) for run in runs)
+    return f"{said} This is what is spent so far: not every run is complete." if unfinished else said
 
 
 def _entry(run: Run) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from pe_beam.privacy import accounting
+from pe_beam.privacy import accounting, noise
 from pe_beam.runs.recipe import Recipe
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.threshold import threshold_in_votes
@@ -78,6 +78,8 @@ def make_plan(recipe: Recipe) -> Plan:
         label_sensitivity=accounting.sensitivity(unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=1),
         sensitivity=sensitivity,
     )
+    for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0):
+        noise.refuse_unless_drawn(sigma, privacy.unit)
     accounting.check_schedule(schedule, privacy.epsilon, privacy.delta)
     first = [] if schedule.label_noise_multiplier is None else [schedule.label_noise_multiplier]
     spent = [

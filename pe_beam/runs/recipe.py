@@ -200,6 +200,8 @@ class Recipe(_Section):
                 raise ValueError("privacy.label_counts: shares of 0 or more, not all 0")
         if self.privacy.label_budget() and labels is None:
             raise ValueError("privacy.label_counts: label shares cannot be bought without data.labels")
+        if self.privacy.label_budget() and "budget" in (labels or []):
+            raise ValueError("privacy.label_counts: a label named budget makes this ambiguous; give it another name")
         smallest = min(self.evolution.populations())
         wanted = self.label_count * self.evolution.family()
         if smallest < wanted:

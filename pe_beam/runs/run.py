@@ -18,7 +18,7 @@ from pe_beam.errors import InputError
 from pe_beam.modalities.base import Embedder, Generator, Modality
 from pe_beam.privacy import ledger, noise
 from pe_beam.runs.plan import Plan, make_plan
-from pe_beam.runs.recipe import Recipe, parse_recipe, run_id
+from pe_beam.runs.recipe import Recipe, Split, parse_recipe, run_id
 from pe_beam.runs.store import Store
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.sources import base as sources
@@ -148,7 +148,29 @@ class Run:
     def index(self) -> dict[str, Any] | None:
         """The frozen embeddings: fingerprint, dimension, shards. None: not embedded yet."""
         name = "private/embeddings/index.json"
-        return json.loads(self.store.read(name)) if self.store.exists(name) else None
+        if not self.store.exists(name):
+            return None
+        try:
+            found: dict[str, Any] = json.loads(self.store.read(name))
+        except ValueError:
+            raise InputError(f"{name}: damaged; restore it, or start a new run directory") from None
+        return found
+
+    def fingerprint(self) -> str:
+        """Of the frozen embeddings (private); InputError if there are none yet."""
+        index = self.index()
+        if index is None:
+            raise InputError("private/embeddings: not frozen yet; the embed pipeline comes first")
+        return str(index["fingerprint"])
+
+    @cached_property
+    def embedding_id(self) -> str:
+        """The hash of what shapes private embeddings: two recipes may share shards only if they agree in it."""
+        recipe = self.recipe
+        parts = [recipe.data.labels, recipe.privacy.unit, recipe.modality, recipe.embedder.model_dump(mode="json")]
+        parts += [recipe.evolution.distance, recipe.data.source, recipe.data.columns]
+        parts.append(recipe.data.holdout.model_dump() if isinstance(recipe.data.holdout, Split) else None)
+        return hashlib.sha256(b"pe_beam/embedding/1" + json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def label_codes(self) -> dict[str | None, int]:
@@ -166,10 +188,17 @@ def split_part(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
     return None if cut is None or isinstance(cut, str) else (part, cut.share, cut.random_state)
 
 
+def stored_recipe(store: Store) -> Recipe:
+    """The recipe of a run directory; InputError if its recipe.yaml is damaged."""
+    try:
+        return parse_recipe(yaml.safe_load(store.read("recipe.yaml")))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"{store.root}/recipe.yaml: damaged (not YAML); put the run's own back") from None
+
+
 @functools.lru_cache(maxsize=4)
 def _opened(root: str, digest: str) -> Run:
-    recipe = parse_recipe(yaml.safe_load(Store(root).read("recipe.yaml")))
-    return Run(root, recipe)
+    return Run(root, stored_recipe(Store(root)))
 
 
 def open_run(root: str | Path) -> Run:

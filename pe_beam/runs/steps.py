@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import hmac
 import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -17,18 +18,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pe_beam.errors import PeBeamError, StageError
+from pe_beam.errors import InputError, PeBeamError, StageError
 from pe_beam.keyed import encode_fields, keyed_rng
 from pe_beam.modalities.base import Step
 from pe_beam.privacy import noise, secret
 from pe_beam.runs import tables
 from pe_beam.runs.choose import choose
-from pe_beam.runs.run import Run
+from pe_beam.runs.run import Run, open_run
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import CandidateMatrix, Voter
 
 SECRET = "private/secret.key"
+POPULATION = "population/part-00000.parquet"
+HISTOGRAM = "histogram/part-00000.parquet"
+LABELS = "labels/part-00000.parquet"
 
 
 def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
@@ -39,7 +43,7 @@ def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
 
 def read_population(run: Run, iteration: int) -> pa.Table:
     """A released population, sorted by candidate_id."""
-    return tables.read_bytes(run.store.read(run.public(iteration, "population/part-00000.parquet")))
+    return tables.read_bytes(run.store.read(run.public(iteration, POPULATION)))
 
 
 # --- the first population ----------------------------------------------------------------------------------
@@ -51,7 +55,9 @@ def noisy_label_shares(run: Run) -> list[float]:
     if shares == "uniform":
         return [1.0] * run.recipe.label_count
     if run.recipe.privacy.label_budget():
-        table = tables.read_bytes(run.store.read(run.work(0, "labels.parquet")))
+        released = run.public(0, LABELS)
+        name = released if run.store.exists(released) else run.work(0, "labels.parquet")
+        table = tables.read_bytes(run.store.read(name))
         return [float(x) for x in table["noisy_count"].to_pylist()]
     return [float(dict(shares)[str(label)]) for label in run.recipe.label_list]
 
@@ -144,12 +150,16 @@ def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
     )
 
 
-@functools.lru_cache(maxsize=2)
-def load_voter(run_key: tuple[str, str], iteration: int) -> Voter:
-    """One voter a process: matrix and search index are loaded once and shared by its threads."""
-    from pe_beam.runs.run import open_run
+def load_voter(run: Run, iteration: int) -> Voter:
+    """The voter of an iteration: matrix and search index are loaded once a process and shared by its threads."""
+    names = (run.work(iteration, "matrix.npy"), run.public(iteration - 1, POPULATION))
+    return _loaded_voter(run.root, iteration, tuple(run.store.stamp(name) for name in names))
 
-    run = open_run(run_key[0])
+
+@functools.lru_cache(maxsize=2)
+def _loaded_voter(root: str, iteration: int, stamps: tuple[tuple[int, ...], ...]) -> Voter:
+    """Cached by the very files: another run may begin in a directory of the same name."""
+    run = open_run(root)
     evolution = run.recipe.evolution
     return Voter(
         load_matrix(run, iteration),
@@ -173,7 +183,30 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray) -> None:
         [pa.array(ids, pa.int64()), pa.array(labels, pa.string()), pa.array(counts, pa.int64())],
         schema=tables.COUNTS,
     )
-    run.store.commit(counts_name(iteration), tables.table_bytes(table, tables.COUNTS))
+    schema = tables.COUNTS.with_metadata(_belonging(run, iteration))
+    run.store.commit(counts_name(iteration), tables.table_bytes(table, schema))
+
+
+def _belonging(run: Run, iteration: int) -> dict[str, str]:
+    """What exact counts belong to, and the grid that they are on."""
+    return {
+        "pe_beam.run_id": run.run_id,
+        "pe_beam.fingerprint": run.fingerprint(),
+        "pe_beam.grid_bits": str(run.grid_bits(iteration)),
+    }
+
+
+def read_counts(run: Run, iteration: int) -> pa.Table:
+    """The committed exact counts of an iteration.
+
+    Raises:
+      InputError: they are of another run, of other data or on another grid.
+    """
+    table = tables.read_bytes(run.store.read(counts_name(iteration)))
+    found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if any(found.get(key) != value for key, value in _belonging(run, iteration).items()):
+        raise InputError("private/counts: counts of another run or of other data lie there; restore this run's own")
+    return table
 
 
 def counts_name(iteration: int) -> str:
@@ -189,29 +222,42 @@ def _counts_digest(table: pa.Table) -> bytes:
 
 
 def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.ndarray:
-    """Adds the one noise of an iteration to its committed counts; in votes."""
+    """Adds the one noise of an iteration to its committed counts; in votes.
+
+    Raises:
+      InputError: other counts of this iteration were given noise before.
+    """
     counts = table["count"].to_numpy()
     sigma, bits = run.sigma(iteration), run.grid_bits(iteration)
     key = b""
     if sigma:
-        index = run.index()
-        if index is None:
-            raise PeBeamError("private/embeddings: not frozen yet")
         key = noise.noise_key(
             secret=secret.read_secret(run.store.path(SECRET)),
             run_id=run.run_id,
-            fingerprint=index["fingerprint"],
+            fingerprint=run.fingerprint(),
             iteration=iteration,
             sigma=sigma,
             grid_bits=bits,
             counts_digest=_counts_digest(table),
         )
+        _pledge(run, iteration, key)
     return noise.add_noise(counts=counts, labels=codes, sigma=sigma, grid_bits=bits, key=key)
+
+
+def _pledge(run: Run, iteration: int, key: bytes) -> None:
+    """Notes which counts an iteration was noised with before it is: a recount that differs is not noised again."""
+    name = f"private/noised/iteration={iteration:04d}"
+    mine = hashlib.sha256(b"pe_beam/noised/1" + key).hexdigest().encode()
+    if not run.store.commit(name, mine) and not hmac.compare_digest(run.store.read(name), mine):
+        raise InputError(
+            f"private/counts: iteration {iteration} was noised with other counts before; a second noise would cost "
+            "budget again. Restore private/ and work/ as they were, or start a new run directory"
+        )
 
 
 def commit_label_shares(run: Run) -> None:
     """Noises the bought label counts, once."""
-    table = tables.read_bytes(run.store.read(counts_name(0)))
+    table = read_counts(run, 0)
     codes = np.zeros(table.num_rows, dtype=np.int32)
     noisy = _noisy(run, 0, codes, table)
     shares = pa.table([table["label"], pa.array(noisy, pa.float64())], schema=tables.LABELS)
@@ -224,7 +270,7 @@ def commit_histogram(run: Run, iteration: int) -> None:
     name = run.work(iteration, "histogram.parquet")
     if run.store.exists(name):
         return
-    table = tables.read_bytes(run.store.read(counts_name(iteration)))
+    table = read_counts(run, iteration)
     codes = run.codes(table["label"].to_pylist())
     noisy = _noisy(run, iteration, codes, table)
     histogram = pa.table(
@@ -328,11 +374,11 @@ def commit_iteration(run: Run, iteration: int) -> None:
         tables.write_table(file, _chunk_tables(run, iteration), schema, private=run.recipe.private)
 
     run.store.commit(population, write)
-    names = {"population/part-00000.parquet": population}
+    names = {POPULATION: population}
     if iteration:
-        names["histogram/part-00000.parquet"] = run.work(iteration, "histogram.parquet")
+        names[HISTOGRAM] = run.work(iteration, "histogram.parquet")
     elif run.recipe.privacy.label_budget():
-        names["labels/part-00000.parquet"] = run.work(0, "labels.parquet")
+        names[LABELS] = run.work(0, "labels.parquet")
     run.store.commit(run.work(iteration, "manifest.json"), _json(_manifest(run, iteration, names)))
     for target, source in names.items():
         run.store.copy(source, run.public(iteration, target))
@@ -340,7 +386,7 @@ def commit_iteration(run: Run, iteration: int) -> None:
 
 
 def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]:
-    table = pq.read_table(run.store.path(names["population/part-00000.parquet"]), columns=["candidate_id", "label"])
+    table = pq.read_table(run.store.path(names[POPULATION]), columns=["candidate_id", "label"])
     labels = table["label"].to_pylist()
     codes = run.codes(labels)
     last = int(table["candidate_id"].to_numpy().max()) + 1

@@ -48,7 +48,8 @@ def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *
 
     Row groups hold ROW_GROUP rows whatever the sizes of the tables given, so chunking cannot change a byte.
     """
-    metadata = {"pe_beam.format": str(FORMAT_VERSION)} | ({} if private else {"pe_beam.privacy": NOT_PRIVATE})
+    own = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    metadata = own | {"pe_beam.format": str(FORMAT_VERSION)} | ({} if private else {"pe_beam.privacy": NOT_PRIVATE})
     rows = 0
     pending: list[pa.Table] = []
     waiting = 0

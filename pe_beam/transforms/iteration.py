@@ -87,7 +87,7 @@ class _VoteFn(_StageFn):
     def process(self, batch: pa.Table) -> None:
         with guarded(self._root, "Vote"):
             vectors, labels, _ = read_batch(batch)
-            counts = steps.load_voter((self._root, self.open().run_id), self._iteration).count(vectors, labels)
+            counts = steps.load_voter(self.open(), self._iteration).count(vectors, labels)
             self._counts = counts if self._counts is None else self._counts + counts
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -101,7 +101,7 @@ class _ClientVoteFn(_StageFn):
     def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
         with guarded(self._root, "Vote"):
             vectors, labels, clients = read_clients(batch)
-            voter = steps.load_voter((self._root, self.open().run_id), self._iteration)
+            voter = steps.load_voter(self.open(), self._iteration)
             rows, positions = voter.ballots(vectors, labels)
             ballots: dict[str, dict[int, int]] = {}
             for row, position in zip(rows.tolist(), positions.tolist(), strict=True):

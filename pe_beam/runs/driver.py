@@ -312,6 +312,8 @@ def _freeze_data(run: Run, job: _Job, progress: Progress) -> None:
         with progress.ingest():
             job("Ingest", lambda: ingest.Ingest(str(run.store.root)))
     else:
+        if (run.index() or {}).get("embedding_id") != run.embedding_id:
+            raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
         job("CheckSource", lambda: ingest.CheckSource(str(run.store.root)))
     if run.index() is None:
         raise errors.DataError("data.path: there is no record that can be used")

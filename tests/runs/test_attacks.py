@@ -30,13 +30,15 @@ from tests.runs.test_end_to_end import release_digests
 RECORDS, REJECTS = 1237, 43
 
 
-def _table(rows: int) -> pa.Table:
-    rng = np.random.default_rng(5)
+def picture_table(rows: int, *, seed: int = 5) -> pa.Table:
+    """Random pictures of ten labels."""
+    rng = np.random.default_rng(seed)
     pictures = [encode_png(rng.integers(0, 255, (8, 8), dtype=np.uint8)) for _ in range(rows)]
     return pa.table({"image": pictures, "label": [str(i % 10) for i in range(rows)]})
 
 
-def _on(small: dict[str, Any], table: pa.Table, folder: Path) -> dict[str, Any]:
+def parquet_recipe(small: dict[str, Any], table: pa.Table, folder: Path) -> dict[str, Any]:
+    """The small recipe on a table of pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, folder / "private-records.parquet")
     labels = [str(i) for i in range(10)]
@@ -58,10 +60,12 @@ def test_one_record_more_moves_one_count_and_shares_no_noise(small, tmp_path, se
     than 12% or 0.25 happens by chance in fewer than one key in a million.
     """
     small["evolution"] |= {"samples": 400, "iterations": 1}
-    table = _table(301)
+    table = picture_table(301)
     runs = []
     for name, rows in (("with", table), ("without", table.slice(0, 300))):
-        evolve(parse_recipe(_on(small, rows, tmp_path / name)), tmp_path / name / "run", secret_file=secret_file)
+        evolve(
+            parse_recipe(parquet_recipe(small, rows, tmp_path / name)), tmp_path / name / "run", secret_file=secret_file
+        )
         runs.append(_votes(tmp_path / name / "run", 1))
     (more, noise_more), (less, noise_less) = runs
     assert sorted(more - less)[-2:] == [0, 1]
@@ -90,11 +94,11 @@ def _said(small: dict[str, Any], tmp_path: Path, *, status: int) -> str:
 
 def test_nothing_private_is_said_or_released(small, tmp_path):
     """Terminal, logs and release, searched for numbers of records, digests, the secret, and names of the data."""
-    table = _table(RECORDS)
+    table = picture_table(RECORDS)
     labels = ["zz-undeclared" if i % 29 == 0 else x for i, x in enumerate(table["label"].to_pylist())]
     assert labels.count("zz-undeclared") == REJECTS
     small["privacy"]["keep_secret"] = True
-    _on(small, table.set_column(1, "label", pa.array(labels)), tmp_path)
+    parquet_recipe(small, table.set_column(1, "label", pa.array(labels)), tmp_path)
     said = _said(small, tmp_path, status=0)
     run = open_run(tmp_path / "run")
     key = secret.read_secret(tmp_path / "run/private/secret.key")
@@ -124,7 +128,7 @@ def test_a_failing_stage_says_nothing_private(small, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(Voter, "count", broken)
     path = tmp_path / "r.yaml"
-    path.write_text(yaml.safe_dump(_on(small, _table(50), tmp_path)))
+    path.write_text(yaml.safe_dump(parquet_recipe(small, picture_table(50), tmp_path)))
     assert main(["run", str(path), "--run-dir", str(tmp_path / "run")]) == 1
     said = capsys.readouterr()
     assert "record 17" not in said.out + said.err

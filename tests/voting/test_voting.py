@@ -13,17 +13,17 @@ from pe_beam.voting.votes import CandidateMatrix, Voter, read_batch
 DISTANCES = ["l2", "inner_product"]
 
 
-def _same(queries, candidates, distance, votes):
-    search = flat_search(candidates, distance=distance, votes=votes)
+def _same(queries, candidates, distance, votes, **options):
+    search = flat_search(candidates, distance=distance, votes=votes, **options)
     found = np.sort(search.nearest(queries), axis=1)
     wanted = np.sort(reference_nearest(queries, candidates, distance=distance, votes=votes), axis=1)
     assert (found == wanted).all()
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("votes", [1, 2, 5, 40])
-@pytest.mark.parametrize("kind", ["normal", "integers", "duplicates", "ulps", "offset", "huge", "tiny"])
-def test_equals_the_definition(kind, votes, distance):
+KINDS = ["normal", "integers", "duplicates", "ulps", "offset", "huge", "tiny"]
+
+
+def _vectors(kind):
     rng = np.random.default_rng(3)
     queries = rng.normal(size=(60, 12)).astype(np.float32)
     candidates = rng.normal(size=(30, 12)).astype(np.float32)
@@ -40,7 +40,22 @@ def test_equals_the_definition(kind, votes, distance):
         queries, candidates = queries * np.float32(1e37), candidates * np.float32(1e37)
     if kind == "tiny":
         queries, candidates = queries * np.float32(1e-41), candidates * np.float32(1e-41)
-    _same(queries.astype(np.float32), candidates.astype(np.float32), distance, votes)
+    return queries.astype(np.float32), candidates.astype(np.float32)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("votes", [1, 2, 5, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_the_definition(kind, votes, distance):
+    _same(*_vectors(kind), distance, votes)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_tiles_and_engines_equal_the_definition(kind, distance):
+    for votes in (1, 3, 40):
+        _same(*_vectors(kind), distance, votes, block=7, tile=11)
+        _same(*_vectors(kind), distance, votes, engine="faiss")
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,0 +1,223 @@
+"""The vote stage against faiss alone: throughput and peak memory, on vectors shaped like sentence embeddings.
+
+    python benchmarks/vote_stage.py [--records 1000000] [--candidates 10000] [--dimension 384] [--repeats 3]
+
+Writes a run directory, its shards by the code of ingest, and the same vectors as one file for faiss (1.5 GB each at
+the defaults) below --scratch, and deletes both at the end. Every measurement is a process of its own, in turn:
+
+- faiss: `IndexFlatL2.search` with k = 1 and its default threads, arrays in memory; the search alone is timed.
+- stage: shard names -> `pe_beam.transforms.iteration.Vote` -> a file of counts, on Beam's FnApiRunner; making and
+  starting the pipeline, the candidate matrix and all reading are timed, Python's imports are not.
+
+Peaks are of the whole process (VmHWM, so Linux only). The stage is measured on a tenth of the shards as well: its
+memory must not grow with the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+_TOPICS = 200
+_SHARD = 8192  # rows
+_RECIPE = {
+    "name": "vote-stage",
+    "data": {"source": "sklearn", "path": "digits", "labels": ["all"], "expected_records": 1000},
+    "modality": "image",
+    "generator": {"name": "text-render"},
+    "embedder": {"name": "pixels"},
+    "evolution": {"iterations": 1, "samples": 10},
+    "privacy": {"epsilon": 1, "delta": 1e-5, "adjacency": "add-or-remove-one", "unit": "record"},
+}
+
+
+class Sentences:
+    """Unit vectors with the look of sentence embeddings: topics, a slowly falling spectrum, and isotropic noise."""
+
+    def __init__(self, dimension: int, rng: np.random.Generator) -> None:
+        spectrum = np.arange(1, dimension + 1) ** -0.4
+        axes, _ = np.linalg.qr(rng.normal(size=(dimension, dimension)))
+        self._basis = (spectrum[:, None] * axes).astype(np.float32)
+        self._rng = rng
+        self._topics = self._spread(_TOPICS)
+
+    def _normal(self, count: int, scale: float = 1.0) -> np.ndarray:
+        return self._rng.standard_normal((count, len(self._basis)), dtype=np.float32) * np.float32(scale)
+
+    def _spread(self, count: int) -> np.ndarray:
+        return _unit(self._normal(count) @ self._basis)
+
+    def draw(self, count: int) -> np.ndarray:
+        """Float32 (count, d), unit rows."""
+        topics = self._topics[self._rng.integers(0, len(self._topics), count)]
+        return _unit(topics + self._spread(count) + self._normal(count, 0.15 / len(self._basis) ** 0.5))
+
+    def candidates(self, count: int) -> np.ndarray:
+        """Float32 (count, d), of which 5% are copies, 5% a last digit away and 5% 1e-3 away from others."""
+        vectors, few = self.draw(count), count // 20
+        vectors[-few:] = vectors[:few]
+        vectors[-2 * few : -few] = np.nextafter(vectors[:few], np.float32(1))
+        vectors[-3 * few : -2 * few] = _unit(vectors[few : 2 * few] + self._normal(few, 1e-3 / len(self._basis) ** 0.5))
+        return vectors
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def write_run(folder: Path, options: argparse.Namespace) -> list[str]:
+    """A run directory as it is when iteration 1 votes, and the same arrays for faiss; returns its shards."""
+    from pe_beam.runs import ingest, tables
+    from pe_beam.runs.recipe import parse_recipe
+    from pe_beam.runs.run import Run
+    from pe_beam.sources.base import SourceBatch
+
+    run = Run(str(folder), parse_recipe(_RECIPE))
+    run.store.commit("recipe.yaml", yaml.safe_dump(_RECIPE).encode())
+    sentences = Sentences(options.dimension, np.random.default_rng(0))
+    candidates = sentences.candidates(options.candidates)
+    run.store.commit(run.work(1, "matrix.npy"), tables.save_array(candidates))
+    population = pa.table({"candidate_id": np.arange(len(candidates)), "label": ["all"] * len(candidates)})
+    schema = pa.schema([("candidate_id", pa.int64()), ("label", pa.string())])
+    run.store.commit(run.public(0, "population/part-00000.parquet"), tables.table_bytes(population, schema))
+
+    # The embedder hands on what the payload holds, so that ingest itself writes the shards.
+    run.__dict__["embedder"] = SimpleNamespace(
+        dimension=options.dimension, embed=lambda payload: SimpleNamespace(vectors=_rows(payload), faults={})
+    )
+    shards = []
+    with (folder / "records.float32").open("wb") as records:
+        for start in range(0, options.records, _SHARD):
+            vectors = sentences.draw(min(_SHARD, options.records - start))
+            records.write(vectors.tobytes())
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), options.dimension)
+            rows = len(vectors)
+            batch = SourceBatch(pa.table({"vector": column}), ["all"] * rows, [None] * rows, [""] * rows)
+            sink = io.BytesIO()
+            ingest._write_shard(run, iter([batch]), sink, [])
+            shards.append(f"private/embeddings/{start:012d}.parquet")
+            run.store.commit(shards[-1], sink.getvalue())
+    return shards
+
+
+def _rows(payload: pa.Table) -> np.ndarray:
+    column = payload["vector"].combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), -1)
+
+
+def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of the Beam stage on the first --records records, in this process."""
+    import apache_beam as beam
+    from threadpoolctl import threadpool_info
+
+    from pe_beam.transforms.iteration import Vote
+
+    shards = sorted((folder / "private" / "embeddings").iterdir())[: -(-options.records // _SHARD)]
+    names = [str(shard.relative_to(folder)) for shard in shards]
+    target = folder / "counts.npy"
+    began, cpu = time.perf_counter(), time.process_time()
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        counts = (
+            pipeline
+            | "Shards" >> beam.Create(names)
+            | "SpreadShards" >> beam.Reshuffle()
+            | "Count" >> Vote(str(folder), 1, unit="record")
+        )
+        _ = counts | "Save" >> beam.MapTuple(lambda _, votes: np.save(target, votes))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    votes = int(np.load(target).sum())
+    blas = [
+        f"{x['internal_api']} {x['version']} {x['architecture']}" for x in threadpool_info() if "numpy" in x["filepath"]
+    ]
+    return {"seconds": seconds, "cpu": cpu, "votes": votes, "blas": ", ".join(blas)}
+
+
+def faiss_alone(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of faiss's own search, arrays in memory, in this process."""
+    import faiss
+
+    queries = np.fromfile(folder / "records.float32", dtype=np.float32).reshape(-1, options.dimension)
+    candidates = np.load(folder / "work" / "iteration=0001" / "matrix.npy")
+    index = faiss.IndexFlatL2(options.dimension)
+    index.add(candidates)
+    began, cpu = time.perf_counter(), time.process_time()
+    index.search(queries[: options.records], 1)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return {"seconds": seconds, "cpu": cpu, "votes": min(options.records, len(queries))}
+
+
+def _peak() -> float:
+    """Largest resident memory of this process so far, MB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def measure(what: str, folder: Path, records: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One measurement in a fresh process; prints it."""
+    command = [sys.executable, __file__, "--only", what, "--scratch", str(folder)]
+    for name, value in (("records", records), ("candidates", options.candidates), ("dimension", options.dimension)):
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    figures = f"{result['seconds']:8.2f} s  CPU {result['cpu']:8.2f} s  peak {result['peak']:7.0f} MB"
+    print(f"{what:>6} {records:>10,} records {figures}", flush=True)
+    return result
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Writes the data, measures in turn, prints the medians."""
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="vote-stage-") as name:
+        folder = Path(name)
+        write_run(folder, options)
+        tenth = options.records // 10
+        small = measure("stage", folder, max(_SHARD, tenth - tenth % _SHARD), options)
+        turns = []
+        for _ in range(options.repeats):
+            turns.append([measure(what, folder, options.records, options) for what in ("faiss", "stage")])
+    flat, whole = (np.median([turn[which]["seconds"] for turn in turns]) for which in (0, 1))
+    busy = np.median([turn[0]["cpu"] / turn[1]["cpu"] for turn in turns])
+    ratios = [turn[0]["seconds"] / turn[1]["seconds"] for turn in turns]
+    peak = max(turn[1]["peak"] for turn in turns)
+    print(
+        f"\n{options.records:,} records x {options.candidates:,} candidates, d = {options.dimension}; {small['blas']}"
+    )
+    print(f"faiss alone, median {flat:8.2f} s {options.records / flat:12,.0f} records/s")
+    print(f"stage,       median {whole:8.2f} s {options.records / whole:12,.0f} records/s")
+    print(f"throughput, stage / faiss: {flat / whole:.2f} (pairs: {', '.join(f'{r:.2f}' for r in ratios)})")
+    print(f"CPU time, faiss / stage:   {busy:.2f} (other load on the machine shows less here)")
+    print(f"peak memory {small['peak']:.0f} MB at a tenth, {peak:.0f} MB at all: {peak / small['peak'] - 1:+.1%}")
+
+
+def main() -> None:
+    """Compares, or is one measurement of a comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--candidates", type=int, default=10_000)
+    parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, help="where the temporary folder goes")
+    parser.add_argument("--only", choices=["stage", "faiss"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only is None:
+        compare(options)
+        return
+    result = (stage if options.only == "stage" else faiss_alone)(options.scratch, options)
+    if result["votes"] != options.records:
+        raise SystemExit(f"{result['votes']} votes were counted")
+    print(json.dumps(result | {"peak": _peak()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ from pe_beam.runs.plan import make_plan
 from pe_beam.runs.recipe import load_recipe
 from pe_beam.runs.run import Run
 from pe_beam.selection.samplers import draw
+from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
 from pe_beam.sources.base import open_source
 from pe_beam.voting.votes import CandidateMatrix, Voter
@@ -38,6 +39,7 @@ def _evolve(run: Run, seed: int, real: np.ndarray, codes: np.ndarray) -> tuple[n
     evolution = run.recipe.evolution
     labels = np.repeat(np.arange(10), plan.candidates[0] // 10)
     population = run.generator.random([str(x) for x in labels], rng.spawn(len(labels)))
+    rounds: list[list[Round]] = [[] for _ in range(10)]
     for t in range(1, evolution.iterations + 1):
         vectors = run.embedder.embed(population).vectors
         matrix = CandidateMatrix(np.arange(len(labels)), labels.astype(np.int32), vectors)
@@ -49,7 +51,12 @@ def _evolve(run: Run, seed: int, real: np.ndarray, codes: np.ndarray) -> tuple[n
             rows = np.flatnonzero(labels == label)
             height = threshold_in_votes(evolution.threshold, sigma)
             height = auto_threshold(noisy[rows], sigma) if height is None else height
-            weights, _ = weights_above(noisy[rows], height)
+            votes, left = noisy[rows], np.ones(len(rows))
+            if evolution.smoothing and sigma:
+                rounds[label].append(Round(vectors[rows], votes, sigma))
+                votes, deviations = smoothed_votes(rounds[label], evolution.smoothing)
+                left = deviations / sigma
+            weights, _ = weights_above(votes, height * left)
             draws = draw(weights, plan.candidates[t] // 10, method=evolution.selection, rng=rng)
             parents += np.repeat(rows, draws).tolist()
         labels = labels[parents]

@@ -12,6 +12,7 @@ from pe_beam.runs import tables
 from pe_beam.runs.run import Run
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.samplers import draw
+from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
 
 
@@ -21,11 +22,12 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     Returns:
       A SELECTION table sorted by candidate_id, and notes for the manifest (threshold by label, fallbacks).
     """
-    from pe_beam.runs.steps import noisy_label_shares
+    from pe_beam.runs.steps import noisy_label_shares, read_histogram
 
-    histogram = tables.read_bytes(run.store.read(run.work(iteration, "histogram.parquet")))
+    histogram = read_histogram(run, iteration)
     noisy = histogram["noisy_votes"].to_numpy()
     codes = run.codes(histogram["label"].to_pylist())
+    rounds = _rounds(run, iteration)
     variations, keep = run.recipe.evolution.family_at(iteration)
     places = run.populations[iteration] // (variations + keep)
     quotas = largest_remainder(noisy_label_shares(run), places)
@@ -33,7 +35,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
     for code, label in enumerate(run.recipe.label_list):
         rows = np.flatnonzero(codes == code)
-        weights, threshold, fallback = _weights(run, iteration, noisy[rows])
+        weights, threshold, fallback = _weights(run, iteration, noisy[rows], rounds[code])
         rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
         draws[rows] = draw(weights, quotas[code], method=run.recipe.evolution.selection, rng=rng)
         notes["threshold"][label or ""] = threshold
@@ -42,16 +44,41 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     return _families(run, iteration, histogram, draws, (variations, keep)), notes
 
 
-def _weights(run: Run, iteration: int, noisy: np.ndarray) -> tuple[np.ndarray, float | None, str | None]:
-    """Selection weights of one label's candidates, the threshold used (votes) and what stood in for it."""
+def _rounds(run: Run, iteration: int) -> list[list[Round]]:
+    """By label, what iterations 1 to t released, if it is to be pooled; votes without noise need none of it."""
+    from pe_beam.runs.steps import make_matrix, read_histogram
+
+    rounds: list[list[Round]] = [[] for _ in run.recipe.label_list]
+    if not run.recipe.evolution.smoothing or not run.recipe.private:
+        return rounds
+    for t in range(1, iteration + 1):
+        noisy = read_histogram(run, t)["noisy_votes"].to_numpy()
+        matrix = make_matrix(run, t)
+        for code, own in enumerate(rounds):
+            rows = matrix.labels == code
+            own.append(Round(matrix.vectors[rows], noisy[rows], run.sigma(t)))
+    return rounds
+
+
+def _weights(
+    run: Run, iteration: int, noisy: np.ndarray, rounds: list[Round]
+) -> tuple[np.ndarray, float | None, str | None]:
+    """Selection weights of one label's candidates, the threshold used (votes) and what stood in for it.
+
+    Pooled votes are less noisy: the threshold goes down with their noise, candidate by candidate.
+    """
     evolution = run.recipe.evolution
     sigma = run.sigma(iteration)
+    left: np.ndarray | float = 1.0
+    if rounds:
+        noisy, deviations = smoothed_votes(rounds, evolution.smoothing)
+        left = deviations / sigma
     if evolution.selection == "rank":
         return noisy, None, None
     threshold = threshold_in_votes(evolution.threshold, sigma)
     if threshold is None:
         threshold = auto_threshold(noisy, sigma)
-    weights, fallback = weights_above(noisy, threshold)
+    weights, fallback = weights_above(noisy, threshold * left)
     return weights, threshold, fallback
 
 

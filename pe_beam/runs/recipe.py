@@ -99,6 +99,12 @@ class Evolution(_Section):
     distance: Literal["l2", "cosine", "inner_product"] = "l2"
     threshold: Real | str = Field("1 sigma", description="votes, 'x sigma', or auto")
     selection: Literal["multinomial", "systematic", "rank"] = "systematic"
+    smoothing: Real = Field(
+        0.0,
+        ge=0,
+        lt=math.inf,
+        description="distance in the embedding over which noisy votes of all iterations are pooled; 0: off",
+    )
     search: Literal["exact"] = "exact"
     variations: Whole = Field(1, ge=0, description="variations of each selected row")
     keep_parents: bool = False
@@ -108,7 +114,8 @@ class Evolution(_Section):
     def _check(self) -> Evolution:
         if self.variations == 0 and not self.keep_parents:
             raise ValueError("variations: 0 needs keep_parents: true")
-        threshold_in_votes(self.threshold, 1.0)
+        if threshold_in_votes(self.threshold, 1.0) is None and self.smoothing:
+            raise ValueError("threshold: auto is for votes that are not pooled; smoothing needs a fixed one")
         degrees = resolve_schedule(self.degree, self.iterations, name="evolution.degree")
         if not all(0 <= degree <= 1 for degree in degrees):
             raise ValueError("degree: from 0 to 1")

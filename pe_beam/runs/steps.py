@@ -55,9 +55,8 @@ def noisy_label_shares(run: Run) -> list[float]:
     if shares == "uniform":
         return [1.0] * run.recipe.label_count
     if run.recipe.privacy.label_budget():
-        released = run.public(0, LABELS)
-        name = released if run.store.exists(released) else run.work(0, "labels.parquet")
-        table = tables.read_bytes(run.store.read(name))
+        own = run.work(0, "labels.parquet")
+        table = tables.read_bytes(run.store.read(own if run.store.exists(own) else run.public(0, LABELS)))
         return [float(x) for x in table["noisy_count"].to_pylist()]
     return [float(dict(shares)[str(label)]) for label in run.recipe.label_list]
 
@@ -138,6 +137,16 @@ def commit_matrix(run: Run, iteration: int) -> list[str]:
     joined = np.concatenate([tables.load_array(part) for part in parts])
     run.store.commit(run.work(iteration, "matrix.npy"), tables.save_array(joined))
     return [shard["shard"] for shard in index["shards"]]
+
+
+def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
+    """The candidate matrix of an iteration, embedded again where `work/` has lost it: candidates are public."""
+    if not run.store.exists(run.work(iteration, "matrix.npy")):
+        rows = sum(run.manifest_of(iteration - 1)["candidates"].values())
+        for span in chunk_ranges(run, rows):
+            embed_candidates(run, iteration, *span)
+        commit_matrix(run, iteration)
+    return load_matrix(run, iteration)
 
 
 def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
@@ -278,6 +287,12 @@ def commit_histogram(run: Run, iteration: int) -> None:
     )
     data = tables.table_bytes(histogram, tables.HISTOGRAM, private=run.recipe.private)
     run.store.commit(name, data)
+
+
+def read_histogram(run: Run, iteration: int) -> pa.Table:
+    """The noisy histogram of an iteration, out of the release where `work/` has lost it."""
+    own = run.work(iteration, "histogram.parquet")
+    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.public(iteration, HISTOGRAM)))
 
 
 # --- selection ---------------------------------------------------------------------------------------------

@@ -59,8 +59,12 @@ def auto_threshold(noisy: np.ndarray, sigma: float) -> float:
     return float(heights[int(np.argmin(risk))])
 
 
-def weights_above(noisy: np.ndarray, threshold: float) -> tuple[np.ndarray, str | None]:
+def weights_above(noisy: np.ndarray, threshold: float | np.ndarray) -> tuple[np.ndarray, str | None]:
     """max(noisy - H, 0), never all 0: falls back to H = 0, then to equal weights, and says so.
+
+    Args:
+      noisy: float64 (m,), votes.
+      threshold: H in votes, one for all or float64 (m,).
 
     Returns:
       float64 (m,) weights of 0 or more, and None, "threshold-0" or "uniform".

@@ -64,6 +64,43 @@ def test_options_are_refused_by_name():
         TextRender(TextRenderOptions(rotation=(5, -5)), labels=["0"])
     with pytest.raises(RecipeError, match=r"generator\.fonts"):
         TextRender(TextRenderOptions(fonts="/nowhere"), labels=["0"])
+    with pytest.raises(RecipeError, match=r"generator\.waist: \[0\.0, 0\.6\]"):
+        TextRender(TextRenderOptions(waist=(0, 0.6)), labels=["0"])
+
+
+def _drawn(text, **moved):
+    """One picture of a text in DejaVu Sans, all at rest but what is named, as an array."""
+    state = {"size": 1.3, "stroke": 0.04, "rotation": 0, "dx": 0, "dy": 0, "scale_x": 1, "text": text}
+    state |= {"font": "DejaVuSans.ttf", "bend": 0, "wave": 0, "waist": 0} | moved
+    parent = pa.table({"state": [json.dumps(state)], "label": ["0"]})
+    options = TextRenderOptions(**{name: (value, value) for name, value in moved.items()})
+    made = TextRender(options, labels=["0"]).vary(parent, Step(iteration=1, iterations=1, degree=0.0), _rngs(1))
+    return np.asarray(decode_image(made["image"][0].as_py(), mode="L"), dtype=float)
+
+
+def _middle(picture, axis):
+    """The centre of mass along an axis, in half-sides from the middle."""
+    mass = picture.sum(axis=1 - axis)
+    return (mass @ np.arange(len(mass)) / mass.sum() + 0.5) / len(mass) * 2 - 1
+
+
+def test_a_bend_is_an_arc():
+    """x + 0.3 (y^2 - 1/3) of the picture is 0 on the stem: 0.1 right in the middle, 0.2 left at the ends."""
+    bent = _drawn("|", bend=0.3)
+    assert _middle(bent[14:18], 1) == pytest.approx(0.1, abs=0.03)
+    assert _middle(bent[:2], 1) < -0.1 and _middle(bent[-2:], 1) < -0.1
+
+
+def test_a_wave_is_an_s():
+    waved = _drawn("|", wave=0.15)
+    assert _middle(waved[:16], 1) > 0.05 and _middle(waved[16:], 1) < -0.05
+
+
+def test_a_waist_moves_the_middle_up():
+    """A dash at height `rest` shows where y + 0.3 (1 - y^2) = rest."""
+    rest, y = _middle(_drawn("-"), 0), _middle(_drawn("-", waist=0.3), 0)
+    assert y < rest - 0.1
+    assert y + 0.3 * (1 - y**2) == pytest.approx(rest, abs=0.04)
 
 
 def test_pixels_are_block_means():

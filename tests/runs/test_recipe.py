@@ -104,3 +104,9 @@ def test_shipped_recipes_are_accepted():
     assert recipes
     for path in recipes:
         assert make_plan(load_recipe(path)).warnings == []
+
+
+def test_pooled_votes_need_a_fixed_threshold(small):
+    small["evolution"] |= {"smoothing": 0.5, "threshold": "auto"}
+    with pytest.raises(RecipeError, match="auto is for votes that are not pooled"):
+        parse_recipe(small)

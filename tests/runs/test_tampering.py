@@ -58,6 +58,20 @@ def _shard(run: Path) -> Path:
     return run / index["shards"][0]["shard"]
 
 
+def test_pooled_votes_are_found_again_without_work(small, tmp_path, secret_file, monkeypatch):
+    """Selection by smoothing looks back at all iterations: at what was released, not at what `work/` may have lost."""
+    small["evolution"] |= {"smoothing": 0.5, "samples": 80}
+    evolve(parse_recipe(small), tmp_path / "whole", secret_file=secret_file)
+    _half(small, tmp_path / "run", secret_file, monkeypatch)
+    shutil.rmtree(tmp_path / "run/work")
+    flags = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
+    evolve(parse_recipe(small), tmp_path / "run", flags)
+    assert release_digests(tmp_path / "run") == release_digests(tmp_path / "whole")
+    small["evolution"]["smoothing"] = 0
+    evolve(parse_recipe(small), tmp_path / "other", secret_file=secret_file)
+    assert release_digests(tmp_path / "other") != release_digests(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("lost", ["work", "private/counts", "private/embeddings/shard", "work/iteration=0002"])
 def test_what_can_be_made_again_is_made_the_same(half, whole, small, lost):
     path = _shard(half) if lost.endswith("shard") else half / lost

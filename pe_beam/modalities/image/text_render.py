@@ -26,10 +26,11 @@ Range = tuple[float, float]
 # matplotlib also ships symbol fonts and a last resort, whose "letters" are boxes and signs.
 _TEXT_FONTS = ("DejaVu", "STIXGeneral", "cmb10", "cmr10", "cmss10", "cmtt10")
 _SCALE = 2  # text is drawn this much larger and averaged down
+_CELLS = 4  # the warp is exact on a grid of this many cells along each side, bilinear between
 
 
 class TextRenderOptions(base.Options):
-    """Options of `text-render`; lengths are shares of the side."""
+    """Options of `text-render`; lengths are shares of the side, but for bend, wave and waist."""
 
     side: int = Field(32, gt=0, le=1024, multiple_of=8, description="pixels, a multiple of 8")
     fonts: str = Field("matplotlib", description="those that matplotlib ships, or a folder of .ttf and .otf")
@@ -39,10 +40,14 @@ class TextRenderOptions(base.Options):
     rotation: Range = Field((-20.0, 20.0), description="degrees")
     offset: Range = Field((-0.1, 0.1), description="shift along x and along y")
     scale_x: Range = Field((0.7, 1.3), description="horizontal scale")
+    # What a pen does and type does not, in half-sides.
+    bend: Range = Field((0.0, 0.0), description="the upright becomes an arc: middle against ends")
+    wave: Range = Field((0.0, 0.0), description="the upright becomes an S: upper half against lower")
+    waist: Range = Field((0.0, 0.0), description="the middle moves up (above 0) or down; from -0.45 to 0.45")
 
 
 _PARAMETERS = {"size": "size", "stroke": "stroke", "rotation": "rotation", "dx": "offset", "dy": "offset"}
-_PARAMETERS |= {"scale_x": "scale_x"}
+_PARAMETERS |= {name: name for name in ("scale_x", "bend", "wave", "waist")}
 
 
 class TextRender(base.Generator):
@@ -59,6 +64,8 @@ class TextRender(base.Generator):
                 raise RecipeError(f"generator.{_PARAMETERS[name]}: [{low}, {high}] is not [least, most]")
         if self._options.size[0] <= 0 or self._options.scale_x[0] <= 0 or self._options.stroke[0] < 0:
             raise RecipeError("generator: size and scale_x have to be above 0, stroke 0 or more")
+        if max(map(abs, self._options.waist)) > 0.45:  # from 0.5 on the map is not one to one
+            raise RecipeError(f"generator.waist: {list(self._options.waist)} is not within [-0.45, 0.45]")
         self._fonts: dict[str | None, list[str]] = {}
         for label in labels:
             text = self._text(label)
@@ -112,17 +119,30 @@ class TextRender(base.Generator):
         left, top, right, bottom = pen.textbbox((0, 0), state["text"], font=font, stroke_width=stroke)
         at = ((big - left - right) / 2, (big - top - bottom) / 2)
         pen.text(at, state["text"], fill=255, font=font, stroke_width=stroke)
-        canvas = canvas.transform((big, big), Image.Transform.AFFINE, _affine(state, big), Image.Resampling.BILINEAR)
+        canvas = canvas.transform((big, big), Image.Transform.MESH, _mesh(state, big), Image.Resampling.BILINEAR)
         return np.asarray(canvas.reduce(_SCALE))
 
 
-def _affine(state: dict[str, Any], big: int) -> tuple[float, ...]:
-    """Pillow's inverse map: output pixel -> input pixel, about the middle; rotation, scale along x, shift."""
+def _mesh(state: dict[str, Any], big: int) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Pillow's inverse map: boxes of the output -> corners (NW, SW, SE, NE) of what they show of the input.
+
+    Half-sides from the middle: shift, rotation and scale along x, then x + bend (y^2 - 1/3) + wave sin(pi y) and
+    y + waist (1 - y^2).
+    """
+    edges = [i * big // _CELLS for i in range(_CELLS + 1)]
+    x, y = np.meshgrid(*[2 * np.array(edges) / big - 1] * 2)
+    x, y = x - 2 * state["dx"], y - 2 * state["dy"]
     angle = np.deg2rad(state["rotation"])
-    cos, sin, middle = float(np.cos(angle)), float(np.sin(angle)), big / 2
-    x, y = middle + state["dx"] * big, middle + state["dy"] * big
-    a, b, d, e = cos / state["scale_x"], -sin / state["scale_x"], sin, cos
-    return (a, b, middle - a * x - b * y, d, e, middle - d * x - e * y)
+    cos, sin = np.cos(angle), np.sin(angle)
+    x, y = (cos * x - sin * y) / state["scale_x"], cos * y + sin * x
+    x = x + state["bend"] * (y**2 - 1 / 3) + state["wave"] * np.sin(np.pi * y)
+    y = y + state["waist"] * (1 - y**2)
+    corners = (np.stack([x, y], axis=-1) + 1) * big / 2
+    mesh: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
+    for i, j in np.ndindex(_CELLS, _CELLS):
+        quad = [corners[i, j], corners[i + 1, j], corners[i + 1, j + 1], corners[i, j + 1]]
+        mesh.append(((edges[j], edges[i], edges[j + 1], edges[i + 1]), tuple(np.concatenate(quad).tolist())))
+    return mesh
 
 
 def _short(value: float) -> float:

@@ -6,29 +6,26 @@ What is spent is written before it is spent (rule 6), and whatever has been comm
 from __future__ import annotations
 
 import contextlib
-import hmac
 import io
 import json
 import logging
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from pe_beam import errors
-from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError, StageError
-from pe_beam.privacy import accounting, ledger, secret
-from pe_beam.privacy.statement import statement
-from pe_beam.runs import steps, tables
+from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
+from pe_beam.privacy import ledger
+from pe_beam.runs.closing import close, forget_secret, is_complete
 from pe_beam.runs.progress import Progress
-from pe_beam.runs.recipe import Recipe, differing_keys, to_yaml
-from pe_beam.runs.run import Run, open_run, stored_recipe
-from pe_beam.runs.steps import SECRET
+from pe_beam.runs.recipe import Recipe
+from pe_beam.runs.run import Run, open_run
+from pe_beam.runs.settling import settle_recipe, settle_secret
+from pe_beam.runs.spending import check_ledger, ledger_lines, spending_iterations, write_ledger_line
 from pe_beam.runs.store import Store
 
-SUPPLIED = "private/secret.supplied"
 JOB = "work/job.json"
 
 
@@ -81,17 +78,17 @@ def _evolve_locked(
     *,
     unroll: bool,
 ) -> Run:
-    _settle_recipe(recipe, store)
+    settle_recipe(recipe, store)
     run = open_run(store.root)
     progress = Progress(run, stream)
     if is_complete(run):
         check_ledger(run)
-        _forget_secret(run)
+        forget_secret(run)
         progress.say("this run is complete; nothing to do")
         return run
     job = _Job(run, args)
     ledger.settle_ledger(run.store.path("ledger.jsonl"))
-    _settle_secret(run, secret_file)
+    settle_secret(run, secret_file)
     with _timed(run, "ingest"):
         _freeze_data(run, job, progress)
     check_ledger(run)
@@ -103,7 +100,7 @@ def _evolve_locked(
         for iteration in missing:
             with _timed(run, f"iteration {iteration}"), progress.iteration(iteration):
                 run_iteration(run, iteration, job)
-    _close(run)
+    close(run)
     return run
 
 
@@ -113,11 +110,11 @@ def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] 
     store = Store(run_dir)
     store.make(".")
     with store.lock():
-        _settle_recipe(recipe, store)
+        settle_recipe(recipe, store)
         run = open_run(store.root)
         if not is_complete(run):
             job = _Job(run, list(beam_options))
-            _settle_secret(run, None)
+            settle_secret(run, None)
             _freeze_data(run, job, Progress(run, None))
     return run
 
@@ -138,7 +135,7 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
             run.manifest_of(iteration - 1)
         job = _Job(run, list(beam_options))
         ledger.settle_ledger(run.store.path("ledger.jsonl"))
-        _settle_secret(run, None)
+        settle_secret(run, None)
         check_ledger(run)
         run_iteration(run, iteration, job)
 
@@ -167,7 +164,7 @@ def run_unrolled(run: Run, first: int, job: _Job) -> None:
     from pe_beam.transforms.evolution import Evolution
 
     last, bought = run.recipe.evolution.iterations, bool(run.recipe.privacy.label_budget())
-    for iteration in _spending_iterations(run):
+    for iteration in spending_iterations(run):
         if iteration >= first:
             write_ledger_line(run, iteration)
     unit, root = run.recipe.privacy.unit, str(run.store.root)
@@ -245,64 +242,6 @@ def _explained(error: Exception, label: str) -> PeBeamError:
     return StageError(f"{label}: the Beam job failed ({type(error).__name__})")
 
 
-# --- recipe, secret, data, ledger --------------------------------------------------------------------------
-
-
-def _settle_recipe(recipe: Recipe, store: Store) -> None:
-    if store.exists("recipe.yaml"):
-        old = stored_recipe(store)
-        keys = differing_keys(old, recipe)
-        if keys:
-            raise RecipeError(
-                f"{store.root}: holds a run of another recipe; it differs in {', '.join(keys)}. "
-                "Use another run directory, or the recipe.yaml that lies there"
-            )
-        if old == recipe:
-            return
-    elif any(store.exists(name) for name in ("ledger.jsonl", "release", "release-NOT-PRIVATE", "private/counts")):
-        raise InputError(f"{store.root}: holds a run whose recipe.yaml is missing; put it back")
-    store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
-
-
-def _settle_secret(run: Run, supplied: str | Path | None) -> None:
-    path = run.store.path(SECRET)
-    spent = bool(ledger_lines(run))
-    run.store.make("private").chmod(0o700)
-    run.store.make("work/attempts")
-    if not path.exists() and spent and supplied is None:
-        raise SecretError(
-            f"{run.root}: budget is spent but private/secret.key is missing; without it the run cannot "
-            "go on (a new run directory spends anew)"
-        )
-    if supplied is not None:
-        _adopt(run, Path(supplied), path, spent=spent)
-    elif not path.exists():
-        secret.create_secret(path, temporary=run.store.path("work/attempts"))
-    _check_data_hmac(run, secret.read_secret(path))
-
-
-def _adopt(run: Run, supplied: Path, path: Path, *, spent: bool) -> None:
-    given = secret.read_secret(supplied)
-    if path.exists():
-        if hmac.compare_digest(given, secret.read_secret(path)):
-            return
-        if spent:
-            raise SecretError("--secret-file: not the secret of this run, which has spent budget already")
-        secret.delete_secret(path)
-    _check_data_hmac(run, given)
-    run.store.commit(SUPPLIED, b"")
-    secret.adopt_secret(supplied, path, temporary=run.store.path("work/attempts"))
-
-
-def _check_data_hmac(run: Run, key: bytes) -> None:
-    index, lines = run.index(), ledger_lines(run)
-    if not lines or index is None:
-        return
-    mac = ledger.data_hmac(key, index["fingerprint"])
-    if any(not hmac.compare_digest(mac, line.data_hmac) for line in lines):
-        raise SecretError("ledger.jsonl: written with another secret or for other data than are here")
-
-
 def _freeze_data(run: Run, job: _Job, progress: Progress) -> None:
     from pe_beam.transforms import ingest
 
@@ -319,141 +258,6 @@ def _freeze_data(run: Run, job: _Job, progress: Progress) -> None:
         raise errors.DataError("data.path: there is no record that can be used")
 
 
-def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
-    """What this run has spent, in the order it was spent."""
-    if not run.store.exists("ledger.jsonl"):
-        return []
-    return ledger.parse_ledger(run.store.read("ledger.jsonl"))[0]
-
-
-def check_ledger(run: Run) -> None:
-    """Every line says what the recipe would spend, and what was released or noised has its line.
-
-    Raises:
-      InputError: a line that is missing or of another spending, or leftovers of a run whose ledger is gone.
-    """
-    lines = {line.iteration: line for line in ledger_lines(run)}
-    for iteration, line in lines.items():
-        if (line.sigma, line.sensitivity, line.noise_multiplier) != _spending(run, iteration):
-            raise InputError(f"ledger.jsonl: iteration {iteration} was spent otherwise than the recipe says")
-    for iteration in _spending_iterations(run):
-        traces = [steps.counts_name(iteration)]
-        traces += [run.work(0, "labels.parquet"), run.public(0, steps.LABELS)] if iteration == 0 else []
-        traces += [run.work(iteration, "histogram.parquet"), run.public(iteration, steps.HISTOGRAM)]
-        if iteration not in lines and any(run.store.exists(name) for name in traces):
-            raise InputError(
-                f"ledger.jsonl: no line for iteration {iteration}, which has read private data; put the ledger back, "
-                "or start a new run directory"
-            )
-
-
-def _spending_iterations(run: Run) -> list[int]:
-    """The iterations that spend budget: 1 to T, and 0 where label shares are bought."""
-    return list(range(0 if run.recipe.privacy.label_budget() else 1, run.recipe.evolution.iterations + 1))
-
-
-def _spending(run: Run, iteration: int) -> tuple[float, float, float]:
-    schedule = run.plan.schedule
-    if iteration == 0:
-        sigma, multiplier = schedule.label_sigma, schedule.label_noise_multiplier
-    elif iteration <= len(schedule.sigmas):
-        sigma, multiplier = schedule.sigmas[iteration - 1], schedule.noise_multipliers[iteration - 1]
-    else:
-        sigma = multiplier = None
-    if sigma is None or multiplier is None:
-        raise InputError(f"ledger.jsonl: a line for iteration {iteration}, which the recipe does not have")
-    return sigma, schedule.sensitivity if iteration else label_sensitivity(run), multiplier
-
-
-def label_sensitivity(run: Run) -> float:
-    """A record has one label, whatever its votes: the sensitivity of label counts."""
-    privacy = run.recipe.privacy
-    return accounting.sensitivity(unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=1)
-
-
-def write_ledger_line(run: Run, iteration: int) -> None:
-    """Writes that an iteration is spent, durably, before its job starts; nothing if it is written already."""
-    if any(line.iteration == iteration for line in ledger_lines(run)):
-        return
-    sigma, sensitivity, multiplier = _spending(run, iteration)
-    line = ledger.LedgerLine(
-        iteration=iteration,
-        sigma=sigma,
-        sensitivity=sensitivity,
-        noise_multiplier=multiplier,
-        data_hmac=ledger.data_hmac(secret.read_secret(run.store.path(SECRET)), run.fingerprint()),
-    )
-    ledger.append_line(run.store.path("ledger.jsonl"), line)
-
-
-# --- the end -----------------------------------------------------------------------------------------------
-
-
-def is_complete(run: Run) -> bool:
-    """True once samples and privacy.json, the last of the release, are there."""
-    return run.store.exists(f"{run.release}/privacy.json")
-
-
-def _close(run: Run) -> None:
-    if sorted(line.iteration for line in ledger_lines(run)) != _spending_iterations(run):
-        raise InputError("ledger.jsonl: lines are missing; put the ledger back as it was")
-    last = run.recipe.evolution.iterations
-    run.store.copy(run.public(last, "population/part-00000.parquet"), f"{run.release}/samples.parquet")
-    if run.modality.preview is not None:
-        samples = tables.read_bytes(run.store.read(f"{run.release}/samples.parquet"))
-        note = None if run.recipe.private else "NOT PRIVATE"
-        run.store.commit(f"{run.release}/samples.png", run.modality.preview(samples, note))
-    body = json.dumps(privacy_record(run), indent=1, allow_nan=False) + "\n"
-    run.store.commit(f"{run.release}/privacy.json", body.encode())
-    _forget_secret(run)
-
-
-def _forget_secret(run: Run) -> None:
-    if not run.recipe.privacy.keep_secret:
-        secret.delete_secret(run.store.path(SECRET), temporary=run.store.path("work/attempts"))
-
-
-def was_supplied(run: Run) -> bool:
-    """True if the user gave the secret; the finished release remembers it when private/ is purged."""
-    if is_complete(run):
-        return bool(json.loads(run.store.read(f"{run.release}/privacy.json"))["supplied_secret"])
-    return run.store.exists(SUPPLIED)
-
-
-def spent_multipliers(run: Run) -> list[float]:
-    """Noise multipliers by the ledger."""
-    return [line.noise_multiplier for line in ledger_lines(run)]
-
-
-def privacy_record(run: Run) -> dict[str, object]:
-    """The content of privacy.json: what was promised and spent, by the ledger."""
-    privacy, schedule = run.recipe.privacy, run.plan.schedule
-    spent = accounting.spent_epsilon(spent_multipliers(run), privacy.delta)
-    return {
-        "version": tables.FORMAT_VERSION,
-        "epsilon": tables.json_number(privacy.epsilon),
-        "delta": privacy.delta,
-        "adjacency": privacy.adjacency,
-        "unit": privacy.unit,
-        "mechanism": "Gaussian, exactly rounded to the grid of votes" if run.recipe.private else "none",
-        "noise_multiplier": list(schedule.noise_multipliers),
-        "label_shares_noise_multiplier": schedule.label_noise_multiplier,
-        "sampling_rate": privacy.sampling_rate,
-        "iterations": run.recipe.evolution.iterations,
-        "accountant": "dp-accounting: exact composition of Gaussian mechanisms",
-        "spent_epsilon": tables.json_number(spent),
-        "supplied_secret": was_supplied(run),
-        "statement": statement(
-            epsilon=spent,
-            delta=privacy.delta,
-            adjacency=privacy.adjacency,
-            unit=privacy.unit,
-            iterations=run.recipe.evolution.iterations,
-            supplied_secret=was_supplied(run),
-        ),
-    }
-
-
 @contextlib.contextmanager
 def _timed(run: Run, what: str) -> Iterator[None]:
     """Notes how long a part took, for the holder's `status`; never in the release."""
@@ -461,8 +265,3 @@ def _timed(run: Run, what: str) -> Iterator[None]:
     yield
     with contextlib.suppress(OSError), run.store.path("work/times.jsonl").open("a") as file:
         file.write(json.dumps({"what": what, "seconds": round(time.monotonic() - began, 3)}) + "\n")
-
-
-def default_stream() -> TextIO:
-    """Where the command line shows progress."""
-    return sys.stderr

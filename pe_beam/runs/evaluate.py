@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pe_beam.errors import DataError, InputError
-from pe_beam.runs.driver import is_complete
+from pe_beam.runs.closing import is_complete
 from pe_beam.runs.run import Run, open_run, split_part
 from pe_beam.runs.tables import read_bytes
 from pe_beam.sources.base import Source, open_source

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pe_beam.errors import InputError, StorageError
-from pe_beam.runs.driver import is_complete
+from pe_beam.runs.closing import is_complete
 from pe_beam.runs.run import open_run
 from pe_beam.runs.tables import read_bytes
 

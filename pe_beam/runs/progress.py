@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TextIO
 
 from pe_beam.privacy.accounting import spent_epsilon
@@ -105,6 +106,10 @@ class Progress:
         """What is spent once an iteration has begun: its ledger line is written first."""
         if iteration:
             return f"epsilon spent {self._run.plan.epsilons[iteration - 1]:.3f}"
+        return self._spent_first
+
+    @cached_property
+    def _spent_first(self) -> str:
         label = self._run.plan.schedule.label_noise_multiplier
         if label is None:
             return "nothing spent"

@@ -1,0 +1,82 @@
+"""The end of a run: samples, picture, privacy.json, and the secret forgotten (rule 4)."""
+
+from __future__ import annotations
+
+import json
+
+from pe_beam.errors import InputError
+from pe_beam.privacy import accounting, secret
+from pe_beam.privacy.statement import statement
+from pe_beam.runs import tables
+from pe_beam.runs.run import Run
+from pe_beam.runs.spending import ledger_lines, spending_iterations, spent_multipliers
+from pe_beam.runs.steps import POPULATION, SECRET
+
+SUPPLIED = "private/secret.supplied"
+
+
+def is_complete(run: Run) -> bool:
+    """True once samples and privacy.json, the last of the release, are there."""
+    return run.store.exists(f"{run.release}/privacy.json")
+
+
+def close(run: Run) -> None:
+    """Completes the release, then forgets the secret; each step may have been done by a run that was killed.
+
+    Raises:
+      InputError: the ledger does not have a line for all that is released.
+      StorageError: the disk says no.
+    """
+    if sorted(line.iteration for line in ledger_lines(run)) != spending_iterations(run):
+        raise InputError("ledger.jsonl: lines are missing; put the ledger back as it was")
+    last = run.recipe.evolution.iterations
+    run.store.copy(run.public(last, POPULATION), f"{run.release}/samples.parquet")
+    if run.modality.preview is not None:
+        samples = tables.read_bytes(run.store.read(f"{run.release}/samples.parquet"))
+        note = None if run.recipe.private else "NOT PRIVATE"
+        run.store.commit(f"{run.release}/samples.png", run.modality.preview(samples, note))
+    body = json.dumps(privacy_record(run), indent=1, allow_nan=False) + "\n"
+    run.store.commit(f"{run.release}/privacy.json", body.encode())
+    forget_secret(run)
+
+
+def forget_secret(run: Run) -> None:
+    """Deletes the secret unless the recipe keeps it."""
+    if not run.recipe.privacy.keep_secret:
+        secret.delete_secret(run.store.path(SECRET), temporary=run.store.path("work/attempts"))
+
+
+def was_supplied(run: Run) -> bool:
+    """True if the user gave the secret; the finished release remembers it when private/ is purged."""
+    if is_complete(run):
+        return bool(json.loads(run.store.read(f"{run.release}/privacy.json"))["supplied_secret"])
+    return run.store.exists(SUPPLIED)
+
+
+def privacy_record(run: Run) -> dict[str, object]:
+    """The content of privacy.json: what was promised and spent, by the ledger."""
+    privacy, schedule = run.recipe.privacy, run.plan.schedule
+    spent = accounting.spent_epsilon(spent_multipliers(run), privacy.delta)
+    return {
+        "version": tables.FORMAT_VERSION,
+        "epsilon": tables.json_number(privacy.epsilon),
+        "delta": privacy.delta,
+        "adjacency": privacy.adjacency,
+        "unit": privacy.unit,
+        "mechanism": "Gaussian, exactly rounded to the grid of votes" if run.recipe.private else "none",
+        "noise_multiplier": list(schedule.noise_multipliers),
+        "label_shares_noise_multiplier": schedule.label_noise_multiplier,
+        "sampling_rate": privacy.sampling_rate,
+        "iterations": run.recipe.evolution.iterations,
+        "accountant": "dp-accounting: exact composition of Gaussian mechanisms",
+        "spent_epsilon": tables.json_number(spent),
+        "supplied_secret": was_supplied(run),
+        "statement": statement(
+            epsilon=spent,
+            delta=privacy.delta,
+            adjacency=privacy.adjacency,
+            unit=privacy.unit,
+            iterations=run.recipe.evolution.iterations,
+            supplied_secret=was_supplied(run),
+        ),
+    }

@@ -1,0 +1,80 @@
+"""What a run spends: the ledger's lines beside the plan, written before anything private is read (rules 5 and 6)."""
+
+from __future__ import annotations
+
+from pe_beam.errors import InputError
+from pe_beam.privacy import accounting, ledger, secret
+from pe_beam.runs import steps
+from pe_beam.runs.run import Run
+
+
+def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
+    """What this run has spent, in the order it was spent."""
+    if not run.store.exists("ledger.jsonl"):
+        return []
+    return ledger.parse_ledger(run.store.read("ledger.jsonl"))[0]
+
+
+def check_ledger(run: Run) -> None:
+    """Every line says what the recipe would spend, and what was released or noised has its line.
+
+    Raises:
+      InputError: a line that is missing or of another spending, or leftovers of a run whose ledger is gone.
+    """
+    lines = {line.iteration: line for line in ledger_lines(run)}
+    for iteration, line in lines.items():
+        if (line.sigma, line.sensitivity, line.noise_multiplier) != _spending(run, iteration):
+            raise InputError(f"ledger.jsonl: iteration {iteration} was spent otherwise than the recipe says")
+    for iteration in spending_iterations(run):
+        traces = [steps.counts_name(iteration)]
+        traces += [run.work(0, "labels.parquet"), run.public(0, steps.LABELS)] if iteration == 0 else []
+        traces += [run.work(iteration, "histogram.parquet"), run.public(iteration, steps.HISTOGRAM)]
+        if iteration not in lines and any(run.store.exists(name) for name in traces):
+            raise InputError(
+                f"ledger.jsonl: no line for iteration {iteration}, which has read private data; put the ledger back, "
+                "or start a new run directory"
+            )
+
+
+def spending_iterations(run: Run) -> list[int]:
+    """The iterations that spend budget: 1 to T, and 0 where label shares are bought."""
+    return list(range(0 if run.recipe.privacy.label_budget() else 1, run.recipe.evolution.iterations + 1))
+
+
+def _spending(run: Run, iteration: int) -> tuple[float, float, float]:
+    schedule = run.plan.schedule
+    if iteration == 0:
+        sigma, multiplier = schedule.label_sigma, schedule.label_noise_multiplier
+    elif iteration <= len(schedule.sigmas):
+        sigma, multiplier = schedule.sigmas[iteration - 1], schedule.noise_multipliers[iteration - 1]
+    else:
+        sigma = multiplier = None
+    if sigma is None or multiplier is None:
+        raise InputError(f"ledger.jsonl: a line for iteration {iteration}, which the recipe does not have")
+    return sigma, schedule.sensitivity if iteration else label_sensitivity(run), multiplier
+
+
+def label_sensitivity(run: Run) -> float:
+    """A record has one label, whatever its votes: the sensitivity of label counts."""
+    privacy = run.recipe.privacy
+    return accounting.sensitivity(unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=1)
+
+
+def write_ledger_line(run: Run, iteration: int) -> None:
+    """Writes that an iteration is spent, durably, before its job starts; nothing if it is written already."""
+    if any(line.iteration == iteration for line in ledger_lines(run)):
+        return
+    sigma, sensitivity, multiplier = _spending(run, iteration)
+    line = ledger.LedgerLine(
+        iteration=iteration,
+        sigma=sigma,
+        sensitivity=sensitivity,
+        noise_multiplier=multiplier,
+        data_hmac=ledger.data_hmac(secret.read_secret(run.store.path(steps.SECRET)), run.fingerprint()),
+    )
+    ledger.append_line(run.store.path("ledger.jsonl"), line)
+
+
+def spent_multipliers(run: Run) -> list[float]:
+    """Noise multipliers by the ledger."""
+    return [line.noise_multiplier for line in ledger_lines(run)]

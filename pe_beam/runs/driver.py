@@ -153,19 +153,18 @@ class _Job:
     """Runs one graph of one transform with the user's Beam flags, and says in one line what failed."""
 
     def __init__(self, run: Run, args: list[str]) -> None:
+        self._store = run.store
         self._args = [*run.recipe.execution.beam_args, *args]
         if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self._args):
             self._args.append(f"--runner={run.recipe.execution.runner}")
 
     def __call__(self, label: str, make: Callable[[], Any]) -> None:
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
+        from pe_beam.runs import jobs
 
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         logging.getLogger().setLevel(logging.CRITICAL)
         try:
-            with beam.Pipeline(options=PipelineOptions(self._args)) as pipeline:
-                _ = pipeline | "Start" >> beam.Create([0]) | label >> make()
+            jobs.run_graph(self._store, self._args, label, make)
         except PeBeamError:
             raise
         except Exception as error:

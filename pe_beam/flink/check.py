@@ -172,8 +172,8 @@ _CAUSES = [
         "to lie in Flink's lib folder too",
     ),
     (
-        r"no longer reachable|Connection unexpectedly closed by remote task manager"
-        r"|TaskManager with id .* (timed out|lost)|Heartbeat of TaskManager|Lost connection to task manager|disconnect(ed)? from TaskManager"
+        r"no longer reachable|Connection unexpectedly closed by remote task manager|Lost connection to task manager"
+        r"|TaskManager with id .* (timed out|lost)|Heartbeat of TaskManager|disconnect(ed)? from TaskManager"
         r"|TaskExecutor .* (closed|disconnected)|Remote connection to \[.*\] failed",
         "a TaskManager was lost while the job ran; see that one is there again, and run again: it resumes",
     ),

@@ -1,4 +1,4 @@
-"""`python -m pe_beam.flink install | start | status | repair | stop`."""
+"""`python -m pe_beam.flink install | start | flags | status | repair | stop`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_install)
     texts = {
         _start: "start a cluster, wait until it answers, print the Beam flags for it",
+        _flags: "the Beam flags for a cluster, in one line",
         _status: "which parts of a cluster run and answer; status 1 if one does not",
         _repair: "start again whatever part of a cluster has ended",
         _stop: "stop a cluster; its logs stay",
@@ -63,6 +64,10 @@ def _start(options: argparse.Namespace) -> None:
     print("Beam flags, after --")
     for flag in cluster.beam_flags():
         print(f"  {flag}")
+
+
+def _flags(options: argparse.Namespace) -> None:
+    print(" ".join(Cluster(options.dir).beam_flags()))
 
 
 def _status(options: argparse.Namespace) -> int:

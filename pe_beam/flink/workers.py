@@ -1,8 +1,8 @@
 """A pool of Python workers for `--environment_type=EXTERNAL`: Flink asks it for a worker, it starts a process.
 
 What Beam's own pool lacks on one machine: workers run in this very Python (Beam's starts whatever `python` is on
-PATH, and hangs without a word where that one has no Beam), start from a process that has the imports done, write
-to a log, and end when the pool ends.
+PATH, and hangs without a word where that one has no Beam), start from a process that has the imports done, and end
+when the pool ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Sequence
 from concurrent import futures
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,16 +28,12 @@ PRELOAD = ["apache_beam.runners.worker.sdk_worker", "pe_beam.transforms.ingest",
 STOP_SECONDS = 5.0
 
 
-def run_worker(worker_id: str, control: str, log: str | None) -> None:
+def run_worker(worker_id: str, control: str) -> None:
     """One worker's life: serves Flink's bundles until Flink closes the connection or the pool is gone."""
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if log is not None:
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
     threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
     SdkHarness(control, worker_id=worker_id, state_cache_size=0, data_buffer_time_limit_ms=-1).run()
 
@@ -49,18 +44,21 @@ def _die_with_parent(parent: int) -> None:
     os._exit(1)
 
 
+def _nothing() -> None:
+    pass
+
+
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     """Starts and stops worker processes as a Flink TaskManager asks."""
 
-    def __init__(self, context: ForkServerContext, log: str | None) -> None:
+    def __init__(self, context: ForkServerContext) -> None:
         self._context = context
-        self._log = log
         self._workers: dict[str, ForkServerProcess] = {}
 
     def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: D102, N802
         try:
             url = request.control_endpoint.url
-            worker = self._context.Process(target=run_worker, args=(request.worker_id, url, self._log))
+            worker = self._context.Process(target=run_worker, args=(request.worker_id, url))
             worker.start()
             self._workers[request.worker_id] = worker
         except Exception:
@@ -87,13 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pe_beam.flink.workers", description=__doc__)
     parser.add_argument("--port", type=int, default=50000)
     parser.add_argument("--host", default="localhost", help="address to listen on; a sidecar keeps localhost")
-    parser.add_argument("--log", metavar="FILE", help="where workers write what they print; default: to the pool's")
     parser.add_argument("--marker", help="ignored: names the cluster that this pool belongs to")
     options = parser.parse_args(argv)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD])
-    log = str(Path(options.log).resolve()) if options.log else None
-    pool = WorkerPool(context, log)
+    warm = context.Process(target=_nothing)
+    warm.start()  # returns when the imports are done, so that the first job need not wait for them
+    warm.join()
+    pool = WorkerPool(context)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:

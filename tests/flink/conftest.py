@@ -48,6 +48,7 @@ def cluster(flink_pieces, tmp_path_factory) -> Cluster:
     assert started.returncode == 0, started.stderr
     made = Cluster(folder)
     assert all(flag in started.stdout for flag in made.beam_flags())
+    assert flink_command("flags", "--dir", str(folder)).stdout.split() == made.beam_flags()
     yield made
     stopped = flink_command("stop", "--dir", str(folder))
     assert stopped.returncode == 0, stopped.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pe_beam.flink import install
-
 pytestmark = [pytest.mark.flink, pytest.mark.xdist_group("flink")]
 LONG = 240
+DOCS = Path(__file__).parents[2] / "docs" / "flink.md"
 
 
 def release(run_dir: Path) -> dict[str, str]:
@@ -53,9 +53,8 @@ def check_run(run: Path, wanted: Path) -> None:
 
 
 def test_embedded_flink_gives_the_same_release(flink_pieces, command, tmp_path, wanted):
-    jar = install.job_server_jar()
-    flags = ["--runner=FlinkRunner", "--flink_master=[local]", f"--flink_job_server_jar={jar}", "--parallelism=2"]
-    done = finish([*command, *flags])
+    (line,) = re.findall(r"^pe-beam run \S+ --run-dir runs/embedded -- (.*)$", DOCS.read_text(), re.MULTILINE)
+    done = finish([*command, *line.split()])
     assert done.returncode == 0, done.stderr
     check_run(tmp_path / "run", wanted)
 

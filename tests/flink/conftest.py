@@ -13,8 +13,7 @@ from pe_beam.flink import install
 from pe_beam.flink.cluster import Cluster
 from pe_beam.runs.driver import evolve
 from pe_beam.runs.recipe import parse_recipe
-
-NEEDS = "Flink was NOT tested: "
+from tests.conftest import SMALL, UNTESTED
 
 
 def missing() -> str | None:
@@ -23,7 +22,7 @@ def missing() -> str | None:
         install.find_java()
         install.job_server_jar(thin=True)
     except install.MissingToolError as error:
-        return NEEDS + str(error)
+        return UNTESTED + str(error)
     return None
 
 
@@ -66,21 +65,10 @@ def whole(cluster) -> Cluster:
 @pytest.fixture(scope="session")
 def wanted(tmp_path_factory) -> Path:
     """The run directory of the small recipe on FnApiRunner, with the fixed secret."""
-    from tests.conftest import SMALL
-
     folder = tmp_path_factory.mktemp("wanted")
     (folder / "secret").write_bytes(bytes(range(32)))
     evolve(parse_recipe(SMALL), folder / "run", secret_file=folder / "secret")
     return folder / "run"
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says aloud that Flink was left out: a skip is easily overlooked."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    reasons = {report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)}
-    for reason in sorted(reasons):
-        if NEEDS in reason:
-            terminalreporter.write_sep("=", reason[reason.index(NEEDS) :], yellow=True, bold=True)
 
 
 def environment_without(*programs: str, folder: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -127,9 +126,8 @@ def test_commands_on_no_cluster(tmp_path, capsys):
     assert "no cluster was running" in capsys.readouterr().out
 
 
-def test_a_missing_jar_is_named(small, tmp_path, capsys):
-    if shutil.which("java") is None:
-        pytest.skip("Flink was NOT tested: no Java")
+@pytest.mark.xdist_group("flink")
+def test_a_missing_jar_is_named(flink_pieces, small, tmp_path, capsys):
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(small))
     flags = ["--runner=FlinkRunner", "--flink_master=[local]", "--flink_job_server_jar=/nowhere/b.jar"]

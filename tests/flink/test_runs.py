@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def check_run(run: Path, wanted: Path) -> None:
 
 def test_embedded_flink_gives_the_same_release(flink_pieces, command, tmp_path, wanted):
     (line,) = re.findall(r"^pe-beam run \S+ --run-dir runs/embedded -- (.*)$", DOCS.read_text(), re.MULTILINE)
-    done = finish([*command, *line.split()])
+    done = finish([*command, *shlex.split(line)])
     assert done.returncode == 0, done.stderr
     check_run(tmp_path / "run", wanted)
 

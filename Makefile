@@ -1,9 +1,10 @@
-# Two commands: `make run` (digits in, private samples out) and `make test` (everything that is checked).
+# Two commands: `make run` (digits in, private samples out) and `make test` (everything that is checked; with Java and
+# Maven also Flink). `make flink` starts a Flink cluster on this machine, `make flink-stop` stops it.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test clean
+.PHONY: run test flink flink-stop clean
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -24,7 +25,13 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+flink: $(VENV)/.run
+	$(BIN)/python -m pe_beam.flink start
+
+flink-stop: $(VENV)/.run
+	$(BIN)/python -m pe_beam.flink stop
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

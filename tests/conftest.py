@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+UNTESTED = "Flink was NOT tested: "
 SMALL: dict[str, Any] = {
     "name": "small",
     "data": {
@@ -37,3 +38,12 @@ def secret_file(tmp_path: Path) -> Path:
     path = tmp_path / "given.secret"
     path.write_bytes(bytes(range(32)))
     return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says aloud that Flink was left out: a skip is easily overlooked."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}
+    for reason in sorted(reasons):
+        if UNTESTED in reason:
+            terminalreporter.write_sep("=", reason[reason.index(UNTESTED) :], yellow=True, bold=True)

@@ -6,17 +6,14 @@ What is spent is written before it is spent (rule 6), and whatever has been comm
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import logging
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pe_beam import errors
-from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
+from pe_beam.errors import InputError, RecipeError, StageError
 from pe_beam.privacy import ledger
 from pe_beam.runs.closing import close, forget_secret, is_complete
 from pe_beam.runs.progress import Progress
@@ -26,7 +23,8 @@ from pe_beam.runs.settling import settle_recipe, settle_secret
 from pe_beam.runs.spending import check_ledger, ledger_lines, spending_iterations, write_ledger_line
 from pe_beam.runs.store import Store
 
-JOB = "work/job.json"
+if TYPE_CHECKING:
+    from pe_beam.runs.jobs import Job
 
 
 def evolve(
@@ -86,7 +84,7 @@ def _evolve_locked(
         forget_secret(run)
         progress.say("this run is complete; nothing to do")
         return run
-    job = _Job(run, args)
+    job = new_job(run, args)
     ledger.settle_ledger(run.store.path("ledger.jsonl"))
     settle_secret(run, secret_file)
     with _timed(run, "ingest"):
@@ -113,7 +111,7 @@ def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] 
         settle_recipe(recipe, store)
         run = open_run(store.root)
         if not is_complete(run):
-            job = _Job(run, list(beam_options))
+            job = new_job(run, list(beam_options))
             settle_secret(run, None)
             _freeze_data(run, job, Progress(run, None))
     return run
@@ -133,14 +131,21 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
             return
         if iteration:
             run.manifest_of(iteration - 1)
-        job = _Job(run, list(beam_options))
+        job = new_job(run, list(beam_options))
         ledger.settle_ledger(run.store.path("ledger.jsonl"))
         settle_secret(run, None)
         check_ledger(run)
         run_iteration(run, iteration, job)
 
 
-def run_iteration(run: Run, iteration: int, job: _Job) -> None:
+def new_job(run: Run, args: list[str]) -> Job:
+    """What runs graphs with the user's Beam flags; Beam is imported only here, for plans do without it."""
+    from pe_beam.runs.jobs import Job
+
+    return Job(run, args)
+
+
+def run_iteration(run: Run, iteration: int, job: Job) -> None:
     """Writes the ledger line and runs the job of one iteration."""
     from pe_beam.transforms import iteration as transforms
 
@@ -159,7 +164,7 @@ def run_iteration(run: Run, iteration: int, job: _Job) -> None:
     _demand_manifest(run, iteration)
 
 
-def run_unrolled(run: Run, first: int, job: _Job) -> None:
+def run_unrolled(run: Run, first: int, job: Job) -> None:
     """Writes all ledger lines that are missing, then runs iterations `first` to T as one job."""
     from pe_beam.transforms.evolution import Evolution
 
@@ -177,72 +182,7 @@ def _demand_manifest(run: Run, iteration: int) -> None:
         raise StageError(f"iteration {iteration}: the job ended without its manifest; run again to go on")
 
 
-class _Job:
-    """Runs one graph of one transform with the user's Beam flags, and says in one line what failed."""
-
-    def __init__(self, run: Run, args: list[str]) -> None:
-        self._store = run.store
-        self._args = [*run.recipe.execution.beam_args, *args]
-        if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self._args):
-            self._args.append(f"--runner={run.recipe.execution.runner}")
-        if not any(arg.startswith("--default_sdk_harness_log_level") for arg in self._args):
-            self._args.append("--default_sdk_harness_log_level=CRITICAL")  # workers say what failed through us
-        self._options = _beam_options(self._args)
-
-    def __call__(self, label: str, make: Callable[[], Any]) -> None:
-        import apache_beam as beam
-
-        about = {"job": label, "runner": self._options.get_all_options()["runner"]}
-        self._store.commit(JOB, json.dumps(about).encode(), replace=True)  # for the holder's `status`
-        try:
-            with _quiet(), beam.Pipeline(options=self._options) as pipeline:
-                _ = pipeline | "Start" >> beam.Create([0]) | label >> make()
-        except Exception as error:
-            raise _explained(error, label) from None
-
-
-def _beam_options(args: list[str]) -> Any:
-    """Beam's options, refused in one line: its own parser would print a page and leave."""
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            options = PipelineOptions(args)
-            options.get_all_options()
-    except SystemExit:
-        reason = said.getvalue().strip().rpartition("error: ")[2]
-        raise InputError(f"Beam flags (after --): {reason}") from None
-    return options
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Runners log the traces of workers: what failed is said once, by us, and without values (rule 7)."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-_OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?$", re.MULTILINE)
-
-
-def _explained(error: Exception, label: str) -> PeBeamError:
-    """Our own error out of the text in which a runner wraps it."""
-    if isinstance(error, PeBeamError):
-        return type(error)(str(error).partition(" [while running ")[0])
-    found = _OURS.findall(str(error))
-    if found:
-        name, message = found[-1]
-        kind = getattr(errors, name, PeBeamError)
-        return kind(message) if issubclass(kind, PeBeamError) else PeBeamError(message)
-    return StageError(f"{label}: the Beam job failed ({type(error).__name__})")
-
-
-def _freeze_data(run: Run, job: _Job, progress: Progress) -> None:
+def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
     from pe_beam.transforms import ingest
 
     if run.index() is None:

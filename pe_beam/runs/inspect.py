@@ -11,9 +11,8 @@ from pe_beam.errors import InputError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import compose_runs, statement
 from pe_beam.runs.closing import is_complete, was_supplied
-from pe_beam.runs.driver import JOB
 from pe_beam.runs.ingest import share_done
-from pe_beam.runs.progress import stage_of
+from pe_beam.runs.progress import JOB, stage_of
 from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.spending import check_ledger, ledger_lines, spent_multipliers
 from pe_beam.runs.tables import json_number

@@ -17,6 +17,9 @@ from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.runs.ingest import share_done
 from pe_beam.runs.run import Run
 
+JOB = "work/job.json"
+"""Label and runner of the Beam job that runs now, for `status`."""
+
 
 class Progress:
     """Tells where a run stands; silent if `stream` is None."""

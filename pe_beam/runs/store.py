@@ -47,7 +47,7 @@ class Store:
         """Names a run directory, which need not exist yet; URLs of object stores are refused."""
         if "://" in str(root):
             raise PeBeamError(f"--run-dir {root}: only local and mounted file systems are supported so far")
-        self.root = Path(root)
+        self.root = Path(root).absolute()  # a worker may have another working directory
 
     def path(self, name: str) -> Path:
         """The full path of a file."""

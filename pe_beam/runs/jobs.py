@@ -1,0 +1,241 @@
+"""Runs one graph on the runner that the Beam flags name.
+
+On a cluster three things are added. The target is asked first, so that what is missing is named. The first stage
+answers the driver through the run directory, so that a job which no worker takes up ends with a message and not in
+silence, and a run directory that workers do not see is noticed. And one job server serves all jobs of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import functools
+import io
+import json
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options import pipeline_options as beam_options
+
+from pe_beam import errors
+from pe_beam.errors import InputError, PeBeamError, StageError, StorageError
+from pe_beam.flink import check, install
+from pe_beam.flink.cluster import free_port
+from pe_beam.runs.progress import JOB
+from pe_beam.runs.run import Run
+from pe_beam.runs.store import Store
+
+ARRIVAL_SECONDS = 45.0
+_WITH_CHILDREN = ("FnApiRunner", "DirectRunner")  # their worker processes share our terminal
+_PORTABLE = ("flinkrunner", "portablerunner")
+_HELD = "\narrived"
+
+
+class Job:
+    """Runs one graph of one transform with the user's Beam flags, and says in one line what failed."""
+
+    def __init__(self, run: Run, args: list[str]) -> None:
+        """Refuses wrong flags; raises InputError."""
+        self._store = run.store
+        self._args = [*run.recipe.execution.beam_args, *args]
+        if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self._args):
+            self._args.append(f"--runner={run.recipe.execution.runner}")
+        self._runner = _parsed(self._args).get_all_options()["runner"]
+        logged = any(arg.startswith("--default_sdk_harness_log_level") for arg in self._args)
+        if self._runner in _WITH_CHILDREN and not logged:  # Java's job servers do not know this level
+            self._args.append("--default_sdk_harness_log_level=CRITICAL")
+
+    def __call__(self, label: str, make: Callable[[], Any]) -> None:
+        """Start token -> `make()`, to its end; raises PeBeamError."""
+        about = {"job": label, "runner": self._runner}
+        self._store.commit(JOB, json.dumps(about).encode(), replace=True)  # for the holder's `status`
+        try:
+            with _quiet():
+                run_graph(self._store, self._args, label, make)
+        except Exception as error:
+            raise _explained(error, label) from None
+
+
+def _parsed(args: list[str]) -> Any:
+    """Beam's options, refused in one line: its own parser would print a page and leave."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = beam_options.PipelineOptions(args)
+            options.get_all_options()
+    except SystemExit:
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise InputError(f"Beam flags (after --): {reason}") from None
+    return options
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Runners log the traces of workers: what failed is said once, by us, and without values (rule 7)."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+_OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?$", re.MULTILINE)
+
+
+def _explained(error: Exception, label: str) -> PeBeamError:
+    """Our own error out of the text in which a runner wraps it."""
+    if isinstance(error, PeBeamError):
+        return type(error)(str(error).partition(" [while running ")[0])
+    found = _OURS.findall(str(error))
+    if found:
+        name, message = found[-1]
+        kind = getattr(errors, name, PeBeamError)
+        return kind(message) if issubclass(kind, PeBeamError) else PeBeamError(message)
+    return StageError(f"{label}: the Beam job failed ({type(error).__name__})")
+
+
+def run_graph(store: Store, args: Sequence[str], label: str, make: Callable[[], Any]) -> None:
+    """Runs start token -> `make()` to its end.
+
+    Raises:
+      PeBeamError: the target cannot run it, or a known cause of failure.
+      Exception: whatever else the runner says.
+    """
+    options = beam_options.PipelineOptions(list(args))
+    runner = str(options.view_as(beam_options.StandardOptions).runner).rsplit(".", 1)[-1].lower()
+    if runner not in _PORTABLE:
+        with beam.Pipeline(options=options) as pipeline:
+            _ = pipeline | "Start" >> beam.Create([0]) | label >> make()
+        return
+    target = _target(options, args, flink=runner == "flinkrunner")
+    check.check(target)
+    if target.own_server:
+        options.view_as(beam_options.PortableOptions).job_endpoint = _own_job_server(tuple(args), target.jar)
+    try:
+        _run_watched(store, options, target, label, make)
+    except PeBeamError:
+        raise
+    except Exception as error:
+        known = None if "pe_beam.errors." in str(error) else check.explain(f"{error!r} {error}")
+        raise known or error from None
+
+
+def _target(options: Any, args: Sequence[str], *, flink: bool) -> check.Target:
+    """Where the flags send a job; a FlinkRunner without a jar gets the one that we build."""
+    portable = options.view_as(beam_options.PortableOptions)
+    ours = options.view_as(beam_options.FlinkRunnerOptions)
+    rest_only = flink and ours.flink_submit_uber_jar
+    own_server = flink and not portable.job_endpoint and not rest_only
+    named = any(arg.startswith("--flink_master") for arg in args)
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--parallelism", type=int)
+    jar = ours.flink_job_server_jar
+    if own_server and not jar:
+        install.find_java()
+        jar = str(install.job_server_jar())
+    return check.Target(
+        master=ours.flink_master if named else "",
+        job_endpoint=portable.job_endpoint or "",
+        jar=jar or "",
+        java=options.view_as(beam_options.JobServerOptions).job_server_java_launcher,
+        environment_type=(portable.environment_type or "").upper(),
+        environment_config=portable.environment_config or "",
+        parallelism=parser.parse_known_args(list(args))[0].parallelism,
+        own_server=own_server,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _own_job_server(args: tuple[str, ...], jar: str) -> str:
+    """Starts Beam's job server for this process's jobs; Beam itself would start one more with every job."""
+    from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
+
+    options = beam_options.PipelineOptions(list(args))
+    flink = options.view_as(beam_options.FlinkRunnerOptions)
+    flink.flink_master = FlinkRunner.add_http_scheme(flink.flink_master)
+    flink.flink_job_server_jar = jar
+    port = free_port()
+    options.view_as(beam_options.JobServerOptions).job_port = port
+    server = FlinkJarJobServer(options)
+    atexit.register(server.stop)
+    server.start()
+    return f"localhost:{port}"
+
+
+def _run_watched(store: Store, options: Any, target: check.Target, label: str, make: Callable[[], Any]) -> None:
+    slug = re.sub(r"\W+", "-", label.lower())
+    name = f"work/arrivals/{slug}"
+    token = secrets.token_hex(16)
+    store.commit(name, token.encode(), replace=True)
+    cloud = options.view_as(beam_options.GoogleCloudOptions)
+    cloud.job_name = cloud.job_name or f"pe-beam-{slug}-{token[:8]}"
+    pipeline = beam.Pipeline(options=options)
+    arrive = beam.ParDo(ArriveFn(str(store.root), name, token))
+    _ = pipeline | "Start" >> beam.Create([0]) | "Arrive" >> arrive | label >> make()
+    result = pipeline.run()
+    try:
+        _watch(result, lambda: store.read(name).endswith(_HELD.encode()), target, cloud.job_name)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            result.cancel()
+        raise
+    store.remove(name)
+
+
+def _watch(result: Any, arrived: Callable[[], bool], target: check.Target, job_name: str) -> None:
+    """Waits for a job; gives up on one whose tasks run while no worker arrives."""
+    failed: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            result.wait_until_finish()
+        except BaseException as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    limit = time.monotonic() + ARRIVAL_SECONDS
+    here = False
+    while waiting.is_alive():
+        waiting.join(0.2)
+        here = here or arrived()
+        if not here and time.monotonic() > limit:
+            if check.tasks_running(target, job_name) is not False:
+                raise check.no_worker(target, ARRIVAL_SECONDS)
+            limit = time.monotonic() + ARRIVAL_SECONDS  # it waits for slots, for which Flink has its own limit
+    if failed:
+        raise failed[0]
+
+
+class ArriveFn(beam.DoFn):
+    """Passes its element on, once it has told the driver that a worker is there and sees the run directory."""
+
+    def __init__(self, root: str, name: str, token: str) -> None:
+        self._root = root
+        self._name = name
+        self._token = token
+
+    def process(self, element: int) -> Iterator[int]:
+        """Raises StorageError if the driver's token is not where the driver has put it."""
+        path = Path(self._root) / self._name
+        try:
+            seen = path.read_text().startswith(self._token)
+        except OSError:
+            seen = False
+        if not seen:
+            raise StorageError(
+                f"--run-dir {self._root}: the workers do not see it; it must lie on a file system that the driver and "
+                "all workers share, under the same path"
+            )
+        with path.open("a") as file:
+            file.write(_HELD)
+        yield element

@@ -1,0 +1,81 @@
+"""One Flink cluster for all tests that need one; where Java or Maven is missing they are skipped, and it is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pe_beam.flink import install
+from pe_beam.flink.cluster import Cluster
+from pe_beam.runs.driver import evolve
+from pe_beam.runs.recipe import parse_recipe
+from tests.conftest import SMALL, UNTESTED
+
+
+def missing() -> str | None:
+    """Why Flink cannot be tested here."""
+    try:
+        install.find_java()
+        install.job_server_jar(thin=True)
+    except install.MissingToolError as error:
+        return UNTESTED + str(error)
+    return None
+
+
+@pytest.fixture(scope="session")
+def flink_pieces() -> None:
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+
+
+def flink_command(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """`python -m pe_beam.flink` as a user calls it."""
+    command = [sys.executable, "-m", "pe_beam.flink", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="session")
+def cluster(flink_pieces, tmp_path_factory) -> Cluster:
+    """A standalone cluster with one TaskManager of two slots."""
+    folder = tmp_path_factory.mktemp("flink") / "cluster"
+    started = flink_command("start", "--dir", str(folder))
+    assert started.returncode == 0, started.stderr
+    made = Cluster(folder)
+    assert all(flag in started.stdout for flag in made.beam_flags())
+    assert flink_command("flags", "--dir", str(folder)).stdout.split() == made.beam_flags()
+    yield made
+    stopped = flink_command("stop", "--dir", str(folder))
+    assert stopped.returncode == 0, stopped.stderr
+    assert made.running() == {}
+    assert sorted(path.name for path in folder.iterdir()) == ["logs"]
+
+
+@pytest.fixture
+def whole(cluster) -> Cluster:
+    """The cluster with all its parts alive, whatever the test before did to it."""
+    cluster.repair()
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def wanted(tmp_path_factory) -> Path:
+    """The run directory of the small recipe on FnApiRunner, with the fixed secret."""
+    folder = tmp_path_factory.mktemp("wanted")
+    (folder / "secret").write_bytes(bytes(range(32)))
+    evolve(parse_recipe(SMALL), folder / "run", secret_file=folder / "secret")
+    return folder / "run"
+
+
+def environment_without(*programs: str, folder: Path) -> dict[str, str]:
+    """An environment in whose PATH some programs are missing."""
+    folder.mkdir()
+    for part in os.environ["PATH"].split(os.pathsep):
+        for path in Path(part).glob("*") if Path(part).is_dir() else []:
+            if path.name not in programs and not (folder / path.name).exists():
+                (folder / path.name).symlink_to(path)
+    return {**os.environ, "PATH": str(folder)}

@@ -154,7 +154,8 @@ def no_worker(target: Target, seconds: float) -> FlinkError:
 
 _CAUSES = [
     (
-        r"NoResourceAvailableException|Could not acquire the minimum required resources",
+        r"NoResourceAvailableException|Could not acquire the minimum required resources"
+        r"|[Ss]lot request|TimeoutException: Timeout has occurred",
         "Flink has not enough free slots: lower --parallelism, wait for other jobs, or add TaskManagers",
     ),
     (

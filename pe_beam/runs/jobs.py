@@ -36,7 +36,8 @@ from pe_beam.runs.store import Store
 ARRIVAL_SECONDS = 45.0
 _WITH_CHILDREN = ("FnApiRunner", "DirectRunner")  # their worker processes share our terminal
 _PORTABLE = ("flinkrunner", "portablerunner")
-_HELD = "\narrived"
+_HELD = b"\narrived"
+_LEFT = b"\nleft"
 
 
 class Job:
@@ -180,10 +181,11 @@ def _run_watched(store: Store, options: Any, target: check.Target, label: str, m
     cloud.job_name = cloud.job_name or f"pe-beam-{slug}-{token[:8]}"
     pipeline = beam.Pipeline(options=options)
     arrive = beam.ParDo(ArriveFn(str(store.root), name, token))
-    _ = pipeline | "Start" >> beam.Create([0]) | "Arrive" >> arrive | label >> make()
+    leave = beam.ParDo(LeaveFn(str(store.root), name))
+    _ = pipeline | "Start" >> beam.Create([0]) | "Arrive" >> arrive | label >> make() | "Leave" >> leave
     result = pipeline.run()
     try:
-        _watch(result, lambda: store.read(name).endswith(_HELD.encode()), target, cloud.job_name)
+        _watch(result, lambda: store.read(name), target, cloud.job_name)
     except BaseException:
         with contextlib.suppress(Exception):
             result.cancel()
@@ -191,8 +193,12 @@ def _run_watched(store: Store, options: Any, target: check.Target, label: str, m
     store.remove(name)
 
 
-def _watch(result: Any, arrived: Callable[[], bool], target: check.Target, job_name: str) -> None:
-    """Waits for a job; gives up on one whose tasks run while no worker arrives."""
+def _watch(result: Any, told: Callable[[], bytes], target: check.Target, job_name: str) -> None:
+    """Waits for a job; gives up on one whose tasks run while no worker arrives.
+
+    The job server asks Flink every 2 s whether a job has ended. Where job server and workers outlive this process, what
+    the last stage tells is enough: all is committed by then.
+    """
     failed: list[BaseException] = []
 
     def wait() -> None:
@@ -204,10 +210,14 @@ def _watch(result: Any, arrived: Callable[[], bool], target: check.Target, job_n
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
     limit = time.monotonic() + ARRIVAL_SECONDS
+    outlived = target.job_endpoint and target.environment_type == "EXTERNAL"
     here = False
     while waiting.is_alive():
-        waiting.join(0.2)
-        here = here or arrived()
+        waiting.join(0.1)
+        said = told()
+        here = here or _HELD in said
+        if outlived and _LEFT in said:
+            return
         if not here and time.monotonic() > limit:
             if check.tasks_running(target, job_name) is not False:
                 raise check.no_worker(target, ARRIVAL_SECONDS)
@@ -236,6 +246,22 @@ class ArriveFn(beam.DoFn):
                 f"--run-dir {self._root}: the workers do not see it; it must lie on a file system that the driver and "
                 "all workers share, under the same path"
             )
-        with path.open("a") as file:
+        with path.open("ab") as file:
             file.write(_HELD)
+        yield element
+
+
+class LeaveFn(beam.DoFn):
+    """Passes its element on, once it has told the driver that the last stage has committed its work."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self._root = root
+        self._name = name
+
+    def process(self, element: Any) -> Iterator[Any]:
+        """Tells it through the file of the arrival, if the driver still has it."""
+        path = Path(self._root) / self._name
+        if path.exists():
+            with path.open("ab") as file:
+                file.write(_LEFT)
         yield element

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -273,6 +274,23 @@ class TestOnACluster:
         finally:
             process.terminate()
             process.wait(30)
+
+    def test_what_flink_itself_refuses_is_explained(self, flink_pieces, small, tmp_path, capsys, monkeypatch):
+        templates = shutil.copytree(install.TEMPLATES, tmp_path / "templates")
+        config = (templates / "config.yaml").read_text().replace(": 256m\n", ": 2m\n", 2)
+        (templates / "config.yaml").write_text(config.replace("timeout: 60000", "timeout: 3000"))
+        monkeypatch.setattr(install, "TEMPLATES", templates)
+        cluster = Cluster(tmp_path / "c")
+        cluster.start(Settings())
+        try:
+            assert run_small(small, tmp_path, cluster.beam_flags()) == 1
+            assert "raise taskmanager.memory.network.max" in capsys.readouterr().err
+            # Without the address of Flink nothing can be asked before the job.
+            flags = [flag for flag in cluster.beam_flags() if "master" not in flag]
+            assert run_small(small, tmp_path, [*flags, "--parallelism=9"]) == 1
+            assert "Flink has not enough free slots" in capsys.readouterr().err
+        finally:
+            cluster.stop()
 
     def test_a_second_start_is_refused_and_status_tells(self, whole):
         again = flink_command("start", "--dir", str(whole.folder))

@@ -26,14 +26,14 @@ from pe_beam.sources.base import open_source
 from pe_beam.voting.votes import CandidateMatrix, Voter
 
 
-def _digits(run: Run, part: str) -> tuple[np.ndarray, np.ndarray]:
+def load_digits(run: Run, part: str) -> tuple[np.ndarray, np.ndarray]:
     source = open_source(source="sklearn", path="digits", columns={}, labelled=True, client=False, part=(part, 0.3, 0))
     batches = [batch for piece in source.pieces() for batch in source.read(piece)]
     vectors = np.concatenate([run.embedder.embed(batch.payload).vectors for batch in batches])
     return vectors, run.codes([label for batch in batches for label in batch.labels])
 
 
-def _evolve(run: Run, seed: int, real: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def evolve_in_numpy(run: Run, seed: int, real: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     plan = make_plan(run.recipe)
     evolution = run.recipe.evolution
@@ -75,12 +75,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     run = Run("", load_recipe("templates/recipes/digits.yaml", options.set))
-    real, codes = _digits(run, "train")
-    held, held_codes = _digits(run, "test")
+    real, codes = load_digits(run, "train")
+    held, held_codes = load_digits(run, "test")
     rows = []
     for seed in range(options.seeds):
         began = time.perf_counter()
-        made, labels = _evolve(run, seed, real, codes)
+        made, labels = evolve_in_numpy(run, seed, real, codes)
         seconds = time.perf_counter() - began
         score = SVC().fit(made, labels).score(held, held_codes)
         wide = made.astype(float)

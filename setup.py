@@ -27,6 +27,7 @@ setup(
         "pyyaml>=6,<7",
         "scikit-learn>=1.5,<2",
         "scipy>=1.12,<2",
+        "threadpoolctl>=3.1,<4",
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://

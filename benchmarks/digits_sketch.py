@@ -27,6 +27,7 @@ from pe_beam.voting.votes import CandidateMatrix, Voter
 
 
 def load_digits(run: Run, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and label codes of one part of the digits."""
     source = open_source(source="sklearn", path="digits", columns={}, labelled=True, client=False, part=(part, 0.3, 0))
     batches = [batch for piece in source.pieces() for batch in source.read(piece)]
     vectors = np.concatenate([run.embedder.embed(batch.payload).vectors for batch in batches])
@@ -34,6 +35,7 @@ def load_digits(run: Run, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def evolve_in_numpy(run: Run, seed: int, real: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and label codes of the samples after all iterations."""
     rng = np.random.default_rng(seed)
     plan = make_plan(run.recipe)
     evolution = run.recipe.evolution

@@ -149,17 +149,17 @@ def run_iteration(run: Run, iteration: int, job: Job) -> None:
     """Writes the ledger line and runs the job of one iteration."""
     from pe_beam.transforms import iteration as transforms
 
-    unit = run.recipe.privacy.unit
+    unit, hints = run.recipe.privacy.unit, run.recipe.execution.stages.hints()
     if iteration == 0:
         if run.recipe.privacy.label_budget():
             write_ledger_line(run, 0)
             job("LabelShares", lambda: transforms.LabelShares(str(run.store.root), unit=unit))
-        job("Iteration 00", lambda: transforms.RandomPopulation(str(run.store.root)))
+        job("Iteration 00", lambda: transforms.RandomPopulation(str(run.store.root), hints=hints))
     else:
         write_ledger_line(run, iteration)
         job(
             f"Iteration {iteration:02d}",
-            lambda: transforms.Iteration(str(run.store.root), iteration, unit=unit),
+            lambda: transforms.Iteration(str(run.store.root), iteration, unit=unit, hints=hints),
         )
     _demand_manifest(run, iteration)
 
@@ -172,8 +172,8 @@ def run_unrolled(run: Run, first: int, job: Job) -> None:
     for iteration in spending_iterations(run):
         if iteration >= first:
             write_ledger_line(run, iteration)
-    unit, root = run.recipe.privacy.unit, str(run.store.root)
-    job("Evolution", lambda: Evolution(root, first=first, last=last, unit=unit, label_shares=bought))
+    unit, root, hints = run.recipe.privacy.unit, str(run.store.root), run.recipe.execution.stages.hints()
+    job("Evolution", lambda: Evolution(root, first=first, last=last, unit=unit, label_shares=bought, hints=hints))
     _demand_manifest(run, last)
 
 
@@ -189,7 +189,8 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
         if ledger_lines(run):
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
         with progress.ingest():
-            job("Ingest", lambda: ingest.Ingest(str(run.store.root)))
+            hints = run.recipe.execution.stages.hints().get("ingest", {})
+            job("Ingest", lambda: ingest.Ingest(str(run.store.root)).with_resource_hints(**hints))
     else:
         if (run.index() or {}).get("embedding_id") != run.embedding_id:
             raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")

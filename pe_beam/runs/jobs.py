@@ -24,35 +24,39 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options as beam_options
+from apache_beam.transforms.resources import parse_resource_hints
 
 from pe_beam import errors
-from pe_beam.errors import InputError, PeBeamError, StageError, StorageError
+from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError, StorageError
 from pe_beam.flink import check, install
 from pe_beam.flink.cluster import free_port
 from pe_beam.runs.progress import JOB
+from pe_beam.runs.recipe import Stages
 from pe_beam.runs.run import Run
 from pe_beam.runs.store import Store
 
 ARRIVAL_SECONDS = 45.0
-_WITH_CHILDREN = ("FnApiRunner", "DirectRunner")  # their worker processes share our terminal
 _PORTABLE = ("flinkrunner", "portablerunner")
 _HELD = b"\narrived"
 _LEFT = b"\nleft"
 
 
 class Job:
-    """Runs one graph of one transform with the user's Beam flags, and says in one line what failed."""
+    """Runs one graph of one transform with the user's Beam flags, and says in one line what failed.
+
+    Attributes:
+      args: Beam's flags, the user's and what the recipe adds.
+    """
 
     def __init__(self, run: Run, args: list[str]) -> None:
         """Refuses wrong flags; raises InputError."""
         self._store = run.store
-        self._args = [*run.recipe.execution.beam_args, *args]
-        if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self._args):
-            self._args.append(f"--runner={run.recipe.execution.runner}")
-        self._runner = _parsed(self._args).get_all_options()["runner"]
-        logged = any(arg.startswith("--default_sdk_harness_log_level") for arg in self._args)
-        if self._runner in _WITH_CHILDREN and not logged:  # Java's job servers do not know this level
-            self._args.append("--default_sdk_harness_log_level=CRITICAL")
+        self.args = [*run.recipe.execution.beam_args, *args]
+        if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self.args):
+            self.args.append(f"--runner={run.recipe.execution.runner}")
+        self._runner = _parsed(self.args).get_all_options()["runner"]
+        self.args += _parallelism(run.recipe.execution.parallelism, self._runner, self.args)
+        _check_hints(run.recipe.execution.stages)
 
     def __call__(self, label: str, make: Callable[[], Any]) -> None:
         """Start token -> `make()`, to its end; raises PeBeamError."""
@@ -60,9 +64,37 @@ class Job:
         self._store.commit(JOB, json.dumps(about).encode(), replace=True)  # for the holder's `status`
         try:
             with _quiet():
-                run_graph(self._store, self._args, label, make)
+                run_graph(self._store, self.args, label, make)
         except Exception as error:
             raise _explained(error, label) from None
+
+
+def _parallelism(wanted: int | None, runner: str, args: Sequence[str]) -> list[str]:
+    """execution.parallelism as the flag of the runner; what the user has put in the flags counts more."""
+    flag = {
+        "FnApiRunner": "--direct_num_workers",
+        "DirectRunner": "--direct_num_workers",
+        "FlinkRunner": "--parallelism",
+        "PortableRunner": "--parallelism",
+        "DataflowRunner": "--num_workers",
+    }.get(runner)
+    if wanted is None or flag is None or any(arg.split("=")[0] == flag for arg in args):
+        return []
+    threads = ["--direct_running_mode=multi_threading"] if flag == "--direct_num_workers" else []
+    given = any(arg.startswith("--direct_running_mode") for arg in args)
+    return [f"{flag}={wanted}", *([] if given else threads)]
+
+
+def _check_hints(stages: Stages) -> None:
+    """Beam would refuse a wrong hint while it builds a graph, when the budget is spent already."""
+    for stage, hints in stages.hints().items():
+        for name, value in hints.items():
+            try:
+                parse_resource_hints({name: value})
+            except (ValueError, TypeError):
+                raise RecipeError(
+                    f"execution.stages.{stage}.{name}: {value!r} is not a resource hint as Beam reads it"
+                ) from None
 
 
 def _parsed(args: list[str]) -> Any:

@@ -175,11 +175,36 @@ class Privacy(_Section):
         return float(self.label_counts["budget"]) if bought else 0.0  # type: ignore[index]
 
 
+class Stage(_Section):
+    """What one kind of worker needs, as Beam's resource hints; a runner that knows no hints ignores them."""
+
+    min_ram: str | None = Field(None, description="memory of a worker, such as 8GB")
+    cpu_count: Whole | None = Field(None, ge=1, description="cores of a worker")
+    accelerator: str | None = Field(None, description="such as type:nvidia-l4;count:1;install-nvidia-driver")
+
+
+class Stages(_Section):
+    """The stages that may want machines of their own: votes want cores, generation wants accelerators."""
+
+    ingest: Stage = Field(default_factory=Stage, description="reads and embeds private records, once")
+    embed: Stage = Field(default_factory=Stage, description="embeds candidates, lookahead variations included")
+    vote: Stage = Field(default_factory=Stage, description="finds the nearest candidates of each record")
+    generate: Stage = Field(default_factory=Stage, description="makes new candidates")
+
+    def hints(self) -> dict[str, dict[str, str]]:
+        """Stage -> the hints that are set, as Beam takes them."""
+        given = self.model_dump(exclude_none=True)
+        return {stage: {key: str(value) for key, value in hints.items()} for stage, hints in given.items() if hints}
+
+
 class Execution(_Section):
     """Speed only: nothing here changes privacy or the result, and it may change between resumes."""
 
     runner: str = Field("FnApiRunner", description="used where the Beam flags name no runner")
     beam_args: list[str] = Field(default_factory=list, description="Beam flags put before those given")
+    parallelism: Whole | None = Field(None, ge=1, description="workers, as the runner's own flag; flags count more")
+    blas_threads: Whole | None = Field(None, ge=1, description="threads of BLAS in a process; null: as it chooses")
+    stages: Stages = Field(default_factory=Stages, description="resource hints by stage")
     vote_batch: Whole = Field(8192, ge=1, description="private records voted on at a time, up to a shard")
 
 
@@ -329,7 +354,7 @@ def _nearest(key: str, models: Sequence[type[BaseModel]]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(known)})"
 
 
-_SECTIONS: list[type[BaseModel]] = [Recipe, Data, Split, Evolution, Privacy, Execution]
+_SECTIONS: list[type[BaseModel]] = [Recipe, Data, Split, Evolution, Privacy, Execution, Stages, Stage]
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:

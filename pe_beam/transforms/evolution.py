@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import apache_beam as beam
 
-from pe_beam.transforms.iteration import Iteration, LabelShares, RandomPopulation
+from pe_beam.transforms.iteration import Hints, Iteration, LabelShares, RandomPopulation
 
 
 class Evolution(beam.PTransform):
@@ -16,14 +16,18 @@ class Evolution(beam.PTransform):
       last: T.
       unit: record or client.
       label_shares: whether iteration 0 buys label shares.
+      hints: resource hints by stage.
     """
 
-    def __init__(self, run_dir: str, *, first: int, last: int, unit: str, label_shares: bool) -> None:
+    def __init__(
+        self, run_dir: str, *, first: int, last: int, unit: str, label_shares: bool, hints: Hints | None = None
+    ) -> None:
         super().__init__()
         self._root = run_dir
         self._span = range(first, last + 1)
         self._unit = unit
         self._label_shares = label_shares
+        self._hints = hints
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         token = start  # one element: what is done so far
@@ -31,8 +35,8 @@ class Evolution(beam.PTransform):
             if iteration == 0:
                 if self._label_shares:
                     token = token | "LabelShares" >> LabelShares(self._root, unit=self._unit)
-                token = token | "Iteration 00" >> RandomPopulation(self._root)
+                token = token | "Iteration 00" >> RandomPopulation(self._root, hints=self._hints)
             else:
                 label = f"Iteration {iteration:02d}"
-                token = token | label >> Iteration(self._root, iteration, unit=self._unit)
+                token = token | label >> Iteration(self._root, iteration, unit=self._unit, hints=self._hints)
         return token

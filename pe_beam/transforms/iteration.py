@@ -5,7 +5,7 @@ iteration and an unrolled graph are made of the same transform.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -16,12 +16,16 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
+from threadpoolctl import threadpool_limits
 
 from pe_beam.runs import steps
 from pe_beam.runs.run import Run, open_run
 from pe_beam.transforms.guard import guarded
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import read_batch, read_clients
+
+Hints = Mapping[str, Mapping[str, str]]
+"""Stage (embed, vote, generate) -> Beam's resource hints."""
 
 # What is public may be counted where a runner shows it: generators see candidates only. Votes, records and the
 # times of private stages are never metrics (DESIGN, privacy rule 7).
@@ -50,7 +54,17 @@ class _ListCandidatesFn(_StageFn):
         yield from ranges
 
 
-class _EmbedCandidatesFn(_StageFn):
+class _MathsFn(_StageFn):
+    """A DoFn whose time goes into matrix products."""
+
+    def setup(self) -> None:
+        """Once a process: workers that share a machine are faster with a core each than with all of them each."""
+        threads = self.open().recipe.execution.blas_threads
+        if threads is not None:
+            threadpool_limits(limits=threads)
+
+
+class _EmbedCandidatesFn(_MathsFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
         with guarded(self._root, "EmbedCandidates"):
             calls = steps.embed_candidates(self.open(), self._iteration, *span)
@@ -78,7 +92,7 @@ class _ReadShardFn(_StageFn):
                     yield table.slice(start, size)
 
 
-class _VoteFn(_StageFn):
+class _VoteFn(_MathsFn):
     """Arrow batches -> one array of integer counts a bundle; fused with the read."""
 
     def start_bundle(self) -> None:
@@ -95,7 +109,7 @@ class _VoteFn(_StageFn):
             yield WindowedValue((0, self._counts), MIN_TIMESTAMP, [GlobalWindow()])
 
 
-class _ClientVoteFn(_StageFn):
+class _ClientVoteFn(_MathsFn):
     """Arrow batches -> (client, {candidate row: votes}), to be joined over all labels and bundles."""
 
     def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
@@ -325,19 +339,20 @@ class Generate(beam.PTransform):
 class Iteration(beam.PTransform):
     """One iteration: start token -> name of the manifest of population t."""
 
-    def __init__(self, run_dir: str, iteration: int, *, unit: str) -> None:
+    def __init__(self, run_dir: str, iteration: int, *, unit: str, hints: Hints | None = None) -> None:
         super().__init__()
         self._at = (run_dir, iteration)
         self._unit = unit
+        self._hints = hints or {}
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
             start
-            | "Embed" >> EmbedCandidates(*self._at)
-            | "Count" >> Vote(*self._at, unit=self._unit)
+            | "Embed" >> EmbedCandidates(*self._at).with_resource_hints(**self._hints.get("embed", {}))
+            | "Count" >> Vote(*self._at, unit=self._unit).with_resource_hints(**self._hints.get("vote", {}))
             | "Noise" >> NoisyHistogram(*self._at)
             | "Select" >> beam.ParDo(_SelectFn(*self._at))  # (first row, end row)
-            | "Vary" >> Generate(*self._at)
+            | "Vary" >> Generate(*self._at).with_resource_hints(**self._hints.get("generate", {}))
         )
 
 
@@ -369,9 +384,11 @@ class LabelShares(beam.PTransform):
 class RandomPopulation(beam.PTransform):
     """Start token -> name of the manifest of population 0, made from nothing."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, *, hints: Hints | None = None) -> None:
         super().__init__()
         self._root = run_dir
+        self._hints = hints or {}
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        return start | "Plan" >> beam.ParDo(_SelectFn(self._root, 0)) | "Random" >> Generate(self._root, 0)
+        generate = Generate(self._root, 0).with_resource_hints(**self._hints.get("generate", {}))
+        return start | "Plan" >> beam.ParDo(_SelectFn(self._root, 0)) | "Random" >> generate

@@ -8,9 +8,12 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pe_beam.runs import steps
+from pe_beam.errors import RecipeError
+from pe_beam.runs import jobs, steps
 from pe_beam.runs.driver import evolve
 from pe_beam.runs.recipe import parse_recipe
+from pe_beam.runs.run import Run
+from pe_beam.transforms.iteration import Iteration
 from pipelines import evolve as evolve_pipeline
 from pipelines import iteration as iteration_pipeline
 from tests.runs.test_end_to_end import release_digests
@@ -109,3 +112,47 @@ def test_metrics_count_candidates_and_nothing_private(small, tmp_path, secret_fi
     assert counters["candidates_embedded"] == 40
     assert sum(c.committed for c in metrics["counters"] if c.key.metric.name == "generator_calls") == 2 * 40 + 40
     assert {d.key.metric.name for d in metrics["distributions"]} == {"generated_chunk_milliseconds"}
+
+
+def test_stages_may_want_machines_of_their_own(small):
+    small["execution"] = {"stages": {"vote": {"cpu_count": 8}, "generate": {"accelerator": "type:nvidia-l4;count:1"}}}
+    hints = parse_recipe(small).execution.stages.hints()
+    assert hints == {"vote": {"cpu_count": "8"}, "generate": {"accelerator": "type:nvidia-l4;count:1"}}
+    pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
+    _ = pipeline | "Start" >> beam.Create([0]) | "Iteration" >> Iteration("/data/run", 1, unit="record", hints=hints)
+    parts = pipeline.to_runner_api().components
+    names = ("Iteration/Count/Vote", "Iteration/Vary/Generate", "Iteration/Embed/EmbedCandidates")
+    wants = {
+        transform.unique_name.split("/")[1]: dict(parts.environments[transform.environment_id].resource_hints)
+        for transform in parts.transforms.values()
+        if transform.unique_name in names
+    }
+    assert wants == {
+        "Count": {"beam:resources:cpu_count:v1": b"8"},
+        "Vary": {"beam:resources:accelerator:v1": b"type:nvidia-l4;count:1"},
+        "Embed": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("runner", "more", "flags"),
+    [
+        ("FnApiRunner", [], ["--direct_num_workers=3", "--direct_running_mode=multi_threading"]),
+        ("FnApiRunner", ["--direct_num_workers=5"], []),
+        ("FlinkRunner", [], ["--parallelism=3"]),
+        ("PrismRunner", [], []),
+    ],
+)
+def test_parallelism_is_the_runners_own_flag(small, tmp_path, runner, more, flags):
+    small["execution"] = {"parallelism": 3}
+    job = jobs.Job(Run(str(tmp_path), parse_recipe(small)), [f"--runner={runner}", *more])
+    assert job.args == [f"--runner={runner}", *more, *flags]
+
+
+def test_a_wrong_hint_spends_nothing(small, tmp_path):
+    small["execution"] = {"stages": {"vote": {"min_ram": "plenty"}}, "blas_threads": 1}
+    with pytest.raises(RecipeError, match=r"execution\.stages\.vote\.min_ram: 'plenty'"):
+        evolve(parse_recipe(small), tmp_path / "run")
+    assert not (tmp_path / "run/private").exists()
+    small["execution"] = {"blas_threads": 1}
+    evolve(parse_recipe(small), tmp_path / "run")  # and what is mended in execution goes on

@@ -41,9 +41,9 @@ def secret_file(tmp_path: Path) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says aloud that Flink was left out: a skip is easily overlooked."""
+    """Says aloud which runners were left out: a skip is easily overlooked."""
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = {str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}
     for reason in sorted(reasons):
-        if UNTESTED in reason:
-            terminalreporter.write_sep("=", reason[reason.index(UNTESTED) :], yellow=True, bold=True)
+        if "NOT tested" in reason:
+            terminalreporter.write_sep("=", reason.removeprefix("Skipped: "), yellow=True, bold=True)

@@ -18,7 +18,7 @@ def _binary() -> str | None:
     return os.environ.get("PE_BEAM_PRISM") or shutil.which("prism", path=f"{os.environ['PATH']}{os.pathsep}{usual}")
 
 
-@pytest.mark.skipif(_binary() is None, reason="Prism is NOT tested: no binary (docs/runners.md says how to get it)")
+@pytest.mark.skipif(_binary() is None, reason="Prism was NOT tested: no binary (docs/runners.md says how to get it)")
 @pytest.mark.parametrize("unroll", [False, True])
 def test_prism_gives_the_same_release(small, tmp_path, secret_file, unroll):
     recipe = parse_recipe(small)

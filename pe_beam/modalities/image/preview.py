@@ -14,7 +14,7 @@ _CELL, _GAP, _COLUMNS, _MARGIN = 48, 4, 20, 72
 
 
 def samples_grid(samples: pa.Table, note: str | None = None) -> bytes:
-    """PNG bytes: the first samples of each label, label beside them, `note` in a bar on top.
+    """PNG bytes: samples of each label at even steps, label beside them, `note` in a bar on top.
 
     Args:
       samples: columns `label` and `image`.
@@ -34,7 +34,8 @@ def samples_grid(samples: pa.Table, note: str | None = None) -> bytes:
     for line, label in enumerate(sorted(rows)):
         y = top + line * (_CELL + _GAP)
         pen.text((8, y + 12), label[:6], fill=(40, 40, 40), font=font)
-        for column, data in enumerate(rows[label][:_COLUMNS]):
+        step = max(len(rows[label]) // _COLUMNS, 1)  # siblings lie side by side: every so many shows the variety
+        for column, data in enumerate(rows[label][::step][:_COLUMNS]):
             image = decode_image(data, mode="RGB")
             if not isinstance(image, Fault):
                 page.paste(_fit(image), (_MARGIN + column * (_CELL + _GAP), y))

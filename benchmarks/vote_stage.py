@@ -1,6 +1,7 @@
 """The vote stage against faiss alone: throughput and peak memory, on vectors shaped like sentence embeddings.
 
     python benchmarks/vote_stage.py [--records 1000000] [--candidates 10000] [--dimension 384] [--repeats 3]
+    python benchmarks/vote_stage.py --workers 2 --records 500000
 
 Writes a run directory, its shards by the code of ingest, and the same vectors as one file for faiss (1.5 GB each at
 the defaults) below --scratch, and deletes both at the end. Every measurement is a process of its own, in turn:
@@ -8,6 +9,9 @@ the defaults) below --scratch, and deletes both at the end. Every measurement is
 - faiss: `IndexFlatL2.search` with k = 1 and its default threads, arrays in memory; the search alone is timed.
 - stage: shard names -> `pe_beam.transforms.iteration.Vote` -> a file of counts, on Beam's FnApiRunner; making and
   starting the pipeline, the candidate matrix and all reading are timed, Python's imports are not.
+
+With --workers 2 the stage runs in two worker processes with one BLAS thread each (start-up and imports included), and
+its yardstick is two bare processes that read and vote on half the shards each, without Beam (imports not included).
 
 Peaks are of the whole process (VmHWM, so Linux only). The stage is measured on a tenth of the shards as well: its
 memory must not grow with the records.
@@ -22,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,9 +122,10 @@ def _rows(payload: pa.Table) -> np.ndarray:
     return column.flatten().to_numpy().reshape(len(column), -1)
 
 
-def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def stage(folder: Path, options: argparse.Namespace, flags: Sequence[str] = ()) -> dict[str, Any]:
     """Seconds of the Beam stage on the first --records records, in this process."""
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
     from threadpoolctl import threadpool_info
 
     from pe_beam.transforms.iteration import Vote
@@ -128,7 +134,7 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     names = [str(shard.relative_to(folder)) for shard in shards]
     target = folder / "counts.npy"
     began, cpu = time.perf_counter(), time.process_time()
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+    with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner", *flags])) as pipeline:
         counts = (
             pipeline
             | "Shards" >> beam.Create(names)
@@ -142,6 +148,44 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         f"{x['internal_api']} {x['version']} {x['architecture']}" for x in threadpool_info() if "numpy" in x["filepath"]
     ]
     return {"seconds": seconds, "cpu": cpu, "votes": votes, "blas": ", ".join(blas)}
+
+
+def workers(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """As `stage`, in --workers processes of Beam."""
+    flags = [f"--direct_num_workers={options.workers}", "--direct_running_mode=multi_processing"]
+    return stage(folder, options, flags)
+
+
+def bare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds in which --workers processes without Beam vote on a part of the shards each; the slowest counts."""
+    command = [sys.executable, __file__, "--only", "part", "--scratch", str(folder), "--workers", str(options.workers)]
+    command += ["--records", str(options.records)]
+    parts = [
+        subprocess.Popen([*command, "--part", str(part)], stdout=subprocess.PIPE, text=True)
+        for part in range(options.workers)
+    ]
+    results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in parts]
+    total = {key: sum(result[key] for result in results) for key in ("cpu", "votes")}
+    return total | {"seconds": max(result["seconds"] for result in results)}
+
+
+def part(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One of the processes of `bare`."""
+    import pyarrow.parquet as pq
+    from threadpoolctl import threadpool_limits
+
+    from pe_beam.runs import steps
+    from pe_beam.runs.run import open_run
+    from pe_beam.voting.votes import read_batch
+
+    threadpool_limits(limits=1)
+    began, cpu = time.perf_counter(), time.process_time()
+    voter = steps.load_voter(open_run(folder), 1)
+    shards = sorted((folder / "private" / "embeddings").iterdir())[: -(-options.records // _SHARD)]
+    votes = 0
+    for shard in shards[options.part :: options.workers]:
+        votes += int(voter.count(*read_batch(pq.read_table(shard))[:2]).sum())
+    return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu, "votes": votes}
 
 
 def faiss_alone(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -158,6 +202,9 @@ def faiss_alone(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds, "cpu": cpu, "votes": min(options.records, len(queries))}
 
 
+_MEASURES = {"stage": stage, "faiss": faiss_alone, "workers": workers, "bare": bare, "part": part}
+
+
 def _peak() -> float:
     """Largest resident memory of this process so far, MB."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -169,6 +216,7 @@ def measure(what: str, folder: Path, records: int, options: argparse.Namespace) 
     command = [sys.executable, __file__, "--only", what, "--scratch", str(folder)]
     for name, value in (("records", records), ("candidates", options.candidates), ("dimension", options.dimension)):
         command += [f"--{name}", str(value)]
+    command += ["--workers", str(options.workers)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     figures = f"{result['seconds']:8.2f} s  CPU {result['cpu']:8.2f} s  peak {result['peak']:7.0f} MB"
@@ -200,6 +248,22 @@ def compare(options: argparse.Namespace) -> None:
     print(f"peak memory {small['peak']:.0f} MB at a tenth, {peak:.0f} MB at all: {peak / small['peak'] - 1:+.1%}")
 
 
+def compare_workers(options: argparse.Namespace) -> None:
+    """Beam's worker processes beside bare ones, in turn."""
+    _RECIPE["execution"] = {"blas_threads": 1}
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="vote-stage-") as name:
+        folder = Path(name)
+        write_run(folder, options)
+        turns = [
+            [measure(what, folder, options.records, options)["seconds"] for what in ("bare", "workers")]
+            for _ in range(options.repeats)
+        ]
+    ratios = [alone / staged for alone, staged in turns]
+    print(
+        f"\n{options.workers} workers of Beam / bare processes: {np.median(ratios):.2f} {[round(r, 2) for r in ratios]}"
+    )
+
+
 def main() -> None:
     """Compares, or is one measurement of a comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -208,13 +272,15 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scratch", type=Path, help="where the temporary folder goes")
-    parser.add_argument("--only", choices=["stage", "faiss"], help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", choices=list(_MEASURES), help=argparse.SUPPRESS)
+    parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only is None:
-        compare(options)
+        (compare if options.workers == 1 else compare_workers)(options)
         return
-    result = (stage if options.only == "stage" else faiss_alone)(options.scratch, options)
-    if result["votes"] != options.records:
+    result = _MEASURES[options.only](options.scratch, options)
+    if options.only != "part" and result["votes"] != options.records:
         raise SystemExit(f"{result['votes']} votes were counted")
     print(json.dumps(result | {"peak": _peak()}))
 

@@ -54,7 +54,15 @@ class Progress:
             self._began = time.monotonic()
         with self._living(lambda: self._line(iteration, total)):
             yield
-        self.say(f"iteration {iteration}/{total} done; {self._spent(iteration)}")
+        self._done(iteration, self._spent(iteration))
+
+    def _done(self, iteration: int, spent: str) -> None:
+        """One line; it also says where no noisy vote passed the threshold, which is released and public."""
+        manifest = self._run.manifest(iteration) or {}
+        fallen = manifest.get("selection", {}).get("fallback", {})
+        where = f" for label {', '.join(sorted(fallen))}" if any(fallen) else ""
+        note = f"; nothing passed the threshold{where}" if fallen else ""
+        self.say(f"iteration {iteration}/{self._run.recipe.evolution.iterations} done; {spent}{note}")
 
     @contextlib.contextmanager
     def unrolled(self, first: int) -> Iterator[None]:
@@ -66,7 +74,7 @@ class Progress:
         def line() -> str:
             nonlocal current
             while current <= total and self._run.manifest(current) is not None:
-                self.say(f"iteration {current}/{total} done; {self._spent(total)}")  # all is spent beforehand
+                self._done(current, self._spent(total))  # all is spent beforehand
                 current += 1
             return self._line(min(current, total), total)
 

@@ -268,3 +268,14 @@ def test_status_shows_the_running_job_and_its_stage(small, tmp_path, monkeypatch
     assert found["runner"] == "FnApiRunner"
     assert found["stage"] == "voting"
     assert found["iterations_done"] == 1
+
+
+def test_all_below_the_threshold_is_handled_and_said(small, tmp_path, capsys):
+    small["evolution"]["threshold"] = "100 sigma"
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(small))
+    assert main(["run", str(path), "--run-dir", str(tmp_path / "run")]) == 0
+    assert "nothing passed the threshold for label 0, 1, 2" in capsys.readouterr().err
+    manifest = json.loads((tmp_path / "run/release/iteration=0001/manifest.json").read_text())
+    assert set(manifest["selection"]["fallback"].values()) <= {"threshold-0", "uniform"}
+    assert pq.read_table(tmp_path / "run/release/samples.parquet").num_rows == 40

@@ -83,8 +83,8 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
-def _epsilon(value: float) -> str:
-    return "inf" if value == math.inf else f"{value:.4g}"
+def _epsilon(value: float | str) -> str:
+    return "inf" if value in (math.inf, "inf") else f"{value:.4g}"
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -137,8 +137,11 @@ def _status(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(found)
         return
+    times = found.pop("times")
     for key, value in found.items():
-        print(f"{key.replace('_', ' '):<20} {value}")
+        print(f"{key.replace('_', ' '):<20} {_epsilon(value) if key.startswith('epsilon') else value}")
+    for entry in times:
+        print(f"  {entry['what']:<24} {entry['seconds']:8.1f} s")
 
 
 def _privacy(options: argparse.Namespace) -> None:
@@ -150,7 +153,7 @@ def _privacy(options: argparse.Namespace) -> None:
         return
     print(found["statement"])
     for run in found["runs"]:
-        print(f"\n{run['dir']}: epsilon {run['spent_epsilon']}, delta {run['delta']:g}")
+        print(f"\n{run['dir']}: epsilon {_epsilon(run['spent_epsilon'])}, delta {run['delta']:g}")
         for line in run["ledger"]:
             print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
 

@@ -21,7 +21,8 @@ from pe_beam.runs.tables import json_number
 def status(run_dir: str) -> dict[str, Any]:
     """Where a run stands, for the holder's terminal; raises InputError if it is no run directory."""
     run = open_run(run_dir)
-    total = run.recipe.evolution.iterations
+    evolution = run.recipe.evolution
+    total = evolution.iterations
     done = [t for t in range(total + 1) if run.manifest(t) is not None]
     times = []
     if run.store.exists("work/times.jsonl"):
@@ -37,6 +38,8 @@ def status(run_dir: str) -> dict[str, Any]:
         "epsilon": json_number(run.recipe.privacy.epsilon),
         "delta": run.recipe.privacy.delta,
         "candidates_made": sum(sizes[t] for t in done),
+        "generator_calls": evolution.generator_calls(done),
+        "generator_calls_planned": evolution.generator_calls(range(total + 1)),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
         "times": times,
     }

@@ -89,14 +89,13 @@ def make_plan(recipe: Recipe) -> Plan:
     sizes = evolution.populations()
     votes = _expected_votes(recipe, sizes)
     chances = _chances(recipe, list(schedule.sigmas))
-    made = sum(sizes) + evolution.lookahead * sum(sizes[:-1])
     return Plan(
         schedule=schedule,
         epsilons=spent,
         candidates=sizes,
         votes_per_candidate=votes,
         chance_of_noise=chances,
-        generator_calls=made,
+        generator_calls=evolution.generator_calls(range(evolution.iterations + 1)),
         delta=privacy.delta,
         warnings=_warnings(recipe, list(schedule.sigmas), votes),
     )

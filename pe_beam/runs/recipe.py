@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,6 +131,11 @@ class Evolution(_Section):
         if iteration == self.iterations and self.final == "selected":
             return 0, True
         return self.variations, self.keep_parents
+
+    def generator_calls(self, iterations: Iterable[int]) -> int:
+        """Candidates and lookahead variations that are asked for in these iterations; a kept parent counts as made."""
+        sizes = self.populations()
+        return sum(sizes[t] + (self.lookahead * sizes[t - 1] if t else 0) for t in iterations)
 
     def populations(self) -> list[int]:
         """Sizes of populations 0 to T; the last is `samples`. Those between are whole families."""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -230,3 +231,26 @@ def test_killed_at_ten_random_moments_it_gives_the_same_release(small, tmp_path,
     assert release_digests(run) == release_digests(tmp_path / "whole")
     assert len((run / "ledger.jsonl").read_text().splitlines()) == 2
     assert not [path for path in (run / "work/attempts").iterdir() if path.name.startswith("secret-")]
+
+
+def test_no_private_string_is_in_a_graph_or_its_options(small, tmp_path, monkeypatch):
+    """What a runner's console shows of a job: neither data, names of files, labels nor the secret."""
+    real, seen = beam.Pipeline.run, []
+
+    def run(self, *args, **options):
+        seen.append(self.to_runner_api().SerializeToString() + repr(self._options.get_all_options()).encode())
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(beam.Pipeline, "run", run)
+    table = picture_table(120)
+    names = ["aleph" if i % 2 else "gimel" for i in range(120)]
+    recipe = parquet_recipe(small, table.set_column(1, "label", pa.array(names)), tmp_path / "source")
+    recipe["data"]["labels"] = ["aleph", "gimel"]
+    recipe["privacy"]["keep_secret"] = True
+    evolve(parse_recipe(recipe), tmp_path / "run")
+    key = (tmp_path / "run/private/secret.key").read_bytes()
+    index = open_run(tmp_path / "run").index()
+    assert index is not None
+    forbidden = [key, key.hex().encode(), index["fingerprint"].encode(), b"private-records", b"aleph", b"gimel"]
+    assert len(seen) == 4  # ingest, the first population, two iterations
+    assert not [word for data in seen for word in forbidden if word in data]

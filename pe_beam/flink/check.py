@@ -184,7 +184,8 @@ _CAUSES = [
         "a Python worker ended while the job ran (killed, or out of memory?); run again: it resumes",
     ),
     (
-        r"StatusCode\.UNAVAILABLE|failed to connect to all addresses|Socket closed",
+        r"StatusCode\.UNAVAILABLE|failed to connect to all addresses|Socket closed|FutureTimeoutError"
+        r"|StatusCode\.DEADLINE_EXCEEDED",
         "the job server stopped answering; start it again (python -m pe_beam.flink repair), and run again: it resumes",
     ),
     (

@@ -36,6 +36,7 @@ from pe_beam.runs.run import Run
 from pe_beam.runs.store import Store
 
 ARRIVAL_SECONDS = 45.0
+JOB_SERVER_SECONDS = 45
 _PORTABLE = ("flinkrunner", "portablerunner")
 _HELD = b"\narrived"
 _LEFT = b"\nleft"
@@ -113,12 +114,14 @@ def _parsed(args: list[str]) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Runners log the traces of workers: what failed is said once, by us, and without values (rule 7)."""
-    before = logging.root.manager.disable
+    before, hook = logging.root.manager.disable, threading.excepthook
     logging.disable(logging.CRITICAL)
+    threading.excepthook = lambda _: None  # Beam's threads that listen to a job server die with it, noisily
     try:
         yield
     finally:
         logging.disable(before)
+        threading.excepthook = hook
 
 
 _OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?$", re.MULTILINE)
@@ -150,6 +153,9 @@ def run_graph(store: Store, args: Sequence[str], label: str, make: Callable[[], 
             _ = pipeline | "Start" >> beam.Create([0]) | label >> make()
         return
     target = _target(options, args, flink=runner == "flinkrunner")
+    if not any(re.match("--job[_-]server[_-]timeout", arg) for arg in args):
+        # Beam's own five minutes are a silence if the job server goes away after the check.
+        options.view_as(beam_options.PortableOptions).job_server_timeout = JOB_SERVER_SECONDS
     check.check(target)
     if target.own_server:
         options.view_as(beam_options.PortableOptions).job_endpoint = _own_job_server(tuple(args), target.jar)

@@ -23,6 +23,8 @@ from pe_beam.flink import check, install, processes
 from pe_beam.flink.check import FlinkError, Target
 from pe_beam.flink.cluster import Cluster, Settings, free_port
 from pe_beam.runs import jobs
+from pe_beam.runs.driver import evolve
+from pe_beam.runs.recipe import parse_recipe
 from tests.flink.conftest import environment_without, flink_command
 
 on_flink = [pytest.mark.flink, pytest.mark.xdist_group("flink")]
@@ -309,3 +311,13 @@ class TestOnACluster:
         assert flink_command("stop", "--dir", str(folder)).returncode == 0
         assert Cluster(folder).running() == {}
         assert not list(Path(folder).glob("tmp"))
+
+
+def test_a_job_server_that_is_there_and_says_nothing(small, tmp_path, monkeypatch):
+    """As one that is killed right after it was asked: Beam alone would wait for five minutes."""
+    monkeypatch.setattr(jobs, "JOB_SERVER_SECONDS", 2)
+    with socket.create_server(("localhost", 0)) as silent:
+        flags = ["--runner=PortableRunner", f"--job_endpoint=localhost:{silent.getsockname()[1]}"]
+        with pytest.raises(FlinkError, match="the job server stopped answering"):
+            evolve(parse_recipe(small), tmp_path / "run", [*flags, "--environment_type=LOOPBACK"])
+    assert not (tmp_path / "run/ledger.jsonl").exists()

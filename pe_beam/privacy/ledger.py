@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pe_beam.durable import sync_folder
 from pe_beam.errors import InputError, StorageError
 from pe_beam.keyed import encode_fields
 
@@ -80,10 +81,12 @@ def parse_ledger(data: bytes) -> tuple[list[LedgerLine], int]:
     """
     whole = data.rfind(b"\n") + 1
     lines: list[LedgerLine] = []
+    seen: set[int] = set()
     for number, text in enumerate(data[:whole].split(b"\n")[:-1], start=1):
         line = _parse_line(text, number)
-        if any(known.iteration == line.iteration for known in lines):
+        if line.iteration in seen:
             raise InputError(f"ledger.jsonl: line {number}: iteration {line.iteration} has a line already")
+        seen.add(line.iteration)
         lines.append(line)
     return lines, whole
 
@@ -155,11 +158,7 @@ def _write(path: Path, line: LedgerLine | None) -> list[LedgerLine]:
             file.flush()
             os.fsync(file.fileno())
         # Always: whether an earlier, killed driver came this far with the folder, nobody knows.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise StorageError(f"run directory: writing ledger.jsonl failed: {reason}") from error

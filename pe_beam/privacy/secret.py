@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
+from pe_beam.durable import sync_folder
 from pe_beam.errors import SecretError, StorageError
 
 SECRET_BYTES = 32
@@ -78,7 +79,7 @@ def _commit(secret: bytes, path: Path, temporary: Path) -> bool:
             won = False
         finally:
             Path(name).unlink(missing_ok=True)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise StorageError(
             f"run directory: writing private/secret.key failed: {os.strerror(error.errno or 0)}"
@@ -116,18 +117,10 @@ def delete_secret(path: Path, *, temporary: Path | None = None) -> None:
         if temporary is not None and temporary.is_dir():
             for copy in temporary.glob(f"{_PREFIX}*"):
                 copy.unlink(missing_ok=True)
-            _sync(temporary)
+            sync_folder(temporary)
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
-            _sync(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise StorageError(f"run directory: deleting private/secret.key failed: {reason}") from None
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

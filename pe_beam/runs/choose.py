@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pe_beam.keyed import keyed_rng
 from pe_beam.runs import tables
+from pe_beam.runs.recipe import Evolution
 from pe_beam.runs.run import Run
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.samplers import draw
@@ -27,7 +28,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     histogram = read_histogram(run, iteration)
     noisy = histogram["noisy_votes"].to_numpy()
     codes = run.codes(histogram["label"].to_pylist())
-    rounds = _rounds(run, iteration)
+    rounds, sigma = _rounds(run, iteration), run.sigma(iteration)
     variations, keep = run.recipe.evolution.family_at(iteration)
     places = run.populations[iteration] // (variations + keep)
     quotas = largest_remainder(noisy_label_shares(run), places)
@@ -35,7 +36,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
     for code, label in enumerate(run.recipe.label_list):
         rows = np.flatnonzero(codes == code)
-        weights, threshold, fallback = _weights(run, iteration, noisy[rows], rounds[code])
+        weights, threshold, fallback = _weights(run.recipe.evolution, sigma, noisy[rows], rounds[code])
         rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
         draws[rows] = draw(weights, quotas[code], method=run.recipe.evolution.selection, rng=rng)
         notes["threshold"][label or ""] = threshold
@@ -54,21 +55,20 @@ def _rounds(run: Run, iteration: int) -> list[list[Round]]:
     for t in range(1, iteration + 1):
         noisy = read_histogram(run, t)["noisy_votes"].to_numpy()
         matrix = make_matrix(run, t)
+        sigma = run.sigma(t)
         for code, own in enumerate(rounds):
             rows = matrix.labels == code
-            own.append(Round(matrix.vectors[rows], noisy[rows], run.sigma(t)))
+            own.append(Round(matrix.vectors[rows], noisy[rows], sigma))
     return rounds
 
 
 def _weights(
-    run: Run, iteration: int, noisy: np.ndarray, rounds: list[Round]
+    evolution: Evolution, sigma: float, noisy: np.ndarray, rounds: list[Round]
 ) -> tuple[np.ndarray, float | None, str | None]:
     """Selection weights of one label's candidates, the threshold used (votes) and what stood in for it.
 
     Pooled votes are less noisy: the threshold goes down with their noise, candidate by candidate.
     """
-    evolution = run.recipe.evolution
-    sigma = run.sigma(iteration)
     left: np.ndarray | float = 1.0
     if rounds:
         noisy, deviations = smoothed_votes(rounds, evolution.smoothing)

@@ -37,15 +37,9 @@ class Plan:
     warnings: list[str]
 
     @property
-    def multipliers(self) -> list[float]:
-        """Noise multipliers of all that is spent, bought label shares first."""
-        first = self.schedule.label_noise_multiplier
-        return [*([] if first is None else [first]), *self.schedule.noise_multipliers]
-
-    @property
     def dp_event(self) -> Any:
         """The exact dp_accounting event of the whole run."""
-        return accounting.dp_event(self.multipliers)
+        return accounting.dp_event(self.schedule.all_multipliers)
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; infinity is "inf"."""
@@ -81,10 +75,10 @@ def make_plan(recipe: Recipe) -> Plan:
     for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0):
         noise.refuse_unless_drawn(sigma, privacy.unit)
     accounting.check_schedule(schedule, privacy.epsilon, privacy.delta)
-    first = [] if schedule.label_noise_multiplier is None else [schedule.label_noise_multiplier]
+    multipliers = schedule.all_multipliers
+    before = len(multipliers) - evolution.iterations  # bought label shares come first
     spent = [
-        accounting.spent_epsilon([*first, *schedule.noise_multipliers[:t]], privacy.delta)
-        for t in range(1, evolution.iterations + 1)
+        accounting.spent_epsilon(multipliers[: before + t], privacy.delta) for t in range(1, evolution.iterations + 1)
     ]
     sizes = evolution.populations()
     votes = _expected_votes(recipe, sizes)

@@ -145,6 +145,10 @@ class Run:
             raise InputError(f"iteration {iteration} does not exist yet; iterations are made in order")
         return manifest
 
+    def candidate_count(self, iteration: int) -> int:
+        """Rows of a population that must exist, all labels together; InputError if it does not."""
+        return sum(self.manifest_of(iteration)["candidates"].values())
+
     def index(self) -> dict[str, Any] | None:
         """The frozen embeddings: fingerprint, dimension, shards. None: not embedded yet."""
         name = "private/embeddings/index.json"

@@ -132,8 +132,8 @@ def commit_matrix(run: Run, iteration: int) -> list[str]:
     index = run.index()
     if index is None:
         raise PeBeamError("private/embeddings: not frozen yet; the embed pipeline comes first")
-    rows = sum(run.manifest_of(iteration - 1)["candidates"].values())
-    parts = [run.store.read(run.work(iteration, f"matrix/{a:09d}.npy")) for a, _ in chunk_ranges(run, rows)]
+    spans = chunk_ranges(run, run.candidate_count(iteration - 1))
+    parts = [run.store.read(run.work(iteration, f"matrix/{start:09d}.npy")) for start, _ in spans]
     joined = np.concatenate([tables.load_array(part) for part in parts])
     run.store.commit(run.work(iteration, "matrix.npy"), tables.save_array(joined))
     return [shard["shard"] for shard in index["shards"]]
@@ -142,8 +142,7 @@ def commit_matrix(run: Run, iteration: int) -> list[str]:
 def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
     """The candidate matrix of an iteration, embedded again where `work/` has lost it: candidates are public."""
     if not run.store.exists(run.work(iteration, "matrix.npy")):
-        rows = sum(run.manifest_of(iteration - 1)["candidates"].values())
-        for span in chunk_ranges(run, rows):
+        for span in chunk_ranges(run, run.candidate_count(iteration - 1)):
             embed_candidates(run, iteration, *span)
         commit_matrix(run, iteration)
     return load_matrix(run, iteration)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pe_beam.durable import sync_folder
 from pe_beam.errors import LockedError, PeBeamError, StorageError
 
 # Times of files in release/ would tell how long private stages took to whoever gets a faithful copy (1980: the least
@@ -115,7 +116,7 @@ class Store:
                     won = _link(temporary, target)
             finally:
                 Path(temporary).unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return won
 
     def copy(self, source: str, target: str) -> None:
@@ -190,11 +191,3 @@ def _link(temporary: str, target: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -49,8 +49,8 @@ class _StageFn(beam.DoFn):
 class _ListCandidatesFn(_StageFn):
     def process(self, _: Any) -> Iterator[tuple[int, int]]:
         with guarded(self._root, "ListCandidates"):
-            rows = sum(self.open().manifest_of(self._iteration - 1)["candidates"].values())
-            ranges = steps.chunk_ranges(self.open(), rows)
+            run = self.open()
+            ranges = steps.chunk_ranges(run, run.candidate_count(self._iteration - 1))
         yield from ranges
 
 
@@ -209,7 +209,7 @@ class _ScaleClientsFn(_StageFn):
 def _width(run: Run, iteration: int) -> int:
     if iteration == 0:
         return run.recipe.label_count
-    return sum(run.manifest_of(iteration - 1)["candidates"].values())
+    return run.candidate_count(iteration - 1)
 
 
 class _CommitCountsFn(_StageFn):

@@ -10,21 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.runs.test_end_to_end import release_digests
+
 pytestmark = [pytest.mark.flink, pytest.mark.xdist_group("flink")]
 LONG = 240
 DOCS = Path(__file__).parents[2] / "docs" / "flink.md"
-
-
-def release(run_dir: Path) -> dict[str, str]:
-    top = run_dir / "release"
-    files = sorted(path for path in top.rglob("*") if path.is_file())
-    return {str(path.relative_to(top)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
 
 
 def check_run(run: Path, wanted: Path) -> None:
-    assert release(run) == release(wanted)
+    assert release_digests(run) == release_digests(wanted)
     assert len((run / "ledger.jsonl").read_text().splitlines()) == 2
 
 

@@ -9,7 +9,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pe_beam.errors import RecipeError
-from pe_beam.runs import jobs, steps
+from pe_beam.runs import jobs
 from pe_beam.runs.driver import evolve
 from pe_beam.runs.recipe import parse_recipe
 from pe_beam.runs.run import Run
@@ -17,6 +17,7 @@ from pe_beam.transforms.iteration import Iteration
 from pipelines import evolve as evolve_pipeline
 from pipelines import iteration as iteration_pipeline
 from tests.runs.test_end_to_end import release_digests
+from tests.runs.test_tampering import stop_half_way
 
 
 @pytest.fixture
@@ -37,17 +38,7 @@ def test_unrolled_is_the_same_release(labelled, tmp_path, secret_file):
 @pytest.mark.parametrize("unroll_again", [True, False])
 def test_a_failure_in_the_middle_goes_on_from_there(labelled, tmp_path, secret_file, monkeypatch, unroll_again):
     recipe = parse_recipe(labelled)
-    real = steps.commit_selection
-
-    def fails(run, iteration):
-        if iteration == 2:
-            raise RuntimeError("the machine is gone")
-        return real(run, iteration)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "commit_selection", fails)
-        with pytest.raises(Exception, match="Select failed"):
-            evolve(recipe, tmp_path / "run", secret_file=secret_file, unroll=True)
+    stop_half_way(labelled, tmp_path / "run", secret_file, monkeypatch, unroll=True)
     lines = [json.loads(line)["iteration"] for line in (tmp_path / "run/ledger.jsonl").read_text().splitlines()]
     assert lines == [0, 1, 2, 3]  # spent before the job began
     assert (tmp_path / "run/release/iteration=0001/manifest.json").exists()

@@ -47,8 +47,17 @@ setup(
     entry_points={
         "console_scripts": ["pe-beam = pe_beam.cli:main"],
         # A third party adds a generator, an embedder or a modality the same way, in its own package.
-        "pe_beam.modalities": ["image = pe_beam.modalities.image:MODALITY"],
-        "pe_beam.generators": ["text-render = pe_beam.modalities.image.text_render:TextRender"],
-        "pe_beam.embedders": ["pixels = pe_beam.modalities.image.pixels:Pixels"],
+        "pe_beam.modalities": [
+            "image = pe_beam.modalities.image:MODALITY",
+            "tabular = pe_beam.modalities.tabular:MODALITY",
+        ],
+        "pe_beam.generators": [
+            "tabular = pe_beam.modalities.tabular.generator:Tabular",
+            "text-render = pe_beam.modalities.image.text_render:TextRender",
+        ],
+        "pe_beam.embedders": [
+            "pixels = pe_beam.modalities.image.pixels:Pixels",
+            "tabular = pe_beam.modalities.tabular.embedder:TabularEmbedder",
+        ],
     },
 )

@@ -33,10 +33,16 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
+        "table": [
+            "pot>=0.9.4,<1",  # exact optimal transport
+            "xgboost-cpu>=2.1,<4",
+        ],
         "dev": [
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "mypy>=1.11,<3",
+            "pot>=0.9.4,<1",
+            "xgboost-cpu>=2.1,<4",
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pe_beam.modalities.base import Modality
+from pe_beam.modalities.base import Modality, View
 from pe_beam.modalities.tabular.codec import TableContent
 from pe_beam.modalities.tabular.schema import Column, TableSchema, as_schema
 
@@ -15,6 +15,8 @@ __all__ = ["MODALITY", "Column", "TableSchema", "modality_of"]
 
 def modality_of(schema: Any) -> Modality:
     """The modality of tables with these columns."""
+    from pe_beam.modalities.tabular.metrics import METRICS
+
     declared = as_schema(schema)
     return Modality(
         name="tabular",
@@ -22,7 +24,15 @@ def modality_of(schema: Any) -> Modality:
         content=TableContent(declared),
         schema_model=TableSchema,
         with_schema=modality_of,
+        metrics=METRICS,
+        view=lambda: _view(declared),
     )
+
+
+def _view(schema: TableSchema) -> View:
+    from pe_beam.modalities.tabular.view import TableView
+
+    return TableView(schema)
 
 
 MODALITY = Modality(name="tabular", payload=pa.schema([]), schema_model=TableSchema, with_schema=modality_of)

@@ -37,12 +37,12 @@ def shares_of(counts: np.ndarray, total: float) -> np.ndarray:
     """The shares closest to noisy counts: the Euclidean projection of counts / total on the simplex.
 
     Among shares of 0 or more that add up to 1 it is the most likely under Gaussian noise (Duchi et al. 2008 give
-    the projection). Without a total that is above 0 all shares are equal.
+    the projection). Where the total is below one record all shares are equal.
 
     >>> shares_of(np.array([6.0, 5.0, -1.0]), 10.0).round(2).tolist()
     [0.55, 0.45, 0.0]
     """
-    if not total > 0:
+    if not total >= 1:
         return np.full(len(counts), 1 / len(counts))
     values = counts / total
     order = np.sort(values)[::-1]

@@ -152,6 +152,7 @@ class TableSchema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: dict[str, Column] = Field(min_length=1, description="name -> type, bounds, categories")
+    bins: int | None = Field(None, ge=1, le=10_000, description="bins of bought marginals where a column says none")
     constraints: tuple[Constraint, ...] = Field((), description="what every candidate obeys")
 
     @model_validator(mode="after")
@@ -166,6 +167,10 @@ class TableSchema(BaseModel):
             raise ValueError(f"columns: more than {MAX_COLUMNS}; declare those that matter")
         for constraint in self.constraints:
             constraint.check(self.columns)
+        if self.bins is not None:
+            own = {name: column for name, column in self.columns.items() if column.type in NUMBERS}
+            cut = {name: column.model_copy(update={"bins": column.bins or self.bins}) for name, column in own.items()}
+            object.__setattr__(self, "columns", self.columns | cut)
         return self
 
     @property

@@ -330,9 +330,10 @@ class Recipe(_Section):
                 raise ValueError("privacy.label_counts: one share for each of data.labels, or budget")
             if not all(0 <= share < math.inf for share in shares.values()) or sum(shares.values()) <= 0:
                 raise ValueError("privacy.label_counts: shares of 0 or more, not all 0")
-        if self.privacy.label_budget() and labels is None:
+        bought = self.privacy.label_budget() if self.privacy.marginals is None else 0
+        if bought and labels is None:
             raise ValueError("privacy.label_counts: label shares cannot be bought without data.labels")
-        if self.privacy.label_budget() and "budget" in (labels or []):
+        if bought and "budget" in (labels or []):
             raise ValueError("privacy.label_counts: a label named budget makes this ambiguous; give it another name")
         for iteration, size in enumerate(self.evolution.populations()):
             wanted = self.label_count * (sum(self.evolution.family_at(iteration)) if iteration else 1)

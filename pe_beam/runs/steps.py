@@ -51,11 +51,11 @@ def read_population(run: Run, iteration: int) -> pa.Table:
 
 def noisy_label_shares(run: Run) -> list[float]:
     """Shares by label, as declared, or as bought in iteration 0 and released."""
+    if run.recipe.privacy.marginals:
+        return [float(x) for x in read_marginals(run).totals()]
     shares = run.recipe.privacy.label_counts
     if shares == "uniform":
         return [1.0] * run.recipe.label_count
-    if run.recipe.privacy.marginals:
-        return [float(x) for x in read_marginals(run).totals()]
     if run.recipe.privacy.label_budget():
         return [float(x) for x in read_bought(run)["noisy_count"].to_pylist()]
     return [float(dict(shares)[str(label)]) for label in run.recipe.label_list]

@@ -28,6 +28,7 @@ from pe_beam.runs.export import export
 from pe_beam.runs.plan import make_plan
 from pe_beam.runs.recipe import load_recipe, parse_recipe
 from pe_beam.runs.run import Run, open_run
+from pe_beam.selection.quotas import largest_remainder
 from tests.runs.test_end_to_end import release_digests
 
 RECIPES = Path(__file__).parents[2] / "templates/recipes"
@@ -122,6 +123,9 @@ def test_bought_marginals_are_what_a_direct_count_says_plus_noise(table, tmp_pat
     assert noisy.column_names == ["label", "column", "bin", "noisy_count"]
     totals = read_marginals(run).totals()
     assert np.abs(totals - np.bincount(labels, minlength=3)).max() < 5 * line["sigma"] * 2
+    # They also say how many candidates each label gets; a label that nobody has still gets one.
+    population = steps.read_population(run, 0)["label"].to_pylist()
+    assert [population.count(label) for label in ("x", "y", "never seen")] == largest_remainder(totals.tolist(), 30)
     again = tmp_path / "again"
     evolve(recipe, again, ["--direct_runner_bundle_repeat=1"], secret_file=secret_file, unroll=True)
     assert release_digests(again) == release_digests(tmp_path / "run")

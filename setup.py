@@ -36,6 +36,7 @@ setup(
         "dev": [
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
+            "jsonschema>=4.20,<5",
             "mypy>=1.11,<3",
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
             "pytest>=8,<10",

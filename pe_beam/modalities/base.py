@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from pe_beam.report.history import History
     from pe_beam.report.page import Section
+    from pe_beam.start.asking import Asker
+    from pe_beam.start.looking import Seen
 
 
 class Options(BaseModel):
@@ -281,6 +283,8 @@ class Modality:
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
       metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
       metric_rows: rows of a `Comparison` table at most.
+      start: asks what `pe-beam init` needs to know and gives the sections `generator` and `embedder`, and what this
+        modality wants in `evolution` and `data` (a schema). None: only their names are asked for.
     """
 
     name: str
@@ -292,6 +296,7 @@ class Modality:
     view: Callable[[], View] | None = None
     metrics: Sequence[Metric] = ()
     metric_rows: int = 10_000
+    start: Callable[[Asker, Seen], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:
         """How a file's columns become this payload."""

@@ -329,7 +329,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
         raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
     for key, value in pairs:
-        _set(raw, key, value)
+        set_key(raw, key, value)
     return parse_recipe(raw, folder=Path(path).parent)
 
 
@@ -404,7 +404,8 @@ def _pair(text: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {text!r}: the value is not valid YAML") from error
 
 
-def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of a recipe as plain data; RecipeError where a section is in the way."""
     *parents, last = key.split(".")
     for name in parents:
         below = raw.setdefault(name, {})

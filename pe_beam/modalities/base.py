@@ -283,8 +283,9 @@ class Modality:
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
       metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
       metric_rows: rows of a `Comparison` table at most.
-      start: asks what `pe-beam init` needs to know and gives the sections `generator` and `embedder`, and what this
-        modality wants in `evolution` and `data` (a schema). None: only their names are asked for.
+      start: what `pe-beam init` asks of this kind of record: (who answers, what a look has shown, the section `data`
+        so far) -> the sections `generator` and `embedder`, and what it wants in `evolution` and `data` (a schema).
+        None: only the names of generator and embedder are asked for.
     """
 
     name: str
@@ -296,7 +297,7 @@ class Modality:
     view: Callable[[], View] | None = None
     metrics: Sequence[Metric] = ()
     metric_rows: int = 10_000
-    start: Callable[[Asker, Seen], Mapping[str, Any]] | None = None
+    start: Callable[[Asker, Seen, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:
         """How a file's columns become this payload."""

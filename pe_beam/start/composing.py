@@ -31,7 +31,7 @@ def compose(asker: Asker) -> dict[str, Any]:
     _labels(asker, data, seen)
     privacy = _privacy(asker, data)
     asker.say("\nWhat makes candidates, and what compares them.")
-    own = dict(modality.start(asker, seen)) if modality.start else _parts_by_name(asker)
+    own = dict(modality.start(asker, seen, data)) if modality.start else _parts_by_name(asker)
     data |= own.pop("data", {})
     holdout = asker.ask("data.holdout", "Real records set aside for `pe-beam evaluate`: a path", optional=True)
     data |= {"holdout": holdout} if holdout else {}

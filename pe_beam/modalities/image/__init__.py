@@ -26,10 +26,10 @@ def _view() -> View:
     return ImageView()
 
 
-def _start(asker: Asker, seen: Seen) -> Mapping[str, Any]:
+def _start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:
     from pe_beam.modalities.image.start import start
 
-    return start(asker, seen)
+    return start(asker, seen, data)
 
 
 MODALITY = Modality(

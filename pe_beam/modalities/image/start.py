@@ -10,9 +10,9 @@ from pe_beam.start.asking import Asker, number
 from pe_beam.start.looking import Seen
 
 
-def start(asker: Asker, seen: Seen) -> Mapping[str, Any]:
+def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Generator and embedder by name, with the options that matter first."""
-    del seen
+    del seen, data
     asker.say(
         "The generator that ships for images, text-render, draws the label as text. For photographs or scans name your "
         "own (docs/own-parts.md)."

@@ -83,6 +83,14 @@ def draw(
     return _inline(sink.getvalue(), key, title, desc, class_)
 
 
+def draw_twice(
+    paint: Callable[[Any], None], *, title: str, desc: str, width: int, height: int, narrow_height: int = 230
+) -> Markup:
+    """A chart for wide screens and the same one for narrow ones, where its text stays readable; style shows one."""
+    wide = draw(paint, title=title, desc=desc, width=width, height=height, class_="chart on-wide")
+    return wide + draw(paint, title=title, desc=desc, width=340, height=narrow_height, class_="chart on-narrow")
+
+
 def _inline(svg: str, key: str, title: str, desc: str, class_: str) -> Markup:
     body = svg[svg.index("<svg") :]
     opening, _, body = body.partition(">")

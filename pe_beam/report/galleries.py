@@ -81,16 +81,18 @@ class Gallery:
 
         return self.view.gallery([self.record(t, row) for row in rows.values()], link)
 
-    def by_label(self, t: int) -> Markup:
-        """Galleries of all labels of one population, each with its name and how many it has."""
-        return tag("div", join(self._labelled(t, code) for code in self.lineage.shown_codes), class_="by-label")
+    def by_label(self, t: int, *, heading: str) -> Markup:
+        """Galleries of all labels of one population, each with its name (h3 or h4) and how many it has."""
+        rows = join(self._labelled(t, code, heading) for code in self.lineage.shown_codes)
+        return tag("div", rows, class_="by-label")
 
-    def _labelled(self, t: int, code: int) -> Markup:
+    def _labelled(self, t: int, code: int, heading: str) -> Markup:
         label = self.history.labels[code]
         count = self.history.manifest(t)["candidates"][label or ""]
         shown = len(self.lineage.gallery(t, code))
         size = f"{number(count)}" if shown == count else f"{shown} of {number(count)}"
-        head = Markup('<h4><span class="label">{}</span> <small>{}</small></h4>').format(self.label(code), size)
+        name = Markup('<span class="label">{}</span> <small>{}</small>').format(self.label(code), size)
+        head = tag(heading, name, class_="of")
         return tag("div", join([head, self.draw(t, code)]), class_="row")
 
 
@@ -123,7 +125,7 @@ def samples_section(gallery: Gallery) -> Section:
     )
     lead = f"{count} synthetic records. None of them is a real one; each is a public generator's own work."
     note = f"A fixed choice at even steps, by label.{more} {what} Choose one to see where it comes from."
-    body = join([tag("p", note, class_="muted small"), gallery.by_label(history.last)])
+    body = join([tag("p", note, class_="muted small"), gallery.by_label(history.last, heading="h3")])
     return Section(key="samples", title="What came out", lead=lead, body=body)
 
 
@@ -141,7 +143,7 @@ def evolution_section(gallery: Gallery) -> Section:
         "line under "
         "a candidate says that it was varied or kept for the next population."
     )
-    open_ = [details(_summary(gallery, t), gallery.by_label(t), class_="population") for t in steps]
+    open_ = [details(_summary(gallery, t), gallery.by_label(t, heading="h4"), class_="population") for t in steps]
     body = join(
         [
             tag("h3", "From the first guess to the sample"),

@@ -28,9 +28,9 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe as plain JSON data without what may be private or secret.
 
     `data` keeps source, labels, expected_records, max_rejects, and a holdout that is a cut. An option of a part is
-    shown or withheld as its field says (`json_schema_extra={"public": ...}`: true, false, or a list of
-    values that may be shown). Without such a word numbers and names are
-    shown, and whatever is named or looks like a place or a key is withheld.
+    shown or withheld as its field says (`json_schema_extra={"public": ...}`: True, False, or a list of the values that
+    may be shown). Where it says nothing numbers and names are shown, and whatever is named or looks like a place or a
+    key is withheld.
     """
     plain = to_plain(recipe)
     del plain["execution"], plain["privacy"]["keep_secret"]

@@ -107,7 +107,7 @@ def hero(gallery: Gallery) -> Markup:
     each = max(1, many // len(codes))
     rows = [lineage.gallery(last, code) for code in codes]
     picked = [own[i] for own in rows for i in evenly(len(own), each)]
-    shown = (view.fragment(gallery.record(last, row)) for row in picked)
+    shown = (view.fragment(gallery.record(last, row), large=not view.tile) for row in picked)
     items = join(Markup("<li>{}</li>").format(item) for item in shown)
     kind = "tiles" if view.tile else "blocks"
     across = each if view.tile else 1

@@ -93,6 +93,22 @@ def draw_twice(
     return wide + draw(paint, title=title, desc=desc, width=340, height=narrow_height, class_="chart on-narrow")
 
 
+def whole(axis: Any) -> None:
+    """Ticks at whole numbers only, one at least: iterations."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+
+
+def shortened(name: str, most: int = 14) -> str:
+    """A name for a tick: both ends of it, for long ones often begin alike.
+
+    >>> shortened("Business Category: Bars")
+    'Busin…y: Bars'
+    """
+    return name if len(name) <= most else f"{name[: most // 2 - 2]}…{name[-most // 2 :]}"
+
+
 def _inline(svg: str, key: str, title: str, desc: str, class_: str) -> Markup:
     body = svg[svg.index("<svg") :]
     opening, _, body = body.partition(">")

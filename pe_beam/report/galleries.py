@@ -110,7 +110,7 @@ def hero(gallery: Gallery) -> Markup:
     shown = (view.fragment(gallery.record(last, row), large=not view.tile) for row in picked)
     items = join(Markup("<li>{}</li>").format(item) for item in shown)
     kind = "tiles" if view.tile else "blocks"
-    across = each if view.tile else 1
+    across = (each if len(codes) > 5 else min(8, len(picked))) if view.tile else 1
     return Markup('<ul class="{} mosaic" style="--across:{}" aria-hidden="true">{}</ul>').format(kind, across, items)
 
 
@@ -134,10 +134,12 @@ def evolution_section(gallery: Gallery) -> Section:
     history, lineage = gallery.history, gallery.lineage
     steps = [t for t in lineage.shown_iterations if t < history.last]
     lead = (
-        "It begins at random. In every iteration the private records vote for the candidates nearest to them, noise is "
-        "added to the votes, and the winners are varied."
+        "It begins at random. In every iteration the private records vote for the candidates nearest to them, "
+        + ("noise is added to the votes, " if history.private else "")
+        + "and the winners are varied."
     )
     strips = [_strip(gallery, code) for code in lineage.shown_codes[: _STRIPS if gallery.view.tile else _STRIP_BLOCKS]]
+    long = max(len(gallery.label(code)) for code in lineage.shown_codes) > 3
     note = (
         "Candidates that got most noisy votes come first (half of those shown), then a fixed choice of the rest. A "
         "line under "
@@ -152,7 +154,7 @@ def evolution_section(gallery: Gallery) -> Section:
                 "For each label, the line of descent that gathered most votes. Figures are noisy votes.",
                 class_="muted small",
             ),
-            tag("div", join(strips), class_="strips"),
+            tag("div", join(strips), class_="strips named" if long else "strips"),
             tag("h3", "Every population"),
             tag("p", note, class_="muted small"),
             *open_,

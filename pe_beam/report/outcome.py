@@ -19,7 +19,9 @@ from pe_beam.runs.recipe import Evolution
 
 def outcome_section(lineage: Lineage) -> Section:
     """Candidates, generator calls and votes: declared and released."""
-    lead = "The plan was fixed before any data was read. What came of it is public too: nothing here is an exact count."
+    lead = "The plan was fixed before any data was read."
+    if lineage.history.private:
+        lead += " What came of it is public too: nothing here is an exact count."
     return Section(key="plan", title="Plan and outcome", lead=lead, body=join([_votes(lineage), _calls(lineage)]))
 
 
@@ -40,11 +42,12 @@ def _votes(lineage: Lineage) -> Markup:
             axes.axhline(planned, color=charts.NOISE, ls=(0, (4, 3)), lw=1.3)
         axes.errorbar(rounds, sums, spread, fmt="o", ms=5, color=charts.ACCENT, elinewidth=1.3, capsize=3)
         low, high = float((sums - spread).min()), float((sums + spread).max())
-        middle = planned if planned is not None else 0.0
+        if planned is not None:
+            low, high = min(low, planned), max(high, planned)
         pad = 0.1 * max(high - low, 1.0)
         axes.set(xlabel="iteration", ylabel="sum of noisy votes", xlim=(0.4, rounds[-1] + 0.6))
-        axes.set_ylim(min(low, middle) - pad, max(high, middle) + pad)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(low - pad, high + pad)
+        charts.whole(axes.xaxis)
 
     title = "Votes, planned and noisy"
     said = "no number of records was declared" if planned is None else f"{number(planned)} votes were planned"
@@ -91,11 +94,21 @@ def _calls(lineage: Lineage) -> Markup:
     return join([tag("h3", "Candidates and calls"), table(head, rows, caption=caption)])
 
 
+class _Dumper(yaml.SafeDumper):
+    """Lists of plain values on one line, all else below each other."""
+
+
+def _listed(dumper: _Dumper, value: list[Any]) -> yaml.Node:
+    plain = not any(isinstance(item, list | dict) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=plain)
+
+
+_Dumper.add_representer(list, _listed)
+
+
 def recipe_section(lineage: Lineage) -> Section:
     """The recipe as `recipe.json` holds it."""
-    text = yaml.safe_dump(
-        dict(lineage.history.recipe), sort_keys=False, allow_unicode=True, width=90, default_flow_style=None
-    )
+    text = yaml.dump(dict(lineage.history.recipe), sort_keys=False, allow_unicode=True, width=90, Dumper=_Dumper)
     lead = (
         "All that shaped this release. With the same recipe, packages, data and secret it is made again, byte for byte."
     )

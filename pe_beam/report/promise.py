@@ -28,7 +28,7 @@ _WHOSE = {
 
 def mu(history: History) -> float:
     """The one Gaussian that all rounds so far act as: sqrt(sum 1/z^2), Dong, Roth and Su 2019; inf without noise."""
-    spent = history.multipliers(history.last)
+    spent = history.multipliers(history.rounds_spent)
     return math.sqrt(math.fsum(1 / z**2 for z in spent)) if all(spent) else math.inf
 
 
@@ -108,7 +108,7 @@ def _attacker(spent: float) -> Markup:
 
 def _epsilon(history: History) -> Markup:
     delta = history.privacy["delta"]
-    steps = list(range(history.last + 1))
+    steps = list(range(history.rounds_spent + 1))
     spent = [spent_epsilon(history.multipliers(t), delta) for t in steps]
     budget = float(history.privacy["epsilon"])
 
@@ -118,7 +118,7 @@ def _epsilon(history: History) -> Markup:
         axes.plot(steps, spent, color=charts.ACCENT, marker="o" if len(steps) < 40 else None, ms=4)
         axes.set(xlim=(0, max(steps[-1], 1)), ylim=(0, budget * 1.16), xlabel="iteration", ylabel="epsilon spent")
         axes.text(0.02 * max(steps[-1], 1), budget * 1.04, f"budget {budget:g}", color=charts.NOISE)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        charts.whole(axes.xaxis)
 
     title = "What each iteration spends"
     rows = [
@@ -139,7 +139,7 @@ def _epsilon(history: History) -> Markup:
 
 def _symbols(history: History, spent: float) -> Markup:
     privacy = history.privacy
-    multipliers = [float(z) for z in privacy["noise_multiplier"][: history.last]]
+    multipliers = [float(z) for z in privacy["noise_multiplier"][: history.rounds_spent]]
     same = len(set(multipliers)) == 1
     i, sub, sup = partial(tag, "i"), partial(tag, "sub"), partial(tag, "sup")
     z = Markup("{}{} = {}").format(i("z"), sub(i("t")), number(multipliers[0], 4)) if same and multipliers else ""
@@ -185,7 +185,7 @@ def _symbols(history: History, spent: float) -> Markup:
 
 
 def _spent(history: History) -> str:
-    return f"{spent_epsilon(history.multipliers(history.last), history.privacy['delta']):.6g}"
+    return f"{spent_epsilon(history.multipliers(history.rounds_spent), history.privacy['delta']):.6g}"
 
 
 def _not_covered(history: History) -> Markup:

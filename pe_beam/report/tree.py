@@ -57,7 +57,7 @@ def tree_data(gallery: Gallery) -> str:
             "nodes": nodes,
             "first": f"{first}-{lineage.generations[first].ids[row]}",
             "last": history.last,
-            "labels": [gallery.label(code) for code in range(len(history.labels))],
+            "labels": [label or "" for label in history.labels],
             "sigma": [round(history.sigma(t), 4) for t in rounds],
             "thresholds": [
                 [None if value is None else round(value, 4) for value in history.thresholds(t).values()] for t in rounds

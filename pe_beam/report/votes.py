@@ -95,7 +95,7 @@ def _overview(lineage: Lineage, rounds: list[int]) -> Markup:
         axes.step(edges, [*heights, heights[-1]], where="post", color=charts.NOISE, ls=(0, (4, 3)), lw=1.3)
         _boxes(axes, rounds, spread)
         axes.set(xlabel="iteration", ylabel="noisy votes", xlim=(edges[0], edges[-1]))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        charts.whole(axes.xaxis)
 
     title = "Noisy votes over the whole run"
     last = rounds[-1]
@@ -188,9 +188,7 @@ def _by_label(lineage: Lineage, t: int, limits: tuple[float, float]) -> Markup:
             if height is not None:
                 axes.hlines(height, place - 0.4, place + 0.4, color=charts.NOISE, lw=1.4, ls=(0, (2, 1.5)))
         _boxes(axes, places, spread)
-        axes.set_xticks(
-            places, [name if len(name) <= 14 else name[:13] + "…" for name in names], rotation=90 if long else 0
-        )
+        axes.set_xticks(places, [charts.shortened(name) for name in names], rotation=90 if long else 0)
         axes.set(ylabel="noisy votes", xlim=(-0.6, len(codes) - 0.4), ylim=limits)
 
     title = f"Iteration {t}, by label"

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 from pe_beam.errors import InputError
-from pe_beam.runs.closing import is_complete, privacy_record, report_bytes
+from pe_beam.privacy import accounting
+from pe_beam.privacy.statement import statement
+from pe_beam.runs.closing import is_complete, privacy_record, report_bytes, was_supplied
 from pe_beam.runs.public import recipe_json
-from pe_beam.runs.run import open_run
+from pe_beam.runs.run import Run, open_run
+from pe_beam.runs.spending import ledger_lines, spent_multipliers
 
 UNFINISHED = "work/report-unfinished.html"
 
@@ -31,6 +34,23 @@ def report(run_dir: str | Path) -> Path:
         return run.store.path(name)
     if run.manifest(0) is None:
         raise InputError(f"{run_dir}: there is no population yet, so there is nothing to report; run it first")
-    data = report_bytes(run, privacy_record(run), complete=False)
+    spent = sum(line.iteration > 0 for line in ledger_lines(run))
+    record = privacy_record(run) | {"rounds_spent": spent, "statement": _so_far(run, spent)}
+    data = report_bytes(run, record, complete=False)
     run.store.commit(UNFINISHED, data, replace=True)
     return run.store.path(UNFINISHED)
+
+
+def _so_far(run: Run, histograms: int) -> str:
+    promise = run.recipe.privacy
+    if not histograms and not spent_multipliers(run):
+        return "Nothing is spent so far: no record has voted yet."
+    said = statement(
+        epsilon=accounting.spent_epsilon(spent_multipliers(run), promise.delta),
+        delta=promise.delta,
+        adjacency=promise.adjacency,
+        unit=promise.unit,
+        iterations=histograms,
+        supplied_secret=was_supplied(run),
+    )
+    return f"{said} This is what is spent so far: the run is not complete."

@@ -69,6 +69,14 @@ def test_it_fits_its_screen_and_asks_for_nothing(browser, html, width, scheme):
     watched.settle()
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_long_hostile_labels_fit_too(browser, hostile, width):
+    for name in ("report.html", "plain.html"):
+        watched = Watched(browser, hostile / name, width=width)
+        assert watched.page.evaluate("document.documentElement.scrollWidth") == width
+        watched.settle()
+
+
 def test_the_policy_stops_whatever_would_be_asked_for(browser, html):
     watched = Watched(browser, html)
     watched.page.evaluate(

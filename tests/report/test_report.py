@@ -162,6 +162,8 @@ def test_a_run_that_goes_on_is_reported_in_work_and_resumes_to_the_same_release(
     assert where == tmp_path / "run/work/report-unfinished.html"
     assert "UNFINISHED" in text
     assert "1 of 2" in text
+    assert "over all of its 2 noisy histograms" in text  # the second is paid for, though it is not there
+    assert "This is what is spent so far" in text
     assert not (tmp_path / "run/release/report.html").exists()
     evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
     assert release_digests(tmp_path / "run") == release_digests(digits)

@@ -91,12 +91,13 @@
     title.tabIndex = -1;
     box.append(title);
     const origin = t === 0 ? "made at random" : kept ? "kept from population " + (t - 1) : "varied from " + id(parent);
-    box.append(make("p", "muted", "Label " + data.labels[code] + " · population " + t + " · " + origin));
+    box.append(make("p", "muted", (data.labels[code] ? "Label " + data.labels[code] + " · " : "") + "population " + t + " · " + origin));
     if (votes === null) {
       box.append(make("p", "", "One of the newest population: nobody has voted on it."));
     } else {
       const sigma = data.sigma[t], height = data.thresholds[t][code];
-      let said = number(votes) + " noisy votes in iteration " + (t + 1) + "; the noise alone is ±" + number(sigma);
+      let said = number(votes) + " noisy votes in iteration " + (t + 1);
+      said += sigma ? "; the noise alone is ±" + number(sigma) : "; there is no noise in them";
       if (height !== null) said += ", the threshold " + number(height);
       said += born ? ". It was chosen: " + born + (born === 1 ? " candidate" : " candidates") + " of the next population came of it."
         : ". It was not chosen.";

@@ -40,6 +40,7 @@ setup(
         "dev": [
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
+            "jsonschema>=4.20,<5",
             "mypy>=1.11,<3",
             "pot>=0.9.4,<1",
             "xgboost-cpu>=2.1,<4",

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print one JSON object")
         return command
 
+    _add_init(add("init", _init, "asks a few questions, or takes flags, and writes a recipe for your own data"))
     plan = add("plan", _plan, "what a recipe will spend and make; touches no data", as_json=True)
     run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
     for command in (plan, run):
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("dir", metavar="DIR")
     privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
     privacy.add_argument("dir", metavar="DIR", nargs="+")
+    report = add("report", _report, "the report as one HTML file, from the release alone")
+    report.add_argument("dir", metavar="DIR")
     export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder")
     export.add_argument("dir", metavar="DIR")
     export.add_argument("--to", required=True, metavar="PATH")
@@ -77,6 +80,59 @@ def _parser() -> argparse.ArgumentParser:
     purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
     purge.add_argument("dir", metavar="DIR")
     return parser
+
+
+_INIT_FLAGS = {
+    "data.path": ("--data", "PATH", "a folder, a file or a glob with the private records; not read"),
+    "data.source": ("--source", "KIND", "folder, parquet, csv or jsonl; default: by the ending"),
+    "modality": ("--modality", "NAME", "what a record is: image, text, ..."),
+    "data.labels": ("--labels", "A,B,...", "the public labels, between commas"),
+    "data.holdout": ("--holdout", "PATH", "real records set aside for evaluate"),
+    "data.expected_records": ("--expected-records", "N", "a public guess, not a count"),
+    "privacy.epsilon": ("--epsilon", "E", "0.001 to 1000; default 1"),
+    "privacy.delta": ("--delta", "D", "default: below 1/(n ln n), n the public guess"),
+    "privacy.adjacency": ("--adjacency", "A", "add-or-remove-one or replace-one"),
+    "evolution.samples": ("--samples", "N", "how many to make"),
+    "evolution.iterations": ("--iterations", "T", "each is a noisy histogram"),
+    "name": ("--name", "NAME", "of the run"),
+}
+
+
+def _add_init(command: argparse.ArgumentParser) -> None:
+    for key, (flag, value, text) in _INIT_FLAGS.items():
+        command.add_argument(flag, dest=key, metavar=value, help=text)
+    command.add_argument("--look", action="store_true", help="look at names of folders and columns, and at types")
+    command.add_argument("--labels-from-folders", action="store_true", help="the names of folders are public labels")
+    command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="answer anything by recipe key")
+    command.add_argument("--yes", action="store_true", help="ask nothing: take defaults for what no flag says")
+    command.add_argument("--out", default="recipe.yaml", metavar="FILE", help="where to write; default recipe.yaml")
+    command.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from pe_beam.start.asking import Asker
+    from pe_beam.start.main import write_recipe
+
+    given = {key: value for key in _INIT_FLAGS if (value := getattr(options, key)) is not None}
+    for pair in options.set:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise InputError(f"--set {pair!r}: a.b=c is wanted")
+        given[key.strip()] = value
+    given |= {"look": True} if options.look else {}
+    given |= {"folders": True, "look": True} if options.labels_from_folders else {}
+    flags = {key: flag for key, (flag, _, _) in _INIT_FLAGS.items()}
+    flags |= {"look": "--look", "folders": "--labels-from-folders"}
+    asker = Asker(given, interactive=not options.yes and sys.stdin.isatty(), flags=flags)
+    recipe, plan = write_recipe(asker, options.out, force=options.force)
+    print(
+        f"written: {options.out}  (epsilon {_epsilon(recipe.privacy.epsilon)}, delta {recipe.privacy.delta:g}, "
+        f"{recipe.evolution.iterations} iterations, {plan.generator_calls} generator calls)"
+    )
+    for warning in plan.warnings:
+        print(f"warning: {warning}")
+    print(f"next:    pe-beam plan {options.out}")
+    print(f"         pe-beam run {options.out} --run-dir runs/{recipe.name}")
 
 
 def _print_json(value: Any) -> None:
@@ -124,6 +180,7 @@ def _run(options: argparse.Namespace) -> None:
         unroll=options.unroll,
     )
     release = run.store.path(run.release)
+    print(f"report             {release / 'report.html'}")
     print(f"samples            {release / 'samples.parquet'}")
     if (release / "samples.png").exists():
         print(f"picture            {release / 'samples.png'}")
@@ -156,6 +213,12 @@ def _privacy(options: argparse.Namespace) -> None:
         print(f"\n{run['dir']}: epsilon {_epsilon(run['spent_epsilon'])}, delta {run['delta']:g}")
         for line in run["ledger"]:
             print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from pe_beam.runs.reporting import report
+
+    print(report(options.dir))
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -58,7 +58,7 @@ MAX_LABELS = 100_000
 class Data(_Section):
     """Where the private records lie, and what is declared of them."""
 
-    source: Literal["sklearn", "folder", "parquet", "csv", "jsonl"]
+    source: Literal["sklearn", "folder", "parquet", "csv", "jsonl"] = Field(description="what kind of files they are")
     path: str = Field(description="a data set's name, a folder, a file or a glob; may differ on a resume")
     columns: dict[str, str | list[str]] = Field(
         default_factory=dict,
@@ -114,7 +114,7 @@ class Part(_Section):
     """A generator or an embedder: its registered name; the other keys are its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    name: str
+    name: str = Field(description="as it is registered; the other keys are its own options")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Phase(_Section):
 class Evolution(_Section):
     """How candidates compete and multiply."""
 
-    iterations: Whole = Field(10, ge=1, le=10000)
+    iterations: Whole = Field(10, ge=1, le=10000, description="T: each is one noisy histogram that is paid for")
     samples: Whole = Field(gt=0, description="rows of samples.parquet")
     population: Schedule | None = Field(None, description="candidates voted on, per iteration; null: samples")
     degree: Schedule = Field(
@@ -164,19 +164,21 @@ class Evolution(_Section):
         description="how far a variation may go, per iteration, 0 to 1",
     )
     lookahead: Whole = Field(0, ge=0, description="variations averaged to embed a candidate; 0: itself")
-    votes_per_record: Whole = Field(1, ge=1)
-    distance: Literal["l2", "cosine", "inner_product"] = "l2"
+    votes_per_record: Whole = Field(1, ge=1, description="k: a record votes for its k nearest candidates")
+    distance: Literal["l2", "cosine", "inner_product"] = Field("l2", description="what near means in the embedding")
     threshold: Threshold = Field("1 sigma", description="votes, 'x sigma', or auto")
-    selection: Selection = "systematic"
+    selection: Selection = Field(
+        "systematic", description="drawn by share of votes, with even steps by share, or the best ones"
+    )
     smoothing: Real = Field(
         0.0,
         ge=0,
         lt=math.inf,
         description="distance in the embedding over which noisy votes of all iterations are pooled; 0: off",
     )
-    search: Literal["exact"] = "exact"
+    search: Literal["exact"] = Field("exact", description="how the nearest candidate is found")
     variations: Whole = Field(1, ge=0, description="variations of each selected row")
-    keep_parents: bool = False
+    keep_parents: bool = Field(False, description="whether selected rows stay beside their variations")
     phases: list[Phase] = Field(
         default_factory=list, description="threshold, selection, variations, keep_parents from an iteration on"
     )
@@ -198,6 +200,10 @@ class Evolution(_Section):
             raise ValueError("degree: from 0 to 1")
         self.populations()
         return self
+
+    def family(self) -> int:
+        """Candidates that one selected row gives, at most."""
+        return max(self.turn(t).family for t in [1, *(phase.first for phase in self.phases)])
 
     def turn(self, iteration: int) -> Turn:
         """How iteration t selects and multiplies, `final` left out."""
@@ -241,10 +247,15 @@ class Bought(_Section):
 class Privacy(_Section):
     """The promise. Everything here is fixed before any data is read."""
 
-    epsilon: Real = Field(description="0.001 to 1000, or inf (NOT PRIVATE)")
+    epsilon: Real = Field(
+        description="0.001 to 1000, or inf (NOT PRIVATE)",
+        json_schema_extra={"anyOf": [{"type": "number", "minimum": 0.001, "maximum": 1000}, {"const": "inf"}]},
+    )
     delta: Real = Field(gt=0, lt=1, description="a number, never computed from the data")
-    adjacency: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
-    unit: Literal["record", "client"] = "record"
+    adjacency: Literal["add-or-remove-one", "replace-one"] = Field(
+        "add-or-remove-one", description="what makes two data sets neighbours"
+    )
+    unit: Literal["record", "client"] = Field("record", description="what is protected: a record, or all of a client's")
     label_counts: Literal["uniform"] | dict[str, Real] = Field(
         "uniform", description="uniform, shares by label, or {budget: share of the budget that buys them}"
     )
@@ -253,8 +264,8 @@ class Privacy(_Section):
         description="{budget: share of the budget}: one-way counts by label, for generators that use them",
     )
     weights: list[Real] | None = Field(None, description="share of the budget of each iteration; null: equal")
-    sampling_rate: Literal[1] = 1
-    keep_secret: bool = False
+    sampling_rate: Literal[1] = Field(1, description="share of the records that vote in an iteration")
+    keep_secret: bool = Field(False, description="private/secret.key stays after the run; may differ on a resume")
 
     @model_validator(mode="after")
     def _check(self) -> Privacy:
@@ -311,15 +322,15 @@ class Execution(_Section):
 class Recipe(_Section):
     """All of a run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    seed: Whole = 0
-    data: Data
-    modality: str
-    generator: Part
-    embedder: Part
-    evolution: Evolution
-    privacy: Privacy
-    execution: Execution = Field(default_factory=Execution)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the run; it is released")
+    seed: Whole = Field(0, description="of all that is random but the noise")
+    data: Data = Field(description="where the private records lie, and what is declared of them")
+    modality: str = Field(description="the kind of record, as it is registered")
+    generator: Part = Field(description="what makes candidates")
+    embedder: Part = Field(description="what makes vectors of records and candidates")
+    evolution: Evolution = Field(description="how candidates compete and multiply")
+    privacy: Privacy = Field(description="the promise")
+    execution: Execution = Field(default_factory=Execution, description="speed only")
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -379,7 +390,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
         raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
     for key, value in pairs:
-        _set(raw, key, value)
+        set_key(raw, key, value)
     return parse_recipe(raw, folder=Path(path).parent)
 
 
@@ -454,7 +465,8 @@ def _pair(text: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {text!r}: the value is not valid YAML") from error
 
 
-def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of a recipe as plain data; RecipeError where a section is in the way."""
     *parents, last = key.split(".")
     for name in parents:
         below = raw.setdefault(name, {})
@@ -531,8 +543,3 @@ def _differ(old: Any, new: Any, path: str) -> list[str]:
             for key in _differ(old.get(name), new.get(name), f"{path}.{name}" if path else name)
         ]
     return [] if old == new else [path]
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of a recipe, published as `templates/recipe.schema.json` (`json.dumps(..., indent=1)`)."""
-    return Recipe.model_json_schema(by_alias=True)

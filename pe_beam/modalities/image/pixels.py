@@ -19,7 +19,7 @@ class PixelsOptions(base.Options):
     """Options of `pixels`."""
 
     size: int | tuple[int, int] = Field(8, description="side, or [height, width]")
-    mode: Literal["gray", "rgb"] = "gray"
+    mode: Literal["gray", "rgb"] = Field("gray", description="one value a pixel, or three")
 
 
 class Pixels(base.Embedder):

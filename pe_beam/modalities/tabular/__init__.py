@@ -35,4 +35,12 @@ def _view(schema: TableSchema) -> View:
     return TableView(schema)
 
 
-MODALITY = Modality(name="tabular", payload=pa.schema([]), schema_model=TableSchema, with_schema=modality_of)
+def _start(asker: Any, seen: Any, data: Any) -> Any:
+    from pe_beam.modalities.tabular.start import start
+
+    return start(asker, seen, data)
+
+
+MODALITY = Modality(
+    name="tabular", payload=pa.schema([]), schema_model=TableSchema, with_schema=modality_of, start=_start
+)

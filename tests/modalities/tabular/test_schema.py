@@ -20,6 +20,8 @@ from pe_beam.modalities.tabular import modality_of
 from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload, read_column
 from pe_beam.modalities.tabular.propose import propose_schema
 from pe_beam.modalities.tabular.schema import Column, TableSchema
+from pe_beam.start.asking import Asker
+from pe_beam.start.main import write_recipe
 from tests.modalities.tabular.conftest import KINDS
 
 
@@ -188,3 +190,16 @@ def test_bins_of_a_schema_are_for_numbers_that_say_none() -> None:
     given_["columns"]["age"]["bins"] = 3
     columns = TableSchema.model_validate(given_).columns
     assert [columns[name].marginal_bins for name in ("age", "income", "city", "constant")] == [3, 5, 3, 1]
+
+
+def test_init_asks_for_a_schema_or_a_public_file(tmp_path: Path) -> None:
+    table = pa.table({"n": [1, 2, 3], "city": ["a", "b", "a"], "y": ["no", "yes", "no"], "nested": [[1], [2], [3]]})
+    pq.write_table(table, tmp_path / "public.parquet")
+    given_ = {"data.path": "/nowhere/t.parquet", "modality": "tabular", "data.columns.label": "y"}
+    given_ |= {"data.labels": "no,yes", "data.expected_records": "20000", "public": str(tmp_path / "public.parquet")}
+    recipe, _ = write_recipe(Asker(given_, interactive=False), str(tmp_path / "made.yaml"))
+    assert recipe.data.table_schema is not None and set(recipe.data.table_schema["columns"]) == {"n", "city"}
+    assert recipe.data.columns == {"label": "y"} and recipe.privacy.marginals is not None
+    del given_["public"]
+    with pytest.raises(InputError, match="have to be declared"):
+        write_recipe(Asker(given_, interactive=False), str(tmp_path / "other.yaml"))

@@ -150,7 +150,8 @@ class TableView(View):
 
     def _rows(self, history: History) -> Markup:
         """Sorted by style alone: a choice sets which of a row's ranks is its order."""
-        table = history.population(history.last, ["candidate_id", "label", *self._names]).slice(0, _ROWS)
+        table = history.population(history.last, ["candidate_id", "label", *self._names])
+        table = table.take(np.arange(0, table.num_rows, -(-table.num_rows // _ROWS)))  # at even steps: all labels
         names = [*(["label"] if history.labels != [None] else []), *self._names][:_SORTED]
         keys = [self._ranks(table, name) for name in names]
         chosen = Markup("").join(

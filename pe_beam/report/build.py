@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from pe_beam.modalities.base import Modality, View
 from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.privacy.statement import rounded_up
 from pe_beam.report import page as pages
 from pe_beam.report.galleries import Gallery, evolution_section, hero, samples_section
 from pe_beam.report.history import History
@@ -70,7 +71,7 @@ def _head(history: History, gallery: Gallery) -> Markup:
     if history.private:
         spent = spent_epsilon(history.multipliers(history.rounds_spent), privacy["delta"])
         figure = Markup('<p class="eps"><span class="sym">ε</span> {} <span class="delta">δ {:g}</span></p>').format(
-            f"{spent:.3g}", privacy["delta"]
+            rounded_up(spent, 3), privacy["delta"]
         )
     else:
         figure = Markup('<p class="eps none"><span class="sym">ε</span> ∞ <span class="delta">{}</span></p>').format(

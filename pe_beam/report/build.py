@@ -88,7 +88,7 @@ def _head(history: History, gallery: Gallery) -> Markup:
     said = "Nothing protects the private records here."
     if history.private:
         whose, right = best_guess(history)
-        said = f"The best guess at {whose} is right at most {right} of the time. A coin is right 50% of it."
+        said = f"The best guess at {whose} is right at most {right} of the time; a coin's, 50%."
     words = tag("div", join([figure, tag("p", said, class_="lead"), facts(listed)]), class_="words")
     return tag("div", words + hero(gallery), class_="head")
 

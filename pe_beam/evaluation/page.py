@@ -50,11 +50,11 @@ _CHARTS: list[tuple[str, tuple[str, ...], str]] = [
 
 def evaluation_page(run: Run, outcome: Mapping[str, Any]) -> bytes:
     """The page, as UTF-8; `outcome` as in evaluation.json."""
-    view = run.modality.view() if run.modality.view else PlainView(run.modality.payload.names)
+    views = (_view(run), _view(run))
     sections = [_figures(outcome), _by_iteration(outcome)]
     if outcome["series"]:
         sections.append(_series(outcome))
-    sections += [_memorisation(run, outcome, view), _method(outcome)]
+    sections += [_memorisation(run, outcome, views), _method(outcome)]
     page = Page(
         title=f"Evaluation of {run.recipe.name}",
         kicker="Private Evolution · quality against real records",
@@ -62,11 +62,13 @@ def evaluation_page(run: Run, outcome: Mapping[str, Any]) -> bytes:
         sections=sections,
         mark=MARK,
         mark_text=MARK_TEXT,
-        css=view.css() + _CSS,
+        # A view each: pictures of samples and of records differ in size, and a view draws its own to one size.
+        css="".join(f".pair>.{side}{{{view.css()}}}\n" for side, view in zip(_SIDES, views, strict=True)) + _CSS,
     )
     return render(page)
 
 
+_SIDES = ("made", "voted")
 _CSS = """
 .marked h1::before{content:none}
 .pairs{list-style:none;margin:0 0 1.6em;padding:0;display:grid;
@@ -75,6 +77,10 @@ grid-template-columns:repeat(auto-fill,minmax(180px,1fr));gap:20px}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:6px}
 .pairs p{margin:6px 0 0;font-size:.85rem;color:var(--muted)}
 """
+
+
+def _view(run: Run) -> View:
+    return run.modality.view() if run.modality.view else PlainView(run.modality.payload.names)
 
 
 def name_of(key: str) -> str:
@@ -207,7 +213,7 @@ def _series(outcome: Mapping[str, Any]) -> Section:
     return Section(key="records", title="The records themselves", body=tag("div", join(drawn), class_="grid"))
 
 
-def _memorisation(run: Run, outcome: Mapping[str, Any], view: View) -> Section:
+def _memorisation(run: Run, outcome: Mapping[str, Any], views: Sequence[View]) -> Section:
     found, setting = outcome["memorisation"], Setting.load(run)
     title = "Does it copy?"
     if "left_out" in found:
@@ -243,20 +249,23 @@ def _memorisation(run: Run, outcome: Mapping[str, Any], view: View) -> Section:
         key="memorisation",
         title=title,
         lead="Each sample's nearest training record, beside the same for held-out records, which cannot be copies.",
-        body=said + tag("div", chart, class_="grid wide") + quantiles + _pairs(closest_pairs(run, setting), view),
+        body=said
+        + tag("div", chart + tag("div", quantiles), class_="grid wide")
+        + _pairs(closest_pairs(run, setting), views),
     )
 
 
-def _pairs(pairs: Sequence[Pair], view: View) -> Markup:
+def _pairs(pairs: Sequence[Pair], views: Sequence[View]) -> Markup:
     head = tag("h3", "The closest pairs: sample, then training record")
     if not pairs:
         return head + tag("p", "Not shown: the private records cannot be read as they voted (data.path).")
     items = []
     for pair in pairs:
-        both = tag("div", view.fragment(pair.sample) + view.fragment(pair.record), class_="pair")
+        shown = zip(_SIDES, views, (pair.sample, pair.record), strict=True)
+        both = tag("div", join(tag("div", view.fragment(x), class_=side) for side, view, x in shown), class_="pair")
         labels = f"{pair.sample['label']} and {pair.record['label']}, " if pair.sample["label"] is not None else ""
         items.append(tag("li", both + tag("p", f"{labels}distance {number(pair.distance, 4)}")))
-    return head + tag("ul", join(items), class_="pairs" if view.tile else "pairs long")
+    return head + tag("ul", join(items), class_="pairs" if views[0].tile else "pairs long")
 
 
 def _method(outcome: Mapping[str, Any]) -> Section:

@@ -32,7 +32,7 @@ from pe_beam.evaluation.driver import evaluate
 began = time.perf_counter()
 evaluate(sys.argv[1])
 seconds = time.perf_counter() - began
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([seconds, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
 
 
@@ -90,9 +90,9 @@ def main() -> None:
     for _ in range(options.repeats):
         child = subprocess.run([sys.executable, "-c", _CHILD, run], check=True, capture_output=True, text=True)
         found.append(json.loads(child.stdout))
-        print(f"{found[-1][0]:.1f} s, peak {found[-1][1]:.0f} MB")
-    seconds, peak = (statistics.median(column) for column in zip(*found, strict=True))
-    print(f"median of {len(found)}: {seconds:.1f} s, peak {peak:.0f} MB")
+        print("{:.1f} s, {:.1f} s of processor time, peak {:.0f} MB".format(*found[-1]), flush=True)
+    seconds, processor, peak = (statistics.median(column) for column in zip(*found, strict=True))
+    print(f"median of {len(found)}: {seconds:.1f} s, {processor:.1f} s of processor time, peak {peak:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -173,9 +173,9 @@ def load_measured(run: Run, name: str) -> dict[str, Any]:
 
 
 def queries(run: Run) -> tuple[list[str], np.ndarray]:
-    """Names of populations and of the held-out group, one a row, and all their vectors below each other."""
+    """Groups, one a row, and all their vectors: populations that votes have shaped, and held-out records."""
     setting = Setting.load(run)
-    groups = [*(population(iteration) for iteration in setting.populations), HELD_OUT]
+    groups = [*(population(iteration) for iteration in setting.populations if iteration), HELD_OUT]
     found = [load_rows(run, group).vectors for group in groups]
     names = [group for group, vectors in zip(groups, found, strict=True) for _ in range(len(vectors))]
     return names, np.concatenate(found)

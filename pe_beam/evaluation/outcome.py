@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pe_beam.evaluation import measure
-from pe_beam.evaluation.classifiers import SVC_TRAIN_ROWS, TEST_ROWS, TRAIN_ROWS
+from pe_beam.evaluation.classifiers import TEST_ROWS, TRAIN_ROWS
 from pe_beam.evaluation.distances import SUBSET_ROWS, SUBSETS
-from pe_beam.evaluation.memorisation import memorisation
+from pe_beam.evaluation.memorisation import Nearest, memorisation
 from pe_beam.evaluation.page import evaluation_page
 from pe_beam.evaluation.sampling import REAL_ROWS
 from pe_beam.evaluation.setting import CEILING, HELD_OUT, OUTCOME, PAGE, RESULT, Setting, population
@@ -33,12 +34,11 @@ def _outcome(run: Run) -> dict[str, Any]:
     measured = {t: measure.load_measured(run, population(t)) for t in setting.populations}
     ceiling = measure.load_measured(run, CEILING)
     near = {} if setting.no_training else measure.load_nearest(run)
-    left_out = {"left_out": setting.no_training}
     iterations = [
         {
             "iteration": t,
             "metrics": found["figures"],
-            "memorisation": memorisation(near[population(t)][0], near[HELD_OUT][0]) if near else left_out,
+            "memorisation": _memorisation(near, t, setting),
         }
         for t, found in measured.items()
     ]
@@ -57,7 +57,7 @@ def _outcome(run: Run) -> dict[str, Any]:
         "limits": {
             "rows_of_a_kind_in_memory": REAL_ROWS,
             "kernel_subsets": [SUBSETS, SUBSET_ROWS],
-            "classifier_train_rows": {"svc_rbf": SVC_TRAIN_ROWS, "logistic_regression": TRAIN_ROWS, "knn": TRAIN_ROWS},
+            "classifier_train_rows": TRAIN_ROWS,
             "classifier_test_rows": TEST_ROWS,
         },
         "notes": _notes(run, setting, last["notes"]),
@@ -65,10 +65,18 @@ def _outcome(run: Run) -> dict[str, Any]:
     }
 
 
+def _memorisation(near: Mapping[str, Nearest], iteration: int, setting: Setting) -> dict[str, Any]:
+    if not near:
+        return {"left_out": setting.no_training}
+    if iteration == 0:
+        return {"left_out": "population 0 is made before any record is read"}
+    return memorisation(near[population(iteration)][0], near[HELD_OUT][0])
+
+
 def _ceiling(setting: Setting) -> str:
     if setting.no_training:
         return "held-out records: each half trains the classifiers that the other half tests"
-    return "training records, as many as there are samples; classifiers: all of them"
+    return "training records, as many as there are samples; for classifiers all, up to the limit"
 
 
 def _records(run: Run, setting: Setting) -> dict[str, Any]:

@@ -270,12 +270,12 @@ def _pairs(pairs: Sequence[Pair], views: Sequence[View]) -> Markup:
 
 def _method(outcome: Mapping[str, Any]) -> Section:
     limits = outcome["limits"]
-    train = ", ".join(f"{name_of(key)} {number(rows)}" for key, rows in limits["classifier_train_rows"].items())
     said = [
         f"Floor: {outcome['floor']['from']}. Ceiling: {outcome['ceiling']['from']}.",
         f"Rows of a kind in memory at most: {number(limits['rows_of_a_kind_in_memory'])}. Kernel distance: "
-        f"{limits['kernel_subsets'][0]} subsets of {number(limits['kernel_subsets'][1])}. Classifiers train on at most "
-        f"{train} rows; they are tested on at most {number(limits['classifier_test_rows'])} held-out records.",
+        f"{limits['kernel_subsets'][0]} subsets of {number(limits['kernel_subsets'][1])}. "
+        f"Classifiers: {number(limits['classifier_train_rows'])} rows to train on at most, and "
+        f"{number(limits['classifier_test_rows'])} to test on.",
         "All distances are in the space of the recipe's embedder. docs/evaluation.md says what each figure means.",
     ]
     return Section(key="method", title="How it was measured", body=join(tag("p", text) for text in said))

@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 
 from pe_beam.cli import main
 from pe_beam.errors import DataError, InputError
-from pe_beam.evaluation import gather, measure, outcome
+from pe_beam.evaluation import gather, measure, outcome, page, pairs
 from pe_beam.evaluation.distances import frechet_distance, kernel_distance
 from pe_beam.evaluation.driver import evaluate
 from pe_beam.evaluation.manifold import compare_manifolds, neighbour_radii
@@ -203,12 +203,12 @@ def test_the_terminal_shows_floor_and_ceiling_and_says_what_it_is(copy, capsys):
 
 
 def test_the_page_is_marked_self_contained_and_shows_the_closest_pairs(done, found):
-    page = (done / "private/evaluation/evaluation.html").read_text()
-    assert "NOT A RELEASE" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "https://" not in page
-    assert page.count('class="pair"') == 12
-    assert "The same as a table" in page
+    text = (done / "private/evaluation/evaluation.html").read_text()
+    assert "NOT A RELEASE" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+    assert text.count('class="pair"') == 12
+    assert "The same as a table" in text
 
 
 def test_a_holdout_that_cannot_be_read_says_the_key_and_no_value(copy, tmp_path, capsys):
@@ -252,6 +252,32 @@ def test_a_purged_run_is_evaluated_and_says_what_is_left_out(copy, found, capsys
     assert any("memorisation" in note for note in left["notes"])
     assert "Left out" in (copy / "private/evaluation/evaluation.html").read_text()
     assert main(["evaluate", str(copy)]) == 0
+
+
+def test_closest_pairs_are_the_very_records_though_some_were_rejected(small, tmp_path):
+    """Every third private record is no picture: a frozen row is then not the row of the file."""
+    table = pictures(60, 7)
+    images = [b"no picture" if i % 3 == 0 else x for i, x in enumerate(table["image"].to_pylist())]
+    pq.write_table(pa.table({"image": images, "label": table["label"]}), tmp_path / "real.parquet")
+    small["data"] = {"source": "parquet", "path": str(tmp_path / "real.parquet"), "labels": LABELS, "max_rejects": 0.5}
+    small["evolution"] = {"iterations": 1, "samples": 12}
+    evolve(parse_recipe(small), tmp_path / "run")
+    seen: list[pairs.Pair] = []
+    real = pairs.closest_pairs
+
+    def keep(run, setting):
+        seen.extend(real(run, setting))
+        return seen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "closest_pairs", keep)
+        evaluate(tmp_path / "run", against=str(tmp_path / "real.parquet"))
+    embedder = Pixels(PixelsOptions(size=8))
+    assert len(seen) == 12
+    for pair in seen:
+        both = pa.table({"image": [pair.sample["image"], pair.record["image"]]})
+        a, b = embedder.embed(both).vectors.astype(float)
+        assert pair.distance == pytest.approx(np.linalg.norm(a - b))
 
 
 def test_moved_private_records_leave_the_pairs_away_and_nothing_else(copy, found, monkeypatch):

@@ -39,6 +39,7 @@ setup(
             "jsonschema>=4.20,<5",
             "mypy>=1.11,<3",
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
+            "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",

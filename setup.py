@@ -42,13 +42,14 @@ setup(
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mypy>=1.11,<3",
-            "pot>=0.9.4,<1",
-            "xgboost-cpu>=2.1,<4",
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
+            "pot>=0.9.4,<1",
+            "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",
             "types-PyYAML>=6",
+            "xgboost-cpu>=2.1,<4",
         ],
     },
     entry_points={

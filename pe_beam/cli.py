@@ -9,6 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import InputError, PeBeamError
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
     evaluate.add_argument("dir", metavar="DIR")
     evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
+    evaluate.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
     purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
     purge.add_argument("dir", metavar="DIR")
     return parser
@@ -229,15 +231,16 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from pe_beam.runs.evaluate import evaluate
+    from pe_beam.evaluation.driver import evaluate
+    from pe_beam.evaluation.setting import PAGE
+    from pe_beam.evaluation.table import text_table
 
-    found = evaluate(options.dir, against=options.against)
+    found = evaluate(options.dir, options.beam_args, against=options.against, iterations=options.iterations)
     if options.json:
         _print_json(found)
         return
-    print("NOT A RELEASE: these figures are computed from real records and are for the holder's eyes only")
-    for key, value in found["metrics"].items():
-        print(f"{key.replace('_', ' '):<32} {value:.4f}")
+    print(text_table(found))
+    print(f"page  {Path(options.dir) / PAGE}")
 
 
 def _purge(options: argparse.Namespace) -> None:

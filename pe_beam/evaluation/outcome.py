@@ -49,7 +49,7 @@ def _outcome(run: Run) -> dict[str, Any]:
         "against": setting.against or "data.holdout",
         "iteration": setting.last,
         "metrics": last["figures"],
-        "floor": {"from": "population 0, which no record has shaped", "metrics": measured[0]["figures"]},
+        "floor": {"from": _floor(run), "metrics": measured[0]["figures"]},
         "ceiling": {"from": _ceiling(setting), "metrics": ceiling["figures"]},
         "memorisation": iterations[-1]["memorisation"],
         "iterations": iterations,
@@ -71,6 +71,12 @@ def _memorisation(near: Mapping[str, Nearest], iteration: int, setting: Setting)
     if iteration == 0:
         return {"left_out": "population 0 is made before any record is read"}
     return memorisation(near[population(iteration)][0], near[HELD_OUT][0])
+
+
+def _floor(run: Run) -> str:
+    if run.recipe.privacy.marginals:
+        return "population 0, drawn by bought marginals"
+    return "population 0, which no record has shaped"
 
 
 def _ceiling(setting: Setting) -> str:

@@ -134,7 +134,8 @@ def evolution_section(gallery: Gallery) -> Section:
     history, lineage = gallery.history, gallery.lineage
     steps = [t for t in lineage.shown_iterations if t < history.last]
     lead = (
-        "It begins at random. In every iteration the private records vote for the candidates nearest to them, "
+        ("It begins with bought marginals. " if history.recipe["privacy"].get("marginals") else "It begins at random. ")
+        + "In every iteration the private records vote for the candidates nearest to them, "
         + ("noise is added to the votes, " if history.private else "")
         + "and the winners are varied."
     )

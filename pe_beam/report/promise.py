@@ -132,7 +132,7 @@ def _epsilon(history: History) -> Markup:
     )
     caption = (
         f"Epsilon at delta {delta:g} after each noisy histogram"
-        + (", label shares bought before the first" if history.privacy["label_shares_noise_multiplier"] else "")
+        + (f", {_bought(history)} bought before the first" if history.privacy["label_shares_noise_multiplier"] else "")
         + ". It grows ever more slowly, for Gaussian noise adds up in squares."
     )
     return figure(draw_twice(paint, title=title, desc=desc, width=440, height=300), caption, data=data)
@@ -240,3 +240,7 @@ def _not_covered(history: History) -> Markup:
             ),
         )
     return tag("ul", join(Markup("<li><strong>{}</strong> {}</li>").format(*item) for item in items), class_="caveats")
+
+
+def _bought(history: History) -> str:
+    return "marginals" if history.recipe["privacy"].get("marginals") else "label shares"

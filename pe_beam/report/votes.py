@@ -206,10 +206,30 @@ def _by_label(lineage: Lineage, t: int, limits: tuple[float, float]) -> Markup:
 
 def _bought(history: History) -> Markup:
     found = pq.read_table(history.folder / "iteration=0000/labels/part-00000.parquet").to_pylist()
+    if "column" in found[0]:
+        return _marginals(history, found)
     rows = [[row["label"], float(row["noisy_count"])] for row in found]
     head = tag("h3", "Label shares that were bought")
     said = "A part of the budget paid for noisy counts of labels; they say how many candidates each label gets."
     data = table(["Label", "Noisy count"], rows, caption="Noisy counts of records by label")
+    return join([head, tag("p", said, class_="muted small"), data])
+
+
+def _marginals(history: History, found: list[dict[str, Any]]) -> Markup:
+    """One-way marginals that were bought: what they add up to, not each of what may be thousands of counts."""
+    columns = list(dict.fromkeys(row["column"] for row in found))
+    sums = {(row["label"], row["column"]): 0.0 for row in found}
+    for row in found:
+        sums[row["label"], row["column"]] += row["noisy_count"]
+    rows = [[label or "all", *(sums[label, column] for column in columns[:8])] for label in history.labels]
+    head = tag("h3", "Marginals that were bought")
+    said = (
+        f"A part of the budget paid for {len(found)} noisy counts of values, by label and column; candidates are drawn "
+        "by them. Each column's counts add up to the records of a label, but for their noise. All counts are in "
+        "iteration=0000/labels."
+    )
+    caption = f"Noisy counts added up, by label and column (the first {len(columns[:8])} of {len(columns)})"
+    data = table(["Label", *columns[:8]], rows, caption=caption)
     return join([head, tag("p", said, class_="muted small"), data])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
+import decimal
 import json
 from pathlib import Path
 from typing import Any
@@ -203,3 +205,31 @@ def test_init_asks_for_a_schema_or_a_public_file(tmp_path: Path) -> None:
     del given_["public"]
     with pytest.raises(InputError, match="have to be declared"):
         write_recipe(Asker(given_, interactive=False), str(tmp_path / "other.yaml"))
+
+
+def test_a_warehouse_export_is_read_as_it_is() -> None:
+    """The types that BigQuery writes into Parquet."""
+    columns = {
+        "whole": {"type": "integer", "min": 0, "max": 9},
+        "exact": {"type": "float", "min": 0, "max": 9, "missing": True},
+        "day": {"type": "date", "min": "2020-01-01", "max": "2030-01-01"},
+        "at": {"type": "datetime", "min": "2020-01-01", "max": "2030-01-01"},
+        "text": {"type": "categorical", "values": ["x", "y"]},
+        "flag": {"type": "boolean"},
+    }
+    moment = dt.datetime(2021, 1, 2, 3, 4, 5, 600_000, tzinfo=dt.UTC)
+    table = pa.table(
+        {
+            "whole": pa.array([1, 2], pa.int64()),
+            "exact": pa.array([decimal.Decimal("1.5"), None], pa.decimal128(38, 9)),
+            "day": pa.array([dt.date(2021, 1, 1)] * 2),
+            "at": pa.array([moment] * 2, pa.timestamp("us", "UTC")),
+            "text": pa.array(["x", "y"], pa.large_string()).dictionary_encode(),
+            "flag": [True, False],
+        }
+    )
+    content = TableContent(TableSchema.model_validate({"columns": columns}))
+    assert all(content.wanted(name, table.schema.field(name).type) is None for name in columns)
+    payload, faults = content.convert(table)
+    assert not faults and payload["exact"].to_pylist() == [1.5, None] and payload["text"].to_pylist() == ["x", "y"]
+    assert payload["at"][0].as_py() == moment.replace(microsecond=0, tzinfo=None)

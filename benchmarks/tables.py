@@ -143,6 +143,7 @@ def iterations(folder: Path) -> None:
         "evolution.smoothing": 0,
         "privacy.marginals": "null",
         "generator.steps": "uniform",
+        "execution.blas_threads": 1,
     }
     recipe = _recipe("adult", folder, [f"{key}={value}" for key, value in settings.items()])
     (folder / "thirty.yaml").write_text(to_yaml(recipe))

@@ -33,24 +33,39 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
+        "table": [
+            "pot>=0.9.4,<1",  # exact optimal transport
+            "xgboost-cpu>=2.1,<4",
+        ],
         "dev": [
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mypy>=1.11,<3",
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
+            "pot>=0.9.4,<1",
             "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",
             "types-PyYAML>=6",
+            "xgboost-cpu>=2.1,<4",
         ],
     },
     entry_points={
         "console_scripts": ["pe-beam = pe_beam.cli:main"],
         # A third party adds a generator, an embedder or a modality the same way, in its own package.
-        "pe_beam.modalities": ["image = pe_beam.modalities.image:MODALITY"],
-        "pe_beam.generators": ["text-render = pe_beam.modalities.image.text_render:TextRender"],
-        "pe_beam.embedders": ["pixels = pe_beam.modalities.image.pixels:Pixels"],
+        "pe_beam.modalities": [
+            "image = pe_beam.modalities.image:MODALITY",
+            "tabular = pe_beam.modalities.tabular:MODALITY",
+        ],
+        "pe_beam.generators": [
+            "tabular = pe_beam.modalities.tabular.generator:Tabular",
+            "text-render = pe_beam.modalities.image.text_render:TextRender",
+        ],
+        "pe_beam.embedders": [
+            "pixels = pe_beam.modalities.image.pixels:Pixels",
+            "tabular = pe_beam.modalities.tabular.embedder:TabularEmbedder",
+        ],
     },
 )

@@ -65,6 +65,32 @@ class Embedding:
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Marginals:
+    """Noisy one-way counts that a run has bought in iteration 0: public, as all that is noised.
+
+    Attributes:
+      labels: the declared labels; [None] without labels.
+      counts: column -> float64 (labels, bins), as `Embedder.marginal_bins` cuts them.
+      sigma: standard deviation of the noise on each count.
+    """
+
+    labels: Sequence[str | None]
+    counts: Mapping[str, np.ndarray]
+    sigma: float
+
+    def totals(self) -> np.ndarray:
+        """Noisy records by label, float64 (labels,): what the bins of each column add up to, averaged over columns.
+
+        A column's sum has a variance proportional to its bins, so it is weighted by their inverse.
+        """
+        counts = list(self.counts.values())
+        weights = np.array([1 / each.shape[1] for each in counts])
+        sums = np.stack([each.sum(axis=1) for each in counts])
+        totals: np.ndarray = (weights[:, None] * sums).sum(axis=0) / weights.sum()
+        return totals
+
+
 class Generator(abc.ABC):
     """Makes candidates from nothing (`random`) and near a given one (`vary`).
 
@@ -80,6 +106,8 @@ class Generator(abc.ABC):
     """True where candidates are sent to a service outside this machine."""
     takes_schema: ClassVar[bool] = False
     """True where `__init__` also takes `schema=`: the modality's `schema_model`, as `data.schema` declares it."""
+    takes_marginals: ClassVar[bool] = False
+    """True where `seeded` draws by bought marginals (`privacy.marginals`)."""
 
     @abc.abstractmethod
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
@@ -92,6 +120,10 @@ class Generator(abc.ABC):
     @abc.abstractmethod
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
         """One variation of each row of `parents` (columns `label`, `state` and the payload)."""
+
+    def seeded(self, marginals: Marginals) -> Generator:
+        """A generator that draws by bought marginals, which are noisy and so public; for `takes_marginals` alone."""
+        raise NotImplementedError
 
 
 class Embedder(abc.ABC):
@@ -114,6 +146,14 @@ class Embedder(abc.ABC):
     @abc.abstractmethod
     def embed(self, records: pa.Table) -> Embedding:
         """Embeds the payload columns of a table. A record that cannot be embedded is a fault."""
+
+    def marginal_sizes(self) -> dict[str, int]:
+        """Column -> bins of its marginal; empty where vectors have none to count."""
+        return {}
+
+    def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
+        """The one bin of each column that each vector, float32 (n, d), falls into: int64 (n, columns)."""
+        raise NotImplementedError
 
 
 class Content(abc.ABC):

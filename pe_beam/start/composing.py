@@ -36,7 +36,8 @@ def compose(asker: Asker) -> dict[str, Any]:
     holdout = asker.ask("data.holdout", "Real records set aside for `pe-beam evaluate`: a path", optional=True)
     data |= {"holdout": holdout} if holdout else {}
     name = asker.ask("name", "A name for the run; it is released", default="my-run")
-    recipe = {"name": name, "data": data, "modality": modality_name, **own, "privacy": privacy}
+    recipe = {"name": name, "data": data, "modality": modality_name, **own}
+    recipe["privacy"] = privacy | own.get("privacy", {})
     recipe["evolution"] = _evolution(asker, recipe, own.pop("evolution", {}))
     return recipe
 

@@ -89,6 +89,8 @@ _INIT_FLAGS = {
     "data.source": ("--source", "KIND", "folder, parquet, csv or jsonl; default: by the ending"),
     "modality": ("--modality", "NAME", "what a record is: image, text, ..."),
     "data.labels": ("--labels", "A,B,...", "the public labels, between commas"),
+    "data.schema": ("--schema", "FILE", "tables: a YAML file that declares the columns"),
+    "public": ("--public", "FILE", "tables: a public file with the same columns, to read bounds and categories off"),
     "data.holdout": ("--holdout", "PATH", "real records set aside for evaluate"),
     "data.expected_records": ("--expected-records", "N", "a public guess, not a count"),
     "privacy.epsilon": ("--epsilon", "E", "0.001 to 1000; default 1"),

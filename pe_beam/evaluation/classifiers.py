@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,12 +32,18 @@ def classifier_figures(
     """
     test = chosen_rows(len(real), TEST_ROWS, "classifier/test")
     real, real_codes = real[test].astype(np.float64), real_codes[test]
-    figures: dict[str, float] = {}
     rows = chosen_rows(len(vectors), TRAIN_ROWS, "classifier/train")
     vectors, codes = vectors[rows].astype(np.float64), codes[rows]
-    for name, model in _models(len(rows)):
-        predicted, scores = _fitted(model, vectors, codes, real)
-        figures |= {f"{name}_{key}": value for key, value in _figures(real_codes, predicted, scores).items()}
+
+    def measured(named: tuple[str, Any]) -> dict[str, float]:
+        predicted, scores = _fitted(named[1], vectors, codes, real)
+        return {f"{named[0]}_{key}": value for key, value in _figures(real_codes, predicted, scores).items()}
+
+    figures: dict[str, float] = {}
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # an SVC keeps one core alone
+        warnings.simplefilter("ignore")  # no convergence within max_iter: the figures are still those of this model
+        for found in pool.map(measured, _models(len(rows))):
+            figures |= found
     return figures
 
 
@@ -65,9 +73,7 @@ def _fitted(
     classes = np.unique(codes)
     if len(classes) == 1:  # nothing to tell apart: that label is what it says of everything
         return np.repeat(classes, len(real)), {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no convergence within max_iter: the figures are still those of this model
-        model.fit(vectors, codes)
+    model.fit(vectors, codes)
     if hasattr(model, "predict_proba"):
         scores = model.predict_proba(real)
         predicted = model.classes_[scores.argmax(axis=1)]

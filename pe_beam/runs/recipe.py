@@ -147,10 +147,10 @@ class Phase(_Section):
     """What is different from an iteration on; null: as before."""
 
     first: Whole = Field(alias="from", ge=1, description="the first iteration that it concerns")
-    threshold: Threshold | None = None
-    selection: Selection | None = None
-    variations: Whole | None = Field(None, ge=0)
-    keep_parents: bool | None = None
+    threshold: Threshold | None = Field(None, description="as evolution.threshold")
+    selection: Selection | None = Field(None, description="as evolution.selection")
+    variations: Whole | None = Field(None, ge=0, description="as evolution.variations")
+    keep_parents: bool | None = Field(None, description="as evolution.keep_parents")
 
 
 class Evolution(_Section):

@@ -45,19 +45,37 @@ def own_parts() -> Iterator[tuple[str, str, Any]]:
                 yield kind, point.name, point.load()
 
 
+def own_schemas() -> Iterator[tuple[str, type[BaseModel]]]:
+    """(name, model of `data.schema`) of the modalities of this package that want one."""
+    for point in sorted(entry_points(group="pe_beam.modalities"), key=lambda found: found.name):
+        if point.module.split(".")[0] == "pe_beam" and (model := point.load().schema_model):
+            yield point.name, model
+
+
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a recipe, with the options of each generator and embedder of this package."""
+    """The JSON schema of a recipe, with the options of each generator and embedder and the schemas of this package."""
     schema = Recipe.model_json_schema(by_alias=True)
     for kind, name, cls in own_parts():
         key = kind.removesuffix("s")
-        options = cls.Options.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
-        schema["$defs"] |= options.pop("$defs", {})
+        options = _defined(schema, f"{key} {name}", cls.Options)
         options["properties"] = {"name": {"const": name}, **options["properties"]}
-        schema["$defs"][f"{key} {name}"] = options
         chosen = {"properties": {key: {"properties": {"name": {"const": name}}}}}
         then = {"properties": {key: {"$ref": f"#/$defs/{key} {name}"}}}
         schema.setdefault("allOf", []).append({"if": chosen, "then": then})
+    for name, model in own_schemas():
+        _defined(schema, f"schema {name}", model)
+        either = {"anyOf": [{"$ref": f"#/$defs/schema {name}"}, {"type": "string"}]}
+        wanted = {"properties": {"data": {"properties": {"schema": either}}}}
+        schema["allOf"].append({"if": {"properties": {"modality": {"const": name}}}, "then": wanted})
     return schema
+
+
+def _defined(schema: dict[str, Any], name: str, model: type[BaseModel]) -> dict[str, Any]:
+    """Adds a model and what it refers to under `$defs`."""
+    own = model.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
+    schema["$defs"] |= own.pop("$defs", {})
+    schema["$defs"][name] = own
+    return own
 
 
 def files() -> dict[str, str]:
@@ -76,6 +94,10 @@ def markdown() -> str:
         title = f"{kind.removesuffix('s')} `{name}`"
         parts += [f"## {title[0].upper()}{title[1:]}\n\n{_first_line(cls)}\n\n{_table(own, own)}"]
         parts += [f"### `{path}` of {title}\n\n{text}" for path, text in _below(own, own, "", set())]
+    for name, model in own_schemas():
+        own = model.model_json_schema(by_alias=True)
+        parts += [f"## `data.schema` of modality `{name}`\n\n{_first_line(model)}\n\n{_table(own, own)}"]
+        parts += [f"### `{path}` of it\n\n{text}" for path, text in _below(own, own, "", set())]
     return "\n".join(parts)
 
 
@@ -98,7 +120,8 @@ def _below(node: Mapping[str, Any], root: Mapping[str, Any], path: str, known: s
 def _model(value: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The one model that a value may be, or is a list of; None if it is plain."""
     choices = [_found(choice, root) for choice in value.get("anyOf", [value])]
-    choices = [_found(choice.get("items", choice), root) for choice in choices]
+    inner = [choice.get("items") or choice.get("additionalProperties") or choice for choice in choices]
+    choices = [_found(choice, root) for choice in inner if isinstance(choice, dict)]
     models = [choice for choice in choices if choice.get("properties")]
     return models[0] if len(models) == 1 else None
 

@@ -34,11 +34,11 @@ class Constraint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    less_or_equal: tuple[str, str] | None = None
-    when: Condition | None = Field(None, alias="if")
-    then: Condition | None = None
-    sum: tuple[str, ...] | None = None
-    equals: str | None = None
+    less_or_equal: tuple[str, str] | None = Field(None, description="the first is not above the second")
+    when: Condition | None = Field(None, alias="if", description="column -> values, or {min, max}")
+    then: Condition | None = Field(None, description="holds where all of `if` does")
+    sum: tuple[str, ...] | None = Field(None, description="columns that add up")
+    equals: str | None = Field(None, description="to this column")
 
     @model_validator(mode="after")
     def _check(self) -> Constraint:

@@ -106,7 +106,7 @@ def _proposed(column: pa.Array, *, public: bool) -> dict[str, Any] | str:
     """A column's declaration, or why there is none."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    name = _type_name(column.type)
+    name = type_name(column.type)
     if name is None:
         return f"type {column.type} is no part of a table"
     if public:
@@ -132,7 +132,8 @@ def _observed(column: pa.Array, name: str) -> dict[str, Any] | str:
     return found | ({"missing": True} if column.null_count or nan else {})
 
 
-def _type_name(kind: pa.DataType) -> str | None:
+def type_name(kind: pa.DataType) -> str | None:
+    """The type of a schema that fits an Arrow type; None: no part of a table."""
     if pa.types.is_boolean(kind):
         return "boolean"
     if pa.types.is_integer(kind):

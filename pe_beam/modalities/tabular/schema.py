@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from pe_beam.modalities.tabular.constraints import Constraint
 
@@ -37,7 +37,7 @@ def _bound(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-Category = Annotated[str, BeforeValidator(_text)]
+Category = Annotated[str, BeforeValidator(_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})]
 Bound = Annotated[int | float | str, BeforeValidator(_bound)]
 
 
@@ -50,7 +50,9 @@ class Column(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    type: Literal["integer", "float", "categorical", "boolean", "ordinal", "date", "datetime"]
+    type: Literal["integer", "float", "categorical", "boolean", "ordinal", "date", "datetime"] = Field(
+        description="what its values are"
+    )
     min: Bound | None = Field(None, description="least value of a number or a date (ISO 8601)")
     max: Bound | None = Field(None, description="greatest value")
     values: tuple[Category, ...] | None = Field(None, description="categories; of an ordinal column in order")

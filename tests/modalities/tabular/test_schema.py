@@ -203,6 +203,13 @@ def test_init_asks_for_a_schema_or_a_public_file(tmp_path: Path) -> None:
     assert recipe.data.table_schema is not None and set(recipe.data.table_schema["columns"]) == {"n", "city"}
     assert recipe.data.columns == {"label": "y"} and recipe.privacy.marginals is not None
     del given_["public"]
+    keys = {"n.type": "integer", "n.min": "0", "n.max": "9", "city.type": "categorical", "city.values": "a,b"}
+    declared = {"columns": "n,city"} | {f"data.schema.columns.{key}": value for key, value in keys.items()}
+    recipe, _ = write_recipe(Asker(given_ | declared, interactive=False), str(tmp_path / "declared.yaml"))
+    assert recipe.data.table_schema is not None and recipe.data.table_schema["columns"]["n"]["max"] == 9
+    with pytest.raises(InputError, match=r"columns\.n\.max.*a whole number is wanted"):
+        wrong = declared | {"data.schema.columns.n.max": "much"}
+        write_recipe(Asker(given_ | wrong, interactive=False), str(tmp_path / "other.yaml"))
     with pytest.raises(InputError, match="have to be declared"):
         write_recipe(Asker(given_, interactive=False), str(tmp_path / "other.yaml"))
 

@@ -12,30 +12,18 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
+from pe_beam.numbers import Real, Whole
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.selection.threshold import threshold_in_votes
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number is wanted, not true or false")
-    if isinstance(value, str):
-        value = float(value)  # YAML reads 1e-5 and inf as strings
-    if isinstance(value, float) and math.isnan(value):
-        raise ValueError("a number is wanted, not NaN")
-    return value
-
-
-Real = Annotated[float, BeforeValidator(_number)]
-Whole = Annotated[int, BeforeValidator(_number)]
+from pe_beam.services.settings import MODELS, Service
 
 
 class _Section(BaseModel):
@@ -210,6 +198,8 @@ class Execution(_Section):
     parallelism: Whole | None = Field(None, ge=1, description="workers, as the runner's own flag; flags count more")
     blas_threads: Whole | None = Field(None, ge=1, description="threads of BLAS in a process; null: as it chooses")
     stages: Stages = Field(default_factory=Stages, description="resource hints by stage")
+    llm: Service = Field(default_factory=Service, description="the service that a generator asks")
+    embeddings: Service = Field(default_factory=Service, description="the service that an embedder asks")
     vote_batch: Whole = Field(8192, ge=1, description="private records voted on at a time, up to a shard")
 
 
@@ -359,7 +349,7 @@ def _nearest(key: str, models: Sequence[type[BaseModel]]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(known)})"
 
 
-_SECTIONS: list[type[BaseModel]] = [Recipe, Data, Split, Evolution, Privacy, Execution, Stages, Stage]
+_SECTIONS: list[type[BaseModel]] = [Recipe, Data, Split, Evolution, Privacy, Execution, Stages, Stage, *MODELS]
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:

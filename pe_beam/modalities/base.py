@@ -9,11 +9,14 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
+
+from pe_beam.services.settings import Service
 
 
 class Options(BaseModel):
@@ -53,6 +56,34 @@ class Embedding:
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """The run that a generator or an embedder works in.
+
+    Attributes:
+      iterations: T.
+      service: how to reach a remote service, from `execution`.
+      folder: a folder under `work/` that all workers share, for paces and accounts; None: no run directory.
+    """
+
+    iterations: int
+    service: Service
+    folder: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """What is around the rows that a `PaidGenerator` is asked for.
+
+    Attributes:
+      journal: a folder of this chunk alone for answers that have come in; it goes when the chunk is committed.
+      population: the population that the parents are from, sorted by candidate_id; None at random.
+    """
+
+    journal: Path | None = None
+    population: pa.Table | None = None
+
+
 class Generator(abc.ABC):
     """Makes candidates from nothing (`random`) and near a given one (`vary`).
 
@@ -79,6 +110,32 @@ class Generator(abc.ABC):
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
         """One variation of each row of `parents` (columns `label`, `state` and the payload)."""
 
+    def attach(self, surroundings: Surroundings) -> None:  # noqa: B027
+        """Told once which run it works in, before it is asked for anything; raises RecipeError."""
+
+    def ready(self) -> None:  # noqa: B027
+        """Asked on the driver before any budget is spent: is all there that generation needs? Raises PeBeamError."""
+
+    def summary(self, made: pa.Table) -> dict[str, Any]:
+        """What the manifest should say of new candidates (columns `label`, `state` and payload): of them alone."""
+        return {}
+
+
+class PaidGenerator(Generator):
+    """A generator whose answers cost enough to be kept one by one until their chunk is committed."""
+
+    @abc.abstractmethod
+    def random(
+        self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
+    ) -> pa.Table:
+        """As `Generator.random`."""
+
+    @abc.abstractmethod
+    def vary(
+        self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
+    ) -> pa.Table:
+        """As `Generator.vary`."""
+
 
 class Embedder(abc.ABC):
     """Record or candidate -> float32 vector of fixed length `dimension`."""
@@ -98,6 +155,12 @@ class Embedder(abc.ABC):
     @abc.abstractmethod
     def embed(self, records: pa.Table) -> Embedding:
         """Embeds the payload columns of a table. A record that cannot be embedded is a fault."""
+
+    def attach(self, surroundings: Surroundings) -> None:  # noqa: B027
+        """Told once which run it works in, before it is asked for anything; raises RecipeError."""
+
+    def ready(self) -> None:  # noqa: B027
+        """Asked on the driver before any data are read: is all there that embedding needs? Raises PeBeamError."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,8 @@ class Generator(abc.ABC):
     """Rows generated and committed at a time. Part of the class, so that a resume cuts the same chunks."""
     remote: ClassVar[bool] = False
     """True where candidates are sent to a service outside this machine."""
+    takes_schema: ClassVar[bool] = False
+    """True where `__init__` also takes `schema=`: the modality's `schema_model`, as `data.schema` declares it."""
 
     @abc.abstractmethod
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
@@ -145,6 +147,8 @@ class Embedder(abc.ABC):
     """Rows embedded at a time, by position in a shard, never by bundle."""
     remote: ClassVar[bool] = False
     """True where records are sent to a service outside this machine."""
+    takes_schema: ClassVar[bool] = False
+    """True where `__init__` also takes `schema=`, as a generator's may."""
 
     dimension: int
 
@@ -233,6 +237,27 @@ MissingExtraError leaves the metric out, and the evaluation says so; any other e
 """
 
 
+class Content(abc.ABC):
+    """How columns of a file become a modality's payload, record by record. Plain Arrow; pickles.
+
+    Attributes:
+      payload: the Arrow fields that come out.
+    """
+
+    payload: pa.Schema
+
+    @abc.abstractmethod
+    def wanted(self, name: str, kind: pa.DataType) -> str | None:
+        """None if a file's column of that type may hold this payload field; else what is wanted, in words.
+
+        CSV and JSONL give every column as string.
+        """
+
+    @abc.abstractmethod
+    def convert(self, columns: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
+        """Columns named as the payload, of any type that is `wanted` -> a payload table and the rows that fail."""
+
+
 @dataclass(frozen=True)
 class Modality:
     """A kind of record.
@@ -243,6 +268,9 @@ class Modality:
       preview: samples table -> PNG bytes of a picture of them, or None where there is none.
       metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
       metric_rows: rows of a `Comparison` table at most.
+      content: how a file's columns become the payload; None: as they are (`FieldContent`).
+      schema_model: the typed model of `data.schema`, which the recipe then has to give; None: it may not.
+      with_schema: a validated `schema_model` -> this modality with the payload and content that it declares.
     """
 
     name: str
@@ -250,3 +278,12 @@ class Modality:
     preview: Callable[[pa.Table, str | None], bytes] | None = None
     metrics: Sequence[Metric] = ()
     metric_rows: int = 10_000
+    content: Content | None = None
+    schema_model: type[BaseModel] | None = None
+    with_schema: Callable[[Any], Modality] | None = None
+
+    def reader(self) -> Content:
+        """How a file's columns become this payload."""
+        from pe_beam.modalities.content import FieldContent
+
+        return self.content or FieldContent(self.payload)

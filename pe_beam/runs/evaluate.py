@@ -9,9 +9,9 @@ import numpy as np
 
 from pe_beam.errors import DataError, InputError
 from pe_beam.runs.closing import is_complete
-from pe_beam.runs.run import Run, open_run, split_part
+from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.tables import read_bytes
-from pe_beam.sources.base import Source, open_source
+from pe_beam.sources.base import Source
 
 NOTICE = "NOT A RELEASE: computed from real records without noise; keep it private"
 
@@ -68,18 +68,10 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def _holdout(run: Run, against: str | None) -> Source:
     data = run.recipe.data
-    part = split_part(run.recipe, "test") if against is None else None
     path = against or (data.holdout if isinstance(data.holdout, str) else data.path)
     if against is None and data.holdout is None:
         raise InputError("data.holdout: not in the recipe; name real data with --against PATH")
-    return open_source(
-        source=data.source,
-        path=path,
-        columns=data.columns,
-        labelled=data.labels is not None,
-        client=False,
-        part=part,
-    )
+    return run.open_source(path, part="test" if against is None else None)
 
 
 def _real(run: Run, source: Source) -> tuple[np.ndarray, np.ndarray]:

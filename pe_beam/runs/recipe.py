@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ from pe_beam.runs.tables import json_number
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.selection.threshold import threshold_in_votes
 from pe_beam.services.settings import MODELS, Service
+from pe_beam.sources.roles import JOINT
 
 
 class _Section(BaseModel):
@@ -37,19 +39,58 @@ class Split(_Section):
     random_state: Whole = Field(0, ge=0, description="seed of the cut, as scikit-learn takes it")
 
 
+_TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+MAX_LABELS = 100_000
+
+
 class Data(_Section):
     """Where the private records lie, and what is declared of them."""
 
-    source: Literal["sklearn", "folder", "parquet"]
+    source: Literal["sklearn", "folder", "parquet", "csv", "jsonl"]
     path: str = Field(description="a data set's name, a folder, a file or a glob; may differ on a resume")
-    columns: dict[str, str] = Field(default_factory=dict, description="role (image, label, client) -> column")
-    labels: list[str] | None = Field(None, description="the public list of labels; null: no labels")
+    columns: dict[str, str | list[str]] = Field(
+        default_factory=dict,
+        description="role (a payload field, label, client) -> column; label: one or several",
+    )
+    table_schema: dict[str, Any] | str | None = Field(
+        None, alias="schema", description="columns as a modality declares them, or a YAML or JSON file that says so"
+    )
+    labels: list[str] | None = Field(
+        None,
+        description="the public list of labels, or column -> values: all combinations, joined by ' | '; null: none",
+        json_schema_extra={"anyOf": [_TEXTS, {"type": "object", "additionalProperties": _TEXTS}, {"type": "null"}]},
+    )
     holdout: Split | str | None = Field(None, description="real data for evaluate: a cut or a path")
     expected_records: Whole | None = Field(None, gt=0, description="a public guess, for planning only")
     max_rejects: Real = Field(0.05, ge=0, le=1, description="share of rejected records that stops the run")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _combine(cls, raw: Any) -> Any:
+        """Labels by column become one list of all combinations, and data.columns.label the columns."""
+        labels = raw.get("labels") if isinstance(raw, Mapping) else None
+        if not isinstance(labels, Mapping):
+            return raw
+        columns = dict(raw.get("columns") or {})
+        order = columns.get("label", list(labels))
+        order = [order] if isinstance(order, str) else order
+        if not isinstance(order, list) or not order or sorted(order) != sorted(labels):
+            raise ValueError("labels: the columns of data.columns.label and no others are wanted")
+        values = [labels[column] for column in order]
+        if not all(isinstance(each, list) and each and all(isinstance(x, str) for x in each) for each in values):
+            raise ValueError("labels: a list of texts for each column is wanted (numbers in quotes)")
+        if any(JOINT in x for each in values for x in each):
+            raise ValueError(f"labels: a value may not hold {JOINT!r}, which joins those of several columns")
+        if math.prod(map(len, values)) > MAX_LABELS:
+            raise ValueError(f"labels: more than {MAX_LABELS} combinations")
+        joined = [JOINT.join(combination) for combination in itertools.product(*values)]
+        return {**raw, "labels": joined, "columns": {**columns, "label": order}}
+
     @model_validator(mode="after")
     def _check(self) -> Data:
+        several = self.columns.get("label")
+        if isinstance(several, list) and (not several or len(set(several)) != len(several)):
+            raise ValueError("columns.label: at least one column, none twice")
         if self.labels is not None and (not self.labels or len(set(self.labels)) != len(self.labels)):
             raise ValueError("labels: at least one, none twice")
         if isinstance(self.holdout, Split) and self.source != "sklearn":
@@ -266,37 +307,64 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
     Raises:
       RecipeError: unreadable file, unknown key (the nearest is suggested), or a value out of its range.
     """
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise RecipeError(f"recipe {path}: cannot be read ({reason})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"recipe {path}: not valid YAML{where}") from error
+    raw = _read_yaml(Path(path), "recipe")
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
     for key, value in pairs:
         _set(raw, key, value)
-    return parse_recipe(raw)
+    return parse_recipe(raw, folder=Path(path).parent)
 
 
-def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
-    """Checks a recipe given as plain data; raises RecipeError as `load_recipe` does."""
+def _read_yaml(path: Path, key: str) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise RecipeError(f"{key} {path}: cannot be read ({reason})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise RecipeError(f"{key} {path}: not valid YAML{where}") from error
+    except RecursionError:
+        raise RecipeError(f"{key} {path}: nested too deeply") from None
+
+
+def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
+    """Checks a recipe given as plain data; raises RecipeError as `load_recipe` does.
+
+    Args:
+      raw: the sections.
+      folder: where a relative `data.schema` file lies: `load_recipe` names the recipe's own.
+    """
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise RecipeError(_explain(error)) from None
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
-    return _resolve_parts(recipe)
+    return _resolve_parts(_resolve_schema(recipe, Path(folder)))
+
+
+def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
+    """Puts a schema file's content into the recipe and fills in what it leaves out."""
+    model = registry.find("modalities", recipe.modality, key="modality").schema_model
+    given = recipe.data.table_schema
+    if (model is None) != (given is None):
+        rule = "takes none" if model is None else "wants one: the columns, as docs/tables.md says"
+        raise RecipeError(f"data.schema: modality {recipe.modality!r} {rule}")
+    if model is None:
+        return recipe
+    try:
+        found = model.model_validate(_read_yaml(folder / given, "data.schema") if isinstance(given, str) else given)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, prefix="data.schema", models=[model])) from None
+    plain = found.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"table_schema": plain})})
 
 
 def _resolve_parts(recipe: Recipe) -> Recipe:
     """Fills in the options of generator and embedder, so that a resolved recipe says everything."""
-    registry.find("modalities", recipe.modality, key="modality")
     parts = {}
     for key, kind in (("generator", "generators"), ("embedder", "embedders")):
         part: Part = getattr(recipe, key)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import BaseModel
 
 from pe_beam import registry
 from pe_beam.errors import InputError
@@ -73,24 +74,39 @@ class Run:
         return run_id(self.recipe)
 
     @cached_property
+    def schema(self) -> BaseModel | None:
+        """What data.schema declares; None: the modality takes no schema."""
+        model = registry.find("modalities", self.recipe.modality, key="modality").schema_model
+        return None if model is None else model.model_validate(self.recipe.data.table_schema)
+
+    @cached_property
     def modality(self) -> Modality:
-        """The kind of record."""
+        """The kind of record, with the columns that data.schema declares."""
         found: Modality = registry.find("modalities", self.recipe.modality, key="modality")
-        return found
+        return found if found.with_schema is None else found.with_schema(self.schema)
 
     def new_generator(self) -> Generator:
         """A generator as the recipe says."""
         part = self.recipe.generator
         cls = registry.find("generators", part.name, key="generator.name")
-        made: Generator = cls(cls.Options.model_validate(part.options), labels=self.recipe.label_list)
+        made: Generator = cls(
+            cls.Options.model_validate(part.options), labels=self.recipe.label_list, **self._schema_for(cls)
+        )
         return made
 
     def new_embedder(self) -> Embedder:
         """An embedder as the recipe says."""
         part = self.recipe.embedder
         cls = registry.find("embedders", part.name, key="embedder.name")
-        made: Embedder = cls(cls.Options.model_validate(part.options))
+        made: Embedder = cls(cls.Options.model_validate(part.options), **self._schema_for(cls))
         return made
+
+    def _schema_for(self, cls: type[Generator] | type[Embedder]) -> dict[str, BaseModel]:
+        if not cls.takes_schema:
+            return {}
+        if self.schema is None:
+            raise InputError(f"modality: {self.recipe.modality!r} has no schema, which {cls.__name__} needs")
+        return {"schema": self.schema}
 
     @cached_property
     def generator(self) -> Generator:
@@ -104,14 +120,29 @@ class Run:
 
     def source(self) -> sources.Source:
         """The private records."""
-        data, unit = self.recipe.data, self.recipe.privacy.unit
+        return self.open_source(self.recipe.data.path, part="train", client=self.recipe.privacy.unit == "client")
+
+    def open_source(
+        self, path: str, *, part: str | None, client: bool = False, key: str = "data.path"
+    ) -> sources.Source:
+        """Records read as the recipe says, its own or a holdout.
+
+        Args:
+          path: instead of data.path.
+          part: of a scikit-learn set's cut ("train" or "test"); None: all of it.
+          client: whether records have client ids.
+          key: the recipe key that messages name.
+        """
+        data = self.recipe.data
         return sources.open_source(
             source=data.source,
-            path=data.path,
+            path=path,
+            content=self.modality.reader(),
             columns=data.columns,
             labelled=data.labels is not None,
-            client=unit == "client",
-            part=split_part(self.recipe, "train"),
+            client=client,
+            part=None if part is None else split_part(self.recipe, part),
+            key=key,
         )
 
     @cached_property
@@ -172,7 +203,7 @@ class Run:
         """The hash of what shapes private embeddings: two recipes may share shards only if they agree in it."""
         recipe = self.recipe
         parts = [recipe.data.labels, recipe.privacy.unit, recipe.modality, recipe.embedder.model_dump(mode="json")]
-        parts += [recipe.evolution.distance, recipe.data.source, recipe.data.columns]
+        parts += [recipe.evolution.distance, recipe.data.source, recipe.data.columns, recipe.data.table_schema]
         parts.append(recipe.data.holdout.model_dump() if isinstance(recipe.data.holdout, Split) else None)
         return hashlib.sha256(b"pe_beam/embedding/1" + json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Where records come from: a scikit-learn data set by name, a folder of images, Parquet files.
+"""Where records come from: a scikit-learn data set by name, a folder of images, Parquet, CSV and JSONL files.
 
 `open_source` gives a `Source`. A source cuts its rows into pieces by sorted file and fixed row ranges, so
 that the cut is a property of the data and never of bundles or machines; it then reads and digests one piece at a

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from pe_beam.errors import RecipeError
-from pe_beam.modalities.base import Fault
+from pe_beam.modalities.base import Content, Fault
 
 SHARD_ROWS = 8192
 """Rows of a piece at most. A constant of the format: another value is another fingerprint."""
@@ -32,6 +32,8 @@ class Piece:
       start: first row.
       stop: row after the last.
       files: for a folder of images the files of that range, relative to the folder; else empty.
+      offset: for text files the byte at which the range begins.
+      end: for text files the byte after its last.
     """
 
     file: str
@@ -39,6 +41,8 @@ class Piece:
     start: int
     stop: int
     files: tuple[str, ...] = ()
+    offset: int = 0
+    end: int = 0
 
     @property
     def name(self) -> str:
@@ -116,7 +120,8 @@ def open_source(
     *,
     source: str,
     path: str,
-    columns: Mapping[str, str],
+    content: Content,
+    columns: Mapping[str, str | Sequence[str]],
     labelled: bool,
     client: bool,
     part: tuple[str, float, int] | None = None,
@@ -125,39 +130,48 @@ def open_source(
     """Opens private data, or a holdout.
 
     Args:
-      source: sklearn, folder or parquet.
+      source: sklearn, folder, parquet, csv or jsonl.
       path: a data set's name; a folder; a file, a folder or a glob.
-      columns: role (image, label, client) -> column name, for Parquet; a role's name where it is not given.
+      content: what becomes of the payload's columns, `Modality.reader()`.
+      columns: role (a payload field, label, client) -> column name, label also -> several; a role's own name where
+        it is not given.
       labelled: whether records have labels.
-      client: whether records have client ids (Parquet alone).
+      client: whether records have client ids (files with columns alone).
       part: ("train" or "test", test share, random state), for a data set alone; None for all of it.
       key: the recipe key that messages name for `path` (`data.holdout` for a holdout).
 
     Raises:
       RecipeError: the source cannot be had so.
     """
+    from pe_beam.sources.csv_files import CsvSource
     from pe_beam.sources.folder import FolderSource
-    from pe_beam.sources.parquet import ROLES, ParquetSource
-    from pe_beam.sources.sklearn_sets import SklearnSource
+    from pe_beam.sources.jsonl import JsonlSource
+    from pe_beam.sources.parquet import ParquetSource
+    from pe_beam.sources.roles import Roles
+    from pe_beam.sources.sklearn_sets import open_set
 
-    if source not in ("sklearn", "folder", "parquet"):
-        raise RecipeError(f"data.source: {source!r} is not known; allowed: sklearn, folder, parquet")
+    with_columns: dict[str, Callable[[str, Roles], Source]] = {
+        "parquet": ParquetSource,
+        "csv": CsvSource,
+        "jsonl": JsonlSource,
+    }
+    if source not in ("sklearn", "folder", *with_columns):
+        raise RecipeError(f"data.source: {source!r} is not known; allowed: sklearn, folder, {', '.join(with_columns)}")
     if not path:
         raise RecipeError(f"{key}: empty; a data set's name, a folder, a file or a glob is wanted")
     if part is not None and source != "sklearn":
         raise RecipeError(f"data.holdout: a cut is for source sklearn; source {source} takes a path")
     if part is not None and part[0] not in PARTS:
         raise RecipeError(f"data.holdout: part {part[0]!r} is not known; allowed: {', '.join(PARTS)}")
-    if source == "parquet":
-        unknown = sorted(set(columns) - set(ROLES))
-        if unknown:
-            raise RecipeError(f"data.columns: unknown {', '.join(unknown)}; allowed: {', '.join(ROLES)}")
-        names = {role: columns.get(role, role) for role in ROLES}
-        return ParquetSource(path, names, labelled=labelled, client=client, key=key)
+    if source in with_columns:
+        roles = Roles.of(content, columns, labelled=labelled, client=client, key=key)
+        return with_columns[source](path, roles)
     if client:
-        raise RecipeError(f"data.columns.client: source {source} has no clients; allowed: source parquet")
+        raise RecipeError(f"data.columns.client: source {source} has no clients; allowed: {', '.join(with_columns)}")
+    if source == "sklearn":
+        return open_set(path, content, columns, labelled=labelled, part=part, key=key)
     if columns:
-        raise RecipeError(f"data.columns: source {source} has no columns; allowed: source parquet")
-    if source == "folder":
-        return FolderSource(path, labelled=labelled, key=key)
-    return SklearnSource(path, labelled=labelled, part=part, key=key)
+        raise RecipeError(f"data.columns: source {source} has no columns; allowed: {', '.join(with_columns)}")
+    if content.payload.names != IMAGE_SCHEMA.names:
+        raise RecipeError(f"data.source: folder is for images; allowed here: sklearn, {', '.join(with_columns)}")
+    return FolderSource(path, labelled=labelled, key=key)

@@ -87,6 +87,30 @@ def match(pattern: str) -> list[str]:
     return sorted((m.path for m in metadata), key=sort_key)
 
 
+def find(path: str, endings: tuple[str, ...]) -> list[str]:
+    """A file by name whatever its ending, the files of a folder that end so (any case), or those of a glob."""
+    whole = path
+    path = path.rstrip("/") or "/"
+    if is_local(path):
+        if Path(path).is_file():
+            return [path]
+        below = list_below(path) if Path(path).is_dir() else None
+    elif has_magic(path):
+        below = None
+    elif not whole.endswith("/") and exists(path):
+        return [path]
+    else:
+        below = list_below(path)
+    if below is None:
+        return match(path) if has_magic(path) else []
+    return [f"{path.rstrip('/')}/{name}" for name in below if name.lower().endswith(endings)]
+
+
+def below(path: str, root: str) -> str:
+    """A file's name below the path it was found by, as text, for `private/rejects/` alone."""
+    return printable(path.removeprefix(root.rstrip("/") + "/"))
+
+
 def exists(path: str) -> bool:
     """Whether there is a file of that name (locally: or a folder)."""
     from apache_beam.io.filesystems import FileSystems

@@ -1,4 +1,4 @@
-"""Parquet files with a column of encoded images."""
+"""Parquet files."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ import contextlib
 import hashlib
 import struct
 import threading
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.errors import DataError
-from pe_beam.modalities.base import Fault
 from pe_beam.sources import files
-from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, IMAGE_SCHEMA, Piece, Source, SourceBatch, cut
+from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut
+from pe_beam.sources.roles import Roles
 
-ROLES = ("image", "label", "client")
 BUFFER = 4 << 20
-WANTED = {
-    "image": "binary, or a struct with a field bytes of binary, as Hugging Face writes",
-    "label": "string or integer",
-    "client": "string or integer",
-}
 
 _digests: dict[tuple[str, int, float, int], bytes] = {}
 _locks: dict[str, threading.Lock] = {}
@@ -36,24 +29,21 @@ class ParquetSource(Source):
     of far more than `SHARD_ROWS` rows cost: each piece decodes them up to its own end.
     """
 
-    def __init__(
-        self, path: str, columns: Mapping[str, str], *, labelled: bool, client: bool, key: str = "data.path"
-    ) -> None:
+    def __init__(self, path: str, roles: Roles) -> None:
         self._path = path
-        wanted = {"image": True, "label": labelled, "client": client}
-        self._columns = {role: columns[role] for role in ROLES if wanted[role]}
-        self._key = key
+        self._roles = roles
+        self._key = roles.key
 
     def pieces(self) -> list[Piece]:
         """See Source."""
         with files.explained(self._key, self._path):
-            found = self._files()
+            found = files.find(self._path, (".parquet",))
         if not found:
             raise DataError(f"{self._key}: no Parquet files at {self._path}; a file, a folder or a glob is wanted")
         cuts: list[Piece] = []
         for index, file in enumerate(found):
             with self._open(file) as reader:
-                self._check(reader.schema_arrow)
+                self._roles.check(reader.schema_arrow)
                 rows = reader.metadata.num_rows
             cuts += [Piece(file, index, a, b) for a, b in cut(rows)]
         if not cuts:
@@ -62,14 +52,14 @@ class ParquetSource(Source):
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""
-        name = files.printable(piece.file.removeprefix(self._path.rstrip("/") + "/"))
+        name = files.below(piece.file, self._path)
         with self._open(piece.file) as reader:
-            self._check(reader.schema_arrow)
+            self._roles.check(reader.schema_arrow)
             groups, position, mean = _overlap(reader.metadata, piece)
             size = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, mean)))
             done = piece.start
             if groups:
-                batches = reader.iter_batches(size, groups, list(self._columns.values()))
+                batches = reader.iter_batches(size, groups, self._roles.columns())
                 while done < piece.stop and (batch := self._next(batches)) is not None:
                     low, high = max(piece.start - position, 0), min(piece.stop - position, len(batch))
                     position += len(batch)
@@ -84,22 +74,6 @@ class ParquetSource(Source):
         with files.explained(self._key, piece.file):
             whole = _file_digest(piece.file)
         return hashlib.sha256(b"pe_beam parquet 1\0" + whole + struct.pack(">2Q", piece.start, piece.stop)).hexdigest()
-
-    def _files(self) -> list[str]:
-        path = self._path.rstrip("/") or "/"
-        if files.is_local(path):
-            if Path(path).is_file():
-                return [path]
-            below = files.list_below(path) if Path(path).is_dir() else None
-        elif files.has_magic(path):
-            below = None
-        elif not self._path.endswith("/") and files.exists(path):
-            return [path]
-        else:
-            below = files.list_below(path)
-        if below is None:
-            return files.match(path) if files.has_magic(path) else []
-        return [f"{path.rstrip('/')}/{name}" for name in below if name.lower().endswith(".parquet")]
 
     @contextlib.contextmanager
     def _open(self, file: str) -> Iterator[pq.ParquetFile]:
@@ -127,63 +101,10 @@ class ParquetSource(Source):
         with self._explained(self._path, "is a damaged Parquet file"):
             return next(batches, None)
 
-    def _check(self, schema: pa.Schema) -> None:
-        for role, column in self._columns.items():
-            where = schema.get_all_field_indices(column)
-            key = f"data.columns.{role}"
-            if len(where) != 1:
-                fault = "no column of that name" if not where else "more than one column of that name"
-                raise DataError(f"{key}: {column!r}: {fault} in a file of {self._key}; wanted: {WANTED[role]}")
-            kind = schema.field(where[0]).type
-            if not (_is_image(kind) if role == "image" else _is_name(kind)):
-                raise DataError(
-                    f"{key}: {column!r}: the column is of a wrong type in a file of {self._key}; wanted: {WANTED[role]}"
-                )
-
     def _batch(self, batch: pa.RecordBatch, name: str, first: int) -> SourceBatch:
+        rows = [f"{name}:{first + i}" for i in range(len(batch))]
         with self._explained(self._path, "is a damaged Parquet file"):
-            image = batch.column(self._columns["image"])
-            if pa.types.is_struct(image.type):
-                image = image.flatten()[image.type.get_field_index("bytes")]
-            image = image.cast(pa.binary())
-            faults = {i: Fault("missing image") for i, ok in enumerate(image.is_valid().to_pylist()) if not ok}
-            payload = pa.table([image], schema=IMAGE_SCHEMA)
-            labels, clients = self._names(batch, "label"), self._names(batch, "client")
-        return SourceBatch(payload, labels, clients, [f"{name}:{first + i}" for i in range(len(batch))], faults)
-
-    def _names(self, batch: pa.RecordBatch, role: str) -> list[str | None]:
-        if role not in self._columns:
-            return [None] * len(batch)
-        column = batch.column(self._columns[role])
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        return [None if value is None else str(value) for value in _text(column)]
-
-
-def _text(column: pa.Array) -> list[str | int | None]:
-    try:
-        values: list[str | int | None] = column.to_pylist()
-    except UnicodeDecodeError:  # Parquet does not check that a string is UTF-8
-        raw = column.cast(pa.large_binary()).to_pylist()
-        values = [None if value is None else value.decode("utf-8", "backslashreplace") for value in raw]
-    return values
-
-
-def _is_image(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        where = kind.get_all_field_indices("bytes")
-        return len(where) == 1 and _is_binary(kind.field(where[0]).type)
-    return _is_binary(kind)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _is_name(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+            return self._roles.batch(pa.Table.from_batches([batch]), rows, {})
 
 
 def _overlap(metadata: pq.FileMetaData, piece: Piece) -> tuple[list[int], int, int]:

@@ -1,4 +1,4 @@
-"""Images that ship with scikit-learn, by name."""
+"""Data sets that ship with scikit-learn, by name: pictures and tables."""
 
 from __future__ import annotations
 
@@ -6,58 +6,95 @@ import functools
 import hashlib
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from pe_beam.errors import DataError, RecipeError
-from pe_beam.sources.base import BATCH_ROWS, Piece, Source, SourceBatch, cut, image_table
+from pe_beam.modalities.base import Content
+from pe_beam.sources.base import BATCH_ROWS, Piece, Source, SourceBatch, cut
+from pe_beam.sources.roles import Roles
 
-NAMES = ("digits",)
+IMAGES = ("digits",)
+TABLES = ("breast_cancer", "iris", "wine")
+NAMES = (*IMAGES, *TABLES)
+
+
+def open_set(
+    name: str,
+    content: Content,
+    columns: Mapping[str, str | Sequence[str]],
+    *,
+    labelled: bool,
+    part: tuple[str, float, int] | None,
+    key: str = "data.path",
+) -> SklearnSource:
+    """A data set by name; raises RecipeError for any other name, DataError for columns that it does not have."""
+    if name not in NAMES:
+        raise RecipeError(f"{key}: {name!r} is not a known data set; allowed: {', '.join(NAMES)}")
+    roles = Roles.of(content, columns, labelled=labelled, client=False, key=key)
+    if part is not None:
+        _load(name, part)
+    return SklearnSource(name, roles, part=part)
 
 
 class SklearnSource(Source):
-    """A data set, or one part of scikit-learn's stratified cut of it, in the order that the cut gives."""
+    """A data set, or one part of scikit-learn's stratified cut of it, in the order that the cut gives.
 
-    def __init__(
-        self, name: str, *, labelled: bool, part: tuple[str, float, int] | None, key: str = "data.path"
-    ) -> None:
-        if name not in NAMES:
-            raise RecipeError(f"{key}: {name!r} is not a known data set; allowed: {', '.join(NAMES)}")
+    Digits are pictures in the column `image`; a table has its features by name, as float64. The column `label` is the
+    digit, or the name of the class.
+    """
+
+    def __init__(self, name: str, roles: Roles, *, part: tuple[str, float, int] | None) -> None:
         self._name = name
-        self._labelled = labelled
+        self._roles = roles
         self._part = part
-        self._key = key
-        if part is not None:
-            _load(name, part)
 
     def pieces(self) -> list[Piece]:
         """See Source."""
-        _, targets = _load(self._name, self._part)
+        values, targets = _load(self._name, self._part)
+        self._roles.check(_table(self._name, values[:1], targets[:1]).schema)
         return [Piece(self._name, 0, a, b) for a, b in cut(len(targets))]
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""
-        images, targets = self._rows(piece)
+        values, targets = self._rows(piece)
         for a in range(0, len(targets), BATCH_ROWS):
-            pngs = [encode_png(image) for image in images[a : a + BATCH_ROWS]]
-            labels = [str(t) if self._labelled else None for t in targets[a : a + BATCH_ROWS].tolist()]
-            rows = [f"{self._name}:{piece.start + a + i}" for i in range(len(pngs))]
-            yield SourceBatch(image_table(pngs), labels, [None] * len(pngs), rows)
+            table = _table(self._name, values[a : a + BATCH_ROWS], targets[a : a + BATCH_ROWS])
+            rows = [f"{self._name}:{piece.start + a + i}" for i in range(table.num_rows)]
+            yield self._roles.batch(table, rows, {})
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over shape, pixels and targets."""
-        images, targets = self._rows(piece)
-        total = hashlib.sha256(b"pe_beam sklearn 1\0" + struct.pack(">3Q", *images.shape))
-        total.update(images.tobytes())
+        """SHA-256 over shape, values and targets."""
+        values, targets = self._rows(piece)
+        total = hashlib.sha256(b"pe_beam sklearn 1\0" + struct.pack(f">{values.ndim}Q", *values.shape))
+        total.update(values.tobytes())
         total.update(targets.astype(">i8").tobytes())
         return total.hexdigest()
 
     def _rows(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-        images, targets = _load(self._name, self._part)
+        values, targets = _load(self._name, self._part)
         if piece.stop > len(targets):
-            raise DataError(f"{self._key}: the data set has changed since it was listed")
-        return images[piece.start : piece.stop], targets[piece.start : piece.stop]
+            raise DataError(f"{self._roles.key}: the data set has changed since it was listed")
+        return values[piece.start : piece.stop], targets[piece.start : piece.stop]
+
+
+def _table(name: str, values: np.ndarray, targets: np.ndarray) -> pa.Table:
+    if name in IMAGES:
+        pngs = pa.array([encode_png(image) for image in values], pa.binary())
+        return pa.table({"image": pngs, "label": pa.array([str(x) for x in targets.tolist()])})
+    features, classes = _names(name)
+    columns = {feature: pa.array(values[:, i]) for i, feature in enumerate(features)}
+    return pa.table({**columns, "label": pa.array([classes[x] for x in targets.tolist()])})
+
+
+@functools.lru_cache(maxsize=4)
+def _names(name: str) -> tuple[list[str], list[str]]:
+    from sklearn import datasets
+
+    data = getattr(datasets, f"load_{name}")()
+    return [str(x) for x in data.feature_names], [str(x) for x in data.target_names]
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -71,19 +108,20 @@ def encode_png(image: np.ndarray) -> bytes:
 
 @functools.lru_cache(maxsize=4)
 def _load(name: str, part: tuple[str, float, int] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels, uint8 (n, height, width) of 0 to 255, and targets, int64 (n,)."""
+    """Values and targets, int64 (n,): pixels uint8 (n, height, width) of 0 to 255, or features float64 (n, d)."""
     from sklearn import datasets
 
     data = getattr(datasets, f"load_{name}")()
-    images = np.rint(data.images * (255 / 16)).astype(np.uint8)
     targets = np.asarray(data.target, np.int64)
+    images = name in IMAGES
+    values = np.rint(data.images * (255 / 16)).astype(np.uint8) if images else np.asarray(data.data, np.float64)
     if part is None:
-        return images, targets
+        return values, targets
     from sklearn.model_selection import train_test_split
 
     which, share, state = part
     try:
-        cut_parts = train_test_split(images, targets, test_size=share, random_state=state, stratify=targets)
+        cut_parts = train_test_split(values, targets, test_size=share, random_state=state, stratify=targets)
     except ValueError:
         raise RecipeError(
             f"data.holdout: a test share of {share!r} with random_state {state!r} cannot be cut; allowed: a "

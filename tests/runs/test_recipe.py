@@ -110,3 +110,23 @@ def test_pooled_votes_need_a_fixed_threshold(small):
     small["evolution"] |= {"smoothing": 0.5, "threshold": "auto"}
     with pytest.raises(RecipeError, match="auto is for votes that are not pooled"):
         parse_recipe(small)
+
+
+def test_labels_by_column_are_all_their_combinations(small):
+    small["data"] |= {"source": "csv", "labels": {"kind": ["a", "b"], "stars": ["1", "2"]}}
+    small["data"]["holdout"] = None
+    recipe = parse_recipe(small)
+    assert recipe.data.labels == ["a | 1", "a | 2", "b | 1", "b | 2"]
+    assert recipe.data.columns == {"label": ["kind", "stars"]}
+    small["data"]["columns"] = {"label": ["stars", "kind"]}
+    assert parse_recipe(small).data.labels == ["1 | a", "1 | b", "2 | a", "2 | b"]
+    for labels in ({"kind": ["a | b"], "stars": ["1"]}, {"kind": ["a"]}, {"kind": [1], "stars": ["1"]}):
+        small["data"]["labels"] = labels
+        with pytest.raises(RecipeError, match=r"data: .*labels"):
+            parse_recipe(small)
+
+
+def test_a_schema_is_for_modalities_that_take_one(small):
+    small["data"]["schema"] = {"columns": {}}
+    with pytest.raises(RecipeError, match=r"data\.schema: modality 'image' takes none"):
+        parse_recipe(small)

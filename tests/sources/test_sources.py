@@ -17,11 +17,13 @@ from PIL import Image
 
 from pe_beam import sources
 from pe_beam.errors import DataError, RecipeError
+from pe_beam.modalities.content import FieldContent
 from pe_beam.sources import SHARD_ROWS, Piece, Source, SourceBatch, base, open_source, parquet
 
 
 def opened(source: str, path: Path | str, **more: Any) -> Source:
-    given: dict[str, Any] = {"columns": {}, "labelled": True, "client": False, "part": None, **more}
+    content = FieldContent(base.IMAGE_SCHEMA)
+    given: dict[str, Any] = {"content": content, "columns": {}, "labelled": True, "client": False, "part": None, **more}
     return open_source(source=source, path=str(path), **given)
 
 
@@ -81,8 +83,9 @@ def test_a_share_that_cannot_be_cut(share: float) -> None:
 
 
 def test_recipe_errors(tmp_path: Path) -> None:
-    refused(lambda: opened("sklearn", "wine"), RecipeError, "data.path", "digits")
-    refused(lambda: opened("csv", tmp_path), RecipeError, "data.source", "parquet")
+    refused(lambda: opened("sklearn", "moons"), RecipeError, "data.path", "digits")
+    refused(lambda: opened("sklearn", "wine").pieces(), DataError, "data.columns.image", "no column")
+    refused(lambda: opened("xml", tmp_path), RecipeError, "data.source", "parquet")
     refused(lambda: opened("folder", ""), RecipeError, "data.path")
     refused(lambda: opened("folder", tmp_path, part=("test", 0.3, 0)), RecipeError, "data.holdout")
     refused(lambda: opened("sklearn", "digits", part=("dev", 0.3, 0)), RecipeError, "data.holdout", "train")

@@ -12,13 +12,15 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pe_beam", "pe_beam.*"]),
-    package_data={"pe_beam": ["py.typed"]},
+    package_data={"pe_beam": ["py.typed"], "pe_beam.report": ["page/*"]},
     python_requires=">=3.11",
     install_requires=[
         "apache-beam>=2.70,<3",
         "dp-accounting>=0.6,<1",
         "faiss-cpu>=1.9,<2",
-        "matplotlib>=3.9,<4",  # for the fonts it ships
+        "jinja2>=3.1.4,<4",  # the report's page: escapes by itself
+        "markupsafe>=2.1,<4",
+        "matplotlib>=3.9,<4",  # the report's charts, and the fonts it ships
         "mpmath>=1.3,<2",
         "numpy>=1.26,<3",
         "pillow>=10.4,<14",
@@ -32,8 +34,10 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
         "dev": [
+            "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "mypy>=1.11,<3",
+            "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",

@@ -10,17 +10,26 @@ import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict
 
 from pe_beam.services.settings import Service
 
+if TYPE_CHECKING:
+    from pe_beam.report.history import History
+    from pe_beam.report.page import Section
+
 
 class Options(BaseModel):
-    """Base of the typed options of a generator or an embedder: frozen, unknown keys refused, no NaN."""
+    """Base of the typed options of a generator or an embedder: frozen, unknown keys refused, no NaN.
+
+    The released recipe and the report withhold what looks like a path, an address or a key. An option says so itself
+    with `Field(json_schema_extra={"public": True})` (always shown: the public name of a model) or `False` (never).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -258,6 +267,69 @@ class Content(abc.ABC):
         """Columns named as the payload, of any type that is `wanted` -> a payload table and the rows that fail."""
 
 
+class View(abc.ABC):
+    """How a modality shows its records in the report. One object draws one report, and may keep state while it does.
+
+    A record is a plain dict of a population's columns: `candidate_id`, `parent_id`, `label`, `origin`, and the payload.
+    HTML is `markupsafe.Markup`: build it with `Markup("<p>{}</p>").format(value)`, which escapes the value. Content
+    and labels may be hostile; nothing of them may reach the page unescaped, and nothing drawn may make a request
+    (`data:` pictures are fine, scripts are not). Drawing is deterministic: no clock, no random numbers. Colours come
+    from the page's CSS variables (`pe_beam.report.page` lists them), so that light and dark both work.
+
+    Attributes:
+      tile: True where a fragment is a small square (a picture) that is laid out in grids; False for blocks of text or
+        rows, which are laid out below each other.
+      gallery_size: most records of one label and iteration that a gallery shows; the report may ask for fewer.
+    """
+
+    tile: ClassVar[bool] = False
+    gallery_size: ClassVar[int] = 8
+
+    @abc.abstractmethod
+    def fragment(
+        self, record: Mapping[str, Any], parent: Mapping[str, Any] | None = None, *, large: bool = False
+    ) -> Markup:
+        """One record as HTML.
+
+        It stands inside a link, so it holds no link, button or other focusable element, and no `id`.
+
+        Args:
+          record: what is shown.
+          parent: the candidate that it was varied from, where a change is to be marked (changed words, changed cells);
+            None: shown alone.
+          large: shown on its own, with room (about 160 px for a tile, all of a text), not as one of many.
+        """
+
+    @abc.abstractmethod
+    def alt(self, record: Mapping[str, Any]) -> str:
+        """A short plain text in a record's place, as read aloud: "picture 1204, label 3", or a text's first words."""
+
+    def gallery(
+        self, records: Sequence[Mapping[str, Any]], link: Callable[[Mapping[str, Any], Markup], Markup]
+    ) -> Markup:
+        """Many records of one label and iteration, in the order given.
+
+        Args:
+          records: `gallery_size` of them or fewer.
+          link: (record, its HTML) -> the HTML inside a link to its lineage, or unchanged where the report follows none.
+            Each record calls it once, around its fragment, or around one cell if records are rows of a table.
+        """
+        items = (Markup("<li>{}</li>").format(link(record, self.fragment(record))) for record in records)
+        return Markup('<ul class="{}">{}</ul>').format("tiles" if self.tile else "blocks", Markup("").join(items))
+
+    def sections(self, history: History) -> Sequence[Section]:
+        """Sections of the modality's own, shown after the galleries (lengths of texts, marginals of columns).
+
+        Args:
+          history: the populations and noisy histograms of the release, by iteration. Charts: `pe_beam.report.charts`.
+        """
+        return ()
+
+    def css(self) -> str:
+        """Style that the fragments need. Asked for last, when all fragments are drawn: pictures can be shared in it."""
+        return ""
+
+
 @dataclass(frozen=True)
 class Modality:
     """A kind of record.
@@ -271,6 +343,7 @@ class Modality:
       content: how a file's columns become the payload; None: as they are (`FieldContent`).
       schema_model: the typed model of `data.schema`, which the recipe then has to give; None: it may not.
       with_schema: a validated `schema_model` -> this modality with the payload and content that it declares.
+      view: makes the View that draws one report; None: the report shows the payload's values as plain text.
     """
 
     name: str
@@ -278,6 +351,7 @@ class Modality:
     preview: Callable[[pa.Table, str | None], bytes] | None = None
     metrics: Sequence[Metric] = ()
     metric_rows: int = 10_000
+    view: Callable[[], View] | None = None
     content: Content | None = None
     schema_model: type[BaseModel] | None = None
     with_schema: Callable[[Any], Modality] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from pe_beam.modalities.base import Modality
+from pe_beam.modalities.base import Modality, View
 
 
 def _preview(samples: pa.Table, note: str | None) -> bytes:
@@ -13,4 +13,10 @@ def _preview(samples: pa.Table, note: str | None) -> bytes:
     return samples_grid(samples, note)
 
 
-MODALITY = Modality(name="image", payload=pa.schema([("image", pa.binary())]), preview=_preview)
+def _view() -> View:
+    from pe_beam.modalities.image.view import ImageView
+
+    return ImageView()
+
+
+MODALITY = Modality(name="image", payload=pa.schema([("image", pa.binary())]), preview=_preview, view=_view)

@@ -1,0 +1,124 @@
+"""What a release folder holds, iteration by iteration: populations, noisy histograms, recipe, promise."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pe_beam.privacy import accounting
+
+_POPULATION, _HISTOGRAM = "population/part-00000.parquet", "histogram/part-00000.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """A release, read as it is asked for. Nothing outside its folder is opened.
+
+    Attributes:
+      folder: `release` or `release-NOT-PRIVATE`.
+      recipe: as `recipe.json` there says: without paths and names of private columns.
+      privacy: as `privacy.json` says, or what is spent so far of a run that is not complete.
+      complete: False for a run that goes on.
+    """
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    privacy: Mapping[str, Any]
+    complete: bool = True
+
+    @cached_property
+    def iterations(self) -> list[int]:
+        """The populations that exist, 0 to T in a complete run."""
+        found: list[int] = []
+        while (self.folder / f"iteration={len(found):04d}" / "manifest.json").exists():
+            found.append(len(found))
+        return found
+
+    @property
+    def last(self) -> int:
+        """The newest population."""
+        return self.iterations[-1]
+
+    @property
+    def private(self) -> bool:
+        """False at epsilon = inf."""
+        return self.privacy["epsilon"] != "inf"
+
+    @cached_property
+    def labels(self) -> list[str | None]:
+        """The declared labels; [None] without labels."""
+        declared = self.recipe["data"]["labels"]
+        return [None] if declared is None else list(declared)
+
+    @functools.cache  # noqa: B019 - a History lives as long as one report
+    def manifest(self, iteration: int) -> dict[str, Any]:
+        """The manifest of an iteration."""
+        found: dict[str, Any] = json.loads((self._at(iteration) / "manifest.json").read_text(encoding="utf-8"))
+        return found
+
+    def size(self, iteration: int) -> int:
+        """Rows of a population, all labels together."""
+        return sum(self.manifest(iteration)["candidates"].values())
+
+    def population(self, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """A population, sorted by candidate_id; `columns` names those to read (all of 100,000 pictures are large)."""
+        return pq.read_table(self._at(iteration) / _POPULATION, columns=columns)
+
+    def records(self, iteration: int, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Some records of a population by candidate_id, read group by group: memory does not grow with it."""
+        wanted = pa.array(sorted(set(ids)), pa.int64())
+        found: dict[int, dict[str, Any]] = {}
+        file = pq.ParquetFile(self._at(iteration) / _POPULATION)
+        for group in range(file.num_row_groups if len(wanted) else 0):
+            own = file.read_row_group(group, columns=["candidate_id"])["candidate_id"]
+            mask = pc.is_in(own, value_set=wanted)
+            if pc.any(mask).as_py():
+                rows = file.read_row_group(group).filter(mask).to_pylist()
+                found |= {row["candidate_id"]: row for row in rows}
+        return found
+
+    def histogram(self, iteration: int) -> pa.Table:
+        """Noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for t from 1 on."""
+        return pq.read_table(self._at(iteration) / _HISTOGRAM)
+
+    @functools.cache  # noqa: B019
+    def votes(self, iteration: int) -> np.ndarray:
+        """Noisy votes on population t-1, float64, in order of candidate_id."""
+        return self.histogram(iteration)["noisy_votes"].to_numpy()
+
+    def sigma(self, iteration: int) -> float:
+        """Standard deviation of the noise of iteration t, in votes; 0 at epsilon = inf."""
+        return float(self.privacy["noise_multiplier"][iteration - 1]) * self.sensitivity
+
+    @property
+    def sensitivity(self) -> float:
+        """L2 sensitivity of a histogram, in votes."""
+        return accounting.sensitivity(
+            unit=self.privacy["unit"],
+            adjacency=self.privacy["adjacency"],
+            votes_per_record=int(self.recipe["evolution"]["votes_per_record"]),
+        )
+
+    def thresholds(self, iteration: int) -> dict[str | None, float | None]:
+        """Threshold in votes of each label in iteration t; None where selection is by rank."""
+        noted = self.manifest(iteration)["selection"]["threshold"]
+        return {label: noted[label or ""] for label in self.labels}
+
+    def multipliers(self, iteration: int) -> list[float]:
+        """Noise multipliers spent up to iteration t, bought label shares included."""
+        bought = self.privacy["label_shares_noise_multiplier"]
+        spent = [float(z) for z in self.privacy["noise_multiplier"][:iteration]]
+        return [float(bought), *spent] if bought is not None else spent
+
+    def _at(self, iteration: int) -> Path:
+        return self.folder / f"iteration={iteration:04d}"

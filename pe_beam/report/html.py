@@ -1,0 +1,83 @@
+"""Small pieces of HTML. Everything handed in is escaped, unless it is Markup already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+__all__ = ["Markup", "details", "facts", "figure", "join", "number", "table", "tag"]
+
+
+def join(parts: Iterable[object], separator: str = "") -> Markup:
+    """The parts one after the other, each escaped."""
+    return Markup(separator).join(parts)  # type: ignore[arg-type]  # join escapes whatever is not Markup
+
+
+def tag(name: str, content: object = "", **attributes: object) -> Markup:
+    """An element; `class_` is class, `aria_label` is aria-label, None leaves an attribute out.
+
+    >>> tag("p", "a < b", class_="lead", title='"')
+    Markup('<p class="lead" title="&#34;">a &lt; b</p>')
+    """
+    names = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
+    inside = join(Markup(' {}="{}"').format(Markup(key), value) for key, value in names.items())
+    return Markup("<{}{}>{}</{}>").format(Markup(name), inside, content, Markup(name))
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number for people: thousands apart, a true minus, no needless zeros; "–" for None.
+
+    >>> number(-1234.56), number(7.0), number(None)
+    ('−1,234.6', '7', '–')
+    """
+    if value is None:
+        return "–"
+    text = f"{value:,.{digits}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text.replace("-", "−")
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, caption: str, row_heads: bool = True) -> Markup:
+    """A data table in a box that scrolls by itself where the screen is narrow.
+
+    Args:
+      head: the columns' names.
+      rows: as many cells each; numbers are shown by `number` and set to the right.
+      caption: what the table holds; read aloud and shown.
+      row_heads: the first cell of each row names it.
+    """
+    names = join(tag("th", name, scope="col") for name in head)
+    body = join(tag("tr", join(_cells(row, row_heads))) for row in rows)
+    inside = Markup("<caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody>").format(caption, names, body)
+    return tag("div", tag("table", inside), class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def _cells(row: Sequence[object], row_heads: bool) -> Iterable[Markup]:
+    for position, cell in enumerate(row):
+        shown: Any = number(cell) if isinstance(cell, int | float) and not isinstance(cell, bool) else cell
+        if row_heads and position == 0:
+            yield tag("th", shown, scope="row")
+        else:
+            yield tag("td", shown, class_=None if shown is cell else "n")
+
+
+def details(summary: object, content: object, *, opened: bool = False, class_: str | None = None) -> Markup:
+    """What opens at a click, without a script."""
+    shown = Markup(" open") if opened else Markup("")
+    kind = Markup(' class="{}"').format(class_) if class_ else Markup("")
+    return Markup("<details{}{}><summary>{}</summary>{}</details>").format(kind, shown, summary, content)
+
+
+def figure(content: object, caption: object, *, data: Markup | None = None) -> Markup:
+    """A chart with its caption, and the same as a table for who cannot see it."""
+    more = details("The same as a table", data) if data is not None else ""
+    return Markup("<figure>{}<figcaption>{}</figcaption>{}</figure>").format(content, caption, more)
+
+
+def facts(pairs: Iterable[tuple[object, object]]) -> Markup:
+    """Names and values, as a definition list."""
+    inside = join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in pairs)
+    return tag("dl", inside, class_="facts")

@@ -1,0 +1,122 @@
+"""The skeleton of a page: one HTML file, style and scripts inside, no request, the same bytes for the same content.
+
+A view or another report (evaluation) fills it with sections. Colours are CSS variables that follow the reader's light
+or dark setting: --paper, --card, --ink, --muted, --line, --accent, --accent-soft, --noise, --noise-soft, --danger and
+--series-1 to --series-8. Classes ready for use: `lead` (a paragraph in large type), `note` (a boxed remark), `grid`
+(charts side by side), `tiles`, `blocks` (galleries), `facts`, `scroll` (a wide table), `muted`, `n` (a number).
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of a page with a place in its table of contents.
+
+    Attributes:
+      key: lower-case letters, digits and hyphens; unique on the page: the anchor.
+      title: plain text.
+      body: HTML; headings in it start at <h3>.
+      lead: a sentence or two under the title, in large type.
+    """
+
+    key: str
+    title: str
+    body: Markup
+    lead: object = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A whole page.
+
+    Attributes:
+      title: of the document, plain text.
+      kicker: a few words above the title.
+      hero: HTML below the title.
+      sections: in order.
+      mark: a loud warning on top, at the foot and on every printed page, such as NOT PRIVATE; "" for none.
+      mark_text: what the warning means.
+      foot: HTML at the end.
+      css: style besides the page's own.
+      script: JavaScript besides; the page has to make sense without it.
+      data: JSON for the script, as text; read from the element `page-data`.
+    """
+
+    title: str
+    hero: Markup
+    sections: Sequence[Section]
+    kicker: str = ""
+    mark: str = ""
+    mark_text: str = ""
+    foot: object = ""
+    css: str = ""
+    script: str = ""
+    data: str = ""
+
+
+def render(page: Page) -> bytes:
+    """The file, UTF-8.
+
+    Its content security policy forbids every request, and every script but the one given, by hash.
+
+    Raises:
+      ValueError: two sections of one key.
+    """
+    keys = [section.key for section in page.sections]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"sections: a key is used twice ({', '.join(keys)})")
+    digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    allowed = f"'sha256-{digest}'" if page.script else "'none'"
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    text = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            page=page,
+            policy=policy,
+            style=Markup(_resource("style.css") + _closed(page.css, "style")),
+            script=Markup(page.script),
+            data=Markup(page.data.replace("<", "\\u003c")),
+        )
+    )
+    return text.encode()
+
+
+def _closed(css: str, element: str) -> str:
+    """Raw text must not end its own element."""
+    return css.replace(f"</{element}", f"<\\/{element}")
+
+
+def script(name: str) -> str:
+    """A script of ours."""
+    return _resource(name)
+
+
+@functools.lru_cache(maxsize=1)
+def _environment():  # type: ignore[no-untyped-def]  # jinja2 is imported when a page is made
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("pe_beam.report", "page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _resource(name: str) -> str:
+    return resources.files("pe_beam.report").joinpath("page", name).read_text(encoding="utf-8")

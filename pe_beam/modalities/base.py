@@ -128,7 +128,7 @@ class Generator(abc.ABC):
         """Asked on the driver before any budget is spent: is all there that generation needs? Raises PeBeamError."""
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
-        """What the manifest should say of new candidates (columns `label`, `state` and payload): of them alone."""
+        """What the manifest should say of new candidates (columns `label` and `state`): of them alone."""
         return {}
 
 

@@ -191,6 +191,9 @@ class Privacy(_Section):
     weights: list[Real] | None = Field(None, description="share of the budget of each iteration; null: equal")
     sampling_rate: Literal[1] = 1
     keep_secret: bool = False
+    send_unprotected: bool = Field(
+        False, description="epsilon = inf: candidates may go to a remote service all the same"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Privacy:
@@ -343,7 +346,7 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
         raise RecipeError(_explain(error)) from None
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
-    return _resolve_parts(_resolve_schema(recipe, Path(folder)))
+    return _resolve_parts(_resolve_schema(recipe, Path(folder)), Path(folder))
 
 
 def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
@@ -363,18 +366,33 @@ def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"table_schema": plain})})
 
 
-def _resolve_parts(recipe: Recipe) -> Recipe:
+def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
     """Fills in the options of generator and embedder, so that a resolved recipe says everything."""
     parts = {}
     for key, kind in (("generator", "generators"), ("embedder", "embedders")):
         part: Part = getattr(recipe, key)
         cls = registry.find(kind, part.name, key=f"{key}.name")
         try:
-            options = cls.Options.model_validate(part.options)
+            options = cls.Options.model_validate(_with_files(part.options, folder, key))
         except ValidationError as error:
             raise RecipeError(_explain(error, prefix=key, models=[cls.Options])) from None
         parts[key] = Part(name=part.name, **options.model_dump(mode="json", by_alias=True))
     return recipe.model_copy(update=parts)
+
+
+def _with_files(value: Any, folder: Path, key: str) -> Any:
+    """Options with the content of a text file wherever they say {file: PATH}, relative to the recipe."""
+    if isinstance(value, dict):
+        if set(value) == {"file"} and isinstance(value["file"], str):
+            try:
+                return (folder / value["file"]).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "not UTF-8 text"
+                raise RecipeError(f"{key}.file: {value['file']!r} cannot be read ({reason})") from None
+        return {name: _with_files(inner, folder, f"{key}.{name}") for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_files(inner, folder, key) for inner in value]
+    return value
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -16,12 +16,13 @@ from pydantic import BaseModel
 
 from pe_beam import registry
 from pe_beam.errors import InputError
-from pe_beam.modalities.base import Embedder, Generator, Modality
+from pe_beam.modalities.base import Embedder, Generator, Modality, Surroundings
 from pe_beam.privacy import ledger, noise
 from pe_beam.runs.plan import Plan, make_plan
 from pe_beam.runs.recipe import Recipe, Split, parse_recipe, run_id
 from pe_beam.runs.store import Store
 from pe_beam.selection.schedules import resolve_schedule
+from pe_beam.services.settings import Service
 from pe_beam.sources import base as sources
 
 
@@ -92,6 +93,7 @@ class Run:
         made: Generator = cls(
             cls.Options.model_validate(part.options), labels=self.recipe.label_list, **self._schema_for(cls)
         )
+        made.attach(self._surroundings(self.recipe.execution.llm))
         return made
 
     def new_embedder(self) -> Embedder:
@@ -99,7 +101,12 @@ class Run:
         part = self.recipe.embedder
         cls = registry.find("embedders", part.name, key="embedder.name")
         made: Embedder = cls(cls.Options.model_validate(part.options), **self._schema_for(cls))
+        made.attach(self._surroundings(self.recipe.execution.embeddings))
         return made
+
+    def _surroundings(self, service: Service) -> Surroundings:
+        folder = self.store.path("work/services") if self.root else None
+        return Surroundings(iterations=self.recipe.evolution.iterations, service=service, folder=folder)
 
     def _schema_for(self, cls: type[Generator] | type[Embedder]) -> dict[str, BaseModel]:
         if not cls.takes_schema:

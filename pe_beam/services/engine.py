@@ -65,6 +65,10 @@ class Line(abc.ABC):
         """
 
     @abc.abstractmethod
+    async def greet(self) -> None:
+        """Finds out whether it answers and takes its key, at no cost; raises as `send` does."""
+
+    @abc.abstractmethod
     async def close(self) -> None:
         """Ends its connections."""
 
@@ -140,6 +144,30 @@ class Engine:
     async def _close(self) -> None:
         for station in self._stations:
             await station.line.close()
+
+    def greet(self, patience: float) -> None:
+        """Every endpoint answers within `patience` seconds and takes its key.
+
+        Raises:
+          ServiceError: one that does not.
+        """
+        self.run(self._greet(patience))
+
+    async def _greet(self, patience: float) -> None:
+        for place, station in enumerate(self._stations):
+            limit = time.monotonic() + patience
+            while True:
+                try:
+                    await station.line.greet()
+                    break
+                except Passing as fault:
+                    if time.monotonic() > limit:
+                        address = self._service.endpoints[place].base_url or "its default address"
+                        raise ServiceError(
+                            f"{self._key}.endpoints.{place}: the service at {address} does not answer "
+                            f"({fault.kind}); start it, or correct base_url, and run again"
+                        ) from None
+                    await asyncio.sleep(0.5)
 
     def ask_all(
         self,

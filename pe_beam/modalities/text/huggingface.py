@@ -165,7 +165,9 @@ def _loaded(model: str, revision: str | None, dtype: str) -> tuple[Any, Any]:
     with _explained(model):
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         kind = "auto" if dtype == "auto" else getattr(torch, dtype)
         made = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=kind)
     return tokenizer, made.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -44,8 +44,8 @@ class RemoteEmbedder(base.Embedder):
         self._options = RemoteOptions.model_validate(options.model_dump())
         if not self._options.send_private_records:
             raise RecipeError(
-                "embedder.name: openai-embeddings sends every private record to a service outside this machine, without "
-                "any privacy; where that is allowed, say embedder.send_private_records: true. Else take "
+                "embedder.name: openai-embeddings sends every private record to a service outside this machine, "
+                "without any privacy; where that is allowed, say embedder.send_private_records: true. Else take "
                 "sentence-transformers, which works on this machine"
             )
         self.dimension = self._options.dimension

@@ -102,7 +102,9 @@ def _located(model: str) -> str:
 def _loaded(path: str, revision: str | None, device: str | None, dtype: str) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         return SentenceTransformer(
             path, revision=revision, device=device, model_kwargs={"dtype": getattr(torch, dtype)}

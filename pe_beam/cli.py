@@ -114,9 +114,8 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _print_costs(costs: Any) -> None:
-    print(
-        f"model calls: {costs.calls}; tokens sent, about: {costs.input_tokens}; received, at most: {costs.output_tokens}"
-    )
+    tokens = f"tokens sent, about: {costs.input_tokens}; received, at most: {costs.output_tokens}"
+    print(f"model calls: {costs.calls}; {tokens}")
     if costs.money is not None:
         print(f"money, at most: {costs.money:.2f} {costs.currency} (rejected answers and faults of the service apart)")
     for address in costs.recipients:

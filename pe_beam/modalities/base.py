@@ -176,76 +176,6 @@ class Embedder(abc.ABC):
         """Asked on the driver before any data are read: is all there that embedding needs? Raises PeBeamError."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What a modality's own metrics may look at: candidates beside real records. All of it is private.
-
-    Tables have the column `label` (string, null without labels) and then the modality's payload columns. Each is the
-    whole of what there is, or a bounded subsample (`pe_beam.evaluation.sampling`) that is the same on every machine.
-
-    Attributes:
-      iteration: the population that is measured, 0 to iterations; None: real training records stand in for the
-        samples, which gives the ceiling that samples can reach. Iteration 0 gives the floor.
-      samples: the population, or those training records.
-      held_out: real records that no iteration has seen, at least 2.
-      training: real records that voted, at least 1; None where they are gone (purged, moved), and for the ceiling.
-      labels: the declared labels; None without labels.
-      recipe: the resolved recipe as plain data: schema, bounds and options are there.
-      seed: for what a metric draws; the same for all populations of a run.
-    """
-
-    iteration: int | None
-    samples: pa.Table
-    held_out: pa.Table
-    training: pa.Table | None
-    labels: Sequence[str] | None
-    recipe: Mapping[str, Any]
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """Curves for one chart of `private/evaluation/evaluation.html`, drawn for the last population.
-
-    Attributes:
-      title: what is shown, with its unit.
-      x: positions along the x axis: numbers (a line) or names (bars), the same for all curves.
-      y: curve ("samples", "held-out", ...) -> one finite number for each x.
-      x_title: what x is.
-      y_title: what y is.
-    """
-
-    title: str
-    x: Sequence[float] | Sequence[str]
-    y: Mapping[str, Sequence[float]]
-    x_title: str = ""
-    y_title: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a metric has found.
-
-    Attributes:
-      figures: name ("mauve", "tvd_1way": lower case, digits, underscores) -> a finite number. A name is of one metric
-        only; a figure that cannot be had for a population is left away there, and `notes` say why.
-      series: charts.
-      notes: what a reader has to know, such as a cap; shown under the figures.
-    """
-
-    figures: Mapping[str, float]
-    series: Sequence[Series] = ()
-    notes: Sequence[str] = ()
-
-
-Metric = Callable[[Comparison], Measured]
-"""A modality's own metric, called once for each population that is evaluated and once for the ceiling.
-
-It may run on any worker, twice, in any order; it draws only from `Comparison.seed`, writes nothing and logs nothing.
-MissingExtraError leaves the metric out, and the evaluation says so; any other error stops the evaluation.
-"""
-
-
 class Content(abc.ABC):
     """How columns of a file become a modality's payload, record by record. Plain Arrow; pickles.
 
@@ -330,6 +260,76 @@ class View(abc.ABC):
         return ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a modality's own metrics may look at: candidates beside real records. All of it is private.
+
+    Tables have the column `label` (string, null without labels) and then the modality's payload columns. Each is the
+    whole of what there is, or a bounded subsample (`pe_beam.evaluation.sampling`) that is the same on every machine.
+
+    Attributes:
+      iteration: the population that is measured, 0 to iterations; None: real training records stand in for the
+        samples, which gives the ceiling that samples can reach. Iteration 0 gives the floor.
+      samples: the population, or those training records.
+      held_out: real records that no iteration has seen, at least 2.
+      training: real records that voted, at least 1; None where they are gone (purged, moved), and for the ceiling.
+      labels: the declared labels; None without labels.
+      recipe: the resolved recipe as plain data: schema, bounds and options are there.
+      seed: for what a metric draws; the same for all populations of a run.
+    """
+
+    iteration: int | None
+    samples: pa.Table
+    held_out: pa.Table
+    training: pa.Table | None
+    labels: Sequence[str] | None
+    recipe: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Curves for one chart of `private/evaluation/evaluation.html`, drawn for the last population.
+
+    Attributes:
+      title: what is shown, with its unit.
+      x: positions along the x axis: numbers (a line) or names (bars), the same for all curves.
+      y: curve ("samples", "held-out", ...) -> one finite number for each x.
+      x_title: what x is.
+      y_title: what y is.
+    """
+
+    title: str
+    x: Sequence[float] | Sequence[str]
+    y: Mapping[str, Sequence[float]]
+    x_title: str = ""
+    y_title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a metric has found.
+
+    Attributes:
+      figures: name ("mauve", "tvd_1way": lower case, digits, underscores) -> a finite number. A name is of one metric
+        only; a figure that cannot be had for a population is left away there, and `notes` say why.
+      series: charts.
+      notes: what a reader has to know, such as a cap; shown under the figures.
+    """
+
+    figures: Mapping[str, float]
+    series: Sequence[Series] = ()
+    notes: Sequence[str] = ()
+
+
+Metric = Callable[[Comparison], Measured]
+"""A modality's own metric, called once for each population that is evaluated and once for the ceiling.
+
+It may run on any worker, twice, in any order; it draws only from `Comparison.seed`, writes nothing and logs nothing.
+MissingExtraError leaves the metric out, and the evaluation says so; any other error stops the evaluation.
+"""
+
+
 @dataclass(frozen=True)
 class Modality:
     """A kind of record.
@@ -338,23 +338,23 @@ class Modality:
       name: as the recipe says it.
       payload: the Arrow fields of a record's content.
       preview: samples table -> PNG bytes of a picture of them, or None where there is none.
-      metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
-      metric_rows: rows of a `Comparison` table at most.
       content: how a file's columns become the payload; None: as they are (`FieldContent`).
       schema_model: the typed model of `data.schema`, which the recipe then has to give; None: it may not.
       with_schema: a validated `schema_model` -> this modality with the payload and content that it declares.
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
+      metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
+      metric_rows: rows of a `Comparison` table at most.
     """
 
     name: str
     payload: pa.Schema
     preview: Callable[[pa.Table, str | None], bytes] | None = None
-    metrics: Sequence[Metric] = ()
-    metric_rows: int = 10_000
-    view: Callable[[], View] | None = None
     content: Content | None = None
     schema_model: type[BaseModel] | None = None
     with_schema: Callable[[Any], Modality] | None = None
+    view: Callable[[], View] | None = None
+    metrics: Sequence[Metric] = ()
+    metric_rows: int = 10_000
 
     def reader(self) -> Content:
         """How a file's columns become this payload."""

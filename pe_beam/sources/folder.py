@@ -8,17 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pe_beam.errors import DataError
+from pe_beam.modalities.base import Fault
 from pe_beam.sources import files
 from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut, image_table
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
+UNREAD = (".heic", ".heif", ".avif", ".jxl", ".dcm", ".psd", ".svg", ".eps", ".dng", ".cr2", ".nef", ".exr")
+"""Pictures too, but none that is read here: they count, and are rejected, lest a run quietly leaves them out."""
+MAX_BYTES = 256 << 20
+"""A larger file is rejected without being read whole."""
 
 
 class FolderSource(Source):
     """Image files at any depth below a folder, sorted by the bytes of their relative paths.
 
-    Hidden files and folders and other endings are skipped. With labels, a file that lies in no class folder
-    has the label None.
+    Hidden files and folders and what has no ending of a picture are skipped. With labels, a file that lies in no
+    class folder has the label None.
     """
 
     def __init__(self, path: str, *, labelled: bool, key: str = "data.path") -> None:
@@ -32,7 +37,7 @@ class FolderSource(Source):
             if files.is_local(self._root) and not Path(self._root).is_dir():
                 raise DataError(f"{self._key}: {self._root} is not there or no folder; a folder is wanted")
             listed = files.list_below(self._root)
-        names = [name for name in listed if name.lower().endswith(ENDINGS)]
+        names = [name for name in listed if name.lower().endswith(ENDINGS + UNREAD)]
         if not names:
             raise DataError(f"{self._key}: no image files below {self._root}; wanted: {' '.join(ENDINGS)} (any case)")
         return [Piece(self._root, 0, a, b, tuple(names[a:b])) for a, b in cut(len(names))]
@@ -43,11 +48,11 @@ class FolderSource(Source):
         size = first = 0
         for position, name in enumerate(piece.files):
             with files.explained(self._key, self._root), files.open_file(self._full(name)) as handle:
-                image = handle.read()
+                image = handle.read(MAX_BYTES + 1)
             if images and size + len(image) > BATCH_BYTES:
                 yield self._batch(piece, first, images)
                 images, size, first = [], 0, position
-            images.append(image)
+            images.append(image if len(image) <= MAX_BYTES else None)
             size += len(image)
             if len(images) == BATCH_ROWS:
                 yield self._batch(piece, first, images)
@@ -75,4 +80,5 @@ class FolderSource(Source):
         names = [files.printable(name) for name in piece.files[first : first + len(images)]]
         labels = [name.split("/", 1)[0] if self._labelled and "/" in name else None for name in names]
         rows = [f"{name}:0" for name in names]
-        return SourceBatch(image_table(images), labels, [None] * len(images), rows)
+        faults = {row: Fault("image file of too many bytes") for row, image in enumerate(images) if image is None}
+        return SourceBatch(image_table(images), labels, [None] * len(images), rows, faults)

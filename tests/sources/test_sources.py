@@ -18,6 +18,7 @@ from PIL import Image
 from pe_beam import sources
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.modalities.content import FieldContent
+from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
 from pe_beam.sources import SHARD_ROWS, Piece, Source, SourceBatch, base, open_source, parquet
 
 
@@ -337,3 +338,19 @@ def test_parquet_nothing_there(tmp_path: Path) -> None:
         refused(lambda path=path: opened("parquet", path).pieces(), DataError, "data.path", "no Parquet files")
     write(tmp_path / "x.parquet", 0, image=pa.array([], pa.binary()), label=pa.array([], pa.string()))
     refused(lambda: opened("parquet", tmp_path).pieces(), DataError, "data.path", "no rows")
+
+
+def test_pictures_of_unread_formats_count_and_large_files_are_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of HEIC must not become an empty or a small run without a word."""
+    (tmp_path / "a.heic").write_bytes(b"ftypheic")
+    (tmp_path / "b.png").write_bytes(b"x" * 50)
+    (tmp_path / "notes.txt").write_text("skipped")
+    monkeypatch.setattr("pe_beam.sources.folder.MAX_BYTES", 40)
+    source = opened("folder", tmp_path, labelled=False)
+    (piece,) = source.pieces()
+    (batch,) = source.read(piece)
+    assert batch.rows == ["a.heic:0", "b.png:0"]
+    assert {row: fault.kind for row, fault in batch.faults.items()} == {1: "image file of too many bytes"}
+    assert sorted(Pixels(PixelsOptions()).embed(batch.payload).faults) == [0, 1]

@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("dir", metavar="DIR")
     privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
     privacy.add_argument("dir", metavar="DIR", nargs="+")
+    report = add("report", _report, "the report as one HTML file, from the release alone")
+    report.add_argument("dir", metavar="DIR")
     export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder")
     export.add_argument("dir", metavar="DIR")
     export.add_argument("--to", required=True, metavar="PATH")
@@ -136,6 +138,7 @@ def _run(options: argparse.Namespace) -> None:
         unroll=options.unroll,
     )
     release = run.store.path(run.release)
+    print(f"report             {release / 'report.html'}")
     print(f"samples            {release / 'samples.parquet'}")
     if (release / "samples.png").exists():
         print(f"picture            {release / 'samples.png'}")
@@ -170,6 +173,12 @@ def _privacy(options: argparse.Namespace) -> None:
         print(f"\n{run['dir']}: epsilon {_epsilon(run['spent_epsilon'])}, delta {run['delta']:g}")
         for line in run["ledger"]:
             print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from pe_beam.runs.reporting import report
+
+    print(report(options.dir))
 
 
 def _export(options: argparse.Namespace) -> None:

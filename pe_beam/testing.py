@@ -8,13 +8,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pe_beam.keyed import keyed_rng
-from pe_beam.modalities.base import Embedder, Generator, Modality, Step
+from pe_beam.modalities.base import Embedder, Generator, Modality, Step, View
 
 
 class ContractError(AssertionError):
@@ -98,3 +101,77 @@ def check_embedder(embedder: Embedder, records: pa.Table, *, bad: pa.Table | Non
         faults = embedder.embed(bad).faults
         _hold(sorted(faults) == list(range(bad.num_rows)), "embed: bad records were not called faulty")
         _hold(all(fault.kind for fault in faults.values()), "embed: a fault without a kind")
+
+
+class _Outline(HTMLParser):
+    """Which elements there are, and whether each that is opened is closed."""
+
+    _VOID = frozenset({"br", "hr", "img", "wbr", "col", "input", "source"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.attributes: set[str] = set()
+        self.balanced = True
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+        if tag not in self._VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.balanced &= bool(self.open) and self.open.pop() == tag
+
+
+def check_view(modality: Modality, records: Sequence[Mapping[str, Any]]) -> None:
+    """Runs a modality's view through its contract: what it draws may stand in a report, in a link, beside others.
+
+    Args:
+      modality: one with a view.
+      records: two or more, as a population's rows are; hostile content in them is a good idea.
+
+    Raises:
+      ContractError: HTML that is unbalanced, active, focusable or named, that asks for something from outside, or that
+        is different the second time; a gallery that leaves out a record.
+    """
+    _hold(modality.view is not None, "view: the modality has none")
+    drawn = [_drawn(modality.view(), records) for _ in range(2)]  # type: ignore[misc]  # held just above
+    _hold(drawn[0] == drawn[1], "view: the same records were drawn otherwise the second time")
+
+
+def _drawn(view: View, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    pieces: list[Any] = []
+    for record, parent in zip(records, [None, *records], strict=False):
+        for shown in (view.fragment(record), view.fragment(record, parent, large=True)):
+            _check_html(shown, "fragment", forbidden={"a", "button", "input", "select", "textarea", "details"})
+            pieces.append(shown)
+        _hold(bool(view.alt(record).strip()), "alt: empty")
+        pieces.append(view.alt(record))
+    linked: list[int] = []
+
+    def link(record: Mapping[str, Any], shown: Any) -> Any:
+        linked.append(record["candidate_id"])
+        _check_html(shown, "what a gallery links", forbidden={"a", "button"})
+        return shown
+
+    gallery = view.gallery(records, link)
+    _check_html(gallery, "gallery")
+    _hold(linked == [record["candidate_id"] for record in records], "gallery: each record is linked once, in order")
+    css = view.css()
+    _hold(not re.search(r"url\((?!['\"]?data:)|@import|</style", css), "css: it asks for something from outside")
+    return [*map(str, pieces), str(gallery), css]
+
+
+def _check_html(shown: Any, what: str, *, forbidden: frozenset[str] | set[str] = frozenset()) -> None:
+    _hold(hasattr(shown, "__html__"), f"{what}: not Markup, so that nothing says that it is escaped")
+    outline = _Outline()
+    outline.feed(str(shown))
+    _hold(outline.balanced and not outline.open, f"{what}: elements that are not closed in order")
+    bad = outline.seen & ({"script", "style", "iframe", "link", "object", "embed", "form", "template"} | forbidden)
+    _hold(not bad, f"{what}: {sorted(bad)} may not be in it")
+    names = {name for name in outline.attributes if name.startswith("on") or name in ("id", "tabindex", "href")}
+    _hold(not names or what == "gallery", f"{what}: attributes {sorted(names)} may not be in it")
+    outside = re.search(r"(src|srcset|href|xlink:href|data)=[\"']?(?!data:|#)", str(shown))
+    _hold(outside is None, f"{what}: it asks for something from outside")

@@ -28,7 +28,8 @@ class Options(BaseModel):
     """Base of the typed options of a generator or an embedder: frozen, unknown keys refused, no NaN.
 
     The released recipe and the report withhold what looks like a path, an address or a key. An option says so itself
-    with `Field(json_schema_extra={"public": True})` (always shown: the public name of a model) or `False` (never).
+    with `Field(json_schema_extra={"public": True})` (always shown: the public name of a model), `False` (never), or a
+    list of the values that may be shown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -74,13 +74,39 @@ def draw(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a reader's own matplotlibrc must not change a byte
+        mpl.rcParams.update(_STYLE)
         figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
         paint(figure.subplots())
         sink = io.StringIO()
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     key = "c" + hashlib.sha256(f"{title}/{desc}/{class_}".encode()).hexdigest()[:10]
     return _inline(sink.getvalue(), key, title, desc, class_)
+
+
+def draw_twice(
+    paint: Callable[[Any], None], *, title: str, desc: str, width: int, height: int, narrow_height: int = 230
+) -> Markup:
+    """A chart for wide screens and the same one for narrow ones, where its text stays readable; style shows one."""
+    wide = draw(paint, title=title, desc=desc, width=width, height=height, class_="chart on-wide")
+    return wide + draw(paint, title=title, desc=desc, width=340, height=narrow_height, class_="chart on-narrow")
+
+
+def whole(axis: Any) -> None:
+    """Ticks at whole numbers only, one at least: iterations."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+
+
+def shortened(name: str, most: int = 14) -> str:
+    """A name for a tick: both ends of it, for long ones often begin alike.
+
+    >>> shortened("Business Category: Bars")
+    'Busin…y: Bars'
+    """
+    return name if len(name) <= most else f"{name[: most // 2 - 2]}…{name[-most // 2 :]}"
 
 
 def _inline(svg: str, key: str, title: str, desc: str, class_: str) -> Markup:

@@ -27,7 +27,7 @@ class History:
     Attributes:
       folder: `release` or `release-NOT-PRIVATE`.
       recipe: as `recipe.json` there says: without paths and names of private columns.
-      privacy: as `privacy.json` says, or what is spent so far of a run that is not complete.
+      privacy: as `privacy.json` says; of a run that is not complete also `rounds_spent`, by its ledger.
       complete: False for a run that goes on.
     """
 
@@ -48,6 +48,11 @@ class History:
     def last(self) -> int:
         """The newest population."""
         return self.iterations[-1]
+
+    @property
+    def rounds_spent(self) -> int:
+        """Noisy histograms that are paid for: all of a complete run; else one more, it may be, than there are."""
+        return int(self.privacy.get("rounds_spent", self.privacy["iterations"]))
 
     @property
     def private(self) -> bool:

@@ -1,13 +1,16 @@
-"""The end of a run: samples, picture, privacy.json, and the secret forgotten (rule 4)."""
+"""The end of a run: samples, picture, report, privacy.json, and the secret forgotten (rule 4)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from pe_beam.errors import InputError
 from pe_beam.privacy import accounting, secret
 from pe_beam.privacy.statement import statement
 from pe_beam.runs import tables
+from pe_beam.runs.public import public_recipe, recipe_json
 from pe_beam.runs.run import Run
 from pe_beam.runs.spending import ledger_lines, spending_iterations, spent_multipliers
 from pe_beam.runs.steps import POPULATION, SECRET
@@ -35,9 +38,28 @@ def close(run: Run) -> None:
         samples = tables.read_bytes(run.store.read(f"{run.release}/samples.parquet"))
         note = None if run.recipe.private else "NOT PRIVATE"
         run.store.commit(f"{run.release}/samples.png", run.modality.preview(samples, note))
-    body = json.dumps(privacy_record(run), indent=1, allow_nan=False) + "\n"
+    record = privacy_record(run)
+    run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe))
+    if not run.store.exists(f"{run.release}/report.html"):
+        run.store.commit(f"{run.release}/report.html", report_bytes(run, record))
+    body = json.dumps(record, indent=1, allow_nan=False) + "\n"
     run.store.commit(f"{run.release}/privacy.json", body.encode())
     forget_secret(run)
+
+
+def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True) -> bytes:
+    """The report: of what lies in the release, and of the privacy record that is or will be there.
+
+    Args:
+      run: its release is read, nothing else of it.
+      privacy: the content of privacy.json.
+      complete: False marks the report as that of a run that goes on.
+    """
+    from pe_beam.report.build import build
+    from pe_beam.report.history import History
+
+    recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # as it is read back from recipe.json
+    return build(History(run.store.path(run.release), recipe, privacy, complete), run.modality)
 
 
 def forget_secret(run: Run) -> None:

@@ -1,12 +1,18 @@
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from markupsafe import Markup
 
+from pe_beam.modalities.base import Modality, View
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
 from pe_beam.modalities.image.text_render import TextRender, TextRenderOptions
-from pe_beam.testing import ContractError, check_embedder, check_generator
+from pe_beam.testing import ContractError, check_embedder, check_generator, check_view
+
+counter = itertools.count()
 
 
 def _records():
@@ -23,6 +29,43 @@ def test_text_render(labels):
 def test_pixels(options):
     bad = pa.table({"image": pa.array([b"no image", None], pa.binary())})
     check_embedder(Pixels(PixelsOptions(**options)), _records(), bad=bad)
+
+
+def _rows():
+    pictures = [*_records()["image"].to_pylist(), b"no picture"]
+    hostile = "</span><script>alert(1)</script>"
+    return [
+        {"candidate_id": i, "parent_id": None, "label": hostile, "origin": "random", "image": data}
+        for i, data in enumerate(pictures)
+    ]
+
+
+def test_the_view_of_images():
+    check_view(MODALITY, _rows())
+
+
+@pytest.mark.parametrize(
+    ("fragment", "message"),
+    [
+        (lambda record: str(record["label"]), "not Markup"),
+        (lambda record: Markup(record["label"]), "not closed"),
+        (lambda record: Markup("<p onclick='x()'></p>"), "onclick"),
+        (lambda record: Markup("<p id='x'></p>"), "id"),
+        (lambda record: Markup("<a></a>"), "'a'"),
+        (lambda record: Markup("<img src='https://example.invalid/x.png'>"), "outside"),
+        (lambda record: Markup("<p>{}</p>").format(next(counter)), "second time"),
+    ],
+)
+def test_a_view_that_breaks_its_contract_is_found(fragment, message):
+    class Bad(View):
+        def fragment(self, record, parent=None, *, large=False):
+            return fragment(record)
+
+        def alt(self, record):
+            return "x"
+
+    with pytest.raises(ContractError, match=message):
+        check_view(Modality(name="bad", payload=MODALITY.payload, view=Bad), _rows())
 
 
 def test_what_breaks_the_contract_is_found():

@@ -33,7 +33,11 @@ class TextRenderOptions(base.Options):
     """Options of `text-render`; lengths are shares of the side, but for bend, wave and waist."""
 
     side: int = Field(32, gt=0, le=1024, multiple_of=8, description="pixels, a multiple of 8")
-    fonts: str = Field("matplotlib", description="those that matplotlib ships, or a folder of .ttf and .otf")
+    fonts: str = Field(
+        "matplotlib",
+        description="those that matplotlib ships, or a folder of .ttf and .otf",
+        json_schema_extra={"public": ["matplotlib"]},
+    )
     texts: dict[str, str] = Field(default_factory=dict, description="label -> text; default: the label itself")
     size: Range = Field((0.8, 1.3), description="font size")
     stroke: Range = Field((0.0, 0.06), description="width added around the glyph")

@@ -1,0 +1,111 @@
+"""Release folder in, one HTML file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from markupsafe import Markup
+
+from pe_beam.modalities.base import Modality, View
+from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.report import page as pages
+from pe_beam.report.galleries import Gallery, evolution_section, hero, samples_section
+from pe_beam.report.history import History
+from pe_beam.report.html import facts, join, number, tag
+from pe_beam.report.lineage import MOST_NODES, Lineage
+from pe_beam.report.outcome import outcome_section, recipe_section
+from pe_beam.report.plain import PlainView
+from pe_beam.report.promise import best_guess, promise_section
+from pe_beam.report.tree import tree_data, tree_section
+from pe_beam.report.votes import votes_section
+
+NOT_PRIVATE = "NOT PRIVATE"
+_UNITS = {"record": "one record", "client": "all records of one client"}
+
+
+def build(history: History, modality: Modality) -> bytes:
+    """The report of a release as one self-contained HTML file: the same bytes for the same release.
+
+    Args:
+      history: the release; nothing else is read.
+      modality: says how its records are shown.
+    """
+    view: View = modality.view() if modality.view is not None else PlainView(modality.payload.names)
+    lineage = Lineage(history, view.gallery_size, MOST_NODES if view.tile else MOST_NODES // 4)
+    gallery = Gallery(lineage, view)
+    sections = [promise_section(history), samples_section(gallery), evolution_section(gallery)]
+    sections += view.sections(history)
+    sections += [votes_section(lineage), tree_section(gallery), outcome_section(lineage), recipe_section(lineage)]
+    head = _head(history, gallery)
+    mark, text = _mark(history)
+    return pages.render(
+        pages.Page(
+            title=history.recipe["name"],
+            kicker="Synthetic data by Private Evolution",
+            hero=head,
+            sections=sections,
+            mark=mark,
+            mark_text=text,
+            foot=_foot(history),
+            css=pages.script("report.css") + view.css(),
+            script=pages.script("report.js"),
+            data=tree_data(gallery),
+        )
+    )
+
+
+def _mark(history: History) -> tuple[str, str]:
+    marks, texts = [], []
+    if not history.private:
+        marks.append(NOT_PRIVATE)
+        texts.append("No noise was added: treat this file as the private data themselves.")
+    if not history.complete:
+        marks.append("UNFINISHED")
+        texts.append("The run goes on: this is its state after the iterations there are, and no release.")
+    return " · ".join(marks), " ".join(texts)
+
+
+def _head(history: History, gallery: Gallery) -> Markup:
+    privacy = history.privacy
+    if history.private:
+        spent = spent_epsilon(history.multipliers(history.rounds_spent), privacy["delta"])
+        figure = Markup('<p class="eps"><span class="sym">ε</span> {} <span class="delta">δ {:g}</span></p>').format(
+            f"{spent:.3g}", privacy["delta"]
+        )
+    else:
+        figure = Markup('<p class="eps none"><span class="sym">ε</span> ∞ <span class="delta">{}</span></p>').format(
+            NOT_PRIVATE
+        )
+    listed = [
+        ("Protected", _UNITS[privacy["unit"]] if history.private else "nothing"),
+        ("Neighbours", privacy["adjacency"]),
+        ("Synthetic records", number(history.size(history.last))),
+        ("Iterations", f"{history.last} of {privacy['iterations']}" if not history.complete else privacy["iterations"]),
+        ("Labels", "none" if history.labels == [None] else len(history.labels)),
+        ("Generator", history.recipe["generator"]["name"]),
+    ]
+    said = "Nothing protects the private records here."
+    if history.private:
+        whose, right = best_guess(history)
+        said = f"The best guess at {whose} is right at most {right} of the time. A coin is right 50% of it."
+    words = tag("div", join([figure, tag("p", said, class_="lead"), facts(listed)]), class_="words")
+    return tag("div", words + hero(gallery), class_="head")
+
+
+def _foot(history: History) -> Markup:
+    said = (
+        "Made by pe_beam from the release folder alone: no private record, exact count, time or path went into it. "
+        if history.private
+        else "Made by pe_beam from the release folder alone. "
+    )
+    return tag("p", said + "It is one file and asks for nothing from any network.")
+
+
+def history_of(folder: Path) -> History:
+    """A complete release: its own recipe.json and privacy.json."""
+    import json
+
+    recipe, privacy = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("recipe.json", "privacy.json")
+    )
+    return History(folder, recipe, privacy)

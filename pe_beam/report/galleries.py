@@ -1,0 +1,195 @@
+"""Synthetic records: of the release, and of every iteration, by label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from markupsafe import Markup
+
+from pe_beam.modalities.base import View
+from pe_beam.report.history import History
+from pe_beam.report.html import details, join, number, tag
+from pe_beam.report.lineage import Lineage, evenly
+from pe_beam.report.page import Section
+
+_STRIPS, _STRIP_BLOCKS = 24, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Draws records with links to their lineage.
+
+    Attributes:
+      lineage: what is shown, and who descends from whom.
+      view: the modality's.
+    """
+
+    lineage: Lineage
+    view: View
+
+    @property
+    def history(self) -> History:
+        """The release."""
+        return self.lineage.history
+
+    @cached_property
+    def _records(self) -> dict[int, dict[int, dict[str, Any]]]:
+        """Content of all that is shown: iteration -> id -> record."""
+        lineage = self.lineage
+        rows: dict[int, set[int]] = {t: set() for t in self.history.iterations}
+        for t in lineage.shown_iterations:
+            rows[t].update(row for code in lineage.shown_codes for row in lineage.gallery(t, code))
+        for t, row in lineage.nodes:
+            rows[t].add(row)
+        return {
+            t: self.history.records(t, (int(lineage.generations[t].ids[r]) for r in own)) for t, own in rows.items()
+        }
+
+    def record(self, t: int, row: int) -> dict[str, Any]:
+        """One of the records shown."""
+        return self._records[t][int(self.lineage.generations[t].ids[row])]
+
+    def parent(self, t: int, row: int) -> dict[str, Any] | None:
+        """The record that one of the nodes was varied from; None: random, or kept as it was."""
+        generation = self.lineage.generations[t]
+        if t == 0 or generation.kept[row]:
+            return None
+        return self.record(t - 1, int(generation.parents[row]))
+
+    def label(self, code: int) -> str:
+        """A label as it is shown."""
+        label = self.history.labels[code]
+        return "all records" if label is None else str(label)
+
+    def link(self, t: int, row: int, shown: Markup) -> Markup:
+        """What is shown inside a link to its lineage, if that is followed; candidates with children are marked."""
+        if (t, row) not in self.lineage.nodes:
+            return shown
+        key = f"{t}-{self.lineage.generations[t].ids[row]}"
+        chosen = "chosen" if self.lineage.generations[t].children[row] else None
+        return tag("a", shown, href="#lineage", data_n=key, class_=chosen)
+
+    def draw(self, t: int, code: int) -> Markup:
+        """The gallery of one label of one population."""
+        rows = {int(self.lineage.generations[t].ids[row]): row for row in self.lineage.gallery(t, code)}
+
+        def link(record: Mapping[str, Any], shown: Markup) -> Markup:
+            return self.link(t, rows[record["candidate_id"]], shown)
+
+        return self.view.gallery([self.record(t, row) for row in rows.values()], link)
+
+    def by_label(self, t: int, *, heading: str) -> Markup:
+        """Galleries of all labels of one population, each with its name (h3 or h4) and how many it has."""
+        rows = join(self._labelled(t, code, heading) for code in self.lineage.shown_codes)
+        return tag("div", rows, class_="by-label")
+
+    def _labelled(self, t: int, code: int, heading: str) -> Markup:
+        label = self.history.labels[code]
+        count = self.history.manifest(t)["candidates"][label or ""]
+        shown = len(self.lineage.gallery(t, code))
+        size = f"{number(count)}" if shown == count else f"{shown} of {number(count)}"
+        name = Markup('<span class="label">{}</span> <small>{}</small>').format(self.label(code), size)
+        head = tag(heading, name, class_="of")
+        return tag("div", join([head, self.draw(t, code)]), class_="row")
+
+
+def hero(gallery: Gallery) -> Markup:
+    """A few of the samples for the head of the page; a decoration that the gallery below repeats with names."""
+    lineage, view = gallery.lineage, gallery.view
+    last = lineage.history.last
+    many = 96 if view.tile else 2
+    codes = (
+        lineage.shown_codes[:12] if view.tile else [lineage.shown_codes[i] for i in evenly(len(lineage.shown_codes), 2)]
+    )
+    each = max(1, many // len(codes))
+    rows = [lineage.gallery(last, code) for code in codes]
+    picked = [own[i] for own in rows for i in evenly(len(own), each)]
+    shown = (view.fragment(gallery.record(last, row), large=not view.tile) for row in picked)
+    items = join(Markup("<li>{}</li>").format(item) for item in shown)
+    kind = "tiles" if view.tile else "blocks"
+    across = (each if len(codes) > 5 else min(8, len(picked))) if view.tile else 1
+    return Markup('<ul class="{} mosaic" style="--across:{}" aria-hidden="true">{}</ul>').format(kind, across, items)
+
+
+def samples_section(gallery: Gallery) -> Section:
+    """The newest population."""
+    history, lineage = gallery.history, gallery.lineage
+    count = number(history.size(history.last))
+    fewer = len(lineage.shown_codes) < len(history.labels)
+    more = f" {len(lineage.shown_codes)} of {len(history.labels)} labels are shown." if fewer else ""
+    what = (
+        "samples.parquet holds them all." if history.complete else "This is the newest population, not yet the samples."
+    )
+    lead = f"{count} synthetic records. None of them is a real one; each is a public generator's own work."
+    note = f"A fixed choice at even steps, by label.{more} {what} Choose one to see where it comes from."
+    body = join([tag("p", note, class_="muted small"), gallery.by_label(history.last, heading="h3")])
+    return Section(key="samples", title="What came out", lead=lead, body=body)
+
+
+def evolution_section(gallery: Gallery) -> Section:
+    """One line of descent a label, and the galleries of all populations that were voted on."""
+    history, lineage = gallery.history, gallery.lineage
+    steps = [t for t in lineage.shown_iterations if t < history.last]
+    lead = (
+        "It begins at random. In every iteration the private records vote for the candidates nearest to them, "
+        + ("noise is added to the votes, " if history.private else "")
+        + "and the winners are varied."
+    )
+    strips = [_strip(gallery, code) for code in lineage.shown_codes[: _STRIPS if gallery.view.tile else _STRIP_BLOCKS]]
+    long = max(len(gallery.label(code)) for code in lineage.shown_codes) > 3
+    note = (
+        "Candidates that got most noisy votes come first (half of those shown), then a fixed choice of the rest. A "
+        "line under "
+        "a candidate says that it was varied or kept for the next population."
+    )
+    open_ = [details(_summary(gallery, t), gallery.by_label(t, heading="h4"), class_="population") for t in steps]
+    body = join(
+        [
+            tag("h3", "From the first guess to the sample"),
+            tag(
+                "p",
+                "For each label, the line of descent that gathered most votes. Figures are noisy votes.",
+                class_="muted small",
+            ),
+            tag("div", join(strips), class_="strips named" if long else "strips"),
+            tag("h3", "Every population"),
+            tag("p", note, class_="muted small"),
+            *open_,
+        ]
+    )
+    return Section(key="evolution", title="How it got there", lead=lead, body=body)
+
+
+def _summary(gallery: Gallery, t: int) -> Markup:
+    """What names a population that is folded up: number, size, and the winner of each label as a foretaste."""
+    lineage, view = gallery.lineage, gallery.view
+    codes = lineage.shown_codes[:12] if view.tile else []
+    best = [row for code in codes for row in lineage.gallery(t, code)[:1]]
+    taste = join(view.fragment(gallery.record(t, row)) for row in best)
+    name = Markup('<span class="name">Population {} <small>{} candidates</small></span>')
+    shown = Markup('<span class="taste" aria-hidden="true">{}</span>').format(taste)
+    return name.format(t, number(gallery.history.size(t))) + shown
+
+
+def _strip(gallery: Gallery, code: int) -> Markup:
+    lineage, view = gallery.lineage, gallery.view
+    row = lineage.best(code)
+    if row is None:
+        return Markup("")
+    chain = lineage.ancestors(lineage.history.last, row)
+    most = len(chain) if view.tile and len(chain) <= 12 else 12 if view.tile else 4
+    items = []
+    for t, at in (chain[i] for i in evenly(len(chain), most)):
+        votes = lineage.generations[t].votes
+        under = "out" if t == lineage.history.last else f"{number(None if votes is None else float(votes[at]), 0)}"
+        shown = view.fragment(gallery.record(t, at), None if view.tile else gallery.parent(t, at))
+        step = Markup('<span class="step">{}</span>').format(t)
+        items.append(
+            Markup('<li>{}{}<span class="under">{}</span></li>').format(step, gallery.link(t, at, shown), under)
+        )
+    head = Markup('<span class="label">{}</span>').format(gallery.label(code))
+    listed = Markup('<ol class="strip" style="--across:{}">{}</ol>').format(len(items), join(items))
+    return tag("div", join([head, listed]), class_="line" if view.tile else "line long")

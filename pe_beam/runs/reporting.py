@@ -1,0 +1,56 @@
+"""`pe-beam report`: the report of a run directory, drawn again from its release."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pe_beam.errors import InputError
+from pe_beam.privacy import accounting
+from pe_beam.privacy.statement import statement
+from pe_beam.runs.closing import is_complete, privacy_record, report_bytes, was_supplied
+from pe_beam.runs.public import recipe_json
+from pe_beam.runs.run import Run, open_run
+from pe_beam.runs.spending import ledger_lines, spent_multipliers
+
+UNFINISHED = "work/report-unfinished.html"
+
+
+def report(run_dir: str | Path) -> Path:
+    """Writes the report of a run again, as this version of the package draws it; returns where it is.
+
+    A complete run has it in its release. One that is not complete gets one of the iterations there are, marked as
+    unfinished, in `work/`, which is never shared: the release gets its report at the end.
+
+    Raises:
+      InputError: no run directory, or a run without a population.
+    """
+    run = open_run(run_dir)
+    if is_complete(run):
+        name = f"{run.release}/report.html"
+        privacy = json.loads(run.store.read(f"{run.release}/privacy.json"))
+        run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe), replace=True)
+        run.store.commit(name, report_bytes(run, privacy, complete=True), replace=True)
+        return run.store.path(name)
+    if run.manifest(0) is None:
+        raise InputError(f"{run_dir}: there is no population yet, so there is nothing to report; run it first")
+    spent = sum(line.iteration > 0 for line in ledger_lines(run))
+    record = privacy_record(run) | {"rounds_spent": spent, "statement": _so_far(run, spent)}
+    data = report_bytes(run, record, complete=False)
+    run.store.commit(UNFINISHED, data, replace=True)
+    return run.store.path(UNFINISHED)
+
+
+def _so_far(run: Run, histograms: int) -> str:
+    promise = run.recipe.privacy
+    if not histograms and not spent_multipliers(run):
+        return "Nothing is spent so far: no record has voted yet."
+    said = statement(
+        epsilon=accounting.spent_epsilon(spent_multipliers(run), promise.delta),
+        delta=promise.delta,
+        adjacency=promise.adjacency,
+        unit=promise.unit,
+        iterations=histograms,
+        supplied_secret=was_supplied(run),
+    )
+    return f"{said} This is what is spent so far: the run is not complete."

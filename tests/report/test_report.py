@@ -1,0 +1,281 @@
+"""The report of a run: from the release alone, the same bytes, nothing private, nothing that breaks a resume."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import Field
+
+from pe_beam import registry
+from pe_beam.cli import main
+from pe_beam.errors import InputError
+from pe_beam.modalities.base import Modality, Options, View
+from pe_beam.modalities.image import MODALITY
+from pe_beam.modalities.image.codec import encode_png
+from pe_beam.report.build import build, history_of
+from pe_beam.report.html import tag
+from pe_beam.report.lineage import Lineage, evenly
+from pe_beam.report.page import Section
+from pe_beam.runs import steps
+from pe_beam.runs.driver import evolve
+from pe_beam.runs.public import WITHHELD, public_recipe
+from pe_beam.runs.recipe import parse_recipe
+from pe_beam.runs.reporting import report
+from tests.report.releases import write_release
+from tests.runs.test_end_to_end import release_digests
+
+HOSTILE = ["</script><img src=x onerror=alert(1)>", "$\\frac{", "a\"b'&amp;"]
+
+
+def test_it_is_built_from_a_copy_of_the_release_to_the_same_bytes(digits, tmp_path):
+    shutil.copytree(digits / "release", tmp_path / "elsewhere")
+    made = build(history_of(tmp_path / "elsewhere"), MODALITY)
+    assert made == (digits / "release/report.html").read_bytes()
+    assert len(made) < 3_000_000
+
+
+def test_the_command_draws_it_again_to_the_same_bytes(digits, tmp_path, capsys):
+    shutil.copytree(digits, tmp_path / "run")
+    before = release_digests(tmp_path / "run")
+    (tmp_path / "run/release/report.html").unlink()
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "run/release/report.html")
+    assert release_digests(tmp_path / "run") == before
+    assert main(["purge", str(tmp_path / "run")]) == 0
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert release_digests(tmp_path / "run") == before
+
+
+def test_it_says_what_has_to_be_said(digits):
+    text = (digits / "release/report.html").read_text(encoding="utf-8")
+    record = json.loads((digits / "release/privacy.json").read_text())
+    assert record["statement"] in text
+    for words in ("What it does not cover", "A secret that was handed in.", "add-or-remove-one", "The same as a table"):
+        assert words in text
+    for t in (1, 2):
+        noisy = pq.read_table(digits / f"release/iteration={t:04d}/histogram")["noisy_votes"].to_numpy()
+        assert f"{noisy.sum():,.1f}".removesuffix(".0").replace("-", "−") in text
+    assert "NOT PRIVATE" not in text
+
+
+def test_nothing_of_the_holder_is_in_it(small, tmp_path):
+    rng = np.random.default_rng(5)
+    pictures = [encode_png(rng.integers(0, 255, (8, 8), dtype=np.uint8)) for _ in range(120)]
+    folder = tmp_path / "hospital-north"
+    folder.mkdir()
+    table = pa.table({"scan_of_patient": pictures, "diagnosis_code": [str(i % 10) for i in range(120)]})
+    pq.write_table(table, folder / "patients.parquet")
+    small["data"] |= {
+        "source": "parquet",
+        "path": str(folder / "patients.parquet"),
+        "columns": {"image": "scan_of_patient", "label": "diagnosis_code"},
+        "holdout": str(folder / "held-out.parquet"),
+    }
+    small["execution"] = {"beam_args": ["--temp_location=/mnt/secret-bucket"]}
+    evolve(parse_recipe(small), tmp_path / "run")
+    forbidden = ["hospital", "patient", "diagnosis", "held-out", "secret-bucket", "beam_args", "execution:"]
+    assert "columns" not in json.loads((tmp_path / "run/release/recipe.json").read_text())["data"]
+    for name in ("report.html", "recipe.json"):
+        text = (tmp_path / "run/release" / name).read_text(encoding="utf-8")
+        assert not [word for word in [*forbidden, str(tmp_path), "keep_secret"] if word in text], name
+        assert not re.search(r"20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d", text), name
+
+
+class _Options(Options):
+    model: str = Field("acme/base-v2", json_schema_extra={"public": True})
+    codebook: str = Field("plain", json_schema_extra={"public": False})
+    fonts: str = Field("matplotlib", json_schema_extra={"public": ["matplotlib"]})
+    weights: str = "models/mine"
+    endpoint: str = "inference"
+    api_key_env: str = "ACME_KEY"
+    prompt: str = "Write about cats and/or dogs"
+    example: str = "see /home/ann/notes.txt"
+    share: str = r"\\server\scans"
+    nested: dict[str, list[str]] = Field(default_factory=lambda: {"s3://bucket/x": ["C:\\data", "fine"]})
+    temperature: float = 0.5
+
+
+def test_options_that_are_places_or_keys_are_withheld(small, monkeypatch):
+    real = registry.find
+
+    class Part:
+        Options = _Options
+
+    def find(kind, name, *, key):
+        return Part if kind == "generators" else real(kind, name, key=key)
+
+    monkeypatch.setattr(registry, "find", find)
+    small["generator"] = {"name": "text-render", "fonts": "my-fonts"}
+    recipe = parse_recipe(small)
+    shown = public_recipe(recipe)["generator"]
+    assert shown == {
+        "name": "text-render",
+        "model": "acme/base-v2",
+        "codebook": WITHHELD,
+        "fonts": WITHHELD,
+        "weights": WITHHELD,
+        "endpoint": WITHHELD,
+        "api_key_env": WITHHELD,
+        "prompt": "Write about cats and/or dogs",
+        "example": WITHHELD,
+        "share": WITHHELD,
+        "nested": {WITHHELD: [WITHHELD, WITHHELD]},
+        "temperature": 0.5,
+    }
+
+
+def test_without_noise_it_is_marked_all_over(small, tmp_path):
+    small["privacy"]["epsilon"] = "inf"
+    evolve(parse_recipe(small), tmp_path / "run")
+    text = (tmp_path / "run/release-NOT-PRIVATE/report.html").read_text(encoding="utf-8")
+    assert "<title>NOT PRIVATE: small</title>" in text
+    assert text.count("NOT PRIVATE") >= 5
+    assert "What is promised" not in text
+    assert "The best guess" not in text
+    assert "NOT PRIVATE" in json.loads((tmp_path / "run/release-NOT-PRIVATE/recipe.json").read_text())["notice"]
+
+
+def test_a_run_that_goes_on_is_reported_in_work_and_resumes_to_the_same_release(
+    digits, small, tmp_path, secret_file, monkeypatch, capsys
+):
+    real = steps.commit_selection
+
+    def stops(run, iteration):
+        if iteration == 2:
+            raise ValueError
+        return real(run, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "commit_selection", stops)
+        with pytest.raises(Exception, match="failed"):
+            evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
+    assert main(["report", str(tmp_path / "run")]) == 0
+    where = Path(capsys.readouterr().out.strip())
+    text = where.read_text(encoding="utf-8")
+    assert where == tmp_path / "run/work/report-unfinished.html"
+    assert "UNFINISHED" in text
+    assert "1 of 2" in text
+    assert "over all of its 2 noisy histograms" in text  # the second is paid for, though it is not there
+    assert "This is what is spent so far" in text
+    assert not (tmp_path / "run/release/report.html").exists()
+    evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
+    assert release_digests(tmp_path / "run") == release_digests(digits)
+
+
+def test_where_there_is_nothing_yet_it_says_so(small, tmp_path):
+    with pytest.raises(InputError, match="not a run directory"):
+        report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evolution.keep_parents": True, "evolution.selection": "rank", "data.labels": None},
+        {"evolution.final": "selected", "evolution.lookahead": 1, "evolution.threshold": "auto"},
+        {"privacy.label_counts": {"budget": 0.2}, "evolution.smoothing": 0.5, "data.expected_records": None},
+        {"evolution.threshold": "100 sigma", "privacy.adjacency": "replace-one", "evolution.votes_per_record": 3},
+    ],
+)
+def test_the_other_ways_to_evolve_are_reported(small, tmp_path, changes):
+    for key, value in changes.items():
+        section, name = key.split(".")
+        small[section][name] = value
+    if small["data"]["labels"] is None:
+        small["generator"]["texts"] = {"": "0"}
+    evolve(parse_recipe(small), tmp_path / "run")
+    text = (tmp_path / "run/release/report.html").read_text(encoding="utf-8")
+    assert "nan" not in re.sub(r"base64,[^)]*", "", text).lower().split()
+    assert "Population 0" in text
+
+
+class _Words(View):
+    """A third party's: words, with those that changed marked, and a section of its own."""
+
+    gallery_size = 4
+
+    def fragment(self, record, parent=None, *, large=False):
+        old = set(parent["text"].split()) if parent else None
+        words = [
+            tag("mark" if old is not None and word not in old else "span", word) for word in record["text"].split()
+        ]
+        return tag("p", tag("span", " ").join(words))
+
+    def alt(self, record):
+        return record["text"][:20]
+
+    def sections(self, history):
+        longest = max(len(x) for x in history.population(history.last, ["text"])["text"].to_pylist())
+        return [Section(key="lengths", title="Lengths", body=tag("p", f"At most {longest} letters."))]
+
+    def css(self):
+        return "mark{background:var(--accent-soft);color:var(--ink)}"
+
+
+WORDS = Modality(name="words", payload=pa.schema([("text", pa.string())]), view=_Words)
+
+
+def _texts(rows, rng):
+    return {"text": [f"{HOSTILE[0]} the text number {x} & more" for x in rng.integers(0, 99, rows)]}
+
+
+@pytest.mark.parametrize("view", [_Words, None])
+def test_another_modality_and_hostile_labels(small, tmp_path, view):
+    small["data"]["labels"] = HOSTILE
+    modality = Modality(name="words", payload=WORDS.payload, view=view)
+    history = write_release(tmp_path / "release", small, modality, _texts)
+    text = build(history, modality).decode()
+    assert "<img" not in text
+    assert "onerror=alert(1)&gt;" in text
+    assert text.count("</script>") == 2
+    assert ("At most" in text) == (view is not None)
+    assert build(history, modality).decode() == text
+
+
+def test_a_hundred_thousand_samples_stay_below_ten_megabytes(small, tmp_path):
+    """Coloured noise of 96 x 96 is what no codec makes small."""
+    small["evolution"] |= {"samples": 100_000, "iterations": 3}
+    rng = np.random.default_rng(0)
+    noise = [encode_png(rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)) for _ in range(60)]
+    tiny = [encode_png(rng.integers(0, 255, (4, 4), dtype=np.uint8)) for _ in range(5000)]
+
+    def pictures(rows, rng):
+        picked = rng.integers(0, len(tiny), rows)
+        return {
+            "image": [noise[i % 60] if i % 3 == 0 else tiny[i] for i in picked]
+            if rows < 1000
+            else [tiny[i] for i in picked]
+        }
+
+    history = write_release(tmp_path / "release", small, MODALITY, pictures)
+    assert len(build(history, MODALITY)) < 10_000_000
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 1), (5, 5), (100, 7), (7, 100), (2, 1)])
+def test_even_steps(count, most):
+    found = evenly(count, most)
+    assert found == sorted(set(found))
+    assert len(found) == min(count, most)
+    assert found[-1] == count - 1
+    assert most == 1 or found[0] == 0
+
+
+def test_lineage_is_what_the_populations_say(digits):
+    lineage = Lineage(history_of(digits / "release"), 24)
+    for t, row in lineage.nodes:
+        if t == 0:
+            continue
+        child = pq.read_table(digits / f"release/iteration={t:04d}/population").slice(row, 1).to_pylist()[0]
+        at, above = lineage.ancestors(t, row)[-2]
+        parent = pq.read_table(digits / f"release/iteration={at:04d}/population").slice(above, 1).to_pylist()[0]
+        assert child["parent_id"] == parent["candidate_id"]
+        assert child["label"] == parent["label"]
+        assert (t - 1, above) in lineage.nodes
+    for t in (0, 1):
+        assert lineage.generations[t].children.sum() == 40

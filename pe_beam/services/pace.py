@@ -16,7 +16,7 @@ from pathlib import Path
 
 _SLACK = 0.98  # of the rate that is used: the rest covers what the way to the service delays
 _BURST = 0.01  # of a minute's units that may go at once
-_STALE = 600.0  # seconds: a machine that was started anew begins its clock again
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # a machine that was started anew begins its clock again
 
 
 class Pace:
@@ -35,6 +35,7 @@ class Pace:
         self._mutex = threading.Lock()
         self._handle = None
         self._own = 0.0
+        self._boot = _BOOT.read_bytes().strip()[:36] if _BOOT.exists() else b"-"
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -43,8 +44,6 @@ class Pace:
         """Takes the next place in the row; returns the seconds to wait until its turn. A place is never given up."""
 
         def take(caught_up: float, now: float) -> tuple[float, float]:
-            if caught_up > now + _STALE + self._interval * units:
-                caught_up = now
             start = max(caught_up, now)
             # What goes beyond the burst waits until the rate has caught up with all but the burst.
             wait = max(start - now - (self._burst - min(units, self._burst)) * self._interval, 0.0)
@@ -63,10 +62,10 @@ class Pace:
                 return result
             fcntl.flock(self._handle, fcntl.LOCK_EX)
             try:
-                data = os.pread(self._handle, 8, 0)
-                before = struct.unpack("<d", data)[0] if len(data) == 8 else 0.0
+                data = os.pread(self._handle, 64, 0)
+                before = struct.unpack("<d", data[:8])[0] if data[8:] == self._boot else 0.0
                 after, result = step(before, self._clock())
-                os.pwrite(self._handle, struct.pack("<d", after), 0)
+                os.pwrite(self._handle, struct.pack("<d", after) + self._boot, 0)
             finally:
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
             return result

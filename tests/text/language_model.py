@@ -78,7 +78,6 @@ def train(texts: list[str], *, seconds: float = 60.0, width: int = 160, least: i
     optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3, weight_decay=0.02)
     rng = np.random.default_rng(0)
     began = time.monotonic()
-    steps = 0
     while (spent := time.monotonic() - began) < seconds:
         for group in optimiser.param_groups:
             group["lr"] = 6e-3 * max(1 - spent / seconds, 0.05)
@@ -89,8 +88,6 @@ def train(texts: list[str], *, seconds: float = 60.0, width: int = 160, least: i
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        steps += 1
-    print(steps, len(batches))
     return model.eval()
 
 

@@ -210,14 +210,16 @@ def _embeddings(request: dict[str, Any]) -> dict[str, Any]:
 class Served:
     """A server in its own process, for the length of a `with`."""
 
-    def __init__(self, log: Path, *, port: int = 0, module: str = "tests.text.server", **behaviour: Any) -> None:
+    def __init__(
+        self, log: Path, *, port: int = 0, command: tuple[str, ...] = ("tests.text.server",), **behaviour: Any
+    ) -> None:
         self.log = log
         self.port = port
-        self._module = module
+        self._command = command
         self._behaviour = behaviour
 
     def __enter__(self) -> Served:
-        command = [sys.executable, "-m", self._module, "--port", str(self.port), "--log", str(self.log)]
+        command = [sys.executable, "-m", *self._command, "--port", str(self.port), "--log", str(self.log)]
         command += ["--behaviour", json.dumps(self._behaviour)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True)
         assert self.process.stdout is not None

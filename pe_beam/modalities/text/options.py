@@ -18,7 +18,9 @@ Schedule = Real | list[Real] | dict[str, Any]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, validate_default=True
+    )
 
 
 def _lines(value: Any) -> Any:

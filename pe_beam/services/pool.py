@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -36,7 +37,9 @@ def shared_engine(
     own = None if folder is None else folder / key.rpartition(".")[2]
     # A file that is made anew is another account: a run directory of the same name may have been deleted in between.
     stamp = None if own is None else _stamp(own)
-    name = (os.getpid(), stamp, service.model_dump_json(), key, about)
+    # A key that has changed since is another engine; in memory alone, and there as a digest.
+    keys = "".join(endpoint.key(f"{key}.endpoints.{place}") + "\0" for place, endpoint in enumerate(service.endpoints))
+    name = (os.getpid(), stamp, service.model_dump_json(), key, about, hashlib.sha256(keys.encode()).digest())
     with _LOCK:
         if name not in _ENGINES:
             paces = (

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pe_beam.errors import RecipeError
+from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.text.options import Dependent, LlmOptions, Numbers, Variable
 from pe_beam.sources.roles import JOINT
 
@@ -108,10 +109,11 @@ def label_values(options: LlmOptions, label: str | None) -> dict[str, str]:
 
 
 def draw_variables(options: LlmOptions, label: str | None, rng: np.random.Generator) -> dict[str, str]:
-    """The label's parts, and every variable drawn once, in the order of the recipe."""
+    """The label's parts, and every variable drawn once, by a stream of its own: their order in the recipe is free."""
     values = label_values(options, label)
+    key = int(rng.integers(1 << 62))
     for name, variable in options.variables.items():
-        values[name] = _draw(variable, values, rng)
+        values[name] = _draw(variable, values, keyed_rng(key, 0, -1, name))
     return values
 
 

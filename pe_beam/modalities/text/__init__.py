@@ -7,6 +7,36 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from pe_beam.modalities.base import Modality
+from pe_beam.modalities.base import Comparison, Measured, Modality, View
 
-MODALITY = Modality(name="text", payload=pa.schema([("text", pa.string())]))
+
+def _view() -> View:
+    from pe_beam.modalities.text.view import TextView
+
+    return TextView()
+
+
+def _lengths(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.text.metrics import lengths_and_words
+
+    return lengths_and_words(comparison)
+
+
+def _mauve(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.text.metrics import mauve
+
+    return mauve(comparison)
+
+
+def _perplexity(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.text.metrics import next_word_perplexity
+
+    return next_word_perplexity(comparison)
+
+
+MODALITY = Modality(
+    name="text",
+    payload=pa.schema([("text", pa.string())]),
+    view=_view,
+    metrics=(_lengths, _mauve, _perplexity),
+)

@@ -68,10 +68,6 @@ class Line(abc.ABC):
     async def greet(self) -> None:
         """Finds out whether it answers and takes its key, at no cost; raises as `send` does."""
 
-    @abc.abstractmethod
-    async def close(self) -> None:
-        """Ends its connections."""
-
 
 @dataclass
 class _Station:
@@ -135,15 +131,6 @@ class Engine:
         except BaseException:
             future.cancel()
             raise
-
-    def close(self) -> None:
-        """Ends connections and the loop. Nothing may be in flight."""
-        self.run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    async def _close(self) -> None:
-        for station in self._stations:
-            await station.line.close()
 
     def greet(self, patience: float) -> None:
         """Every endpoint answers within `patience` seconds and takes its key.

@@ -6,7 +6,7 @@ import abc
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -44,7 +44,7 @@ class Ask:
     @cached_property
     def key(self) -> str:
         """A digest of all that is asked."""
-        told = {name: value for name, value in asdict(self).items() if name not in ("row", "attempt")}
+        told = [self.messages, self.temperature, self.top_p, self.max_tokens, self.seed, self.extra]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     @property

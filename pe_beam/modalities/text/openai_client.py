@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import email.utils
+import itertools
 import json
 import time
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from pe_beam.services.settings import Endpoint
 if TYPE_CHECKING:
     import openai
 
+_CONNECTIONS_A_POOL = 8
 _MAY_PASS = (408, 409, 425, 429)
 _FINISH: dict[str | None, Finish] = {"length": "length", "content_filter": "filter"}
 
@@ -79,7 +81,7 @@ class OpenAiClient(Client):
             self._around.folder,
             key="execution.llm",
             about=f"{options.model}|{options.format}|{options.seeded}|{options.token_limit}",
-            open_line=lambda endpoint, where: _TextLine(endpoint, where, options),
+            open_line=lambda endpoint, where: _TextLine(endpoint, where, options, self._around.service.concurrency),
         )
 
 
@@ -99,8 +101,10 @@ def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
 class OpenAiLine(Line):
     """One endpoint, reached through `openai.AsyncOpenAI`; what is asked there is a subclass's business."""
 
-    def __init__(self, endpoint: Endpoint, where: str, *, model: str) -> None:
-        self._client = open_client(endpoint, where)
+    def __init__(self, endpoint: Endpoint, where: str, *, model: str, concurrency: int) -> None:
+        # The package's connection pool looks at all of its connections on every call: several small pools cost less.
+        pools = -(-concurrency // _CONNECTIONS_A_POOL)
+        self._clients = itertools.cycle([open_client(endpoint, where) for _ in range(pools)])
         self._where = where
         self._model = endpoint.model or model
 
@@ -137,16 +141,17 @@ class OpenAiLine(Line):
             if getattr(error, "status_code", None) in (None, 401, 403, 408, 429) or _server_fault(error):
                 raise explained(error, self._where, self._model) from None
 
-    async def close(self) -> None:
-        """See Line."""
-        await self._client.close()
+    @property
+    def _client(self) -> openai.AsyncOpenAI:
+        """The next of the clients in turn."""
+        return next(self._clients)
 
 
 class _TextLine(OpenAiLine):
     """One endpoint for texts: an Ask in, an Answer out."""
 
-    def __init__(self, endpoint: Endpoint, where: str, options: LlmOptions) -> None:
-        super().__init__(endpoint, where, model=options.model)
+    def __init__(self, endpoint: Endpoint, where: str, options: LlmOptions, concurrency: int) -> None:
+        super().__init__(endpoint, where, model=options.model, concurrency=concurrency)
         self._options = options
 
     def _spared(self, error: Exception) -> Any | None:

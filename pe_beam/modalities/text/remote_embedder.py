@@ -85,7 +85,9 @@ class RemoteEmbedder(base.Embedder):
             self._around.folder,
             key=_KEY,
             about=f"{options.model}|{options.dimension}",
-            open_line=lambda endpoint, where: _EmbeddingLine(endpoint, where, options),
+            open_line=lambda endpoint, where: _EmbeddingLine(
+                endpoint, where, options, self._around.service.concurrency
+            ),
         )
 
 
@@ -99,8 +101,8 @@ def _most(asked: _Batch) -> Usage:
 class _EmbeddingLine(OpenAiLine):
     """One endpoint for embeddings: asks are (first row, texts), answers float32 arrays."""
 
-    def __init__(self, endpoint: Endpoint, where: str, options: RemoteOptions) -> None:
-        super().__init__(endpoint, where, model=options.model)
+    def __init__(self, endpoint: Endpoint, where: str, options: RemoteOptions, concurrency: int) -> None:
+        super().__init__(endpoint, where, model=options.model, concurrency=concurrency)
         self._dimension = options.dimension
 
     async def _send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:

@@ -89,7 +89,8 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
     name = run.work(iteration, f"matrix/{start:09d}.npy")
     if run.store.exists(name):
         return 0
-    rows = read_population(run, iteration - 1).slice(start, stop - start)
+    population = read_population(run, iteration - 1)
+    rows = population.slice(start, stop - start)
     ahead = run.recipe.evolution.lookahead
     if ahead == 0:
         vectors = _embed(run, rows)
@@ -98,7 +99,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
         ids = rows["candidate_id"].to_pylist()
         total = np.zeros((rows.num_rows, run.embedder.dimension), dtype=np.float64)
         journal = run.work(iteration, f"journal/lookahead-{start:09d}")
-        around = _around(run, journal, iteration)
+        around = _around(run, journal, population)
         for turn in range(ahead):
             rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
             total += _embed(run, run.generator.vary(rows, step, rngs, **around))
@@ -113,11 +114,10 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
     return ahead * rows.num_rows
 
 
-def _around(run: Run, journal: str, iteration: int) -> dict[str, Any]:
+def _around(run: Run, journal: str, population: pa.Table | None = None) -> dict[str, Any]:
     """What a generator whose answers are paid for is told besides: nothing for any other."""
     if not isinstance(run.generator, PaidGenerator):
         return {}
-    population = read_population(run, iteration - 1) if iteration else None
     return {"chunk": Chunk(journal=run.store.path(journal), population=population)}
 
 
@@ -345,20 +345,20 @@ def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> int:
     ids = rows["candidate_id"].to_pylist()
     seed = run.recipe.seed
     journal = run.work(iteration, f"journal/{start:09d}")
-    around = _around(run, journal, iteration)
     if iteration == 0:
         rngs = [keyed_rng(seed, 0, i, "random") for i in ids]
-        made = run.generator.random(rows["label"].to_pylist(), rngs, **around)
+        made = run.generator.random(rows["label"].to_pylist(), rngs, **_around(run, journal))
     else:
         rngs = [keyed_rng(seed, iteration, i, "vary") for i in ids]
-        parents = read_population(run, iteration - 1).take(rows["parent_row"])
-        made = run.generator.vary(parents, _step(run, iteration), rngs, **around)
+        population = read_population(run, iteration - 1)
+        parents = population.take(rows["parent_row"])
+        made = run.generator.vary(parents, _step(run, iteration), rngs, **_around(run, journal, population))
     if made.num_rows != rows.num_rows:
         raise StageError(f"generator: {made.num_rows} rows came back where {rows.num_rows} were asked for")
     origin = "random" if iteration == 0 else "varied"
-    population = _population(run, rows, origin, made)
+    chunk = _population(run, rows, origin, made)
     schema = tables.population_schema(run.modality.payload)
-    run.store.commit(name, tables.table_bytes(population, schema, private=run.recipe.private))
+    run.store.commit(name, tables.table_bytes(chunk, schema, private=run.recipe.private))
     run.store.remove(journal)
     return rows.num_rows
 

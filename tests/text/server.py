@@ -45,6 +45,7 @@ class Behaviour:
     cut: float = 0.0  # the connection ends in the middle of the body
     status: int | None = None  # every request
     text: str | None = None  # every answer
+    words: int | None = None  # words of every answer
 
     def fault(self, digest: str, turn: int) -> str | None:
         """The fault that the nth request of this body meets."""
@@ -165,6 +166,9 @@ class Server:
         texts = [m["content"] for m in request["messages"]] if chat else [request["prompt"]]
         sent = sum(len(text.split()) for text in texts)
         text = self.behaviour.text if self.behaviour.text is not None else self._answer(request)
+        if self.behaviour.words is not None:
+            rng = random.Random(text + str(request.get("seed")))
+            text = " ".join(rng.choices(WORDS, k=self.behaviour.words))
         limit = request.get("max_tokens") or request.get("max_completion_tokens") or 16
         words = text.split(" ")
         finish = "length" if len(words) > limit else "stop"

@@ -94,9 +94,39 @@ def pace(folder: Path) -> None:
     print(f"{PER_MINUTE} a minute over two processes: at most {inside.max()} in any minute, at least {used.min()}")
 
 
+def memory(folder: Path) -> None:
+    """The driver of a run with 20,000 candidates of about 4,000 characters: made, embedded, selected."""
+    from pe_beam.runs.driver import evolve
+    from pe_beam.runs.recipe import parse_recipe
+
+    (folder / "private.csv").write_text("text\n" + "\n".join(f"soup number {i}" for i in range(500)) + "\n")
+    with Served(folder / "log", words=780) as server:
+        recipe = parse_recipe(
+            {
+                "name": "memory",
+                "data": {"source": "csv", "path": str(folder / "private.csv")},
+                "modality": "text",
+                "generator": {
+                    "name": "llm",
+                    "model": "tiny",
+                    "random": {"user": "Write.", "sampling": {"max_tokens": 800}},
+                    "vary": {"user": "{sample}"},
+                },
+                "embedder": {"name": "hashed-words"},
+                "evolution": {"iterations": 1, "samples": 20000, "final": "selected", "selection": "rank"},
+                "privacy": {"epsilon": 1, "delta": 1e-5},
+                "execution": {"llm": {"endpoints": [{"base_url": server.url, "key_env": None}], "concurrency": 64}},
+            }
+        )
+        began = time.monotonic()
+        evolve(recipe, folder / "run")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"20,000 candidates of 4,000 characters: {most:.0f} MB at most, {time.monotonic() - began:.0f} s")
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        for place, part in enumerate((throughput, pace)):
+        for place, part in enumerate((throughput, pace, memory)):
             if len(sys.argv) == 1 or part.__name__ in sys.argv[1:]:
                 own = Path(name) / json.dumps(place)
                 own.mkdir()

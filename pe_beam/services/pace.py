@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_SLACK = 0.98  # of the rate that is used: the rest covers what the way to the service delays
-_BURST = 0.01  # of a minute's units that may go at once
+_SLACK = 0.97  # of the rate that is used: the rest covers what a busy machine and the way to the service delay
+_BURST = 0.005  # of a minute's units that may go at once
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # a machine that was started anew begins its clock again
 
 

@@ -101,8 +101,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_samples_are_clearly_better_than_the_first_population(finished: Path) -> None:
     """The model knows nothing of kinds: what the first population has of them is chance."""
     first, last = quality(finished, "run").values()
-    assert first[0] < 0.4
-    assert last[0] > first[0] + 0.2
+    assert first[0] < 0.5
+    assert last[0] > max(0.55, first[0] + 0.15)
     assert last[1] < 0.97 * first[1]
 
 

@@ -71,10 +71,10 @@ def test_two_processes_keep_one_pace(tmp_path):
     own = [json.loads((tmp_path / f"{i}").read_text()) for i in range(2)]
     times = np.sort(own[0] + own[1])
     assert min(map(len, own)) > 20, "both were at work"
-    window = 2.0  # a burst of 1% of a minute is 60
+    window = 2.0  # a burst of 0.5% of a minute is 30
     inside = np.searchsorted(times, times + window, side="left") - np.arange(len(times))
-    assert inside.max() <= 100 * window + 60
-    assert len(times) >= 0.9 * 100 * 4 * 0.98  # on a machine that others use as well
+    assert inside.max() <= 100 * window + 30
+    assert len(times) >= 0.9 * 100 * 4 * 0.97  # on a machine that others use as well
 
 
 def _service(**ceiling):

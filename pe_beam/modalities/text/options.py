@@ -165,7 +165,11 @@ class LlmOptions(base.Options):
     token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="what the service calls the most tokens of an answer"
     )
-    extra: dict[str, Any] = Field(default_factory=dict, description="further fields of the request's body")
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further fields of the request's body",
+        json_schema_extra={"public": False},  # what a service wants there is not known
+    )
     local: Local = Field(default_factory=Local)
 
     @field_validator("variables", mode="before")

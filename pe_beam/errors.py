@@ -47,5 +47,13 @@ class StageError(PeBeamError):
     """A stage of a pipeline failed. Its message names the stage and the kind of error, never a value."""
 
 
+class ServiceError(PeBeamError):
+    """A remote service refuses calls or does not answer; the same command goes on once it does."""
+
+
+class SpentError(PeBeamError):
+    """The next call could pass a ceiling of the recipe; nothing is lost, and a raised ceiling goes on."""
+
+
 class PeBeamWarning(UserWarning):
     """Something that a user should know and that does not stop the run."""

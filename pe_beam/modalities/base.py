@@ -9,12 +9,15 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict
+
+from pe_beam.services.settings import Service
 
 if TYPE_CHECKING:
     from pe_beam.report.history import History
@@ -91,6 +94,34 @@ class Marginals:
         return totals
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """The run that a generator or an embedder works in.
+
+    Attributes:
+      iterations: T.
+      service: how to reach a remote service, from `execution`.
+      folder: a folder under `work/` that all workers share, for paces and accounts; None: no run directory.
+    """
+
+    iterations: int
+    service: Service
+    folder: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """What is around the rows that a `PaidGenerator` is asked for.
+
+    Attributes:
+      journal: a folder of this chunk alone for answers that have come in; it goes when the chunk is committed.
+      population: the population that the parents are from, sorted by candidate_id; None at random.
+    """
+
+    journal: Path | None = None
+    population: pa.Table | None = None
+
+
 class Generator(abc.ABC):
     """Makes candidates from nothing (`random`) and near a given one (`vary`).
 
@@ -125,6 +156,32 @@ class Generator(abc.ABC):
         """A generator that draws by bought marginals, which are noisy and so public; for `takes_marginals` alone."""
         raise NotImplementedError
 
+    def attach(self, surroundings: Surroundings) -> None:  # noqa: B027
+        """Told once which run it works in, before it is asked for anything; raises RecipeError."""
+
+    def ready(self) -> None:  # noqa: B027
+        """Asked on the driver before any budget is spent: is all there that generation needs? Raises PeBeamError."""
+
+    def summary(self, made: pa.Table) -> dict[str, Any]:
+        """What the manifest should say of new candidates (columns `label` and `state`): of them alone."""
+        return {}
+
+
+class PaidGenerator(Generator):
+    """A generator whose answers cost enough to be kept one by one until their chunk is committed."""
+
+    @abc.abstractmethod
+    def random(
+        self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
+    ) -> pa.Table:
+        """As `Generator.random`."""
+
+    @abc.abstractmethod
+    def vary(
+        self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
+    ) -> pa.Table:
+        """As `Generator.vary`."""
+
 
 class Embedder(abc.ABC):
     """Record or candidate -> float32 vector of fixed length `dimension`."""
@@ -154,6 +211,12 @@ class Embedder(abc.ABC):
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
         """The one bin of each column that each vector, float32 (n, d), falls into: int64 (n, columns)."""
         raise NotImplementedError
+
+    def attach(self, surroundings: Surroundings) -> None:  # noqa: B027
+        """Told once which run it works in, before it is asked for anything; raises RecipeError."""
+
+    def ready(self) -> None:  # noqa: B027
+        """Asked on the driver before any data are read: is all there that embedding needs? Raises PeBeamError."""
 
 
 class Content(abc.ABC):

@@ -63,8 +63,11 @@ def check_parts(recipe: Recipe) -> None:
     trial = Run("", recipe)
     _ = trial.plan
     generator, embedder = trial.new_generator(), trial.new_embedder()
-    if not recipe.private and (generator.remote or embedder.remote):
-        raise RecipeError("privacy.epsilon: inf with a remote service would send private data out")
+    if not recipe.private and (generator.remote or embedder.remote) and not recipe.privacy.send_unprotected:
+        raise RecipeError(
+            "privacy.epsilon: inf with a remote service would send private data out; where that is allowed, say "
+            "privacy.send_unprotected: true"
+        )
 
 
 def _evolve_locked(
@@ -85,6 +88,8 @@ def _evolve_locked(
         progress.say("this run is complete; nothing to do")
         return run
     job = new_job(run, args)
+    run.generator.ready()
+    run.embedder.ready()
     ledger.settle_ledger(run.store.path("ledger.jsonl"))
     settle_secret(run, secret_file)
     with _timed(run, "ingest"):

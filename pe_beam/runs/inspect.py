@@ -16,6 +16,7 @@ from pe_beam.runs.progress import JOB, stage_of
 from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.spending import check_ledger, ledger_lines, spent_multipliers
 from pe_beam.runs.tables import json_number
+from pe_beam.services.account import UNIT, read_totals
 
 
 def status(run_dir: str) -> dict[str, Any]:
@@ -40,9 +41,22 @@ def status(run_dir: str) -> dict[str, Any]:
         "candidates_made": sum(sizes[t] for t in done),
         "generator_calls": evolution.generator_calls(done),
         "generator_calls_planned": evolution.generator_calls(range(total + 1)),
+        "services": _services(run),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
         "times": times,
     }
+
+
+def _services(run: Run) -> dict[str, dict[str, Any]]:
+    """Calls, tokens and money that remote services have taken so far, by service."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, service in (("llm", run.recipe.execution.llm), ("embeddings", run.recipe.execution.embeddings)):
+        used = read_totals(run.store.path(f"work/services/{name}"))
+        if used is not None:
+            found[name] = {"calls": used.calls, "input_tokens": used.input, "output_tokens": used.output}
+            if service.price is not None:
+                found[name]["money"] = f"{used.money / UNIT:.6g} {service.price.currency}"
+    return found
 
 
 def _standing(run: Run, done: list[int]) -> dict[str, Any]:

@@ -13,31 +13,19 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
+from pe_beam.numbers import Real, Whole
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.selection.threshold import threshold_in_votes
+from pe_beam.services.settings import MODELS, Service
 from pe_beam.sources.roles import JOINT
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number is wanted, not true or false")
-    if isinstance(value, str):
-        value = float(value)  # YAML reads 1e-5 and inf as strings
-    if isinstance(value, float) and math.isnan(value):
-        raise ValueError("a number is wanted, not NaN")
-    return value
-
-
-Real = Annotated[float, BeforeValidator(_number)]
-Whole = Annotated[int, BeforeValidator(_number)]
 
 
 class _Section(BaseModel):
@@ -266,6 +254,9 @@ class Privacy(_Section):
     weights: list[Real] | None = Field(None, description="share of the budget of each iteration; null: equal")
     sampling_rate: Literal[1] = Field(1, description="share of the records that vote in an iteration")
     keep_secret: bool = Field(False, description="private/secret.key stays after the run; may differ on a resume")
+    send_unprotected: bool = Field(
+        False, description="epsilon = inf: candidates may go to a remote service all the same"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Privacy:
@@ -316,6 +307,8 @@ class Execution(_Section):
     parallelism: Whole | None = Field(None, ge=1, description="workers, as the runner's own flag; flags count more")
     blas_threads: Whole | None = Field(None, ge=1, description="threads of BLAS in a process; null: as it chooses")
     stages: Stages = Field(default_factory=Stages, description="resource hints by stage")
+    llm: Service = Field(default_factory=Service, description="the service that a generator asks")
+    embeddings: Service = Field(default_factory=Service, description="the service that an embedder asks")
     vote_batch: Whole = Field(8192, ge=1, description="private records voted on at a time, up to a shard")
 
 
@@ -421,7 +414,7 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
         raise RecipeError(_explain(error)) from None
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
-    return _resolve_parts(_resolve_schema(recipe, Path(folder)))
+    return _resolve_parts(_resolve_schema(recipe, Path(folder)), Path(folder))
 
 
 def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
@@ -441,18 +434,33 @@ def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"table_schema": plain})})
 
 
-def _resolve_parts(recipe: Recipe) -> Recipe:
+def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
     """Fills in the options of generator and embedder, so that a resolved recipe says everything."""
     parts = {}
     for key, kind in (("generator", "generators"), ("embedder", "embedders")):
         part: Part = getattr(recipe, key)
         cls = registry.find(kind, part.name, key=f"{key}.name")
         try:
-            options = cls.Options.model_validate(part.options)
+            options = cls.Options.model_validate(_with_files(part.options, folder, key))
         except ValidationError as error:
             raise RecipeError(_explain(error, prefix=key, models=[cls.Options])) from None
         parts[key] = Part(name=part.name, **options.model_dump(mode="json", by_alias=True))
     return recipe.model_copy(update=parts)
+
+
+def _with_files(value: Any, folder: Path, key: str) -> Any:
+    """Options with the content of a text file wherever they say {file: PATH}, relative to the recipe."""
+    if isinstance(value, dict):
+        if set(value) == {"file"} and isinstance(value["file"], str):
+            try:
+                return (folder / value["file"]).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "not UTF-8 text"
+                raise RecipeError(f"{key}.file: {value['file']!r} cannot be read ({reason})") from None
+        return {name: _with_files(inner, folder, f"{key}.{name}") for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_files(inner, folder, key) for inner in value]
+    return value
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -496,7 +504,10 @@ def _nearest(key: str, models: Sequence[type[BaseModel]]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(known)})"
 
 
-_SECTIONS: list[type[BaseModel]] = [*(Recipe, Data, Split, Evolution, Phase, Privacy, Bought, Execution, Stages, Stage)]
+_SECTIONS: list[type[BaseModel]] = [
+    *(Recipe, Data, Split, Evolution, Phase, Privacy, Bought, Execution, Stages, Stage),
+    *MODELS,
+]
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:

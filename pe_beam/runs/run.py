@@ -14,13 +14,14 @@ import numpy as np
 import yaml
 
 from pe_beam.errors import InputError
-from pe_beam.modalities.base import Embedder, Generator, Modality
+from pe_beam.modalities.base import Embedder, Generator, Modality, Surroundings
 from pe_beam.privacy import ledger, noise
 from pe_beam.runs import parts
 from pe_beam.runs.plan import Plan, make_plan
 from pe_beam.runs.recipe import Recipe, Split, parse_recipe, run_id
 from pe_beam.runs.store import Store
 from pe_beam.selection.schedules import resolve_schedule
+from pe_beam.services.settings import Service
 from pe_beam.sources import base as sources
 
 
@@ -79,11 +80,19 @@ class Run:
 
     def new_generator(self) -> Generator:
         """A generator as the recipe says."""
-        return parts.new_generator(self.recipe)
+        made = parts.new_generator(self.recipe)
+        made.attach(self._surroundings(self.recipe.execution.llm))
+        return made
 
     def new_embedder(self) -> Embedder:
         """An embedder as the recipe says."""
-        return parts.new_embedder(self.recipe)
+        made = parts.new_embedder(self.recipe)
+        made.attach(self._surroundings(self.recipe.execution.embeddings))
+        return made
+
+    def _surroundings(self, service: Service) -> Surroundings:
+        folder = self.store.path("work/services") if self.root else None
+        return Surroundings(iterations=self.recipe.evolution.iterations, service=service, folder=folder)
 
     @cached_property
     def generator(self) -> Generator:

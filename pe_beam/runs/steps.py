@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pe_beam.errors import InputError, PeBeamError, StageError
 from pe_beam.keyed import encode_fields, keyed_rng
-from pe_beam.modalities.base import Step
+from pe_beam.modalities.base import Chunk, PaidGenerator, Step
 from pe_beam.privacy import noise, secret
 from pe_beam.runs import tables
 from pe_beam.runs.bought import LABELS, bought_cells, generator, read_bought, read_marginals
@@ -89,7 +89,8 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
     name = run.work(iteration, f"matrix/{start:09d}.npy")
     if run.store.exists(name):
         return 0
-    rows = read_population(run, iteration - 1).slice(start, stop - start)
+    population = read_population(run, iteration - 1)
+    rows = population.slice(start, stop - start)
     ahead = run.recipe.evolution.lookahead
     if ahead == 0:
         vectors = _embed(run, rows)
@@ -97,16 +98,27 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
         step = _step(run, iteration)
         ids = rows["candidate_id"].to_pylist()
         total = np.zeros((rows.num_rows, run.embedder.dimension), dtype=np.float64)
+        journal = run.work(iteration, f"journal/lookahead-{start:09d}")
+        around = _around(run, journal, population)
         for turn in range(ahead):
             rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
-            total += _embed(run, generator(run).vary(rows, step, rngs))
+            total += _embed(run, generator(run).vary(rows, step, rngs, **around))
         vectors = (total / ahead).astype(np.float32)
     if run.recipe.evolution.distance == "cosine":
         vectors, zero = normalise_rows(vectors)
         if zero.any():
             raise StageError("embedder: a candidate's embedding has length zero; cosine needs another embedder")
     run.store.commit(name, tables.save_array(vectors))
+    if ahead:
+        run.store.remove(journal)
     return ahead * rows.num_rows
+
+
+def _around(run: Run, journal: str, population: pa.Table | None = None) -> dict[str, Any]:
+    """What a generator whose answers are paid for is told besides: nothing for any other."""
+    if not isinstance(run.generator, PaidGenerator):
+        return {}
+    return {"chunk": Chunk(journal=run.store.path(journal), population=population)}
 
 
 def _embed(run: Run, rows: pa.Table) -> np.ndarray:
@@ -334,19 +346,22 @@ def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> int:
     rows = new_rows(run, iteration).slice(start, stop - start)
     ids = rows["candidate_id"].to_pylist()
     seed = run.recipe.seed
+    journal = run.work(iteration, f"journal/{start:09d}")
     if iteration == 0:
         rngs = [keyed_rng(seed, 0, i, "random") for i in ids]
-        made = generator(run).random(rows["label"].to_pylist(), rngs)
+        made = generator(run).random(rows["label"].to_pylist(), rngs, **_around(run, journal))
     else:
         rngs = [keyed_rng(seed, iteration, i, "vary") for i in ids]
-        parents = read_population(run, iteration - 1).take(rows["parent_row"])
-        made = generator(run).vary(parents, _step(run, iteration), rngs)
+        population = read_population(run, iteration - 1)
+        parents = population.take(rows["parent_row"])
+        made = generator(run).vary(parents, _step(run, iteration), rngs, **_around(run, journal, population))
     if made.num_rows != rows.num_rows:
         raise StageError(f"generator: {made.num_rows} rows came back where {rows.num_rows} were asked for")
     origin = "random" if iteration == 0 else "varied"
-    population = _population(run, rows, origin, made)
+    chunk = _population(run, rows, origin, made)
     schema = tables.population_schema(run.modality.payload)
-    run.store.commit(name, tables.table_bytes(population, schema, private=run.recipe.private))
+    run.store.commit(name, tables.table_bytes(chunk, schema, private=run.recipe.private))
+    run.store.remove(journal)
     return rows.num_rows
 
 
@@ -402,7 +417,7 @@ def commit_iteration(run: Run, iteration: int) -> None:
 
 
 def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]:
-    table = pq.read_table(run.store.path(names[POPULATION]), columns=["candidate_id", "label"])
+    table = pq.read_table(run.store.path(names[POPULATION]), columns=["candidate_id", "label", "origin", "state"])
     labels = table["label"].to_pylist()
     codes = run.codes(labels)
     last = int(table["candidate_id"].to_numpy().max()) + 1
@@ -420,6 +435,9 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
             name: {"sha256": hashlib.sha256(run.store.read(source)).hexdigest()} for name, source in names.items()
         },
     }
+    made = run.generator.summary(table.filter(pc.not_equal(table["origin"], "kept")))
+    if made:
+        manifest["generation"] = made
     if not run.recipe.private:
         manifest["notice"] = tables.NOT_PRIVATE
     if iteration:

@@ -1,0 +1,133 @@
+"""Many calls to a local server with latency: share of the ideal throughput, memory, and a pace over two processes.
+
+.venv/bin/python -m benchmarks.text_calls
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pe_beam.modalities.base import Surroundings
+from pe_beam.modalities.text.client import Answer, Ask
+from pe_beam.modalities.text.openai_client import OpenAiClient
+from pe_beam.modalities.text.options import LlmOptions
+from pe_beam.services.journal import Journal
+from pe_beam.services.settings import Endpoint, Service
+from tests.text.server import Served
+
+LATENCY, FLYING, CALLS = 0.2, 64, 5000
+PER_MINUTE, MINUTES = 600, 2.5
+
+
+def _client(url: str, folder: Path, **service: float) -> OpenAiClient:
+    options = LlmOptions.model_validate({"model": "tiny", "random": {"user": "x"}, "vary": {"user": "x"}})
+    settings = Service.model_validate({"endpoints": [Endpoint(base_url=url, key_env=None)], **service})
+    return OpenAiClient(options, Surroundings(iterations=1, service=settings, folder=folder))
+
+
+def _asks(first: int, count: int) -> list[Ask]:
+    message = (("user", "Write a review of a place, about 80 words. " * 4),)
+    return [
+        Ask(row=i, attempt=0, messages=message, temperature=1.0, top_p=1.0, max_tokens=100, seed=i)
+        for i in range(first, first + count)
+    ]
+
+
+def _nothing(_: Ask, __: Answer) -> None:
+    return None
+
+
+def throughput(folder: Path) -> None:
+    """5,000 calls with 64 in flight; connections are opened before the clock starts."""
+    with Served(folder / "log", latency=LATENCY) as server:
+        client = _client(server.url, folder / "services", concurrency=FLYING)
+        with Journal(folder / "warm") as journal:
+            client.answer_all(_asks(10**6, 2 * FLYING), _nothing, journal)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.monotonic()
+        with Journal(folder / "journal") as journal:
+            client.answer_all(_asks(0, CALLS), _nothing, journal)
+        spent = time.monotonic() - began
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ideal = CALLS / FLYING * LATENCY
+    print(f"{CALLS} calls, {FLYING} in flight, {LATENCY:g} s each: {spent:.2f} s, {ideal / spent:.1%} of the ideal")
+    print(f"memory grew by {(after - before) / 1024:.1f} MB while they ran")
+
+
+def _ask_on(url: str, folder: Path, first: int, stop: float) -> None:
+    client = _client(url, folder, concurrency=16, requests_per_minute=PER_MINUTE)
+
+    def asks() -> Iterator[Ask]:
+        seed = first
+        while time.monotonic() < stop:
+            yield _asks(seed, 1)[0]
+            seed += 1
+
+    with Journal(None) as journal:
+        client.answer_all(asks(), _nothing, journal)
+
+
+def pace(folder: Path) -> None:
+    """600 requests a minute by two processes, counted where they arrive."""
+    with Served(folder / "log", latency=0.05) as server:
+        stop = time.monotonic() + 60 * MINUTES
+        context = multiprocessing.get_context("spawn")
+        jobs = [
+            context.Process(target=_ask_on, args=(server.url, folder / "services", i * 10**6, stop)) for i in range(2)
+        ]
+        for job in jobs:
+            job.start()
+        for job in jobs:
+            job.join()
+        times = np.sort([entry["at"] for entry in server.requests()])
+    inside = np.searchsorted(times, times + 60, side="left") - np.arange(len(times))
+    used = np.array([count for count, at in zip(inside, times, strict=True) if at + 60 < stop])
+    print(f"{PER_MINUTE} a minute over two processes: at most {inside.max()} in any minute, at least {used.min()}")
+
+
+def memory(folder: Path) -> None:
+    """The driver of a run with 20,000 candidates of about 4,000 characters: made, embedded, selected."""
+    from pe_beam.runs.driver import evolve
+    from pe_beam.runs.recipe import parse_recipe
+
+    (folder / "private.csv").write_text("text\n" + "\n".join(f"soup number {i}" for i in range(500)) + "\n")
+    with Served(folder / "log", words=780) as server:
+        recipe = parse_recipe(
+            {
+                "name": "memory",
+                "data": {"source": "csv", "path": str(folder / "private.csv")},
+                "modality": "text",
+                "generator": {
+                    "name": "llm",
+                    "model": "tiny",
+                    "random": {"user": "Write.", "sampling": {"max_tokens": 800}},
+                    "vary": {"user": "{sample}"},
+                },
+                "embedder": {"name": "hashed-words"},
+                "evolution": {"iterations": 1, "samples": 20000, "final": "selected", "selection": "rank"},
+                "privacy": {"epsilon": 1, "delta": 1e-5},
+                "execution": {"llm": {"endpoints": [{"base_url": server.url, "key_env": None}], "concurrency": 64}},
+            }
+        )
+        began = time.monotonic()
+        evolve(recipe, folder / "run")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"20,000 candidates of 4,000 characters: {most:.0f} MB at most, {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        for place, part in enumerate((throughput, pace, memory)):
+            if len(sys.argv) == 1 or part.__name__ in sys.argv[1:]:
+                own = Path(name) / json.dumps(place)
+                own.mkdir()
+                part(own)

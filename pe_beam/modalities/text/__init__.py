@@ -1,0 +1,42 @@
+"""Texts: generator `llm` over remote and local language models, embedders, cleaning, metrics. No Beam.
+
+openai, transformers, sentence-transformers and torch come with the extra `text` and load when a recipe asks for them.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from pe_beam.modalities.base import Comparison, Measured, Modality, View
+
+
+def _view() -> View:
+    from pe_beam.modalities.text.view import TextView
+
+    return TextView()
+
+
+def _lengths(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.text.metrics import lengths_and_words
+
+    return lengths_and_words(comparison)
+
+
+def _mauve(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.text.metrics import mauve
+
+    return mauve(comparison)
+
+
+def _perplexity(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.text.metrics import next_word_perplexity
+
+    return next_word_perplexity(comparison)
+
+
+MODALITY = Modality(
+    name="text",
+    payload=pa.schema([("text", pa.string())]),
+    view=_view,
+    metrics=(_lengths, _mauve, _perplexity),
+)

@@ -1,0 +1,134 @@
+"""What a model adds to an answer comes off, and an answer that is none is told by its kind."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from pe_beam.errors import MissingExtraError
+from pe_beam.modalities.text.options import Cleaning
+
+# Openings that talk about the answer, up to a colon: "Sure! Here is a rephrased version of the review:".
+_PREAMBLE = re.compile(
+    r"^(?:(?:sure|certainly|of course|absolutely|okay|ok|great)\b[^:\n]{0,60}?[!,.]?\s*)?"
+    r"(?:here(?:'s|’s| is| are)|below is|this is|the following is|(?:re)?phrased|revised|rewritten|filled[- ]in|"
+    r"completed)\b"
+    r"(?=[^:\n]{0,160}\b(?:version|review|text|abstract|variation|rephras\w*|rewrit\w*|answer|response|example|sample|"
+    r"sentence|paragraph|message)s?\b)[^:\n]{0,160}:\s*",
+    re.IGNORECASE,
+)
+_SURE = re.compile(r"^(?:sure|certainly|of course|absolutely)\s*[!.:]\s+(?=\S)", re.IGNORECASE)
+_TAG = re.compile(r"^(?:review|answer|output|text|abstract|rephrased|response|result)\s*:\s+", re.IGNORECASE)
+_CLOSING = re.compile(
+    r"\s*(?:(?:let me know (?:if|whether)|i hope (?:this|that) (?:helps|works|is)|feel free to|"
+    r"please let me know|is there anything else|would you like me to|hope this helps)\b[^\n]{0,240})$",
+    re.IGNORECASE,
+)
+_NOTE = re.compile(r"\s*[(\[]\s*(?:note|word count|total words|words)\b[^)\]]{0,300}[)\]]\s*$", re.IGNORECASE)
+_COUNT = re.compile(
+    r"\s*(?:[(\[]\s*(?:exactly |about |approximately |total[: ]*)?\d+ words?\s*[)\]]|word count:\s*\d+)\s*$",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"^```[\w-]*\n(.*?)\n?```$", re.DOTALL)
+_REFUSAL = re.compile(
+    r"^(?:i(?:'|’)?m sorry,? (?:but|i)|sorry,? (?:but )?i (?:can|am|will)|i apologi[sz]e,? but|i (?:can(?:'|’)?t|"
+    r"cannot|am unable to|am not able to|won(?:'|’)?t) (?:assist|help|fulfil|fulfill|comply|provide|create|generate|"
+    r"write|produce|continue|do that|rephrase|complete)|i(?:'|’)?m (?:unable|not able) to)|"
+    r"\bas an ai(?: language)? (?:model|assistant)\b|\bi(?:'|’)?m an ai\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*(?=\s|$)")
+_QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
+
+
+def clean(text: str, options: Cleaning) -> str:
+    """The text of an answer without what the model said around it; may be empty."""
+    text = text.replace("\r\n", "\n").replace("\x00", "").strip()
+    if options.strip:
+        text = _stripped(text)
+    if not options.newlines:
+        text = " ".join(text.split())
+    # A lone surrogate is no text, and Arrow would refuse it.
+    return text.encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def _stripped(text: str) -> str:
+    before = None
+    while before != text:  # quotes may be inside a preamble, and a count inside the quotes
+        before = text
+        fenced = _FENCE.match(text)
+        text = (fenced.group(1) if fenced else text).strip()
+        for pattern in (_PREAMBLE, _SURE, _TAG):
+            rest = pattern.sub("", text, count=1)
+            text = rest if rest.strip() else text
+        for pattern in (_COUNT, _NOTE, _CLOSING):
+            text = pattern.sub("", text).strip()
+        text = _unquoted(text)
+    return text
+
+
+def _unquoted(text: str) -> str:
+    """Without the quotes around all of it; quotes inside are the text's own."""
+    close = _QUOTES.get(text[:1])
+    if close is None or len(text) < 2 or not text.endswith(close):
+        return text
+    inside = text[1:-1]
+    return text if text[0] in inside or close in inside else inside.strip()
+
+
+def fault(text: str, *, finish: str, options: Cleaning) -> tuple[str, str | None]:
+    """An answer, cleaned -> (the text to take, why it is rejected or None).
+
+    Args:
+      text: cleaned.
+      finish: why the model stopped: stop, length, filter or "too long".
+      options: what is rejected.
+    """
+    if finish in ("filter", "too long"):
+        return text, {"filter": "filtered", "too long": "prompt too long"}[finish]
+    if finish == "length" and options.cut != "keep" and text:
+        if options.cut == "reject":
+            return text, "cut"
+        text = _whole_sentences(text)
+    return text, _kind(text, options)
+
+
+def _kind(text: str, options: Cleaning) -> str | None:
+    if len(text) < options.least_characters:
+        return "too short" if text else "empty"
+    if len(text) > options.most_characters:
+        return "too long"
+    if options.refusals and _REFUSAL.search(text):
+        return "refusal"
+    if options.language is not None and _language(text) not in (options.language, None):
+        return "other language"
+    return None
+
+
+def _whole_sentences(text: str) -> str:
+    """Back to the end of the last whole sentence, if that keeps half of it: a text without ends stays as it is.
+
+    >>> _whole_sentences("It was good. The room was cle")
+    'It was good.'
+    """
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]] if ends and 3 * ends[-1] >= len(text) else text
+
+
+def _language(text: str) -> str | None:
+    """The language, or None where there are too few letters to tell."""
+    if sum(letter.isalpha() for letter in text) < 20:
+        return None
+    return str(_identifier().classify(text)[0])
+
+
+@functools.lru_cache(maxsize=1)
+def _identifier() -> Any:
+    try:
+        import py3langid
+    except ImportError:
+        raise MissingExtraError(
+            "generator.cleaning.language: needs the package py3langid; install pe_beam[text]"
+        ) from None
+    return py3langid

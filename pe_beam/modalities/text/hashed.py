@@ -1,0 +1,47 @@
+"""Embedder `hashed-words`: words and pairs of words, hashed. No model, no extra; for tries and for tests.
+
+It sees which words are there, not what they mean. A learned embedder gives better samples.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, Field
+
+from pe_beam.modalities import base
+from pe_beam.modalities.base import Embedding
+from pe_beam.modalities.text.checks import spread, usable
+from pe_beam.numbers import Whole
+
+
+class HashedWordsOptions(base.Options):
+    """Options of `hashed-words`."""
+
+    dimension: Whole = Field(256, ge=2, le=65536, description="length of the vectors")
+    ngrams: Whole = Field(2, ge=1, le=5, description="longest run of words that counts as one feature")
+
+
+class HashedWords(base.Embedder):
+    """Signed hashing (Weinberger et al. 2009) of word n-grams, then length 1; scikit-learn's HashingVectorizer."""
+
+    Options: ClassVar[type[base.Options]] = HashedWordsOptions
+
+    def __init__(self, options: BaseModel) -> None:
+        """Takes HashedWordsOptions."""
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        own = HashedWordsOptions.model_validate(options.model_dump())
+        self.dimension = own.dimension
+        self._vectorizer = HashingVectorizer(
+            n_features=own.dimension, ngram_range=(1, own.ngrams), token_pattern=r"(?u)\b\w+\b|[^\w\s]", norm="l2"
+        )
+
+    def embed(self, records: pa.Table) -> Embedding:
+        """Embeds the column `text`."""
+        rows, texts, faults = usable(records["text"].to_pylist())
+        if not texts:
+            return spread(np.zeros((0, self.dimension)), [], records.num_rows, faults)
+        return spread(self._vectorizer.transform(texts).toarray(), rows, records.num_rows, faults)

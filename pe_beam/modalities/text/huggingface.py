@@ -1,0 +1,188 @@
+"""Back end `huggingface`: a local model through `transformers`, in batches.
+
+Tokens are drawn by the Gumbel-max trick (the largest of logit plus Gumbel noise is a draw from the softmax) with noise
+of each row's own seed, so that what a row draws does not depend on its batch, and rows of one batch may have different
+temperatures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pe_beam.errors import MissingExtraError, RecipeError
+from pe_beam.modalities.text.client import Answer, Ask, Client, Settle
+from pe_beam.modalities.text.options import LlmOptions
+from pe_beam.services.journal import Journal
+
+
+class HuggingFaceClient(Client):
+    """A causal language model, loaded once a process."""
+
+    def __init__(self, options: LlmOptions) -> None:
+        self._options = options
+
+    def ready(self) -> None:
+        """Reads the model's configuration and vocabulary, not its weights: packages and files are there."""
+        _tokenizer(self._options.model, self._options.local.revision)
+
+    def _load(self) -> tuple[Any, Any]:
+        local = self._options.local
+        return _loaded(self._options.model, local.revision, local.dtype)
+
+    def answer_all(self, asks: Iterable[Ask], settle: Settle, journal: Journal) -> None:
+        """See Client."""
+        fresh, again = iter(asks), deque[Ask]()
+        while True:
+            batch: list[Ask] = []
+            while len(batch) < self._options.local.batch_size:
+                ask = again.popleft() if again else next(fresh, None)
+                if ask is None:
+                    break
+                found = journal.get(ask.key)
+                if found is None:
+                    batch.append(ask)
+                    continue
+                follow = settle(ask, Answer(*found))
+                again.extend([follow] if follow is not None else [])
+            if not batch:
+                return
+            for ask, answer in zip(batch, self._answer(batch), strict=True):
+                journal.add(ask.key, [answer.text, answer.finish])
+                follow = settle(ask, answer)
+                again.extend([follow] if follow is not None else [])
+
+    def _answer(self, batch: Sequence[Ask]) -> list[Answer]:
+        import torch
+
+        tokenizer, model = self._load()
+        prompts = [self._prompt(tokenizer, ask) for ask in batch]
+        room = getattr(model.config, "max_position_embeddings", None)
+        encoded = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=self._adds_special())
+        length = encoded["input_ids"].shape[1]
+        own_lengths = encoded["attention_mask"].sum(dim=1).tolist()
+        if room is not None and max(own_lengths) >= room:
+            return self._without_the_long(batch, own_lengths, room)
+        steps = max(ask.max_tokens for ask in batch)
+        steps = steps if room is None else max(min(steps, room - length), 1)
+        local = self._options.local
+        with torch.inference_mode():
+            out = model.generate(
+                **{name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")},
+                max_new_tokens=steps,
+                do_sample=False,
+                num_beams=1,
+                repetition_penalty=local.repetition_penalty,
+                no_repeat_ngram_size=local.no_repeat_ngram or None,
+                logits_processor=_processors(batch, local.top_k),
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        return [
+            self._read(tokenizer, model, row[length:].tolist(), min(ask.max_tokens, steps))
+            for ask, row in zip(batch, out, strict=True)
+        ]
+
+    def _without_the_long(self, batch: Sequence[Ask], lengths: Sequence[int], room: int) -> list[Answer]:
+        """Prompts that leave no room for an answer have none; the others are asked without them."""
+        fit = [ask for ask, length in zip(batch, lengths, strict=True) if length < room]
+        answers = iter(self._answer(fit) if fit else [])
+        return [next(answers) if length < room else Answer("", "too long") for length in lengths]
+
+    def _adds_special(self) -> bool:
+        return self._options.format == "completion"  # chat templates bring their own
+
+    def _prompt(self, tokenizer: Any, ask: Ask) -> str:
+        if self._options.format == "completion":
+            return ask.messages[0][1] or (tokenizer.bos_token or " ")
+        if tokenizer.chat_template is None:
+            raise RecipeError(
+                f"generator.format: {self._options.model!r} has no chat template; allowed for it: completion"
+            )
+        messages = [{"role": role, "content": text} for role, text in ask.messages]
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    def _read(self, tokenizer: Any, model: Any, tokens: list[int], limit: int) -> Answer:
+        ends = model.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        own = tokens[:limit]
+        stop = next((place for place, token in enumerate(own) if token in ends), None)
+        text = tokenizer.decode(own if stop is None else own[:stop], skip_special_tokens=True)
+        return Answer(text, "length" if stop is None else "stop")
+
+
+def _processors(batch: Sequence[Ask], top_k: int) -> Any:
+    """Logits -> logits whose largest is the draw: per-row temperature, top_k, top_p, then Gumbel noise."""
+    import torch
+    from transformers import LogitsProcessor, LogitsProcessorList
+
+    streams = [torch.Generator().manual_seed(ask.seed) for ask in batch]
+
+    class Draw(LogitsProcessor):
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            scores = scores.float()
+            drawn = scores.clone()
+            for row, ask in enumerate(batch):
+                if ask.temperature > 0:
+                    kept = _kept(scores[row] / ask.temperature, top_k, ask.top_p)
+                    uniform = torch.rand(kept.shape, generator=streams[row]).clamp_min(1e-20).to(kept.device)
+                    drawn[row] = kept - torch.log(-torch.log(uniform))
+            return drawn
+
+    return LogitsProcessorList([Draw()])
+
+
+def _kept(logits: Any, top_k: int, top_p: float) -> Any:
+    """Minus infinity but for the `top_k` largest, and of these the fewest that hold `top_p` of the probability."""
+    import torch
+
+    if top_k and top_k < logits.shape[-1]:
+        logits = logits.masked_fill(logits < torch.topk(logits, top_k).values[-1], float("-inf"))
+    if top_p < 1:
+        ordered, places = torch.sort(logits, descending=True)
+        before = torch.cumsum(torch.softmax(ordered, dim=-1), dim=-1) - torch.softmax(ordered, dim=-1)
+        logits = logits.index_fill(0, places[before >= top_p], float("-inf"))
+    return logits
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(model: str, revision: str | None) -> Any:
+    with _explained(model):
+        from transformers import AutoConfig, AutoTokenizer
+
+        AutoConfig.from_pretrained(model, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, padding_side="left")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(model: str, revision: str | None, dtype: str) -> tuple[Any, Any]:
+    tokenizer = _tokenizer(model, revision)
+    with _explained(model):
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        kind = "auto" if dtype == "auto" else getattr(torch, dtype)
+        made = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=kind)
+    return tokenizer, made.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+@contextlib.contextmanager
+def _explained(model: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"generator.backend: huggingface needs the package {error.name!r}; install pe_beam[text]"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"generator.model: {model!r} cannot be loaded as a causal language model ({type(error).__name__}); a local "
+            "folder or a hub name that this machine can reach is wanted"
+        ) from None

@@ -1,0 +1,197 @@
+"""Metrics of texts against real ones: lengths, vocabulary, MAUVE, next-word perplexity. All of it is private."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.modalities.base import Comparison, Measured, Series
+from pe_beam.modalities.text.prompts import tokens_of
+
+_MAUVE_ROWS, _MAUVE_SCALE, _MAUVE_POINTS = 5000, 5.0, 25
+_VOCABULARY = 5000
+_BINS = (5, 10, 20, 40, 80, 160, 320, 640)
+
+
+def lengths_and_words(comparison: Comparison) -> Measured:
+    """Words a text, and how the vocabularies differ: half the L1 distance of word shares, 0 (the same) to 1."""
+    made, real = _words(comparison.samples), _words(comparison.held_out)
+    sizes = [np.array([len(words) for words in own]) for own in (made, real)]
+    counts = [Counter(word for words in own for word in words) for own in (made, real)]
+    known = [word for word, _ in (counts[0] + counts[1]).most_common(_VOCABULARY)]
+    shares = [np.array([count[word] for word in known], dtype=float) for count in counts]
+    distance = 0.5 * float(np.abs(shares[0] / max(shares[0].sum(), 1) - shares[1] / max(shares[1].sum(), 1)).sum())
+    edges = [0, *_BINS, 10**9]
+    spread = [np.histogram(size, edges)[0] / max(len(size), 1) for size in sizes]
+    names = [f"{low + 1}-{high}" if high < 10**9 else f"over {low}" for low, high in itertools.pairwise(edges)]
+    return Measured(
+        figures={
+            "words_a_text": float(sizes[0].mean()),
+            "words_a_text_held_out": float(sizes[1].mean()),
+            "length_ks": _ks(sizes[0], sizes[1]),
+            "vocabulary_distance": distance,
+            "different_texts": len(set(comparison.samples["text"].to_pylist())) / comparison.samples.num_rows,
+        },
+        series=[
+            Series(
+                title="Words a text",
+                x=names,
+                y={"samples": spread[0].tolist(), "held-out": spread[1].tolist()},
+                x_title="words",
+                y_title="share of texts",
+            )
+        ],
+    )
+
+
+def _words(table: pa.Table) -> list[list[str]]:
+    return [[token.strip().lower() for token in tokens_of(text)] for text in table["text"].to_pylist()]
+
+
+def _ks(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference of two distribution functions."""
+    grid = np.unique(np.concatenate([a, b]))
+    return float(
+        np.abs(
+            np.searchsorted(np.sort(a), grid, "right") / len(a) - np.searchsorted(np.sort(b), grid, "right") / len(b)
+        ).max()
+    )
+
+
+def mauve(comparison: Comparison) -> Measured:
+    """MAUVE (Pillutla et al. 2021, arXiv 2102.01454) in the recipe's embedding, from 0 to 1 (the same)."""
+    from pe_beam import registry
+
+    part: dict[str, Any] = dict(comparison.recipe["embedder"])
+    cls = registry.find("embedders", part.pop("name"), key="embedder.name")
+    if cls.remote:
+        return Measured(figures={}, notes=["MAUVE is left out: the embedder is a remote service."])
+    embedder = cls(cls.Options.model_validate(part))
+    count = min(_MAUVE_ROWS, comparison.samples.num_rows, comparison.held_out.num_rows)
+    rng = np.random.default_rng(comparison.seed)
+    vectors = []
+    for table in (comparison.samples, comparison.held_out):
+        rows = np.sort(rng.permutation(table.num_rows)[:count])
+        embedded = embedder.embed(table.take(pa.array(rows)))
+        good = [row for row in range(count) if row not in embedded.faults]
+        vectors.append(embedded.vectors[good])
+    if min(map(len, vectors)) < 20:
+        return Measured(figures={}, notes=["MAUVE is left out: it wants 20 texts on each side."])
+    return Measured(figures={"mauve": mauve_of(vectors[0], vectors[1], seed=comparison.seed)})
+
+
+def mauve_of(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> float:
+    """Area under the divergence curve of two clouds of vectors, quantised together.
+
+    As the paper: PCA to 90% of the variance of unit vectors, k-means with a tenth of the smaller count as clusters,
+    Kullback-Leibler divergences to mixtures, exp(-5 KL), trapezoid over 25 mixtures.
+
+    Args:
+      a: float32 (n, d).
+      b: float32 (m, d).
+      seed: of k-means.
+    """
+    import faiss
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import normalize
+
+    joined = normalize(np.concatenate([a, b]).astype(np.float64))
+    reduced = PCA(n_components=0.9, svd_solver="full").fit_transform(joined) if joined.shape[1] > 1 else joined
+    clusters = max(2, min(500, min(len(a), len(b)) // 10))
+    points = np.ascontiguousarray(reduced, dtype=np.float32)
+    means = faiss.Kmeans(
+        points.shape[1], clusters, niter=100, nredo=2, seed=seed % 2**31, min_points_per_centroid=1, verbose=False
+    )
+    means.train(points)
+    places = means.index.search(points, 1)[1][:, 0]
+    p = np.bincount(places[: len(a)], minlength=clusters) / len(a)
+    q = np.bincount(places[len(a) :], minlength=clusters) / len(b)
+    return _area(p, q)
+
+
+def _area(p: np.ndarray, q: np.ndarray) -> float:
+    """Area under (exp(-c KL(q|r)), exp(-c KL(p|r))) over mixtures r, with the corners (0, 1) and (1, 0)."""
+    curve = [(0.0, 1.0)]
+    for weight in np.linspace(1 - 1e-6, 1e-6, _MAUVE_POINTS):
+        mixed = weight * p + (1 - weight) * q
+        curve.append((math.exp(-_MAUVE_SCALE * _kl(q, mixed)), math.exp(-_MAUVE_SCALE * _kl(p, mixed))))
+    curve.append((1.0, 0.0))
+    xs, ys = np.array(sorted(curve)).T
+    return float(np.trapezoid(ys, xs))
+
+
+def _kl(p: np.ndarray, q: np.ndarray) -> float:
+    own = p > 0
+    return float((p[own] * np.log(p[own] / q[own])).sum())
+
+
+def next_word_perplexity(comparison: Comparison) -> Measured:
+    """Perplexity of held-out words under a word model tuned on the samples alone: lower is better.
+
+    The model is an interpolated Kneser-Ney trigram (Chen and Goodman 1999): it is tuned in a second and needs no
+    weights that could have seen the held-out texts. Words that neither side has twice count as one.
+    """
+    made, real = _words(comparison.samples), _words(comparison.held_out)
+    counts = Counter(word for words in real for word in words)
+    counts.update(word for words in made for word in words)
+    known = {word for word, count in counts.items() if count > 1}
+    model = _Trigrams([[word if word in known else "<rare>" for word in words] for words in made], len(known) + 2)
+    return Measured(
+        figures={
+            "next_word_perplexity": model.perplexity(
+                [[word if word in known else "<rare>" for word in words] for words in real]
+            )
+        }
+    )
+
+
+class _Trigrams:
+    """Interpolated Kneser-Ney of order 3 with one discount."""
+
+    discount = 0.75
+
+    def __init__(self, texts: Sequence[Sequence[str]], size: int) -> None:
+        self._size = size
+        self._full: Counter[tuple[str, ...]] = Counter()
+        for words in texts:
+            padded = ["<s>", "<s>", *words, "</s>"]
+            self._full.update(zip(padded, padded[1:], padded[2:], strict=False))
+        # Lower orders count in how many different contexts a run stands.
+        pairs: Counter[tuple[str, ...]] = Counter((b, c) for _, b, c in self._full)
+        self._levels: list[Counter[tuple[str, ...]]] = [self._full, pairs, Counter((c,) for _, c in pairs)]
+        self._totals: list[Counter[tuple[str, ...]]] = []
+        self._kinds: list[Counter[tuple[str, ...]]] = []
+        for level in self._levels:
+            totals: Counter[tuple[str, ...]] = Counter()
+            kinds: Counter[tuple[str, ...]] = Counter()
+            for run, count in level.items():
+                totals[run[:-1]] += count
+                kinds[run[:-1]] += 1
+            self._totals.append(totals)
+            self._kinds.append(kinds)
+
+    def probability(self, run: tuple[str, ...], level: int = 0) -> float:
+        if level == len(self._levels):
+            return 1 / self._size
+        lower = self.probability(run[1:], level + 1)
+        context = run[:-1]
+        total = self._totals[level][context]
+        if not total:
+            return lower
+        own = max(self._levels[level][run] - self.discount, 0.0)
+        return (own + self.discount * self._kinds[level][context] * lower) / total
+
+    def perplexity(self, texts: Sequence[Sequence[str]]) -> float:
+        total, count = 0.0, 0
+        for words in texts:
+            padded = ["<s>", "<s>", *words, "</s>"]
+            for run in zip(padded, padded[1:], padded[2:], strict=False):
+                total -= math.log(self.probability(run))
+                count += 1
+        return math.exp(total / max(count, 1))

@@ -1,0 +1,275 @@
+"""Back end `openai`: any service that speaks the OpenAI protocol, through the `openai` package's async client."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import email.utils
+import itertools
+import json
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pe_beam.errors import MissingExtraError, PeBeamError, ServiceError, SpentError
+from pe_beam.modalities.base import Surroundings
+from pe_beam.modalities.text.client import Answer, Ask, Client, Finish, Settle
+from pe_beam.modalities.text.options import LlmOptions
+from pe_beam.services.engine import Engine, Line, Passing, Usage
+from pe_beam.services.journal import Journal
+from pe_beam.services.pool import shared_engine
+from pe_beam.services.settings import Endpoint
+
+if TYPE_CHECKING:
+    import openai
+
+_CONNECTIONS_A_POOL = 8
+_MAY_PASS = (408, 409, 425, 429)
+_FINISH: dict[str | None, Finish] = {"length": "length", "content_filter": "filter"}
+
+
+def import_openai() -> Any:
+    """The package `openai`; MissingExtraError names the extra that brings it."""
+    try:
+        import openai
+    except ImportError:
+        raise MissingExtraError("generator.backend: openai needs the package openai; install pe_beam[text]") from None
+    return openai
+
+
+class OpenAiClient(Client):
+    """Chat completions, or completions where the format is a plain continuation.
+
+    Args:
+      options: model, format and what the body holds.
+      surroundings: the run, with the service's settings.
+    """
+
+    def __init__(self, options: LlmOptions, surroundings: Surroundings) -> None:
+        import_openai()
+        self._options = options
+        self._around = surroundings
+
+    def answer_all(self, asks: Iterable[Ask], settle: Settle, journal: Journal) -> None:
+        """See Client."""
+
+        def keep(ask: Ask, answer: Answer) -> Ask | None:
+            if journal.get(ask.key) is None:
+                journal.add(ask.key, [answer.text, answer.finish])
+            return settle(ask, answer)
+
+        def known(ask: Ask) -> Answer | None:
+            found = journal.get(ask.key)
+            return None if found is None else Answer(*found)
+
+        self._engine().ask_all(
+            asks, size=lambda ask: Usage(ask.prompt_tokens, ask.max_tokens), settle=keep, known=known
+        )
+
+    def ready(self) -> None:
+        """Keys are there, and every endpoint answers and takes its key. Nothing is generated."""
+        service = self._around.service
+        for place, endpoint in enumerate(service.endpoints):
+            endpoint.key(f"execution.llm.endpoints.{place}")
+        # A new engine: what is asked here is answered before any other process begins.
+        self._engine().greet(min(service.patience, 30.0))
+
+    def _engine(self) -> Engine:
+        options = self._options
+        return shared_engine(
+            self._around.service,
+            self._around.folder,
+            key="execution.llm",
+            about=f"{options.model}|{options.format}|{options.seeded}|{options.token_limit}",
+            open_line=lambda endpoint, where: _TextLine(endpoint, where, options, self._around.service.concurrency),
+        )
+
+
+def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
+    """The package's client for an endpoint: it makes no retries of its own, the engine does."""
+    package = import_openai()
+    key = endpoint.key(where)
+    if endpoint.azure_api_version is not None:
+        client: openai.AsyncOpenAI = package.AsyncAzureOpenAI(
+            azure_endpoint=endpoint.base_url, api_version=endpoint.azure_api_version, api_key=key, max_retries=0
+        )
+        return client
+    client = package.AsyncOpenAI(base_url=endpoint.base_url, api_key=key, max_retries=0)
+    return client
+
+
+class OpenAiLine(Line):
+    """One endpoint, reached through `openai.AsyncOpenAI`; what is asked there is a subclass's business."""
+
+    def __init__(self, endpoint: Endpoint, where: str, *, model: str, concurrency: int) -> None:
+        # The package's connection pool looks at all of its connections on every call: several small pools cost less.
+        pools = -(-concurrency // _CONNECTIONS_A_POOL)
+        self._clients = itertools.cycle([open_client(endpoint, where) for _ in range(pools)])
+        self._where = where
+        self._model = endpoint.model or model
+
+    async def send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
+        """See Line."""
+        try:
+            return await asyncio.wait_for(self._send(ask, timeout), timeout + 1)
+        except PeBeamError:
+            raise
+        except Exception as error:
+            spared = self._spared(error)
+            if spared is not None:
+                return spared, Usage(0, 0)
+            raise explained(error, self._where, self._model) from None
+
+    @abc.abstractmethod
+    async def _send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
+        """One call, with the package's own errors."""
+
+    @abc.abstractmethod
+    def _spared(self, error: Exception) -> Any | None:
+        """The answer that an error stands for where it belongs to one ask alone, or None."""
+
+    async def greet(self) -> None:
+        """Asks for the list of models, which costs nothing; a service that has none is taken as it is.
+
+        Raises:
+          Passing: it does not answer.
+          ServiceError: it does not take the key.
+        """
+        try:
+            await asyncio.wait_for(self._client.models.list(timeout=10.0), 11.0)
+        except Exception as error:
+            if getattr(error, "status_code", None) in (None, 401, 403, 408, 429) or _server_fault(error):
+                raise explained(error, self._where, self._model) from None
+
+    @property
+    def _client(self) -> openai.AsyncOpenAI:
+        """The next of the clients in turn."""
+        return next(self._clients)
+
+
+class _TextLine(OpenAiLine):
+    """One endpoint for texts: an Ask in, an Answer out."""
+
+    def __init__(self, endpoint: Endpoint, where: str, options: LlmOptions, concurrency: int) -> None:
+        super().__init__(endpoint, where, model=options.model, concurrency=concurrency)
+        self._options = options
+
+    def _spared(self, error: Exception) -> Any | None:
+        finish = _one_candidate(error)
+        return None if finish is None else Answer("", finish)
+
+    async def _send(self, ask: Ask, timeout: float) -> tuple[Answer, Usage]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "temperature": ask.temperature,
+            "top_p": ask.top_p,
+            "timeout": timeout,
+        }
+        if self._options.seeded:
+            body["seed"] = ask.seed
+        if self._options.extra:
+            body["extra_body"] = self._options.extra
+        if self._options.format == "completion":
+            reply = await self._client.completions.create(prompt=ask.messages[0][1], max_tokens=ask.max_tokens, **body)
+            choice = _first(reply)
+            return Answer(choice.text or "", _FINISH.get(choice.finish_reason, "stop")), _usage(reply, ask)
+        body[self._options.token_limit] = ask.max_tokens
+        messages: Any = [{"role": role, "content": text} for role, text in ask.messages]
+        reply = await self._client.chat.completions.create(messages=messages, **body)
+        choice = _first(reply)
+        finish = _FINISH.get(choice.finish_reason, "stop")
+        if getattr(choice.message, "refusal", None):
+            finish = "filter"
+        return Answer(choice.message.content or "", finish), _usage(reply, ask)
+
+
+def _first(reply: Any) -> Any:
+    """The choice of an answer; a body that is JSON but no answer may pass."""
+    choices = getattr(reply, "choices", None)
+    if not choices or (getattr(choices[0], "message", None) is None and getattr(choices[0], "text", None) is None):
+        raise Passing("an answer that is not one", billed=True)
+    return choices[0]
+
+
+def _usage(reply: Any, ask: Ask) -> Usage:
+    """Tokens as the service counts them; where it does not, the most that they can be."""
+    found = getattr(reply, "usage", None)
+    if found is None or found.prompt_tokens is None:
+        return Usage(ask.prompt_tokens, ask.max_tokens)
+    return Usage(int(found.prompt_tokens), int(found.completion_tokens or 0))
+
+
+def _server_fault(error: Exception) -> bool:
+    status = getattr(error, "status_code", None)
+    return status is not None and status >= 500
+
+
+def _code(error: Exception) -> str:
+    """The service's own word for an error, never its text, which may repeat a key."""
+    body = getattr(error, "body", None)
+    inner = body.get("error", body) if isinstance(body, dict) else None
+    said = [inner.get("code"), inner.get("type")] if isinstance(inner, dict) else []
+    code = getattr(error, "code", None)
+    return next((str(word)[:60] for word in [code, *said] if isinstance(word, str) and word), "")
+
+
+def _one_candidate(error: Exception) -> Finish | None:
+    """Errors that belong to one prompt alone."""
+    if getattr(error, "status_code", None) not in (400, 413, 422):
+        return None
+    code = _code(error)
+    said = str(getattr(error, "message", ""))[:2000].lower()
+    if "content_filter" in code or "content_policy" in code:
+        return "filter"
+    if "context_length" in code or "maximum context length" in said or "context window" in said:
+        return "too long"
+    return None
+
+
+def explained(error: Exception, where: str, model: str) -> Exception:
+    """A client's error as a fault that may pass, or as one message that says what to do."""
+    if isinstance(error, Passing):
+        return error
+    package = import_openai()
+    if isinstance(error, package.APITimeoutError | TimeoutError):
+        return Passing("time-out", billed=True)
+    if isinstance(error, package.APIStatusError):
+        return _explained_status(error, where, model)
+    if isinstance(error, package.APIConnectionError):
+        cause = type(error.__cause__).__name__
+        refused = "Connect" in cause and "Timeout" not in cause  # no connection was made, so nothing was asked
+        return Passing("no connection" if refused else "a cut connection", billed=not refused, sent=not refused)
+    if isinstance(error, json.JSONDecodeError | package.APIResponseValidationError | UnicodeDecodeError):
+        return Passing("an answer that is not JSON", billed=True)
+    return ServiceError(f"{where}: the call failed ({type(error).__name__})")
+
+
+def _explained_status(error: Any, where: str, model: str) -> Exception:
+    status, code = error.status_code, _code(error)
+    if code in ("insufficient_quota", "billing_hard_limit_reached"):
+        return SpentError(
+            f"{where}: the provider says that its own quota is used up ({code}); run again once it is not"
+        )
+    if status in _MAY_PASS or status >= 500:
+        return Passing(f"status {status}", wait=retry_after(error.response.headers))
+    said = f"status {status}{', ' + code if code else ''}"
+    if status in (401, 403):
+        return ServiceError(f"{where}: the key is not accepted ({said}); check key_env or key_file, and run again")
+    if status == 404:
+        return ServiceError(f"{where}: no such model or address ({said}; model {model!r}); check base_url and model")
+    return ServiceError(f"{where}: the service refuses the request ({said}); check generator and base_url")
+
+
+def retry_after(headers: Any) -> float | None:
+    """Seconds that a service asks to wait, as seconds, milliseconds or a date; None if it does not say."""
+    try:
+        if headers.get("retry-after-ms"):
+            return max(float(headers["retry-after-ms"]) / 1000, 0.0)
+        value = headers.get("retry-after")
+        if not value:
+            return None
+        if value.replace(".", "", 1).strip().isdigit():
+            return float(value)
+        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (TypeError, ValueError):
+        return None

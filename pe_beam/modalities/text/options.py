@@ -1,0 +1,185 @@
+"""Options of the generator `llm`: what is asked of a model. All of it is public and shapes the release.
+
+How the model is reached is not here but in `execution.llm`. Texts may be given in place, or as {file: PATH}: the
+resolved recipe then holds the file's content.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pe_beam.modalities import base
+from pe_beam.numbers import Real, Whole
+
+Schedule = Real | list[Real] | dict[str, Any]
+"""A number, a list of one number an iteration, or {from, to, decay}: see `selection.schedules`."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, validate_default=True
+    )
+
+
+def _lines(value: Any) -> Any:
+    """A file's content, or a block of text: a value a line, empty lines and lines that begin with # left out."""
+    if isinstance(value, str):
+        return [line.strip() for line in value.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return value
+
+
+class Numbers(_Part):
+    """Whole numbers, each as likely."""
+
+    least: Whole = Field(ge=0)
+    most: Whole = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Numbers:
+        if self.least > self.most:
+            raise ValueError("least: not above most")
+        return self
+
+
+class Dependent(_Part):
+    """Values that depend on another variable, or on a field of the label."""
+
+    by: str = Field(description="the variable or label field that decides")
+    values: dict[str, list[str]] = Field(description="its value -> the values to draw from")
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return {key: _lines(own) for key, own in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Dependent:
+        empty = sorted(key for key, own in self.values.items() if not own)
+        if empty or not self.values:
+            raise ValueError(f"values: at least one for each; none for {', '.join(empty) or 'any'}")
+        return self
+
+
+Variable = list[str] | Numbers | Dependent
+
+
+class Example(_Part):
+    """A question and the answer wanted, public: shown to the model before the question."""
+
+    user: str
+    assistant: str
+
+
+class Sampling(_Part):
+    """How tokens are drawn. Lists and decays run over the iterations; random candidates take a number alone."""
+
+    temperature: Schedule = Field(1.0, description="0 or more")
+    top_p: Schedule = Field(1.0, description="above 0, to 1")
+    max_tokens: Schedule = Field(256, description="most tokens of an answer")
+
+
+class Random(_Part):
+    """The question for a candidate from nothing."""
+
+    system: str | None = Field(None, description="template")
+    user: str = Field(description="template; with format completion, the text that the model goes on from")
+    examples: list[Example] = Field(default_factory=list)
+    sampling: Sampling = Field(default_factory=Sampling)
+
+    @model_validator(mode="after")
+    def _check(self) -> Random:
+        for name in Sampling.model_fields:
+            if not isinstance(getattr(self.sampling, name), int | float):
+                raise ValueError(f"sampling.{name}: one number; schedules are for variations")
+        return self
+
+
+class Words(_Part):
+    """A target in words, drawn around the parent's own (Aug-PE: max(least, words + trunc(N(0, sd))))."""
+
+    sd: Real = Field(ge=0, description="standard deviation, in words")
+    least: Whole = Field(25, ge=1)
+    tokens_per_word: Real | None = Field(None, gt=0, description="sets the most tokens to this times the target")
+    most_tokens: Whole = Field(1200, ge=1)
+
+
+class Vary(_Part):
+    """The question for a variation of a parent: {sample} is its text, {masked} the text with blanks."""
+
+    system: str | None = Field(None, description="template")
+    user: str = Field(description="template")
+    examples: list[Example] = Field(default_factory=list)
+    examples_from_candidates: Whole = Field(
+        0, ge=0, le=64, description="other synthetic candidates of the same label that {examples} shows"
+    )
+    sampling: Sampling = Field(default_factory=Sampling)
+    mask_share: Schedule | Literal["degree"] = Field("degree", description="share of tokens that {masked} blanks")
+    blank: str = Field("_", min_length=1, description="what stands for a blanked token")
+    words: Words | None = Field(None, description="target length; {words} in the template")
+
+
+class Cleaning(_Part):
+    """What is done to an answer, and what makes it a rejected one."""
+
+    newlines: bool = Field(False, description="keep line breaks; false: all white space becomes one space")
+    strip: bool = Field(True, description="take off quotes, code fences, preambles, closing remarks, word counts")
+    cut: Literal["trim", "keep", "reject"] = Field(
+        "trim", description="an answer that ran out of tokens: back to its last whole sentence, as is, or rejected"
+    )
+    refusals: bool = Field(True, description="reject answers that refuse or speak of being a model")
+    least_characters: Whole = Field(1, ge=1)
+    most_characters: Whole = Field(20000, ge=1, description="longer answers are rejected")
+    language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="such as en: other languages are rejected")
+    duplicates: bool = Field(True, description="reject an answer that equals its parent or one of its chunk")
+
+
+class Local(_Part):
+    """Of back end huggingface alone."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    revision: str | None = None
+    batch_size: Whole = Field(16, ge=1, le=4096)
+    top_k: Whole = Field(0, ge=0, description="tokens to draw from; 0: all")
+    no_repeat_ngram: Whole = Field(0, ge=0, description="length of runs that may not come twice; 0: off")
+    repetition_penalty: Real = Field(1.0, gt=0)
+
+
+class LlmOptions(base.Options):
+    """Options of `llm`."""
+
+    backend: Literal["openai", "huggingface"] = "openai"
+    model: str = Field(description="its name at the service, or a local path or hub name")
+    format: Literal["chat", "completion"] = Field("chat", description="messages, or a text that is gone on from")
+    label_fields: list[str] = Field(
+        default_factory=list, description="names of the parts of a label that combines several columns"
+    )
+    label_texts: dict[str, str] = Field(default_factory=dict, description="label -> how {label} says it")
+    variables: dict[str, Variable] = Field(default_factory=dict, description="drawn anew for every call")
+    random: Random
+    vary: Vary
+    cleaning: Cleaning = Field(default_factory=Cleaning)
+    reasks: Whole = Field(2, ge=0, le=20, description="times that a rejected answer is asked for again")
+    seeded: bool = Field(True, description="send a seed with each call; false for services that refuse one")
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="what the service calls the most tokens of an answer"
+    )
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further fields of the request's body",
+        json_schema_extra={"public": False},  # what a service wants there is not known
+    )
+    local: Local = Field(default_factory=Local)
+
+    @field_validator("variables", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return {key: _lines(own) for key, own in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> LlmOptions:
+        empty = [name for name, values in self.variables.items() if values == []]
+        if empty:
+            raise ValueError(f"variables.{empty[0]}: at least one value")
+        return self

@@ -1,0 +1,122 @@
+"""Embedder `openai-embeddings`: a remote service sees every private record. Off unless the recipe says so in words."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, Field
+
+from pe_beam.errors import RecipeError
+from pe_beam.modalities import base
+from pe_beam.modalities.base import Embedding, Surroundings
+from pe_beam.modalities.text.checks import spread, usable
+from pe_beam.modalities.text.openai_client import OpenAiLine
+from pe_beam.numbers import Whole
+from pe_beam.services.engine import Engine, Passing, Usage
+from pe_beam.services.pool import shared_engine
+from pe_beam.services.settings import Endpoint, Service
+
+_KEY = "execution.embeddings"
+
+
+class RemoteOptions(base.Options):
+    """Options of `openai-embeddings`."""
+
+    model: str
+    dimension: Whole = Field(ge=1, le=65536, description="length of the vectors that the service gives")
+    batch_size: Whole = Field(64, ge=1, le=2048, description="texts in a call")
+    most_characters: Whole = Field(20000, ge=1, description="longer texts are cut here")
+    send_private_records: bool = Field(
+        False, description="has to be true: every private record leaves this machine for the service"
+    )
+
+
+class RemoteEmbedder(base.Embedder):
+    """Embeddings of an OpenAI-compatible service."""
+
+    Options: ClassVar[type[base.Options]] = RemoteOptions
+    remote: ClassVar[bool] = True
+
+    def __init__(self, options: BaseModel) -> None:
+        """Refuses to be made unless the recipe allows in words that private records leave; raises RecipeError."""
+        self._options = RemoteOptions.model_validate(options.model_dump())
+        if not self._options.send_private_records:
+            raise RecipeError(
+                "embedder.name: openai-embeddings sends every private record to a service outside this machine, "
+                "without any privacy; where that is allowed, say embedder.send_private_records: true. Else take "
+                "sentence-transformers, which works on this machine"
+            )
+        self.dimension = self._options.dimension
+        self._around = Surroundings(iterations=1, service=Service(), folder=None)
+
+    def attach(self, surroundings: Surroundings) -> None:
+        """See Embedder."""
+        self._around = surroundings
+
+    def ready(self) -> None:
+        """See Embedder: keys are there, and the service answers."""
+        service = self._around.service
+        for place, endpoint in enumerate(service.endpoints):
+            endpoint.key(f"{_KEY}.endpoints.{place}")
+        self._engine().greet(min(service.patience, 30.0))
+
+    def embed(self, records: pa.Table) -> Embedding:
+        """Embeds the column `text`, `batch_size` texts a call."""
+        rows, texts, faults = usable(records["text"].to_pylist())
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        own = self._options
+        batches = (
+            (start, [text[: own.most_characters] for text in texts[start : start + own.batch_size]])
+            for start in range(0, len(texts), own.batch_size)
+        )
+
+        def settle(asked: _Batch, found: np.ndarray) -> None:
+            vectors[asked[0] : asked[0] + len(found)] = found
+
+        self._engine().ask_all(batches, size=_most, settle=settle, known=lambda _: None)
+        return spread(vectors, rows, records.num_rows, faults)
+
+    def _engine(self) -> Engine:
+        options = self._options
+        return shared_engine(
+            self._around.service,
+            self._around.folder,
+            key=_KEY,
+            about=f"{options.model}|{options.dimension}",
+            open_line=lambda endpoint, where: _EmbeddingLine(
+                endpoint, where, options, self._around.service.concurrency
+            ),
+        )
+
+
+_Batch = tuple[int, list[str]]
+
+
+def _most(asked: _Batch) -> Usage:
+    return Usage(sum(len(text.encode()) // 3 + 8 for text in asked[1]), 0)
+
+
+class _EmbeddingLine(OpenAiLine):
+    """One endpoint for embeddings: asks are (first row, texts), answers float32 arrays."""
+
+    def __init__(self, endpoint: Endpoint, where: str, options: RemoteOptions, concurrency: int) -> None:
+        super().__init__(endpoint, where, model=options.model, concurrency=concurrency)
+        self._dimension = options.dimension
+
+    async def _send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
+        texts = ask[1]
+        reply = await self._client.embeddings.create(
+            model=self._model, input=texts, encoding_format="float", timeout=timeout
+        )
+        if not getattr(reply, "data", None) or len(reply.data) != len(texts):
+            raise Passing("an answer that is not one", billed=True)
+        ordered = sorted(reply.data, key=lambda entry: entry.index)
+        found = np.array([entry.embedding for entry in ordered], dtype=np.float32)
+        if found.shape[1] != self._dimension:
+            raise RecipeError(f"embedder.dimension: {self._dimension}, but the service gives {found.shape[1]}")
+        return found, Usage(int(reply.usage.prompt_tokens), 0) if reply.usage else _most(ask)
+
+    def _spared(self, error: Exception) -> Any | None:
+        return None

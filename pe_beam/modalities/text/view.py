@@ -1,0 +1,100 @@
+"""Texts in a report: blocks with the words that changed from the parent marked, lengths and refusals by iteration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from pe_beam.modalities.base import View
+
+if TYPE_CHECKING:
+    from pe_beam.report.history import History
+    from pe_beam.report.page import Section
+
+_SHORT, _WORDS_OF_ALT, _WORDS_COMPARED = 420, 12, 3000
+
+
+class TextView(View):
+    """Texts as blocks: the beginning of each in a gallery, all of it on its own."""
+
+    tile = False
+    gallery_size = 6
+
+    def fragment(
+        self, record: Mapping[str, Any], parent: Mapping[str, Any] | None = None, *, large: bool = False
+    ) -> Markup:
+        """A text; words that its parent does not have are marked, words that are gone are struck out."""
+        text = record["text"]
+        if parent is not None:
+            inside = _changes(parent["text"], text)
+        elif large or len(text) <= _SHORT:
+            inside = Markup("{}").format(text)
+        else:
+            inside = Markup("{} …").format(text[:_SHORT].rsplit(" ", 1)[0])
+        return Markup('<span class="said" dir="auto">{}</span>').format(inside)
+
+    def alt(self, record: Mapping[str, Any]) -> str:
+        """The first words."""
+        words = record["text"].split()
+        return " ".join(words[:_WORDS_OF_ALT])[:120] + (" …" if len(words) > _WORDS_OF_ALT else "")
+
+    def sections(self, history: History) -> Sequence[Section]:
+        """How long texts are, and what was asked again or stood in for, iteration by iteration."""
+        from pe_beam.report.html import table
+        from pe_beam.report.page import Section
+
+        rows = []
+        for iteration in history.iterations:
+            texts = history.population(iteration, ["text"])["text"].to_pylist()
+            words = np.array([len(text.split()) for text in texts])
+            least, middle, most = (float(np.percentile(words, q)) for q in (5, 50, 95))
+            notes = history.manifest(iteration).get("generation", {})
+            rejected = ", ".join(f"{kind} {count}" for kind, count in notes.get("rejected_answers", {}).items())
+            rows.append(
+                (
+                    str(iteration),
+                    len(texts),
+                    least,
+                    middle,
+                    most,
+                    len(set(texts)),
+                    rejected or "none",
+                    int(notes.get("stand_ins", 0)),
+                )
+            )
+        head = ("iteration", "texts", "words, 5%", "median", "95%", "different", "answers rejected", "stand-ins")
+        return [
+            Section(
+                key="texts",
+                title="Lengths and answers",
+                lead="A rejected answer was asked for again; where none could be used, the parent's text stands in.",
+                body=table(head, rows, caption="Texts and answers by iteration"),
+            )
+        ]
+
+    def css(self) -> str:
+        """Marks of changed words."""
+        return (
+            ".said{white-space:pre-wrap;overflow-wrap:anywhere}"
+            ".said ins{background:var(--accent-soft);text-decoration:none;border-radius:3px;padding:0 .1em}"
+            ".said del{color:var(--muted)}"
+        )
+
+
+def _changes(before: str, after: str) -> Markup:
+    """Word by word; of very long texts the beginning."""
+    old, new = before.split()[:_WORDS_COMPARED], after.split()[:_WORDS_COMPARED]
+    parts: list[Markup] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            parts.append(Markup("{}").format(" ".join(new[c:d])))
+            continue
+        if a < b:
+            parts.append(Markup("<del>{}</del>").format(" ".join(old[a:b])))
+        if c < d:
+            parts.append(Markup("<ins>{}</ins>").format(" ".join(new[c:d])))
+    return Markup(" ").join(parts)

@@ -1,0 +1,61 @@
+"""One engine a process for a service of a run: all chunks and threads share its connections, pace and account."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pe_beam.services.account import Account
+from pe_beam.services.engine import Engine, Line
+from pe_beam.services.pace import Pace
+from pe_beam.services.settings import Endpoint, Service
+
+_ENGINES: dict[tuple[object, ...], Engine] = {}
+_LOCK = threading.Lock()
+
+
+def shared_engine(
+    service: Service,
+    folder: Path | None,
+    *,
+    key: str,
+    about: str,
+    open_line: Callable[[Endpoint, str], Line],
+) -> Engine:
+    """The engine of a service, made when it is first asked for.
+
+    Args:
+      service: its settings.
+      folder: of the run's services, under `work/`; None: nothing is shared with other processes.
+      key: recipe key of the service; its last word names its own folder.
+      about: what else shapes its lines.
+      open_line: endpoint and its recipe key -> Line.
+    """
+    own = None if folder is None else folder / key.rpartition(".")[2]
+    # A file that is made anew is another account: a run directory of the same name may have been deleted in between.
+    stamp = None if own is None else _stamp(own)
+    # A key that has changed since is another engine; in memory alone, and there as a digest.
+    keys = "".join(endpoint.key(f"{key}.endpoints.{place}") + "\0" for place, endpoint in enumerate(service.endpoints))
+    name = (os.getpid(), stamp, service.model_dump_json(), key, about, hashlib.sha256(keys.encode()).digest())
+    with _LOCK:
+        if name not in _ENGINES:
+            paces = (
+                _pace(own, "requests", service.requests_per_minute),
+                _pace(own, "tokens", service.tokens_per_minute),
+            )
+            _ENGINES[name] = Engine(service, Account(own, service, key=key), paces, open_line, key=key)
+        return _ENGINES[name]
+
+
+def _stamp(folder: Path) -> tuple[str, int]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder), folder.stat().st_ino
+
+
+def _pace(folder: Path | None, name: str, per_minute: float | None) -> Pace | None:
+    if per_minute is None:
+        return None
+    return Pace(None if folder is None else folder / f"{name}.pace", per_minute)

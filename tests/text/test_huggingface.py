@@ -1,0 +1,123 @@
+"""Back end `huggingface`: a real model in the library's own format, made here, loaded as a user's model is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pe_beam.errors import RecipeError
+from pe_beam.keyed import keyed_rng
+from pe_beam.modalities.base import Chunk, Step
+from pe_beam.modalities.text import MODALITY
+from pe_beam.modalities.text.client import Answer, Ask
+from pe_beam.modalities.text.huggingface import HuggingFaceClient
+from pe_beam.modalities.text.llm import Llm
+from pe_beam.modalities.text.options import LlmOptions
+from pe_beam.services.journal import Journal
+from pe_beam.testing import check_generator
+from tests.text.server import WORDS
+
+CHAT = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A GPT-2 of two layers over a vocabulary of words, with random weights."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    path = str(tmp_path_factory.mktemp("model"))
+    torch.manual_seed(0)
+    vocabulary = {word: i for i, word in enumerate(["<end>", "<unk>", *dict.fromkeys(WORDS)])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", bos_token="<end>", unk_token="<unk>")
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(path)
+    config = GPT2Config(
+        vocab_size=len(vocabulary), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    GPT2LMHeadModel(config).save_pretrained(path)
+    return path
+
+
+def _options(folder, **changes):
+    plain = {
+        "backend": "huggingface",
+        "model": folder,
+        "random": {"user": "the good {label}", "sampling": {"max_tokens": 12}},
+        "vary": {"user": "{sample}", "sampling": {"max_tokens": 12}},
+        "local": {"batch_size": 5},
+    }
+    return LlmOptions.model_validate(plain | changes)
+
+
+def _ask(row, seed, **changes):
+    told = {"messages": (("prompt", "the room was"),), "temperature": 1.0, "top_p": 1.0, "max_tokens": 8} | changes
+    return Ask(row=row, attempt=0, seed=seed, **told)
+
+
+def _answers(client, asks):
+    found = {}
+    client.answer_all(asks, lambda ask, answer: found.update({ask.row: answer}), Journal(None))
+    return [found[row] for row in sorted(found)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"format": "completion"}])
+def test_the_contract_of_generators(folder, changes):
+    """Also that a row does not depend on its batch: it draws by its own seed."""
+    generator = Llm(_options(folder, **changes), labels=["soup", "room"])
+    assert not generator.remote
+    generator.ready()
+    check_generator(generator, MODALITY, labels=["soup", "room"])
+
+
+def test_draws_follow_the_softmax(folder):
+    """First words of 3,000 draws against the model's own probabilities (chi-square, false alarm 1e-6)."""
+    import torch
+    from scipy.stats import chisquare
+
+    client = HuggingFaceClient(_options(folder, format="completion", local={"batch_size": 500}))
+    tokenizer, model = client._load()
+    with torch.inference_mode():
+        scores = model(
+            **{k: v for k, v in tokenizer("the room was", return_tensors="pt").items() if k != "token_type_ids"}
+        )
+    wanted = torch.softmax(scores.logits[0, -1].double() / 0.7, dim=-1).numpy()
+    asks = [_ask(i, i, temperature=0.7, max_tokens=1) for i in range(3000)]
+    words = [answer.text.strip() for answer in _answers(client, asks)]
+    seen = np.array([words.count(tokenizer.convert_ids_to_tokens(i)) for i in range(2, len(wanted))])
+    special = len(words) - seen.sum()  # the end and the unknown word, which decode to nothing
+    expected = np.append(wanted[2:], wanted[:2].sum()) * len(words)
+    assert chisquare(np.append(seen, special), expected).pvalue > 1e-6
+
+
+def test_greedy_narrow_and_long(folder):
+    client = HuggingFaceClient(_options(folder, format="completion"))
+    greedy = _answers(client, [_ask(i, i, temperature=0.0) for i in range(3)])
+    narrow = _answers(client, [_ask(i, i, top_p=1e-6) for i in range(3)])
+    assert len({answer.text for answer in greedy + narrow}) == 1
+    long = (("prompt", "the " * 80),)
+    mixed = _answers(client, [_ask(0, 1), _ask(1, 1, messages=long), _ask(2, 2)])
+    assert mixed[1] == Answer("", "too long")
+    assert mixed[0].finish in ("stop", "length") and mixed[2].text != mixed[0].text
+
+
+def test_a_journal_spares_the_model_what_it_has_said(folder, tmp_path, monkeypatch):
+    chunk = Chunk(journal=tmp_path / "j")
+    rngs = [keyed_rng(0, 0, i, "random") for i in range(7)]
+    first = Llm(_options(folder), labels=["a"]).random(["a"] * 7, rngs, chunk=chunk)
+    monkeypatch.setattr(HuggingFaceClient, "_answer", lambda *_: pytest.fail("asked again"))
+    rngs = [keyed_rng(0, 0, i, "random") for i in range(7)]
+    assert Llm(_options(folder), labels=["a"]).random(["a"] * 7, rngs, chunk=chunk).equals(first)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    generator = Llm(_options(str(tmp_path)), labels=["a"])
+    with pytest.raises(RecipeError, match=r"generator\.model: .* cannot be loaded"):
+        generator.ready()
+    step = Step(iteration=1, iterations=1, degree=0.5)
+    with pytest.raises(RecipeError, match="cannot be loaded"):
+        generator.vary(pa.table({"text": ["x"], "label": ["a"], "state": [None]}), step, [np.random.default_rng(0)])

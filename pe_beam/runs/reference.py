@@ -8,15 +8,23 @@ writes both anew, from the root of a checkout. A test compares.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from pe_beam.runs.recipe import Recipe
 
+_LONGEST = 60
+_FILE = {
+    "type": "object",
+    "properties": {"file": {"type": "string"}},
+    "additionalProperties": False,
+    "required": ["file"],
+}
 _INTRO = """\
 # The recipe, key by key
 
@@ -30,6 +38,9 @@ check it: put this on its first line.
 
 Unknown keys are refused, and the nearest known one is named. Numbers may be written as Python's `float()` reads them
 (`1e-5`, `inf`). `--set a.b=c` changes a key from the command line.
+
+Options of a generator or an embedder take the content of a file, `{file: PATH}` relative to the recipe, wherever they
+take a text or a list of texts (then a line each).
 
 A **schedule** is one number for all iterations; a list of as many numbers as there are iterations; or
 `{from: a, to: b, decay: linear}`. What shapes the release may not change once a run has started; keys that may are in
@@ -57,7 +68,7 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema(by_alias=True)
     for kind, name, cls in own_parts():
         key = kind.removesuffix("s")
-        options = _defined(schema, f"{key} {name}", cls.Options)
+        options = _defined(schema, f"{key} {name}", cls.Options, rewrite=_or_file)
         options["properties"] = {"name": {"const": name}, **options["properties"]}
         chosen = {"properties": {key: {"properties": {"name": {"const": name}}}}}
         then = {"properties": {key: {"$ref": f"#/$defs/{key} {name}"}}}
@@ -70,9 +81,30 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def _defined(schema: dict[str, Any], name: str, model: type[BaseModel]) -> dict[str, Any]:
+def _or_file(node: Any) -> Any:
+    """Options take the content of a file, {file: PATH}, wherever they take text; for a list of texts a line each."""
+    if isinstance(node, list):
+        return [_or_file(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    texts = node.get("type") == "array" and node.get("items") == {"type": "string"}
+    plain = node.get("type") == "string" and "enum" not in node and "const" not in node
+    if texts or plain:
+        about = {key: node[key] for key in ("title", "description", "default") if key in node}
+        kind = {key: value for key, value in node.items() if key not in about}
+        either = [kind, {"$ref": "#/$defs/file"}]
+        return {"anyOf": [*either, {"type": "string"}] if texts else either, **about}
+    return {key: _or_file(value) for key, value in node.items()}
+
+
+def _defined(
+    schema: dict[str, Any], name: str, model: type[BaseModel], *, rewrite: Callable[[Any], Any] | None = None
+) -> dict[str, Any]:
     """Adds a model and what it refers to under `$defs`."""
     own = model.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
+    if rewrite is not None:
+        schema["$defs"]["file"] = _FILE
+        own = rewrite(own)
     schema["$defs"] |= own.pop("$defs", {})
     schema["$defs"][name] = own
     return own
@@ -108,22 +140,25 @@ def _first_line(cls: type[BaseModel]) -> str:
 def _below(node: Mapping[str, Any], root: Mapping[str, Any], path: str, known: set[str]) -> Iterator[tuple[str, str]]:
     """(dotted path, its text) of all sections below one; a model that is met again is not told again."""
     for key, value in node.get("properties", {}).items():
-        below = _model(value, root)
-        if below is None or below["title"] in known:
-            continue
-        known.add(below["title"])
-        where = f"{path}.{key}" if path else key
-        yield where, f"{below.get('description', '')}\n\n{_table(below, root)}"
-        yield from _below(below, root, where, known)
+        for below in _models(value, root):
+            if below["title"] in known:
+                continue
+            known.add(below["title"])
+            where = f"{path}.{key}" if path else key
+            yield where, f"{below.get('description', '')}\n\n{_table(below, root)}"
+            yield from _below(below, root, where, known)
 
 
-def _model(value: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The one model that a value may be, or is a list of; None if it is plain."""
-    choices = [_found(choice, root) for choice in value.get("anyOf", [value])]
-    inner = [choice.get("items") or choice.get("additionalProperties") or choice for choice in choices]
-    choices = [_found(choice, root) for choice in inner if isinstance(choice, dict)]
-    models = [choice for choice in choices if choice.get("properties")]
-    return models[0] if len(models) == 1 else None
+def _models(value: Mapping[str, Any], root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The models that a value may be, or be a list of, or a mapping to."""
+    value = _found(value, root)
+    if value.get("properties"):
+        yield value
+        return
+    inner = [value.get("items"), value.get("additionalProperties"), *value.get("anyOf", [])]
+    for choice in inner:
+        if isinstance(choice, dict):
+            yield from _models(choice, root)
 
 
 def _found(value: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -140,10 +175,15 @@ def _table(node: Mapping[str, Any], root: Mapping[str, Any]) -> str:
             default = "**required**"
         else:
             given = value.get("default", made.get(key))
-            default = "" if isinstance(given, BaseModel) else f"`{json.dumps(given, ensure_ascii=False)}`"
+            default = "" if isinstance(given, BaseModel) else f"`{_shown(given)}`"
         cells = [f"`{key}`", what, _allowed(value, root), default]
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(to_jsonable_python(value, exclude_none=True), ensure_ascii=False)
+    return text if len(text) <= _LONGEST else "..."
 
 
 def _made_defaults(title: str) -> dict[str, Any]:

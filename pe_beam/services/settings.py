@@ -62,13 +62,13 @@ class Price(_Section):
 
     input: Real = Field(0.0, ge=0, lt=1e9, description="per million tokens sent")
     output: Real = Field(0.0, ge=0, lt=1e9, description="per million tokens received")
-    currency: str = Field("USD", pattern=r"^[A-Za-z]{1,8}$")
+    currency: str = Field("USD", pattern=r"^[A-Za-z]{1,8}$", description="of the prices and the ceiling")
 
 
 class Ceiling(_Section):
     """What a run may use up, over all of its resumes; it stops before any of these is passed."""
 
-    calls: Whole | None = Field(None, ge=0)
+    calls: Whole | None = Field(None, ge=0, description="requests, repeated ones included")
     tokens: Whole | None = Field(None, ge=0, description="sent and received together")
     money: Real | None = Field(None, ge=0, lt=1e12, description="in the currency of `price`")
 
@@ -76,14 +76,16 @@ class Ceiling(_Section):
 class Service(_Section):
     """A remote service: where, how fast, at which price, up to which sum."""
 
-    endpoints: list[Endpoint] = Field(default_factory=lambda: [Endpoint()], min_length=1)
+    endpoints: list[Endpoint] = Field(
+        default_factory=lambda: [Endpoint()], min_length=1, description="addresses, balanced by their live speed"
+    )
     concurrency: Whole = Field(16, ge=1, le=4096, description="calls in flight, in each worker process")
     requests_per_minute: Real | None = Field(None, gt=0, lt=1e9, description="of all workers of a machine together")
     tokens_per_minute: Real | None = Field(None, gt=0, lt=1e12, description="of all workers of a machine together")
     timeout: Real = Field(120.0, gt=0, le=86400, description="seconds that a call may take")
     patience: Real = Field(600.0, ge=0, le=864000, description="seconds of faults after which a run stops, resumably")
-    price: Price | None = None
-    ceiling: Ceiling = Field(default_factory=Ceiling)
+    price: Price | None = Field(None, description="what it charges; null: money is not counted")
+    ceiling: Ceiling = Field(default_factory=Ceiling, description="what the run may use up, resumes included")
 
     @model_validator(mode="after")
     def _check(self) -> Service:

@@ -30,6 +30,8 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
         raise InputError(f"--out {out}: is there already; another name is wanted, or --force")
     raw = compose(asker)
     for key in sorted(set(asker.given) - asker.asked - {"look", "folders"}):
+        if "." not in key:
+            raise InputError(f"init: {key}: there is no such question for modality {raw['modality']}")
         set_key(raw, key, yaml.safe_load(str(asker.given[key])))
     recipe = parse_recipe(raw)
     check_parts(recipe)

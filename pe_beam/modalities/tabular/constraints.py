@@ -18,8 +18,8 @@ class Range(BaseModel):
     """Numbers from min to max, both included; null: without an end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    min: int | float | str | None = None
-    max: int | float | str | None = None
+    min: int | float | str | None = Field(None, description="least value; a date as text")
+    max: int | float | str | None = Field(None, description="greatest value")
 
 
 Condition = dict[str, tuple[str | int | float | bool, ...] | Range]

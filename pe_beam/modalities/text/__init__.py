@@ -5,9 +5,16 @@ openai, transformers, sentence-transformers and torch come with the extra `text`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import pyarrow as pa
 
 from pe_beam.modalities.base import Comparison, Measured, Modality, View
+
+if TYPE_CHECKING:
+    from pe_beam.start.asking import Asker
+    from pe_beam.start.looking import Seen
 
 
 def _view() -> View:
@@ -34,9 +41,16 @@ def _perplexity(comparison: Comparison) -> Measured:
     return next_word_perplexity(comparison)
 
 
+def _start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    from pe_beam.modalities.text.start import start
+
+    return start(asker, seen, data)
+
+
 MODALITY = Modality(
     name="text",
     payload=pa.schema([("text", pa.string())]),
     view=_view,
     metrics=(_lengths, _mauve, _perplexity),
+    start=_start,
 )

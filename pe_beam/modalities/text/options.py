@@ -33,8 +33,8 @@ def _lines(value: Any) -> Any:
 class Numbers(_Part):
     """Whole numbers, each as likely."""
 
-    least: Whole = Field(ge=0)
-    most: Whole = Field(ge=0)
+    least: Whole = Field(ge=0, description="the smallest")
+    most: Whole = Field(ge=0, description="the largest")
 
     @model_validator(mode="after")
     def _check(self) -> Numbers:
@@ -68,8 +68,8 @@ Variable = list[str] | Numbers | Dependent
 class Example(_Part):
     """A question and the answer wanted, public: shown to the model before the question."""
 
-    user: str
-    assistant: str
+    user: str = Field(description="what is asked")
+    assistant: str = Field(description="the answer wanted")
 
 
 class Sampling(_Part):
@@ -100,9 +100,9 @@ class Words(_Part):
     """A target in words, drawn around the parent's own (Aug-PE: max(least, words + trunc(N(0, sd))))."""
 
     sd: Real = Field(ge=0, description="standard deviation, in words")
-    least: Whole = Field(25, ge=1)
+    least: Whole = Field(25, ge=1, description="words at least")
     tokens_per_word: Real | None = Field(None, gt=0, description="sets the most tokens to this times the target")
-    most_tokens: Whole = Field(1200, ge=1)
+    most_tokens: Whole = Field(1200, ge=1, description="tokens of an answer at most")
 
 
 class Vary(_Part):
@@ -129,7 +129,7 @@ class Cleaning(_Part):
         "trim", description="an answer that ran out of tokens: back to its last whole sentence, as is, or rejected"
     )
     refusals: bool = Field(True, description="reject answers that refuse or speak of being a model")
-    least_characters: Whole = Field(1, ge=1)
+    least_characters: Whole = Field(1, ge=1, description="shorter answers are rejected")
     most_characters: Whole = Field(20000, ge=1, description="longer answers are rejected")
     language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="such as en: other languages are rejected")
     duplicates: bool = Field(True, description="reject an answer that equals its parent or one of its chunk")
@@ -138,18 +138,18 @@ class Cleaning(_Part):
 class Local(_Part):
     """Of back end huggingface alone."""
 
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    revision: str | None = None
-    batch_size: Whole = Field(16, ge=1, le=4096)
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="of the weights")
+    revision: str | None = Field(None, description="of a hub's model")
+    batch_size: Whole = Field(16, ge=1, le=4096, description="texts written at a time")
     top_k: Whole = Field(0, ge=0, description="tokens to draw from; 0: all")
     no_repeat_ngram: Whole = Field(0, ge=0, description="length of runs that may not come twice; 0: off")
-    repetition_penalty: Real = Field(1.0, gt=0)
+    repetition_penalty: Real = Field(1.0, gt=0, description="1: none")
 
 
 class LlmOptions(base.Options):
     """Options of `llm`."""
 
-    backend: Literal["openai", "huggingface"] = "openai"
+    backend: Literal["openai", "huggingface"] = Field("openai", description="a service, or this machine")
     model: str = Field(description="its name at the service, or a local path or hub name")
     format: Literal["chat", "completion"] = Field("chat", description="messages, or a text that is gone on from")
     label_fields: list[str] = Field(

@@ -26,10 +26,10 @@ class SentenceOptions(base.Options):
     model: str = Field(description="a local path, a hub name, or package:NAME/FOLDER inside an installed package")
     revision: str | None = Field(None, description="of a hub's model")
     device: str | None = Field(None, description="cpu, cuda, mps; null: the best that is there")
-    batch_size: Whole = Field(32, ge=1, le=65536)
+    batch_size: Whole = Field(32, ge=1, le=65536, description="texts encoded at a time")
     normalise: bool = Field(False, description="vectors of length 1")
     prompt: str | None = Field(None, description="text put before every record, for models that want one")
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="of the weights")
 
 
 class SentenceEmbedder(base.Embedder):

@@ -85,7 +85,7 @@ class Random(_Part):
 
     system: str | None = Field(None, description="template")
     user: str = Field(description="template; with format completion, the text that the model goes on from")
-    examples: list[Example] = Field(default_factory=list)
+    examples: list[Example] = Field(default_factory=list, description="shown before the question; public")
     sampling: Sampling = Field(default_factory=Sampling)
 
     @model_validator(mode="after")
@@ -110,7 +110,7 @@ class Vary(_Part):
 
     system: str | None = Field(None, description="template")
     user: str = Field(description="template")
-    examples: list[Example] = Field(default_factory=list)
+    examples: list[Example] = Field(default_factory=list, description="shown before the question; public")
     examples_from_candidates: Whole = Field(
         0, ge=0, le=64, description="other synthetic candidates of the same label that {examples} shows"
     )

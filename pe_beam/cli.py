@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import math
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -135,8 +136,9 @@ def _init(options: argparse.Namespace) -> None:
     )
     for warning in plan.warnings:
         print(f"warning: {warning}")
-    print(f"next:    pe-beam plan {options.out}")
-    print(f"         pe-beam run {options.out} --run-dir runs/{recipe.name}")
+    out = shlex.quote(options.out)
+    print(f"next:    pe-beam plan {out}")
+    print(f"         pe-beam run {out} --run-dir runs/{recipe.name}")
 
 
 def _print_json(value: Any) -> None:

@@ -60,7 +60,7 @@ def evaluation_page(run: Run, outcome: Mapping[str, Any]) -> bytes:
         kicker="Private Evolution · quality against real records",
         hero=_hero(outcome),
         sections=sections,
-        mark=MARK,
+        mark=MARK if run.recipe.private else f"{MARK}, NOT PRIVATE",
         mark_text=MARK_TEXT,
         # A view each: pictures of samples and of records differ in size, and a view draws its own to one size.
         css="".join(f".pair>.{side}{{{view.css()}}}\n" for side, view in zip(_SIDES, views, strict=True)) + _CSS,

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 class Options(BaseModel):
     """Base of the typed options of a generator or an embedder: frozen, unknown keys refused, no NaN.
 
-    The released recipe and the report withhold what looks like a path, an address or a key. An option says so itself
-    with `Field(json_schema_extra={"public": True})` (always shown: the public name of a model), `False` (never), or a
-    list of the values that may be shown.
+    The released recipe and the report withhold texts, which may be a path, a host or a key. An option says so itself
+    with `Field(json_schema_extra={"public": True})` (always shown), `"name"` (a model's name, shown unless it
+    looks like a path), `False` (never), or a list of the values that may be shown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

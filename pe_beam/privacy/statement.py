@@ -43,7 +43,14 @@ def compose_runs(runs: Sequence[tuple[str, str, float, Sequence[float]]]) -> tup
 
 
 def statement(
-    *, epsilon: float, delta: float, adjacency: str, unit: str, iterations: int, supplied_secret: bool = False
+    *,
+    epsilon: float,
+    delta: float,
+    adjacency: str,
+    unit: str,
+    iterations: int,
+    supplied_secret: bool = False,
+    bought: str | None = None,
 ) -> str:
     """The privacy statement of a release as one paragraph.
 
@@ -54,6 +61,7 @@ def statement(
       unit: "record" or "client".
       iterations: how many noisy histograms were released.
       supplied_secret: the secret was given by the user instead of drawn by the operating system.
+      bought: what was paid for before the first iteration ("label counts", "one-way counts of columns"), or None.
 
     Raises:
       RecipeError: an unknown unit or adjacency, an epsilon that is negative or NaN.
@@ -68,6 +76,7 @@ def statement(
             "must be treated as the private data themselves."
         )
     histograms = "its one noisy histogram" if iterations == 1 else f"all of its {iterations} noisy histograms together"
+    histograms += f" and the noisy {bought} that were bought before them" if bought else ""
     given = (
         " The secret was supplied by the user: the guarantee holds only if it is random, unknown to others and used "
         "for nothing else."

@@ -44,7 +44,18 @@ def close(run: Run) -> None:
         run.store.commit(f"{run.release}/report.html", report_bytes(run, record))
     body = json.dumps(record, indent=1, allow_nan=False) + "\n"
     run.store.commit(f"{run.release}/privacy.json", body.encode())
+    run.store.hide_times(run.release)
     forget_secret(run)
+
+
+def restore(run: Run) -> None:
+    """Makes again what a complete run's release has lost and its iterations still give."""
+    wanted = ["samples.parquet", "recipe.json", "report.html"]
+    wanted += ["samples.png"] if run.modality.preview is not None else []
+    if all(run.store.exists(f"{run.release}/{name}") for name in wanted):
+        forget_secret(run)
+    else:
+        close(run)
 
 
 def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True) -> bytes:
@@ -58,7 +69,11 @@ def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True)
     from pe_beam.report.build import build
     from pe_beam.report.history import History
 
-    recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # as it is read back from recipe.json
+    name = f"{run.release}/recipe.json"
+    if run.store.exists(name):
+        recipe = json.loads(run.store.read(name))
+    else:
+        recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # as it is read back from recipe.json
     return build(History(run.store.path(run.release), recipe, privacy, complete), run.modality)
 
 
@@ -100,5 +115,13 @@ def privacy_record(run: Run) -> dict[str, object]:
             unit=privacy.unit,
             iterations=run.recipe.evolution.iterations,
             supplied_secret=was_supplied(run),
+            bought=bought_of(run),
         ),
     }
+
+
+def bought_of(run: Run) -> str | None:
+    """What iteration 0 buys, in the statement's words; None: nothing."""
+    if run.recipe.privacy.marginals:
+        return "one-way counts of the columns by label"
+    return "label counts" if run.recipe.privacy.label_budget() else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from pe_beam import errors
 from pe_beam.errors import InputError, RecipeError, StageError
 from pe_beam.privacy import ledger
-from pe_beam.runs.closing import close, forget_secret, is_complete
+from pe_beam.runs.closing import close, is_complete, restore
 from pe_beam.runs.progress import Progress
 from pe_beam.runs.recipe import Recipe
 from pe_beam.runs.run import Run, open_run
@@ -84,7 +84,7 @@ def _evolve_locked(
     progress = Progress(run, stream)
     if is_complete(run):
         check_ledger(run)
-        forget_secret(run)
+        restore(run)
         progress.say("this run is complete; nothing to do")
         return run
     job = new_job(run, args)

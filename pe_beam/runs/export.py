@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,8 @@ from pe_beam.runs.closing import is_complete
 from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.tables import read_bytes
 from pe_beam.sources.roles import JOINT
+
+_LONGEST = 200  # bytes of a folder's name; file systems take 255
 
 
 def export(run_dir: str, to: str | Path) -> None:
@@ -34,6 +37,8 @@ def export(run_dir: str, to: str | Path) -> None:
         raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
     samples = _clean(run, read_bytes(run.store.read(f"{run.release}/samples.parquet")))
     path = Path(to)
+    if not run.recipe.private and "NOT-PRIVATE" not in path.name:
+        raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
     writers: dict[str, Any] = {".parquet": pq.write_table, ".csv": _csv, ".jsonl": _jsonl, "": _folder}
     if path.suffix not in writers:
         raise InputError(f"--to {to}: .parquet, .csv, .jsonl or a folder (no ending) is wanted")
@@ -83,10 +88,16 @@ def _jsonl(samples: pa.Table, path: Path) -> None:
 def _folder_name(label: str) -> str:
     """One folder a label, whatever it holds: what no file system takes, or would climb, is percent-encoded.
 
+    A name that is too long for a file system is cut, and a digest of the whole stands at its end.
+
     >>> [_folder_name(label) for label in ("cat", "a/b", "..", "", "50%")]
     ['cat', 'a%2Fb', '%2E.', '%', '50%25']
     """
-    return re.sub(r'[%/\\:*?"<>|\x00-\x1f]|^\.', lambda found: f"%{ord(found[0]):02X}", label) or "%"
+    name = re.sub(r'[%/\\:*?"<>|\x00-\x1f]|^\.', lambda found: f"%{ord(found[0]):02X}", label) or "%"
+    raw = name.encode()
+    if len(raw) <= _LONGEST:
+        return name
+    return raw[: _LONGEST - 17].decode(errors="ignore") + "-" + hashlib.sha256(raw).hexdigest()[:16]
 
 
 def _folder(samples: pa.Table, path: Path) -> None:

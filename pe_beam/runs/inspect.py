@@ -10,7 +10,7 @@ from typing import Any
 from pe_beam.errors import InputError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import compose_runs, statement
-from pe_beam.runs.closing import is_complete, was_supplied
+from pe_beam.runs.closing import bought_of, is_complete, was_supplied
 from pe_beam.runs.ingest import share_done
 from pe_beam.runs.progress import JOB, stage_of
 from pe_beam.runs.run import Run, open_run
@@ -108,6 +108,7 @@ def _statement(runs: list[Run], epsilon: float, delta: float) -> str:
         unit=promise.unit,
         iterations=histograms,
         supplied_secret=any(was_supplied(run) for run in runs),
+        bought=" and ".join(sorted({what for run in runs if (what := bought_of(run))})) or None,
     )
     unfinished = not all(is_complete(run) for run in runs)
     return f"{said} This is what is spent so far: not every run is complete." if unfinished else said

@@ -1,14 +1,16 @@
 """The recipe as it may leave the building: `release/recipe.json`, which the report shows.
 
-Left out: `execution`, all of `data` but what is declared in public, `privacy.keep_secret`, and options of the generator
-and the embedder that are, or may be, a path, an address or a key.
+Left out: `execution`, all of `data` but what is declared in public, `privacy.keep_secret`, and texts among the options
+of the generator and the embedder, unless their field says that they are public: a text may be a path, a host or a key.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -17,20 +19,17 @@ from pe_beam.runs.recipe import Recipe, to_plain
 from pe_beam.runs.tables import FORMAT_VERSION, NOT_PRIVATE
 
 WITHHELD = "(withheld)"
+_NAME = re.compile(r"[\w.:-]+(/[\w.-]+)?", re.ASCII)  # of a model at a service, or of a hub's
 _PUBLIC_DATA = ("source", "labels", "expected_records", "max_rejects")
-_TELLING = frozenset({"account", "address", "bucket", "credential", "dir", "directory", "endpoint", "file", "folder"})
-_TELLING |= {"host", "key", "password", "path", "project", "secret", "token", "uri", "url"}
-# In prose, a word that is a path or an address; alone, whatever has a slash or a backslash in it.
-_PLACE = re.compile(r"(^|[\s\"'(=,;:])(/|~|\.{1,2}/|\\\\|[A-Za-z]:[\\/])|[A-Za-z][\w+.-]*://|\\")
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe as plain JSON data without what may be private or secret.
 
     `data` keeps source, labels, expected_records, max_rejects, and a holdout that is a cut. An option of a part is
-    shown or withheld as its field says (`json_schema_extra={"public": ...}`: True, False, or a list of the values that
-    may be shown). Where it says nothing numbers and names are shown, and whatever is named or looks like a place or a
-    key is withheld.
+    shown or withheld as its field says (`json_schema_extra={"public": ...}`: True, False, a list of the values that
+    may be shown, or "name" for a model's name, which is withheld where it looks like a path). Where it says nothing
+    numbers are shown, and those texts alone that its type lists (Literal): any other may be a path, a host or a key.
     """
     plain = to_plain(recipe)
     del plain["execution"], plain["privacy"]["keep_secret"]
@@ -58,29 +57,29 @@ def _shown(name: str, value: Any, options: type[BaseModel]) -> Any:
     )
     extra = field.json_schema_extra if field is not None else None
     said = extra.get("public") if isinstance(extra, dict) else None
+    if said == "name":
+        return value if isinstance(value, str) and _NAME.fullmatch(value) else WITHHELD
     if said is not None:
         return value if said is True or (isinstance(said, list) and value in said) else WITHHELD
-    return _censored(name, value)
+    return _censored(value, frozenset(_listed(field.annotation if field is not None else None)))
 
 
-def _censored(name: str, value: Any) -> Any:
-    """Strings that may be a place or a key are withheld, however deep."""
+def _listed(annotation: Any) -> Iterator[str]:
+    """The texts that a type names one by one."""
+    if get_origin(annotation) is Literal:
+        yield from (value for value in get_args(annotation) if isinstance(value, str))
+    elif isinstance(annotation, type) and issubclass(annotation, Enum):
+        yield from (member.value for member in annotation if isinstance(member.value, str))
+    else:
+        for inner in get_args(annotation):
+            yield from _listed(inner)
+
+
+def _censored(value: Any, listed: frozenset[str]) -> Any:
+    """Texts that are not listed are withheld, however deep, keys of mappings included."""
     if isinstance(value, dict):
-        return {
-            (WITHHELD if _is_place(str(key)) else key): _censored(f"{name}_{key}", below)
-            for key, below in value.items()
-        }
+        # Equal keys would take each other's place.
+        return {f"{WITHHELD} {place}": _censored(below, listed) for place, below in enumerate(value.values())}
     if isinstance(value, list | tuple):
-        return [_censored(name, below) for below in value]
-    if isinstance(value, str) and (_is_telling(name) or _is_place(value)):
-        return WITHHELD
-    return value
-
-
-def _is_telling(name: str) -> bool:
-    words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
-    return any(word in _TELLING or word.removesuffix("s") in _TELLING for word in words)
-
-
-def _is_place(text: str) -> bool:
-    return bool(_PLACE.search(text)) or ("/" in text and not re.search(r"\s", text))
+        return [_censored(below, listed) for below in value]
+    return WITHHELD if isinstance(value, str) and value not in listed else value

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from pe_beam.errors import InputError
+from pe_beam.errors import InputError, StorageError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import statement
-from pe_beam.runs.closing import is_complete, privacy_record, report_bytes, was_supplied
+from pe_beam.runs.closing import bought_of, is_complete, privacy_record, report_bytes, was_supplied
 from pe_beam.runs.public import recipe_json
 from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.spending import ledger_lines, spent_multipliers
+from pe_beam.runs.steps import POPULATION
 
 UNFINISHED = "work/report-unfinished.html"
 
@@ -30,15 +32,48 @@ def report(run_dir: str | Path) -> Path:
     run = open_run(run_dir)
     try:
         return _write(run)
-    except (OSError, pa.ArrowInvalid, json.JSONDecodeError):
-        raise InputError(f"{run.release}: a file of it is missing or damaged; restore it") from None
+    except (OSError, StorageError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{run.release}: a file of it is missing or damaged; restore it") from error
+
+
+def verify_release(run: Run) -> dict[str, Any]:
+    """Holds that a complete run's release is what its manifests, its recipe and its ledger say.
+
+    Returns:
+      The content of privacy.json.
+
+    Raises:
+      InputError: a file is missing or another one.
+    """
+    last = run.recipe.evolution.iterations
+    for iteration in range(last + 1):
+        for name, about in run.manifest_of(iteration)["files"].items():
+            _demand(run.store.digest(run.public(iteration, name)) == about["sha256"], run.public(iteration, name))
+    samples = f"{run.release}/samples.parquet"
+    _demand(run.store.digest(samples) == run.manifest_of(last)["files"][POPULATION]["sha256"], samples)
+    name = f"{run.release}/privacy.json"
+    privacy: dict[str, Any] = json.loads(run.store.read(name))
+    own = privacy_record(run)
+    _demand(all(privacy[key] == own[key] for key in _PROMISED), name)
+    return privacy
+
+
+_PROMISED = (
+    *("epsilon", "delta", "adjacency", "unit", "noise_multiplier", "label_shares_noise_multiplier"),
+    *("sampling_rate", "iterations", "spent_epsilon"),
+)
+
+
+def _demand(same: bool, name: str) -> None:
+    if not same:
+        raise InputError(f"{name}: not what this run has made; restore it")
 
 
 def _write(run: Run) -> Path:
     if is_complete(run):
         name = f"{run.release}/report.html"
-        privacy = json.loads(run.store.read(f"{run.release}/privacy.json"))
-        run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe), replace=True)
+        privacy = verify_release(run)
+        run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe))
         run.store.commit(name, report_bytes(run, privacy, complete=True), replace=True)
         return run.store.path(name)
     if run.manifest(0) is None:
@@ -61,5 +96,6 @@ def _so_far(run: Run, histograms: int) -> str:
         unit=promise.unit,
         iterations=histograms,
         supplied_secret=was_supplied(run),
+        bought=bought_of(run),
     )
     return f"{said} This is what is spent so far: the run is not complete."

@@ -100,6 +100,8 @@ class Store:
                 return False
             attempts = self.root / "work" / "attempts"
             attempts.mkdir(parents=True, exist_ok=True)
+            if name.startswith("private/"):
+                (self.root / "private").mkdir(mode=0o700, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=attempts)
             try:
@@ -116,8 +118,22 @@ class Store:
                     won = _link(temporary, target)
             finally:
                 Path(temporary).unlink(missing_ok=True)
+            if name.startswith("release"):
+                self._hide_times(target.parent)
             sync_folder(target.parent)
         return won
+
+    def hide_times(self, folder: str) -> None:
+        """Gives a folder of the release and all in it the one time that tells nothing; a kill may have left others."""
+        with _explained(f"setting times in {folder}"):
+            for path in [self.path(folder), *self.path(folder).rglob("*")]:
+                os.utime(path, (_NO_TIME, _NO_TIME))
+
+    def _hide_times(self, folder: Path) -> None:
+        """Whoever adds to a folder sets its time afterwards, so that the last one leaves it set."""
+        while folder != self.root:
+            os.utime(folder, (_NO_TIME, _NO_TIME))
+            folder = folder.parent
 
     def copy(self, source: str, target: str) -> None:
         """Commits the bytes of one file under another name.

@@ -106,16 +106,17 @@ def _yes(answer: Any) -> bool:
     raise ValueError("yes or no")
 
 
-def number(low: float, high: float, *, whole: bool = False) -> Callable[[str], float]:
-    """A parser of numbers above `low` and up to `high`."""
+def number(low: float, high: float, *, whole: bool = False, least: bool = False) -> Callable[[str], float]:
+    """A parser of numbers above `low` (`least`: or equal to it) and up to `high`."""
 
     def parse(text: str) -> float:
         try:
             value = int(float(text)) if whole else float(text)
         except (ValueError, OverflowError):
             raise ValueError("a whole number" if whole else "a number") from None
-        if not low < value <= high:
-            raise ValueError(f"a number above {low:g}" + (f", up to {high:g}" if high < float("inf") else ""))
+        if not (low < value <= high or (least and value == low)):
+            bound = f"{low:g} or more" if least else f"above {low:g}"
+            raise ValueError(f"a number, {bound}" + (f", up to {high:g}" if high < float("inf") else ""))
         return value
 
     return parse

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pe_beam import registry
-from pe_beam.errors import InputError
+from pe_beam.errors import DataError, InputError
 from pe_beam.modalities.base import Modality
 from pe_beam.runs.plan import make_plan
 from pe_beam.runs.recipe import parse_recipe
@@ -35,7 +36,7 @@ def compose(asker: Asker) -> dict[str, Any]:
     data |= own.pop("data", {})
     holdout = asker.ask("data.holdout", "Real records set aside for `pe-beam evaluate`: a path", optional=True)
     data |= {"holdout": holdout} if holdout else {}
-    name = asker.ask("name", "A name for the run; it is released", default="my-run")
+    name = asker.ask("name", "A name for the run; it is released", parse=_name, default="my-run")
     recipe = {"name": name, "data": data, "modality": modality_name, **own}
     recipe["privacy"] = privacy | own.get("privacy", {})
     recipe["evolution"] = _evolution(asker, recipe, own.pop("evolution", {}))
@@ -49,9 +50,18 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str, Seen]:
     known = registry.names("modalities")
     usual = "image" if source == "folder" else None
     modality = asker.ask("modality", "What a record is", default=usual, choices=known)
+    data = {"source": source, "path": path}
     what = "names of the folders in it" if source == "folder" else "names and types of columns"
-    allowed = source != "jsonl" and asker.confirm("look", f"May I look at the {what}? No value is read")
-    return {"source": source, "path": path}, modality, look(path, source) if allowed else NOTHING
+    what += ", the first line of CSV" if source == "csv" else ""
+    if source == "jsonl" or not asker.confirm("look", f"May I look at the {what}? No value is read"):
+        return data, modality, NOTHING
+    try:
+        return data, modality, look(path, source)
+    except DataError as error:
+        if not asker.interactive:
+            raise
+        asker.say(f"  {error}. Going on without a look.")
+        return data, modality, NOTHING
 
 
 def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen) -> None:
@@ -74,11 +84,17 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen)
     data["columns"] = columns
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError("up to 64 letters, digits, _ . and -")
+    return text
+
+
 def _must_be_seen(columns: Mapping[str, Any], seen: Seen) -> None:
     for role, names in columns.items():
         for name in names if isinstance(names, list) else [names]:
             if seen.columns and name not in seen.columns:
-                raise InputError(f"init: data.columns.{role}: {name!r}: no such column; {', '.join(seen.columns)}")
+                raise InputError(f"init: data.columns.{role}: {name!r}: no such column in the first file")
 
 
 def _labels(asker: Asker, data: dict[str, Any], seen: Seen) -> None:
@@ -106,7 +122,7 @@ def _privacy(asker: Asker, data: dict[str, Any]) -> dict[str, Any]:
     guess = number(0, 1e12, whole=True)
     records = asker.ask("data.expected_records", "About how many records: a public guess, not a count", parse=guess)
     data["expected_records"] = records
-    epsilon = asker.ask("privacy.epsilon", "Epsilon, 0.001 to 1000", parse=number(0, 1000), default=1)
+    epsilon = asker.ask("privacy.epsilon", "Epsilon, 0.001 to 1000", parse=number(0.001, 1000, least=True), default=1)
     delta = asker.ask("privacy.delta", "Delta", parse=number(0, 0.5), default=propose_delta(records))
     unit = "client" if "client" in data.get("columns", {}) else "record"
     adjacency = asker.ask(
@@ -142,7 +158,8 @@ def _evolution(asker: Asker, recipe: Mapping[str, Any], own: Mapping[str, Any]) 
     whole = number(0, 1e9, whole=True)
     records = recipe["data"]["expected_records"]
     samples = asker.ask("evolution.samples", "Samples to make", parse=whole, default=min(1000, records))
-    turns = asker.ask("evolution.iterations", "Iterations", parse=whole, default=own.get("iterations", 10))
+    most = number(0, 10_000, whole=True)
+    turns = asker.ask("evolution.iterations", "Iterations", parse=most, default=own.get("iterations", 10))
     evolution = {"iterations": turns, "samples": samples, **{k: v for k, v in own.items() if k != "iterations"}}
     if "population" in evolution:
         return evolution
@@ -151,4 +168,7 @@ def _evolution(asker: Asker, recipe: Mapping[str, Any], own: Mapping[str, Any]) 
     rows = family * labels
     room = records * parsed.evolution.votes_per_record * _NOISE_TO_VOTES / max(*make_plan(parsed).schedule.sigmas, 1e-9)
     pool = min(samples, int(room)) // rows * rows
-    return {**evolution, "samples": max(samples // rows, 1) * rows, "population": max(pool, rows)}
+    made = max(samples // rows, 1) * rows
+    if made != samples:
+        asker.say(f"Samples: {made}, for they come in lots of {rows} (labels times variations).")
+    return {**evolution, "samples": made, "population": max(pool, rows)}

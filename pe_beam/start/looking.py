@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +48,8 @@ def look(path: str, source: str) -> Seen:
       DataError: nothing is there, or it cannot be read.
     """
     if source == "folder":
+        if files.is_local(path) and not Path(path).is_dir():
+            raise DataError(f"data.path: {path!r} is not there or no folder; a folder is wanted")
         with files.explained("data.path", path):
             below = files.list_below(path)
         return Seen({}, sorted({name.split("/", 1)[0] for name in below if "/" in name}))
@@ -75,7 +78,21 @@ def _first_file(path: str, source: str) -> str:
 
 
 def _header(data: bytes) -> list[str]:
+    """The cells of the first line, unless they look like values: a file without a header would show a record."""
     try:
-        return next(csv.reader(io.StringIO(data.decode("utf-8-sig"))), [])
+        cells = next(csv.reader(io.StringIO(data.decode("utf-8-sig"))), [])
     except (UnicodeDecodeError, csv.Error):
         raise DataError("data.path: the first line of the CSV file is no header in UTF-8") from None
+    if not cells or len(set(cells)) < len(cells) or any(_is_value(cell) for cell in cells):
+        raise DataError("data.path: the first line of the CSV file is no header; names, each once, are wanted")
+    return cells
+
+
+def _is_value(cell: str) -> bool:
+    for parse in (float, datetime.fromisoformat):
+        try:
+            parse(cell)
+        except ValueError:
+            continue
+        return True
+    return not cell.strip()

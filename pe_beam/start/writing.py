@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def render(recipe: Mapping[str, Any], *, path: str, schema: str, options: Mappin
     """
     models: dict[str, type[BaseModel]] = {"data": Data, "evolution": Evolution, "privacy": Privacy, **options}
     lines = [f"# yaml-language-server: $schema={schema}"] if schema else []
-    lines.append(_HEAD.format(path=path, name=recipe["name"]))
+    lines.append(_HEAD.format(path=shlex.quote(path), name=recipe["name"]))
     for key in ("name", "seed", "data", "modality", "generator", "embedder", "evolution", "privacy", "execution"):
         if key not in recipe:
             continue

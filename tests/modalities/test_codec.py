@@ -144,3 +144,37 @@ def test_damage_is_a_fault_or_a_picture_and_says_nothing():
     """No damaged file makes anything but a fault or a picture, and no library talks of it on a worker's stderr."""
     found = subprocess.run([sys.executable, "-c", _DAMAGE], capture_output=True, text=True, check=True)
     assert (found.stdout, found.stderr) == ("done\n", "")
+
+
+_TIFFS = """
+import io, sys
+from PIL import Image
+from pe_beam.modalities.image.codec import decode_image
+for kind in ("tiff_adobe_deflate", "jpeg", "tiff_lzw"):
+    sink = io.BytesIO()
+    Image.effect_noise((64, 64), 60).save(sink, format="TIFF", compression=kind)
+    for start in range(8, len(sink.getvalue()) - 40, 97):
+        broken = bytearray(sink.getvalue())
+        broken[start : start + 40] = bytes(40)
+        decode_image(bytes(broken), mode="L")
+print("done", file=sys.stderr)
+"""
+
+
+def test_libtiff_says_nothing_of_single_files_and_stderr_is_there_again():
+    found = subprocess.run([sys.executable, "-c", _TIFFS], capture_output=True, text=True, check=True)
+    assert found.stderr == "done\n"
+
+
+def test_strips_change_nothing():
+    rng = np.random.default_rng(0)
+    gray = rng.integers(0, 65536, (700, 3), dtype=np.uint16)
+    assert (_values(_file(Image.fromarray(gray)), "L") == np.round(gray / 257)).all()
+    colours = Image.fromarray(rng.integers(0, 256, (700, 3, 4), dtype=np.uint8))
+    whole = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+    assert (_values(_file(colours)) == np.asarray(whole)).all()
+
+
+def test_a_sixteen_bit_colour_that_is_clear_lies_over_white():
+    values = Image.fromarray(np.full((2, 2), 32896, np.uint16))
+    assert _values(_file(values, transparency=32896), "L").min() == 255

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -100,9 +101,13 @@ class _Options(Options):
     share: str = r"\\server\scans"
     nested: dict[str, list[str]] = Field(default_factory=lambda: {"s3://bucket/x": ["C:\\data", "fine"]})
     temperature: float = 0.5
+    kind: Literal["fast", "slow"] = "fast"
+    said: str = Field("a/b and c", json_schema_extra={"public": True})
+    hub: str = Field("acme/base-v2", json_schema_extra={"public": "name"})
+    local: str = Field("/models/mine", json_schema_extra={"public": "name"})
 
 
-def test_options_that_are_places_or_keys_are_withheld(small, monkeypatch):
+def test_texts_among_options_are_withheld_unless_they_are_public(small, monkeypatch):
     real = registry.find
 
     class Part:
@@ -123,10 +128,14 @@ def test_options_that_are_places_or_keys_are_withheld(small, monkeypatch):
         "weights": WITHHELD,
         "endpoint": WITHHELD,
         "api_key_env": WITHHELD,
-        "prompt": "Write about cats and/or dogs",
+        "prompt": WITHHELD,
         "example": WITHHELD,
         "share": WITHHELD,
-        "nested": {WITHHELD: [WITHHELD, WITHHELD]},
+        "nested": {f"{WITHHELD} 0": [WITHHELD, WITHHELD]},
+        "kind": "fast",
+        "said": "a/b and c",
+        "hub": "acme/base-v2",
+        "local": WITHHELD,
         "temperature": 0.5,
     }
 
@@ -169,19 +178,72 @@ def test_a_run_that_goes_on_is_reported_in_work_and_resumes_to_the_same_release(
     assert release_digests(tmp_path / "run") == release_digests(digits)
 
 
-def test_a_damaged_release_is_named(digits, tmp_path, capsys):
-    victims = ["iteration=0001/population/part-00000.parquet", "iteration=0002/histogram/part-00000.parquet"]
-    for name in (*victims, "privacy.json"):
-        shutil.copytree(digits, tmp_path / name.replace("/", "-"))
-        file = tmp_path / name.replace("/", "-") / "release" / name
-        file.write_bytes(file.read_bytes()[:40])
-        assert main(["report", str(tmp_path / name.replace("/", "-"))]) == 2
-        assert "release: a file of it is missing or damaged" in capsys.readouterr().err
-    shutil.copytree(digits, tmp_path / "swapped")
-    one, two = (tmp_path / f"swapped/release/iteration={t:04d}/population/part-00000.parquet" for t in (1, 2))
-    two.write_bytes(one.read_bytes())
-    assert main(["report", str(tmp_path / "swapped")]) == 2
-    assert "a parent is not in population" in capsys.readouterr().err
+def _changed(digits, tmp_path, name, change):
+    """A copy of the run in which one file was changed; its report must not be drawn again, nor lost."""
+    run = tmp_path / "changed"
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(digits, run)
+    change(run / name)
+    before = (run / "release/report.html").read_bytes()
+    assert main(["report", str(run)]) == 2
+    assert (run / "release/report.html").read_bytes() == before
+
+
+def _says(**more):
+    def change(path):
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+
+    return change
+
+
+def _half_the_epsilon(path):
+    path.write_text(path.read_text().replace("epsilon: 1.0", "epsilon: 0.5"))
+
+
+@pytest.mark.parametrize("body", [None, b"", b"{}", b"[]", b"\xff", b"PAR1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "iteration=0001/population/part-00000.parquet",
+        "iteration=0002/histogram/part-00000.parquet",
+        "iteration=0001/manifest.json",
+        "iteration=0002/manifest.json",
+        "samples.parquet",
+        "privacy.json",
+    ],
+)
+def test_a_release_that_lost_a_file_is_named_and_its_report_kept(digits, tmp_path, capsys, name, body):
+    if name == "privacy.json" and body is None:
+        return  # without it the run is not complete
+    _changed(digits, tmp_path, f"release/{name}", Path.unlink if body is None else lambda path: path.write_bytes(body))
+    said = capsys.readouterr().err
+    assert said.startswith("pe-beam: ") and "internal error" not in said
+
+
+def test_a_release_that_was_changed_is_not_reported(digits, tmp_path, capsys):
+    one, two = (f"iteration={t:04d}/population/part-00000.parquet" for t in (1, 2))
+    _changed(digits, tmp_path, f"release/{two}", lambda path: shutil.copy(digits / "release" / one, path))
+    assert f"release/{two}: not what this run has made" in capsys.readouterr().err
+    for wrong in ({"epsilon": 0.01}, {"spent_epsilon": 0.01}, {"noise_multiplier": [99.0, 99.0]}, {"iterations": 1}):
+        _changed(digits, tmp_path, "release/privacy.json", _says(**wrong))
+        assert "release/privacy.json: not what this run has made" in capsys.readouterr().err
+    _changed(digits, tmp_path, "recipe.yaml", _half_the_epsilon)
+    assert "not what this run has made" in capsys.readouterr().err
+
+
+def test_what_a_complete_release_has_lost_is_made_again(digits, small, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(digits, run)
+    for name in ("samples.parquet", "samples.png", "recipe.json", "report.html"):
+        (run / "release" / name).unlink()
+    evolve(parse_recipe(small), run)
+    for name in ("samples.parquet", "samples.png", "recipe.json", "report.html"):
+        assert (run / "release" / name).read_bytes() == (digits / "release" / name).read_bytes()
+
+
+def test_no_file_and_no_folder_of_a_release_has_a_time(digits):
+    times = {path.stat().st_mtime for path in [digits / "release", *(digits / "release").rglob("*")]}
+    assert times == {315532800.0}
 
 
 def test_where_there_is_nothing_yet_it_says_so(small, tmp_path):

@@ -281,3 +281,19 @@ def test_all_below_the_threshold_is_handled_and_said(small, tmp_path, capsys):
     manifest = json.loads((tmp_path / "run/release/iteration=0001/manifest.json").read_text())
     assert set(manifest["selection"]["fallback"].values()) <= {"threshold-0", "uniform"}
     assert pq.read_table(tmp_path / "run/release/samples.parquet").num_rows == 40
+
+
+def test_what_was_bought_is_in_the_statement(small, tmp_path):
+    small["privacy"]["label_counts"] = {"budget": 0.1}
+    run = evolve(parse_recipe(small), tmp_path / "run")
+    record = json.loads(run.store.read("release/privacy.json"))
+    assert "and the noisy label counts that were bought before them" in record["statement"]
+
+
+def test_without_noise_an_export_is_named_for_it(small, tmp_path):
+    small["privacy"]["epsilon"] = "inf"
+    evolve(parse_recipe(small), tmp_path / "run")
+    for name in ("x.jsonl", "x.csv", "x.parquet", "x"):
+        assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / name)]) == 2
+        assert not (tmp_path / name).exists()
+    assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "x-NOT-PRIVATE.jsonl")]) == 0

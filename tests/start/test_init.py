@@ -113,7 +113,7 @@ def test_answers_that_end_too_soon_are_named(tmp_path):
     [
         ({"data.expected_records": None}, "--expected-records is missing"),
         ({"data.expected_records": "many"}, "a whole number is wanted"),
-        ({"privacy.epsilon": "0"}, "above 0"),
+        ({"privacy.epsilon": "0"}, "0.001 or more"),
         ({"privacy.delta": "1"}, "up to 0.5"),
         ({"data.source": "excel"}, "folder, parquet, csv, jsonl is wanted"),
         ({"data.labels": "A,,B"}, "names between commas"),
@@ -153,7 +153,7 @@ def test_parquet_columns_of_images_and_clients(tmp_path):
     recipe = compose(_flags(given))
     assert recipe["data"]["columns"] == {"image": "picture", "label": "kind", "client": "patient"}
     assert recipe["privacy"]["unit"] == "client"
-    with pytest.raises(InputError, match=r"data\.columns\.client: 'doctor': no such column; picture, kind, patient"):
+    with pytest.raises(InputError, match=r"data\.columns\.client: 'doctor': no such column in the first file"):
         compose(_flags(given | {"data.columns.client": "doctor"}))
 
 
@@ -204,3 +204,36 @@ def test_texts_from_a_csv_file(tmp_path, backend):
     assert "a support ticket" in recipe.generator.options["random"]["user"]
     assert plan.warnings == []
     assert (recipe.execution.llm.endpoints[0].base_url == "http://localhost:8000/v1") == (backend == "openai")
+
+
+def test_a_csv_file_without_a_header_shows_nobody(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text("Anna Mueller,1980-01-01,HIV+\nBob,1970-01-01,ok\n")
+    with pytest.raises(DataError) as caught:
+        look(str(file), "csv")
+    assert "Anna" not in str(caught.value)
+    assert "no header" in str(caught.value)
+
+
+def test_a_wrong_path_does_not_end_a_conversation(tmp_path):
+    asker = _person(["/nowhere", "", "", "y", "A,B", "20000"] + [""] * 12)
+    recipe, _ = write_recipe(asker, str(tmp_path / "my recipe.yaml"))
+    assert "'/nowhere' is not there or no folder" in asker.sink.getvalue()
+    assert recipe.data.labels == ["A", "B"]
+    assert "pe-beam plan '" in (tmp_path / "my recipe.yaml").read_text()
+
+
+def test_pictures_without_labels_need_a_text_or_another_generator(tmp_path):
+    given = {"data.path": "/nowhere", "data.expected_records": "300"}
+    with pytest.raises(InputError, match=r"generator\.texts"):
+        write_recipe(_flags(given), str(tmp_path / "a.yaml"))
+    recipe, _ = write_recipe(_flags(given | {"generator.texts": "ring"}), str(tmp_path / "a.yaml"))
+    assert recipe.generator.options["texts"] == {"": "ring"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("privacy.epsilon", "0.0001"), ("name", "my run"), ("evolution.iterations", "20000")]
+)
+def test_what_a_recipe_refuses_is_refused_when_it_is_said(key, value):
+    with pytest.raises(InputError, match=key.replace(".", r"\.") + ".*is not allowed"):
+        compose(_flags(_answers(**{key: value})))

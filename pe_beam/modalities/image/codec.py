@@ -12,8 +12,12 @@ One policy for each kind of file (docs/images.md has them as a table):
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import threading
 import warnings
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -26,6 +30,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 
 Image.init()  # all readers now, once, and not at the first picture
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+_STRIP = 256  # rows converted at a time
+_STDERR = threading.Lock()
 # Pillow warns of sizes and tags of single files, and a worker would write that into its log (rule 7).
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -50,7 +56,8 @@ def decode_image(data: object, *, mode: str) -> Image.Image | Fault:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if (fault := _refused(image)) is not None:
             return fault
-        image.load()
+        with _unheard() if image.format == "TIFF" else contextlib.nullcontext():
+            image.load()
         return _convert(ImageOps.exif_transpose(image), mode)
     except Image.DecompressionBombError:
         return Fault("image of too many pixels")
@@ -70,12 +77,43 @@ def _refused(image: Image.Image) -> Fault | None:
     return None
 
 
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """libtiff writes on descriptor 2 what is wrong with a file, which would be in a worker's log, a line a record."""
+    with _STDERR:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
+
+
 def _convert(image: Image.Image, mode: str) -> Image.Image:
+    """In strips where it takes room: a picture may be as large as `MAX_PIXELS`."""
     if image.mode.startswith("I"):
-        values = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.clip(np.round(values / 257), 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image = _in_strips(image, "L", _eight_bits)
+    elif image.has_transparency_data:
+        image = _in_strips(image, "RGB", _over_white)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _in_strips(image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    made = Image.new(mode, image.size)
+    for top in range(0, image.height, _STRIP):
+        made.paste(change(image.crop((0, top, image.width, min(top + _STRIP, image.height)))), (0, top))
+    return made
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.uint32)
+    gray = np.minimum((values + 128) // 257, 255).astype(np.uint8)  # rounds v / 257, which is never halfway
+    clear = image.info.get("transparency")
+    return Image.fromarray(gray if clear is None else np.where(values == clear, np.uint8(255), gray))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

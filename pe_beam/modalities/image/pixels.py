@@ -53,13 +53,13 @@ class Pixels(base.Embedder):
         return Embedding(vectors, faults)
 
     def _shrink(self, image: Image.Image) -> np.ndarray:
-        pixels = np.asarray(image, dtype=np.float64)
-        tall, wide = pixels.shape[:2]
+        wide, tall = image.size
         if (tall, wide) == (self._height, self._width):
-            return pixels / 255  # the mean of blocks of one pixel, without the cost of forming them
-        if tall % self._height == 0 and wide % self._width == 0:
-            # Whole blocks: their plain mean, without the rounding to 8 bits that Pillow's resize does.
-            blocks = pixels.reshape(self._height, tall // self._height, self._width, wide // self._width, -1)
-            return blocks.mean(axis=(1, 3)) / 255
-        small = image.resize((self._width, self._height), Image.Resampling.BOX)
-        return np.asarray(small, dtype=np.float64) / 255
+            return np.asarray(image, dtype=np.float64) / 255  # blocks of one pixel, without the cost of forming them
+        if tall % self._height or wide % self._width:
+            small = image.resize((self._width, self._height), Image.Resampling.BOX)
+            return np.asarray(small, dtype=np.float64) / 255
+        # Whole blocks: their plain mean, without the rounding to 8 bits that Pillow's resize does. Sums of bytes are
+        # exact, so a row of blocks at a time gives the same, and a large picture is never there as float64.
+        blocks = np.asarray(image).reshape(self._height, tall // self._height, self._width, wide // self._width, -1)
+        return np.stack([row.mean(axis=(0, 2), dtype=np.float64) for row in blocks]) / 255

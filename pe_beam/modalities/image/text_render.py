@@ -38,7 +38,11 @@ class TextRenderOptions(base.Options):
         description="those that matplotlib ships, or a folder of .ttf and .otf",
         json_schema_extra={"public": ["matplotlib"]},
     )
-    texts: dict[str, str] = Field(default_factory=dict, description="label -> text; default: the label itself")
+    texts: dict[str, str] = Field(
+        default_factory=dict,
+        description="label -> text; default: the label itself",
+        json_schema_extra={"public": True},
+    )
     size: Range = Field((0.8, 1.3), description="font size")
     stroke: Range = Field((0.0, 0.06), description="width added around the glyph")
     rotation: Range = Field((-20.0, 20.0), description="degrees")
@@ -74,7 +78,10 @@ class TextRender(base.Generator):
         for label in labels:
             text = self._text(label)
             if not text.strip():
-                raise RecipeError(f"generator.texts: label {label!r} has no text")
+                raise RecipeError(
+                    f"generator.texts: there is no text to draw for label {label!r}; data.labels, or a text for each "
+                    "label, is wanted, or another generator"
+                )
             self._fonts[label] = _fonts_for(self._options.fonts, text)
             if not self._fonts[label]:
                 raise RecipeError(f"generator.fonts: no font there has every letter of {text!r}")

@@ -150,16 +150,24 @@ class LlmOptions(base.Options):
     """Options of `llm`."""
 
     backend: Literal["openai", "huggingface"] = Field("openai", description="a service, or this machine")
-    model: str = Field(description="its name at the service, or a local path or hub name")
+    model: str = Field(
+        description="its name at the service, or a local path or hub name", json_schema_extra={"public": "name"}
+    )
     format: Literal["chat", "completion"] = Field("chat", description="messages, or a text that is gone on from")
     label_fields: list[str] = Field(
-        default_factory=list, description="names of the parts of a label that combines several columns"
+        default_factory=list,
+        description="names of the parts of a label that combines several columns",
+        json_schema_extra={"public": True},
     )
-    label_texts: dict[str, str] = Field(default_factory=dict, description="label -> how {label} says it")
-    variables: dict[str, Variable] = Field(default_factory=dict, description="drawn anew for every call")
-    random: Random
-    vary: Vary
-    cleaning: Cleaning = Field(default_factory=Cleaning)
+    label_texts: dict[str, str] = Field(
+        default_factory=dict, description="label -> how {label} says it", json_schema_extra={"public": True}
+    )
+    variables: dict[str, Variable] = Field(
+        default_factory=dict, description="drawn anew for every call", json_schema_extra={"public": True}
+    )
+    random: Random = Field(description="the question for a candidate from nothing", json_schema_extra={"public": True})
+    vary: Vary = Field(description="the question for a variation of a parent", json_schema_extra={"public": True})
+    cleaning: Cleaning = Field(default_factory=Cleaning, description="of answers", json_schema_extra={"public": True})
     reasks: Whole = Field(2, ge=0, le=20, description="times that a rejected answer is asked for again")
     seeded: bool = Field(True, description="send a seed with each call; false for services that refuse one")
     token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(

@@ -24,7 +24,7 @@ _KEY = "execution.embeddings"
 class RemoteOptions(base.Options):
     """Options of `openai-embeddings`."""
 
-    model: str = Field(description="its name at the service")
+    model: str = Field(description="its name at the service", json_schema_extra={"public": "name"})
     dimension: Whole = Field(ge=1, le=65536, description="length of the vectors that the service gives")
     batch_size: Whole = Field(64, ge=1, le=2048, description="texts in a call")
     most_characters: Whole = Field(20000, ge=1, description="longer texts are cut here")

@@ -23,7 +23,10 @@ _CHARACTERS_A_TOKEN = 64  # far beyond any token: what is cut lies beyond what a
 class SentenceOptions(base.Options):
     """Options of `sentence-transformers`."""
 
-    model: str = Field(description="a local path, a hub name, or package:NAME/FOLDER inside an installed package")
+    model: str = Field(
+        description="a local path, a hub name, or package:NAME/FOLDER inside an installed package",
+        json_schema_extra={"public": "name"},
+    )
     revision: str | None = Field(None, description="of a hub's model")
     device: str | None = Field(None, description="cpu, cuda, mps; null: the best that is there")
     batch_size: Whole = Field(32, ge=1, le=65536, description="texts encoded at a time")

@@ -24,6 +24,7 @@ from tests.text.server import Served
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "templates/recipes/snippets-offline.yaml"
 TRAINING_SECONDS = 45
+pytestmark = pytest.mark.xdist_group("text-offline")  # one worker: it trains one model and makes one run
 PRIVATE, HELD_OUT, SAMPLES = 400, 120, 100  # of each kind
 
 

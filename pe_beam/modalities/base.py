@@ -22,6 +22,8 @@ from pe_beam.services.settings import Service
 if TYPE_CHECKING:
     from pe_beam.report.history import History
     from pe_beam.report.page import Section
+    from pe_beam.start.asking import Asker
+    from pe_beam.start.looking import Seen
 
 
 class Options(BaseModel):
@@ -94,6 +96,32 @@ class Chunk:
     population: pa.Table | None = None
 
 
+@dataclass(frozen=True)
+class Marginals:
+    """Noisy one-way counts that a run has bought in iteration 0: public, as all that is noised.
+
+    Attributes:
+      labels: the declared labels; [None] without labels.
+      counts: column -> float64 (labels, bins), as `Embedder.marginal_bins` cuts them.
+      sigma: standard deviation of the noise on each count.
+    """
+
+    labels: Sequence[str | None]
+    counts: Mapping[str, np.ndarray]
+    sigma: float
+
+    def totals(self) -> np.ndarray:
+        """Noisy records by label, float64 (labels,): what the bins of each column add up to, averaged over columns.
+
+        A column's sum has a variance proportional to its bins, so it is weighted by their inverse.
+        """
+        counts = list(self.counts.values())
+        weights = np.array([1 / each.shape[1] for each in counts])
+        sums = np.stack([each.sum(axis=1) for each in counts])
+        totals: np.ndarray = (weights[:, None] * sums).sum(axis=0) / weights.sum()
+        return totals
+
+
 class Generator(abc.ABC):
     """Makes candidates from nothing (`random`) and near a given one (`vary`).
 
@@ -109,6 +137,8 @@ class Generator(abc.ABC):
     """True where candidates are sent to a service outside this machine."""
     takes_schema: ClassVar[bool] = False
     """True where `__init__` also takes `schema=`: the modality's `schema_model`, as `data.schema` declares it."""
+    takes_marginals: ClassVar[bool] = False
+    """True where `seeded` draws by bought marginals (`privacy.marginals`)."""
 
     @abc.abstractmethod
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
@@ -131,6 +161,10 @@ class Generator(abc.ABC):
     def summary(self, made: pa.Table) -> dict[str, Any]:
         """What the manifest should say of new candidates (columns `label` and `state`): of them alone."""
         return {}
+
+    def seeded(self, marginals: Marginals) -> Generator:
+        """A generator that draws by bought marginals, which are noisy and so public; for `takes_marginals` alone."""
+        raise NotImplementedError
 
 
 class PaidGenerator(Generator):
@@ -175,6 +209,14 @@ class Embedder(abc.ABC):
 
     def ready(self) -> None:  # noqa: B027
         """Asked on the driver before any data are read: is all there that embedding needs? Raises PeBeamError."""
+
+    def marginal_sizes(self) -> dict[str, int]:
+        """Column -> bins of its marginal; empty where vectors have none to count."""
+        return {}
+
+    def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
+        """The one bin of each column that each vector, float32 (n, d), falls into: int64 (n, columns)."""
+        raise NotImplementedError
 
 
 class Content(abc.ABC):
@@ -345,6 +387,9 @@ class Modality:
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
       metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
       metric_rows: rows of a `Comparison` table at most.
+      start: what `pe-beam init` asks of this kind of record: (who answers, what a look has shown, the section `data`
+        so far) -> the sections `generator` and `embedder`, and what it wants in `evolution` and `data` (a schema).
+        None: only the names of generator and embedder are asked for.
     """
 
     name: str
@@ -356,6 +401,7 @@ class Modality:
     view: Callable[[], View] | None = None
     metrics: Sequence[Metric] = ()
     metric_rows: int = 10_000
+    start: Callable[[Asker, Seen, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:
         """How a file's columns become this payload."""

@@ -73,7 +73,7 @@ def statement(
         "for nothing else."
     )
     return (
-        f"The release is ({_rounded_up(epsilon)}, {delta!r})-differentially private for "
+        f"The release is ({rounded_up(epsilon)}, {delta!r})-differentially private for "
         f"{_RELATION[adjacency].format(unit=unit)} in the private data ({adjacency}; unit: {unit}, so {_UNIT[unit]} "
         f"is protected), over {histograms}. The noise is Gaussian, exactly rounded, from a keyed cryptographic "
         "stream: the guarantee is computational, and it covers one release per secret, as long as the secret stays "
@@ -83,7 +83,11 @@ def statement(
     )
 
 
-def _rounded_up(value: float) -> str:
-    """6 significant digits, never less than the value."""
-    context = Context(prec=6, rounding=ROUND_CEILING)
-    return f"{float(context.create_decimal(Decimal(value))):.6g}"
+def rounded_up(value: float, digits: int = 6) -> str:
+    """That many significant digits, never less than the value: an epsilon that is shown must not be too small.
+
+    >>> rounded_up(1.00401, 3), rounded_up(0.9999999)
+    ('1.01', '1')
+    """
+    context = Context(prec=digits, rounding=ROUND_CEILING)
+    return f"{float(context.create_decimal(Decimal(value))):.{digits}g}"

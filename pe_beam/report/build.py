@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from pe_beam.modalities.base import Modality, View
 from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.privacy.statement import rounded_up
 from pe_beam.report import page as pages
 from pe_beam.report.galleries import Gallery, evolution_section, hero, samples_section
 from pe_beam.report.history import History
@@ -70,7 +71,7 @@ def _head(history: History, gallery: Gallery) -> Markup:
     if history.private:
         spent = spent_epsilon(history.multipliers(history.rounds_spent), privacy["delta"])
         figure = Markup('<p class="eps"><span class="sym">ε</span> {} <span class="delta">δ {:g}</span></p>').format(
-            f"{spent:.3g}", privacy["delta"]
+            rounded_up(spent, 3), privacy["delta"]
         )
     else:
         figure = Markup('<p class="eps none"><span class="sym">ε</span> ∞ <span class="delta">{}</span></p>').format(
@@ -87,7 +88,7 @@ def _head(history: History, gallery: Gallery) -> Markup:
     said = "Nothing protects the private records here."
     if history.private:
         whose, right = best_guess(history)
-        said = f"The best guess at {whose} is right at most {right} of the time. A coin is right 50% of it."
+        said = f"The best guess at {whose} is right at most {right} of the time; a coin's, 50%."
     words = tag("div", join([figure, tag("p", said, class_="lead"), facts(listed)]), class_="words")
     return tag("div", words + hero(gallery), class_="head")
 

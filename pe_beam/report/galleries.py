@@ -123,7 +123,7 @@ def samples_section(gallery: Gallery) -> Section:
     what = (
         "samples.parquet holds them all." if history.complete else "This is the newest population, not yet the samples."
     )
-    lead = f"{count} synthetic records. None of them is a real one; each is a public generator's own work."
+    lead = f"{count} synthetic records. None was taken from the data; each is a public generator's own work."
     note = f"A fixed choice at even steps, by label.{more} {what} Choose one to see where it comes from."
     body = join([tag("p", note, class_="muted small"), gallery.by_label(history.last, heading="h3")])
     return Section(key="samples", title="What came out", lead=lead, body=body)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pe_beam.errors import InputError
 from pe_beam.report.history import History
 
 MOST_ITERATIONS = 12
@@ -67,6 +68,9 @@ class Lineage:
       history: the release.
       gallery_size: most records of one label and iteration that are shown.
       most_nodes: most candidates that can be walked through.
+
+    Raises:
+      InputError: when it is read: a candidate's parent is not in the population before.
     """
 
     history: History
@@ -94,7 +98,10 @@ class Lineage:
             parents = np.full(len(ids), -1)
         else:
             named = pc.fill_null(table["parent_id"], -1).to_numpy()
-            parents = np.searchsorted(before.ids, np.where(kept, ids, named))
+            wanted = np.where(kept, ids, named)
+            parents = np.minimum(np.searchsorted(before.ids, wanted), len(before.ids) - 1)
+            if not (before.ids[parents] == wanted).all():
+                raise InputError(f"population {t}: a parent is not in population {t - 1}; restore the release")
         voted = t + 1 in self.history.iterations
         votes = self.history.votes(t + 1) if voted else None
         return Generation(ids, codes, parents, kept, votes, np.zeros(len(ids), dtype=np.int64))

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.privacy.statement import rounded_up
 from pe_beam.report import charts
 from pe_beam.report.charts import draw_twice
 from pe_beam.report.history import History
@@ -122,7 +123,7 @@ def _epsilon(history: History) -> Markup:
 
     title = "What each iteration spends"
     rows = [
-        [t, number(history.privacy["noise_multiplier"][t - 1], 4) if t else "–", number(e, 4)]
+        [t, number(history.privacy["noise_multiplier"][t - 1], 4) if t else "–", rounded_up(e, 4)]
         for t, e in zip(steps, spent, strict=True)
     ]
     data = table(["Iteration", "Noise multiplier z", "Epsilon so far"], rows, caption=title)
@@ -185,7 +186,7 @@ def _symbols(history: History, spent: float) -> Markup:
 
 
 def _spent(history: History) -> str:
-    return f"{spent_epsilon(history.multipliers(history.rounds_spent), history.privacy['delta']):.6g}"
+    return rounded_up(spent_epsilon(history.multipliers(history.rounds_spent), history.privacy["delta"]))
 
 
 def _not_covered(history: History) -> Markup:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pe_beam.keyed import keyed_rng
 from pe_beam.runs import tables
-from pe_beam.runs.recipe import Evolution
+from pe_beam.runs.recipe import Evolution, Turn
 from pe_beam.runs.run import Run
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.samplers import draw
@@ -32,13 +32,14 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     variations, keep = run.recipe.evolution.family_at(iteration)
     places = run.populations[iteration] // (variations + keep)
     quotas = largest_remainder(noisy_label_shares(run), places)
+    turn = run.recipe.evolution.turn(iteration)
     draws = np.zeros(len(noisy), dtype=np.int64)
     notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
     for code, label in enumerate(run.recipe.label_list):
         rows = np.flatnonzero(codes == code)
-        weights, threshold, fallback = _weights(run.recipe.evolution, sigma, noisy[rows], rounds[code])
+        weights, threshold, fallback = _weights(run.recipe.evolution, turn, sigma, noisy[rows], rounds[code])
         rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
-        draws[rows] = draw(weights, quotas[code], method=run.recipe.evolution.selection, rng=rng)
+        draws[rows] = draw(weights, quotas[code], method=turn.selection, rng=rng)
         notes["threshold"][label or ""] = threshold
         if fallback:
             notes["fallback"][label or ""] = fallback
@@ -63,7 +64,7 @@ def _rounds(run: Run, iteration: int) -> list[list[Round]]:
 
 
 def _weights(
-    evolution: Evolution, sigma: float, noisy: np.ndarray, rounds: list[Round]
+    evolution: Evolution, turn: Turn, sigma: float, noisy: np.ndarray, rounds: list[Round]
 ) -> tuple[np.ndarray, float | None, str | None]:
     """Selection weights of one label's candidates, the threshold used (votes) and what stood in for it.
 
@@ -73,9 +74,9 @@ def _weights(
     if rounds:
         noisy, deviations = smoothed_votes(rounds, evolution.smoothing)
         left = deviations / sigma
-    if evolution.selection == "rank":
+    if turn.selection == "rank":
         return noisy, None, None
-    threshold = threshold_in_votes(evolution.threshold, sigma)
+    threshold = threshold_in_votes(turn.threshold, sigma)
     if threshold is None:
         threshold = auto_threshold(noisy, sigma)
     weights, fallback = weights_above(noisy, threshold * left)

@@ -14,14 +14,16 @@ import pyarrow.parquet as pq
 
 from pe_beam.errors import InputError, StorageError
 from pe_beam.runs.closing import is_complete
-from pe_beam.runs.run import open_run
+from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.tables import read_bytes
+from pe_beam.sources.roles import JOINT
 
 
 def export(run_dir: str, to: str | Path) -> None:
     """Writes a complete run's samples to a .parquet, .csv or .jsonl file, or to an image folder.
 
-    Images are base64 in CSV and JSONL. A folder gets one PNG a sample, in a folder a label.
+    Images are base64 in CSV and JSONL. A folder gets one PNG a sample, in a folder a label. Samples of a declared
+    table lose our own columns and have the names of data.columns, labels that were combined apart again.
 
     Raises:
       InputError: the run is not complete, the ending is not known, or the folder is not empty.
@@ -30,7 +32,7 @@ def export(run_dir: str, to: str | Path) -> None:
     run = open_run(run_dir)
     if not is_complete(run):
         raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
-    samples = read_bytes(run.store.read(f"{run.release}/samples.parquet"))
+    samples = _clean(run, read_bytes(run.store.read(f"{run.release}/samples.parquet")))
     path = Path(to)
     writers: dict[str, Any] = {".parquet": pq.write_table, ".csv": _csv, ".jsonl": _jsonl, "": _folder}
     if path.suffix not in writers:
@@ -42,6 +44,22 @@ def export(run_dir: str, to: str | Path) -> None:
         writers[path.suffix](samples, path)
     except OSError as error:
         raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
+
+
+def _clean(run: Run, samples: pa.Table) -> pa.Table:
+    """A table as its owner knows it; anything else as it is."""
+    if run.modality.schema_model is None:
+        return samples
+    columns = run.recipe.data.columns
+    made = {str(columns.get(name, name)): samples[name] for name in run.modality.payload.names}
+    if run.recipe.data.labels is not None:
+        given = columns.get("label", "label")
+        if isinstance(given, str):
+            made[given] = samples["label"]
+        else:
+            parts = [label.split(JOINT) for label in samples["label"].to_pylist()]
+            made |= {name: pa.array([part[i] for part in parts], pa.string()) for i, name in enumerate(given)}
+    return pa.table(made)
 
 
 def _textual(samples: pa.Table) -> pa.Table:

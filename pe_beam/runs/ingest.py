@@ -101,7 +101,7 @@ def _write_shard(
     with writer:
         tables = []
         for batch in batches:
-            vectors, faults = _embed_batch(run, batch)
+            vectors, faults = embed_batch(run, batch)
             good = np.array([row not in faults for row in range(len(batch.labels))], dtype=bool)
             for row, fault in sorted(faults.items()):
                 rejects.append({"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail})
@@ -120,13 +120,17 @@ def _write_shard(
     return rows, dimension
 
 
-def _embed_batch(run: Run, batch: SourceBatch) -> tuple[np.ndarray, dict[int, Fault]]:
-    """Vectors of all rows, and why some of them cannot be used: decided here, once, record by record."""
+def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple[np.ndarray, dict[int, Fault]]:
+    """Vectors of all rows, and why some of them cannot be used: decided here, once, record by record.
+
+    A record of a holdout casts no vote, so it needs no client id.
+    """
     faults = dict(batch.faults)
+    by_client = run.recipe.privacy.unit == "client" and not holdout
     for row, label in enumerate(batch.labels):
         if row not in faults and label not in run.label_codes:
             faults[row] = Fault("label that is not declared in data.labels")
-        if row not in faults and run.recipe.privacy.unit == "client" and batch.clients[row] is None:
+        if row not in faults and by_client and batch.clients[row] is None:
             faults[row] = Fault("missing client id")
     usable = [row for row in range(len(batch.labels)) if row not in faults]
     vectors = np.zeros((len(batch.labels), run.embedder.dimension), dtype=np.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pe_beam.privacy import accounting, noise
+from pe_beam.runs.parts import new_embedder
 from pe_beam.runs.recipe import Recipe
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.threshold import threshold_in_votes
@@ -69,7 +70,7 @@ def make_plan(recipe: Recipe) -> Plan:
         delta=privacy.delta,
         weights=privacy.weights or [1.0] * evolution.iterations,
         label_share=privacy.label_budget(),
-        label_sensitivity=accounting.sensitivity(unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=1),
+        label_sensitivity=bought_sensitivity(recipe),
         sensitivity=sensitivity,
     )
     for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0):
@@ -95,6 +96,15 @@ def make_plan(recipe: Recipe) -> Plan:
     )
 
 
+def bought_sensitivity(recipe: Recipe) -> float:
+    """Of what iteration 0 buys: a record has one label, or one bin in each column's marginal."""
+    columns = 1
+    if recipe.privacy.marginals:
+        columns = len(new_embedder(recipe).marginal_sizes())
+    unit, adjacency = recipe.privacy.unit, recipe.privacy.adjacency
+    return accounting.sensitivity(unit=unit, adjacency=adjacency, votes_per_record=columns)
+
+
 def _expected_votes(recipe: Recipe, sizes: list[int]) -> list[float] | None:
     records = recipe.data.expected_records
     if records is None:
@@ -103,12 +113,11 @@ def _expected_votes(recipe: Recipe, sizes: list[int]) -> list[float] | None:
 
 
 def _chances(recipe: Recipe, sigmas: list[float]) -> list[float] | None:
-    threshold = recipe.evolution.threshold
-    if threshold == "auto":
-        return None
     chances = []
-    for sigma in sigmas:
-        height = threshold_in_votes(threshold, sigma) or 0.0
+    for iteration, sigma in enumerate(sigmas, start=1):
+        height = threshold_in_votes(recipe.evolution.turn(iteration).threshold, sigma)
+        if height is None:
+            return None
         above = 0.5 * math.erfc(height / sigma / math.sqrt(2)) if sigma else float(height < 0)
         chances.append(above)
     return chances

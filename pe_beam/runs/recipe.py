@@ -46,7 +46,7 @@ MAX_LABELS = 100_000
 class Data(_Section):
     """Where the private records lie, and what is declared of them."""
 
-    source: Literal["sklearn", "folder", "parquet", "csv", "jsonl"]
+    source: Literal["sklearn", "folder", "parquet", "csv", "jsonl"] = Field(description="what kind of files they are")
     path: str = Field(description="a data set's name, a folder, a file or a glob; may differ on a resume")
     columns: dict[str, str | list[str]] = Field(
         default_factory=dict,
@@ -102,7 +102,7 @@ class Part(_Section):
     """A generator or an embedder: its registered name; the other keys are its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    name: str
+    name: str = Field(description="as it is registered; the other keys are its own options")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -113,10 +113,38 @@ class Part(_Section):
 Schedule = Real | list[Real] | dict[str, Any]
 
 
+Threshold = Real | str
+Selection = Literal["multinomial", "systematic", "rank"]
+
+
+class Turn(_Section):
+    """How one iteration selects and multiplies."""
+
+    threshold: Threshold
+    selection: Selection
+    variations: int
+    keep_parents: bool
+
+    @property
+    def family(self) -> int:
+        """Candidates that one selected row gives."""
+        return self.variations + int(self.keep_parents)
+
+
+class Phase(_Section):
+    """What is different from an iteration on; null: as before."""
+
+    first: Whole = Field(alias="from", ge=1, description="the first iteration that it concerns")
+    threshold: Threshold | None = Field(None, description="as evolution.threshold")
+    selection: Selection | None = Field(None, description="as evolution.selection")
+    variations: Whole | None = Field(None, ge=0, description="as evolution.variations")
+    keep_parents: bool | None = Field(None, description="as evolution.keep_parents")
+
+
 class Evolution(_Section):
     """How candidates compete and multiply."""
 
-    iterations: Whole = Field(10, ge=1, le=10000)
+    iterations: Whole = Field(10, ge=1, le=10000, description="T: each is one noisy histogram that is paid for")
     samples: Whole = Field(gt=0, description="rows of samples.parquet")
     population: Schedule | None = Field(None, description="candidates voted on, per iteration; null: samples")
     degree: Schedule = Field(
@@ -124,27 +152,37 @@ class Evolution(_Section):
         description="how far a variation may go, per iteration, 0 to 1",
     )
     lookahead: Whole = Field(0, ge=0, description="variations averaged to embed a candidate; 0: itself")
-    votes_per_record: Whole = Field(1, ge=1)
-    distance: Literal["l2", "cosine", "inner_product"] = "l2"
-    threshold: Real | str = Field("1 sigma", description="votes, 'x sigma', or auto")
-    selection: Literal["multinomial", "systematic", "rank"] = "systematic"
+    votes_per_record: Whole = Field(1, ge=1, description="k: a record votes for its k nearest candidates")
+    distance: Literal["l2", "cosine", "inner_product"] = Field("l2", description="what near means in the embedding")
+    threshold: Threshold = Field("1 sigma", description="votes, 'x sigma', or auto")
+    selection: Selection = Field(
+        "systematic", description="drawn by share of votes, with even steps by share, or the best ones"
+    )
     smoothing: Real = Field(
         0.0,
         ge=0,
         lt=math.inf,
         description="distance in the embedding over which noisy votes of all iterations are pooled; 0: off",
     )
-    search: Literal["exact"] = "exact"
+    search: Literal["exact"] = Field("exact", description="how the nearest candidate is found")
     variations: Whole = Field(1, ge=0, description="variations of each selected row")
-    keep_parents: bool = False
+    keep_parents: bool = Field(False, description="whether selected rows stay beside their variations")
+    phases: list[Phase] = Field(
+        default_factory=list, description="threshold, selection, variations, keep_parents from an iteration on"
+    )
     final: Literal["varied", "selected"] = Field("varied", description="what the last population holds")
 
     @model_validator(mode="after")
     def _check(self) -> Evolution:
-        if self.variations == 0 and not self.keep_parents:
-            raise ValueError("variations: 0 needs keep_parents: true")
-        if threshold_in_votes(self.threshold, 1.0) is None and self.smoothing:
-            raise ValueError("threshold: auto is for votes that are not pooled; smoothing needs a fixed one")
+        starts = [phase.first for phase in self.phases]
+        if starts != sorted(set(starts)) or any(start > self.iterations for start in starts):
+            raise ValueError("phases: from has to rise from one to the next, up to iterations")
+        for iteration in [1, *starts]:
+            turn = self.turn(iteration)
+            if turn.family == 0:
+                raise ValueError("variations: 0 needs keep_parents: true")
+            if threshold_in_votes(turn.threshold, 1.0) is None and self.smoothing:
+                raise ValueError("threshold: auto is for votes that are not pooled; smoothing needs a fixed one")
         degrees = resolve_schedule(self.degree, self.iterations, name="evolution.degree")
         if not all(0 <= degree <= 1 for degree in degrees):
             raise ValueError("degree: from 0 to 1")
@@ -152,14 +190,23 @@ class Evolution(_Section):
         return self
 
     def family(self) -> int:
-        """Candidates that one selected row gives."""
-        return self.variations + int(self.keep_parents)
+        """Candidates that one selected row gives, at most."""
+        return max(self.turn(t).family for t in [1, *(phase.first for phase in self.phases)])
+
+    def turn(self, iteration: int) -> Turn:
+        """How iteration t selects and multiplies, `final` left out."""
+        values = {name: getattr(self, name) for name in Turn.model_fields}
+        for phase in self.phases:
+            if phase.first <= iteration:
+                values |= phase.model_dump(include=set(values), exclude_none=True)
+        return Turn(**values)
 
     def family_at(self, iteration: int) -> tuple[int, bool]:
         """Variations of a selected row in iteration t, and whether the row itself stays."""
         if iteration == self.iterations and self.final == "selected":
             return 0, True
-        return self.variations, self.keep_parents
+        turn = self.turn(iteration)
+        return turn.variations, turn.keep_parents
 
     def generator_calls(self, iterations: Iterable[int]) -> int:
         """Candidates and lookahead variations that are asked for in these iterations; a kept parent counts as made."""
@@ -172,25 +219,41 @@ class Evolution(_Section):
         sizes = [round(x) for x in resolve_schedule(value, self.iterations, name="evolution.population")]
         if min(sizes) < 1:
             raise ValueError("population: at least 1")
-        family = self.family()
-        if self.final == "varied" and self.samples % family:
-            raise ValueError(f"samples: a multiple of {family}, the rows of a family, is wanted")
-        return [sizes[0], *(max(1, size // family) * family for size in sizes[1:]), self.samples]
+        families = [self.turn(t).family for t in range(self.iterations + 1)]
+        if self.final == "varied" and self.samples % families[-1]:
+            raise ValueError(f"samples: a multiple of {families[-1]}, the rows of a family, is wanted")
+        whole = [max(1, size // family) * family for size, family in zip(sizes, families, strict=False)]
+        return [sizes[0], *whole[1:], self.samples]
+
+
+class Bought(_Section):
+    """What is bought before the first iteration."""
+
+    budget: Real = Field(gt=0, lt=1, description="share of the budget")
 
 
 class Privacy(_Section):
     """The promise. Everything here is fixed before any data is read."""
 
-    epsilon: Real = Field(description="0.001 to 1000, or inf (NOT PRIVATE)")
+    epsilon: Real = Field(
+        description="0.001 to 1000, or inf (NOT PRIVATE)",
+        json_schema_extra={"anyOf": [{"type": "number", "minimum": 0.001, "maximum": 1000}, {"const": "inf"}]},
+    )
     delta: Real = Field(gt=0, lt=1, description="a number, never computed from the data")
-    adjacency: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
-    unit: Literal["record", "client"] = "record"
+    adjacency: Literal["add-or-remove-one", "replace-one"] = Field(
+        "add-or-remove-one", description="what makes two data sets neighbours"
+    )
+    unit: Literal["record", "client"] = Field("record", description="what is protected: a record, or all of a client's")
     label_counts: Literal["uniform"] | dict[str, Real] = Field(
         "uniform", description="uniform, shares by label, or {budget: share of the budget that buys them}"
     )
+    marginals: Bought | None = Field(
+        None,
+        description="{budget: share of the budget}: one-way counts by label, for generators that use them",
+    )
     weights: list[Real] | None = Field(None, description="share of the budget of each iteration; null: equal")
-    sampling_rate: Literal[1] = 1
-    keep_secret: bool = False
+    sampling_rate: Literal[1] = Field(1, description="share of the records that vote in an iteration")
+    keep_secret: bool = Field(False, description="private/secret.key stays after the run; may differ on a resume")
     send_unprotected: bool = Field(
         False, description="epsilon = inf: candidates may go to a remote service all the same"
     )
@@ -207,7 +270,9 @@ class Privacy(_Section):
         return self
 
     def label_budget(self) -> float:
-        """Share of the budget that buys label shares; 0 where they are not bought."""
+        """Share of the budget that iteration 0 spends on label shares or marginals; 0 where it buys none."""
+        if self.marginals:
+            return self.marginals.budget
         bought = isinstance(self.label_counts, dict) and set(self.label_counts) == {"budget"}
         return float(self.label_counts["budget"]) if bought else 0.0  # type: ignore[index]
 
@@ -250,15 +315,15 @@ class Execution(_Section):
 class Recipe(_Section):
     """All of a run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    seed: Whole = 0
-    data: Data
-    modality: str
-    generator: Part
-    embedder: Part
-    evolution: Evolution
-    privacy: Privacy
-    execution: Execution = Field(default_factory=Execution)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the run; it is released")
+    seed: Whole = Field(0, description="of all that is random but the noise")
+    data: Data = Field(description="where the private records lie, and what is declared of them")
+    modality: str = Field(description="the kind of record, as it is registered")
+    generator: Part = Field(description="what makes candidates")
+    embedder: Part = Field(description="what makes vectors of records and candidates")
+    evolution: Evolution = Field(description="how candidates compete and multiply")
+    privacy: Privacy = Field(description="the promise")
+    execution: Execution = Field(default_factory=Execution, description="speed only")
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -269,16 +334,19 @@ class Recipe(_Section):
                 raise ValueError("privacy.label_counts: one share for each of data.labels, or budget")
             if not all(0 <= share < math.inf for share in shares.values()) or sum(shares.values()) <= 0:
                 raise ValueError("privacy.label_counts: shares of 0 or more, not all 0")
-        if self.privacy.label_budget() and labels is None:
+        bought = self.privacy.label_budget() if self.privacy.marginals is None else 0
+        if bought and labels is None:
             raise ValueError("privacy.label_counts: label shares cannot be bought without data.labels")
-        if self.privacy.label_budget() and "budget" in (labels or []):
+        if bought and "budget" in (labels or []):
             raise ValueError("privacy.label_counts: a label named budget makes this ambiguous; give it another name")
-        smallest = min(self.evolution.populations())
-        wanted = self.label_count * self.evolution.family()
-        if smallest < wanted:
-            raise ValueError(
-                f"evolution: samples and population must be {wanted} at least (labels times rows of a family)"
-            )
+        for iteration, size in enumerate(self.evolution.populations()):
+            wanted = self.label_count * (sum(self.evolution.family_at(iteration)) if iteration else 1)
+            if size < wanted:
+                raise ValueError(
+                    f"evolution: samples and population must be {wanted} at least (labels times rows of a family)"
+                )
+        if self.privacy.marginals and shares != "uniform":
+            raise ValueError("privacy.label_counts: bought marginals say the label shares; leave it away")
         weights = self.privacy.weights
         if weights is not None and len(weights) != self.evolution.iterations:
             raise ValueError("privacy.weights: one for each iteration")
@@ -315,7 +383,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
         raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
     for key, value in pairs:
-        _set(raw, key, value)
+        set_key(raw, key, value)
     return parse_recipe(raw, folder=Path(path).parent)
 
 
@@ -405,7 +473,8 @@ def _pair(text: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {text!r}: the value is not valid YAML") from error
 
 
-def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of a recipe as plain data; RecipeError where a section is in the way."""
     *parents, last = key.split(".")
     for name in parents:
         below = raw.setdefault(name, {})
@@ -435,7 +504,8 @@ def _nearest(key: str, models: Sequence[type[BaseModel]]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(known)})"
 
 
-_SECTIONS: list[type[BaseModel]] = [Recipe, Data, Split, Evolution, Privacy, Execution, Stages, Stage, *MODELS]
+_SECTIONS: list[type[BaseModel]] = [*(Recipe, Data, Split, Evolution, Phase, Privacy, Bought, Execution, Stages, Stage)]
+_SECTIONS += MODELS
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:
@@ -482,8 +552,3 @@ def _differ(old: Any, new: Any, path: str) -> list[str]:
             for key in _differ(old.get(name), new.get(name), f"{path}.{name}" if path else name)
         ]
     return [] if old == new else [path]
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of a recipe, published as `templates/recipe.schema.json` (`json.dumps(..., indent=1)`)."""
-    return Recipe.model_json_schema(by_alias=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+
 from pe_beam.errors import InputError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import statement
@@ -23,9 +25,16 @@ def report(run_dir: str | Path) -> Path:
     unfinished, in `work/`, which is never shared: the release gets its report at the end.
 
     Raises:
-      InputError: no run directory, or a run without a population.
+      InputError: no run directory, a run without a population, or a release of which a file is missing or damaged.
     """
     run = open_run(run_dir)
+    try:
+        return _write(run)
+    except (OSError, pa.ArrowInvalid, json.JSONDecodeError):
+        raise InputError(f"{run.release}: a file of it is missing or damaged; restore it") from None
+
+
+def _write(run: Run) -> Path:
     if is_complete(run):
         name = f"{run.release}/report.html"
         privacy = json.loads(run.store.read(f"{run.release}/privacy.json"))
@@ -33,7 +42,7 @@ def report(run_dir: str | Path) -> Path:
         run.store.commit(name, report_bytes(run, privacy, complete=True), replace=True)
         return run.store.path(name)
     if run.manifest(0) is None:
-        raise InputError(f"{run_dir}: there is no population yet, so there is nothing to report; run it first")
+        raise InputError(f"{run.root}: there is no population yet, so there is nothing to report; run it first")
     spent = sum(line.iteration > 0 for line in ledger_lines(run))
     record = privacy_record(run) | {"rounds_spent": spent, "statement": _so_far(run, spent)}
     data = report_bytes(run, record, complete=False)

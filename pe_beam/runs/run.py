@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel
 
-from pe_beam import registry
 from pe_beam.errors import InputError
 from pe_beam.modalities.base import Embedder, Generator, Modality, Surroundings
 from pe_beam.privacy import ledger, noise
+from pe_beam.runs import parts
 from pe_beam.runs.plan import Plan, make_plan
 from pe_beam.runs.recipe import Recipe, Split, parse_recipe, run_id
 from pe_beam.runs.store import Store
@@ -75,45 +74,25 @@ class Run:
         return run_id(self.recipe)
 
     @cached_property
-    def schema(self) -> BaseModel | None:
-        """What data.schema declares; None: the modality takes no schema."""
-        model = registry.find("modalities", self.recipe.modality, key="modality").schema_model
-        return None if model is None else model.model_validate(self.recipe.data.table_schema)
-
-    @cached_property
     def modality(self) -> Modality:
         """The kind of record, with the columns that data.schema declares."""
-        found: Modality = registry.find("modalities", self.recipe.modality, key="modality")
-        return found if found.with_schema is None else found.with_schema(self.schema)
+        return parts.find_modality(self.recipe)
 
     def new_generator(self) -> Generator:
         """A generator as the recipe says."""
-        part = self.recipe.generator
-        cls = registry.find("generators", part.name, key="generator.name")
-        made: Generator = cls(
-            cls.Options.model_validate(part.options), labels=self.recipe.label_list, **self._schema_for(cls)
-        )
+        made = parts.new_generator(self.recipe)
         made.attach(self._surroundings(self.recipe.execution.llm))
         return made
 
     def new_embedder(self) -> Embedder:
         """An embedder as the recipe says."""
-        part = self.recipe.embedder
-        cls = registry.find("embedders", part.name, key="embedder.name")
-        made: Embedder = cls(cls.Options.model_validate(part.options), **self._schema_for(cls))
+        made = parts.new_embedder(self.recipe)
         made.attach(self._surroundings(self.recipe.execution.embeddings))
         return made
 
     def _surroundings(self, service: Service) -> Surroundings:
         folder = self.store.path("work/services") if self.root else None
         return Surroundings(iterations=self.recipe.evolution.iterations, service=service, folder=folder)
-
-    def _schema_for(self, cls: type[Generator] | type[Embedder]) -> dict[str, BaseModel]:
-        if not cls.takes_schema:
-            return {}
-        if self.schema is None:
-            raise InputError(f"modality: {self.recipe.modality!r} has no schema, which {cls.__name__} needs")
-        return {"schema": self.schema}
 
     @cached_property
     def generator(self) -> Generator:

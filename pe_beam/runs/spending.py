@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pe_beam.errors import InputError
-from pe_beam.privacy import accounting, ledger, secret
+from pe_beam.privacy import ledger, secret
 from pe_beam.runs import steps
+from pe_beam.runs.bought import LABELS
+from pe_beam.runs.plan import bought_sensitivity
 from pe_beam.runs.run import Run
 
 
@@ -27,7 +29,7 @@ def check_ledger(run: Run) -> None:
             raise InputError(f"ledger.jsonl: iteration {iteration} was spent otherwise than the recipe says")
     for iteration in spending_iterations(run):
         traces = [steps.counts_name(iteration)]
-        traces += [run.work(0, "labels.parquet"), run.public(0, steps.LABELS)] if iteration == 0 else []
+        traces += [run.work(0, "labels.parquet"), run.public(0, LABELS)] if iteration == 0 else []
         traces += [run.work(iteration, "histogram.parquet"), run.public(iteration, steps.HISTOGRAM)]
         if iteration not in lines and any(run.store.exists(name) for name in traces):
             raise InputError(
@@ -51,13 +53,7 @@ def _spending(run: Run, iteration: int) -> tuple[float, float, float]:
         sigma = multiplier = None
     if sigma is None or multiplier is None:
         raise InputError(f"ledger.jsonl: a line for iteration {iteration}, which the recipe does not have")
-    return sigma, schedule.sensitivity if iteration else label_sensitivity(run), multiplier
-
-
-def label_sensitivity(run: Run) -> float:
-    """A record has one label, whatever its votes: the sensitivity of label counts."""
-    privacy = run.recipe.privacy
-    return accounting.sensitivity(unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=1)
+    return sigma, schedule.sensitivity if iteration else bought_sensitivity(run.recipe), multiplier
 
 
 def write_ledger_line(run: Run, iteration: int) -> None:

@@ -23,6 +23,7 @@ from pe_beam.keyed import encode_fields, keyed_rng
 from pe_beam.modalities.base import Chunk, PaidGenerator, Step
 from pe_beam.privacy import noise, secret
 from pe_beam.runs import tables
+from pe_beam.runs.bought import LABELS, bought_cells, generator, read_bought, read_marginals
 from pe_beam.runs.choose import choose
 from pe_beam.runs.run import Run, open_run
 from pe_beam.selection.quotas import largest_remainder
@@ -32,7 +33,6 @@ from pe_beam.voting.votes import CandidateMatrix, Voter
 SECRET = "private/secret.key"
 POPULATION = "population/part-00000.parquet"
 HISTOGRAM = "histogram/part-00000.parquet"
-LABELS = "labels/part-00000.parquet"
 
 
 def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
@@ -51,13 +51,13 @@ def read_population(run: Run, iteration: int) -> pa.Table:
 
 def noisy_label_shares(run: Run) -> list[float]:
     """Shares by label, as declared, or as bought in iteration 0 and released."""
+    if run.recipe.privacy.marginals:
+        return [float(x) for x in read_marginals(run).totals()]
     shares = run.recipe.privacy.label_counts
     if shares == "uniform":
         return [1.0] * run.recipe.label_count
     if run.recipe.privacy.label_budget():
-        own = run.work(0, "labels.parquet")
-        table = tables.read_bytes(run.store.read(own if run.store.exists(own) else run.public(0, LABELS)))
-        return [float(x) for x in table["noisy_count"].to_pylist()]
+        return [float(x) for x in read_bought(run)["noisy_count"].to_pylist()]
     return [float(dict(shares)[str(label)]) for label in run.recipe.label_list]
 
 
@@ -102,7 +102,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
         around = _around(run, journal, population)
         for turn in range(ahead):
             rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
-            total += _embed(run, run.generator.vary(rows, step, rngs, **around))
+            total += _embed(run, generator(run).vary(rows, step, rngs, **around))
         vectors = (total / ahead).astype(np.float32)
     if run.recipe.evolution.distance == "cosine":
         vectors, zero = normalise_rows(vectors)
@@ -195,7 +195,7 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray) -> None:
     """Commits the exact counts of an iteration once; a later attempt changes nothing (rule 3)."""
     if iteration == 0:
         ids = np.arange(len(counts))
-        labels = run.recipe.label_list
+        labels = bought_cells(run)["label"].to_pylist()
     else:
         population = read_population(run, iteration - 1)
         ids, labels = population["candidate_id"].to_numpy(), population["label"].to_pylist()
@@ -276,12 +276,14 @@ def _pledge(run: Run, iteration: int, key: bytes) -> None:
 
 
 def commit_label_shares(run: Run) -> None:
-    """Noises the bought label counts, once."""
+    """Noises the bought counts of labels or marginals, once."""
     table = read_counts(run, 0)
     codes = np.zeros(table.num_rows, dtype=np.int32)
     noisy = _noisy(run, 0, codes, table)
-    shares = pa.table([table["label"], pa.array(noisy, pa.float64())], schema=tables.LABELS)
-    data = tables.table_bytes(shares, tables.LABELS, private=run.recipe.private)
+    cells = bought_cells(run)
+    shares = cells.append_column("noisy_count", pa.array(noisy, pa.float64()))
+    schema = tables.MARGINALS if run.recipe.privacy.marginals else tables.LABELS
+    data = tables.table_bytes(shares, schema, private=run.recipe.private)
     run.store.commit(run.work(0, "labels.parquet"), data)
 
 
@@ -347,12 +349,12 @@ def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> int:
     journal = run.work(iteration, f"journal/{start:09d}")
     if iteration == 0:
         rngs = [keyed_rng(seed, 0, i, "random") for i in ids]
-        made = run.generator.random(rows["label"].to_pylist(), rngs, **_around(run, journal))
+        made = generator(run).random(rows["label"].to_pylist(), rngs, **_around(run, journal))
     else:
         rngs = [keyed_rng(seed, iteration, i, "vary") for i in ids]
         population = read_population(run, iteration - 1)
         parents = population.take(rows["parent_row"])
-        made = run.generator.vary(parents, _step(run, iteration), rngs, **_around(run, journal, population))
+        made = generator(run).vary(parents, _step(run, iteration), rngs, **_around(run, journal, population))
     if made.num_rows != rows.num_rows:
         raise StageError(f"generator: {made.num_rows} rows came back where {rows.num_rows} were asked for")
     origin = "random" if iteration == 0 else "varied"

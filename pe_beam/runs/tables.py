@@ -18,6 +18,9 @@ NOT_PRIVATE = "NOT PRIVATE: epsilon = inf, no noise was added"
 HISTOGRAM = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("noisy_votes", pa.float64())])
 COUNTS = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("count", pa.int64())])
 LABELS = pa.schema([("label", pa.string()), ("noisy_count", pa.float64())])
+MARGINALS = pa.schema(
+    [("label", pa.string()), ("column", pa.string()), ("bin", pa.int64()), ("noisy_count", pa.float64())]
+)
 SELECTION = pa.schema(
     [
         ("candidate_id", pa.int64()),

@@ -8,7 +8,9 @@ from typing import Any
 
 from pe_beam.errors import RecipeError
 
-_ALLOWED = "a number, a list of {length} numbers, or {{from, to, decay: linear|geometric|cosine|polynomial, power}}"
+_ALLOWED = (
+    "a number, a list of {length} numbers, or {{from, to, decay: linear|geometric|cosine|polynomial|tab-pe, power}}"
+)
 
 
 def resolve_schedule(value: Any, length: int, *, name: str) -> list[float]:
@@ -16,7 +18,9 @@ def resolve_schedule(value: Any, length: int, *, name: str) -> list[float]:
 
     Args:
       value: a number (the same always), a list of `length` numbers, or a mapping with from, to, decay and,
-        for polynomial, power: the first iteration gets `from`, the last `to`.
+        for polynomial and tab-pe, power: the first iteration gets `from`, the last `to`. The decay tab-pe is the
+        published one of Tab-PE (arXiv 2606.08259), whose list has an entry more than there are iterations, so that
+        `to` is not quite reached: from - (from - to) ((t - 1) / (length + 1))^power, power 0.2 if not given.
       length: how many iterations, at least 1.
       name: the recipe key, for messages.
 
@@ -52,14 +56,18 @@ def _number(item: Any, value: Any, length: int, name: str) -> float:
 def _decay(value: Mapping[str, Any], length: int, name: str) -> list[float]:
     if not {"from", "to"} <= set(value) <= {"from", "to", "decay", "power"}:
         raise _refusal(value, length, name)
-    first, last, power = (_number(value.get(key, 1), value, length, name) for key in ("from", "to", "power"))
     kind = value.get("decay", "linear")
+    usual = 0.2 if kind == "tab-pe" else 1
+    first, last, power = (_number(value.get(key, usual), value, length, name) for key in ("from", "to", "power"))
     if kind == "geometric" and not (first > 0 and last > 0):
         raise RecipeError(f"{name}: {value!r} is not allowed; a geometric decay goes between numbers above 0")
-    if kind not in ("linear", "geometric", "cosine", "polynomial") or power <= 0:
+    if kind not in ("linear", "geometric", "cosine", "polynomial", "tab-pe") or power <= 0:
         raise _refusal(value, length, name)
     values = []
     for t in range(length):
+        if kind == "tab-pe":
+            values.append(round(first - (first - last) * (t / (length + 1)) ** power, 12))
+            continue
         x = t / (length - 1) if length > 1 else 0.0
         if kind == "geometric":
             values.append(first * (last / first) ** x)

@@ -19,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from threadpoolctl import threadpool_limits
 
 from pe_beam.runs import steps
+from pe_beam.runs.bought import cell_count, cells_of
 from pe_beam.runs.run import Run, open_run
 from pe_beam.transforms.guard import guarded
 from pe_beam.voting.client import client_ballot
@@ -125,24 +126,26 @@ class _ClientVoteFn(_MathsFn):
 
 
 class _ClientLabelFn(_StageFn):
-    """Arrow batches -> (client, {label code: records})."""
+    """Arrow batches -> (client, {bought cell: records})."""
 
     def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
         ballots: dict[str, dict[int, int]] = {}
         with guarded(self._root, "CountLabels"):
-            _, labels, clients = read_clients(batch)
-            for client, label in zip(clients, labels.tolist(), strict=True):
+            vectors, labels, clients = read_clients(batch)
+            for client, cells in zip(clients, cells_of(self.open(), vectors, labels).tolist(), strict=True):
                 ballot = ballots.setdefault(client, {})
-                ballot[label] = ballot.get(label, 0) + 1
+                for cell in cells:
+                    ballot[cell] = ballot.get(cell, 0) + 1
         yield from ballots.items()
 
 
 class _LabelFn(_StageFn):
-    """Arrow batches -> (0, records by label)."""
+    """Arrow batches -> (0, records by bought cell)."""
 
     def process(self, batch: pa.Table) -> Iterator[tuple[int, np.ndarray]]:
         with guarded(self._root, "CountLabels"):
-            counts = np.bincount(read_batch(batch)[1], minlength=self.open().recipe.label_count)
+            run, (vectors, labels, _) = self.open(), read_batch(batch)
+            counts = np.bincount(cells_of(run, vectors, labels).ravel(), minlength=cell_count(run))
         yield 0, counts.astype(np.int64)
 
 
@@ -208,7 +211,7 @@ class _ScaleClientsFn(_StageFn):
 
 def _width(run: Run, iteration: int) -> int:
     if iteration == 0:
-        return run.recipe.label_count
+        return cell_count(run)
     return run.candidate_count(iteration - 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pe_beam.evaluation.driver import evaluate
 from pe_beam.modalities.base import Modality
 from pe_beam.report.build import build
 from tests.report.releases import write_release
@@ -93,9 +94,22 @@ def test_the_policy_stops_whatever_would_be_asked_for(browser, html):
 @pytest.mark.parametrize("name", ["digits", "report.html", "plain.html"])
 def test_axe_finds_nothing(browser, html, hostile, scheme, name):
     """All rules of axe-core, best practices among them, with everything unfolded."""
+    _accessible(Watched(browser, html if name == "digits" else hostile / name, scheme=scheme, width=1000))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_an_evaluation(browser, digits, scheme):
+    page = digits / "private/evaluation/evaluation.html"
+    if not page.exists():
+        evaluate(digits)
+    watched = Watched(browser, page, scheme=scheme, width=390)
+    assert watched.page.evaluate("document.documentElement.scrollWidth") == 390
+    _accessible(watched)
+
+
+def _accessible(watched):
     from axe_playwright_python.sync_playwright import Axe
 
-    watched = Watched(browser, html if name == "digits" else hostile / name, scheme=scheme, width=1000)
     watched.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     found = Axe().run(watched.page, options={"resultTypes": ["violations"]}).response["violations"]
     shown = [(v["id"], v["help"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found]

@@ -169,6 +169,21 @@ def test_a_run_that_goes_on_is_reported_in_work_and_resumes_to_the_same_release(
     assert release_digests(tmp_path / "run") == release_digests(digits)
 
 
+def test_a_damaged_release_is_named(digits, tmp_path, capsys):
+    victims = ["iteration=0001/population/part-00000.parquet", "iteration=0002/histogram/part-00000.parquet"]
+    for name in (*victims, "privacy.json"):
+        shutil.copytree(digits, tmp_path / name.replace("/", "-"))
+        file = tmp_path / name.replace("/", "-") / "release" / name
+        file.write_bytes(file.read_bytes()[:40])
+        assert main(["report", str(tmp_path / name.replace("/", "-"))]) == 2
+        assert "release: a file of it is missing or damaged" in capsys.readouterr().err
+    shutil.copytree(digits, tmp_path / "swapped")
+    one, two = (tmp_path / f"swapped/release/iteration={t:04d}/population/part-00000.parquet" for t in (1, 2))
+    two.write_bytes(one.read_bytes())
+    assert main(["report", str(tmp_path / "swapped")]) == 2
+    assert "a parent is not in population" in capsys.readouterr().err
+
+
 def test_where_there_is_nothing_yet_it_says_so(small, tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
         report(tmp_path)

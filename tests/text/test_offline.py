@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pe_beam.evaluation.distances import frechet_distance
+from pe_beam.evaluation.moments import Moments
 from pe_beam.runs import steps
 from pe_beam.runs.driver import evolve
-from pe_beam.runs.evaluate import frechet_distance
 from pe_beam.runs.recipe import load_recipe
 from pe_beam.runs.run import open_run
 from tests.text import corpus
@@ -85,7 +86,9 @@ def quality(folder: Path, name: str) -> dict[int, tuple[float, float]]:
         own = np.concatenate([own[matrix.labels[own] == kind][:SAMPLES] for kind in range(4)])
         made, kinds = matrix.vectors[own].astype(float), matrix.labels[own]
         accuracy = LogisticRegression(max_iter=1000).fit(made, kinds).score(held, held_kinds)
-        apart = [frechet_distance(made[kinds == kind], held[held_kinds == kind]) for kind in range(4)]
+        apart = [
+            frechet_distance(Moments.of(made[kinds == kind]), Moments.of(held[held_kinds == kind])) for kind in range(4)
+        ]
         found[iteration] = (float(accuracy), float(np.mean(apart)))
     return found
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import pyarrow as pa
 
 from pe_beam.modalities.base import Modality, View
+
+if TYPE_CHECKING:
+    from pe_beam.start.asking import Asker
+    from pe_beam.start.looking import Seen
 
 
 def _preview(samples: pa.Table, note: str | None) -> bytes:
@@ -19,4 +26,12 @@ def _view() -> View:
     return ImageView()
 
 
-MODALITY = Modality(name="image", payload=pa.schema([("image", pa.binary())]), preview=_preview, view=_view)
+def _start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    from pe_beam.modalities.image.start import start
+
+    return start(asker, seen, data)
+
+
+MODALITY = Modality(
+    name="image", payload=pa.schema([("image", pa.binary())]), preview=_preview, view=_view, start=_start
+)

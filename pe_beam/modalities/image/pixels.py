@@ -19,7 +19,7 @@ class PixelsOptions(base.Options):
     """Options of `pixels`."""
 
     size: int | tuple[int, int] = Field(8, description="side, or [height, width]")
-    mode: Literal["gray", "rgb"] = "gray"
+    mode: Literal["gray", "rgb"] = Field("gray", description="one value a pixel, or three")
 
 
 class Pixels(base.Embedder):
@@ -55,6 +55,8 @@ class Pixels(base.Embedder):
     def _shrink(self, image: Image.Image) -> np.ndarray:
         pixels = np.asarray(image, dtype=np.float64)
         tall, wide = pixels.shape[:2]
+        if (tall, wide) == (self._height, self._width):
+            return pixels / 255  # the mean of blocks of one pixel, without the cost of forming them
         if tall % self._height == 0 and wide % self._width == 0:
             # Whole blocks: their plain mean, without the rounding to 8 bits that Pillow's resize does.
             blocks = pixels.reshape(self._height, tall // self._height, self._width, wide // self._width, -1)

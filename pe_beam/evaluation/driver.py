@@ -1,0 +1,65 @@
+"""`evaluate`: one Beam job over a complete run. What it writes is under `private/evaluation/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pe_beam.errors import InputError
+from pe_beam.evaluation.setting import OUTCOME, WORK, Setting
+from pe_beam.runs.closing import is_complete
+from pe_beam.runs.run import Run, open_run
+
+
+def evaluate(
+    run_dir: str | Path, beam_options: Sequence[str] = (), *, against: str | None = None, iterations: str = "last"
+) -> dict[str, Any]:
+    """Measures the samples of a complete run, and its first population, against real records.
+
+    Args:
+      run_dir: a complete run.
+      beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
+      against: real data of the same kind as the recipe's; default: its data.holdout.
+      iterations: "last", or "all" for every population.
+
+    Returns:
+      What `private/evaluation/evaluation.json` holds; docs/evaluation.md describes it.
+
+    Raises:
+      InputError: the run is not complete, there is nothing to compare with, or fewer than two samples.
+      DataError: the real data cannot be read, or fewer than two of it can be used.
+      PeBeamError: lock, disk, a failed stage.
+    """
+    from pe_beam.runs.driver import new_job
+    from pe_beam.transforms.evaluation import Evaluate
+
+    if iterations not in ("last", "all"):
+        raise InputError(f"--iterations {iterations}: last or all is wanted")
+    run = open_run(run_dir)
+    if not is_complete(run):
+        raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
+    total = run.recipe.evolution.iterations
+    wanted = tuple(range(total + 1)) if iterations == "all" else (0, total)
+    setting = Setting(against=against, populations=wanted, no_training=_no_training(run))
+    setting.held_out(run)  # refuses a recipe without a holdout before a job is started
+    with run.store.lock():
+        job = new_job(run, list(beam_options))
+        run.store.remove(WORK)
+        try:
+            setting.save(run)
+            job("Evaluate", lambda: Evaluate(str(run.store.root)))
+            found: dict[str, Any] = json.loads(run.store.read(OUTCOME))
+        finally:
+            run.store.remove(WORK)
+    return found
+
+
+def _no_training(run: Run) -> str:
+    index = run.index()
+    if index is None:
+        return "the private embeddings of this run are gone (purged), so there is no training record to compare with"
+    if index.get("embedding_id") != run.embedding_id:
+        raise InputError("private/embeddings: embeddings of another recipe lie there; restore this run's own")
+    return ""

@@ -1,0 +1,203 @@
+"""Figures of one population, or of training records in its place, beside the held-out records."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pe_beam.errors import DataError, InputError, MissingExtraError, StageError
+from pe_beam.evaluation.classifiers import classifier_figures, cross_figures
+from pe_beam.evaluation.distances import frechet_distance, kernel_distance
+from pe_beam.evaluation.gather import CHANGED, Gathered, Rows, load_payload, load_rows, read_shard
+from pe_beam.evaluation.manifold import DENSITY_K, PRECISION_K, compare_manifolds, neighbour_radii
+from pe_beam.evaluation.memorisation import Nearest, nearer, nearest_in, nothing_near
+from pe_beam.evaluation.moments import Moments
+from pe_beam.evaluation.sampling import chosen_rows
+from pe_beam.evaluation.setting import (
+    CEILING,
+    HELD_OUT,
+    VOTED,
+    WORK,
+    Setting,
+    load_arrays,
+    population,
+    save_arrays,
+)
+from pe_beam.modalities.base import Comparison, Measured, Series
+from pe_beam.runs.recipe import to_plain
+from pe_beam.runs.run import Run
+
+
+def commit_groups(run: Run, groups: Iterable[tuple[str, Gathered]]) -> list[str]:
+    """Commits what was gathered and the radii of held-out records; returns what there is to measure.
+
+    Raises:
+      DataError: fewer than 2 held-out records, or a population of fewer than 2.
+    """
+    found = dict(groups)
+    held_out = found[HELD_OUT]
+    if held_out.moments.count < 2:
+        kinds = f" ({'; '.join(sorted(held_out.kinds))})" if held_out.kinds else ""
+        raise DataError(f"evaluate: the real data hold fewer than 2 records that can be used{kinds}")
+    setting = Setting.load(run)
+    for name, group in found.items():
+        moments = group.moments
+        save_arrays(run, f"{name}/moments", {"mean": moments.mean, "scatter": moments.scatter})
+        about = {"count": moments.count, "rejected": group.rejected, "kinds": sorted(group.kinds)}
+        run.store.commit(f"{WORK}/{name}/about.json", json.dumps(about).encode(), replace=True)
+        if name.startswith("population") and moments.count < 2:
+            raise InputError("evaluate: two samples and two real records are wanted at least")
+    if VOTED in found and CHANGED in found[VOTED].kinds:
+        for file in run.store.path(f"{WORK}/{VOTED}").glob("*.payload.parquet"):
+            run.store.remove(str(file.relative_to(run.store.root)))
+    radii = neighbour_radii(load_rows(run, HELD_OUT).vectors, [PRECISION_K, DENSITY_K])
+    save_arrays(run, "radii", {"radii": radii})
+    names = [population(iteration) for iteration in setting.populations]
+    return [*names, CEILING]
+
+
+def load_moments(run: Run, group: str) -> Moments:
+    """Of all records of a group, not of a subsample."""
+    arrays = load_arrays(run, f"{group}/moments")
+    return Moments(load_about(run, group)["count"], arrays["mean"], arrays["scatter"])
+
+
+def load_about(run: Run, group: str) -> dict[str, Any]:
+    """How many records of a group could be used and how many could not, and why."""
+    about: dict[str, Any] = json.loads(run.store.read(f"{WORK}/{group}/about.json"))
+    return about
+
+
+def measure(run: Run, name: str) -> None:
+    """Measures one population by everything there is and commits the figures."""
+    setting, held_out = Setting.load(run), load_rows(run, HELD_OUT)
+    figures: dict[str, float] = {}
+    training = name == CEILING
+    if training and setting.no_training:
+        rows = held_out
+        if _labelled(run):
+            figures |= cross_figures(held_out.vectors, held_out.codes)
+        extra = Measured(figures={})
+    else:
+        rows = load_rows(run, name)
+        likened = _as_many(rows, load_about(run, population(setting.last))["count"]) if training else rows
+        if len(likened.rows) > 1:
+            moments = Moments.of(likened.vectors) if training else load_moments(run, name)
+            figures |= _distances(run, likened, moments, held_out)
+        if _labelled(run):
+            figures |= classifier_figures(rows.vectors, rows.codes, held_out.vectors, held_out.codes)
+        extra = _of_modality(run, setting, name, figures)
+    found = {"figures": figures | dict(extra.figures), "rows": len(rows.rows), "notes": list(extra.notes)}
+    found["series"] = [asdict(series) for series in extra.series]
+    body = json.dumps(found, allow_nan=False).encode()
+    run.store.commit(f"{WORK}/measured/{name}.json", body, replace=True)
+
+
+def _labelled(run: Run) -> bool:
+    return run.recipe.label_count > 1
+
+
+def _as_many(rows: Rows, count: int) -> Rows:
+    """As many training records as there are samples: Fréchet distance and radii depend on how many are compared."""
+    keep = chosen_rows(len(rows.rows), count, "ceiling")
+    return Rows(rows.vectors[keep], rows.codes[keep], rows.rows[keep])
+
+
+def _distances(run: Run, rows: Rows, moments: Moments, held_out: Rows) -> dict[str, float]:
+    kid, spread = kernel_distance(rows.vectors, held_out.vectors)
+    radii = load_arrays(run, "radii")["radii"]
+    return {
+        "frechet_distance": frechet_distance(moments, load_moments(run, HELD_OUT)),
+        "kernel_distance": kid,
+        "kernel_distance_spread": spread,
+        **asdict(compare_manifolds(rows.vectors, held_out.vectors, real_radii=radii)),
+    }
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float]) -> Measured:
+    """Asks the modality's own metrics.
+
+    Raises:
+      StageError: a metric's figure has a name that is taken or not allowed, or is not finite.
+    """
+    figures: dict[str, float] = {}
+    notes: list[str] = []
+    series: list[Series] = []
+    voted = load_payload(run, VOTED)
+    samples = voted if name == CEILING else load_payload(run, name)
+    held_out = load_payload(run, HELD_OUT)
+    if not run.modality.metrics or samples is None or held_out is None:
+        return Measured(figures={})
+    comparison = Comparison(
+        iteration=None if name == CEILING else int(name.rpartition("-")[2]),
+        samples=samples,
+        held_out=held_out,
+        training=None if name == CEILING else voted,
+        labels=run.recipe.data.labels,
+        recipe=to_plain(run.recipe),
+        seed=run.recipe.seed,
+    )
+    for metric in run.modality.metrics:
+        try:
+            found = metric(comparison)
+        except MissingExtraError as error:
+            notes.append(f"left out: {error}")
+            continue
+        for key, value in found.figures.items():
+            if not _NAME.fullmatch(key) or key in taken or key in figures or not math.isfinite(value):
+                raise StageError(f"modality {run.modality.name}: metric {key!r}: a new name and a number are wanted")
+            figures[key] = float(value)
+        series += found.series
+        notes += found.notes
+    if voted is None and not setting.no_training:
+        notes.append("left out: what needs training records, which cannot be read as they voted (data.path)")
+    return Measured(figures=figures, series=series, notes=notes)
+
+
+def load_measured(run: Run, name: str) -> dict[str, Any]:
+    """What `measure` has found."""
+    found: dict[str, Any] = json.loads(run.store.read(f"{WORK}/measured/{name}.json"))
+    return found
+
+
+# --- memorisation ------------------------------------------------------------------------------------------
+
+
+def queries(run: Run) -> tuple[list[str], np.ndarray]:
+    """Groups, one a row, and all their vectors: populations that votes have shaped, and held-out records."""
+    setting = Setting.load(run)
+    groups = [*(population(iteration) for iteration in setting.populations if iteration), HELD_OUT]
+    found = [load_rows(run, group).vectors for group in groups]
+    names = [group for group, vectors in zip(groups, found, strict=True) for _ in range(len(vectors))]
+    return names, np.concatenate(found)
+
+
+def nearest_of_shards(run: Run, names: Iterable[str], first: int, vectors: np.ndarray) -> Nearest:
+    """The nearest of the training records in some shards, for every query."""
+    best, at = nothing_near(len(vectors)), first
+    for name in names:
+        for records, _ in read_shard(run, name):
+            best = nearer(best, nearest_in(vectors, records, at))
+            at += len(records)
+    return best
+
+
+def commit_nearest(run: Run, nearest: Nearest) -> None:
+    """Commits distance and row of the nearest training record of every query."""
+    save_arrays(run, "nearest", {"squared": nearest[0], "row": nearest[1]})
+
+
+def load_nearest(run: Run) -> dict[str, Nearest]:
+    """Group -> its queries' nearest training records."""
+    names, _ = queries(run)
+    arrays, of = load_arrays(run, "nearest"), np.array(names)
+    return {name: (arrays["squared"][of == name], arrays["row"][of == name]) for name in dict.fromkeys(names)}

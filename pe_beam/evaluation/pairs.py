@@ -1,0 +1,102 @@
+"""The samples that lie closest to a training record, and those records: for the holder's eyes, on the private page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam.errors import PeBeamError
+from pe_beam.evaluation.gather import load_rows, shard_rows
+from pe_beam.evaluation.measure import load_nearest
+from pe_beam.evaluation.setting import Setting, population
+from pe_beam.runs.run import Run
+from pe_beam.runs.steps import POPULATION
+from pe_beam.sources.base import Piece
+
+PAIRS = 12
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample and its nearest training record, as records that a View shows, and their distance."""
+
+    sample: Mapping[str, Any]
+    record: Mapping[str, Any]
+    distance: float
+
+
+def closest_pairs(run: Run, setting: Setting) -> list[Pair]:
+    """The closest pairs, closest first; fewer, or none, where private records cannot be read as they voted."""
+    if setting.no_training:
+        return []
+    name = population(setting.last)
+    squared, rows = load_nearest(run)[name]
+    order = np.argsort(squared, kind="stable")[:PAIRS]
+    samples = _samples(run, setting.last, load_rows(run, name).rows[order].tolist())
+    records = _records(run, rows[order])
+    return [
+        Pair(sample, records[int(row)], float(np.sqrt(squared[at])))
+        for sample, row, at in zip(samples, rows[order], order, strict=True)
+        if int(row) in records
+    ]
+
+
+def _samples(run: Run, iteration: int, rows: list[int]) -> list[dict[str, Any]]:
+    """Rows of a population, in the order asked for; of the file only the row groups that hold them are read."""
+    found: dict[int, dict[str, Any]] = {}
+    start = 0
+    with pq.ParquetFile(run.store.path(run.public(iteration, POPULATION))) as file:
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            here = [row - start for row in rows if start <= row < start + count]
+            if here:
+                table = file.read_row_group(group).take(pa.array(here))
+                found |= {start + row: record for row, record in zip(here, table.to_pylist(), strict=True)}
+            start += count
+    return [found[row] for row in rows]
+
+
+def _records(run: Run, rows: np.ndarray) -> dict[int, dict[str, Any]]:
+    """Row among all training records -> that record. A frozen row is found again as the record of its place."""
+    found: dict[int, dict[str, Any]] = {}
+    wanted = set(rows.tolist())
+    start = 0
+    try:
+        pieces = {piece.name: piece for piece in run.source().pieces()}
+        for shard in (run.index() or {"shards": []})["shards"]:
+            count = shard_rows(run, shard["shard"])
+            here = sorted(row - start for row in wanted if start <= row < start + count)
+            piece = pieces.get(shard["piece"])
+            if here and piece is not None and run.source().digest(piece) == shard["source"]:
+                found |= {start + row: record for row, record in _of_piece(run, piece, here).items()}
+            start += count
+    except PeBeamError:  # the records were moved or are gone: the page says that there are no pairs to show
+        return {}
+    return found
+
+
+def _of_piece(run: Run, piece: Piece, wanted: list[int]) -> dict[int, dict[str, Any]]:
+    """Frozen rows of a piece as records, without embedding it again: ingest has noted which records it rejected."""
+    name = f"private/rejects/{piece.name}.jsonl"
+    lines = run.store.read(name).decode().splitlines() if run.store.exists(name) else []
+    rejected = {json.loads(line)["where"] for line in lines}
+    about = json.loads(run.store.read(f"private/embeddings/{piece.name}.json"))
+    if len(rejected) != about["rejects"]:
+        return {}
+    found: dict[int, dict[str, Any]] = {}
+    position = 0
+    for batch in run.source().read(piece):
+        good = [row for row, where in enumerate(batch.rows) if where not in rejected]
+        for row in wanted:
+            if position <= row < position + len(good):
+                at = good[row - position]
+                shown = {"candidate_id": row, "parent_id": None, "label": batch.labels[at], "origin": "real"}
+                found[row] = shown | batch.payload.slice(at, 1).to_pylist()[0]
+        position += len(good)
+    return found

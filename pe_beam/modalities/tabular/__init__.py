@@ -1,0 +1,46 @@
+"""Tables (Tab-PE): declared schema, codec, generator, embedder, metrics, view. NumPy and Arrow; no Beam."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from pe_beam.modalities.base import Modality, View
+from pe_beam.modalities.tabular.codec import TableContent
+from pe_beam.modalities.tabular.schema import Column, TableSchema, as_schema
+
+__all__ = ["MODALITY", "Column", "TableSchema", "modality_of"]
+
+
+def modality_of(schema: Any) -> Modality:
+    """The modality of tables with these columns."""
+    from pe_beam.modalities.tabular.metrics import METRICS
+
+    declared = as_schema(schema)
+    return Modality(
+        name="tabular",
+        payload=declared.payload,
+        content=TableContent(declared),
+        schema_model=TableSchema,
+        with_schema=modality_of,
+        metrics=METRICS,
+        view=lambda: _view(declared),
+    )
+
+
+def _view(schema: TableSchema) -> View:
+    from pe_beam.modalities.tabular.view import TableView
+
+    return TableView(schema)
+
+
+def _start(asker: Any, seen: Any, data: Any) -> Any:
+    from pe_beam.modalities.tabular.start import start
+
+    return start(asker, seen, data)
+
+
+MODALITY = Modality(
+    name="tabular", payload=pa.schema([]), schema_model=TableSchema, with_schema=modality_of, start=_start
+)

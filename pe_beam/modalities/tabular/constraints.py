@@ -1,0 +1,177 @@
+"""What candidates have to obey, beyond bounds: a <= b, a implies b, parts that add up. NumPy on codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from pe_beam.modalities.tabular.schema import Column
+
+PASSES = 10
+
+
+class Range(BaseModel):
+    """Numbers from min to max, both included; null: without an end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    min: int | float | str | None = None
+    max: int | float | str | None = None
+
+
+Condition = dict[str, tuple[str | int | float | bool, ...] | Range]
+
+
+class Constraint(BaseModel):
+    """Exactly one of the three.
+
+    `less_or_equal: [a, b]`; `if: {a: [x]}` with `then: {b: [y, z], c: {min: 1}}` (all of `then` holds where all of
+    `if` does); `sum: [a, b]` with `equals: c`. A row in which a column concerned is missing obeys.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    less_or_equal: tuple[str, str] | None = Field(None, description="the first is not above the second")
+    when: Condition | None = Field(None, alias="if", description="column -> values, or {min, max}")
+    then: Condition | None = Field(None, description="holds where all of `if` does")
+    sum: tuple[str, ...] | None = Field(None, description="columns that add up")
+    equals: str | None = Field(None, description="to this column")
+
+    @model_validator(mode="after")
+    def _check(self) -> Constraint:
+        given = [self.less_or_equal is not None, bool(self.when and self.then), bool(self.sum and self.equals)]
+        parts = [self.less_or_equal, self.when, self.then, self.sum, self.equals]
+        if sum(given) != 1 or sum(part is not None for part in parts) != (1 if given[0] else 2):
+            raise ValueError("less_or_equal, if with then, or sum with equals is wanted, one of them")
+        return self
+
+    def check(self, columns: Mapping[str, Column]) -> None:
+        """Refuses columns that are not declared or cannot be compared; raises ValueError."""
+        whole = [*(self.less_or_equal or ()), *(self.sum or ()), *([self.equals] if self.equals else [])]
+        for name in [*whole, *(self.when or {}), *(self.then or {})]:
+            if name not in columns:
+                raise ValueError(f"constraints: {name!r} is no declared column")
+        if len(set(whole)) != len(whole):
+            raise ValueError("constraints: a column twice in one of them")
+        if set(self.when or {}) & set(self.then or {}):
+            raise ValueError("constraints: a column in if and in then")
+        kinds = {columns[name].type for name in whole}
+        if kinds & {"categorical", "boolean"} or len(kinds - {"integer", "float"}) > 1:
+            raise ValueError("constraints: numbers, or columns of one type that has an order, are wanted")
+        if self.sum and (kinds - {"integer", "float"} or self.equals is None):
+            raise ValueError("constraints: sum is for integer and float")
+        if self.less_or_equal and columns[self.less_or_equal[0]].low > columns[self.less_or_equal[1]].high:
+            raise ValueError("constraints: less_or_equal cannot be met within the bounds")
+        if self.sum and self.equals:
+            total = columns[self.equals]
+            low, high = (sum(getattr(columns[name], end) for name in self.sum) for end in ("low", "high"))
+            fits = low <= total.high and high >= total.low
+            if not fits or (total.whole and not all(columns[name].whole for name in self.sum)):
+                raise ValueError("constraints: sum cannot be met within the bounds and types")
+        for condition in (self.when, self.then):
+            for name, wanted in (condition or {}).items():
+                if not _allowed(columns[name], wanted):
+                    raise ValueError(f"constraints: nothing of {name!r} is allowed by {wanted!r}")
+
+
+def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> None:
+    """Changes rows in place so that they obey one constraint; rows that do already stay as they are.
+
+    Args:
+      codes: float64 (n, m), NaN where a value is missing.
+      names: of the m columns. columns: their declarations.
+      constraint: to obey.
+    """
+    at = {name: i for i, name in enumerate(names)}
+    bad = np.flatnonzero(~holds(codes, names, columns, constraint))
+    if not len(bad):
+        return
+    if constraint.less_or_equal:
+        a, b = constraint.less_or_equal
+        low, high = columns[a], columns[b]
+        codes[bad, at[b]] = np.clip(codes[bad, at[a]], high.low, high.high)
+        if high.whole:
+            codes[bad, at[b]] = np.clip(np.ceil(codes[bad, at[b]]), high.low, high.high)
+        down = np.minimum(codes[bad, at[a]], codes[bad, at[b]])
+        codes[bad, at[a]] = np.floor(down) if low.whole else down
+    elif constraint.sum and constraint.equals:
+        _repair_sum(codes, bad, at, columns, constraint)
+    else:
+        for name, wanted in (constraint.then or {}).items():
+            allowed = _allowed(columns[name], wanted)
+            values = codes[bad, at[name]]
+            wrong = ~_meets(values, columns[name], wanted)
+            codes[bad[wrong], at[name]] = _nearest_allowed(values[wrong], columns[name], allowed)
+
+
+def _repair_sum(
+    codes: np.ndarray, bad: np.ndarray, at: Mapping[str, int], columns: Mapping[str, Column], constraint: Constraint
+) -> None:
+    """The total follows its parts; what does not fit into its bounds is taken from, or given to, them in turn."""
+    parts, total = constraint.sum or (), constraint.equals or ""
+    own = columns[total]
+    sums = codes[bad][:, [at[part] for part in parts]].sum(axis=1)
+    target = np.clip(sums, own.low, own.high)
+    codes[bad, at[total]] = target
+    left = target - sums
+    for part in parts:
+        column = columns[part]
+        before = codes[bad, at[part]]
+        after = np.clip(before + left, column.low, column.high)
+        codes[bad, at[part]] = after
+        left = left - (after - before)
+
+
+def _nearest_allowed(values: np.ndarray, column: Column, allowed: Any) -> np.ndarray:
+    if isinstance(allowed, tuple):
+        low, high = allowed
+        return np.clip(np.where(np.isnan(values), low, values), low, high)
+    codes = np.array(allowed)
+    if not column.moves:  # no order: all that are wrong would become one, so the old code picks among them
+        return codes[np.nan_to_num(values).astype(np.int64) % len(codes)]
+    return codes[np.abs(np.nan_to_num(values)[:, None] - codes[None, :]).argmin(axis=1)]
+
+
+def _allowed(column: Column, wanted: Any) -> tuple[float, float] | list[float]:
+    """Codes that a condition allows: a range, or a list; empty where nothing is."""
+    if isinstance(wanted, Range):
+        low = column.low if wanted.min is None else max(column.low, column.number(wanted.min))
+        high = column.high if wanted.max is None else min(column.high, column.number(wanted.max))
+        if column.whole:
+            low, high = float(np.ceil(low)), float(np.floor(high))
+        return (low, high) if low <= high else []
+    codes = [column.number(value) for value in wanted]
+    return sorted(code for code in codes if column.low <= code <= column.high)
+
+
+def _meets(values: np.ndarray, column: Column, wanted: Any) -> np.ndarray:
+    allowed = _allowed(column, wanted)
+    if isinstance(allowed, tuple):
+        return (values >= allowed[0]) & (values <= allowed[1])
+    return np.isin(values, allowed)
+
+
+def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> np.ndarray:
+    """Which rows obey: bool (n,). Sums agree within 1e-9 of the total's range."""
+    at = {name: i for i, name in enumerate(names)}
+
+    def of(name: str) -> np.ndarray:
+        return codes[:, at[name]]
+
+    if constraint.less_or_equal:
+        a, b = constraint.less_or_equal
+        return ~(of(a) > of(b))
+    if constraint.sum and constraint.equals:
+        gap = np.abs(sum(of(name) for name in constraint.sum) - of(constraint.equals))
+        scale = max(1.0, abs(columns[constraint.equals].high), abs(columns[constraint.equals].low))
+        return ~(gap > 1e-9 * scale)
+    concerned = np.ones(len(codes), dtype=bool)
+    for name, wanted in (constraint.when or {}).items():
+        concerned &= _meets(of(name), columns[name], wanted)
+    fine = np.ones(len(codes), dtype=bool)
+    for name, wanted in (constraint.then or {}).items():
+        fine &= _meets(of(name), columns[name], wanted) | np.isnan(of(name))
+    return ~concerned | fine

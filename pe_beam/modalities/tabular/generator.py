@@ -1,0 +1,160 @@
+"""Generator `tabular`: rows from the schema, and mutations of rows, as in Tab-PE (arXiv 2606.08259)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, Field
+from scipy.special import ndtri
+
+from pe_beam.errors import RecipeError, StageError
+from pe_beam.modalities import base
+from pe_beam.modalities.base import Marginals, Step
+from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
+from pe_beam.modalities.tabular.constraints import PASSES, holds, repair
+from pe_beam.modalities.tabular.marginals import code_in, shares_of
+from pe_beam.modalities.tabular.schema import Column, as_schema
+
+_DRAWS = 4  # uniform numbers a value takes: mutate?, which bin, where in it, how far
+_TRIES = 20
+
+
+class TabularOptions(base.Options):
+    """Options of the generator `tabular`. The mutation rate is `evolution.degree`."""
+
+    steps: Literal["uniform", "gaussian", "redraw"] = Field(
+        "uniform",
+        description="how numbers, dates and ordinals vary: always by U(-rate, rate) or N(0, rate^2) times the range, "
+        "or drawn anew with probability rate as categories are",
+    )
+    missing: float = Field(0.1, ge=0, lt=1, description="share of missing values at random, where they are declared")
+
+
+class Tabular(base.Generator):
+    """Values are drawn uniformly from what the schema declares, or by bought marginals, label by label.
+
+    A variation draws a category anew with probability `degree` (it may stay the same); numbers move as `steps` says,
+    are rounded where they are whole, and stay within bounds. Constraints hold for every row: what breaks one is
+    repaired; a variation that cannot be is its parent again.
+    """
+
+    Options: ClassVar[type[base.Options]] = TabularOptions
+    chunk_size = 4096
+    takes_schema = True
+    takes_marginals = True
+
+    def __init__(self, options: BaseModel, *, labels: Sequence[str | None], schema: Any) -> None:
+        """Takes TabularOptions and a TableSchema; raises RecipeError for constraints that exclude each other."""
+        self._options = TabularOptions.model_validate(options.model_dump())
+        self._schema = as_schema(schema)
+        self._names = list(self._schema.columns)
+        self._columns = list(self._schema.columns.values())
+        self._labels = {label: code for code, label in enumerate(labels)}
+        self._shares: list[np.ndarray] = [self._uniform(column) for column in self._columns]
+        rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
+        if self._schema.constraints:
+            codes = self._drawn(np.zeros(64, dtype=np.int64), self._uniforms(rngs))
+            if not self._obey(codes).all():
+                raise RecipeError("data.schema.constraints: they cannot be met together by values within the bounds")
+
+    def _uniform(self, column: Column) -> np.ndarray:
+        """Shares of a column's bins without marginals, (1, bins): by how many values, or how much range, they hold."""
+        bins = column.marginal_bins
+        edges = np.ceil(np.arange(bins + 1) * ((column.high - column.low + 1) / bins)) if column.whole else None
+        shares = np.full(bins, 1 / bins) if edges is None else np.diff(edges) / edges[-1]
+        if column.missing:
+            rate = self._options.missing
+            shares = np.append(shares * (1 - rate), rate)
+        return shares[None, :]
+
+    def seeded(self, marginals: Marginals) -> Tabular:
+        """See Generator: random rows and redrawn values follow the marginals of their label."""
+        made = copy.copy(self)
+        counts = [marginals.counts[name] for name in self._names]
+        totals = marginals.totals()
+        made._labels = {label: code for code, label in enumerate(marginals.labels)}
+        made._shares = [
+            np.stack([shares_of(row, total) for row, total in zip(each, totals, strict=True)]) for each in counts
+        ]
+        return made
+
+    def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """See Generator."""
+        own = self._codes_of(labels)
+        codes = self._drawn(own, self._uniforms(rngs))
+        fine = self._obey(codes)
+        for _ in range(_TRIES):
+            again = np.flatnonzero(~fine)
+            if not len(again):
+                break
+            codes[again] = self._drawn(own[again], self._uniforms([rngs[row] for row in again.tolist()]))
+            part = codes[again]
+            fine[again] = self._obey(part)
+            codes[again] = part
+        if not fine.all():
+            raise StageError("generator: the constraints of data.schema could not be met by a random row")
+        return self._table(codes)
+
+    def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """See Generator; `step.degree` is the mutation rate."""
+        before = encode_payload(parents, self._schema)
+        own = self._codes_of(parents["label"].to_pylist())
+        uniforms = self._uniforms(rngs)
+        drawn = self._drawn(own, uniforms)
+        codes = before.copy()
+        for i, column in enumerate(self._columns):
+            anew = uniforms[:, i, 0] < step.degree
+            if column.moves and self._options.steps != "redraw":
+                codes[:, i] = self._moved(codes[:, i], uniforms[:, i, 3], column, step.degree)
+                if not column.missing:
+                    continue
+                anew &= np.isnan(codes[:, i]) | np.isnan(drawn[:, i])  # a step cannot lead to a missing value or away
+            codes[anew, i] = drawn[anew, i]
+        fine = self._obey(codes)
+        codes[~fine] = before[~fine]
+        return self._table(codes)
+
+    def _moved(self, values: np.ndarray, uniform: np.ndarray, column: Column, rate: float) -> np.ndarray:
+        far = 2 * uniform - 1 if self._options.steps == "uniform" else ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
+        moved = values + far * rate * (column.high - column.low)
+        return np.clip(np.round(moved) if column.whole else moved, column.low, column.high)
+
+    def _uniforms(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Uniform numbers for each row, value and use: float64 (n, m, 4). Each row's own stream, always as many."""
+        shape = (len(self._columns), _DRAWS)
+        return np.array([rng.random(shape) for rng in rngs]).reshape(len(rngs), *shape)
+
+    def _codes_of(self, labels: Sequence[str | None]) -> np.ndarray:
+        return np.array([self._labels.get(label, 0) for label in labels], dtype=np.int64)
+
+    def _drawn(self, labels: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """New values of all columns, float64 (n, m)."""
+        codes = np.empty(uniforms.shape[:2])
+        for i, column in enumerate(self._columns):
+            edges = np.cumsum(self._shares[i], axis=1)
+            edges[:, -1] = 1.0
+            rows = edges[labels] if len(edges) > 1 else np.broadcast_to(edges[0], (len(labels), edges.shape[1]))
+            bins = (rows <= uniforms[:, i, 1, None]).sum(axis=1)
+            codes[:, i] = code_in(bins, uniforms[:, i, 2], column)
+        return codes
+
+    def _obey(self, codes: np.ndarray) -> np.ndarray:
+        """Repairs rows in place; returns which obey every constraint, bool (n,)."""
+        fine = np.ones(len(codes), dtype=bool)
+        for _ in range(PASSES):
+            for constraint in self._schema.constraints:
+                repair(codes, self._names, self._schema.columns, constraint)
+            fine = np.ones(len(codes), dtype=bool)
+            for constraint in self._schema.constraints:
+                fine &= holds(codes, self._names, self._schema.columns, constraint)
+            if fine.all():
+                break
+        return fine
+
+    def _table(self, codes: np.ndarray) -> pa.Table:
+        payload = decode_payload(codes, self._schema)
+        return payload.add_column(0, "state", pa.nulls(len(codes), pa.string()))

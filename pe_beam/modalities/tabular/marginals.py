@@ -1,0 +1,52 @@
+"""Bins of one-way marginals, and what bought counts of them say: shares by column and label. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pe_beam.modalities.tabular.schema import Column
+
+
+def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
+    """Codes within bounds -> bins, int64; missing values have a bin after the last."""
+    bins = column.marginal_bins
+    missing = np.isnan(codes)
+    steps = np.where(missing, 0.0, codes - column.low)
+    if column.whole:
+        found = np.floor(steps * bins / (column.high - column.low + 1))
+    else:
+        found = np.floor(steps * bins / max(column.high - column.low, np.finfo(float).tiny))
+    return np.where(missing, bins, np.clip(found, 0, bins - 1)).astype(np.int64)
+
+
+def code_in(bins: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
+    """Bins and places within them (0 to 1, float64) -> codes; NaN for the bin of missing values."""
+    count = column.marginal_bins
+    place = (bins + within) / count
+    width = column.high - column.low
+    # A whole code c is in the bin floor(c * bins / n): the least of a bin is the ceiling of its lower edge.
+    if column.whole:
+        first, last = np.ceil(bins * (width + 1) / count), np.ceil((bins + 1) * (width + 1) / count) - 1
+        codes = column.low + first + np.floor(within * np.maximum(last - first + 1, 1))
+    else:
+        codes = column.low + place * width
+    return np.where(bins >= count, np.nan, np.clip(codes, column.low, column.high))
+
+
+def shares_of(counts: np.ndarray, total: float) -> np.ndarray:
+    """The shares closest to noisy counts: the Euclidean projection of counts / total on the simplex.
+
+    Among shares of 0 or more that add up to 1 it is the most likely under Gaussian noise (Duchi et al. 2008 give
+    the projection). Where the total is below one record all shares are equal.
+
+    >>> shares_of(np.array([6.0, 5.0, -1.0]), 10.0).round(2).tolist()
+    [0.55, 0.45, 0.0]
+    """
+    if not total >= 1:
+        return np.full(len(counts), 1 / len(counts))
+    values = counts / total
+    order = np.sort(values)[::-1]
+    above = (np.cumsum(order) - 1) / np.arange(1, len(order) + 1)
+    last = np.flatnonzero(order > above)[-1]
+    found = np.maximum(values - above[last], 0.0)
+    return found / found.sum()

@@ -1,0 +1,287 @@
+"""Metrics of tables for `evaluate`: marginals, optimal transport, classifiers, associations, closeness. All private."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.errors import MissingExtraError
+from pe_beam.modalities.base import Comparison, Measured, Series
+from pe_beam.modalities.tabular.codec import encode_payload
+from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
+from pe_beam.modalities.tabular.schema import Column, TableSchema, as_schema
+
+GRID = 19
+"""Bins of a number between its declared bounds, as Tab-PE's evaluation has them (20 edges)."""
+MAX_SUBSETS = 500
+TRANSPORT_ROWS, TRANSPORT_SUBSETS = 300, 40
+CLOSEST_ROWS = 2000
+
+
+def marginal_distances(comparison: Comparison) -> Measured:
+    """Total variation distance of 1-way and 2-way marginals, label included, mean over columns and over pairs."""
+    names, (made, real), sizes = _binned(comparison)
+    single = {
+        name: 0.5 * float(np.abs(_shares(made[:, i], size) - _shares(real[:, i], size)).sum())
+        for i, (name, size) in enumerate(zip(names, sizes, strict=True))
+    }
+    pairs, notes = _subsets(len(names), 2, MAX_SUBSETS, comparison.seed)
+    double = []
+    for i, j in pairs:
+        size = sizes[i] * sizes[j]
+        a, b = (_shares(each[:, i] * sizes[j] + each[:, j], size) for each in (made, real))
+        double.append(0.5 * float(np.abs(a - b).sum()))
+    figures = {"tvd_1way": float(np.mean(list(single.values())))}
+    if double:
+        figures["tvd_2way"] = float(np.mean(double))
+    worst = dict(sorted(single.items(), key=lambda item: -item[1])[:30])
+    chart = Series(
+        title="Total variation distance by column (0: equal, 1: nothing in common)",
+        x=list(worst),
+        y={"samples": list(worst.values())},
+        x_title="column",
+    )
+    return Measured(figures=figures, series=[chart], notes=notes)
+
+
+def transport_distances(comparison: Comparison) -> Measured:
+    """Wasserstein distance of 1-, 2- and 3-way marginals between declared bounds: exact optimal transport (POT).
+
+    Numbers and positions of categories are scaled by the declared bounds to 0..1, missing values lie at -0.5;
+    distances are Euclidean. Mean over columns, or over sets of columns.
+    """
+    try:
+        import ot
+    except ImportError:
+        raise MissingExtraError("evaluate: optimal transport needs the package POT; install pe_beam[table]") from None
+    rng = np.random.default_rng([comparison.seed, 1])
+    columns, (made, real) = _coded(comparison)
+    scaled = [_some(_scaled(each, columns), TRANSPORT_ROWS, rng) for each in (made, real)]
+    figures: dict[str, float] = {}
+    notes = [f"Wasserstein: of {TRANSPORT_ROWS} rows and {TRANSPORT_SUBSETS} sets of columns at most"]
+    for order in (1, 2, 3):
+        subsets, _ = _subsets(len(columns), order, TRANSPORT_SUBSETS, comparison.seed)
+        found = []
+        for subset in subsets:
+            a, b = (each[:, list(subset)] for each in scaled)
+            if order == 1:
+                found.append(float(ot.wasserstein_1d(a[:, 0], b[:, 0])))
+            else:
+                costs = np.sqrt(((a[:, None, :] - b[None, :, :]) ** 2).sum(axis=2))
+                found.append(float(ot.emd2(ot.unif(len(a)), ot.unif(len(b)), costs)))
+        if found:
+            figures[f"wasserstein_{order}way"] = float(np.mean(found))
+    return Measured(figures=figures, notes=notes)
+
+
+def classifiers(comparison: Comparison) -> Measured:
+    """Gradient boosting trained on samples and tested on held-out records: accuracy, macro F1 and AUC, 0 to 1.
+
+    Histogram gradient boosting of scikit-learn, and XGBoost where it is installed, each with its own defaults. AUC of
+    several labels is one against the rest, plain mean.
+    """
+    labels = comparison.labels or []
+    if len(labels) < 2:
+        return Measured(figures={})
+    code = {label: i for i, label in enumerate(labels)}
+    y, truth = (
+        np.array([code[label] for label in table["label"].to_pylist()])
+        for table in (comparison.samples, comparison.held_out)
+    )
+    if len(np.unique(y)) < 2:
+        return Measured(figures={}, notes=["classifiers: the samples have one label only"])
+    schema = _schema(comparison)
+    x, test = (encode_payload(table, schema) for table in (comparison.samples, comparison.held_out))
+    figures: dict[str, float] = {}
+    for name, probabilities in _predicted(schema, x, y, test).items():
+        whole = np.zeros((len(test), len(labels)))
+        whole[:, np.unique(y)] = probabilities
+        figures |= {f"{name}_{key}": value for key, value in _scores(truth, whole).items()}
+    return Measured(figures=figures)
+
+
+def _predicted(schema: TableSchema, x: np.ndarray, y: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
+    """Classifier -> probabilities of the labels that occur in y, in order, float64 (rows of test, labels)."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    known, dense = np.unique(y, return_inverse=True)
+    categories = [not column.moves and len(column.choices) <= 255 for column in schema.columns.values()]
+    trees = HistGradientBoostingClassifier(categorical_features=categories, random_state=0).fit(x, dense)
+    found = {"hist_gradient_boosting": np.asarray(trees.predict_proba(test))}
+    try:
+        import xgboost
+    except ImportError:
+        return found
+    boosted = xgboost.XGBClassifier(random_state=0, n_jobs=1).fit(x, dense)
+    found["xgboost"] = np.asarray(boosted.predict_proba(test)).reshape(len(test), len(known))
+    return found
+
+
+def _scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+    predicted = probabilities.argmax(axis=1)
+    scores = {
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+    }
+    present = [i for i in range(probabilities.shape[1]) if 0 < (truth == i).sum() < len(truth)]
+    if probabilities.shape[1] == 2:
+        present = [i for i in present if i == 1]
+    if present:
+        scores["auc"] = float(np.mean([roc_auc_score(truth == i, probabilities[:, i]) for i in present]))
+    return scores
+
+
+def associations(comparison: Comparison) -> Measured:
+    """Mean absolute difference of pairwise associations, 0 to 1, between samples and held-out records.
+
+    Pearson's correlation for two columns with an order, Cramer's V of their bins for any other pair.
+    """
+    names, (made, real), sizes = _binned(comparison)
+    columns, (codes, others) = _coded(comparison)
+    ordered = [column is not None and column.moves for column in columns]
+    pairs, notes = _subsets(len(names), 2, MAX_SUBSETS, comparison.seed)
+    gaps = []
+    for i, j in pairs:
+        if ordered[i] and ordered[j]:
+            gaps.append(abs(pearson(codes[:, i], codes[:, j]) - pearson(others[:, i], others[:, j])) / 2)
+        else:
+            a, b = (cramers_v(each[:, i], each[:, j], (sizes[i], sizes[j])) for each in (made, real))
+            gaps.append(abs(a - b))
+    return Measured(figures={"association_difference": float(np.mean(gaps))} if gaps else {}, notes=notes)
+
+
+def closeness(comparison: Comparison) -> Measured:
+    """Distance to the closest record: samples that lie nearer to training than to held-out records are memorised.
+
+    Both sets are cut to the same size, so that a share of about one half says that training records are not closer.
+    """
+    if comparison.training is None:
+        return Measured(figures={}, notes=["closest records: the training records are not at hand"])
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng([comparison.seed, 2])
+    embedder = TabularEmbedder(TabularEmbedderOptions(), schema=_schema(comparison))
+    size = min(comparison.training.num_rows, comparison.held_out.num_rows)
+    made = _some(embedder.embed(comparison.samples).vectors, CLOSEST_ROWS, rng)
+    far = []
+    for table in (comparison.training, comparison.held_out):
+        vectors = _some(embedder.embed(table).vectors, size, rng)
+        far.append(NearestNeighbors(n_neighbors=1).fit(vectors).kneighbors(made)[0][:, 0])
+    training, held_out = far
+    share = (training < held_out).mean() + 0.5 * (training == held_out).mean()
+    return Measured(
+        figures={
+            "closest_training_median": float(np.median(training)),
+            "closest_held_out_median": float(np.median(held_out)),
+            "closer_to_training_share": float(share),
+        }
+    )
+
+
+METRICS = (marginal_distances, transport_distances, classifiers, associations, closeness)
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation over rows where both are there; 0 where one of them does not vary."""
+    both = ~(np.isnan(a) | np.isnan(b))
+    if both.sum() < 2:
+        return 0.0
+    a, b = a[both] - a[both].mean(), b[both] - b[both].mean()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 0 else 0.0
+
+
+def cramers_v(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int]) -> float:
+    """Cramer's V of two columns of bins, 0 to 1; 0 where one of them does not vary."""
+    table = np.bincount(a * sizes[1] + b, minlength=sizes[0] * sizes[1]).reshape(sizes).astype(np.float64)
+    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    least = min(table.shape) - 1
+    if least < 1:
+        return 0.0
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    return float(np.sqrt(((table - expected) ** 2 / expected).sum() / table.sum() / least))
+
+
+def _schema(comparison: Comparison) -> TableSchema:
+    return as_schema(comparison.recipe["data"]["schema"])
+
+
+def _coded(comparison: Comparison) -> tuple[list[Column | None], list[np.ndarray]]:
+    """Columns (None: the label, where there are several) and codes of samples and held-out, float64 (n, m)."""
+    schema, labels = _schema(comparison), list(comparison.labels or [])
+    tables = [comparison.samples, comparison.held_out]
+    codes = [encode_payload(table, schema) for table in tables]
+    columns: list[Column | None] = list(schema.columns.values())
+    if len(labels) > 1:
+        own = [[float(labels.index(label)) for label in table["label"].to_pylist()] for table in tables]
+        codes = [np.column_stack([each, label]) for each, label in zip(codes, own, strict=True)]
+        columns.append(None)
+    return columns, codes
+
+
+def _binned(comparison: Comparison) -> tuple[list[str], list[np.ndarray], list[int]]:
+    """Names, bins of samples and held-out (int64 (n, m)) and bins there are, the label last; missing has one."""
+    columns, codes = _coded(comparison)
+    names = [*_schema(comparison).columns, *(["label"] if columns[-1] is None else [])]
+    bins = [np.empty(each.shape, dtype=np.int64) for each in codes]
+    sizes = []
+    for i, column in enumerate(columns):
+        if column is None:
+            size = len(comparison.labels or [])
+        elif column.choices:
+            size = len(column.choices)
+        else:
+            size = GRID
+        for made, each in zip(bins, codes, strict=True):
+            values = each[:, i]
+            if column is not None and not column.choices:
+                values = np.floor((values - column.low) / ((column.high - column.low) or 1.0) * GRID)
+            made[:, i] = np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1))
+        sizes.append(size + 1)
+    return names, bins, sizes
+
+
+def _scaled(codes: np.ndarray, columns: Sequence[Column | None]) -> np.ndarray:
+    made = np.empty_like(codes)
+    for i, column in enumerate(columns):
+        low, high = (column.low, column.high) if column is not None else (0.0, max(1.0, float(codes[:, i].max())))
+        made[:, i] = (codes[:, i] - low) / ((high - low) or 1.0)
+    return np.where(np.isnan(made), -0.5, made)
+
+
+def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(rng.choice(len(rows), most, replace=False))]
+
+
+def _shares(bins: np.ndarray, size: int) -> np.ndarray:
+    return np.bincount(bins, minlength=size) / max(len(bins), 1)
+
+
+def _subsets(count: int, order: int, most: int, seed: int) -> tuple[list[tuple[int, ...]], list[str]]:
+    """All sets of columns of one size, or as many of them at random, the same for all populations; and a note."""
+    if count > 200 or sum(1 for _ in itertools.islice(itertools.combinations(range(count), order), most + 1)) > most:
+        rng = np.random.default_rng([seed, order])
+        drawn = {tuple(sorted(rng.choice(count, order, replace=False).tolist())) for _ in range(most)}
+        return sorted(drawn), [f"{order}-way figures: of {len(drawn)} sets of columns, drawn at random"]
+    return list(itertools.combinations(range(count), order)), []
+
+
+def column_shares(table: pa.Table, schema: TableSchema) -> dict[str, np.ndarray]:
+    """Column -> shares of its bins (`GRID` for numbers and dates, missing last), as the report shows them."""
+    codes = encode_payload(table, schema)
+    found = {}
+    for i, (name, column) in enumerate(schema.columns.items()):
+        size = len(column.choices) or GRID
+        values = codes[:, i]
+        if not column.choices:
+            values = np.floor((values - column.low) / ((column.high - column.low) or 1.0) * GRID)
+        bins = np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1)).astype(np.int64)
+        found[name] = _shares(bins, size + 1)
+    return found

@@ -1,0 +1,188 @@
+"""The declared schema of a table: types, bounds, categories, missing values, constraints; never read off the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from pe_beam.modalities.tabular.constraints import Constraint
+
+EXACT = 2**53
+"""From here on whole numbers are not exact as float64."""
+RESERVED = ("candidate_id", "parent_id", "label", "origin", "state", "client", "noisy_votes", "iteration")
+"""Names of our own columns and roles; a column of the table may not have one, but may be read from one."""
+MAX_COLUMNS = 2000
+
+NUMBERS = ("integer", "float", "date", "datetime")
+CHOICES = ("categorical", "boolean", "ordinal")
+
+
+def _text(value: Any) -> Any:
+    """Whole numbers are fine as categories; true and false are YAML's traps for yes and no."""
+    if isinstance(value, bool):
+        raise ValueError("true, false, yes and no have to be in quotes to be categories")
+    return str(value) if isinstance(value, int) else value
+
+
+def _bound(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number or a date is wanted, not true or false")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.isoformat() if isinstance(value, date) else value
+
+
+Category = Annotated[str, BeforeValidator(_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})]
+Bound = Annotated[int | float | str, BeforeValidator(_bound)]
+
+
+class Column(BaseModel):
+    """One column.
+
+    Numbers and dates have a least and a greatest value, categorical and ordinal columns their values (ordinal: in
+    order), booleans nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    type: Literal["integer", "float", "categorical", "boolean", "ordinal", "date", "datetime"] = Field(
+        description="what its values are"
+    )
+    min: Bound | None = Field(None, description="least value of a number or a date (ISO 8601)")
+    max: Bound | None = Field(None, description="greatest value")
+    values: tuple[Category, ...] | None = Field(None, description="categories; of an ordinal column in order")
+    missing: bool = Field(False, description="whether a value may be missing")
+    outside: Literal["reject", "clip"] = Field("reject", description="what becomes of a value out of bounds")
+    weight: float = Field(1.0, gt=0, le=1000, description="how much the column counts in distances")
+    bins: int | None = Field(None, ge=1, le=10_000, description="bins of a bought marginal; null: 32, or each value")
+
+    @model_validator(mode="after")
+    def _check(self) -> Column:
+        if self.type in NUMBERS:
+            if self.values is not None or self.min is None or self.max is None:
+                raise ValueError(f"{self.type}: min and max are wanted, and no values")
+            low, high = self.low, self.high
+            if not low <= high:
+                raise ValueError(f"bounds reversed: min {self.min!r} is above max {self.max!r}")
+            if self.type == "integer" and not (low.is_integer() and high.is_integer()):
+                raise ValueError("integer: whole numbers are wanted as min and max")
+            if max(-low, high) >= EXACT and self.type != "float":
+                raise ValueError(f"{self.type}: bounds of 2^53 or beyond cannot be told apart exactly")
+            if not math.isfinite(high - low):
+                raise ValueError("float: the range from min to max is too wide")
+            return self
+        if self.min is not None or self.max is not None:
+            raise ValueError(f"{self.type}: has no min and no max")
+        if self.type == "boolean":
+            if self.values is not None:
+                raise ValueError("boolean: has no values of its own")
+        elif not self.values or len(set(self.values)) != len(self.values):
+            raise ValueError(f"{self.type}: values are wanted, none twice")
+        if self.outside == "clip":
+            raise ValueError(f"{self.type}: values that are not declared can only be rejected")
+        return self
+
+    @property
+    def low(self) -> float:
+        """Least code: a number as it is, days or seconds since 1970 for dates, 0 for choices."""
+        return self.number(self.min) if self.type in NUMBERS else 0.0
+
+    @property
+    def high(self) -> float:
+        """Greatest code."""
+        return self.number(self.max) if self.type in NUMBERS else float(len(self.choices) - 1)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Categories as text; of a boolean false and true."""
+        return ("false", "true") if self.type == "boolean" else self.values or ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether codes are whole numbers."""
+        return self.type != "float"
+
+    @property
+    def moves(self) -> bool:
+        """Whether a variation goes a step along an order (numbers, dates, ordinals) or is drawn anew."""
+        return self.type in NUMBERS or self.type == "ordinal"
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """Type of the payload."""
+        kinds = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_(), "date": pa.date32()}
+        return {**kinds, "datetime": pa.timestamp("s")}.get(self.type, pa.string())
+
+    @property
+    def marginal_bins(self) -> int:
+        """Bins of a bought marginal, the one for missing values not counted."""
+        if self.type not in NUMBERS:
+            return len(self.choices)
+        distinct = self.high - self.low + 1 if self.whole else math.inf
+        if self.bins is not None:
+            return int(min(self.bins, distinct))
+        return int(distinct) if distinct <= 128 else (1 if self.low == self.high else 32)
+
+    def number(self, value: Any) -> float:
+        """A declared value as a code; raises ValueError for what is none."""
+        if self.type in CHOICES:
+            text = str(value).lower() if self.type == "boolean" else str(value)
+            if text not in self.choices:
+                raise ValueError(f"{value!r} is not among the declared values")
+            return float(self.choices.index(text))
+        if self.type == "date":
+            return float(date.fromisoformat(str(value)).toordinal() - date(1970, 1, 1).toordinal())
+        if self.type == "datetime":
+            found = datetime.fromisoformat(str(value))
+            return float(round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()))
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError("a finite number is wanted")
+        if self.type == "integer" and isinstance(value, int) and abs(value) >= EXACT:
+            raise ValueError("integer: bounds of 2^53 or beyond cannot be told apart exactly")
+        return number
+
+
+class TableSchema(BaseModel):
+    """All columns but label and client, in the order in which they are released, and what candidates have to obey."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: dict[str, Column] = Field(min_length=1, description="name -> type, bounds, categories")
+    bins: int | None = Field(None, ge=1, le=10_000, description="bins of bought marginals where a column says none")
+    constraints: tuple[Constraint, ...] = Field((), description="what every candidate obeys")
+
+    @model_validator(mode="after")
+    def _check(self) -> TableSchema:
+        for name in self.columns:
+            if name in RESERVED or not name.strip():
+                raise ValueError(
+                    f"columns: {name!r} is the name of a column of our own; declare it under another name and say "
+                    "in data.columns which column it is"
+                )
+        if len(self.columns) > MAX_COLUMNS:
+            raise ValueError(f"columns: more than {MAX_COLUMNS}; declare those that matter")
+        for constraint in self.constraints:
+            constraint.check(self.columns)
+        if self.bins is not None:
+            own = {name: column for name, column in self.columns.items() if column.type in NUMBERS}
+            cut = {name: column.model_copy(update={"bins": column.bins or self.bins}) for name, column in own.items()}
+            object.__setattr__(self, "columns", self.columns | cut)
+        return self
+
+    @property
+    def payload(self) -> pa.Schema:
+        """The Arrow fields of a record."""
+        return pa.schema([pa.field(name, column.arrow) for name, column in self.columns.items()])
+
+
+def as_schema(value: Any) -> TableSchema:
+    """The schema handed to a generator or an embedder, whatever its model's class."""
+    if isinstance(value, TableSchema):
+        return value
+    return TableSchema.model_validate(value if isinstance(value, Mapping) else value.model_dump())

@@ -1,0 +1,115 @@
+"""What `pe-beam init` asks of tables: a file that declares their columns, or a public one to read bounds from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pe_beam.errors import InputError
+from pe_beam.modalities.tabular.propose import propose_schema, type_name
+from pe_beam.modalities.tabular.schema import CHOICES, NUMBERS, RESERVED
+from pe_beam.start.asking import listed
+
+if TYPE_CHECKING:
+    from pe_beam.start.asking import Asker
+    from pe_beam.start.looking import Seen
+
+
+TYPES = (*NUMBERS, *CHOICES)
+
+
+def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of a recipe for tables: the schema is a file, read off a public one, or declared column by column.
+
+    Raises:
+      InputError: an answer is missing: bounds and categories cannot be made up.
+      DataError: the public file cannot be read.
+    """
+    asker.say("Columns are declared in public: bounds, categories, which may be missing (docs/tables.md).")
+    columns = dict(data.get("columns", {}))
+    schema: Any = asker.ask("data.schema", "A YAML file that declares the columns", optional=True)
+    if schema is None:
+        public = asker.ask(
+            "public", "Or a public file with the same columns, whose values may be read (never the data)", optional=True
+        )
+        if public is None:
+            if not asker.interactive and not any(key.startswith("data.schema.columns.") for key in asker.given):
+                names = f": {', '.join(seen.columns)}" if seen.columns else ""
+                raise InputError(f"init: --schema FILE or --public FILE: a table's columns have to be declared{names}")
+            schema, renamed = _declared(asker, seen, columns)
+            columns |= renamed
+        else:
+            schema, columns = _read_off(asker, public, columns)
+    return {
+        "data": {"schema": schema, "columns": columns},
+        "generator": {"name": "tabular", "steps": "redraw"},
+        "embedder": {"name": "tabular"},
+        "evolution": {"iterations": 2, "degree": 0.1, "threshold": 0, "final": "selected"},
+        "privacy": {"marginals": {"budget": 0.2}},
+    }
+
+
+def _one(names: Any) -> str | None:
+    if isinstance(names, list):
+        raise InputError("init: data.columns.label: a public file is read for one label column; declare data.schema")
+    return names
+
+
+def _read_off(asker: Asker, public: str, columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    found = propose_schema(public, public=True, label=_one(columns.get("label")), client=_one(columns.get("client")))
+    dropped = [f"{name} ({why})" for name, why in found["dropped"].items()]
+    if dropped:
+        asker.say("Left out: " + ", ".join(dropped))
+    return found["schema"], found["columns"] | columns
+
+
+def _declared(asker: Asker, seen: Seen, roles: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Asks for each column that a look has shown, or that is named; the schema, and ours -> the file's names."""
+    taken = [name for names in roles.values() for name in (names if isinstance(names, list) else [names])]
+    names = [name for name in seen.columns if name not in taken] or asker.ask(
+        "columns", "The columns besides label and client, between commas", parse=listed
+    )
+    asker.say("What a column can hold is declared in public: say what is known without the data.")
+    columns: dict[str, Any] = {}
+    renamed: dict[str, str] = {}
+    for name in names:
+        own = f"{name}_column" if name in RESERVED else name
+        renamed |= {own: name} if own != name else {}
+        columns[own] = _column(asker, name, seen.columns.get(name))
+    return {"columns": columns}, renamed
+
+
+def _column(asker: Asker, name: str, kind: pa.DataType | None) -> dict[str, Any]:
+    """One column's declaration, key by key."""
+    key = f"data.schema.columns.{name}"
+    found: dict[str, Any] = {"type": asker.ask(f"{key}.type", f"{name}: its type", choices=TYPES, default=_usual(kind))}
+    if found["type"] in NUMBERS:
+        for end, text in (("min", "least"), ("max", "greatest")):
+            found[end] = asker.ask(f"{key}.{end}", f"{name}: its {text} value", parse=_bound(found["type"]))
+        beyond = f"{name}: values beyond"
+        found["outside"] = asker.ask(f"{key}.outside", beyond, choices=("reject", "clip"), default="clip")
+    elif found["type"] != "boolean":
+        found["values"] = asker.ask(f"{key}.values", f"{name}: all its values, between commas", parse=listed)
+    if asker.confirm(f"{key}.missing", f"{name}: may it be missing"):
+        found["missing"] = True
+    return found
+
+
+def _usual(kind: pa.DataType | None) -> str | None:
+    """A type for a column of a file that says one; CSV says none."""
+    name = None if kind is None else type_name(kind)
+    return None if name == "categorical" else name
+
+
+def _bound(kind: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        if kind in ("date", "datetime"):
+            return text
+        try:
+            return int(text) if kind == "integer" else float(text)
+        except ValueError:
+            raise ValueError("a whole number" if kind == "integer" else "a number") from None
+
+    return parse

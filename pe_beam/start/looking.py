@@ -1,0 +1,81 @@
+"""Names and types of private data, only where its holder allows it. No value is read, no row is counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam.errors import DataError
+from pe_beam.sources import files
+
+_HEADER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look has shown.
+
+    Attributes:
+      columns: column -> Arrow type; string for CSV, which has none. Empty for a folder of images, and for JSONL,
+        whose keys stand beside values.
+      folders: names of the folders directly in a folder of images.
+    """
+
+    columns: dict[str, pa.DataType]
+    folders: list[str]
+
+
+NOTHING = Seen({}, [])
+
+
+def guess_source(path: str) -> str:
+    """What kind of files a path names, by its ending alone."""
+    ending = Path(path.rstrip("/*")).suffix.lower()
+    known = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+    return known.get(ending, "folder")
+
+
+def look(path: str, source: str) -> Seen:
+    """Column names and types of the first file, or the names of class folders.
+
+    Raises:
+      DataError: nothing is there, or it cannot be read.
+    """
+    if source == "folder":
+        with files.explained("data.path", path):
+            below = files.list_below(path)
+        return Seen({}, sorted({name.split("/", 1)[0] for name in below if "/" in name}))
+    if source == "jsonl":
+        return NOTHING
+    first = _first_file(path, source)
+    with files.explained("data.path", first), files.open_file(first) as handle:
+        if source == "csv":
+            return Seen(dict.fromkeys(_header(handle.readline(_HEADER)), pa.string()), [])
+        try:
+            schema = pq.read_schema(handle)
+        except pa.ArrowException:
+            raise DataError("data.path: the first file is no Parquet file, or a damaged one") from None
+    return Seen(dict(zip(schema.names, schema.types, strict=True)), [])
+
+
+def _first_file(path: str, source: str) -> str:
+    with files.explained("data.path", path):
+        if files.is_local(path) and Path(path).is_dir():
+            found = [f"{path.rstrip('/')}/{name}" for name in files.list_below(path) if name.endswith(f".{source}")]
+        else:
+            found = files.match(path)
+    if not found:
+        raise DataError(f"data.path: no {source} files there; a file, a folder or a glob is wanted")
+    return found[0]
+
+
+def _header(data: bytes) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(data.decode("utf-8-sig"))), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError("data.path: the first line of the CSV file is no header in UTF-8") from None

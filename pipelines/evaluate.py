@@ -1,0 +1,50 @@
+"""Quality of a complete run's samples against real records, as one Beam job. NOT a release: it writes to private/.
+
+python -m pipelines.evaluate --run_dir=runs/mine [--against=PATH] [--iterations=all] [Beam flags]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from pe_beam.errors import PeBeamError
+from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.setting import RESULT
+from pe_beam.transforms.evaluation import Evaluate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Where the complete run lies; what is compared is in its private/evaluation/work, written by `evaluate`."""
+
+    run_dir: str
+
+
+def build(root: beam.Pipeline, config: Config) -> beam.PCollection:
+    """The graph of an evaluation, for any runner: gives the name of its result."""
+    return root | "Start" >> beam.Create([0]) | "Evaluate" >> Evaluate(config.run_dir)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluates a run; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Measures samples against real records; NOT a release.")
+    parser.add_argument("--run_dir", required=True, help="a complete run")
+    parser.add_argument("--against", help="real data; default: the recipe's data.holdout")
+    parser.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
+    options, beam_args = parser.parse_known_args(argv)
+    try:
+        evaluate(options.run_dir, beam_args, against=options.against, iterations=options.iterations)
+    except PeBeamError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return error.exit_status
+    print(f"{options.run_dir}/{RESULT}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""The generator and embedder of tables: contract, mutation, constraints, marginals."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pe_beam.errors import RecipeError
+from pe_beam.keyed import keyed_rng
+from pe_beam.modalities.base import Marginals, Step
+from pe_beam.modalities.tabular import modality_of
+from pe_beam.modalities.tabular.codec import encode_payload
+from pe_beam.modalities.tabular.constraints import holds
+from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
+from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
+from pe_beam.modalities.tabular.marginals import bin_of, code_in, shares_of
+from pe_beam.modalities.tabular.schema import Column, TableSchema
+from pe_beam.testing import check_embedder, check_generator
+from tests.modalities.tabular.conftest import KINDS
+
+CONSTRAINED: dict[str, Any] = {
+    "columns": {
+        "low": {"type": "integer", "min": 0, "max": 50},
+        "high": {"type": "integer", "min": 10, "max": 60},
+        "part": {"type": "float", "min": 0, "max": 10},
+        "rest": {"type": "float", "min": 0, "max": 10},
+        "total": {"type": "float", "min": 2, "max": 15},
+        "job": {"type": "categorical", "values": ["none", "clerk", "cook"]},
+        "pay": {"type": "integer", "min": 0, "max": 100},
+    },
+    "constraints": [
+        {"less_or_equal": ["low", "high"]},
+        {"sum": ["part", "rest"], "equals": "total"},
+        {"if": {"job": ["none"]}, "then": {"pay": {"max": 0}}},
+        {"if": {"pay": {"min": 90}}, "then": {"job": ["cook", "none"]}},
+    ],
+}
+
+
+def made(schema: TableSchema, count: int = 200, **options: Any) -> tuple[Tabular, pa.Table]:
+    generator = Tabular(TabularOptions(**options), labels=["a", "b"], schema=schema)
+    rngs = [keyed_rng(0, 0, i, "random") for i in range(count)]
+    rows = generator.random([["a", "b"][i % 2] for i in range(count)], rngs)
+    return generator, rows.append_column("label", pa.array([["a", "b"][i % 2] for i in range(count)]))
+
+
+def varied(generator: Tabular, rows: pa.Table, degree: float, turn: int = 1) -> np.ndarray:
+    step = Step(iteration=turn, iterations=9, degree=degree)
+    rngs = [keyed_rng(0, turn, i, "vary") for i in range(rows.num_rows)]
+    return encode_payload(generator.vary(rows, step, rngs), generator._schema)
+
+
+@pytest.mark.parametrize("schema", [KINDS, CONSTRAINED])
+@pytest.mark.parametrize("steps", ["uniform", "gaussian", "redraw"])
+def test_contract(schema: dict[str, Any], steps: str) -> None:
+    declared = TableSchema.model_validate(schema)
+    generator, rows = made(declared, 8, steps=steps)
+    check_generator(generator, modality_of(declared), labels=["a", "b"])
+    bad = rows.set_column(1, rows.column_names[1], pa.array([10**6] * 8, rows.schema.types[1]))
+    check_embedder(TabularEmbedder(TabularEmbedderOptions(), schema=declared), rows, bad=bad)
+
+
+@pytest.mark.parametrize("steps", ["uniform", "gaussian", "redraw"])
+def test_values_stay_within_what_is_declared(kinds: TableSchema, steps: str) -> None:
+    generator, rows = made(kinds, steps=steps)
+    for degree in (0.0, 0.3, 1.0):
+        codes = varied(generator, rows, degree)
+        for i, column in enumerate(kinds.columns.values()):
+            fine = (codes[:, i] >= column.low) & (codes[:, i] <= column.high)
+            assert (fine | (np.isnan(codes[:, i]) & column.missing)).all()
+    assert np.array_equal(varied(generator, rows, 0.0), encode_payload(rows, kinds), equal_nan=True)
+
+
+def test_mutation_is_as_published(kinds: TableSchema) -> None:
+    generator, rows = made(kinds, 4000)
+    before, after = encode_payload(rows, kinds), varied(generator, rows, 0.2)
+    names = list(kinds.columns)
+    age = names.index("age")
+    moved = after[:, age] - before[:, age]
+    inner = (before[:, age] > 25) & (before[:, age] < 75)
+    assert np.abs(moved).max() <= 20 and abs(moved[inner].std() - 0.2 * 99 / np.sqrt(3)) < 0.6
+    member = names.index("member")  # drawn anew with probability 0.2, the same half of the time
+    assert abs((before[:, member] != after[:, member]).mean() - 0.1) < 0.02
+    size = np.abs(after[:, names.index("size")] - before[:, names.index("size")])
+    assert size.max() <= 1  # an ordinal moves along its order: 0.2 of 3 steps is one at most
+
+
+def test_random_rows_are_uniform(kinds: TableSchema) -> None:
+    _, rows = made(kinds, 4000)
+    codes = encode_payload(rows, kinds)
+    assert abs(np.nanmean(codes[:, 0]) - 49.5) < 2 and abs(np.isnan(codes[:, 2]).mean() - 0.1) < 0.02
+    assert np.abs(np.bincount(codes[:, 4].astype(int)) / 4000 - 0.25).max() < 0.03
+
+
+@pytest.mark.parametrize("steps", ["uniform", "redraw"])
+def test_every_candidate_obeys_the_constraints(steps: str) -> None:
+    schema = TableSchema.model_validate(CONSTRAINED)
+    generator, rows = made(schema, 300, steps=steps)
+    names = list(schema.columns)
+    for codes in (encode_payload(rows, schema), varied(generator, rows, 0.5), varied(generator, rows, 0.02)):
+        for constraint in schema.constraints:
+            assert holds(codes, names, schema.columns, constraint).all()
+        assert len(np.unique(codes[:, names.index("job")])) == 3
+
+
+@pytest.mark.parametrize(
+    "constraints",
+    [
+        [
+            {"less_or_equal": ["pay", "low"]},
+            {"if": {"pay": {"min": 0}}, "then": {"low": {"max": 3}, "pay": {"min": 9}}},
+        ],
+        [{"sum": ["low", "high"], "equals": "job"}],
+        [{"less_or_equal": ["job", "low"]}],
+        [{"if": {"job": ["baker"]}, "then": {"pay": [1]}}],
+        [{"if": {"job": ["cook"]}, "then": {"pay": {"min": 500}}}],
+        [{"if": {"job": ["cook"]}, "then": {"job": ["none"]}}],
+        [{"sum": ["part", "part"], "equals": "total"}],
+        [{"less_or_equal": ["low", "high"], "sum": ["part"], "equals": "total"}],
+    ],
+)
+def test_constraints_that_cannot_be_are_refused(constraints: list[Any]) -> None:
+    with pytest.raises((ValueError, RecipeError)):
+        schema = TableSchema.model_validate(CONSTRAINED | {"constraints": constraints})
+        made(schema, 1)
+
+
+@given(st.integers(1, 40), st.integers(0, 300), st.booleans(), st.floats(0, 0.999999))
+def test_a_code_of_a_bin_lies_in_it(bins: int, width: int, whole: bool, within: float) -> None:
+    kind = {"type": "integer" if whole else "float", "min": -7, "max": -7 + width, "bins": bins, "missing": True}
+    column = Column.model_validate(kind)
+    every = np.arange(column.marginal_bins + 1)
+    codes = code_in(every, np.full(len(every), within), column)
+    if whole:
+        assert np.array_equal(bin_of(codes, column), every)
+        assert (codes[:-1] == np.round(codes[:-1])).all()
+    elif width:
+        # A float may be rounded over the edge of its bin, no further.
+        assert np.abs(bin_of(codes, column) - every)[:-1].max() <= 1
+    assert np.isnan(codes[-1])
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(-10, 100))
+def test_shares_are_the_projection_on_the_simplex(counts: list[float], total: float) -> None:
+    values = np.array(counts)
+    shares = shares_of(values, total)
+    assert (shares >= 0).all() and abs(shares.sum() - 1) < 1e-9
+    if total >= 1:
+        # Optimality: those above 0 all lie the same way off their value, none at 0 would be above it.
+        gap = values / total - shares
+        inside = gap[shares > 1e-9]
+        assert np.ptp(inside) < 1e-6 * max(1.0, np.abs(values / total).max())
+        assert (gap[shares <= 1e-9] <= inside.max() + 1e-6 * np.abs(values / total).max()).all()
+
+
+def test_bought_marginals_are_followed_label_by_label(kinds: TableSchema) -> None:
+    embedder = TabularEmbedder(TabularEmbedderOptions(), schema=kinds)
+    sizes = embedder.marginal_sizes()
+    rng = np.random.default_rng(0)
+    counts = {name: 1000 * rng.dirichlet(np.ones(size), size=2) for name, size in sizes.items()}
+    generator, _ = made(kinds, 1, steps="redraw")
+    seeded = generator.seeded(Marginals(["a", "b"], counts, 1.0))
+    rngs = [keyed_rng(0, 0, i, "random") for i in range(6000)]
+    rows = seeded.random(["a", "b"] * 3000, rngs).append_column("label", pa.array(["a", "b"] * 3000))
+    bins = embedder.marginal_bins(embedder.embed(rows).vectors)
+    again = varied(seeded, rows, 0.5)
+    for i, (name, column) in enumerate(kinds.columns.items()):
+        for label in (0, 1):
+            wanted = counts[name][label] / 1000
+            found = np.bincount(bins[label::2, i], minlength=sizes[name]) / 3000
+            after = np.bincount(bin_of(again[label::2, i], column), minlength=sizes[name]) / 3000
+            assert 0.5 * np.abs(found - wanted).sum() < 0.08
+            assert 0.5 * np.abs(after - wanted).sum() < 0.08  # a mutation does not lead away from them
+
+
+def test_distances_are_as_published() -> None:
+    schema = TableSchema.model_validate(
+        {
+            "columns": {
+                "x": {"type": "float", "min": 10, "max": 20, "weight": 2},
+                "c": {"type": "categorical", "values": ["a", "b", "c"], "missing": True},
+                "k": {"type": "integer", "min": 3, "max": 3},
+            }
+        }
+    )
+    table = pa.table({"x": [10.0, 20.0, 10.0, 10.0], "c": ["a", "a", "b", None], "k": [3, 3, 3, 3]})
+    vectors = TabularEmbedder(TabularEmbedderOptions(), schema=schema).embed(table).vectors
+    squares = ((vectors[0] - vectors) ** 2).sum(axis=1)
+    assert np.allclose(squares, [0, 4, 2 / 9, 2 / 9])
+
+
+def test_a_row_that_becomes_too_long_is_refused() -> None:
+    values = [str(i) for i in range(30_000)]
+    schema = copy.deepcopy(KINDS)
+    schema["columns"]["city"]["values"] = values
+    with pytest.raises(RecipeError, match="vectors of"):
+        TabularEmbedder(TabularEmbedderOptions(), schema=TableSchema.model_validate(schema))

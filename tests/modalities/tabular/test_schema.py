@@ -1,0 +1,212 @@
+"""Schemas that are refused, files' columns as codes, and what a file may hold on a bad day."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pe_beam.errors import DataError, InputError
+from pe_beam.modalities.tabular import modality_of
+from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload, read_column
+from pe_beam.modalities.tabular.propose import propose_schema
+from pe_beam.modalities.tabular.schema import Column, TableSchema
+from pe_beam.start.asking import Asker
+from pe_beam.start.main import write_recipe
+from tests.modalities.tabular.conftest import KINDS
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ({"type": "integer", "min": 5, "max": 1}, "reversed"),
+        ({"type": "integer", "min": 0.5, "max": 1}, "whole"),
+        ({"type": "integer", "min": 0, "max": 2**53}, "2\\^53"),
+        ({"type": "integer", "min": 0}, "min and max"),
+        ({"type": "float", "min": 0, "max": float("inf")}, "finite"),
+        ({"type": "float", "min": "nan", "max": 1}, "finite"),
+        ({"type": "float", "min": -1e308, "max": 1e308}, "wide"),
+        ({"type": "float", "min": True, "max": 1}, "true or false"),
+        ({"type": "date", "min": "2020-13-01", "max": "2020-12-01"}, "month"),
+        ({"type": "categorical", "values": []}, "values"),
+        ({"type": "categorical", "values": ["a", "a"]}, "twice"),
+        ({"type": "categorical", "values": [True, "b"]}, "quotes"),
+        ({"type": "categorical", "values": ["a"], "outside": "clip"}, "rejected"),
+        ({"type": "boolean", "values": ["a"]}, "no values"),
+        ({"type": "float", "min": 0, "max": 1, "weight": 0}, "greater than 0"),
+        ({"type": "colour"}, "type"),
+    ],
+)
+def test_a_column_that_cannot_be_is_refused(column: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TableSchema.model_validate({"columns": {"x": column}})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"columns": {}},
+        {"columns": {"label": {"type": "boolean"}}},
+        {"columns": {" ": {"type": "boolean"}}},
+        {"columns": {f"c{i}": {"type": "boolean"} for i in range(3000)}},
+        {"columns": {"a": {"type": "boolean"}}, "constraints": [{"less_or_equal": ["a", "b"]}]},
+        {"columns": {"a": {"type": "boolean"}}, "constraints": [{}]},
+    ],
+)
+def test_a_schema_that_cannot_be_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TableSchema.model_validate(schema)
+
+
+def _read(given_: list[Any] | pa.Array, **column: Any) -> tuple[list[float | None], dict[str, list[int]]]:
+    array = given_ if isinstance(given_, pa.Array) else pa.array(given_)
+    codes, bad = read_column(array, Column.model_validate(column))
+    shown = [None if np.isnan(x) else float(x) for x in codes]
+    return shown, {kind: np.flatnonzero(rows).tolist() for kind, rows in bad.items()}
+
+
+def test_integers_of_all_kinds_of_columns() -> None:
+    texts = ["1", " 7 ", "+3", "2.0", "2.5", "x", "", "inf", "-nan", "9007199254740993", "1e1", "1_0", None]
+    codes, bad = _read(texts, type="integer", min=0, max=9, missing=True)
+    assert codes[:4] == [1, 7, 3, 2] and codes[6] is None and codes[8] is None and codes[12] is None
+    assert bad == {
+        "not a whole number": [4],
+        "value that is no number": [5, 11],
+        "number that is not finite": [7],
+        "whole number of 2^53 or more": [9],
+        "value out of its declared bounds": [9, 10],
+    }
+    codes, bad = _read([-5, 5, 50], type="integer", min=0, max=9, outside="clip")
+    assert codes == [0, 5, 9] and bad == {}
+    assert _read([2**60, 2**53 - 1], type="integer", min=0, max=9, outside="clip")[1] == {
+        "whole number of 2^53 or more": [0]
+    }
+    assert _read([1.0, None, float("nan"), float("inf")], type="integer", min=0, max=9)[1] == {
+        "number that is not finite": [3],
+        "missing value": [1, 2],
+    }
+
+
+def test_choices_dates_and_times() -> None:
+    codes, bad = _read(["b", "c", None, ""], type="categorical", values=["a", "b", ""], missing=True)
+    assert codes == [1, None, None, 2] and bad == {"category that is not declared": [1]}
+    assert _read([1, 2], type="categorical", values=[1, 3])[1] == {"category that is not declared": [1]}
+    assert _read(["True", "0", "maybe"], type="boolean") == ([1, 0, None], {"value that is not true or false": [2]})
+    codes, bad = _read(["1970-01-02", "2020-02-30", "1800-01-01"], type="date", min="1970-01-01", max="2000-01-01")
+    assert codes[0] == 1
+    assert bad == {"value that is no date": [1], "value out of its declared bounds": [2]}
+    stamps = pa.array([86_400_000 + 5, None], pa.timestamp("ms", "UTC"))
+    assert _read(stamps, type="datetime", min="1970-01-01", max="1980-01-01", missing=True)[0] == [86400, None]
+    assert _read(stamps, type="date", min="1970-01-01", max="1980-01-01", missing=True)[0] == [1, None]
+    texts = ["1970-01-01T01:00:00+01:00"]
+    assert _read(texts, type="datetime", min="1970-01-01", max="1980-01-01")[0] == [0]
+
+
+def test_a_column_of_nothing() -> None:
+    assert _read(pa.nulls(2), type="float", min=0, max=1, missing=True) == ([None, None], {})
+    assert _read(pa.nulls(2), type="float", min=0, max=1)[1] == {"missing value": [0, 1]}
+
+
+@given(st.lists(st.tuples(*(st.floats(0, 1) for _ in KINDS["columns"])), min_size=1, max_size=20))
+def test_payload_and_codes_are_the_same_thing(rows: list[tuple[float, ...]]) -> None:
+    schema = TableSchema.model_validate(KINDS)
+    codes = np.empty((len(rows), len(schema.columns)))
+    for i, column in enumerate(schema.columns.values()):
+        share = np.array([row[i] for row in rows])
+        codes[:, i] = column.low + share * (column.high - column.low)
+        codes[:, i] = np.round(codes[:, i]) if column.whole else codes[:, i]
+        if column.missing:
+            codes[share > 0.9, i] = np.nan
+    table = decode_payload(codes, schema)
+    assert table.schema == schema.payload
+    assert np.array_equal(encode_payload(table, schema), codes, equal_nan=True)
+    # What is released can be read as private data again, by value and as text.
+    content = TableContent(schema)
+    for again in (table, pa.table([column.cast(pa.string()) for column in table.columns], names=table.column_names)):
+        payload, faults = content.convert(again)
+        assert not faults
+        assert np.allclose(encode_payload(payload, schema), codes, rtol=1e-12, equal_nan=True)
+
+
+def test_first_fault_of_a_row_is_told_and_types_are_checked(kinds: TableSchema) -> None:
+    content = TableContent(kinds)
+    row = {"age": 300, "income": 1.0, "city": "Bonn", "member": True, "size": "S", "joined": None}
+    row |= {"seen": "2020-01-01 10:00:00", "constant": 7}
+    payload, faults = content.convert(pa.table({name: [value] for name, value in row.items()}))
+    assert [fault.kind for fault in faults.values()] == ["column age: value out of its declared bounds"]
+    assert payload.schema == kinds.payload
+    assert content.wanted("age", pa.bool_()) and content.wanted("city", pa.float64())
+    assert content.wanted("joined", pa.int64()) and not content.wanted("income", pa.decimal128(10, 2))
+    assert modality_of(kinds).payload.names == list(KINDS["columns"])
+
+
+def test_propose_reads_bounds_of_public_files_only(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "n": [3, 9, None],
+            "x": [0.12345678, 2.0, float("nan")],
+            "state": ["b", "a", "b"],
+            "day": pa.array([0, 400, 7], pa.date32()),
+            "flag": [True, False, None],
+            "many": ["p", "q", None],
+            "nested": [[1], [2], [3]],
+            "y": ["no", "yes", "no"],
+        }
+    )
+    for path in (tmp_path / "t.parquet", tmp_path / "t.csv"):
+        if path.suffix == ".parquet":
+            pq.write_table(table, path)
+        else:
+            pa.csv.write_csv(table.drop_columns(["nested"]), path)
+        found = propose_schema(path, public=True, label="y")
+        columns = found["schema"]["columns"]
+        assert columns["n"] == {"type": "integer", "min": 3, "max": 9, "missing": True}
+        assert columns["x"]["min"] <= 0.12345678 and columns["x"]["max"] >= 2 and columns["x"]["missing"]
+        assert columns["state_column"] == {"type": "categorical", "values": ["a", "b"]}
+        assert columns["day"] == {"type": "date", "min": "1970-01-01", "max": "1971-02-05"}
+        assert found["columns"] == {"label": "y", "state_column": "state"} and found["labels"] == ["no", "yes"]
+        hidden = propose_schema(path, label="y")
+        assert "9" not in json.dumps(hidden["schema"]) and hidden["labels"] is None
+        with pytest.raises(ValidationError):
+            TableSchema.model_validate(hidden["schema"])
+    for bad, kind in (("t.txt", InputError), ("none.csv", DataError)):
+        with pytest.raises(kind):
+            propose_schema(tmp_path / bad, public=True)
+    with pytest.raises(DataError, match="no column 'z'"):
+        propose_schema(tmp_path / "t.csv", label="z")
+
+
+def test_bins_of_a_schema_are_for_numbers_that_say_none() -> None:
+    given_ = copy.deepcopy(KINDS) | {"bins": 5}
+    given_["columns"]["age"]["bins"] = 3
+    columns = TableSchema.model_validate(given_).columns
+    assert [columns[name].marginal_bins for name in ("age", "income", "city", "constant")] == [3, 5, 3, 1]
+
+
+def test_init_asks_for_a_schema_or_a_public_file(tmp_path: Path) -> None:
+    table = pa.table({"n": [1, 2, 3], "city": ["a", "b", "a"], "y": ["no", "yes", "no"], "nested": [[1], [2], [3]]})
+    pq.write_table(table, tmp_path / "public.parquet")
+    given_ = {"data.path": "/nowhere/t.parquet", "modality": "tabular", "data.columns.label": "y"}
+    given_ |= {"data.labels": "no,yes", "data.expected_records": "20000", "public": str(tmp_path / "public.parquet")}
+    recipe, _ = write_recipe(Asker(given_, interactive=False), str(tmp_path / "made.yaml"))
+    assert recipe.data.table_schema is not None and set(recipe.data.table_schema["columns"]) == {"n", "city"}
+    assert recipe.data.columns == {"label": "y"} and recipe.privacy.marginals is not None
+    del given_["public"]
+    keys = {"n.type": "integer", "n.min": "0", "n.max": "9", "city.type": "categorical", "city.values": "a,b"}
+    declared = {"columns": "n,city"} | {f"data.schema.columns.{key}": value for key, value in keys.items()}
+    recipe, _ = write_recipe(Asker(given_ | declared, interactive=False), str(tmp_path / "declared.yaml"))
+    assert recipe.data.table_schema is not None and recipe.data.table_schema["columns"]["n"]["max"] == 9
+    with pytest.raises(InputError, match=r"columns\.n\.max.*a whole number is wanted"):
+        wrong = declared | {"data.schema.columns.n.max": "much"}
+        write_recipe(Asker(given_ | wrong, interactive=False), str(tmp_path / "other.yaml"))
+    with pytest.raises(InputError, match="have to be declared"):
+        write_recipe(Asker(given_, interactive=False), str(tmp_path / "other.yaml"))

@@ -1,0 +1,350 @@
+"""Whole runs on tables: bought marginals against a direct count, phases, sources, bad days, the shipped recipe."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pe_beam.cli import main
+from pe_beam.errors import RecipeError
+from pe_beam.modalities.tabular.marginals import bin_of
+from pe_beam.privacy import accounting
+from pe_beam.runs import steps
+from pe_beam.runs.bought import read_marginals
+from pe_beam.runs.driver import evolve
+from pe_beam.runs.export import export
+from pe_beam.runs.plan import make_plan
+from pe_beam.runs.recipe import load_recipe, parse_recipe
+from pe_beam.runs.run import Run, open_run
+from pe_beam.selection.quotas import largest_remainder
+from tests.runs.test_end_to_end import release_digests
+
+RECIPES = Path(__file__).parents[2] / "templates/recipes"
+SCHEMA: dict[str, Any] = {
+    "columns": {
+        "age": {"type": "integer", "min": 0, "max": 99, "bins": 10},
+        "income": {"type": "float", "min": 0, "max": 1000, "missing": True, "outside": "clip", "bins": 4},
+        "city": {"type": "categorical", "values": ["Oslo", "Rome", "Lima"]},
+        "zero": {"type": "integer", "min": 0, "max": 0},
+    }
+}
+TABLE: dict[str, Any] = {
+    "name": "table",
+    "data": {
+        "source": "csv",
+        "path": "",
+        "columns": {"label": "group", "client": "who", "income": "income in dollars"},
+        "labels": ["x", "y", "never seen"],
+        "schema": SCHEMA,
+        "max_rejects": 0.2,
+    },
+    "modality": "tabular",
+    "generator": {"name": "tabular", "steps": "redraw"},
+    "embedder": {"name": "tabular"},
+    "evolution": {"iterations": 1, "samples": 30},
+    "privacy": {"epsilon": 1, "delta": 1e-5, "marginals": {"budget": 0.4}},
+}
+
+
+def rows(count: int = 600, seed: int = 0) -> pa.Table:
+    """Records of two groups that differ, and some that are to be rejected."""
+    rng = np.random.default_rng(seed)
+    group = rng.choice(["x", "y"], count, p=[0.7, 0.3])
+    income = np.where(group == "x", 100, 900) + rng.normal(0, 60, count)
+    age = rng.integers(0, 99, count)
+    age[:5] = 777
+    return pa.table(
+        {
+            "who": [f"client {i % 50}" for i in range(count)],
+            "group": group,
+            "age": age,
+            "income in dollars": pa.array(income, mask=rng.random(count) < 0.1),
+            "city": np.where(age % 2 == 0, "Oslo", "Lima"),
+            "zero": np.zeros(count, np.int64),
+        }
+    )
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> dict[str, Any]:
+    """A recipe on a CSV file."""
+    recipe = copy.deepcopy(TABLE)
+    pyarrow.csv.write_csv(rows(), tmp_path / "private-file.csv")
+    recipe["data"]["path"] = str(tmp_path / "private-file.csv")
+    return recipe
+
+
+def test_bought_marginals_are_what_a_direct_count_says_plus_noise(table, tmp_path, secret_file):
+    recipe = parse_recipe(table)
+    evolve(recipe, tmp_path / "run", secret_file=secret_file)
+    run = open_run(tmp_path / "run")
+    data = rows().slice(5)
+    codes = {
+        "age": data["age"].to_numpy(),
+        "income": np.clip(data["income in dollars"].to_numpy(), 0, 1000),
+        "city": np.array([["Oslo", "Rome", "Lima"].index(x) for x in data["city"].to_pylist()]),
+        "zero": np.zeros(data.num_rows),
+    }
+    labels = np.array([recipe.label_list.index(x) for x in data["group"].to_pylist()])
+    columns = run.modality.content.schema.columns
+    sizes = run.embedder.marginal_sizes()
+    assert sizes == {"age": 10, "income": 5, "city": 3, "zero": 1}
+    wanted = [
+        np.bincount(bin_of(codes[name][labels == label].astype(float), columns[name]), minlength=size)
+        for name, size in sizes.items()
+        for label in range(3)
+    ]
+    exact = pq.read_table(tmp_path / "run" / steps.counts_name(0))["count"].to_numpy()
+    assert np.array_equal(exact, np.concatenate(wanted))
+    # One query of norm sqrt(4): its line in the ledger, and the budget as a whole, say so.
+    line = json.loads((tmp_path / "run/ledger.jsonl").read_text().splitlines()[0])
+    assert line["iteration"] == 0 and line["sensitivity"] == 2.0
+    assert line["sigma"] == pytest.approx(2 * line["noise_multiplier"], rel=1e-9)
+    said = json.loads((tmp_path / "run/release/privacy.json").read_text())
+    spent = accounting.spent_epsilon([line["noise_multiplier"], *said["noise_multiplier"]], 1e-5)
+    assert said["spent_epsilon"] == pytest.approx(spent) and 0.999 < spent <= 1
+    # Bought with 0.4 of the budget, in terms of 1 / multiplier^2.
+    assert line["noise_multiplier"] ** -2 / (
+        line["noise_multiplier"] ** -2 + said["noise_multiplier"][0] ** -2
+    ) == pytest.approx(0.4, rel=1e-6)
+    noisy = pq.read_table(tmp_path / "run/release/iteration=0000/labels")
+    assert noisy.column_names == ["label", "column", "bin", "noisy_count"]
+    totals = read_marginals(run).totals()
+    assert np.abs(totals - np.bincount(labels, minlength=3)).max() < 5 * line["sigma"] * 2
+    # They also say how many candidates each label gets; a label that nobody has still gets one.
+    population = steps.read_population(run, 0)["label"].to_pylist()
+    assert [population.count(label) for label in ("x", "y", "never seen")] == largest_remainder(totals.tolist(), 30)
+    again = tmp_path / "again"
+    evolve(recipe, again, ["--direct_runner_bundle_repeat=1"], secret_file=secret_file, unroll=True)
+    assert release_digests(again) == release_digests(tmp_path / "run")
+
+
+def test_noise_of_marginals_has_its_scale(table, tmp_path, secret_file):
+    """57 noisy cells: their spread is within 2/3 and 3/2 of sigma but for a chance below 1 in 10,000."""
+    evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    exact = pq.read_table(tmp_path / "run" / steps.counts_name(0))["count"].to_numpy()
+    noisy = pq.read_table(tmp_path / "run/release/iteration=0000/labels")["noisy_count"].to_numpy()
+    sigma = open_run(tmp_path / "run").sigma(0)
+    assert len(noisy) == 3 * (10 + 5 + 3 + 1)
+    assert 2 / 3 < np.std(noisy - exact) / sigma < 3 / 2
+
+
+def test_clients_are_bounded_over_all_columns(table, tmp_path, secret_file):
+    table["privacy"]["unit"] = "client"
+    recipe = parse_recipe(table)
+    assert make_plan(recipe).schedule.label_sigma == pytest.approx(
+        make_plan(recipe).schedule.label_noise_multiplier, rel=1e-9
+    )
+    evolve(recipe, tmp_path / "run", secret_file=secret_file)
+    run = open_run(tmp_path / "run")
+    counts = pq.read_table(tmp_path / "run" / steps.counts_name(0))["count"].to_numpy()
+    # 50 clients, each of norm 1 at most, over at most 57 cells: the norm of the sum is at most 50.
+    assert np.sqrt((counts.astype(float) ** 2).sum()) / 2 ** run.grid_bits(0) <= 50
+    assert counts.sum() > 0
+
+
+def test_sources_give_the_same_release(table, tmp_path, secret_file):
+    parquet, jsonl = tmp_path / "t.parquet", tmp_path / "t.jsonl"
+    pq.write_table(rows(), parquet)
+    jsonl.write_text("".join(json.dumps(row) + "\n" for row in rows().to_pylist()))
+    digests = []
+    for source, path in (("csv", table["data"]["path"]), ("parquet", parquet), ("jsonl", jsonl)):
+        recipe = copy.deepcopy(table)
+        recipe["data"] |= {"source": source, "path": str(path)}
+        run_dir = tmp_path / f"run-{source}"
+        evolve(parse_recipe(recipe), run_dir, secret_file=secret_file)
+        index = json.loads((run_dir / "private/embeddings/index.json").read_text())
+        digests.append(index["fingerprint"])
+        assert len(list((run_dir / "private/rejects").iterdir())) == 1
+    assert digests[0] == digests[1] == digests[2]  # the same vectors whatever the file
+
+
+def test_two_stages_as_published_without_a_paid_round_that_does_nothing(table, tmp_path, secret_file):
+    table["privacy"] = {"epsilon": 100, "delta": 1e-5}
+    table["evolution"] = {
+        "iterations": 4,
+        "population": [20, 20, 80, 80],
+        "samples": 20,
+        "selection": "multinomial",
+        "threshold": 0,
+        "degree": {"from": 0.5, "to": 0.01, "decay": "tab-pe"},
+        "phases": [{"from": 2, "variations": 3, "keep_parents": True}, {"from": 3, "selection": "rank"}],
+        "final": "selected",
+    }
+    table["data"]["labels"] = ["x", "y"]
+    recipe = parse_recipe(table)
+    assert recipe.evolution.populations() == [20, 20, 80, 80, 20]
+    evolve(recipe, tmp_path / "run", secret_file=secret_file)
+    run = open_run(tmp_path / "run")
+    origins = [steps.read_population(run, t)["origin"].to_pylist() for t in range(5)]
+    assert set(origins[0]) == {"random"} and set(origins[1]) == {"varied"} and set(origins[4]) == {"kept"}
+    assert 1 < origins[2].count("kept") <= 20 and origins[3].count("kept") == 20
+    # Rank: the best 10 of each label's 40, and every survivor gets three variations.
+    histogram = steps.read_histogram(run, 3)
+    votes, labels = histogram["noisy_votes"].to_numpy(), np.array(histogram["label"].to_pylist())
+    kept = {
+        i
+        for i, o in zip(steps.read_population(run, 3)["candidate_id"].to_pylist(), origins[3], strict=True)
+        if o == "kept"
+    }
+    ids = histogram["candidate_id"].to_numpy()
+    best = {
+        int(i)
+        for label in ("x", "y")
+        for i in ids[labels == label][np.argsort(-votes[labels == label], kind="stable")[:10]]
+    }
+    assert kept == best
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"phases": [{"from": 9}]}, "phases"),
+        ({"phases": [{"from": 2}, {"from": 1}]}, "phases"),
+        ({"phases": [{"from": 1, "variations": 0}]}, "keep_parents"),
+        ({"phases": [{"from": 1, "selction": "rank"}]}, "did you mean 'selection'"),
+        ({"phases": [{"from": 2, "threshold": "auto"}], "smoothing": 1}, "auto"),
+        ({"phases": [{"from": 2, "variations": 7}], "samples": 30}, "multiple of 7"),
+    ],
+)
+def test_phases_that_cannot_be_are_refused(table, change, said):
+    table["evolution"] |= {"iterations": 3} | change
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe(table)
+
+
+def test_marginals_are_for_parts_that_have_them(small, table, tmp_path):
+    small["privacy"]["marginals"] = {"budget": 0.5}
+    with pytest.raises(RecipeError, match=r"privacy\.marginals"):
+        make_plan(parse_recipe(small))
+    table["privacy"]["label_counts"] = {"budget": 0.1}
+    with pytest.raises(RecipeError, match="label_counts"):
+        parse_recipe(table)
+
+
+def test_a_schema_may_lie_in_a_file_and_is_then_part_of_the_recipe(table, tmp_path):
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA))
+    whole = parse_recipe(table)
+    table["data"]["schema"] = "schema.yaml"
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(table))
+    assert load_recipe(tmp_path / "recipe.yaml") == whole
+    for text, said in (
+        ("[", "not valid YAML"),
+        ("- 1", "data.schema"),
+        ("columns: {a: {type: float, min: 2, max: 1}}", "reversed"),
+    ):
+        (tmp_path / "schema.yaml").write_text(text)
+        with pytest.raises(RecipeError, match=said):
+            load_recipe(tmp_path / "recipe.yaml")
+    del table["data"]["schema"]
+    with pytest.raises(RecipeError, match=r"data\.schema"):
+        parse_recipe(table)
+
+
+BAD_DAYS: dict[str, tuple[Any, str]] = {
+    "label missing": (lambda t: t.drop_columns(["group"]), "data.columns.label"),
+    "column missing": (lambda t: t.drop_columns(["city"]), "data.columns.city"),
+    "name twice": (lambda t: t.append_column("age", t["age"]), "data.columns.age"),
+    "unseen category": (lambda t: t.set_column(4, "city", pa.array(["Zzsecret"] * t.num_rows)), "column city"),
+    "all missing": (lambda t: t.set_column(2, "age", pa.nulls(t.num_rows, pa.int64())), "column age: missing value"),
+    "beyond 2^53": (lambda t: t.set_column(2, "age", pa.array([2**60] * t.num_rows)), "2^53"),
+    "not finite": (lambda t: t.set_column(2, "age", pa.array([math.inf] * t.num_rows)), "not finite"),
+    "no rows": (lambda t: t.slice(0, 0), "no rows"),
+}
+
+
+@pytest.mark.parametrize("day", BAD_DAYS)
+def test_bad_days_cost_nothing_and_tell_nothing(table, tmp_path, capfd, day):
+    change, said = BAD_DAYS[day]
+    bad = change(rows())
+    with Path(table["data"]["path"]).open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(bad.column_names)
+        writer.writerows(zip(*(column.to_pylist() for column in bad.columns), strict=True))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(table))
+    assert main(["run", str(tmp_path / "recipe.yaml"), "--run-dir", str(tmp_path / "run")]) == 2
+    out = "".join(capfd.readouterr())
+    assert said in out and "Traceback" not in out
+    assert not any(word in out for word in ("Zzsecret", "1152921504606846976", "client 1", ":3"))
+    assert not (tmp_path / "run/ledger.jsonl").exists()
+
+
+def test_one_row_a_thousand_columns_and_a_constant(tmp_path, secret_file):
+    """One record is as good as any: nothing tells that it is one."""
+    names = [f"c{i}" for i in range(1000)]
+    wide = {name: {"type": "integer", "min": 1, "max": 1} for name in names}
+    (tmp_path / "one.csv").write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
+    recipe = copy.deepcopy(TABLE)
+    recipe["data"] = {"source": "csv", "path": str(tmp_path / "one.csv"), "schema": {"columns": wide}}
+    recipe["evolution"]["samples"] = 3
+    evolve(parse_recipe(recipe), tmp_path / "run", secret_file=secret_file)
+    assert pq.read_table(tmp_path / "run/release/samples.parquet")["c7"].to_pylist() == [1, 1, 1]
+
+
+def test_exports_are_clean_tables(table, tmp_path, secret_file):
+    table["data"]["labels"] = {"group": ["x", "y"], "city": ["Oslo", "Lima"]}
+    table["data"]["schema"] = {"columns": {k: v for k, v in SCHEMA["columns"].items() if k != "city"}}
+    del table["data"]["columns"]["label"]
+    evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    wanted = ["age", "income in dollars", "zero", "group", "city"]
+    for name, read in (
+        ("t.parquet", pq.read_table),
+        ("t.csv", pyarrow.csv.read_csv),
+        ("t.jsonl", pyarrow.json.read_json),
+    ):
+        export(str(tmp_path / "run"), tmp_path / name)
+        found = read(tmp_path / name)
+        assert found.column_names == wanted and found.num_rows == 30
+        assert set(found["group"].to_pylist()) == {"x", "y"}
+    # What was exported can be the private data of another run.
+    table["data"] |= {"path": str(tmp_path / "t.csv")}
+    source = Run("", parse_recipe(table)).source()
+    batches = [batch for piece in source.pieces() for batch in source.read(piece)]
+    assert not batches[0].faults and "x | Oslo" in batches[0].labels
+
+
+def test_the_shipped_breast_cancer_recipe(tmp_path):
+    """Runs whole, and its samples teach a classifier what the held-out records are."""
+    run_dir = str(tmp_path / "run")
+    assert main(["run", str(RECIPES / "breast-cancer.yaml"), "--run-dir", run_dir]) == 0
+    samples = pq.read_table(tmp_path / "run/release/samples.parquet")
+    assert samples.num_rows == 150 and set(samples["label"].to_pylist()) == {"malignant", "benign"}
+    from pe_beam.modalities.base import Comparison
+    from pe_beam.modalities.tabular.metrics import METRICS
+    from pe_beam.runs.recipe import to_plain
+
+    run = open_run(run_dir)
+    tables = {}
+    for part in ("train", "test"):
+        source = run.open_source(run.recipe.data.path, part=part)
+        batches = [batch for piece in source.pieces() for batch in source.read(piece)]
+        tables[part] = pa.concat_tables([b.payload.append_column("label", pa.array(b.labels)) for b in batches])
+    comparison = Comparison(
+        iteration=run.recipe.evolution.iterations,
+        samples=samples,
+        held_out=tables["test"],
+        training=tables["train"],
+        labels=run.recipe.data.labels,
+        recipe=to_plain(run.recipe),
+        seed=0,
+    )
+    figures = {}
+    for metric in METRICS:
+        found = metric(comparison)
+        assert all(math.isfinite(value) for value in found.figures.values())
+        figures |= found.figures
+    assert figures["hist_gradient_boosting_accuracy"] > 0.75  # 0.63 is the share of the larger label
+    assert figures["tvd_1way"] < 0.5 and 0 < figures["wasserstein_2way"] < 0.5
+    assert 0.2 < figures["closer_to_training_share"] < 0.8

@@ -1,0 +1,190 @@
+"""`pe-beam init`: flags, a person at a terminal, and what it may look at."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pe_beam.cli import main
+from pe_beam.errors import DataError, InputError
+from pe_beam.modalities.image.codec import encode_png
+from pe_beam.runs.recipe import load_recipe
+from pe_beam.start.asking import Asker
+from pe_beam.start.composing import compose, propose_delta
+from pe_beam.start.looking import guess_source, look
+from pe_beam.start.main import write_recipe
+
+GIVEN = {"data.labels": "A,B", "data.expected_records": "20000"}
+
+
+def _answers(**more):
+    return GIVEN | {"data.path": "/nowhere/scans"} | more
+
+
+def _flags(given):
+    return Asker(given, interactive=False, flags={"data.expected_records": "--expected-records"})
+
+
+def _person(lines, given=None):
+    return Asker(given or {}, interactive=True, source=io.StringIO("\n".join(lines) + "\n"), sink=io.StringIO())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    picture = encode_png(np.zeros((8, 8), np.uint8))
+    for label in ("cat", "dog"):
+        (tmp_path / "scans" / label).mkdir(parents=True)
+        (tmp_path / "scans" / label / "0.png").write_bytes(picture)
+    return tmp_path / "scans"
+
+
+def test_flags_alone_make_a_recipe_that_plan_accepts(tmp_path, folder, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = ["--data", str(folder), "--labels-from-folders", "--expected-records", "20000", "--epsilon", "2", "--yes"]
+    assert main(["init", *wanted]) == 0
+    assert "pe-beam plan recipe.yaml" in capsys.readouterr().out
+    assert main(["plan", "recipe.yaml"]) == 0
+    assert "warning" not in capsys.readouterr().out
+    recipe = load_recipe("recipe.yaml")
+    assert recipe.data.labels == ["cat", "dog"]
+    assert (recipe.privacy.epsilon, recipe.privacy.delta) == (2, 5e-6)
+
+
+def test_it_never_looks_unasked(tmp_path):
+    """Nothing is there, and nobody notices: the path is written down, not opened."""
+    recipe, _ = write_recipe(_flags(_answers()), str(tmp_path / "a.yaml"))
+    assert recipe.data.path == "/nowhere/scans"
+
+
+def test_a_look_at_parquet_reads_no_page(tmp_path):
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"picture": [b"secret" * 99], "age": [3]}), file, compression="none")
+    data = bytearray(file.read_bytes())
+    data[4:600] = b"\xff" * 596
+    file.write_bytes(data)
+    assert look(str(file), "parquet").columns == {"picture": pa.binary(), "age": pa.int64()}
+
+
+def test_a_look_at_csv_reads_the_header_alone(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbf"first, name",stars\n\xff\xff\xff,1\n')
+    assert list(look(str(tmp_path), "csv").columns) == ["first, name", "stars"]
+
+
+def test_a_look_that_fails_is_explained(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"no parquet")
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\n")
+    for source in ("parquet", "csv"):
+        with pytest.raises(DataError, match="first"):
+            look(str(tmp_path / f"a.{source}"), source)
+        with pytest.raises(DataError, match=r"no .* files there|not there|is gone"):
+            look(str(tmp_path / "nothing" / f"*.{source}"), source)
+
+
+def test_a_person_is_asked_again_until_the_answer_is_right(folder, tmp_path):
+    asker = _person(
+        [
+            str(folder), "floder", "folder", "image", "y",  # what and where; a typo is asked again
+            "y",                                            # the folders are public labels
+            "many", "-5", "20000", "1", "", "",             # how many; epsilon; delta and adjacency as proposed
+            "", "", "", "rgb", "",                          # generator, embedder, pixels, colour; no holdout
+            "scans", "10", "",
+        ]
+    )  # fmt: skip
+    recipe, plan = write_recipe(asker, str(tmp_path / "a.yaml"))
+    said = asker.sink.getvalue()
+    assert "'floder' is not allowed; folder, parquet, csv, jsonl is wanted" in said
+    assert "'many' is not allowed; a whole number is wanted" in said
+    assert "Folders: cat, dog" in said
+    assert recipe.embedder.options["mode"] == "rgb"
+    assert (recipe.name, recipe.evolution.samples, recipe.evolution.iterations) == ("scans", 10, 10)
+    assert plan.warnings == []
+
+
+def test_answers_that_end_too_soon_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"the answers ended before .*data\.source"):
+        compose(_person(["/nowhere"]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"data.expected_records": None}, "--expected-records is missing"),
+        ({"data.expected_records": "many"}, "a whole number is wanted"),
+        ({"privacy.epsilon": "0"}, "above 0"),
+        ({"privacy.delta": "1"}, "up to 0.5"),
+        ({"data.source": "excel"}, "folder, parquet, csv, jsonl is wanted"),
+        ({"data.labels": "A,,B"}, "names between commas"),
+        ({"generator.name": "text-rendr"}, "text-render"),
+        ({"evolution.iteration": "3"}, "did you mean 'iterations'"),
+    ],
+)
+def test_wrong_answers_name_their_key_and_write_nothing(tmp_path, changed, message):
+    given = {key: value for key, value in (_answers() | changed).items() if value is not None}
+    with pytest.raises(InputError, match=message):
+        write_recipe(_flags(given), str(tmp_path / "a.yaml"))
+    assert not (tmp_path / "a.yaml").exists()
+
+
+def test_a_file_is_not_written_over(tmp_path):
+    out = tmp_path / "a.yaml"
+    out.write_text("mine")
+    with pytest.raises(InputError, match="--force"):
+        write_recipe(_flags(_answers()), str(out))
+    assert out.read_text() == "mine"
+    write_recipe(_flags(_answers()), str(out), force=True)
+    assert "yaml-language-server" in out.read_text()
+
+
+def test_every_key_that_was_chosen_has_a_comment(tmp_path):
+    write_recipe(_flags(_answers()), str(tmp_path / "a.yaml"))
+    for line in (tmp_path / "a.yaml").read_text().splitlines():
+        if line.startswith("  ") and not line.startswith("  name:"):
+            assert "#" in line, line
+
+
+def test_parquet_columns_of_images_and_clients(tmp_path):
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"picture": [b""], "kind": ["A"], "patient": [1]}), file)
+    given = _answers(**{"data.path": str(file), "look": True, "modality": "image", "data.columns.image": "picture"})
+    given |= {"data.columns.label": "kind", "data.columns.client": "patient"}
+    recipe = compose(_flags(given))
+    assert recipe["data"]["columns"] == {"image": "picture", "label": "kind", "client": "patient"}
+    assert recipe["privacy"]["unit"] == "client"
+    with pytest.raises(InputError, match=r"data\.columns\.client: 'doctor': no such column; picture, kind, patient"):
+        compose(_flags(given | {"data.columns.client": "doctor"}))
+
+
+def test_labels_of_several_columns_combine(tmp_path):
+    given = _answers(**{"data.path": "a.parquet", "modality": "image", "data.columns.label": "kind,site"})
+    given |= {"data.labels.kind": "x,y", "data.labels.site": "1,2"}
+    del given["data.labels"]
+    recipe, _ = write_recipe(_flags(given | {"evolution.samples": "40"}), str(tmp_path / "a.yaml"))
+    assert recipe.data.labels == ["x | 1", "x | 2", "y | 1", "y | 2"]
+
+
+def test_a_label_that_yaml_would_read_otherwise_stays_text(tmp_path):
+    given = _answers(**{"data.labels": "no,1,~,a: b"})
+    recipe, _ = write_recipe(_flags(given), str(tmp_path / "a.yaml"))
+    assert recipe.data.labels == ["no", "1", "~", "a: b"]
+    assert yaml.safe_load((tmp_path / "a.yaml").read_text())["data"]["labels"] == ["no", "1", "~", "a: b"]
+
+
+@pytest.mark.parametrize("records", [1, 2, 30, 600, 20_000, 10**7])
+def test_delta_is_below_the_rule_of_thumb(records):
+    delta = propose_delta(records)
+    assert delta <= 1 / (records * max(np.log(records), 1)) * (1 + 1e-9)
+    assert delta >= 0.05 / (records * max(np.log(records), 1))
+
+
+@pytest.mark.parametrize("records", ["50", "2000", "1000000"])
+def test_the_proposed_pool_is_not_drowned(tmp_path, records):
+    _, plan = write_recipe(_flags(_answers(**{"data.expected_records": records})), str(tmp_path / "a.yaml"))
+    assert max(plan.schedule.sigmas) / min(plan.votes_per_candidate) < 10 or records == "50"
+
+
+def test_kinds_of_files_are_guessed_by_their_ending():
+    names = ["a/b.csv", "a/*.parquet", "a/b.JSONL", "a/scans"]
+    assert [guess_source(name) for name in names] == ["csv", "parquet", "jsonl", "folder"]

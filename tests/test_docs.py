@@ -1,0 +1,24 @@
+"""What the documents point to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path = target.split("#")[0]
+        if "://" not in path:
+            assert (page.parent / path).exists(), f"{page.name}: {target} is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_modules_that_are_named_exist(page):
+    for name in re.findall(r"`((?:pe_beam|pipelines|templates|tests|benchmarks|docs)/[\w./-]+)`", page.read_text()):
+        assert (ROOT / name.split("::")[0]).exists(), f"{page.name}: {name} is not there"

@@ -140,10 +140,17 @@ def _table(node: Mapping[str, Any], root: Mapping[str, Any]) -> str:
             default = "**required**"
         else:
             given = value.get("default", made.get(key))
-            default = "" if isinstance(given, BaseModel) else f"`{json.dumps(given, ensure_ascii=False)}`"
+            default = (
+                "" if isinstance(given, BaseModel) else f"`{json.dumps(given, ensure_ascii=False, default=_short)}`"
+            )
         cells = [f"`{key}`", what, _allowed(value, root), default]
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _short(value: BaseModel) -> dict[str, Any]:
+    """A model inside a default, by what differs from its own defaults."""
+    return value.model_dump(mode="json", exclude_defaults=True)
 
 
 def _made_defaults(title: str) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Progress:
         """One line; it also says where no noisy vote passed the threshold, which is released and public."""
         manifest = self._run.manifest(iteration) or {}
         fallen = manifest.get("selection", {}).get("fallback", {})
-        where = f" for label {', '.join((ascii(label)[1:-1] for label in sorted(fallen)))}" if any(fallen) else ""
+        where = f" for label {', '.join(ascii(label)[1:-1] for label in sorted(fallen))}" if any(fallen) else ""
         note = f"; nothing passed the threshold{where}" if fallen else ""
         self.say(f"iteration {iteration}/{self._run.recipe.evolution.iterations} done; {spent}{note}")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pe_beam.runs.evaluate import frechet_distance
 
+from pe_beam.evaluation.distances import frechet_distance
+from pe_beam.evaluation.moments import Moments
 from pe_beam.runs import steps
 from pe_beam.runs.driver import evolve
 from pe_beam.runs.recipe import load_recipe
@@ -24,6 +25,7 @@ from tests.text.server import Served
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "templates/recipes/snippets-offline.yaml"
 TRAINING_SECONDS = 45
+pytestmark = pytest.mark.xdist_group("text-offline")  # one worker: it trains one model and makes one run
 PRIVATE, HELD_OUT, SAMPLES = 400, 120, 100  # of each kind
 
 
@@ -84,7 +86,9 @@ def quality(folder: Path, name: str) -> dict[int, tuple[float, float]]:
         own = np.concatenate([own[matrix.labels[own] == kind][:SAMPLES] for kind in range(4)])
         made, kinds = matrix.vectors[own].astype(float), matrix.labels[own]
         accuracy = LogisticRegression(max_iter=1000).fit(made, kinds).score(held, held_kinds)
-        apart = [frechet_distance(made[kinds == kind], held[held_kinds == kind]) for kind in range(4)]
+        apart = [
+            frechet_distance(Moments.of(made[kinds == kind]), Moments.of(held[held_kinds == kind])) for kind in range(4)
+        ]
         found[iteration] = (float(accuracy), float(np.mean(apart)))
     return found
 

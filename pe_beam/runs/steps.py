@@ -413,6 +413,7 @@ def commit_iteration(run: Run, iteration: int) -> None:
     run.store.commit(run.work(iteration, "manifest.json"), _json(_manifest(run, iteration, names)))
     for target, source in names.items():
         run.store.copy(source, run.public(iteration, target))
+    run.store.remove(run.work(iteration, "journal"))  # of a chunk whose worker was killed right after its commit
     run.store.copy(run.work(iteration, "manifest.json"), run.public(iteration, "manifest.json"))
 
 

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 PRECISION_K, DENSITY_K = 3, 5
 _SPARE = 4  # neighbours that faiss is asked for beyond those wanted, so that its rounding is seldom in doubt
+_SPARSE = 256  # of so many pairs of a tile one at most may be decided in float64
 _BLOCK, _TILE = 512, 2048  # points by centres in one product: 4 MB, which stay in a cache while they are compared
 
 
@@ -125,6 +126,29 @@ class _Scan:
             self._tile(rows, columns, self._left[rows] @ self._right[columns].T)
 
     def _tile(self, rows: slice, columns: slice, product: np.ndarray) -> None:
+        """A ball of the 3rd neighbour lies in that of the 5th, so two comparisons find all pairs that matter."""
+        perhaps_real = product >= _below(-self._wide_radii[columns] / 2, self._column_error[columns])
+        perhaps_made = product >= _below(-self._made_radii[rows, None] / 2, self._row_error[rows, None])
+        if max(np.count_nonzero(perhaps_real), np.count_nonzero(perhaps_made)) > product.size // _SPARSE:
+            self._dense_tile(rows, columns, product)
+            return
+        a, b, squares = self._pairs(perhaps_real, rows, columns)
+        wide = squares < self._wide_radii[b]
+        self.near_real[a[squares < self._real_radii[b]]] = True  # these rows are this thread's alone
+        c, d, others = self._pairs(perhaps_made, rows, columns)
+        with self._lock:
+            self.inside += int(np.count_nonzero(wide))
+            self.covered[b[wide]] = True
+            self.near_made[d[others < self._made_radii[c]]] = True
+
+    def _pairs(self, perhaps: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of both sides of the pairs of a tile, and their squared distances."""
+        i, j = np.divmod(np.flatnonzero(perhaps), perhaps.shape[1])  # much faster than nonzero of a matrix
+        a, b = rows.start + i, columns.start + j
+        return a, b, _squares(self._made[a], self._real[b])
+
+    def _dense_tile(self, rows: slice, columns: slice, product: np.ndarray) -> None:
+        """Where many pairs are inside, as with repeated points, float32 decides all that it can."""
         at, error = (rows, columns), self._column_error[columns]
         sure, unsure = _split(product, -self._real_radii[columns] / 2, error)
         self.near_real[rows] |= sure.any(axis=1)  # these rows are this thread's alone
@@ -160,9 +184,13 @@ class _Scan:
 def _split(product: np.ndarray, limit: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Entries surely above the limit, and those within the error of it (None: there are none)."""
     up = np.nextafter((limit + error).astype(np.float32), np.float32(np.inf))
-    down = np.nextafter((limit - error).astype(np.float32), np.float32(-np.inf))
-    sure, perhaps = product > up, product >= down
+    sure, perhaps = product > up, product >= _below(limit, error)
     return sure, None if np.count_nonzero(sure) == np.count_nonzero(perhaps) else perhaps ^ sure
+
+
+def _below(limit: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """What float32 gives at least for an entry that is not under the limit."""
+    return np.nextafter((limit - error).astype(np.float32), np.float32(-np.inf))
 
 
 def _centred(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -87,16 +88,23 @@ def measure(run: Run, name: str) -> None:
     else:
         rows = load_rows(run, name)
         likened = _as_many(rows, load_about(run, population(setting.last))["count"]) if training else rows
-        if len(likened.rows) > 1:
-            moments = Moments.of(likened.vectors) if training else load_moments(run, name)
-            figures |= _distances(run, likened, moments, held_out)
-        if _labelled(run):
-            figures |= classifier_figures(rows.vectors, rows.codes, held_out.vectors, held_out.codes)
+        with ThreadPoolExecutor(1) as pool:  # classifiers leave cores idle, which distances use
+            learnt = pool.submit(_classifiers, run, rows, held_out)
+            if len(likened.rows) > 1:
+                moments = Moments.of(likened.vectors) if training else load_moments(run, name)
+                figures |= _distances(run, likened, moments, held_out)
+            figures |= learnt.result()
         extra = _of_modality(run, setting, name, figures)
     found = {"figures": figures | dict(extra.figures), "rows": len(rows.rows), "notes": list(extra.notes)}
     found["series"] = [asdict(series) for series in extra.series]
     body = json.dumps(found, allow_nan=False).encode()
     run.store.commit(f"{WORK}/measured/{name}.json", body, replace=True)
+
+
+def _classifiers(run: Run, rows: Rows, held_out: Rows) -> dict[str, float]:
+    if not _labelled(run):
+        return {}
+    return classifier_figures(rows.vectors, rows.codes, held_out.vectors, held_out.codes)
 
 
 def _labelled(run: Run) -> bool:

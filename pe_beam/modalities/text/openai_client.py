@@ -159,44 +159,44 @@ class _TextLine(OpenAiLine):
         return None if finish is None else Answer("", finish)
 
     async def _send(self, ask: Ask, timeout: float) -> tuple[Answer, Usage]:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "temperature": ask.temperature,
-            "top_p": ask.top_p,
-            "timeout": timeout,
-        }
-        if self._options.seeded:
-            body["seed"] = ask.seed
-        if self._options.extra:
-            body["extra_body"] = self._options.extra
-        if self._options.format == "completion":
-            reply = await self._client.completions.create(prompt=ask.messages[0][1], max_tokens=ask.max_tokens, **body)
-            choice = _first(reply)
-            return Answer(choice.text or "", _FINISH.get(choice.finish_reason, "stop")), _usage(reply, ask)
-        body[self._options.token_limit] = ask.max_tokens
-        messages: Any = [{"role": role, "content": text} for role, text in ask.messages]
-        reply = await self._client.chat.completions.create(messages=messages, **body)
-        choice = _first(reply)
-        finish = _FINISH.get(choice.finish_reason, "stop")
-        if getattr(choice.message, "refusal", None):
+        """Sends and reads plain JSON: the package's typed requests and answers cost most of a call's processor time."""
+        chat = self._options.format == "chat"
+        body: dict[str, Any] = {"model": self._model, "temperature": ask.temperature, "top_p": ask.top_p}
+        body |= {"seed": ask.seed} if self._options.seeded else {}
+        if chat:
+            body["messages"] = [{"role": role, "content": text} for role, text in ask.messages]
+        else:
+            body["prompt"] = ask.messages[0][1]
+        body |= {self._options.token_limit if chat else "max_tokens": ask.max_tokens, **self._options.extra}
+        path = "/chat/completions" if chat else "/completions"
+        reply = await self._client.post(path, body=body, options={"timeout": timeout}, cast_to=bytes)
+        found = json.loads(reply)
+        choice, text = _first(found, chat)
+        finish = _FINISH.get(choice.get("finish_reason"), "stop")
+        if chat and choice["message"].get("refusal"):
             finish = "filter"
-        return Answer(choice.message.content or "", finish), _usage(reply, ask)
+        return Answer(text, finish), _usage(found, ask)
 
 
-def _first(reply: Any) -> Any:
-    """The choice of an answer; a body that is JSON but no answer may pass."""
-    choices = getattr(reply, "choices", None)
-    if not choices or (getattr(choices[0], "message", None) is None and getattr(choices[0], "text", None) is None):
-        raise Passing("an answer that is not one", billed=True)
-    return choices[0]
+def _first(reply: Any, chat: bool) -> tuple[dict[str, Any], str]:
+    """The choice of an answer and its text; a body that is JSON but no answer may pass."""
+    try:
+        choice = reply["choices"][0]
+        text = (choice["message"]["content"] if chat else choice["text"]) or ""
+        if isinstance(text, str):
+            return choice, text
+    except (KeyError, IndexError, TypeError):
+        pass
+    raise Passing("an answer that is not one", billed=True)
 
 
-def _usage(reply: Any, ask: Ask) -> Usage:
+def _usage(reply: dict[str, Any], ask: Ask) -> Usage:
     """Tokens as the service counts them; where it does not, the most that they can be."""
-    found = getattr(reply, "usage", None)
-    if found is None or found.prompt_tokens is None:
+    found: Any = reply.get("usage")
+    try:
+        return Usage(int(found["prompt_tokens"]), int(found.get("completion_tokens") or 0))
+    except (KeyError, TypeError, ValueError, AttributeError):
         return Usage(ask.prompt_tokens, ask.max_tokens)
-    return Usage(int(found.prompt_tokens), int(found.completion_tokens or 0))
 
 
 def _server_fault(error: Exception) -> bool:

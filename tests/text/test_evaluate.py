@@ -1,0 +1,30 @@
+"""A run of texts, evaluated and reported as its holder would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pe_beam.cli import main
+from pe_beam.runs.driver import evolve
+from pe_beam.runs.recipe import parse_recipe
+from tests.text.conftest import serve, write_texts
+from tests.text.server import Served
+
+
+def test_a_run_of_texts_is_evaluated_and_reported(texts: dict[str, Any], tmp_path: Path) -> None:
+    texts["data"]["holdout"] = str(write_texts(tmp_path / "held-out.csv", 80))
+    with Served(tmp_path / "log") as server:
+        evolve(parse_recipe(serve(texts, server)), tmp_path / "run")
+    before = {path for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert main(["evaluate", str(tmp_path / "run")]) == 0  # without the service: nothing is asked for
+    found = json.loads((tmp_path / "run/private/evaluation/evaluation.json").read_text())
+    wanted = {"frechet_distance", "precision", "recall", "svc_rbf_accuracy", "mauve"}
+    assert wanted <= set(found["metrics"]), sorted(found["metrics"])
+    assert any("perplexity" in name for name in found["metrics"])
+    made = {path for path in (tmp_path / "run").rglob("*") if path.is_file()} - before
+    assert all(path.relative_to(tmp_path / "run").parts[0] in ("private", "work") for path in made)
+    page = (tmp_path / "run/release/report.html").read_text(encoding="utf-8")
+    assert "Write a {label} text on {thing}" in page  # prompts are declared in public
+    assert str(tmp_path) not in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -73,9 +74,12 @@ def kill_taskmanager(whole) -> None:
 def kill_worker(whole) -> None:
     (pool,) = whole.running()["worker-pool"]
     workers = [pid for pid, parent in parents().items() if parent in children_of(pool)]
-    assert workers
+    killed = 0
     for pid in workers:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # one that ended between the listing and its turn
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    assert killed
 
 
 def parents() -> dict[int, int]:

@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -176,8 +176,8 @@ class _Book:
         return cls(Cost(**found.get("spent", {})), held)
 
     def text(self) -> str:
-        held = {owner: asdict(cost) for owner, cost in self.held.items()}
-        return json.dumps({"version": 1, "spent": asdict(self.spent), "held": held})
+        held = {owner: vars(cost) for owner, cost in self.held.items()}
+        return json.dumps({"version": 1, "spent": vars(self.spent), "held": held})
 
     def total(self) -> Cost:
         return sum(self.held.values(), self.spent)

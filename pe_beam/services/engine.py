@@ -23,6 +23,7 @@ from pe_beam.services.settings import Endpoint, Service
 
 T = TypeVar("T")
 _LONGEST = 60.0  # seconds of back-off at most; a service's own Retry-After may be longer
+_WORK = 0.002  # seconds of this process that a call takes, seldom more
 _SPEED_MEMORY = 0.2  # weight of the newest call in an endpoint's mean latency
 
 
@@ -120,6 +121,7 @@ class Engine:
             _Station(open_line(endpoint, f"{key}.endpoints.{i}")) for i, endpoint in enumerate(service.endpoints)
         ]
         self._loop = asyncio.new_event_loop()
+        self._next_start = 0.0
         self._flights = asyncio.Semaphore(service.concurrency)
         threading.Thread(target=self._loop.run_forever, name="pe-beam-calls", daemon=True).start()
 
@@ -236,6 +238,7 @@ class Engine:
             self._requests.reserve() if self._requests else 0.0,
             self._tokens.reserve(most.input_tokens + most.output_tokens) if self._tokens else 0.0,
         )
+        wait = max(wait, self._spread(station))
         if wait:
             await asyncio.sleep(wait)
         while not self._account.reserve(worst):
@@ -275,6 +278,19 @@ class Engine:
                 usual = min(measured) if measured else 1.0  # an endpoint that has not been tried is tried
                 return min(open_ones, key=lambda station: station.expected(usual))
             await asyncio.sleep(min(s.closed_until for s in self._stations) - now + 0.001)
+
+    def _spread(self, station: _Station) -> float:
+        """Seconds until a call may begin so that calls leave as a stream.
+
+        Calls that come back together are worked on in turns, so all of them leave late and come back together again:
+        a bunch never dissolves by itself. Beginning them at least half of their mean distance apart dissolves it, and
+        holds back nothing else.
+        """
+        now = time.monotonic()
+        start = max(now, self._next_start)
+        usual = (station.latency or 0.0) / self._service.concurrency
+        self._next_start = start + min(usual / 2, _WORK)
+        return start - now
 
     def _note_speed(self, station: _Station, seconds: float) -> None:
         before = seconds if station.latency is None else station.latency

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pe_beam.evaluation.moments import Moments
 from pe_beam.runs import steps
 from pe_beam.runs.driver import evolve
 from pe_beam.runs.recipe import load_recipe
-from pe_beam.runs.run import open_run
+from pe_beam.runs.run import Run, open_run
 from tests.text import corpus
 from tests.text.server import Served
 
@@ -26,14 +27,15 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "templates/recipes/snippets-offline.yaml"
 TRAINING_SECONDS = 45
 pytestmark = pytest.mark.xdist_group("text-offline")  # one worker: it trains one model and makes one run
-PRIVATE, HELD_OUT, SAMPLES = 400, 120, 100  # of each kind
+KINDS = ("product review", "tweet")  # of the private texts; the public ones, which the model learns from, are of four
+PRIVATE, HELD_OUT, SAMPLES = 1200, 340, 200  # of each kind
 
 
 def _some(rows: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
     seen: collections.Counter[str] = collections.Counter()
     chosen = []
     for kind, text in rows:
-        if seen[kind] < count:
+        if kind in KINDS and seen[kind] < count:
             seen[kind] += 1
             chosen.append((kind, text))
     return chosen
@@ -65,32 +67,50 @@ def evolve_offline(folder: Path, name: str, *, seed: int = 0) -> None:
         evolve(recipe, folder / name)
 
 
-def quality(folder: Path, name: str) -> dict[int, tuple[float, float]]:
-    """Iteration -> accuracy of a classifier trained on `SAMPLES` of each kind and tested on held-out texts, and the
-    Fréchet distance to held-out texts of the same kind, averaged over kinds. Of the first and the last population.
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """Of `SAMPLES` texts of each kind: accuracy of a classifier trained on them and tested on held-out texts, and the
+    Fréchet distance to held-out texts, of each kind by itself (their mean) and of all kinds together.
     """
-    from sklearn.linear_model import LogisticRegression
 
+    accuracy: float
+    by_kind: float
+    together: float
+
+
+def quality(folder: Path, name: str) -> dict[str, Quality]:
+    """Of the first and the last population, and of private texts themselves: what no samples can beat."""
     run = open_run(folder / name)
     last = run.recipe.evolution.iterations
-    with (folder / "held-out.csv").open(newline="") as file:
-        real = list(csv.DictReader(file))
-    held = run.embedder.embed(pa.table({"text": [row["text"] for row in real]})).vectors.astype(float)
-    held_kinds = np.array([run.label_codes[row["kind"]] for row in real])
-    found = {}
-    for iteration in (0, last):
+    held = _embedded(run, folder / "held-out.csv")
+    found = {"real": _compared(_embedded(run, folder / "private.csv"), held)}
+    for word, iteration in (("first", 0), ("last", last)):
         # Votes have embedded them already: the last population was selected from the one before.
         matrix = steps.load_matrix(run, min(iteration + 1, last))
-        ids = steps.read_population(run, iteration)["candidate_id"].to_numpy()
-        own = np.flatnonzero(np.isin(matrix.ids, ids))
-        own = np.concatenate([own[matrix.labels[own] == kind][:SAMPLES] for kind in range(4)])
-        made, kinds = matrix.vectors[own].astype(float), matrix.labels[own]
-        accuracy = LogisticRegression(max_iter=1000).fit(made, kinds).score(held, held_kinds)
-        apart = [
-            frechet_distance(Moments.of(made[kinds == kind]), Moments.of(held[held_kinds == kind])) for kind in range(4)
-        ]
-        found[iteration] = (float(accuracy), float(np.mean(apart)))
+        own = np.isin(matrix.ids, steps.read_population(run, iteration)["candidate_id"].to_numpy())
+        found[word] = _compared((matrix.vectors[own].astype(float), matrix.labels[own]), held)
     return found
+
+
+def _embedded(run: Run, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    vectors = run.embedder.embed(pa.table({"text": [row["text"] for row in rows]})).vectors
+    return vectors.astype(float), np.array([run.label_codes[row["kind"]] for row in rows])
+
+
+def _compared(own: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.ndarray]) -> Quality:
+    from sklearn.linear_model import LogisticRegression
+
+    codes = range(len(KINDS))
+    rows = np.concatenate([np.flatnonzero(own[1] == code)[:SAMPLES] for code in codes])
+    made, kinds = own[0][rows], own[1][rows]
+    apart = [frechet_distance(Moments.of(made[kinds == code]), Moments.of(held[0][held[1] == code])) for code in codes]
+    return Quality(
+        accuracy=float(LogisticRegression(max_iter=1000).fit(made, kinds).score(*held)),
+        by_kind=float(np.mean(apart)),
+        together=frechet_distance(Moments.of(made), Moments.of(held[0])),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +123,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_samples_are_clearly_better_than_the_first_population(finished: Path) -> None:
-    """The model knows nothing of kinds: what the first population has of them is chance."""
-    first, last = quality(finished, "run").values()
-    assert first[0] < 0.5
-    assert last[0] > max(0.55, first[0] + 0.15)
-    assert last[1] < 0.97 * first[1]
+    """The model knows nothing of kinds, and half of what it has read is of neither: votes alone find them."""
+    found = quality(finished, "run")
+    first, last, real = found["first"], found["last"], found["real"]
+    assert first.accuracy < 0.65
+    assert last.accuracy > 0.8
+    # At least a third of the way from the first population to real texts, and a tenth where kinds are taken together.
+    assert last.by_kind < first.by_kind - 0.33 * (first.by_kind - real.by_kind)
+    assert last.together < 0.9 * first.together
 
 
 def test_the_release_says_what_was_rejected_and_nothing_of_the_service(finished: Path) -> None:
-    for iteration in range(5):
+    for iteration in range(4):
         manifest = json.loads((finished / f"run/release/iteration={iteration:04d}/manifest.json").read_text())
-        assert manifest["generation"]["stand_ins"] <= 6
+        assert manifest["generation"]["stand_ins"] <= 16
     files = [path for path in (finished / "run/release").rglob("*") if path.is_file()]
     assert not [path for path in files if b"127.0.0.1" in path.read_bytes()]

@@ -126,8 +126,7 @@ def test_samples_are_clearly_better_than_the_first_population(finished: Path) ->
     """The model knows nothing of kinds, and half of what it has read is of neither: votes alone find them."""
     found = quality(finished, "run")
     first, last, real = found["first"], found["last"], found["real"]
-    assert first.accuracy < 0.65
-    assert last.accuracy > 0.8
+    assert last.accuracy > max(0.8, first.accuracy + 0.05)  # the first is chance: about 0.5, now above, now below
     # At least a third of the way from the first population to real texts, and a tenth where kinds are taken together.
     assert last.by_kind < first.by_kind - 0.33 * (first.by_kind - real.by_kind)
     assert last.together < 0.9 * first.together

@@ -17,30 +17,20 @@ from pe_beam.evaluation.memorisation import Nearest, nearer
 from pe_beam.evaluation.moments import Tree, add_leaf, join_trees, whole
 from pe_beam.evaluation.outcome import commit_outcome
 from pe_beam.evaluation.setting import CEILING, Setting
-from pe_beam.runs.run import Run, open_run
-from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.parts import RunFn, RunTransform
 
 
-class _RunFn(beam.DoFn):
-    def __init__(self, root: str) -> None:
-        self._root = root
-
-    def open(self) -> Run:
-        """Not a property: Beam reads all attributes of a DoFn while a graph is built, where no run need be."""
-        return open_run(self._root)
-
-
-class _ListPortionsFn(_RunFn):
+class _ListPortionsFn(RunFn):
     def process(self, _: Any) -> Iterator[Portion]:
-        with guarded(self._root, "ListPortions"):
+        with self.guarded("ListPortions"):
             run = self.open()
             portions = list_portions(run, Setting.load(run))
         yield from portions
 
 
-class _GatherFn(_RunFn):
+class _GatherFn(RunFn):
     def process(self, portion: Portion) -> Iterator[tuple[str, tuple[int, Gathered]]]:
-        with guarded(self._root, "ReadAndEmbed"):
+        with self.guarded("ReadAndEmbed"):
             found = gather(self.open(), portion)
         yield portion.group, (portion.place, found)
 
@@ -62,33 +52,33 @@ class MergeGatheredCombineFn(beam.CombineFn):
         return whole(tree)
 
 
-class _CommitGroupsFn(_RunFn):
+class _CommitGroupsFn(RunFn):
     def process(self, keyed: tuple[int, Iterable[tuple[str, Gathered]]]) -> Iterator[str]:
-        with guarded(self._root, "CommitGroups"):
+        with self.guarded("CommitGroups"):
             names = measure.commit_groups(self.open(), keyed[1])
         yield from names
 
 
-class _MeasureFn(_RunFn):
+class _MeasureFn(RunFn):
     def process(self, name: str) -> Iterator[tuple[int, str]]:
-        with guarded(self._root, "Measure"):
+        with self.guarded("Measure"):
             measure.measure(self.open(), name)
         yield 0, name
 
 
-class _ListTrainingFn(_RunFn):
+class _ListTrainingFn(RunFn):
     """Any name that is to be measured -> portions of training shards, once for the ceiling's."""
 
     def process(self, name: str) -> Iterator[Portion]:
         if name != CEILING:
             return
-        with guarded(self._root, "ListTraining"):
+        with self.guarded("ListTraining"):
             run = self.open()
             portions = training_portions(run, Setting.load(run))
         yield from portions
 
 
-class _NearestFn(_RunFn):
+class _NearestFn(RunFn):
     """Portions of training shards -> the nearest record of each query, one array a bundle."""
 
     def start_bundle(self) -> None:
@@ -96,7 +86,7 @@ class _NearestFn(_RunFn):
         self._best: Nearest | None = None
 
     def process(self, portion: Portion) -> None:
-        with guarded(self._root, "Nearest"):
+        with self.guarded("Nearest"):
             run = self.open()
             if self._vectors is None:
                 _, self._vectors = measure.queries(run)
@@ -129,26 +119,22 @@ class NearerCombineFn(beam.CombineFn):
         return best
 
 
-class _CommitNearestFn(_RunFn):
+class _CommitNearestFn(RunFn):
     def process(self, keyed: tuple[int, Nearest]) -> Iterator[tuple[int, str]]:
-        with guarded(self._root, "CommitNearest"):
+        with self.guarded("CommitNearest"):
             measure.commit_nearest(self.open(), keyed[1])
         yield 0, "nearest"
 
 
-class _CommitOutcomeFn(_RunFn):
+class _CommitOutcomeFn(RunFn):
     def process(self, _: Any) -> Iterator[str]:
-        with guarded(self._root, "CommitOutcome"):
+        with self.guarded("CommitOutcome"):
             name = commit_outcome(self.open())
         yield name
 
 
-class Gather(beam.PTransform):
+class Gather(RunTransform):
     """Start token -> names of what there is to measure, once everything is read and committed: the barrier."""
-
-    def __init__(self, run_dir: str) -> None:
-        super().__init__()
-        self._root = run_dir
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -163,12 +149,8 @@ class Gather(beam.PTransform):
         )
 
 
-class NearestRecords(beam.PTransform):
+class NearestRecords(RunTransform):
     """Names of what is measured -> (0, "nearest"), once the nearest training record of each query is committed."""
-
-    def __init__(self, run_dir: str) -> None:
-        super().__init__()
-        self._root = run_dir
 
     def expand(self, names: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -181,12 +163,8 @@ class NearestRecords(beam.PTransform):
         )
 
 
-class Evaluate(beam.PTransform):
+class Evaluate(RunTransform):
     """Start token -> the name of the committed evaluation."""
-
-    def __init__(self, run_dir: str) -> None:
-        super().__init__()
-        self._root = run_dir
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         names = start | "Gather" >> Gather(self._root)

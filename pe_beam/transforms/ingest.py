@@ -8,69 +8,49 @@ from typing import Any
 import apache_beam as beam
 
 from pe_beam.runs import ingest
-from pe_beam.runs.run import open_run
 from pe_beam.sources.base import Piece
-from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.parts import RunFn, RunTransform
 
 
-class _ListPiecesFn(beam.DoFn):
-    def __init__(self, root: str) -> None:
-        self._root = root
-
+class _ListPiecesFn(RunFn):
     def process(self, _: Any) -> Iterator[Piece]:
-        with guarded(self._root, "ListPieces"):
-            pieces = ingest.list_pieces(open_run(self._root))
+        with self.guarded("ListPieces"):
+            pieces = ingest.list_pieces(self.open())
         yield from pieces
 
 
-class _EmbedPieceFn(beam.DoFn):
-    def __init__(self, root: str) -> None:
-        self._root = root
-
+class _EmbedPieceFn(RunFn):
     def process(self, piece: Piece) -> Iterator[tuple[int, dict[str, Any]]]:
-        with guarded(self._root, "EmbedPieces"):
-            summary = ingest.embed_piece(open_run(self._root), piece)
+        with self.guarded("EmbedPieces"):
+            summary = ingest.embed_piece(self.open(), piece)
         yield 0, summary
 
 
-class _FreezeFn(beam.DoFn):
-    def __init__(self, root: str) -> None:
-        self._root = root
-
+class _FreezeFn(RunFn):
     def process(self, keyed: tuple[int, Iterable[dict[str, Any]]]) -> Iterator[str]:
-        with guarded(self._root, "Freeze"):
-            ingest.commit_index(open_run(self._root), list(keyed[1]))
+        with self.guarded("Freeze"):
+            ingest.commit_index(self.open(), list(keyed[1]))
         yield ingest.INDEX
 
 
-class _CheckPieceFn(beam.DoFn):
-    def __init__(self, root: str) -> None:
-        self._root = root
-
+class _CheckPieceFn(RunFn):
     def process(self, piece: Piece) -> Iterator[tuple[int, str]]:
-        with guarded(self._root, "CheckPieces"):
-            ingest.check_piece(open_run(self._root), piece)
+        with self.guarded("CheckPieces"):
+            ingest.check_piece(self.open(), piece)
         yield 0, piece.name
 
 
-class _CheckAllFn(beam.DoFn):
-    def __init__(self, root: str) -> None:
-        self._root = root
-
+class _CheckAllFn(RunFn):
     def process(self, keyed: tuple[int, Iterable[str]]) -> Iterator[str]:
-        with guarded(self._root, "CheckAll"):
-            index = open_run(self._root).index() or {"shards": []}
+        with self.guarded("CheckAll"):
+            index = self.open().index() or {"shards": []}
             if sorted(keyed[1]) != [shard["piece"] for shard in index["shards"]]:
                 raise ingest.changed_data()
         yield ingest.INDEX
 
 
-class Ingest(beam.PTransform):
+class Ingest(RunTransform):
     """One start token -> the name of the frozen index. Reads, embeds and freezes the private records."""
-
-    def __init__(self, run_dir: str) -> None:
-        super().__init__()
-        self._root = run_dir
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -83,12 +63,8 @@ class Ingest(beam.PTransform):
         )
 
 
-class CheckSource(beam.PTransform):
+class CheckSource(RunTransform):
     """One start token -> the name of the index, if the source's bytes are those that were embedded."""
-
-    def __init__(self, run_dir: str) -> None:
-        super().__init__()
-        self._root = run_dir
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (

@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from pe_beam.runs import steps
 from pe_beam.runs.bought import cell_count, cells_of
-from pe_beam.runs.run import Run, open_run
-from pe_beam.transforms.guard import guarded
+from pe_beam.runs.run import Run
+from pe_beam.transforms.parts import RunFn, RunTransform
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import read_batch, read_clients
 
@@ -35,21 +35,17 @@ _CANDIDATES_EMBEDDED = Metrics.counter("pe_beam", "candidates_embedded")
 _CHUNK_MILLISECONDS = Metrics.distribution("pe_beam", "generated_chunk_milliseconds")
 
 
-class _StageFn(beam.DoFn):
+class _StageFn(RunFn):
     """A DoFn of one iteration of one run."""
 
     def __init__(self, root: str, iteration: int) -> None:
-        self._root = root
+        super().__init__(root)
         self._iteration = iteration
-
-    def open(self) -> Run:
-        """Not a property: Beam reads all attributes of a DoFn while a graph is built, where no run need be."""
-        return open_run(self._root)
 
 
 class _ListCandidatesFn(_StageFn):
     def process(self, _: Any) -> Iterator[tuple[int, int]]:
-        with guarded(self._root, "ListCandidates"):
+        with self.guarded("ListCandidates"):
             run = self.open()
             ranges = steps.chunk_ranges(run, run.candidate_count(self._iteration - 1))
         yield from ranges
@@ -67,7 +63,7 @@ class _MathsFn(_StageFn):
 
 class _EmbedCandidatesFn(_MathsFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
-        with guarded(self._root, "EmbedCandidates"):
+        with self.guarded("EmbedCandidates"):
             calls = steps.embed_candidates(self.open(), self._iteration, *span)
         _GENERATOR_CALLS.inc(calls)
         _CANDIDATES_EMBEDDED.inc(span[1] - span[0])
@@ -76,7 +72,7 @@ class _EmbedCandidatesFn(_MathsFn):
 
 class _CommitMatrixFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
-        with guarded(self._root, "CommitMatrix"):
+        with self.guarded("CommitMatrix"):
             shards = steps.commit_matrix(self.open(), self._iteration)
         yield from shards
 
@@ -85,7 +81,7 @@ class _ReadShardFn(_StageFn):
     """Shard name -> Arrow batches, one row group in memory at a time."""
 
     def process(self, shard: str) -> Iterator[pa.Table]:
-        with guarded(self._root, "ReadShards"), pq.ParquetFile(self.open().store.path(shard)) as file:
+        with self.guarded("ReadShards"), pq.ParquetFile(self.open().store.path(shard)) as file:
             size = self.open().recipe.execution.vote_batch
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
@@ -100,7 +96,7 @@ class _VoteFn(_MathsFn):
         self._counts: np.ndarray | None = None
 
     def process(self, batch: pa.Table) -> None:
-        with guarded(self._root, "Vote"):
+        with self.guarded("Vote"):
             vectors, labels, _ = read_batch(batch)
             counts = steps.load_voter(self.open(), self._iteration).count(vectors, labels)
             self._counts = counts if self._counts is None else self._counts + counts
@@ -114,7 +110,7 @@ class _ClientVoteFn(_MathsFn):
     """Arrow batches -> (client, {candidate row: votes}), to be joined over all labels and bundles."""
 
     def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
-        with guarded(self._root, "Vote"):
+        with self.guarded("Vote"):
             vectors, labels, clients = read_clients(batch)
             voter = steps.load_voter(self.open(), self._iteration)
             rows, positions = voter.ballots(vectors, labels)
@@ -130,7 +126,7 @@ class _ClientLabelFn(_StageFn):
 
     def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
         ballots: dict[str, dict[int, int]] = {}
-        with guarded(self._root, "CountLabels"):
+        with self.guarded("CountLabels"):
             vectors, labels, clients = read_clients(batch)
             for client, cells in zip(clients, cells_of(self.open(), vectors, labels).tolist(), strict=True):
                 ballot = ballots.setdefault(client, {})
@@ -143,7 +139,7 @@ class _LabelFn(_StageFn):
     """Arrow batches -> (0, records by bought cell)."""
 
     def process(self, batch: pa.Table) -> Iterator[tuple[int, np.ndarray]]:
-        with guarded(self._root, "CountLabels"):
+        with self.guarded("CountLabels"):
             run, (vectors, labels, _) = self.open(), read_batch(batch)
             counts = np.bincount(cells_of(run, vectors, labels).ravel(), minlength=cell_count(run))
         yield 0, counts.astype(np.int64)
@@ -197,7 +193,7 @@ class _ScaleClientsFn(_StageFn):
         self._counts: np.ndarray | None = None
 
     def process(self, keyed: tuple[str, dict[int, int]]) -> None:
-        with guarded(self._root, "ScaleClients"):
+        with self.guarded("ScaleClients"):
             if self._counts is None:
                 self._counts = np.zeros(_width(self.open(), self._iteration), dtype=np.int64)
                 self._bits = self.open().grid_bits(self._iteration)
@@ -219,14 +215,14 @@ class _CommitCountsFn(_StageFn):
     """Commits the exact counts once; what goes on is the same for the winner and for the loser."""
 
     def process(self, keyed: tuple[int, np.ndarray]) -> Iterator[int]:
-        with guarded(self._root, "CommitCounts"):
+        with self.guarded("CommitCounts"):
             steps.commit_counts(self.open(), self._iteration, keyed[1])
         yield self._iteration
 
 
 class _AddNoiseFn(_StageFn):
     def process(self, _: int) -> Iterator[int]:
-        with guarded(self._root, "AddNoise"):
+        with self.guarded("AddNoise"):
             if self._iteration:
                 steps.commit_histogram(self.open(), self._iteration)
             else:
@@ -236,7 +232,7 @@ class _AddNoiseFn(_StageFn):
 
 class _SelectFn(_StageFn):
     def process(self, _: Any) -> Iterator[tuple[int, int]]:
-        with guarded(self._root, "Select"):
+        with self.guarded("Select"):
             rows = steps.commit_selection(self.open(), self._iteration)
             # No new row at all still has to reach the commit: an empty chunk carries the word on.
             ranges = steps.chunk_ranges(self.open(), rows) or [(0, 0)]
@@ -247,7 +243,7 @@ class _GenerateFn(_StageFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
         calls = 0
         began = time.monotonic()
-        with guarded(self._root, "Generate"):
+        with self.guarded("Generate"):
             if span[1] > span[0]:
                 calls = steps.generate_chunk(self.open(), self._iteration, *span)
         _GENERATOR_CALLS.inc(calls)
@@ -258,17 +254,21 @@ class _GenerateFn(_StageFn):
 
 class _CommitIterationFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
-        with guarded(self._root, "CommitIteration"):
+        with self.guarded("CommitIteration"):
             steps.commit_iteration(self.open(), self._iteration)
         yield self.open().public(self._iteration, "manifest.json")
 
 
-class EmbedCandidates(beam.PTransform):
-    """Start token -> names of the private shards, once the candidate matrix is committed: the barrier."""
+class _IterationTransform(beam.PTransform):
+    """A transform of one iteration of one run."""
 
     def __init__(self, run_dir: str, iteration: int) -> None:
         super().__init__()
         self._at = (run_dir, iteration)
+
+
+class EmbedCandidates(_IterationTransform):
+    """Start token -> names of the private shards, once the candidate matrix is committed: the barrier."""
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -282,12 +282,11 @@ class EmbedCandidates(beam.PTransform):
         )
 
 
-class Vote(beam.PTransform):
+class Vote(_IterationTransform):
     """Shard names -> (0, int64 counts of all candidates). The read and the search are one fused stage."""
 
     def __init__(self, run_dir: str, iteration: int, *, unit: str) -> None:
-        super().__init__()
-        self._at = (run_dir, iteration)
+        super().__init__(run_dir, iteration)
         self._unit = unit
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:  # noqa: D102
@@ -307,12 +306,8 @@ class Vote(beam.PTransform):
         return partial | "SumVotes" >> beam.CombinePerKey(SumCountsCombineFn())
 
 
-class NoisyHistogram(beam.PTransform):
+class NoisyHistogram(_IterationTransform):
     """(0, counts) -> the iteration's number, once exact counts and their one noise are committed."""
-
-    def __init__(self, run_dir: str, iteration: int) -> None:
-        super().__init__()
-        self._at = (run_dir, iteration)
 
     def expand(self, counts: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -322,12 +317,8 @@ class NoisyHistogram(beam.PTransform):
         )
 
 
-class Generate(beam.PTransform):
+class Generate(_IterationTransform):
     """Row ranges of a selection -> the name of the committed manifest."""
-
-    def __init__(self, run_dir: str, iteration: int) -> None:
-        super().__init__()
-        self._at = (run_dir, iteration)
 
     def expand(self, ranges: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -339,12 +330,11 @@ class Generate(beam.PTransform):
         )
 
 
-class Iteration(beam.PTransform):
+class Iteration(_IterationTransform):
     """One iteration: start token -> name of the manifest of population t."""
 
     def __init__(self, run_dir: str, iteration: int, *, unit: str, hints: Hints | None = None) -> None:
-        super().__init__()
-        self._at = (run_dir, iteration)
+        super().__init__(run_dir, iteration)
         self._unit = unit
         self._hints = hints or {}
 
@@ -366,12 +356,11 @@ class _ListShardsFn(_StageFn):
             yield shard["shard"]
 
 
-class LabelShares(beam.PTransform):
+class LabelShares(RunTransform):
     """Start token -> 0, once the bought label shares are noised and committed (iteration 0's spending)."""
 
     def __init__(self, run_dir: str, *, unit: str) -> None:
-        super().__init__()
-        self._root = run_dir
+        super().__init__(run_dir)
         self._unit = unit
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
@@ -384,12 +373,11 @@ class LabelShares(beam.PTransform):
         )
 
 
-class RandomPopulation(beam.PTransform):
+class RandomPopulation(RunTransform):
     """Start token -> name of the manifest of population 0, made from nothing."""
 
     def __init__(self, run_dir: str, *, hints: Hints | None = None) -> None:
-        super().__init__()
-        self._root = run_dir
+        super().__init__(run_dir)
         self._hints = hints or {}
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102

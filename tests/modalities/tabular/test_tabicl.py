@@ -20,6 +20,7 @@ from pe_beam.modalities.tabular import classifiers
 from pe_beam.runs.driver import evolve
 from pe_beam.runs.recipe import parse_recipe
 
+pytestmark = pytest.mark.xdist_group("tabicl")  # one trained model serves all tests
 SCHEMA: dict[str, Any] = {
     "columns": {
         "a": {"type": "float", "min": -4, "max": 4},

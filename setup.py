@@ -37,6 +37,7 @@ setup(
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
         ],
+        "tabicl": ["tabicl>=2.2,<3", "torch>=2.4,<3"],  # a classifier for evaluate; brings no weights
         "text": [
             "openai>=1.60,<4",
             "py3langid>=0.3,<1",
@@ -57,6 +58,7 @@ setup(
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",
+            "tabicl>=2.2,<3",
             "types-PyYAML>=6",
             "xgboost-cpu>=2.1,<4",
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from importlib.metadata import entry_points
 from typing import Any
@@ -12,6 +13,21 @@ from pe_beam.errors import MissingExtraError, RecipeError
 def names(kind: str) -> list[str]:
     """The registered names of a kind ("generators", "embedders", "modalities"), sorted."""
     return sorted({point.name for point in entry_points(group=f"pe_beam.{kind}")})
+
+
+def names_for(kind: str, modality: str) -> list[str]:
+    """The names of generators or embedders that go with a modality; those that cannot be loaded are left out."""
+    found = set()
+    for point in entry_points(group=f"pe_beam.{kind}"):
+        with contextlib.suppress(ImportError):
+            if fits(point.load(), modality):
+                found.add(point.name)
+    return sorted(found)
+
+
+def fits(part: Any, modality: str) -> bool:
+    """Whether a generator's or embedder's class is of this modality, or of any."""
+    return getattr(part, "modality", None) in (None, modality)
 
 
 def find(kind: str, name: str, *, key: str) -> Any:

@@ -10,6 +10,12 @@ from typing import Any
 
 import numpy as np
 
+# At the top, not where they are used: two threads that load scikit-learn at once can break each other's import.
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+
 from pe_beam.evaluation.sampling import chosen_rows
 
 TRAIN_ROWS, TEST_ROWS = 5_000, 5_000
@@ -57,10 +63,6 @@ def cross_figures(vectors: np.ndarray, codes: np.ndarray) -> dict[str, float]:
 
 
 def _models(rows: int) -> Iterator[tuple[str, Any]]:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.svm import SVC
-
     yield "svc_rbf", SVC()
     yield "logistic_regression", LogisticRegression(max_iter=300)
     yield "knn", KNeighborsClassifier(min(5, rows))
@@ -85,8 +87,6 @@ def _fitted(
 
 
 def _figures(codes: np.ndarray, predicted: np.ndarray, scores: dict[int, np.ndarray]) -> dict[str, float]:
-    from sklearn.metrics import f1_score, roc_auc_score
-
     present = np.unique(codes)
     figures = {
         "accuracy": float((predicted == codes).mean()),

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+# At the top, not where it is used: two threads that load scikit-learn at once can break each other's import.
+from sklearn.metrics.pairwise import polynomial_kernel
 from threadpoolctl import threadpool_limits
 
 from pe_beam.evaluation.moments import Moments
@@ -67,7 +70,6 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     Returns:
       Mean and standard deviation over the subsets; the mean may be below 0.
     """
-    from sklearn.metrics.pairwise import polynomial_kernel
 
     def of_subset(rows: tuple[np.ndarray, np.ndarray]) -> float:
         x, y = a[rows[0]].astype(np.float64), b[rows[1]].astype(np.float64)

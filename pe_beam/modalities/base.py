@@ -131,6 +131,8 @@ class Generator(abc.ABC):
     """
 
     Options: ClassVar[type[Options]]
+    modality: ClassVar[str | None] = None
+    """Name of the modality whose candidates it makes; a recipe of another is refused. None: it makes do with any."""
     chunk_size: ClassVar[int] = 256
     """Rows generated and committed at a time. Part of the class, so that a resume cuts the same chunks."""
     remote: ClassVar[bool] = False
@@ -187,6 +189,8 @@ class Embedder(abc.ABC):
     """Record or candidate -> float32 vector of fixed length `dimension`."""
 
     Options: ClassVar[type[Options]]
+    modality: ClassVar[str | None] = None
+    """Name of the modality whose records it takes, as a generator's."""
     batch_size: ClassVar[int] = 1024
     """Rows embedded at a time, by position in a shard, never by bundle."""
     remote: ClassVar[bool] = False

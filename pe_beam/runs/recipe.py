@@ -440,6 +440,12 @@ def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
     for key, kind in (("generator", "generators"), ("embedder", "embedders")):
         part: Part = getattr(recipe, key)
         cls = registry.find(kind, part.name, key=f"{key}.name")
+        if not registry.fits(cls, recipe.modality):
+            allowed = ", ".join(registry.names_for(kind, recipe.modality)) or "none installed"
+            raise RecipeError(
+                f"{key}.name: {part.name!r} is for modality {cls.modality!r}, not for {recipe.modality!r} "
+                f"(allowed: {allowed})"
+            )
         try:
             options = cls.Options.model_validate(_with_files(part.options, folder, key))
         except ValidationError as error:

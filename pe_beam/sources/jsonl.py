@@ -10,6 +10,7 @@ from pe_beam.modalities.base import Fault
 from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values
 
 NOT_JSON = Fault("line that is not a JSON object")
+TWICE = Fault("line with the same name twice in an object")
 NO_SCALAR = Fault("value that is no text, number, true, false or null")
 
 
@@ -17,7 +18,7 @@ class JsonlSource(LinesSource):
     """A JSON object a line, in UTF-8. Blank lines are skipped; a key that is not there is null.
 
     Numbers are taken as they are written, true and false as those words. A line that is no object, too long or not
-    UTF-8, or in which a wanted value is a list or an object, is a reject of its own.
+    UTF-8, or in which a name comes twice or a wanted value is a list or an object, is a reject of its own.
     """
 
     endings = (".jsonl", ".ndjson")
@@ -38,13 +39,29 @@ class JsonlSource(LinesSource):
             yield record
 
 
+class _TwiceError(Exception):
+    """A name comes twice: which of its values is meant cannot be told."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _TwiceError
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=str)
+
+
 def _read(line: bytes, columns: list[str]) -> tuple[Values, Fault | None]:
     try:
-        found = json.loads(line.decode("utf-8-sig"), parse_int=str, parse_float=str, parse_constant=str)
+        found = _DECODER.decode(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return [], NOT_UTF8
+    except _TwiceError:
+        return [], TWICE
     except (ValueError, RecursionError):
-        return [], NOT_JSON
+        found = None
     if not isinstance(found, dict):
         return [], NOT_JSON
     values: Values = []

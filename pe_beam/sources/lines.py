@@ -109,7 +109,8 @@ class LinesSource(Source):
 
     def _check(self, head: list[str] | None) -> None:
         names = self._roles.columns() if head is None else head
-        self._roles.check(pa.schema([(name, pa.string()) for name in names]))
+        wanted = set(self._roles.columns())  # of a million columns Arrow makes a schema in seconds
+        self._roles.check(pa.schema([(name, pa.string()) for name in names if name in wanted]))
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""

@@ -32,7 +32,7 @@ def compose(asker: Asker) -> dict[str, Any]:
     _labels(asker, data, seen)
     privacy = _privacy(asker, data)
     asker.say("\nWhat makes candidates, and what compares them.")
-    own = dict(modality.start(asker, seen, data)) if modality.start else _parts_by_name(asker)
+    own = dict(modality.start(asker, seen, data)) if modality.start else _parts_by_name(asker, modality_name)
     data |= own.pop("data", {})
     holdout = asker.ask("data.holdout", "Real records set aside for `pe-beam evaluate`: a path", optional=True)
     data |= {"holdout": holdout} if holdout else {}
@@ -145,9 +145,9 @@ def propose_delta(records: float) -> float:
     return min(float(f"{math.floor(bound / power + 1e-9) * power:.0e}"), 0.1)
 
 
-def _parts_by_name(asker: Asker) -> dict[str, Any]:
+def _parts_by_name(asker: Asker, modality: str) -> dict[str, Any]:
     return {
-        kind: {"name": asker.ask(f"{kind}.name", f"The {kind}", choices=registry.names(f"{kind}s"))}
+        kind: {"name": asker.ask(f"{kind}.name", f"The {kind}", choices=registry.names_for(f"{kind}s", modality))}
         for kind in ("generator", "embedder")
     }
 

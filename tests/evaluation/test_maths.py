@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -311,3 +313,12 @@ def test_a_subsample_is_cut_like_the_rows(total, most, step):
     assert rows.tolist() == sorted(rows.tolist())
     parts = [chosen_of_range(total, most, "x", a, min(a + step, total)) for a in range(0, total, step)]
     assert np.concatenate([np.empty(0, np.int64), *parts]).tolist() == rows.tolist()
+
+
+def test_scikit_learn_is_loaded_before_threads_are_started():
+    """Loaded by two threads at once, one of them meets half a module: an evaluation of tables died of it."""
+    loaded = (
+        "all(f'sklearn.{name}' in sys.modules for name in ('svm', 'linear_model', 'neighbors', 'metrics.pairwise'))"
+    )
+    code = f"import sys; import pe_beam.evaluation.measure; sys.exit(0 if {loaded} else 1)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pe_beam import registry
 from pe_beam.errors import RecipeError
 from pe_beam.runs.plan import make_plan
 from pe_beam.runs.recipe import differing_keys, load_recipe, parse_recipe, run_id, to_yaml
@@ -124,3 +125,27 @@ def test_a_schema_is_for_modalities_that_take_one(small):
     small["data"]["schema"] = {"columns": {}}
     with pytest.raises(RecipeError, match=r"data\.schema: modality 'image' takes none"):
         parse_recipe(small)
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "allowed"),
+    [
+        ("generator", {"name": "tabular"}, "text-render"),
+        ("generator", {"name": "llm", "model": "m"}, "text-render"),
+        ("embedder", {"name": "hashed-words"}, "pixels"),
+        ("embedder", {"name": "tabular"}, "pixels"),
+    ],
+)
+def test_a_part_of_another_modality_is_refused(small, key, part, allowed):
+    small[key] = part
+    with pytest.raises(
+        RecipeError, match=rf"{key}\.name: '{part['name']}' is for modality .*'image'.*allowed: .*{allowed}"
+    ):
+        parse_recipe(small)
+
+
+def test_parts_of_a_modality_are_those_that_say_so_or_go_with_any():
+    assert "llm" in registry.names_for("generators", "text")
+    assert not {"llm", "tabular"} & set(registry.names_for("generators", "image"))
+    assert set(registry.names_for("embedders", "tabular")) & {"pixels", "tabular", "hashed-words"} == {"tabular"}
+    assert registry.fits(object(), "image")  # a class that says nothing

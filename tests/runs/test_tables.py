@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import csv
+import datetime as dt
 import json
 import math
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import yaml
 from pe_beam.cli import main
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.tabular.marginals import bin_of
+from pe_beam.modalities.tabular.schema import RESERVED
 from pe_beam.privacy import accounting
 from pe_beam.runs import steps
 from pe_beam.runs.bought import read_marginals
@@ -256,32 +260,141 @@ def test_a_schema_may_lie_in_a_file_and_is_then_part_of_the_recipe(table, tmp_pa
         parse_recipe(table)
 
 
+def write(table: pa.Table, path: Path) -> Path:
+    """A file of the kind that the ending says, with columns as they come: names may be twice."""
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+        return path
+    lines = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    with path.open("w", newline="") as file:
+        if path.suffix == ".csv":
+            writer = csv.writer(file)
+            writer.writerow(table.column_names)
+            writer.writerows(lines)
+        else:
+            for line in lines:
+                fields = (
+                    f"{json.dumps(k)}: {json.dumps(v, default=str)}"
+                    for k, v in zip(table.column_names, line, strict=True)
+                )
+                file.write("{" + ", ".join(fields) + "}\n")
+    return path
+
+
+def column(name: str, values: Any) -> Any:
+    """Replaces a column of all rows."""
+
+    def change(table: pa.Table) -> pa.Table:
+        array = values if isinstance(values, pa.Array) else pa.array(values * table.num_rows)
+        return table.set_column(table.column_names.index(name), name, array)
+
+    return change
+
+
 BAD_DAYS: dict[str, tuple[Any, str]] = {
     "label missing": (lambda t: t.drop_columns(["group"]), "data.columns.label"),
+    "label of nobody": (column("group", [None]), "label"),
     "column missing": (lambda t: t.drop_columns(["city"]), "data.columns.city"),
     "name twice": (lambda t: t.append_column("age", t["age"]), "data.columns.age"),
-    "unseen category": (lambda t: t.set_column(4, "city", pa.array(["Zzsecret"] * t.num_rows)), "column city"),
-    "all missing": (lambda t: t.set_column(2, "age", pa.nulls(t.num_rows, pa.int64())), "column age: missing value"),
-    "beyond 2^53": (lambda t: t.set_column(2, "age", pa.array([2**60] * t.num_rows)), "2^53"),
-    "not finite": (lambda t: t.set_column(2, "age", pa.array([math.inf] * t.num_rows)), "not finite"),
-    "no rows": (lambda t: t.slice(0, 0), "no rows"),
+    "unseen category": (column("city", ["Zzsecret"]), "column city: category that is not declared"),
+    "all missing": (column("age", pa.nulls(600, pa.int64())), "column age: missing value"),
+    "NaN where nothing may be missing": (column("age", [math.nan]), "column age: missing value"),
+    "not constant": (column("zero", [41]), "column zero: value out of its declared bounds"),
+    "beyond 2^53": (column("age", [2**60]), "2^53"),
+    "infinite": (column("age", [math.inf]), "not finite"),
+    "infinite where numbers are clipped": (column("income in dollars", [-math.inf]), "not finite"),
+    "date out of range": (column("day", [dt.date(1841, 7, 6)]), "column day: value out of its declared bounds"),
+    "last day there is": (column("day", [dt.date(9999, 12, 31)]), "column day: value out of its declared bounds"),
+    "no date": (column("day", ["1841-02-30"]), "column day: value that is no date"),
+    "no rows": (lambda t: t.slice(0, 0), "no r"),
+}
+IN_JSONL = {  # a key that is not there is a missing value of each record, a name that comes twice a fault of each line
+    "label missing": "label",
+    "column missing": "column city: missing value",
+    "name twice": "the same name twice",
 }
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("day", BAD_DAYS)
-def test_bad_days_cost_nothing_and_tell_nothing(table, tmp_path, capfd, day):
+def test_bad_days_cost_nothing_and_tell_nothing(table, tmp_path, capfd, day, kind):
     change, said = BAD_DAYS[day]
-    bad = change(rows())
-    with Path(table["data"]["path"]).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(bad.column_names)
-        writer.writerows(zip(*(column.to_pylist() for column in bad.columns), strict=True))
+    said = IN_JSONL.get(day, said) if kind == "jsonl" else said
+    table["data"]["schema"]["columns"]["day"] = {"type": "date", "min": "2000-01-01", "max": "2030-12-31"}
+    good = rows().append_column("day", pa.array([dt.date(2020, 2, 29)] * 600))
+    table["data"] |= {"source": kind, "path": str(write(change(good), tmp_path / f"private-file.{kind}"))}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(table))
     assert main(["run", str(tmp_path / "recipe.yaml"), "--run-dir", str(tmp_path / "run")]) == 2
     out = "".join(capfd.readouterr())
-    assert said in out and "Traceback" not in out
-    assert not any(word in out for word in ("Zzsecret", "1152921504606846976", "client 1", ":3"))
+    assert said in out and "Traceback" not in out and "internal error" not in out
+    assert not any(word in out for word in ("Zzsecret", "1152921504606846976", "client 1", ":3", "1841", "9999"))
     assert not (tmp_path / "run/ledger.jsonl").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_days_that_are_not_bad(table, tmp_path, secret_file, kind):
+    """A column that is missing throughout, a constant one, NaN as missing, the ends of time, a file's own `state`."""
+    new = {
+        "gone": ({"type": "float", "min": 0, "max": 1, "missing": True}, pa.nulls(600, pa.float64())),
+        "nan": ({"type": "float", "min": 0, "max": 1, "missing": True}, pa.array([math.nan] * 600)),
+        "same": ({"type": "categorical", "values": ["s", "t"]}, pa.array(["s"] * 600)),
+        "day": (
+            {"type": "date", "min": "2000-01-01", "max": "2030-12-31", "outside": "clip"},
+            pa.array([dt.date(1, 1, 1), dt.date(9999, 12, 31)] * 300),
+        ),
+        "condition": ({"type": "integer", "min": 0, "max": 3}, pa.array([2] * 600)),
+    }
+    found = rows().append_column("candidate_id", pa.array([10**6] * 600))
+    for name, (declared, values) in new.items():
+        table["data"]["schema"]["columns"][name] = declared
+        found = found.append_column("state" if name == "condition" else name, values)
+    table["data"]["columns"]["condition"] = "state"
+    table["data"] |= {"source": kind, "path": str(write(found, tmp_path / f"private-file.{kind}"))}
+    table["privacy"] |= {"epsilon": 100}
+    evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    samples = pq.read_table(tmp_path / "run/release/samples.parquet")
+    usual = {name: Counter(samples[name].to_pylist()).most_common(1)[0][0] for name in new}
+    assert usual["gone"] is usual["nan"] is None and usual["same"] == "s" and usual["condition"] == 2
+    assert samples["candidate_id"].to_pylist() == sorted(set(samples["candidate_id"].to_pylist())) != [10**6] * 30
+    assert set(samples["state"].to_pylist()) == {None}  # ours, not the file's
+    (rejects,) = (tmp_path / "run/private/rejects").iterdir()
+    assert len(rejects.read_text().splitlines()) == 5  # those with an impossible age, as ever
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_columns_of_our_own_names_are_refused_and_told_how_to_be_had(table, name):
+    table["data"]["schema"]["columns"][name] = {"type": "boolean"}
+    with pytest.raises(RecipeError, match=r"data\.schema.*data\.columns"):
+        parse_recipe(table)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_one_row_is_as_good_as_any(table, tmp_path, secret_file, kind):
+    path = write(rows().slice(100, 1), tmp_path / f"one.{kind}")
+    table["data"] |= {"source": kind, "path": str(path)}
+    evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    assert pq.read_table(tmp_path / "run/release/samples.parquet").num_rows == 30
+
+
+def test_a_million_columns(table, tmp_path):
+    """Declared, they are refused at once; in a file, those that are declared are found."""
+    names = [f"c{i}" for i in range(10**6)]
+    many = copy.deepcopy(table)
+    many["data"]["schema"] = {"columns": {name: {"type": "boolean"} for name in names}}
+    began = time.monotonic()
+    with pytest.raises(RecipeError, match="2000"):
+        parse_recipe(many)
+    assert time.monotonic() - began < 10
+    few = {"c7": {"type": "boolean"}, "c999999": {"type": "boolean"}}
+    line = ",".join("1" for _ in names)
+    (tmp_path / "wide.csv").write_text(f"{','.join(names)}\n{line}\n{line}\n")
+    (tmp_path / "wide.jsonl").write_text((json.dumps(dict.fromkeys(names, 1)) + "\n") * 2)
+    for kind in ("csv", "jsonl"):
+        recipe = copy.deepcopy(TABLE)
+        recipe["data"] = {"source": kind, "path": str(tmp_path / f"wide.{kind}"), "schema": {"columns": few}}
+        source = Run("", parse_recipe(recipe)).source()
+        (batch,) = [batch for piece in source.pieces() for batch in source.read(piece)]
+        assert batch.payload.to_pylist() == [{"c7": True, "c999999": True}] * 2 and not batch.faults
 
 
 def test_one_row_a_thousand_columns_and_a_constant(tmp_path, secret_file):

@@ -124,10 +124,11 @@ def test_jsonl_is_decided_line_by_line(tmp_path: Path) -> None:
         b'{"label": "l"}',
         b'{"text": 1.50, "label": 3, "who": true}',
         b"[" * 100_000,
+        b'{"text": "a", "text": "b"}',
     ]
     file.write_bytes(b"\n".join(rows))
     found = batches(opened(file, columns={"client": "who"}, client=True))
-    assert texts(found) == ["a", None, None, None, None, None, None, "1.50", None]
+    assert texts(found) == ["a", None, None, None, None, None, None, "1.50", None, None]
     assert found[0].labels[0] == "l" and found[0].labels[7] == "3"
     assert found[0].clients[0] == "7" and found[0].clients[7] == "true" and found[0].clients[6] is None
     kinds = list(faults(found).values())
@@ -140,6 +141,7 @@ def test_jsonl_is_decided_line_by_line(tmp_path: Path) -> None:
             "text that is not UTF-8",
             "missing text",
             "line that is not a JSON object",
+            "line with the same name twice in an object",
         ]
     )
 

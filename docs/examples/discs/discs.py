@@ -26,6 +26,7 @@ class DiscsOptions(base.Options):
 class Discs(base.Generator):
     """Draws one disc; its radius and brightness are the state that variations start from."""
 
+    modality = "image"  # a recipe of another modality is refused
     Options = DiscsOptions
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
@@ -58,6 +59,7 @@ class Discs(base.Generator):
 class DiscSize(base.Embedder):
     """Share of bright pixels and mean brightness: 2 numbers that no one's private data were needed to choose."""
 
+    modality = "image"
     Options = base.Options
     dimension = 2
 

@@ -25,6 +25,7 @@ class PixelsOptions(base.Options):
 class Pixels(base.Embedder):
     """Resizes by averaging areas and flattens to float32 in [0, 1], row by row of the picture."""
 
+    modality = "image"
     Options: ClassVar[type[base.Options]] = PixelsOptions
 
     def __init__(self, options: BaseModel) -> None:

@@ -17,14 +17,15 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
         "The generator that ships for images, text-render, draws the label as text. For photographs or scans name your "
         "own (docs/own-parts.md)."
     )
-    names = [name for name in registry.names("generators") if name not in ("llm", "tabular")]
+    names = registry.names_for("generators", "image")
     generator: dict[str, Any] = {
         "name": asker.ask("generator.name", "The generator", choices=names, default="text-render")
     }
     if generator["name"] == "text-render" and not data.get("labels"):
         text = asker.ask("generator.texts", "There are no labels to draw. The text to draw", parse=_text)
         generator["texts"] = text if isinstance(text, dict) else {"": text}
-    embedder: dict[str, Any] = {"name": asker.ask("embedder.name", "The embedder", default="pixels")}
+    names = registry.names_for("embedders", "image")
+    embedder: dict[str, Any] = {"name": asker.ask("embedder.name", "The embedder", choices=names, default="pixels")}
     if embedder["name"] == "pixels":
         side = number(0, 4096, whole=True)
         embedder["size"] = asker.ask("embedder.size", "Pixels a side at which to compare", parse=side, default=8)

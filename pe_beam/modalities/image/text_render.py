@@ -61,6 +61,7 @@ _PARAMETERS |= {name: name for name in ("scale_x", "bend", "wave", "waist")}
 class TextRender(base.Generator):
     """White text on black, gray PNG."""
 
+    modality = "image"
     Options: ClassVar[type[base.Options]] = TextRenderOptions
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:

@@ -31,6 +31,7 @@ class TabularEmbedder(base.Embedder):
     of a column is multiplied by its weight. Labels are no part of a vector: votes go to candidates of the same label.
     """
 
+    modality = "tabular"
     Options: ClassVar[type[base.Options]] = TabularEmbedderOptions
     takes_schema = True
 

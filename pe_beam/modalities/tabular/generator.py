@@ -42,6 +42,7 @@ class Tabular(base.Generator):
     repaired; a variation that cannot be is its parent again.
     """
 
+    modality = "tabular"
     Options: ClassVar[type[base.Options]] = TabularOptions
     chunk_size = 4096
     takes_schema = True

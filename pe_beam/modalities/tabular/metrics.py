@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pe_beam.errors import MissingExtraError
 from pe_beam.modalities.base import Comparison, Measured, Series
+from pe_beam.modalities.tabular.classifiers import classifiers, tabicl
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
 from pe_beam.modalities.tabular.schema import Column, TableSchema, as_schema
@@ -77,65 +78,6 @@ def transport_distances(comparison: Comparison) -> Measured:
     return Measured(figures=figures, notes=notes)
 
 
-def classifiers(comparison: Comparison) -> Measured:
-    """Gradient boosting trained on samples and tested on held-out records: accuracy, macro F1 and AUC, 0 to 1.
-
-    Histogram gradient boosting of scikit-learn, and XGBoost where it is installed, each with its own defaults. AUC of
-    several labels is one against the rest, plain mean.
-    """
-    labels = comparison.labels or []
-    if len(labels) < 2:
-        return Measured(figures={})
-    code = {label: i for i, label in enumerate(labels)}
-    y, truth = (
-        np.array([code[label] for label in table["label"].to_pylist()])
-        for table in (comparison.samples, comparison.held_out)
-    )
-    if len(np.unique(y)) < 2:
-        return Measured(figures={}, notes=["classifiers: the samples have one label only"])
-    schema = _schema(comparison)
-    x, test = (encode_payload(table, schema) for table in (comparison.samples, comparison.held_out))
-    figures: dict[str, float] = {}
-    for name, probabilities in _predicted(schema, x, y, test).items():
-        whole = np.zeros((len(test), len(labels)))
-        whole[:, np.unique(y)] = probabilities
-        figures |= {f"{name}_{key}": value for key, value in _scores(truth, whole).items()}
-    return Measured(figures=figures)
-
-
-def _predicted(schema: TableSchema, x: np.ndarray, y: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
-    """Classifier -> probabilities of the labels that occur in y, in order, float64 (rows of test, labels)."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    known, dense = np.unique(y, return_inverse=True)
-    categories = [not column.moves and len(column.choices) <= 255 for column in schema.columns.values()]
-    trees = HistGradientBoostingClassifier(categorical_features=categories, random_state=0).fit(x, dense)
-    found = {"hist_gradient_boosting": np.asarray(trees.predict_proba(test))}
-    try:
-        import xgboost
-    except ImportError:
-        return found
-    boosted = xgboost.XGBClassifier(random_state=0, n_jobs=1).fit(x, dense)
-    found["xgboost"] = np.asarray(boosted.predict_proba(test)).reshape(len(test), len(known))
-    return found
-
-
-def _scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
-
-    predicted = probabilities.argmax(axis=1)
-    scores = {
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
-    }
-    present = [i for i in range(probabilities.shape[1]) if 0 < (truth == i).sum() < len(truth)]
-    if probabilities.shape[1] == 2:
-        present = [i for i in present if i == 1]
-    if present:
-        scores["auc"] = float(np.mean([roc_auc_score(truth == i, probabilities[:, i]) for i in present]))
-    return scores
-
-
 def associations(comparison: Comparison) -> Measured:
     """Mean absolute difference of pairwise associations, 0 to 1, between samples and held-out records.
 
@@ -183,7 +125,7 @@ def closeness(comparison: Comparison) -> Measured:
     )
 
 
-METRICS = (marginal_distances, transport_distances, classifiers, associations, closeness)
+METRICS = (marginal_distances, transport_distances, classifiers, tabicl, associations, closeness)
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:

@@ -27,6 +27,7 @@ class HashedWordsOptions(base.Options):
 class HashedWords(base.Embedder):
     """Signed hashing (Weinberger et al. 2009) of word n-grams, then length 1; scikit-learn's HashingVectorizer."""
 
+    modality = "text"
     Options: ClassVar[type[base.Options]] = HashedWordsOptions
 
     def __init__(self, options: BaseModel) -> None:

@@ -34,6 +34,7 @@ _STREAM = 1 << 62
 class Llm(PaidGenerator):
     """Texts from a language model behind a `Client`."""
 
+    modality = "text"
     Options: ClassVar[type[base.Options]] = LlmOptions
     chunk_size: ClassVar[int] = 512
 

@@ -36,6 +36,7 @@ class RemoteOptions(base.Options):
 class RemoteEmbedder(base.Embedder):
     """Embeddings of an OpenAI-compatible service."""
 
+    modality = "text"
     Options: ClassVar[type[base.Options]] = RemoteOptions
     remote: ClassVar[bool] = True
 

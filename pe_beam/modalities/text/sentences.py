@@ -38,6 +38,7 @@ class SentenceOptions(base.Options):
 class SentenceEmbedder(base.Embedder):
     """A sentence encoder. Texts beyond the model's length are cut, as the model itself does."""
 
+    modality = "text"
     Options: ClassVar[type[base.Options]] = SentenceOptions
 
     def __init__(self, options: BaseModel) -> None:

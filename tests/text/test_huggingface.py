@@ -17,30 +17,12 @@ from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
 from pe_beam.testing import check_generator
 from tests.text.server import WORDS
-
-CHAT = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+from tests.text.tiny_gpt2 import save_tiny_gpt2
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A GPT-2 of two layers over a vocabulary of words, with random weights."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    path = str(tmp_path_factory.mktemp("model"))
-    torch.manual_seed(0)
-    vocabulary = {word: i for i, word in enumerate(["<end>", "<unk>", *dict.fromkeys(WORDS)])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", bos_token="<end>", unk_token="<unk>")
-    tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(path)
-    config = GPT2Config(
-        vocab_size=len(vocabulary), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
-    )
-    GPT2LMHeadModel(config).save_pretrained(path)
-    return path
+    return save_tiny_gpt2(tmp_path_factory.mktemp("model"), WORDS)
 
 
 def _options(folder, **changes):

@@ -12,6 +12,7 @@ import collections
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -46,6 +47,7 @@ class Behaviour:
     status: int | None = None  # every request
     text: str | None = None  # every answer
     words: int | None = None  # words of every answer
+    dies_after: int | None = None  # requests; then the process is gone
     azure: str | None = None  # the deployment: paths, api-version, api-key header and errors as Azure OpenAI has them
     bare: bool = False  # as small local servers: no id, no usage, finish_reason null, no list of models
 
@@ -101,6 +103,8 @@ class Server:
     async def _reply(self, path: str, headers: dict[str, str], data: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answers one request; False: the connection ends here."""
         began = time.monotonic()
+        if data and self.behaviour.dies_after is not None and self._turns.total() >= self.behaviour.dies_after:
+            os._exit(9)
         digest = hashlib.sha256(data).hexdigest()[:32]
         status, extra, body, outcome = await self._content(path, headers, data, digest)
         if data:

@@ -51,6 +51,7 @@ setup(
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
+            "mauve-text>=0.4,<1",  # what our MAUVE must agree with
             "mypy>=1.11,<3",
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
             "pot>=0.9.4,<1",

@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("dir", metavar="DIR")
     evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
     evaluate.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
+    evaluate.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="texts: language_model=FOLDER or hub name"
+    )
     purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
     purge.add_argument("dir", metavar="DIR")
     return parser
@@ -253,12 +256,22 @@ def _evaluate(options: argparse.Namespace) -> None:
     from pe_beam.evaluation.setting import PAGE
     from pe_beam.evaluation.table import text_table
 
-    found = evaluate(options.dir, options.beam_args, against=options.against, iterations=options.iterations)
+    told = dict(_pair(text) for text in options.set)
+    found = evaluate(
+        options.dir, options.beam_args, against=options.against, iterations=options.iterations, options=told
+    )
     if options.json:
         _print_json(found)
         return
     print(text_table(found))
     print(f"page  {Path(options.dir) / PAGE}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"--set {text}: NAME=VALUE is wanted")
+    return name, value
 
 
 def _purge(options: argparse.Namespace) -> None:

@@ -36,9 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run_dir", required=True, help="a complete run")
     parser.add_argument("--against", help="real data; default: the recipe's data.holdout")
     parser.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
+    parser.add_argument("--language_model", help="texts: a pretrained causal model to tune on the samples")
     options, beam_args = parser.parse_known_args(argv)
     try:
-        evaluate(options.run_dir, beam_args, against=options.against, iterations=options.iterations)
+        told = {"language_model": options.language_model} if options.language_model else {}
+        evaluate(options.run_dir, beam_args, against=options.against, iterations=options.iterations, options=told)
     except PeBeamError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_status

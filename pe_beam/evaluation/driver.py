@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,12 @@ from pe_beam.runs.run import Run, open_run
 
 
 def evaluate(
-    run_dir: str | Path, beam_options: Sequence[str] = (), *, against: str | None = None, iterations: str = "last"
+    run_dir: str | Path,
+    beam_options: Sequence[str] = (),
+    *,
+    against: str | None = None,
+    iterations: str = "last",
+    options: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Measures the samples of a complete run, and its first population, against real records.
 
@@ -23,12 +28,14 @@ def evaluate(
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       against: real data of the same kind as the recipe's; default: its data.holdout.
       iterations: "last", or "all" for every population.
+      options: for the modality's own metrics, by name (`Modality.metric_options`).
 
     Returns:
       What `private/evaluation/evaluation.json` holds; docs/evaluation.md describes it.
 
     Raises:
-      InputError: the run is not complete, there is nothing to compare with, or fewer than two samples.
+      InputError: the run is not complete, an option is not known, there is nothing to compare with, or fewer than
+        two samples.
       DataError: the real data cannot be read, or fewer than two of it can be used.
       PeBeamError: lock, disk, a failed stage.
     """
@@ -42,7 +49,9 @@ def evaluate(
         raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
     total = run.recipe.evolution.iterations
     wanted = tuple(range(total + 1)) if iterations == "all" else (0, total)
-    setting = Setting(against=against, populations=wanted, no_training=_no_training(run))
+    setting = Setting(
+        against=against, populations=wanted, no_training=_no_training(run), options=_known(run, options or {})
+    )
     setting.held_out(run)  # refuses a recipe without a holdout before a job is started
     with run.store.lock():
         job = new_job(run, list(beam_options))
@@ -54,6 +63,15 @@ def evaluate(
         finally:
             run.store.remove(WORK)
     return found
+
+
+def _known(run: Run, options: Mapping[str, str]) -> dict[str, str]:
+    known = run.modality.metric_options
+    for name in options:
+        if name not in known:
+            allowed = "; ".join(f"{key}: {what}" for key, what in known.items()) or "none for this kind of record"
+            raise InputError(f"--set {name}: not an option of evaluate; allowed: {allowed}")
+    return dict(options)
 
 
 def _no_training(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -34,11 +34,13 @@ class Setting:
       against: path of the real data; None: the recipe's data.holdout.
       populations: numbers of the populations that are measured, ascending; 0 and the last are always among them.
       no_training: why training records are left out; "" where they are used.
+      options: what the modality's metrics are told, by name.
     """
 
     against: str | None
     populations: tuple[int, ...]
     no_training: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, run: Run) -> None:
         """For the workers of this evaluation."""

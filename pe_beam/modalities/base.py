@@ -323,6 +323,9 @@ class Comparison:
       labels: the declared labels; None without labels.
       recipe: the resolved recipe as plain data: schema, bounds and options are there.
       seed: for what a metric draws; the same for all populations of a run.
+      sample_count: rows of the last population, as far as `metric_rows` goes: a metric whose figure depends on how
+        much it learns from takes no more of the ceiling's. None: not known.
+      options: what `evaluate --set NAME=VALUE` said; names are of `Modality.metric_options`.
     """
 
     iteration: int | None
@@ -332,6 +335,8 @@ class Comparison:
     labels: Sequence[str] | None
     recipe: Mapping[str, Any]
     seed: int
+    sample_count: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -391,6 +396,7 @@ class Modality:
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
       metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
       metric_rows: rows of a `Comparison` table at most.
+      metric_options: name -> what it is, of what `pe-beam evaluate --set NAME=VALUE` may tell the metrics.
       start: what `pe-beam init` asks of this kind of record: (who answers, what a look has shown, the section `data`
         so far) -> the sections `generator` and `embedder`, and what it wants in `evolution` and `data` (a schema).
         None: only the names of generator and embedder are asked for.
@@ -405,6 +411,7 @@ class Modality:
     view: Callable[[], View] | None = None
     metrics: Sequence[Metric] = ()
     metric_rows: int = 10_000
+    metric_options: Mapping[str, str] = field(default_factory=dict)
     start: Callable[[Asker, Seen, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:

@@ -12,6 +12,7 @@ import collections
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -46,6 +47,9 @@ class Behaviour:
     status: int | None = None  # every request
     text: str | None = None  # every answer
     words: int | None = None  # words of every answer
+    dies_after: int | None = None  # requests; then the process is gone
+    azure: str | None = None  # the deployment: paths, api-version, api-key header and errors as Azure OpenAI has them
+    bare: bool = False  # as small local servers: no id, no usage, finish_reason null, no list of models
 
     def fault(self, digest: str, turn: int) -> str | None:
         """The fault that the nth request of this body meets."""
@@ -99,6 +103,8 @@ class Server:
     async def _reply(self, path: str, headers: dict[str, str], data: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answers one request; False: the connection ends here."""
         began = time.monotonic()
+        if data and self.behaviour.dies_after is not None and self._turns.total() >= self.behaviour.dies_after:
+            os._exit(9)
         digest = hashlib.sha256(data).hexdigest()[:32]
         status, extra, body, outcome = await self._content(path, headers, data, digest)
         if data:
@@ -124,16 +130,12 @@ class Server:
     ) -> tuple[int, list[str], Any, str]:
         """Status, further headers, body, and what the log calls it."""
         how = self.behaviour
-        if how.key is not None and headers.get("authorization") != f"Bearer {how.key}":
-            wrong = f"Incorrect API key provided: {headers.get('authorization', '')}"
-            return 401, [], _error(wrong, "invalid_api_key"), "401"
+        refused = _refusal(how, path, headers, data)
+        if refused is not None:
+            return refused
+        path = path.partition("?")[0]
         if path.endswith("/models"):
-            return (
-                200,
-                [],
-                {"object": "list", "data": [{"id": name, "object": "model"} for name in how.models]},
-                "models",
-            )
+            return _models(how)
         await asyncio.sleep(how.latency)
         if how.status is not None:
             return how.status, [], _error("as asked", "asked_for"), str(how.status)
@@ -151,7 +153,7 @@ class Server:
 
     def _answered(self, path: str, request: dict[str, Any], fault: str | None) -> tuple[int, list[str], Any, str]:
         how = self.behaviour
-        if request["model"] not in how.models:
+        if how.azure is None and request["model"] not in how.models:
             return 404, [], _error("no such model", "model_not_found"), "404"
         if path.endswith("/embeddings"):
             return 200, [], _embeddings(request), "ok"
@@ -159,6 +161,12 @@ class Server:
         if sum(len(text.split()) for text in texts) > how.context:
             long = f"This model's maximum context length is {how.context} tokens."
             return 400, [], _error(long, "context_length_exceeded"), "too long"
+        if fault == "filtered" and how.azure is not None and self._turns.total() % 2:
+            return 400, [], _azure_filter(), "filtered"
+        if fault == "filtered" and how.azure is not None:
+            body, _ = self._completion(path, request, None)
+            body["choices"][0] |= {"finish_reason": "content_filter", "message": {"role": "assistant"}}
+            return 200, [], body, "filtered"
         return 200, [], *self._completion(path, request, fault)
 
     def _completion(self, path: str, request: dict[str, Any], fault: str | None) -> tuple[Any, str]:
@@ -173,7 +181,7 @@ class Server:
         words = text.split(" ")
         finish = "length" if len(words) > limit else "stop"
         text = " ".join(words[:limit])
-        if fault == "filtered":
+        if fault == "filtered" and self.behaviour.azure is None:
             text, finish = "", "content_filter"
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
         choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
@@ -189,9 +197,63 @@ class Server:
                 "total_tokens": sent + len(text.split()),
             },
         }
+        if self.behaviour.bare:
+            choice["finish_reason"] = None
+            for name in ("id", "created", "usage", "model"):
+                del body[name]
         if fault == "no_json":
             return json.dumps(body).encode()[:-7], "no_json"
         return body, fault or "ok"
+
+
+def _refusal(how: Behaviour, path: str, headers: dict[str, str], data: bytes) -> tuple[int, list[str], Any, str] | None:
+    if how.azure is not None:
+        return _azure_refusal(how, path, headers, json.loads(data) if data else {})
+    if how.key is not None and headers.get("authorization") != f"Bearer {how.key}":
+        wrong = f"Incorrect API key provided: {headers.get('authorization', '')}"
+        return 401, [], _error(wrong, "invalid_api_key"), "401"
+    return None
+
+
+def _models(how: Behaviour) -> tuple[int, list[str], Any, str]:
+    if how.bare:
+        return 404, [], b"404 page not found", "models"
+    return 200, [], {"object": "list", "data": [{"id": name, "object": "model"} for name in how.models]}, "models"
+
+
+def _azure_refusal(
+    how: Behaviour, path: str, headers: dict[str, str], request: dict[str, Any]
+) -> tuple[int, list[str], Any, str] | None:
+    """What Azure says to a wrong key, version or deployment; None where all is well. The newer /openai/v1 path too."""
+    if how.key is not None and how.key not in (headers.get("api-key"), headers.get("authorization", "")[7:]):
+        wrong = {"code": "401", "message": "Access denied due to invalid subscription key or wrong API endpoint."}
+        return 401, [], {"error": wrong}, "401"
+    where, _, query = path.partition("?")
+    if where.startswith("/openai/v1/"):
+        named = request.get("model", how.azure)
+    else:
+        if "api-version=" not in query:
+            return 404, [], {"error": {"code": "404", "message": "Resource not found"}}, "404"
+        if where == "/openai/models":
+            return None
+        named = where.removeprefix("/openai/deployments/").partition("/")[0]
+    if named != how.azure:
+        gone = {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}
+        return 404, [], {"error": gone}, "404"
+    return None
+
+
+def _azure_filter() -> dict[str, Any]:
+    """A prompt that Azure's filter refuses: status 400."""
+    inner = {
+        "code": "ResponsibleAIPolicyViolation",
+        "content_filter_result": {"violence": {"filtered": True, "severity": "medium"}},
+    }
+    said = "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."
+    return {
+        "error": {"message": said, "type": None, "param": "prompt", "code": "content_filter", "status": 400}
+        | {"innererror": inner}
+    }
 
 
 def _error(message: str, code: str) -> dict[str, Any]:

@@ -69,6 +69,19 @@ def test_an_unknown_model_and_a_server_that_is_down(texts, tmp_path, capsys):
 
 
 def test_a_server_that_goes_away_in_the_middle(texts, tmp_path, capsys):
+    texts["execution"]["llm"] |= {"patience": 1, "timeout": 1}
+    with Served(tmp_path / "log", dies_after=30) as server:
+        assert _run(serve(texts, server), tmp_path) == 1
+        assert "execution.llm: no answer for 1 s (no connection); run again once the service answers" in _said(capsys)
+        port, answered = server.port, {entry["digest"] for entry in server.requests()}
+    with Served(tmp_path / "log2", port=port) as server:
+        assert _run(texts, tmp_path) == 0
+        again = answered & {entry["digest"] for entry in server.requests()}
+        assert len(again) <= 8, "no more than what was in flight as it went"
+    assert pq.read_table(tmp_path / "run/release/samples.parquet").num_rows == 24
+
+
+def test_a_ceiling_that_is_reached_holds_until_it_is_raised(texts, tmp_path, capsys):
     texts["execution"]["llm"] |= {"patience": 1, "timeout": 1, "ceiling": {"calls": 30}}
     with Served(tmp_path / "log") as server:
         assert _run(serve(texts, server), tmp_path) == 1

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pe_beam.cli import main
 from pe_beam.runs.driver import evolve
 from pe_beam.runs.recipe import parse_recipe
@@ -13,7 +15,9 @@ from tests.text.conftest import serve, write_texts
 from tests.text.server import Served
 
 
-def test_a_run_of_texts_is_evaluated_and_reported(texts: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_of_texts_is_evaluated_and_reported(
+    texts: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     texts["data"]["holdout"] = str(write_texts(tmp_path / "held-out.csv", 80))
     with Served(tmp_path / "log") as server:
         evolve(parse_recipe(serve(texts, server)), tmp_path / "run")
@@ -22,7 +26,13 @@ def test_a_run_of_texts_is_evaluated_and_reported(texts: dict[str, Any], tmp_pat
     found = json.loads((tmp_path / "run/private/evaluation/evaluation.json").read_text())
     wanted = {"frechet_distance", "precision", "recall", "svc_rbf_accuracy", "mauve"}
     assert wanted <= set(found["metrics"]), sorted(found["metrics"])
-    assert any("perplexity" in name for name in found["metrics"])
+    for part in (found, found["floor"], found["ceiling"]):
+        assert {"next_word_perplexity", "next_word_accuracy", "next_word_perplexity_trigram"} <= set(part["metrics"])
+    assert "tuned_model_perplexity" not in found["metrics"], "no model was named"
+    assert main(["evaluate", str(tmp_path / "run"), "--set", "langage_model=gpt2"]) == 2
+    assert "--set langage_model: not an option of evaluate; allowed: language_model: " in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "run"), "--set", f"language_model={tmp_path}"]) == 2
+    assert "cannot be loaded" in capsys.readouterr().err
     made = {path for path in (tmp_path / "run").rglob("*") if path.is_file()} - before
     assert all(path.relative_to(tmp_path / "run").parts[0] in ("private", "work") for path in made)
     page = (tmp_path / "run/release/report.html").read_text(encoding="utf-8")

@@ -16,14 +16,13 @@ from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
 from pe_beam.testing import check_generator
-from tests.text.small_gpt2 import make_gpt2
+from tests.text.server import WORDS
+from tests.text.tiny_gpt2 import save_tiny_gpt2
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model")
-    make_gpt2(path, positions=64)
-    return str(path)
+    return save_tiny_gpt2(tmp_path_factory.mktemp("model"), WORDS)
 
 
 def _options(folder, **changes):

@@ -8,7 +8,9 @@ import pytest
 
 from pe_beam.modalities.base import Comparison
 from pe_beam.modalities.text import MODALITY
-from pe_beam.modalities.text.metrics import _Trigrams, lengths_and_words, mauve, mauve_of, next_word_perplexity
+from pe_beam.modalities.text.metrics import lengths_and_words, mauve, mauve_of
+from pe_beam.modalities.text.perplexity import trigram_perplexity
+from pe_beam.modalities.text.trigrams import Trigrams
 from pe_beam.modalities.text.view import TextView
 from pe_beam.testing import check_view
 
@@ -43,14 +45,14 @@ def test_mauve_is_one_for_the_same_and_near_zero_for_what_has_nothing_in_common(
 
 
 def test_trigrams_are_probabilities():
-    model = _Trigrams([["a", "b", "a"], ["b", "b"]], size=3)  # a, b and the end
+    model = Trigrams([["a", "b", "a"], ["b", "b"]], size=3)  # a, b and the end
     for context in [("<s>", "<s>"), ("a", "b"), ("b", "b"), ("x", "y")]:
         assert sum(model.probability((*context, word)) for word in ("a", "b", "</s>")) == pytest.approx(1)
 
 
 def test_nearer_texts_have_better_figures():
     near, far = _comparison(SOUP[:30], SOUP[30:]), _comparison(FILM, SOUP[30:])
-    for metric, better in ((mauve, 1), (next_word_perplexity, -1)):
+    for metric, better in ((mauve, 1), (trigram_perplexity, -1)):
         name = next(iter(metric(near).figures))
         assert better * metric(near).figures[name] > better * metric(far).figures[name]
     figures = lengths_and_words(far).figures

@@ -20,7 +20,7 @@ from pe_beam.runs.driver import evolve
 from pe_beam.runs.recipe import Recipe, load_recipe
 from pe_beam.runs.run import Run, open_run
 from tests.text.server import WORDS, Served
-from tests.text.small_gpt2 import make_gpt2
+from tests.text.tiny_gpt2 import save_tiny_gpt2
 
 RECIPES = Path(__file__).parents[2] / "templates/recipes"
 ITERATIONS, PER_LABEL = 2, 2
@@ -125,8 +125,8 @@ def _prompts_have_all_labels(run: Run, randoms: list[dict[str, Any]]) -> None:
 
 def test_the_local_recipe(tmp_path: Path) -> None:
     """GPT-2 goes on from a text; its hub cannot be had, so a small one takes its place."""
-    make_gpt2(tmp_path / "gpt2", positions=512)
-    changes = {"generator.model": str(tmp_path / "gpt2"), "generator.local.dtype": "float32"}
+    folder = save_tiny_gpt2(tmp_path / "gpt2", WORDS, positions=512)
+    changes = {"generator.model": folder, "generator.local.dtype": "float32"}
     run = _run("reviews-huggingface", tmp_path, **changes)
     _populations(run, "reviews-huggingface")
     assert len(set(steps.read_population(run, ITERATIONS)["text"].to_pylist())) > 50

@@ -35,10 +35,22 @@ def _mauve(comparison: Comparison) -> Measured:
     return mauve(comparison)
 
 
+def _trigram(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.text.perplexity import trigram_perplexity
+
+    return trigram_perplexity(comparison)
+
+
 def _perplexity(comparison: Comparison) -> Measured:
-    from pe_beam.modalities.text.metrics import next_word_perplexity
+    from pe_beam.modalities.text.perplexity import next_word_perplexity
 
     return next_word_perplexity(comparison)
+
+
+def _tuned(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.text.perplexity import tuned_perplexity
+
+    return tuned_perplexity(comparison)
 
 
 def _start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -51,6 +63,7 @@ MODALITY = Modality(
     name="text",
     payload=pa.schema([("text", pa.string())]),
     view=_view,
-    metrics=(_lengths, _mauve, _perplexity),
+    metrics=(_lengths, _mauve, _trigram, _perplexity, _tuned),
+    metric_options={"language_model": "a pretrained causal model (folder or hub name) to tune on the samples"},
     start=_start,
 )

@@ -1,11 +1,10 @@
-"""Metrics of texts against real ones: lengths, vocabulary, MAUVE, next-word perplexity. All of it is private."""
+"""Metrics of texts against real ones: lengths, vocabulary, MAUVE. All of it is private."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ _BINS = (5, 10, 20, 40, 80, 160, 320, 640)
 
 def lengths_and_words(comparison: Comparison) -> Measured:
     """Words a text, and how the vocabularies differ: half the L1 distance of word shares, 0 (the same) to 1."""
-    made, real = _words(comparison.samples), _words(comparison.held_out)
+    made, real = words_of(comparison.samples), words_of(comparison.held_out)
     sizes = [np.array([len(words) for words in own]) for own in (made, real)]
     counts = [Counter(word for words in own for word in words) for own in (made, real)]
     known = [word for word, _ in (counts[0] + counts[1]).most_common(_VOCABULARY)]
@@ -50,7 +49,8 @@ def lengths_and_words(comparison: Comparison) -> Measured:
     )
 
 
-def _words(table: pa.Table) -> list[list[str]]:
+def words_of(table: pa.Table) -> list[list[str]]:
+    """Words and signs of each text, in lower case."""
     return [[token.strip().lower() for token in tokens_of(text)] for text in table["text"].to_pylist()]
 
 
@@ -129,69 +129,3 @@ def _area(p: np.ndarray, q: np.ndarray) -> float:
 def _kl(p: np.ndarray, q: np.ndarray) -> float:
     own = p > 0
     return float((p[own] * np.log(p[own] / q[own])).sum())
-
-
-def next_word_perplexity(comparison: Comparison) -> Measured:
-    """Perplexity of held-out words under a word model tuned on the samples alone: lower is better.
-
-    The model is an interpolated Kneser-Ney trigram (Chen and Goodman 1999): it is tuned in a second and needs no
-    weights that could have seen the held-out texts. Words that neither side has twice count as one.
-    """
-    made, real = _words(comparison.samples), _words(comparison.held_out)
-    counts = Counter(word for words in real for word in words)
-    counts.update(word for words in made for word in words)
-    known = {word for word, count in counts.items() if count > 1}
-    model = _Trigrams([[word if word in known else "<rare>" for word in words] for words in made], len(known) + 2)
-    return Measured(
-        figures={
-            "next_word_perplexity": model.perplexity(
-                [[word if word in known else "<rare>" for word in words] for words in real]
-            )
-        }
-    )
-
-
-class _Trigrams:
-    """Interpolated Kneser-Ney of order 3 with one discount."""
-
-    discount = 0.75
-
-    def __init__(self, texts: Sequence[Sequence[str]], size: int) -> None:
-        self._size = size
-        self._full: Counter[tuple[str, ...]] = Counter()
-        for words in texts:
-            padded = ["<s>", "<s>", *words, "</s>"]
-            self._full.update(zip(padded, padded[1:], padded[2:], strict=False))
-        # Lower orders count in how many different contexts a run stands.
-        pairs: Counter[tuple[str, ...]] = Counter((b, c) for _, b, c in self._full)
-        self._levels: list[Counter[tuple[str, ...]]] = [self._full, pairs, Counter((c,) for _, c in pairs)]
-        self._totals: list[Counter[tuple[str, ...]]] = []
-        self._kinds: list[Counter[tuple[str, ...]]] = []
-        for level in self._levels:
-            totals: Counter[tuple[str, ...]] = Counter()
-            kinds: Counter[tuple[str, ...]] = Counter()
-            for run, count in level.items():
-                totals[run[:-1]] += count
-                kinds[run[:-1]] += 1
-            self._totals.append(totals)
-            self._kinds.append(kinds)
-
-    def probability(self, run: tuple[str, ...], level: int = 0) -> float:
-        if level == len(self._levels):
-            return 1 / self._size
-        lower = self.probability(run[1:], level + 1)
-        context = run[:-1]
-        total = self._totals[level][context]
-        if not total:
-            return lower
-        own = max(self._levels[level][run] - self.discount, 0.0)
-        return (own + self.discount * self._kinds[level][context] * lower) / total
-
-    def perplexity(self, texts: Sequence[Sequence[str]]) -> float:
-        total, count = 0.0, 0
-        for words in texts:
-            padded = ["<s>", "<s>", *words, "</s>"]
-            for run in zip(padded, padded[1:], padded[2:], strict=False):
-                total -= math.log(self.probability(run))
-                count += 1
-        return math.exp(total / max(count, 1))

@@ -1,27 +1,26 @@
-"""A real model in the library's own format, made here: a GPT-2 of two layers with random weights."""
+"""A GPT-2 of two layers over a vocabulary of words, with random weights, saved in the library's own format."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-
-from tests.text.server import WORDS
 
 CHAT = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
 
 
-def make_gpt2(path: Path, *, positions: int) -> None:
-    """Writes weights, a tokenizer of whole words, and a chat template into a folder."""
+def save_tiny_gpt2(folder: Path, words: Iterable[str], *, positions: int = 64) -> str:
+    """Returns the folder, which then is what a user's model would be."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    vocabulary = {word: i for i, word in enumerate(["<end>", "<unk>", *dict.fromkeys(WORDS)])}
+    vocabulary = {word: i for i, word in enumerate(["<end>", "<unk>", *dict.fromkeys(words)])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", bos_token="<end>", unk_token="<unk>")
     tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(path)
+    tokenizer.save_pretrained(folder)
     config = GPT2Config(
         vocab_size=len(vocabulary),
         n_positions=positions,
@@ -31,4 +30,5 @@ def make_gpt2(path: Path, *, positions: int) -> None:
         bos_token_id=0,
         eos_token_id=0,
     )
-    GPT2LMHeadModel(config).save_pretrained(path)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,90 @@
+"""A pretrained causal language model, tuned on samples and asked about held-out texts in its own tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pe_beam.errors import InputError
+
+_TOKENS = 256  # of a text, at most
+_BATCH, _PASSES, _RATE = 8, 3, 5e-5
+
+
+class TunedModel:
+    """Loaded as its user names it: a folder, or a name at the hub.
+
+    Raises:
+      InputError: it cannot be loaded.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(name)
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"language_model: {name!r} cannot be loaded ({type(error).__name__}); a folder with a causal model "
+                "of transformers and its tokenizer is wanted, or such a model's name at the hub"
+            ) from None
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        # Never in training mode: dropout would draw from torch's common stream. Three passes do without.
+        self._model = model.to(self._device).eval()
+        most = getattr(model.config, "max_position_embeddings", None) or _TOKENS
+        self._most = min(_TOKENS, int(most))
+
+    def tune(self, texts: Sequence[str], *, seed: int) -> None:
+        """Three passes of AdamW, the rate falling to nothing; the seed gives the order."""
+        coded = self._coded(texts)
+        rng = np.random.default_rng(seed)
+        order = [place for _ in range(_PASSES) for place in rng.permutation(len(coded)).tolist()]
+        optimiser = torch.optim.AdamW(self._model.parameters(), lr=_RATE)
+        steps = -(-len(order) // _BATCH)
+        for step, (given, mask, asked) in enumerate(self._batches([coded[place] for place in order])):
+            optimiser.param_groups[0]["lr"] = _RATE * (1 - step / steps)
+            scores = self._model(input_ids=given, attention_mask=mask).logits[:, :-1]
+            loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), asked.flatten(), ignore_index=-1)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+            optimiser.step()
+
+    def measure(self, texts: Sequence[str]) -> tuple[float, float]:
+        """Perplexity of tokens, and the share of them that the likeliest guess meets."""
+        loss, right, count = 0.0, 0, 0
+        with torch.inference_mode():
+            for given, mask, asked in self._batches(self._coded(texts)):
+                scores = self._model(input_ids=given, attention_mask=mask).logits[:, :-1][asked >= 0].float()
+                wanted = asked[asked >= 0]
+                loss += float(torch.nn.functional.cross_entropy(scores, wanted, reduction="sum"))
+                right += int((scores.argmax(dim=-1) == wanted).sum())
+                count += len(wanted)
+        return math.exp(min(loss / max(count, 1), 700.0)), right / max(count, 1)
+
+    def _coded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens between a beginning and an end, where the tokenizer has them; texts of one token teach nothing."""
+        first = self._tokenizer.bos_token_id if self._tokenizer.bos_token_id is not None else self._end
+        found = []
+        for text in texts:
+            codes = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            around = [[code] if code is not None else [] for code in (first, self._end)]
+            found.append([*around[0], *codes, *around[1]][: self._most])
+        return [codes for codes in found if len(codes) > 1]
+
+    @property
+    def _end(self) -> int | None:
+        return self._tokenizer.eos_token_id
+
+    def _batches(self, coded: Sequence[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Tokens (b, t), their mask, and what is asked (b, t - 1), -1 where nothing is."""
+        for at in range(0, len(coded), _BATCH):
+            own = coded[at : at + _BATCH]
+            table = torch.full((len(own), max(map(len, own))), -1, dtype=torch.int64)
+            for row, codes in enumerate(own):
+                table[row, : len(codes)] = torch.tensor(codes)
+            table = table.to(self._device)
+            yield table.clamp_min(0), (table >= 0).long(), table[:, 1:]

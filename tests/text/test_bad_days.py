@@ -81,6 +81,22 @@ def test_a_server_that_goes_away_in_the_middle(texts, tmp_path, capsys):
     assert pq.read_table(tmp_path / "run/release/samples.parquet").num_rows == 24
 
 
+def test_prompts_that_are_longer_than_the_context(texts, tmp_path, capsys):
+    """The first ones fit, variations do not: parents stand in, and the run ends. None fits: it says so."""
+    texts["generator"]["random"]["system"] = "You."
+    texts["generator"]["vary"]["user"] = "Fill in, {tone}: {masked} " + "and so on " * 10
+    with Served(tmp_path / "log", context=20) as server:
+        assert _run(serve(texts, server), tmp_path) == 0
+        manifest = json.loads((tmp_path / "run/release/iteration=0001/manifest.json").read_text())
+        assert manifest["generation"]["stand_ins"] > 0
+        assert set(manifest["generation"]["rejected_answers"]) == {"prompt too long"}
+        texts["generator"]["random"]["user"] += "and so on " * 10
+        (tmp_path / "other").mkdir()
+        assert _run(texts, tmp_path / "other") == 1
+        assert "no answer of 24 could be used (prompt too long)" in _said(capsys)
+        assert not (tmp_path / "other/run/ledger.jsonl").exists()
+
+
 def test_a_ceiling_that_is_reached_holds_until_it_is_raised(texts, tmp_path, capsys):
     texts["execution"]["llm"] |= {"patience": 1, "timeout": 1, "ceiling": {"calls": 30}}
     with Served(tmp_path / "log") as server:

@@ -85,7 +85,7 @@ def check_embedder(embedder: Embedder, records: pa.Table, *, bad: pa.Table | Non
       bad: rows that it has to report as faults.
 
     Raises:
-      ContractError: shape, dtype, values that are not finite, wrong faults, or changed input.
+      ContractError: shape, dtype, values that are not finite, wrong faults, or vectors that depend on their company.
     """
     found = embedder.embed(records)
     shape = (records.num_rows, embedder.dimension)
@@ -96,6 +96,12 @@ def check_embedder(embedder: Embedder, records: pa.Table, *, bad: pa.Table | Non
     _hold(len(np.unique(found.vectors, axis=0)) > 1, "embed: different records became one vector")
     _hold(
         embedder.embed(records.slice(0, 0)).vectors.shape == (0, embedder.dimension), "embed: nothing has a shape too"
+    )
+    backwards = embedder.embed(records.take(pa.array(range(records.num_rows)[::-1], pa.int64()))).vectors[::-1]
+    alone = [embedder.embed(records.slice(row, 1)).vectors for row in range(min(records.num_rows, 8))]
+    _hold(
+        np.array_equal(backwards, found.vectors) and np.array_equal(np.concatenate(alone), found.vectors[: len(alone)]),
+        "embed: a record's vector depends on the records beside it; one record more could then move votes of others",
     )
     if bad is not None:
         faults = embedder.embed(bad).faults

@@ -206,7 +206,11 @@ class Embedder(abc.ABC):
 
     @abc.abstractmethod
     def embed(self, records: pa.Table) -> Embedding:
-        """Embeds the payload columns of a table. A record that cannot be embedded is a fault."""
+        """Embeds the payload columns of a table. A record that cannot be embedded is a fault.
+
+        A vector is a function of its record alone, to the last bit, whatever stands beside it: the sensitivity of
+        votes rests on it. Libraries that pad or multiply in batches do not give that by themselves.
+        """
 
     def marginal_sizes(self) -> dict[str, int]:
         """Column -> bins of its marginal; empty where vectors have none to count."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +19,8 @@ from pe_beam.modalities.base import Embedding
 from pe_beam.modalities.text.checks import spread, usable
 from pe_beam.numbers import Whole
 
+_LENGTHS = (8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+"""Tokens that texts are padded to, a tenth too many on average; beyond them only the model's own most."""
 _CHARACTERS_A_TOKEN = 64  # far beyond any token: what is cut lies beyond what a model reads
 
 
@@ -29,7 +33,7 @@ class SentenceOptions(base.Options):
     )
     revision: str | None = Field(None, description="of a hub's model")
     device: str | None = Field(None, description="cpu, cuda, mps; null: the best that is there")
-    batch_size: Whole = Field(32, ge=1, le=65536, description="texts encoded at a time")
+    batch_size: Whole = Field(8, ge=1, le=65536, description="texts encoded at a time; more on a GPU")
     normalise: bool = Field(False, description="vectors of length 1")
     prompt: str | None = Field(None, description="text put before every record, for models that want one")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="of the weights")
@@ -39,6 +43,7 @@ class SentenceEmbedder(base.Embedder):
     """A sentence encoder. Texts beyond the model's length are cut, as the model itself does."""
 
     modality = "text"
+    batch_size = 4096  # of each length that occurs one batch is not full
     Options: ClassVar[type[base.Options]] = SentenceOptions
 
     def __init__(self, options: BaseModel) -> None:
@@ -67,15 +72,78 @@ class SentenceEmbedder(base.Embedder):
             return spread(np.zeros((0, _dimension(model))), [], records.num_rows, faults)
         # A record of megabytes would be split into tokens whole, and all but its first few hundred thrown away.
         limit = (model.max_seq_length or 512) * _CHARACTERS_A_TOKEN
-        vectors = model.encode(
-            [text[:limit] for text in texts],
-            batch_size=self._options.batch_size,
-            normalize_embeddings=self._options.normalise,
-            prompt=self._options.prompt,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        return spread(np.asarray(vectors, dtype=np.float32), rows, records.num_rows, faults)
+        vectors = self._encoded(model, [text[:limit] for text in texts])
+        return spread(vectors, rows, records.num_rows, faults)
+
+    def _encoded(self, model: Any, texts: list[str]) -> np.ndarray:
+        """Vectors, float32 (n, d), each a function of its text alone.
+
+        A model adds in another order for another shape of its input, so a batch padded to its longest text gives
+        other last bits to all of its texts when one record more comes in: then one record could move the votes of
+        others, and sensitivity would not be 1. Here every text goes through in a shape that follows from its own
+        length: as many texts as always, padded to a length out of a fixed row of lengths.
+        """
+        size = self._options.batch_size + 1
+        prefix = self._options.prompt or ""
+        found = np.zeros((len(texts), _dimension(model)), dtype=np.float32)
+        for filler, places in _by_length(model, prefix, texts):
+            for start in range(0, len(places), size - 1):
+                own = places[start : start + size - 1]
+                batch = [texts[place] for place in own] + [filler] * (size - len(own))
+                found[own] = model.encode(
+                    batch,
+                    batch_size=size,
+                    normalize_embeddings=self._options.normalise,
+                    prompt=self._options.prompt,
+                    convert_to_numpy=True,
+                    show_progress_bar=False,
+                )[: len(own)]
+        return found
+
+
+def _by_length(model: Any, prefix: str, texts: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """A text of each padded length that occurs, and the places of the texts that are padded to it.
+
+    A model without a tokenizer that pads (static vectors) adds up each text by itself: one group is enough.
+    """
+    if not callable(getattr(model, "tokenizer", None)):
+        yield "a", np.arange(len(texts))
+        return
+    fillers = _fillers(model, prefix)
+    groups = np.searchsorted([length for length, _ in fillers], _token_counts(model, prefix, texts))
+    for group in np.unique(groups):
+        yield fillers[group][1], np.flatnonzero(groups == group)
+
+
+def _token_counts(model: Any, prefix: str, texts: list[str]) -> np.ndarray:
+    """Tokens that the model reads of each text."""
+    return np.array([len(codes) for codes in _counter(model)([prefix + text for text in texts])])
+
+
+@functools.lru_cache(maxsize=2)
+def _counter(model: Any) -> Callable[[list[str]], list[list[int]]]:
+    """A tokenizer of its own: one that threads share must not be told now to pad and now not to."""
+    tokenizer, most = copy.deepcopy(model.tokenizer), int(model.max_seq_length or 512)
+
+    def count(texts: list[str]) -> list[list[int]]:
+        codes: list[list[int]] = tokenizer(texts, truncation=True, max_length=most)["input_ids"]
+        return codes
+
+    count(["a"])
+    return count
+
+
+@functools.lru_cache(maxsize=8)
+def _fillers(model: Any, prefix: str) -> list[tuple[int, str]]:
+    """(tokens, a text of so many), ascending; no text has more than the last."""
+    most = int(model.max_seq_length or 512)
+    fixed = int(_token_counts(model, prefix, ["a"])[0]) - 1
+    wanted = sorted({min(length, most) for length in _LENGTHS} | {most})
+    texts = ["a" + " a" * max(length - fixed - 1, 0) for length in wanted]
+    found: dict[int, str] = {}
+    for count, text in zip(_token_counts(model, prefix, texts).tolist(), texts, strict=True):
+        found.setdefault(int(count), text)
+    return sorted(found.items())
 
 
 def _dimension(model: Any) -> int:

@@ -284,7 +284,8 @@ class Engine:
         )
         wait = max(wait, self._spread(station))
         if wait:
-            await asyncio.sleep(wait)
+            # The event costs more than short waits, which are many.
+            await (batch.sleep(wait) if wait > 1 else asyncio.sleep(wait))
         while not self._account.reserve(worst):
             await asyncio.sleep(0.05)
         if batch.failed:  # after the wait: nothing new is begun once the run is to stop

@@ -108,7 +108,15 @@ def test_nobody_sleeps_on_once_the_run_is_to_stop(tmp_path):
         began = time.monotonic()
         with pytest.raises(ServiceError, match="refuses the request"):
             _make(_generator(server, patience=100))
-    assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5
+
+
+def test_nobody_waits_for_a_slow_pace_once_the_run_is_to_stop():
+    with Hostile(lambda *_: (401, {}, {"error": {}})) as server:
+        began = time.monotonic()
+        with pytest.raises(ServiceError, match="key is not accepted"):
+            _make(_generator(server, requests_per_minute=2))
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -152,7 +160,9 @@ def test_greeting_says_what_the_service_asks_for():
 
 
 @pytest.mark.parametrize(
-    "wrong", [-1, -100000, "5", True, None, 0.5, float("inf"), float("nan"), [5], {"a": 1}, 10**7 + 1, 10**4000]
+    "wrong",
+    [-1, -100000, "5", True, None, 0.5, float("inf"), float("nan"), [5], {"a": 1}, 10**7 + 1, 10**4000],
+    ids=range(12),
 )
 def test_a_count_that_is_none_is_the_guess(wrong):
     guess = Usage(7, 40)
@@ -198,7 +208,7 @@ def test_usage_of_4290_digits_bricks_nothing(texts, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("path", ["input", "money"])
-@pytest.mark.parametrize("number", [-1, 10**4000, 1.5, True, "7", None])
+@pytest.mark.parametrize("number", [-1, 10**4000, 1.5, True, "7", None], ids=range(6))
 def test_numbers_in_an_account_that_cannot_be(tmp_path, path, number):
     (tmp_path / "account.json").write_text(json.dumps({"version": 1, "spent": {path: number}, "held": {}}))
     for read in (lambda: read_totals(tmp_path), Account(tmp_path, Service()).spent):

@@ -51,6 +51,10 @@ class ServiceError(PeBeamError):
     """A remote service refuses calls or does not answer; the same command goes on once it does."""
 
 
+class RefusedError(ServiceError):
+    """A remote service refuses a call: it surely did no work, and the call costs nothing."""
+
+
 class SpentError(PeBeamError):
     """The next call could pass a ceiling of the recipe; nothing is lost, and a raised ceiling goes on."""
 

@@ -20,12 +20,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from pe_beam.errors import SpentError
+from pe_beam.errors import SpentError, StorageError
 from pe_beam.services.settings import Service
 
 UNIT = 10**12
 """Money is counted in whole millionths of millionths, so that it adds up exactly."""
 _RECORD = 16384  # bytes of the file: one write, so that a kill leaves the old record or the new one
+_MOST = 10**40  # of any number in it: larger ones are damage
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Account:
         self._mutex = threading.Lock()
         self._folder = folder
         self._me = f"{os.getpid()}-{secrets.token_hex(6)}"
-        self._own = "{}"
+        self._own = b"{}"
         self._handle = self._alive = None
         self._synced = 0.0
         if folder is not None:
@@ -145,21 +146,32 @@ class Account:
     def _changing(self) -> Iterator[_Book]:
         with self._mutex:
             if self._handle is None:
-                book = _Book.read(self._own)
+                book = _Book.read(self._own, None)
                 yield book
-                self._own = book.text()
+                self._own = book.text().encode()
                 return
             fcntl.flock(self._handle, fcntl.LOCK_EX)
             try:
-                book = _Book.read(os.pread(self._handle, _RECORD, 0).decode())
+                book = _Book.read(os.pread(self._handle, _RECORD, 0), self._folder)
                 yield book
-                os.pwrite(self._handle, book.text().encode().ljust(_RECORD, b" "), 0)
+                os.pwrite(self._handle, self._record(book), 0)
                 # A kill loses nothing; a machine that stops loses the last second at most.
                 if time.monotonic() - self._synced > 1:
                     os.fdatasync(self._handle)
                     self._synced = time.monotonic()
             finally:
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
+
+    def _record(self, book: _Book) -> bytes:
+        """What is written; raises StorageError where it would not fit, and the old record stays."""
+        if len(book.text()) > _RECORD:
+            self._bury(book)  # of processes that were killed, one entry each
+        data = book.text().encode().ljust(_RECORD, b" ")
+        if len(data) > _RECORD:
+            raise StorageError(
+                f"{self._folder}/account.json: too many processes share it; run again with fewer workers"
+            )
+        return data
 
 
 class _Book:
@@ -170,10 +182,17 @@ class _Book:
         self.held = held
 
     @classmethod
-    def read(cls, text: str) -> _Book:
-        found: dict[str, Any] = json.loads(text.strip() or "{}")
-        held = {owner: Cost(**cost) for owner, cost in found.get("held", {}).items()}
-        return cls(Cost(**found.get("spent", {})), held)
+    def read(cls, data: bytes, folder: Path | None) -> _Book:
+        """Reads a record; raises StorageError where it is none, since it must not be taken for an empty one."""
+        try:
+            found: dict[str, Any] = json.loads(data.strip() or b"{}")
+            held = {owner: _cost(cost) for owner, cost in found.get("held", {}).items()}
+            return cls(_cost(found.get("spent", {})), held)
+        except (AttributeError, RecursionError, TypeError, ValueError):
+            raise StorageError(
+                f"{folder}/account.json: is damaged, so what the run has spent is not known; put back a copy of it, or "
+                "delete it (the count begins anew: lower the ceiling by what the provider's bill says), and run again"
+            ) from None
 
     def text(self) -> str:
         held = {owner: vars(cost) for owner, cost in self.held.items()}
@@ -193,6 +212,13 @@ class _Book:
             self.held[owner] = left
 
 
+def _cost(found: Any) -> Cost:
+    cost = Cost(**found)
+    if not all(type(number) is int and 0 <= number < _MOST for number in vars(cost).values()):
+        raise ValueError("not a cost")
+    return cost
+
+
 def _locked(path: Path) -> bool:
     try:
         handle = os.open(path, os.O_RDWR)
@@ -208,8 +234,11 @@ def _locked(path: Path) -> bool:
 
 
 def read_totals(folder: Path) -> Cost | None:
-    """What an account says, for `status`; None: there is none."""
+    """What an account says, for `status`; None: there is none. Raises StorageError where it is damaged."""
     try:
-        return _Book.read((folder / "account.json").read_text(encoding="utf-8")).total()
-    except (OSError, ValueError):
+        with (folder / "account.json").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # else a record that is being written would look damaged
+            data = file.read(_RECORD)
+    except OSError:
         return None
+    return _Book.read(data, folder).total()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
+import math
 import random
 import threading
 import time
@@ -16,13 +18,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pe_beam.errors import PeBeamError, ServiceError
+from pe_beam.errors import PeBeamError, RefusedError, ServiceError, SpentError
 from pe_beam.services.account import Account
 from pe_beam.services.pace import Pace
 from pe_beam.services.settings import Endpoint, Service
 
 T = TypeVar("T")
 _LONGEST = 60.0  # seconds of back-off at most; a service's own Retry-After may be longer
+_SHORTEST = 0.1  # seconds; who asks for less than that asks for no pause, and the back-off applies
 _WORK = 0.002  # seconds of this process that a call takes, seldom more
 _SPEED_MEMORY = 0.2  # weight of the newest call in an endpoint's mean latency
 
@@ -52,6 +55,10 @@ class Passing(Exception):  # noqa: N818 - a fault, not an error: it is retried
         self.billed = billed
         self.sent = sent
 
+    def said(self) -> str:
+        """The kind, and how long the service asks to wait."""
+        return self.kind if not self.wait else f"{self.kind}; it asks to wait {math.ceil(self.wait):.10g} s"
+
 
 class Line(abc.ABC):
     """One endpoint as a client library reaches it."""
@@ -62,7 +69,8 @@ class Line(abc.ABC):
 
         Raises:
           Passing: a fault that may pass.
-          PeBeamError: one that will not.
+          RefusedError, SpentError: one that will not; the service did no work.
+          PeBeamError: one that will not; the service may have done the work.
         """
 
     @abc.abstractmethod
@@ -90,6 +98,16 @@ class _Batch:
     """Calls that belong together: the first failure that will not pass stops those that have not begun."""
 
     failed: list[BaseException] = field(default_factory=list)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def fail(self, error: BaseException) -> None:
+        self.failed.append(error)
+        self.over.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits, but no longer than until the first failure: nobody sleeps on once the run is to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.over.wait(), seconds)
 
 
 class Engine:
@@ -122,6 +140,10 @@ class Engine:
         ]
         self._loop = asyncio.new_event_loop()
         self._next_start = 0.0
+        self._silent_since: float | None = None  # the first fault, or wait for a pause to end, since the last answer
+        self._last_fault: Passing | None = None
+        self._batches = 0
+        self._gave_up = False
         self._flights = asyncio.Semaphore(service.concurrency)
         threading.Thread(target=self._loop.run_forever, name="pe-beam-calls", daemon=True).start()
 
@@ -150,13 +172,14 @@ class Engine:
                     await station.line.greet()
                     break
                 except Passing as fault:
-                    if time.monotonic() > limit:
+                    left = limit - time.monotonic()
+                    if left < 0:
                         address = self._service.endpoints[place].base_url or "its default address"
                         raise ServiceError(
                             f"{self._key}.endpoints.{place}: the service at {address} does not answer "
-                            f"({fault.kind}); start it, or correct base_url, and run again"
+                            f"({fault.said()}); start it, or correct base_url, and run again"
                         ) from None
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(min(max(0.5, fault.wait or 0.0), left + 0.05))
 
     def ask_all(
         self,
@@ -196,16 +219,28 @@ class Engine:
             try:
                 await worker()
             except BaseException as error:
-                batch.failed.append(error)
+                batch.fail(error)
 
         async def crew() -> None:
             # Twice as many as may fly: one that waits for a fault to pass keeps no place from the others.
-            await asyncio.gather(*(guarded() for _ in range(2 * self._service.concurrency)))
+            self._begin()
+            try:
+                await asyncio.gather(*(guarded() for _ in range(2 * self._service.concurrency)))
+            finally:
+                self._batches -= 1
 
         self.run(crew())
         if batch.failed:
             ours = [error for error in batch.failed if isinstance(error, PeBeamError)]
             raise (ours or batch.failed)[0]
+
+    def _begin(self) -> None:
+        """A batch begins: who runs again after patience was lost asks anew, whatever pause is left."""
+        if self._gave_up and not self._batches:
+            self._gave_up, self._silent_since = False, None
+            for station in self._stations:
+                station.closed_until, station.failures = 0.0, 0
+        self._batches += 1
 
     async def _ask(self, ask: Any, most: Usage, batch: _Batch) -> Any:
         """One ask, over as many attempts as faults that pass."""
@@ -221,18 +256,27 @@ class Engine:
                 now = time.monotonic()
                 began = now if began is None else began
                 if now - began > self._service.patience:
-                    raise ServiceError(
-                        f"{self._key}: no answer for {self._service.patience:g} s ({fault.kind}); run again once the "
-                        "service answers, the run goes on from here"
-                    ) from None
-                pause = self._jitter.uniform(0.1, 1) * min(0.5 * 2**attempt, _LONGEST)
-                if fault.wait is not None:
-                    pause = fault.wait * self._jitter.uniform(1.0, 1.1)
+                    raise self._impatient(fault) from None
+                pause = self._pause(fault, attempt)
                 attempt += 1
-                await asyncio.sleep(min(pause, max(began + self._service.patience - now, 0.0) + 0.05))
+                await batch.sleep(min(pause, max(began + self._service.patience - now, 0.0) + 0.05))
+
+    def _pause(self, fault: Passing, attempt: int) -> float:
+        """Seconds until the next attempt: what the service asks for, unless another takes over, else a back-off."""
+        others = len(self._stations) > 1 and any(s.closed_until <= time.monotonic() for s in self._stations)
+        if fault.wait is not None and fault.wait >= _SHORTEST and not others:
+            return fault.wait * self._jitter.uniform(1.0, 1.1)
+        return self._jitter.uniform(0.1, 1) * min(0.5 * 2 ** min(attempt, 7), _LONGEST)
+
+    def _impatient(self, fault: Passing | None) -> ServiceError:
+        self._gave_up = True
+        return ServiceError(
+            f"{self._key}: no answer for {self._service.patience:g} s ({fault.said() if fault else 'a pause'}); run "
+            "again once the service answers, the run goes on from here"
+        )
 
     async def _attempt(self, ask: Any, most: Usage, batch: _Batch) -> Any:
-        station = await self._station()
+        station = await self._station(batch)
         worst = self._account.cost(input_tokens=most.input_tokens, output_tokens=most.output_tokens)
         wait = max(
             self._requests.reserve() if self._requests else 0.0,
@@ -240,7 +284,8 @@ class Engine:
         )
         wait = max(wait, self._spread(station))
         if wait:
-            await asyncio.sleep(wait)
+            # The event costs more than short waits, which are many.
+            await (batch.sleep(wait) if wait > 1 else asyncio.sleep(wait))
         while not self._account.reserve(worst):
             await asyncio.sleep(0.05)
         if batch.failed:  # after the wait: nothing new is begun once the run is to stop
@@ -258,7 +303,7 @@ class Engine:
                 actual = worst - worst if not fault.sent else self._account.cost(input_tokens=0, output_tokens=0)
             self._note_fault(station, fault)
             raise
-        except PeBeamError:
+        except (RefusedError, SpentError):
             actual = self._account.cost(input_tokens=0, output_tokens=0)
             raise
         finally:
@@ -268,16 +313,30 @@ class Engine:
                 self._tokens.correct(actual.input + actual.output - worst.input - worst.output)
         return answer
 
-    async def _station(self) -> _Station:
-        """The endpoint that would answer first, among those that have not asked for a pause."""
-        while True:
+    async def _station(self, batch: _Batch) -> _Station:
+        """The endpoint that would answer first, among those that have not asked for a pause.
+
+        Raises:
+          ServiceError: all are in a pause, and none has answered for longer than `patience`.
+        """
+        while not batch.failed:
             now = time.monotonic()
             open_ones = [station for station in self._stations if station.closed_until <= now]
             if open_ones:
                 measured = [s.latency for s in self._stations if s.latency is not None]
                 usual = min(measured) if measured else 1.0  # an endpoint that has not been tried is tried
                 return min(open_ones, key=lambda station: station.expected(usual))
-            await asyncio.sleep(min(s.closed_until for s in self._stations) - now + 0.001)
+            limit = self._note_silence(now) + self._service.patience
+            if now > limit:
+                raise self._impatient(self._last_fault)
+            await batch.sleep(min(limit, *(s.closed_until for s in self._stations)) - now + 0.001)
+        raise asyncio.CancelledError
+
+    def _note_silence(self, now: float) -> float:
+        """When the time began that has brought no answer."""
+        if self._silent_since is None:
+            self._silent_since = now
+        return self._silent_since
 
     def _spread(self, station: _Station) -> float:
         """Seconds until a call may begin so that calls leave as a stream.
@@ -296,15 +355,18 @@ class Engine:
         before = seconds if station.latency is None else station.latency
         station.latency = before + _SPEED_MEMORY * (seconds - before)
         station.failures = 0
+        self._silent_since = None
 
     def _note_fault(self, station: _Station, fault: Passing) -> None:
         """A pause that was asked for is kept by all calls; so is one after repeated faults of the whole endpoint."""
         now = time.monotonic()
+        self._note_silence(now)
+        self._last_fault = fault
         if fault.wait is not None:
             # One call's Retry-After holds the endpoint only where another can take over, or faults pile up.
             station.failures += 1
             if len(self._stations) > 1 or station.failures > self._service.concurrency:
-                station.closed_until = max(station.closed_until, now + fault.wait)
+                station.closed_until = max(station.closed_until, now + min(fault.wait, self._service.patience))
         elif not fault.sent:
             station.failures += 1
             pause = self._jitter.uniform(0.5, 1) * min(0.5 * 2 ** min(station.failures, 7), _LONGEST)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_beam.errors import RecipeError, SpentError
+from pe_beam.errors import RecipeError, SpentError, StorageError
 from pe_beam.services.account import UNIT, Account, Cost, read_totals
 from pe_beam.services.journal import Journal
 from pe_beam.services.pace import Pace
@@ -133,8 +133,10 @@ def test_what_a_killed_process_had_set_aside_counts_as_spent(tmp_path):
 def test_a_damaged_account_is_not_taken_for_an_empty_one(tmp_path):
     (tmp_path / "account.json").write_text("{broken")
     account = Account(tmp_path, _service())
-    with pytest.raises(ValueError):
+    with pytest.raises(StorageError, match=r"account\.json: is damaged"):
         account.spent()
+    with pytest.raises(StorageError, match=r"account\.json: is damaged"):
+        read_totals(tmp_path)
     assert read_totals(tmp_path / "nowhere") is None
 
 

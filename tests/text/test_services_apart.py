@@ -59,7 +59,7 @@ def test_azure_with_a_wrong_key_or_deployment(texts, tmp_path, kind, capsys, mon
         monkeypatch.setenv("PE_BEAM_TEST_KEY", "of-somebody-else")
         assert _run(texts, tmp_path) == 1
         said = capsys.readouterr().err
-        assert "the key is not accepted (status 401, 401)" in said and "of-somebody" not in said
+        assert "the key is not accepted (status 401)" in said and "of-somebody" not in said
         monkeypatch.setenv("PE_BEAM_TEST_KEY", KEY)
         assert _run(texts, tmp_path) == 0
 

@@ -7,11 +7,12 @@ import asyncio
 import email.utils
 import itertools
 import json
+import math
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pe_beam.errors import MissingExtraError, PeBeamError, ServiceError, SpentError
+from pe_beam.errors import MissingExtraError, PeBeamError, RefusedError, ServiceError, SpentError
 from pe_beam.modalities.base import Surroundings
 from pe_beam.modalities.text.client import Answer, Ask, Client, Finish, Settle
 from pe_beam.modalities.text.options import LlmOptions
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _CONNECTIONS_A_POOL = 8
 _MAY_PASS = (408, 409, 425, 429)
+_LONGEST_TEXT = 100_000  # characters of an answer; longer ones are cut, unless more than this was asked for
+_CHARACTERS_A_TOKEN = 20  # more than tokens of any language have
+_MOST_TOKENS = 10_000_000  # of one call, either way: beyond every model's context
 _FINISH: dict[str | None, Finish] = {"length": "length", "content_filter": "filter"}
 
 
@@ -86,15 +90,24 @@ class OpenAiClient(Client):
 
 
 def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
-    """The package's client for an endpoint: it makes no retries of its own, the engine does."""
+    """The package's client for an endpoint: it makes no retries of its own, the engine does, and follows no redirect.
+
+    What is sent may be private: it goes to no address that the recipe does not name.
+    """
     package = import_openai()
     key = endpoint.key(where)
+    # The package's own defaults for all but redirects: its limits of connections and its time-outs stay.
+    http = package.DefaultAsyncHttpxClient(follow_redirects=False)
     if endpoint.azure_api_version is not None:
         client: openai.AsyncOpenAI = package.AsyncAzureOpenAI(
-            azure_endpoint=endpoint.base_url, api_version=endpoint.azure_api_version, api_key=key, max_retries=0
+            azure_endpoint=endpoint.base_url,
+            api_version=endpoint.azure_api_version,
+            api_key=key,
+            max_retries=0,
+            http_client=http,
         )
         return client
-    client = package.AsyncOpenAI(base_url=endpoint.base_url, api_key=key, max_retries=0)
+    client = package.AsyncOpenAI(base_url=endpoint.base_url, api_key=key, max_retries=0, http_client=http)
     return client
 
 
@@ -133,12 +146,13 @@ class OpenAiLine(Line):
 
         Raises:
           Passing: it does not answer.
-          ServiceError: it does not take the key.
+          ServiceError: it does not take the key, or redirects elsewhere.
         """
         try:
-            await asyncio.wait_for(self._client.models.list(timeout=10.0), 11.0)
+            await asyncio.wait_for(self._client.get("/models", options={"timeout": 10.0}, cast_to=bytes), 11.0)
         except Exception as error:
-            if getattr(error, "status_code", None) in (None, 401, 403, 408, 429) or _server_fault(error):
+            status = getattr(error, "status_code", None)
+            if status in (None, 401, 403, 408, 429) or status < 400 or status >= 500:
                 raise explained(error, self._where, self._model) from None
 
     @property
@@ -170,38 +184,57 @@ class _TextLine(OpenAiLine):
         body |= {self._options.token_limit if chat else "max_tokens": ask.max_tokens, **self._options.extra}
         path = "/chat/completions" if chat else "/completions"
         reply = await self._client.post(path, body=body, options={"timeout": timeout}, cast_to=bytes)
-        found = json.loads(reply)
-        choice, text = _first(found, chat)
-        finish = _FINISH.get(choice.get("finish_reason"), "stop")
-        if chat and choice["message"].get("refusal"):
-            finish = "filter"
-        return Answer(text, finish), _usage(found, ask)
+        return _answer(read_json(reply), ask, chat)
 
 
-def _first(reply: Any, chat: bool) -> tuple[dict[str, Any], str]:
-    """The choice of an answer and its text; a body that is JSON but no answer may pass."""
+def read_json(reply: bytes) -> Any:
+    """The body of an answer; what is none may pass, but the service may have done the work."""
+    try:
+        return json.loads(reply)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise Passing("an answer that is not JSON", billed=True) from None
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        raise Passing("an answer that is not one", billed=True) from None
+
+
+def _answer(reply: Any, ask: Ask, chat: bool) -> tuple[Answer, Usage]:
+    """The answer in a body; a body that is JSON but no answer may pass."""
     try:
         choice = reply["choices"][0]
-        text = (choice["message"]["content"] if chat else choice["text"]) or ""
-        if isinstance(text, str):
-            return choice, text
-    except (KeyError, IndexError, TypeError):
-        pass
-    raise Passing("an answer that is not one", billed=True)
+        holder = choice["message"] if chat else choice
+        text = holder["content" if chat else "text"] or ""
+        finish = _FINISH.get(choice.get("finish_reason"), "stop")
+        refused = chat and holder.get("refusal")
+        usage = counted(reply.get("usage"), Usage(ask.prompt_tokens, ask.max_tokens))
+    except (AttributeError, LookupError, TypeError):
+        raise Passing("an answer that is not one", billed=True) from None
+    if not isinstance(text, str):
+        raise Passing("an answer that is not one", billed=True)
+    longest = max(_LONGEST_TEXT, _CHARACTERS_A_TOKEN * ask.max_tokens)
+    if len(text) > longest:
+        text, finish = text[:longest], "length"
+    return Answer(text, "filter" if refused else finish), usage
 
 
-def _usage(reply: dict[str, Any], ask: Ask) -> Usage:
-    """Tokens as the service counts them; where it does not, the most that they can be."""
-    found: Any = reply.get("usage")
-    try:
-        return Usage(int(found["prompt_tokens"]), int(found.get("completion_tokens") or 0))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return Usage(ask.prompt_tokens, ask.max_tokens)
+def counted(usage: Any, guess: Usage) -> Usage:
+    """Tokens as the service counts them; the guess, the most that they can be, where it does not or cannot mean it.
+
+    A count below 0 would lift a ceiling, and one beyond all sense would end the run for good.
+    """
+    if not isinstance(usage, dict):
+        return guess
+    sent = _count(usage.get("prompt_tokens"), guess.input_tokens)
+    # Embeddings have no tokens that come back, and no count of them.
+    received = _count(usage.get("completion_tokens"), guess.output_tokens) if guess.output_tokens else 0
+    return guess if sent is None or received is None else Usage(sent, received)
 
 
-def _server_fault(error: Exception) -> bool:
-    status = getattr(error, "status_code", None)
-    return status is not None and status >= 500
+def _count(found: Any, guess: int) -> int | None:
+    """A whole number of tokens that one call can take, or None."""
+    whole = isinstance(found, int) or (isinstance(found, float) and found.is_integer())
+    if isinstance(found, bool) or not whole or not 0 <= found <= max(_MOST_TOKENS, guess):
+        return None
+    return int(found)
 
 
 def _code(error: Exception) -> str:
@@ -239,7 +272,7 @@ def explained(error: Exception, where: str, model: str) -> Exception:
         cause = type(error.__cause__).__name__
         refused = "Connect" in cause and "Timeout" not in cause  # no connection was made, so nothing was asked
         return Passing("no connection" if refused else "a cut connection", billed=not refused, sent=not refused)
-    if isinstance(error, json.JSONDecodeError | package.APIResponseValidationError | UnicodeDecodeError):
+    if isinstance(error, package.APIResponseValidationError):
         return Passing("an answer that is not JSON", billed=True)
     return ServiceError(f"{where}: the call failed ({type(error).__name__})")
 
@@ -251,25 +284,38 @@ def _explained_status(error: Any, where: str, model: str) -> Exception:
             f"{where}: the provider says that its own quota is used up ({code}); run again once it is not"
         )
     if status in _MAY_PASS or status >= 500:
-        return Passing(f"status {status}", wait=retry_after(error.response.headers))
-    said = f"status {status}{', ' + code if code else ''}"
+        # A gateway's time-out is a time-out: what lies behind it may have done the work.
+        return Passing(f"status {status}", wait=retry_after(error.response.headers), billed=status in (504, 524))
+    said = f"status {status}{', ' + code if code not in ('', str(status)) else ''}"
+    if status < 400:
+        return RefusedError(
+            f"{where}: the service redirects elsewhere (status {status}), and no redirect is followed: nothing goes to "
+            "an address that the recipe does not name; correct base_url, and run again"
+        )
     if status in (401, 403):
-        return ServiceError(f"{where}: the key is not accepted ({said}); check key_env or key_file, and run again")
+        return RefusedError(f"{where}: the key is not accepted ({said}); check key_env or key_file, and run again")
     if status == 404:
-        return ServiceError(f"{where}: no such model or address ({said}; model {model!r}); check base_url and model")
-    return ServiceError(f"{where}: the service refuses the request ({said}); check generator and base_url")
+        return RefusedError(f"{where}: no such model or address ({said}; model {model!r}); check base_url and model")
+    return RefusedError(f"{where}: the service refuses the request ({said}); check generator and base_url")
 
 
 def retry_after(headers: Any) -> float | None:
     """Seconds that a service asks to wait, as seconds, milliseconds or a date; None if it does not say."""
-    try:
-        if headers.get("retry-after-ms"):
-            return max(float(headers["retry-after-ms"]) / 1000, 0.0)
-        value = headers.get("retry-after")
-        if not value:
-            return None
-        if value.replace(".", "", 1).strip().isdigit():
-            return float(value)
-        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (TypeError, ValueError):
-        return None
+    for name, read in (("retry-after-ms", _milliseconds), ("retry-after", _seconds_or_date)):
+        try:
+            seconds = read(headers[name])
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            continue
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    return None
+
+
+def _milliseconds(value: str) -> float:
+    return float(value) / 1000
+
+
+def _seconds_or_date(value: str) -> float:
+    if value.replace(".", "", 1).strip().isdigit():
+        return float(value)
+    return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)

@@ -12,7 +12,7 @@ from pe_beam.errors import RecipeError
 from pe_beam.modalities import base
 from pe_beam.modalities.base import Embedding, Surroundings
 from pe_beam.modalities.text.checks import spread, usable
-from pe_beam.modalities.text.openai_client import OpenAiLine
+from pe_beam.modalities.text.openai_client import OpenAiLine, counted, read_json
 from pe_beam.numbers import Whole
 from pe_beam.services.engine import Engine, Passing, Usage
 from pe_beam.services.pool import shared_engine
@@ -108,16 +108,26 @@ class _EmbeddingLine(OpenAiLine):
 
     async def _send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
         texts = ask[1]
-        reply = await self._client.embeddings.create(
-            model=self._model, input=texts, encoding_format="float", timeout=timeout
-        )
-        if not getattr(reply, "data", None) or len(reply.data) != len(texts):
-            raise Passing("an answer that is not one", billed=True)
-        ordered = sorted(reply.data, key=lambda entry: entry.index)
-        found = np.array([entry.embedding for entry in ordered], dtype=np.float32)
-        if found.shape[1] != self._dimension:
-            raise RecipeError(f"embedder.dimension: {self._dimension}, but the service gives {found.shape[1]}")
-        return found, Usage(int(reply.usage.prompt_tokens), 0) if reply.usage else _most(ask)
+        body = {"model": self._model, "input": texts, "encoding_format": "float"}
+        reply = await self._client.post("/embeddings", body=body, options={"timeout": timeout}, cast_to=bytes)
+        found = read_json(reply)
+        vectors = _vectors(found, len(texts))
+        if vectors.shape[1] != self._dimension:
+            raise RecipeError(f"embedder.dimension: {self._dimension}, but the service gives {vectors.shape[1]}")
+        return vectors, counted(found.get("usage"), _most(ask))
 
     def _spared(self, error: Exception) -> Any | None:
         return None
+
+
+def _vectors(reply: Any, count: int) -> np.ndarray:
+    """The vectors of an answer in the order of the texts; a body that holds other than these may pass."""
+    try:
+        ordered = sorted(reply["data"], key=lambda entry: entry["index"])
+        with np.errstate(over="ignore"):  # a number beyond float32 is told below
+            found = np.array([entry["embedding"] for entry in ordered], dtype=np.float32)
+        if len(found) == count and found.ndim == 2 and np.isfinite(found).all():
+            return found
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        pass
+    raise Passing("an answer that is not one", billed=True)

@@ -33,7 +33,7 @@ class SentenceOptions(base.Options):
     )
     revision: str | None = Field(None, description="of a hub's model")
     device: str | None = Field(None, description="cpu, cuda, mps; null: the best that is there")
-    batch_size: Whole = Field(8, ge=1, le=65536, description="texts encoded at a time; more on a GPU")
+    batch_size: Whole = Field(16, ge=1, le=65536, description="texts encoded at a time; more on a GPU")
     normalise: bool = Field(False, description="vectors of length 1")
     prompt: str | None = Field(None, description="text put before every record, for models that want one")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="of the weights")
@@ -83,36 +83,50 @@ class SentenceEmbedder(base.Embedder):
         others, and sensitivity would not be 1. Here every text goes through in a shape that follows from its own
         length: as many texts as always, padded to a length out of a fixed row of lengths.
         """
-        size = self._options.batch_size + 1
         prefix = self._options.prompt or ""
         found = np.zeros((len(texts), _dimension(model)), dtype=np.float32)
-        for filler, places in _by_length(model, prefix, texts):
-            for start in range(0, len(places), size - 1):
-                own = places[start : start + size - 1]
-                batch = [texts[place] for place in own] + [filler] * (size - len(own))
-                found[own] = model.encode(
-                    batch,
-                    batch_size=size,
-                    normalize_embeddings=self._options.normalise,
-                    prompt=self._options.prompt,
-                    convert_to_numpy=True,
-                    show_progress_bar=False,
-                )[: len(own)]
+        for places, filler, padded in _batches(model, prefix, texts, size=max(self._options.batch_size, 2)):
+            own = [texts[place] for place in places]
+            found[places] = model.encode(
+                [*own, *[filler] * padded],
+                batch_size=len(own) + padded,
+                normalize_embeddings=self._options.normalise,
+                prompt=self._options.prompt,
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            )[: len(own)]
         return found
 
 
-def _by_length(model: Any, prefix: str, texts: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """A text of each padded length that occurs, and the places of the texts that are padded to it.
+def _batches(model: Any, prefix: str, texts: list[str], *, size: int) -> Iterator[tuple[np.ndarray, str, int]]:
+    """Places of texts that go through together, a text of the length that they are padded to, and how many of it fill
+    the batch up: `size` in all, and one of them of that length.
 
-    A model without a tokenizer that pads (static vectors) adds up each text by itself: one group is enough.
+    A model without a tokenizer that pads (static vectors) adds up each text by itself: any batch will do.
     """
     if not callable(getattr(model, "tokenizer", None)):
-        yield "a", np.arange(len(texts))
+        yield from ((np.arange(i, min(i + size, len(texts))), "", 0) for i in range(0, len(texts), size))
         return
-    fillers = _fillers(model, prefix)
-    groups = np.searchsorted([length for length, _ in fillers], _token_counts(model, prefix, texts))
+    fillers, lengths = _fillers(model, prefix), _token_counts(model, prefix, texts)
+    groups = np.searchsorted([length for length, _ in fillers], lengths)
     for group in np.unique(groups):
-        yield fillers[group][1], np.flatnonzero(groups == group)
+        places = np.flatnonzero(groups == group)
+        length, filler = fillers[group]
+        exact = lengths[places] == length
+        for own in _dealt(places[exact].tolist(), places[~exact].tolist(), size):
+            yield np.array(own), filler, size - len(own)
+
+
+def _dealt(exact: list[int], others: list[int], size: int) -> Iterator[list[int]]:
+    """Batches of up to `size` with one of the exact length in front; without such a one, of up to `size - 1`."""
+    while exact:
+        own, exact = exact[:1] + others[: size - 1], exact[1:]
+        others = others[size - 1 :]
+        room = size - len(own)
+        yield own + exact[:room]
+        exact = exact[room:]
+    for start in range(0, len(others), size - 1):
+        yield others[start : start + size - 1]
 
 
 def _token_counts(model: Any, prefix: str, texts: list[str]) -> np.ndarray:

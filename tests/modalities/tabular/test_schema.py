@@ -38,7 +38,13 @@ from tests.modalities.tabular.conftest import KINDS
         ({"type": "float", "min": "nan", "max": 1}, "finite"),
         ({"type": "float", "min": -1e308, "max": 1e308}, "wide"),
         ({"type": "float", "min": True, "max": 1}, "true or false"),
-        ({"type": "date", "min": "2020-13-01", "max": "2020-12-01"}, "month"),
+        ({"type": "date", "min": "2020-13-01", "max": "2020-12-01"}, "'2020-13-01': a date as YYYY-MM-DD is"),
+        ({"type": "date", "min": 0, "max": "2020-12-01"}, "date: 0: a date as YYYY-MM-DD is wanted"),
+        ({"type": "datetime", "min": "noon", "max": "2020-12-01"}, "'noon': a date and time as YYYY-MM-DDTHH:MM:SS is"),
+        ({"type": "integer", "min": "abc", "max": 3}, "integer: 'abc': a number is wanted"),
+        ({"type": "float", "min": 0, "max": 10**400}, "float64"),
+        ({"type": "integer", "min": -(10**400), "max": 3}, "float64"),
+        ({"type": "date", "min": 10**400, "max": "2020-12-01"}, r"a date as YYYY-MM-DD"),
         ({"type": "categorical", "values": []}, "values"),
         ({"type": "categorical", "values": ["a", "a"]}, "twice"),
         ({"type": "categorical", "values": [True, "b"]}, "quotes"),
@@ -67,6 +73,14 @@ def test_a_column_that_cannot_be_is_refused(column: dict[str, Any], said: str) -
 def test_a_schema_that_cannot_be_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TableSchema.model_validate(schema)
+
+
+def test_a_constraint_wants_numbers_too() -> None:
+    columns = {"n": {"type": "integer", "min": 0, "max": 9}, "b": {"type": "boolean"}}
+    for bound, said in ((10**400, "float64"), ("much", "'much': a number is wanted")):
+        rule = {"if": {"b": [True]}, "then": {"n": {"max": bound}}}
+        with pytest.raises(ValidationError, match=said):
+            TableSchema.model_validate({"columns": columns, "constraints": [rule]})
 
 
 def _read(given_: list[Any] | pa.Array, **column: Any) -> tuple[list[float | None], dict[str, list[int]]]:

@@ -387,6 +387,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
     return parse_recipe(raw, folder=Path(path).parent)
 
 
+_NO_VALUE = "a date that does not exist (a day as YYYY-MM-DD is wanted), or a number that is far too long"
+
+
 def _read_yaml(path: Path, key: str) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -399,6 +402,8 @@ def _read_yaml(path: Path, key: str) -> Any:
         raise RecipeError(f"{key} {path}: not valid YAML{where}") from error
     except RecursionError:
         raise RecipeError(f"{key} {path}: nested too deeply") from None
+    except ValueError as error:  # 2020-13-01, or a number of thousands of digits
+        raise RecipeError(f"{key} {path}: not valid YAML: {_NO_VALUE}") from error
 
 
 def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
@@ -477,6 +482,8 @@ def _pair(text: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {text!r}: the value is not valid YAML") from error
+    except ValueError as error:
+        raise RecipeError(f"--set {key.strip()}: {_NO_VALUE}") from error
 
 
 def set_key(raw: dict[str, Any], key: str, value: Any) -> None:

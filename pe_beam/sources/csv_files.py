@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pe_beam.errors import DataError
 from pe_beam.modalities.base import Fault
+from pe_beam.sources import files
 from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values
 
 _BOM = b"\xef\xbb\xbf"
@@ -26,18 +27,12 @@ class CsvSource(LinesSource):
     kind = "CSV"
 
     def _head(self, lines: LineReader) -> tuple[bytes, list[str]]:
-        raw: list[bytes] = []
-        start = lines.position
-        for fields in _parsed(lines, raw):
-            if isinstance(fields, Fault):
-                break
-            try:
-                return b"".join(raw), [_utf8(name) for name in fields]
-            except UnicodeDecodeError:
-                break
-        if lines.position == start:
-            raise DataError(f"{self._key}: a CSV file there is empty; a header is wanted")
-        raise DataError(f"{self._key}: the header of a CSV file there cannot be read; UTF-8 up to 16 MB is wanted")
+        return _head(lines, self._key)
+
+    def _check(self, head: list[str] | None) -> None:
+        if head and not set(head) & set(self._roles.columns()):
+            check_separator(head, self._key)
+        super()._check(head)
 
     def _records(self, lines: LineReader, columns: list[str], head: list[str] | None) -> Iterator[Record]:
         names = head or []
@@ -53,6 +48,39 @@ class CsvSource(LinesSource):
             elif picked:
                 record.values, record.fault = _picked(fields, picked)
             yield record
+
+
+def header(path: str, key: str) -> list[str]:
+    """The names that the first record of a file gives; raises DataError, also where commas do not part them."""
+    with files.explained(key, path), files.open_file(path) as handle:
+        names = _head(LineReader(handle), key)[1]
+    check_separator(names, key)
+    return names
+
+
+def check_separator(names: list[str], key: str) -> None:
+    """Refuses a header that is one column with semicolons or tabs in it; it is not shown, for it may be a record."""
+    for sign, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(names) == 1 and sign in names[0]:
+            raise DataError(
+                f"{key}: the header of a CSV file there is one column with {word} in it; commas are wanted between "
+                "columns, and no other separator can be set: write the file anew"
+            )
+
+
+def _head(lines: LineReader, key: str) -> tuple[bytes, list[str]]:
+    raw: list[bytes] = []
+    start = lines.position
+    for fields in _parsed(lines, raw):
+        if isinstance(fields, Fault):
+            break
+        try:
+            return b"".join(raw), [_utf8(name) for name in fields]
+        except UnicodeDecodeError:
+            break
+    if lines.position == start:
+        raise DataError(f"{key}: a CSV file there is empty; a header is wanted")
+    raise DataError(f"{key}: the header of a CSV file there cannot be read; UTF-8 up to 16 MB is wanted")
 
 
 def _picked(fields: list[str], picked: list[int]) -> tuple[Values, Fault | None]:

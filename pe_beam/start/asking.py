@@ -21,6 +21,7 @@ class Asker:
       sink: where questions are written.
       flags: key -> the flag that answers it, for messages; others are answered by `--set key=value`.
       asked: the keys asked for so far.
+      remarks: key -> a comment that the recipe gets above it.
     """
 
     given: Mapping[str, Any]
@@ -29,11 +30,16 @@ class Asker:
     sink: TextIO = field(default_factory=lambda: sys.stderr)
     flags: Mapping[str, str] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
+    remarks: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
         """Tells a person something; nobody, if no person answers."""
         if self.interactive:
             print(text, file=self.sink)
+
+    def warn(self, text: str) -> None:
+        """Tells what must not be missed, whoever answers."""
+        print(f"init: {text}", file=self.sink)
 
     def ask(
         self,

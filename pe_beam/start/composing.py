@@ -76,7 +76,11 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen)
         default = role if not seen.columns or role in seen.columns else None
         columns[role] = asker.ask(f"data.columns.{role}", f"The column with the {role}", default=default)
     for role, text in (("label", "the label (several: names between commas)"), ("client", "the client id")):
-        found = asker.ask(f"data.columns.{role}", f"The column with {text}", optional=True)
+        # Labels that are declared lie in a column: that must be known, and may be called so.
+        declared = role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
+        default = role if declared and role in seen.columns else None
+        key = f"data.columns.{role}"
+        found = asker.ask(key, f"The column with {text}", default=default, optional=not declared)
         if found:
             names = found if isinstance(found, list) else listed(found)
             columns[role] = names if len(names) > 1 else names[0]

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pe_beam.errors import DataError
 from pe_beam.sources import files
+from pe_beam.sources.csv_files import check_separator
 
 _HEADER = 1 << 20
 
@@ -85,6 +86,7 @@ def _header(data: bytes) -> list[str]:
         raise DataError("data.path: the first line of the CSV file is no header in UTF-8") from None
     if not cells or len(set(cells)) < len(cells) or any(_is_value(cell) for cell in cells):
         raise DataError("data.path: the first line of the CSV file is no header; names, each once, are wanted")
+    check_separator(cells, "data.path")
     return cells
 
 

@@ -37,7 +37,7 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
     check_parts(recipe)
     kinds = {"generator": "generators", "embedder": "embedders"}
     options = {key: registry.find(kind, raw[key]["name"], key=f"{key}.name").Options for key, kind in kinds.items()}
-    text = render(raw, path=out, schema=_schema(), options=options)
+    text = render(raw, path=out, schema=_schema(), options=options, remarks=asker.remarks)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -21,7 +22,14 @@ _HEAD = """\
 """
 
 
-def render(recipe: Mapping[str, Any], *, path: str, schema: str, options: Mapping[str, type[BaseModel]]) -> str:
+def render(
+    recipe: Mapping[str, Any],
+    *,
+    path: str,
+    schema: str,
+    options: Mapping[str, type[BaseModel]],
+    remarks: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The file's text.
 
     Args:
@@ -29,6 +37,7 @@ def render(recipe: Mapping[str, Any], *, path: str, schema: str, options: Mappin
       path: where it will lie, for the comments.
       schema: the JSON schema that editors shall use; empty: none.
       options: "generator" and "embedder" -> the model of its options.
+      remarks: "section.key" -> a line of comment above it.
     """
     models: dict[str, type[BaseModel]] = {"data": Data, "evolution": Evolution, "privacy": Privacy, **options}
     lines = [f"# yaml-language-server: $schema={schema}"] if schema else []
@@ -38,14 +47,18 @@ def render(recipe: Mapping[str, Any], *, path: str, schema: str, options: Mappin
             continue
         if isinstance(recipe[key], Mapping):
             lines += ["", f"{key}:{_note(Recipe, key)}"]
-            lines += _section(recipe[key], models.get(key))
+            lines += _section(recipe[key], models.get(key), {k: remarks.get(f"{key}.{k}") for k in recipe[key]})
         else:
             lines += [*([""] if key == "modality" else []), _entry(key, recipe[key], "", _note(Recipe, key))]
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
 
 
-def _section(values: Mapping[str, Any], model: type[BaseModel] | None) -> Iterator[str]:
+def _section(
+    values: Mapping[str, Any], model: type[BaseModel] | None, remarks: Mapping[str, str | None]
+) -> Iterator[str]:
     for key, value in values.items():
+        if remarks[key]:
+            yield f"  # {remarks[key]}"
         yield _entry(key, value, "  ", _note(model, key))
 
 

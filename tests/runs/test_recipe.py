@@ -83,6 +83,13 @@ def test_overrides(tmp_path, small):
             load_recipe(path)
 
 
+@pytest.mark.parametrize("value", ["2020-13-01", "9" * 5000])
+def test_an_override_that_yaml_cannot_read_is_named(tmp_path, small, value):
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(small))
+    with pytest.raises(RecipeError, match=r"--set data\.expected_records: a date that does not exist"):
+        load_recipe(tmp_path / "r.yaml", [f"data.expected_records={value}"])
+
+
 def test_plan_touches_no_data_and_says_what_is_spent(small):
     small["data"]["path"] = "no such data"
     plan = make_plan(parse_recipe(small))

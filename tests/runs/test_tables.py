@@ -249,6 +249,8 @@ def test_a_schema_may_lie_in_a_file_and_is_then_part_of_the_recipe(table, tmp_pa
     assert load_recipe(tmp_path / "recipe.yaml") == whole
     for text, said in (
         ("[", "not valid YAML"),
+        ("columns: {a: {type: date, min: 2020-13-01, max: 2021-01-01}}", "a date that does not exist"),
+        ("columns: {a: {type: integer, min: 0, max: 1" + "0" * 5000 + "}}", "far too long"),
         ("- 1", "data.schema"),
         ("columns: {a: {type: float, min: 2, max: 1}}", "reversed"),
     ):

@@ -157,6 +157,20 @@ def test_parquet_columns_of_images_and_clients(tmp_path):
         compose(_flags(given | {"data.columns.client": "doctor"}))
 
 
+def test_declared_labels_want_a_column(tmp_path):
+    """Said in words; a look finds a column that is called so."""
+    (tmp_path / "a.csv").write_text("text,label\nx,A\n")
+    given = _answers(**{"data.path": str(tmp_path / "a.csv"), "modality": "text", "data.columns.text": "text"})
+    given |= {"about": "a text", "base_url": "http://localhost:8000/v1", "embedder.model": "hashing"}
+    for keys in (given, {("data.labels.kind" if k == "data.labels" else k): v for k, v in given.items()}):
+        with pytest.raises(InputError, match=r"--set data\.columns\.label=\.\.\. is missing \(The column"):
+            compose(_flags(keys))
+    assert compose(_flags(given | {"look": True}))["data"]["columns"] == {"text": "text", "label": "label"}
+    (tmp_path / "a.csv").write_text("text;label\nx;A\n")
+    with pytest.raises(DataError, match=r"data\.path: the header .* one column with semicolons in it; commas"):
+        compose(_flags(given | {"look": True}))
+
+
 def test_labels_of_several_columns_combine(tmp_path):
     given = _answers(**{"data.path": "a.parquet", "modality": "image", "data.columns.label": "kind,site"})
     given |= {"data.labels.kind": "x,y", "data.labels.site": "1,2"}

@@ -1,9 +1,16 @@
-"""Proposes a schema from a file: types and names alone, or, of a file that its owner calls public, bounds too."""
+"""Proposes a schema from a file: types and names alone, or, of a file that its owner calls public, bounds too.
+
+The file is read by the sources, and its values by the codec: what is proposed takes the file that it was read from.
+"""
 
 from __future__ import annotations
 
-import math
-from datetime import UTC, date, datetime
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +19,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pe_beam.errors import DataError, InputError
-from pe_beam.modalities.tabular.schema import MAX_COLUMNS, RESERVED, TableSchema
+from pe_beam.modalities.base import Content, Fault
+from pe_beam.modalities.content import is_text, text_column
+from pe_beam.modalities.tabular.codec import read_column
+from pe_beam.modalities.tabular.schema import EXACT, MAX_COLUMNS, NUMBERS, RESERVED, Column, TableSchema
 
 MAX_CATEGORIES = 100
 ROWS = 1_000_000
+_DIGITS = 4
+"""Digits of the range from min to max to which a float's bounds are rounded outwards."""
+_WIDEST: dict[str, tuple[Any, Any]] = {
+    "integer": (1 - EXACT, EXACT - 1),
+    "float": (-8e307, 8e307),
+    "date": ("0001-01-01", "9999-12-31"),
+    "datetime": ("0001-01-01", "9999-12-31T23:59:59"),
+}
+_WHOLE = r"^\s*[+-]?[0-9]+\s*$"
+_CODE = r"^\s*[+-]?0[0-9]"
+"""A number with a zero before it is a code: 01 and 1 are two."""
+
+
+@dataclass(frozen=True)
+class _AsText(Content):
+    """Every column as the text that the file holds."""
+
+    payload: pa.Schema
+
+    def wanted(self, name: str, kind: pa.DataType) -> str | None:
+        return None
+
+    def convert(self, columns: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
+        return columns, {}
 
 
 def propose_schema(
@@ -33,23 +67,28 @@ def propose_schema(
 
     Returns:
       {"schema": {"columns": ...}, "columns": role -> column, "labels": the label's values or None, "dropped": columns
-      left out and why}.
+      left out and why, "notes": columns and what their owner should know}.
 
     Raises:
       InputError: an ending that is not known.
       DataError: a file that cannot be read, or has nothing to propose.
     """
     table = _read(Path(path), rows=ROWS if public else 1000)
+    guess = Path(path).suffix != ".parquet"
     columns: dict[str, Any] = {}
     roles = {role: name for role, name in (("label", label), ("client", client)) if name is not None}
     dropped: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for name in roles.values():
         if name not in table.column_names:
             raise DataError(f"{path}: there is no column {name!r}")
     for name in table.column_names:
         if name in roles.values():
             continue
-        found = _proposed(table[name].combine_chunks(), public=public)
+        column = table[name].combine_chunks()
+        found = _proposed(column, guess=guess, public=public) if name.strip() else "it has no name"
+        if public and guess and is_text(column.type) and (note := _almost_numbers(column)):
+            notes[name] = note
         if isinstance(found, str):
             dropped[name] = found
             continue
@@ -61,15 +100,13 @@ def propose_schema(
         raise DataError(f"{path}: no column there can be part of a table's schema")
     if len(columns) > MAX_COLUMNS:
         raise DataError(f"{path}: {len(columns)} columns; a schema has {MAX_COLUMNS} at most")
-    labels = _categories(table[label].combine_chunks()) if public and label is not None else None
+    labels = _labels(table[label].combine_chunks()) if public and label is not None else None
     if public:
         TableSchema.model_validate({"columns": columns})
-    return {"schema": {"columns": columns}, "columns": roles, "labels": labels, "dropped": dropped}
+    return {"schema": {"columns": columns}, "columns": roles, "labels": labels, "dropped": dropped, "notes": notes}
 
 
 def _read(path: Path, *, rows: int) -> pa.Table:
-    import pyarrow.csv
-    import pyarrow.json
     import pyarrow.parquet as pq
 
     try:
@@ -77,12 +114,8 @@ def _read(path: Path, *, rows: int) -> pa.Table:
             file = pq.ParquetFile(path)
             batches = list(_first(file.iter_batches(min(rows, 65_536)), rows))
             table = pa.Table.from_batches(batches, file.schema_arrow).slice(0, rows)
-        elif path.suffix == ".csv":
-            options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
-            with pyarrow.csv.open_csv(path, convert_options=options) as reader:
-                table = pa.Table.from_batches(list(_first(reader, rows)), reader.schema).slice(0, rows)
-        elif path.suffix in (".jsonl", ".ndjson"):
-            table = pyarrow.json.read_json(path).slice(0, rows)
+        elif path.suffix in (".csv", ".jsonl", ".ndjson"):
+            table = _texts(path, rows)
         else:
             raise InputError(f"{path}: .csv, .parquet or .jsonl is wanted")
     except (OSError, pa.ArrowException) as error:
@@ -92,23 +125,62 @@ def _read(path: Path, *, rows: int) -> pa.Table:
     return table
 
 
-def _first(batches: Any, rows: int) -> Any:
+def _texts(path: Path, rows: int) -> pa.Table:
+    """The first records of a text file that are no rejects, as a source reads them; nested columns as lists."""
+    from pe_beam.sources.csv_files import CsvSource, header
+    from pe_beam.sources.jsonl import JsonlSource
+    from pe_beam.sources.roles import Roles
+
+    names = dict.fromkeys(header(str(path), "public"), False) if path.suffix == ".csv" else _keys(path, rows)
+    flat = [name for name, nested in names.items() if not nested]
+    content = _AsText(pa.schema([(name, pa.string()) for name in flat]))
+    roles = Roles(content, {name: name for name in flat}, (), None, key="public")
+    source = (CsvSource if path.suffix == ".csv" else JsonlSource)(str(path), roles)
+    read = (batch for piece in source.pieces() for batch in source.read(piece))
+    parts = [_without(batch.payload, batch.faults) for batch in _first(read, rows)]
+    table = pa.concat_tables(parts).slice(0, rows)
+    for name in (name for name, nested in names.items() if nested):
+        table = table.append_column(name, pa.nulls(len(table), pa.list_(pa.null())))
+    return table
+
+
+def _without(table: pa.Table, faults: Any) -> pa.Table:
+    return table.filter(pa.array([row not in faults for row in range(len(table))])) if faults else table
+
+
+def _keys(path: Path, rows: int) -> dict[str, bool]:
+    """Names in the first objects of a JSONL file -> whether a list or an object is among their values."""
+    names: dict[str, bool] = {}
+    with path.open("rb") as file:
+        for line in islice(file, rows):
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            for name, value in found.items() if isinstance(found, dict) else ():
+                names[name] = names.get(name, False) or isinstance(value, list | dict)
+    return names
+
+
+def _first(batches: Any, rows: int) -> Iterator[Any]:
     """Batches up to the one in which so many rows are full."""
     seen = 0
     for batch in batches:
         yield batch
-        seen += len(batch)
+        seen += len(getattr(batch, "payload", batch))
         if seen >= rows:
             return
 
 
-def _proposed(column: pa.Array, *, public: bool) -> dict[str, Any] | str:
-    """A column's declaration, or why there is none."""
+def _proposed(column: pa.Array, *, guess: bool, public: bool) -> dict[str, Any] | str:
+    """A column's declaration, or why there is none; `guess`: its texts may stand for numbers and dates."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     name = type_name(column.type)
     if name is None:
         return f"type {column.type} is no part of a table"
+    if guess and is_text(column.type):
+        name = _guessed(column)
     if public:
         return _observed(column, name)
     if name == "boolean":
@@ -116,20 +188,72 @@ def _proposed(column: pa.Array, *, public: bool) -> dict[str, Any] | str:
     return {"type": name, "values": ["???"]} if name == "categorical" else {"type": name, "min": "???", "max": "???"}
 
 
+def _guessed(column: pa.Array) -> str:
+    """The type that takes every text of a column."""
+    texts = _present(column)
+    if not len(texts):
+        return "categorical"
+    kinds: tuple[str, ...] = ("float", "boolean", "date", "datetime")
+    if pc.any(pc.match_substring_regex(texts, _CODE)).as_py():
+        kinds = ("date", "datetime")
+    elif pc.all(pc.match_substring_regex(texts, _WHOLE)).as_py():
+        kinds = ("integer",)
+    return next((kind for kind in kinds if _takes(texts, kind)), "categorical")
+
+
+def _takes(texts: pa.Array, kind: str) -> bool:
+    if kind == "date" and pc.max(pc.utf8_length(pc.utf8_trim_whitespace(texts))).as_py() > len("2026-01-31"):
+        return False
+    codes, bad = read_column(texts, _widest(kind))
+    return not bad and bool(np.isfinite(codes).any())
+
+
+def _widest(kind: str) -> Column:
+    ends = dict(zip(("min", "max"), _WIDEST[kind], strict=True)) if kind in NUMBERS else {}
+    return Column.model_validate({"type": kind, "missing": True} | ends)
+
+
+def _present(column: pa.Array) -> pa.Array:
+    """A text column's values but those that are missing: null, or blank."""
+    texts, _ = text_column(column)
+    return texts.filter(pc.not_equal(pc.utf8_trim_whitespace(texts), ""))
+
+
 def _observed(column: pa.Array, name: str) -> dict[str, Any] | str:
     """A public column's declaration, its values read."""
-    if column.null_count == len(column):
-        return "no values"
-    nan = pa.types.is_floating(column.type) and bool(pc.any(pc.is_nan(column)).as_py())
-    found: dict[str, Any] = {"type": name}
     if name == "categorical":
-        values = _categories(column)
-        if values is None:
-            return f"more than {MAX_CATEGORIES} different texts"
-        found["values"] = values
-    elif name != "boolean":
-        found |= _bounds(column, name)
-    return found | ({"missing": True} if column.null_count or nan else {})
+        return _choices(column)
+    codes, bad = read_column(column, _widest(name))
+    known = codes[np.isfinite(codes)]
+    if not len(known):
+        return "no values"
+    if "whole number of 2^53 or more" in bad:
+        return "whole numbers of 2^53 or more; they cannot be told apart exactly"
+    found: dict[str, Any] = {"type": name}
+    if name != "boolean":
+        # Others' values may lie beyond those of a sample.
+        found |= _bounds(known.min(), known.max(), name) | {"outside": "clip"}
+    return found | ({"missing": True} if np.isnan(codes).any() else {})
+
+
+def _choices(column: pa.Array) -> dict[str, Any] | str:
+    present = _present(column)
+    if not len(present):
+        return "no values"
+    values = _categories(present)
+    if values is None:
+        return f"more than {MAX_CATEGORIES} different texts"
+    return {"type": "categorical", "values": values} | ({"missing": True} if len(present) < len(column) else {})
+
+
+def _almost_numbers(column: pa.Array) -> str:
+    """What to say of texts most of which are numbers; nothing of others."""
+    texts = _present(column)
+    odd = read_column(texts, _widest("float"))[1].get("value that is no number", np.zeros(0, dtype=bool))
+    if not 0 < 2 * odd.sum() < len(texts):
+        return ""
+    first = texts[int(odd.argmax())].as_py()[:20]
+    return f"{first!r} is no number; where it stands for a missing value the cell has to be empty"
 
 
 def type_name(kind: pa.DataType) -> str | None:
@@ -153,22 +277,25 @@ def _categories(column: pa.Array) -> list[str] | None:
     return sorted(values.to_pylist()) if 0 < len(values) <= MAX_CATEGORIES else None
 
 
-def _bounds(column: pa.Array, name: str) -> dict[str, Any]:
-    if name in ("date", "datetime"):
-        ends = pc.min_max(column.cast(pa.timestamp("s"), safe=False)).as_py()
-        low, high = ends["min"], ends["max"]
-        if name == "date":
-            return {"min": _day(low), "max": _day(high)}
-        return {"min": low.replace(microsecond=0).isoformat(), "max": high.replace(microsecond=0).isoformat()}
-    values = np.asarray(column.drop_null().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
-    values = values[np.isfinite(values)]
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+def _labels(column: pa.Array) -> list[str] | None:
+    return _categories(_present(column) if is_text(column.type) else column)
+
+
+def _bounds(low: float, high: float, name: str) -> dict[str, Any]:
     if name == "integer":
         return {"min": int(low), "max": int(high)}
-    digits = 6 - math.ceil(math.log10(max(abs(low), abs(high), 1e-9)))
-    step = 10.0**-digits
-    return {"min": round(math.floor(low / step) * step, 12), "max": round(math.ceil(high / step) * step, 12)}
+    if name == "float":
+        return {"min": _rounded(low, high - low, ROUND_FLOOR), "max": _rounded(high, high - low, ROUND_CEILING)}
+    unit = "days" if name == "date" else "seconds"
+    ends = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(**{unit: int(end)}) for end in (low, high)]
+    texts = [end.replace(tzinfo=None).isoformat()[: 10 if name == "date" else None] for end in ends]
+    return dict(zip(("min", "max"), texts, strict=True))
 
 
-def _day(value: datetime | date) -> str:
-    return (value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value).isoformat()[:10]
+def _rounded(value: float, width: float, way: str) -> float:
+    """A bound rounded outwards, in decimal: 38.3 is 38.3, where a multiple of 0.0001 may be 38.2999."""
+    exact = Decimal(repr(float(value)))
+    size = Decimal(repr(float(width if 0 < width < np.inf else abs(value))))
+    if not size:
+        return float(value)
+    return float(exact.quantize(Decimal(1).scaleb(size.adjusted() + 1 - _DIGITS), rounding=way))

@@ -135,17 +135,36 @@ class Column(BaseModel):
             if text not in self.choices:
                 raise ValueError(f"{value!r} is not among the declared values")
             return float(self.choices.index(text))
-        if self.type == "date":
-            return float(date.fromisoformat(str(value)).toordinal() - date(1970, 1, 1).toordinal())
-        if self.type == "datetime":
-            found = datetime.fromisoformat(str(value))
-            return float(round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()))
-        number = float(value)
+        if self.type in ("date", "datetime"):
+            return _moment(value, days=self.type == "date")
+        try:
+            number = float(value)
+        except OverflowError:
+            raise ValueError(f"{self.type}: a number that fits a float64 (up to 1.7e308) is wanted") from None
+        except ValueError:
+            raise ValueError(f"{self.type}: {_shown(value)}: a number is wanted") from None
         if not math.isfinite(number):
             raise ValueError("a finite number is wanted")
         if self.type == "integer" and isinstance(value, int) and abs(value) >= EXACT:
             raise ValueError("integer: bounds of 2^53 or beyond cannot be told apart exactly")
         return number
+
+
+def _moment(value: Any, *, days: bool) -> float:
+    """Days or seconds since 1970 of a declared date; raises ValueError."""
+    try:
+        if days:
+            return float(date.fromisoformat(str(value)).toordinal() - date(1970, 1, 1).toordinal())
+        found = datetime.fromisoformat(str(value))
+    except ValueError:
+        wanted = "date: {}: a date as YYYY-MM-DD" if days else "datetime: {}: a date and time as YYYY-MM-DDTHH:MM:SS"
+        raise ValueError(f"{wanted.format(_shown(value))} is wanted") from None
+    return float(round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else format(value, "g") if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 class TableSchema(BaseModel):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 TYPES = (*NUMBERS, *CHOICES)
+_WIDEN = "Bounds and values come from the public file alone: widen them to all that the domain allows."
 
 
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,9 +60,11 @@ def _one(names: Any) -> str | None:
 
 def _read_off(asker: Asker, public: str, columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     found = propose_schema(public, public=True, label=_one(columns.get("label")), client=_one(columns.get("client")))
-    dropped = [f"{name} ({why})" for name, why in found["dropped"].items()]
-    if dropped:
-        asker.say("Left out: " + ", ".join(dropped))
+    for name, why in found["dropped"].items():
+        asker.warn(f"--public: column {name} is left out of the schema: {why}")
+    for name, note in found["notes"].items():
+        asker.warn(f"--public: column {name}: {note}")
+    asker.remarks["data.schema"] = _WIDEN
     return found["schema"], found["columns"] | columns
 
 

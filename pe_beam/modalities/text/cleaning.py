@@ -21,13 +21,13 @@ _PREAMBLE = re.compile(
 _SURE = re.compile(r"^(?:sure|certainly|of course|absolutely)\s*[!.:]\s+(?=\S)", re.IGNORECASE)
 _TAG = re.compile(r"^(?:review|answer|output|text|abstract|rephrased|response|result)\s*:\s+", re.IGNORECASE)
 _CLOSING = re.compile(
-    r"\s*(?:(?:let me know (?:if|whether)|i hope (?:this|that) (?:helps|works|is)|feel free to|"
+    r"(?:(?:let me know (?:if|whether)|i hope (?:this|that) (?:helps|works|is)|feel free to|"
     r"please let me know|is there anything else|would you like me to|hope this helps)\b[^\n]{0,240})$",
     re.IGNORECASE,
 )
-_NOTE = re.compile(r"\s*[(\[]\s*(?:note|word count|total words|words)\b[^)\]]{0,300}[)\]]\s*$", re.IGNORECASE)
+_NOTE = re.compile(r"[(\[]\s*(?:note|word count|total words|words)\b[^)\]]{0,300}[)\]]\s*$", re.IGNORECASE)
 _COUNT = re.compile(
-    r"\s*(?:[(\[]\s*(?:exactly |about |approximately |total[: ]*)?\d+ words?\s*[)\]]|word count:\s*\d+)\s*$",
+    r"(?:[(\[]\s*(?:exactly |about |approximately |total[: ]*)?\d+ words?\s*[)\]]|word count:\s*\d+)\s*$",
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"^```[\w-]*\n(.*?)\n?```$", re.DOTALL)
@@ -39,6 +39,10 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*(?=\s|$)")
+_EDGE = 1000
+"""Characters from either end in which remarks are looked for: the patterns are quadratic, answers of any length."""
+_ROUNDS = 12
+"""How often an answer is gone over: one of nothing but tags and notes would lose them one by one, for ever so long."""
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
 
 
@@ -54,18 +58,30 @@ def clean(text: str, options: Cleaning) -> str:
 
 
 def _stripped(text: str) -> str:
-    before = None
-    while before != text:  # quotes may be inside a preamble, and a count inside the quotes
+    for _ in range(_ROUNDS):  # quotes may be inside a preamble, and a count inside the quotes
         before = text
         fenced = _FENCE.match(text)
         text = (fenced.group(1) if fenced else text).strip()
         for pattern in (_PREAMBLE, _SURE, _TAG):
-            rest = pattern.sub("", text, count=1)
-            text = rest if rest.strip() else text
+            text = _without_head(text, pattern)
         for pattern in (_COUNT, _NOTE, _CLOSING):
-            text = pattern.sub("", text).strip()
+            text = _without_tail(text, pattern)
         text = _unquoted(text)
+        if text == before:
+            break
     return text
+
+
+def _without_head(text: str, pattern: re.Pattern[str]) -> str:
+    """Without what a preamble takes, unless that is all there is."""
+    found = pattern.match(text[:_EDGE])
+    return (text[found.end() :].strip() or text) if found else text
+
+
+def _without_tail(text: str, pattern: re.Pattern[str]) -> str:
+    start = max(len(text) - _EDGE, 0)
+    found = pattern.search(text[start:])
+    return (text[: start + found.start()] if found else text).strip()
 
 
 def _unquoted(text: str) -> str:

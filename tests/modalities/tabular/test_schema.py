@@ -6,11 +6,13 @@ import copy
 import datetime as dt
 import decimal
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -20,8 +22,9 @@ from pydantic import ValidationError
 from pe_beam.errors import DataError, InputError
 from pe_beam.modalities.tabular import modality_of
 from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload, read_column
-from pe_beam.modalities.tabular.propose import propose_schema
+from pe_beam.modalities.tabular.propose import _bounds, propose_schema
 from pe_beam.modalities.tabular.schema import Column, TableSchema
+from pe_beam.sources import open_source
 from pe_beam.start.asking import Asker
 from pe_beam.start.main import write_recipe
 from tests.modalities.tabular.conftest import KINDS
@@ -38,7 +41,13 @@ from tests.modalities.tabular.conftest import KINDS
         ({"type": "float", "min": "nan", "max": 1}, "finite"),
         ({"type": "float", "min": -1e308, "max": 1e308}, "wide"),
         ({"type": "float", "min": True, "max": 1}, "true or false"),
-        ({"type": "date", "min": "2020-13-01", "max": "2020-12-01"}, "month"),
+        ({"type": "date", "min": "2020-13-01", "max": "2020-12-01"}, "'2020-13-01': a date as YYYY-MM-DD is"),
+        ({"type": "date", "min": 0, "max": "2020-12-01"}, "date: 0: a date as YYYY-MM-DD is wanted"),
+        ({"type": "datetime", "min": "noon", "max": "2020-12-01"}, "'noon': a date and time as YYYY-MM-DDTHH:MM:SS is"),
+        ({"type": "integer", "min": "abc", "max": 3}, "integer: 'abc': a number is wanted"),
+        ({"type": "float", "min": 0, "max": 10**400}, "float64"),
+        ({"type": "integer", "min": -(10**400), "max": 3}, "float64"),
+        ({"type": "date", "min": 10**400, "max": "2020-12-01"}, r"a date as YYYY-MM-DD"),
         ({"type": "categorical", "values": []}, "values"),
         ({"type": "categorical", "values": ["a", "a"]}, "twice"),
         ({"type": "categorical", "values": [True, "b"]}, "quotes"),
@@ -67,6 +76,14 @@ def test_a_column_that_cannot_be_is_refused(column: dict[str, Any], said: str) -
 def test_a_schema_that_cannot_be_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TableSchema.model_validate(schema)
+
+
+def test_a_constraint_wants_numbers_too() -> None:
+    columns = {"n": {"type": "integer", "min": 0, "max": 9}, "b": {"type": "boolean"}}
+    for bound, said in ((10**400, "float64"), ("much", "'much': a number is wanted")):
+        rule = {"if": {"b": [True]}, "then": {"n": {"max": bound}}}
+        with pytest.raises(ValidationError, match=said):
+            TableSchema.model_validate({"columns": columns, "constraints": [rule]})
 
 
 def _read(given_: list[Any] | pa.Array, **column: Any) -> tuple[list[float | None], dict[str, list[int]]]:
@@ -171,10 +188,10 @@ def test_propose_reads_bounds_of_public_files_only(tmp_path: Path) -> None:
             pa.csv.write_csv(table.drop_columns(["nested"]), path)
         found = propose_schema(path, public=True, label="y")
         columns = found["schema"]["columns"]
-        assert columns["n"] == {"type": "integer", "min": 3, "max": 9, "missing": True}
+        assert columns["n"] == {"type": "integer", "min": 3, "max": 9, "outside": "clip", "missing": True}
         assert columns["x"]["min"] <= 0.12345678 and columns["x"]["max"] >= 2 and columns["x"]["missing"]
         assert columns["state_column"] == {"type": "categorical", "values": ["a", "b"]}
-        assert columns["day"] == {"type": "date", "min": "1970-01-01", "max": "1971-02-05"}
+        assert columns["day"] == {"type": "date", "min": "1970-01-01", "max": "1971-02-05", "outside": "clip"}
         assert found["columns"] == {"label": "y", "state_column": "state"} and found["labels"] == ["no", "yes"]
         hidden = propose_schema(path, label="y")
         assert "9" not in json.dumps(hidden["schema"]) and hidden["labels"] is None
@@ -185,6 +202,101 @@ def test_propose_reads_bounds_of_public_files_only(tmp_path: Path) -> None:
             propose_schema(tmp_path / bad, public=True)
     with pytest.raises(DataError, match="no column 'z'"):
         propose_schema(tmp_path / "t.csv", label="z")
+
+
+PUBLIC = {
+    "age": ["5", "6", "", "7"],
+    "blood": ["A", "NA", "null", " "],
+    "almost": ["5", "6", "NA", "7"],
+    "ward": ["01", "1", "02", "2"],
+    "weight": ["38.3", "95.5", "nan", "40"],
+    "at": ["08:15", "09:30", "08:15", "10:00"],
+    "seen": ["2020-01-31 10:00:00", "2021-01-31T11:00:00", "", "2020-01-01"],
+    "day": ["2020-01-31", "2021-02-28", "", "2020-01-01"],
+    "flag": ["TRUE", "false", "1", ""],
+    "id": ["9007199254740993", "9007199254740992", "3", "4"],
+    "odd": ["1.5", "inf", "2.5", "3.5"],
+    "": ["0", "1", "2", "3"],
+    "blank": ["", " ", "", ""],
+}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_what_is_proposed_takes_the_very_file(tmp_path: Path, ending: str) -> None:
+    """The rows of the public file go through its source and the codec, and none is a reject."""
+    path = tmp_path / f"public.{ending}"
+    if ending == "csv":
+        pa.csv.write_csv(pa.table(PUBLIC), path)
+    elif ending == "jsonl":
+        rows = [dict(zip(PUBLIC, row, strict=True)) for row in zip(*PUBLIC.values(), strict=True)]
+        path.write_text("".join(json.dumps(row | {"nested": [1]}) + "\n" for row in rows))
+    else:
+        pq.write_table(pa.table(PUBLIC), path)
+    found = propose_schema(path, public=True)
+    schema = TableSchema.model_validate(found["schema"])
+    names = found["columns"]
+    where = {"source": ending, "path": str(path), "content": TableContent(schema), "columns": names}
+    source = open_source(**where, labelled=False, client=False)
+    batches = [batch for piece in source.pieces() for batch in source.read(piece)]
+    assert sum(len(batch.rows) for batch in batches) == 4 and not any(batch.faults for batch in batches)
+    columns = found["schema"]["columns"]
+    assert columns["ward"]["values"] == ["01", "02", "1", "2"]
+    assert columns["blood"] == {
+        "type": "categorical",
+        "values": ["A", "NA", "null"],
+        "missing": True,
+    }
+    assert set(found["dropped"]) == {"", "blank"} | ({"nested"} if ending == "jsonl" else set())
+
+
+def test_types_are_guessed_from_texts_as_the_codec_reads_them(tmp_path: Path) -> None:
+    pa.csv.write_csv(pa.table(PUBLIC), tmp_path / "public.csv")
+    found = propose_schema(tmp_path / "public.csv", public=True)
+    columns = found["schema"]["columns"]
+    assert columns["age"] == {"type": "integer", "min": 5, "max": 7, "outside": "clip", "missing": True}
+    assert columns["weight"] == {"type": "float", "min": 38.3, "max": 95.5, "outside": "clip", "missing": True}
+    assert (columns["seen"]["min"], columns["seen"]["max"]) == ("2020-01-01T00:00:00", "2021-01-31T11:00:00")
+    assert (columns["day"]["min"], columns["day"]["max"]) == ("2020-01-01", "2021-02-28")
+    kinds = {name: column["type"] for name, column in columns.items()}
+    assert kinds == {
+        "age": "integer", "blood": "categorical", "almost": "categorical", "ward": "categorical", "weight": "float",
+        "at": "categorical", "seen": "datetime", "day": "date", "flag": "boolean", "id": "categorical",
+        "odd": "categorical",
+    }  # fmt: skip
+    assert set(found["notes"]) == {"almost"} and found["notes"]["almost"].startswith("'NA' is no number")
+
+
+@given(st.lists(st.floats(-1e300, 1e300) | st.floats(-10, 10), min_size=1, max_size=5))
+def test_bounds_are_rounded_outwards_to_a_few_digits(values: list[float]) -> None:
+    low, high = min(values), max(values)
+    found = _bounds(low, high, "float")
+    assert found["min"] <= low and found["max"] >= high
+    if high > low:
+        assert found["max"] - found["min"] <= 1.01 * (high - low)
+
+
+def test_rows_that_are_no_records_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("a,b\n1,2\n3\n5,6\n")
+    found = propose_schema(tmp_path / "p.csv", public=True)["schema"]["columns"]
+    assert found["a"] == {"type": "integer", "min": 1, "max": 5, "outside": "clip"}
+    (tmp_path / "s.csv").write_text("a;b\n1;2\n")
+    with pytest.raises(DataError, match="one column with semicolons in it; commas are wanted"):
+        propose_schema(tmp_path / "s.csv", public=True)
+
+
+def test_init_says_what_it_leaves_out_also_to_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        f"{i},08:{i % 60:02}:{i // 60:02},{'NA' if i == 7 else i + 0.5},{'no' if i % 2 else 'yes'}" for i in range(300)
+    ]
+    (tmp_path / "public.csv").write_text("\n".join(["n,time,almost,y", *lines]) + "\n")
+    given_ = {"data.path": "/nowhere/t.csv", "modality": "tabular", "data.columns.label": "y"}
+    given_ |= {"data.labels": "no,yes", "data.expected_records": "20000", "public": str(tmp_path / "public.csv")}
+    write_recipe(Asker(given_, interactive=False, sink=sys.stderr), str(tmp_path / "made.yaml"))
+    said = capsys.readouterr().err
+    assert "init: --public: column time is left out of the schema: more than 100 different texts" in said
+    assert "column almost is left out" in said and "'NA' is no number" in said
+    text = (tmp_path / "made.yaml").read_text()
+    assert "# Bounds and values come from the public file alone: widen them" in text and "outside: clip" in text
 
 
 def test_bins_of_a_schema_are_for_numbers_that_say_none() -> None:

@@ -192,7 +192,7 @@ class Embedder(abc.ABC):
     modality: ClassVar[str | None] = None
     """Name of the modality whose records it takes, as a generator's."""
     batch_size: ClassVar[int] = 1024
-    """Rows embedded at a time, by position in a shard, never by bundle."""
+    """Rows embedded at a time, at most; fewer where they are large."""
     remote: ClassVar[bool] = False
     """True where records are sent to a service outside this machine."""
     takes_schema: ClassVar[bool] = False

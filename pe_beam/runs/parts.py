@@ -7,13 +7,7 @@ from pydantic import BaseModel
 from pe_beam import registry
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.base import Embedder, Generator, Modality
-from pe_beam.runs.recipe import Recipe
-
-
-def declared_schema(recipe: Recipe) -> BaseModel | None:
-    """What data.schema declares; None: the modality takes no schema."""
-    model = registry.find("modalities", recipe.modality, key="modality").schema_model
-    return None if model is None else model.model_validate(recipe.data.table_schema)
+from pe_beam.runs.recipe import Recipe, declared_schema
 
 
 def find_modality(recipe: Recipe) -> Modality:

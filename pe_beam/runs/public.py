@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from pe_beam import registry
-from pe_beam.runs.recipe import Recipe, to_plain
+from pe_beam.runs.recipe import Recipe, identity
 from pe_beam.runs.tables import FORMAT_VERSION, NOT_PRIVATE
 
 WITHHELD = "(withheld)"
@@ -31,7 +31,7 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
     may be shown, or "name" for a model's name, which is withheld where it looks like a path). Where it says nothing
     numbers are shown, and those texts alone that its type lists (Literal): any other may be a path, a host or a key.
     """
-    plain = to_plain(recipe)
+    plain = identity(recipe)
     del plain["execution"], plain["privacy"]["keep_secret"]
     data = {key: plain["data"][key] for key in _PUBLIC_DATA}
     if isinstance(plain["data"]["holdout"], dict):

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
+from pe_beam.newer import without_newer_defaults
 from pe_beam.numbers import Real, Whole
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.schedules import resolve_schedule
@@ -542,8 +543,28 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(to_plain(recipe), sort_keys=False, allow_unicode=True)
 
 
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain data, without newer keys that are at their default (`pe_beam.newer`)."""
+    plain = without_newer_defaults(recipe, to_plain(recipe))
+    for key, kind in (("generator", "generators"), ("embedder", "embedders")):
+        part: Part = getattr(recipe, key)
+        options = registry.find(kind, part.name, key=f"{key}.name").Options.model_validate(part.options)
+        plain[key] = without_newer_defaults(options, plain[key])
+    schema = declared_schema(recipe)
+    if schema is not None:
+        plain["data"]["schema"] = without_newer_defaults(schema, plain["data"]["schema"])
+    return plain
+
+
+def declared_schema(recipe: Recipe) -> BaseModel | None:
+    """What data.schema declares; None: the modality takes no schema."""
+    model = registry.find("modalities", recipe.modality, key="modality").schema_model
+    found: BaseModel | None = None if model is None else model.model_validate(recipe.data.table_schema)
+    return found
+
+
 def _shaping(recipe: Recipe) -> dict[str, Any]:
-    plain = to_plain(recipe)
+    plain = identity(recipe)
     del plain["execution"], plain["data"]["path"], plain["privacy"]["keep_secret"]
     return plain
 

@@ -18,11 +18,13 @@ from pe_beam.modalities.base import Embedder, Generator, Modality, Surroundings
 from pe_beam.privacy import ledger, noise
 from pe_beam.runs import parts
 from pe_beam.runs.plan import Plan, make_plan
-from pe_beam.runs.recipe import Recipe, Split, parse_recipe, run_id
+from pe_beam.runs.recipe import Recipe, Split, identity, parse_recipe, run_id
 from pe_beam.runs.store import Store
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.services.settings import Service
 from pe_beam.sources import base as sources
+
+_DATA_KEYS = ("source", "path", "columns", "schema", "labels", "holdout", "expected_records", "max_rejects")
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,13 @@ class Run:
     @cached_property
     def embedding_id(self) -> str:
         """The hash of what shapes private embeddings: two recipes may share shards only if they agree in it."""
-        recipe = self.recipe
-        parts = [recipe.data.labels, recipe.privacy.unit, recipe.modality, recipe.embedder.model_dump(mode="json")]
-        parts += [recipe.evolution.distance, recipe.data.source, recipe.data.columns, recipe.data.table_schema]
-        parts.append(recipe.data.holdout.model_dump() if isinstance(recipe.data.holdout, Split) else None)
+        recipe, plain = self.recipe, identity(self.recipe)
+        data = plain["data"]
+        parts = [data["labels"], recipe.privacy.unit, recipe.modality, plain["embedder"]]
+        parts += [recipe.evolution.distance, data["source"], data["columns"], data["schema"]]
+        parts.append(data["holdout"] if isinstance(recipe.data.holdout, Split) else None)
+        further = {key: value for key, value in data.items() if key not in _DATA_KEYS}
+        parts += [further] if further else []  # keys newer than this id, where they are set
         return hashlib.sha256(b"pe_beam/embedding/1" + json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property

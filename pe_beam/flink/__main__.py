@@ -8,6 +8,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from pe_beam import console
+
+INTERRUPTED = "pe_beam.flink: interrupted"
+if __name__ == "__main__":
+    console.begin(INTERRUPTED)
+
 from pe_beam.errors import PeBeamError
 from pe_beam.flink import install
 from pe_beam.flink.cluster import PORTS, Cluster, Settings
@@ -16,10 +22,12 @@ FOLDER = "runs/flink"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input)."""
+    """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
     options = _parser().parse_args(argv)
     try:
         return int(options.command(options) or 0)
+    except KeyboardInterrupt:
+        return console.leave(INTERRUPTED)
     except PeBeamError as error:
         print(f"pe_beam.flink: {error}", file=sys.stderr)
         return error.exit_status

@@ -372,7 +372,7 @@ def main() -> None:
     """Prints both tables; status 1 where a sound build is above its claim, or a faulty one is not caught."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=16_000, help="of each case, for the lower bounds")
-    parser.add_argument("--fault-draws", type=int, default=4_000, help="of each case, for the builds")
+    parser.add_argument("--fault-draws", type=int, default=3_000, help="of each case, for the builds")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--epsilon", type=float, default=4.0, help="at which builds are tried")
     parser.add_argument("--workers", type=int, default=os.cpu_count())

@@ -28,12 +28,12 @@ def main() -> None:
     parser.add_argument("--ingest", help=argparse.SUPPRESS)
     parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
-    options.files = 100 if options.toy else options.files
+    sizes = [50] if options.toy else [options.files // 10, options.files]
     if options.ingest:
         _ingest(Path(options.ingest))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for count in (options.files // 10, options.files):
+        for count in sizes:
             _write(Path(folder, "data"), count)
             print(f"{count:>9,} files: ", end="", flush=True)
             subprocess.run([sys.executable, __file__, "--ingest", folder], check=True)

@@ -101,12 +101,15 @@ class Surroundings:
     Attributes:
       iterations: T.
       service: how to reach a remote service, from `execution`.
-      folder: a folder under `work/` that all workers share, for paces and accounts; None: no run directory.
+      folder: a folder that all workers share, for paces and accounts; None: no run directory.
+      private: True where the service is asked about private records, so that numbers of calls and tokens tell of them:
+        no message holds them.
     """
 
     iterations: int
     service: Service
     folder: Path | None
+    private: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
-from pe_beam.newer import without_newer_defaults
+from pe_beam.newer import NEWER, without_newer_defaults
 from pe_beam.numbers import Real, Whole
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.schedules import resolve_schedule
@@ -64,6 +64,10 @@ class Data(_Section):
     holdout: Split | str | None = Field(None, description="real data for evaluate: a cut or a path")
     expected_records: Whole | None = Field(None, gt=0, description="a public guess, for planning only")
     max_rejects: Real = Field(0.05, ge=0, le=1, description="share of rejected records that stops the run")
+    never_stop: Annotated[bool, NEWER] = Field(
+        False,
+        description="no record stops the run: rejects abstain, and nothing is said of them; not for CSV",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +98,11 @@ class Data(_Section):
             raise ValueError("columns.label: at least one column, none twice")
         if self.labels is not None and (not self.labels or len(set(self.labels)) != len(self.labels)):
             raise ValueError("labels: at least one, none twice")
+        if self.never_stop and self.source == "csv":
+            raise ValueError(
+                "never_stop: refused for source csv, where one damaged line can swallow others; allowed: parquet, "
+                "folder, jsonl, sklearn"
+            )
         if isinstance(self.holdout, Split) and self.source != "sklearn":
             raise ValueError("holdout: a cut is for source sklearn; other sources name a path")
         return self

@@ -66,7 +66,9 @@ def write_ledger_line(run: Run, iteration: int) -> None:
         sigma=sigma,
         sensitivity=sensitivity,
         noise_multiplier=multiplier,
-        data_hmac=ledger.data_hmac(secret.read_secret(run.store.path(steps.SECRET)), run.fingerprint()),
+        data_hmac=run.line_hmac(
+            secret.read_secret(run.store.path(steps.SECRET)), iteration=iteration, sigma=sigma, sensitivity=sensitivity
+        ),
     )
     ledger.append_line(run.store.path("ledger.jsonl"), line)
 

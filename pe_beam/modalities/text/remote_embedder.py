@@ -85,6 +85,7 @@ class RemoteEmbedder(base.Embedder):
             self._around.service,
             self._around.folder,
             key=_KEY,
+            private=self._around.private,
             about=f"{options.model}|{options.dimension}",
             open_line=lambda endpoint, where: _EmbeddingLine(
                 endpoint, where, options, self._around.service.concurrency

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pe_beam.errors import DataError
 from pe_beam.modalities.base import Fault
 from pe_beam.runs.run import Run
+from pe_beam.runs.selfcheck import hold_embedder
 from pe_beam.sources.base import BATCH_BYTES, Piece, SourceBatch
 from pe_beam.voting.nearest import normalise_rows
 
@@ -65,6 +66,7 @@ def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
 
 def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
     """Embeds a piece and commits what came out, named by its own bytes."""
+    hold_embedder(run)
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
     rows, dimension = _write_shard(run, run.source().read(piece), sink, rejects)

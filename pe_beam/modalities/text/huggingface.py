@@ -1,8 +1,7 @@
 """Back end `huggingface`: a local model through `transformers`, in batches.
 
-Tokens are drawn by the Gumbel-max trick (the largest of logit plus Gumbel noise is a draw from the softmax) with noise
-of each row's own seed, so that what a row draws does not depend on its batch, and rows of one batch may have different
-temperatures.
+Tokens are drawn by keys of each row's own (`draws`), so that what a row draws does not depend on its batch, and rows of
+one batch may have different temperatures.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class HuggingFaceClient(Client):
                 num_beams=1,
                 repetition_penalty=local.repetition_penalty,
                 no_repeat_ngram_size=local.no_repeat_ngram or None,
-                logits_processor=_processors(batch, local.top_k),
+                logits_processor=_processors(batch, top_k=local.top_k, length=length, steps=steps),
                 pad_token_id=tokenizer.pad_token_id,
             )
         return [
@@ -113,38 +112,25 @@ class HuggingFaceClient(Client):
         return Answer(text, "length" if stop is None else "stop")
 
 
-def _processors(batch: Sequence[Ask], top_k: int) -> Any:
-    """Logits -> logits whose largest is the draw: per-row temperature, top_k, top_p, then Gumbel noise."""
-    import torch
+def _processors(batch: Sequence[Ask], *, top_k: int, length: int, steps: int) -> Any:
+    """Logits -> scores whose largest is the draw; `length` tokens are there before the first step."""
     from transformers import LogitsProcessor, LogitsProcessorList
 
-    streams = [torch.Generator().manual_seed(ask.seed) for ask in batch]
+    from pe_beam.modalities.text.draws import KeyedDraws
+
+    draws = KeyedDraws(
+        seeds=[ask.seed for ask in batch],
+        temperatures=[ask.temperature for ask in batch],
+        top_p=[ask.top_p for ask in batch],
+        top_k=top_k,
+        steps=steps,
+    )
 
     class Draw(LogitsProcessor):
         def __call__(self, input_ids: Any, scores: Any) -> Any:
-            scores = scores.float()
-            drawn = scores.clone()
-            for row, ask in enumerate(batch):
-                if ask.temperature > 0:
-                    kept = _kept(scores[row] / ask.temperature, top_k, ask.top_p)
-                    uniform = torch.rand(kept.shape, generator=streams[row]).clamp_min(1e-20).to(kept.device)
-                    drawn[row] = kept - torch.log(-torch.log(uniform))
-            return drawn
+            return draws(scores, input_ids.shape[1] - length)
 
     return LogitsProcessorList([Draw()])
-
-
-def _kept(logits: Any, top_k: int, top_p: float) -> Any:
-    """Minus infinity but for the `top_k` largest, and of these the fewest that hold `top_p` of the probability."""
-    import torch
-
-    if top_k and top_k < logits.shape[-1]:
-        logits = logits.masked_fill(logits < torch.topk(logits, top_k).values[-1], float("-inf"))
-    if top_p < 1:
-        ordered, places = torch.sort(logits, descending=True)
-        before = torch.cumsum(torch.softmax(ordered, dim=-1), dim=-1) - torch.softmax(ordered, dim=-1)
-        logits = logits.index_fill(0, places[before >= top_p], float("-inf"))
-    return logits
 
 
 @functools.lru_cache(maxsize=2)

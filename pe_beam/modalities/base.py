@@ -215,6 +215,17 @@ class Embedder(abc.ABC):
         votes rests on it. Libraries that pad or multiply in batches do not give that by themselves.
         """
 
+    def trial(self) -> pa.Table | None:
+        """Made-up records for the self-check that each process makes before it embeds private ones.
+
+        They are embedded in several companies (`modalities.selfcheck`), and a vector that comes out otherwise stops the
+        run before any budget is spent. Whoever computes on torch, or with other libraries that work on batches, gives
+        some: the same everywhere, of no private origin, enough to fill a batch of the size in use, and so ordered that
+        every other one is of another kind (full and padded texts). None: records are embedded one by one, with nothing
+        to find; of a remote service the contract is an assumption.
+        """
+        return None
+
     def marginal_sizes(self) -> dict[str, int]:
         """Column -> bins of its marginal; empty where vectors have none to count."""
         return {}

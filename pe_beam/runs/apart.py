@@ -154,9 +154,12 @@ def main(argv: list[str]) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes where nobody reads it
     from pe_beam.runs.run import open_run
+    from pe_beam.runs.selfcheck import hold_embedder
 
     try:
-        embedder = open_run(argv[0]).embedder
+        run = open_run(argv[0])
+        hold_embedder(run)
+        embedder = run.embedder
     except PeBeamError as error:
         _send(answers, json.dumps({"error": type(error).__name__, "message": str(error)}).encode())
         return

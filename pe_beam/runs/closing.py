@@ -136,7 +136,7 @@ def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms
 def _checks_itself(run: Run) -> bool:
     """Whether the embedder is held to its contract at the start (rule 13): it has made-up records for that."""
     embedder = registry.find("embedders", run.recipe.embedder.name, key="embedder.name")
-    return getattr(embedder, "trial", None) is not getattr(Embedder, "trial", None)
+    return bool(embedder.trial is not Embedder.trial)
 
 
 def bought_of(run: Run) -> str | None:

@@ -20,6 +20,7 @@ from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.modalities.base import Embedder, Fault
 from pe_beam.runs.apart import ApartEmbedder, apart_embedder
 from pe_beam.runs.run import Run, fingerprint_of
+from pe_beam.runs.selfcheck import hold_embedder
 from pe_beam.sources.base import BATCH_BYTES, Piece, SourceBatch
 from pe_beam.voting.nearest import normalise_rows
 
@@ -84,6 +85,8 @@ def _source_digest(run: Run, piece: Piece) -> str:
 
 def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
     """Embeds a piece and commits what came out, named by its own bytes."""
+    if not run.recipe.data.never_stop:
+        hold_embedder(run)  # else the process apart does so: it is the one that embeds
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
     batches = iter(()) if piece == NO_PIECE else run.source().read(piece)

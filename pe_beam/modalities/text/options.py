@@ -6,11 +6,12 @@ resolved recipe then holds the file's content.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pe_beam.modalities import base
+from pe_beam.newer import NEWER
 from pe_beam.numbers import Real, Whole
 
 Schedule = Real | list[Real] | dict[str, Any]
@@ -144,6 +145,12 @@ class Local(_Part):
     top_k: Whole = Field(0, ge=0, description="tokens to draw from; 0: all")
     no_repeat_ngram: Whole = Field(0, ge=0, description="length of runs that may not come twice; 0: off")
     repetition_penalty: Real = Field(1.0, gt=0, description="1: none")
+    device_map: Annotated[str | None, NEWER] = Field(
+        None,
+        pattern=r"^(auto|balanced|balanced_low_0|sequential|cpu|mps|(cuda|xpu|npu)(:[0-9]+)?)$",
+        description="auto, balanced or sequential: over all GPUs; or a device, as cuda:1; null: one GPU or the CPU",
+    )
+    bits: Annotated[Literal[4, 8] | None, NEWER] = Field(None, description="weights in 4 or 8 bits, by bitsandbytes")
 
 
 class LlmOptions(base.Options):

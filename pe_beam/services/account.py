@@ -121,6 +121,11 @@ class Account:
             self._bury(book)
             return book.total()
 
+    def has_tokens(self) -> bool:
+        """Whether any call of the run, in whatever process, has brought or may have brought an answer."""
+        with self._changing() as book:
+            return book.spent.input + book.spent.output > 0
+
     def _over(self, total: Cost) -> str | None:
         ceiling = self._service.ceiling
         if ceiling.calls is not None and total.calls > ceiling.calls:

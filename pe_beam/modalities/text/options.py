@@ -76,9 +76,18 @@ class Example(_Part):
 class Sampling(_Part):
     """How tokens are drawn. Lists and decays run over the iterations; random candidates take a number alone."""
 
-    temperature: Schedule = Field(1.0, description="0 or more")
-    top_p: Schedule = Field(1.0, description="above 0, to 1")
+    temperature: Schedule | None = Field(1.0, description="0 or more; null: not sent, for services that refuse it")
+    top_p: Schedule | None = Field(1.0, description="above 0, to 1; null: not sent, for services that refuse it")
     max_tokens: Schedule = Field(256, description="most tokens of an answer")
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of what is not sent."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is None)
+
+    def in_numbers(self) -> Sampling:
+        """With 1 for what is not sent: it is what most services then take."""
+        return self.model_copy(update=dict.fromkeys(self.left_out, 1.0))
 
 
 class Random(_Part):
@@ -92,7 +101,7 @@ class Random(_Part):
     @model_validator(mode="after")
     def _check(self) -> Random:
         for name in Sampling.model_fields:
-            if not isinstance(getattr(self.sampling, name), int | float):
+            if not isinstance(getattr(self.sampling, name), int | float | None):
                 raise ValueError(f"sampling.{name}: one number; schedules are for variations")
         return self
 
@@ -125,6 +134,11 @@ class Cleaning(_Part):
     """What is done to an answer, and what makes it a rejected one."""
 
     newlines: bool = Field(False, description="keep line breaks; false: all white space becomes one space")
+    markup: Annotated[bool, NEWER] = Field(
+        True,
+        description="take off reasoning in marks (<think> and the like) and tokens that begin or end a turn; reasoning "
+        "without an end is an empty answer",
+    )
     strip: bool = Field(True, description="take off quotes, code fences, preambles, closing remarks, word counts")
     cut: Literal["trim", "keep", "reject"] = Field(
         "trim", description="an answer that ran out of tokens: back to its last whole sentence, as is, or rejected"
@@ -197,4 +211,10 @@ class LlmOptions(base.Options):
         empty = [name for name, values in self.variables.items() if values == []]
         if empty:
             raise ValueError(f"variables.{empty[0]}: at least one value")
+        for part, sampling in (("random", self.random.sampling), ("vary", self.vary.sampling)):
+            if self.backend == "huggingface" and sampling.left_out:
+                raise ValueError(
+                    f"{part}.sampling.{sampling.left_out[0]}: a number; null leaves a field out of what a service is "
+                    "asked, and backend huggingface asks none"
+                )
         return self

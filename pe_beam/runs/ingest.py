@@ -67,7 +67,8 @@ def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
     """Embeds a piece and commits what came out, named by its own bytes."""
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
-    rows, dimension = _write_shard(run, run.source().read(piece), sink, rejects)
+    seen: set[str] = set()
+    rows, dimension = _write_shard(run, _noting(run.source().read(piece), seen), sink, rejects)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
     shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
@@ -85,7 +86,15 @@ def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
         "rejects": len(rejects),
         "kinds": sorted({reject["kind"] for reject in rejects}),
         "dimension": dimension,
+        "seen": sorted(seen),
     }
+
+
+def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBatch]:
+    """Batches as they are; their facts are noted."""
+    for batch in batches:
+        seen |= batch.seen
+        yield batch
 
 
 def _write_shard(
@@ -183,9 +192,11 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     """Freezes the embeddings under one fingerprint, or refuses the data. Commits once.
 
     Raises:
-      DataError: nothing usable, or more rejects than data.max_rejects allows.
+      DataError: nothing usable, more rejects than data.max_rejects allows, or what only all records together show.
     """
     summaries = sorted(summaries, key=lambda summary: summary["piece"])
+    if all("seen" in s for s in summaries):  # pieces that an older version has embedded have no facts
+        run.source().refuse({fact for s in summaries for fact in s["seen"]})
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)
     kinds = sorted({kind for s in summaries for kind in s["kinds"]})

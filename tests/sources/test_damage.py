@@ -148,7 +148,7 @@ def test_archives_workbooks_and_other_kinds_of_files_are_told(tmp_path: Path) ->
 
 def test_a_folder_of_compressed_files_alone_says_so(tmp_path: Path) -> None:
     (tmp_path / "all.tar").write_bytes(b"x")
-    with pytest.raises(DataError, match="no CSV files .*compressed there has to be unpacked first"):
+    with pytest.raises(DataError, match=r"no CSV files .*compressed there has to be unpacked first"):
         opened("csv", tmp_path).pieces()
 
 

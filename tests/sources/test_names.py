@@ -103,7 +103,7 @@ def test_an_all_missing_column_of_one_file_is_missing_and_no_wrong_type(tmp_path
 
 
 def test_json_numbers_and_texts_are_the_same_clients(tmp_path: Path) -> None:
-    rows = ['{"text": "a", "client": %s}' % value for value in ("123", "123.0", "1.23e2", '" 123"', "null", "1.5")]
+    rows = [f'{{"text": "a", "client": {value}}}' for value in ("123", "123.0", "1.23e2", '" 123"', "null", "1.5")]
     (tmp_path / "x.jsonl").write_text("\n".join(rows))
     assert clients(opened("jsonl", tmp_path)) == ["123", "123", "123", "123", None, "1.5"]
 
@@ -206,7 +206,7 @@ def test_class_folders_are_compared_as_labels_are(tmp_path: Path) -> None:
 def test_columns_and_roles_are_compared_as_names(wanted: str, tmp_path: Path) -> None:
     other = NFD if wanted == "café" else "café"
     (tmp_path / "x.csv").write_text(f"id, {other} \n1,hi\n")
-    (tmp_path / "x.jsonl").write_text('{"%s": "hi"}\n' % other)
+    (tmp_path / "x.jsonl").write_text(f'{{"{other}": "hi"}}\n')
     pq.write_table(pa.table({other: ["hi"]}), tmp_path / "x.parquet")
     for kind in ("csv", "jsonl", "parquet"):
         source = opened(kind, tmp_path, client=False, columns={"text": wanted})

@@ -89,8 +89,9 @@ def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
         hold_embedder(run)  # else the process apart does so: it is the one that embeds
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
+    seen: set[str] = set()
     batches = iter(()) if piece == NO_PIECE else run.source().read(piece)
-    rows, dimension = _write_shard(run, batches, sink, rejects)
+    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
     shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
@@ -108,7 +109,15 @@ def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
         "rejects": len(rejects),
         "kinds": sorted({reject["kind"] for reject in rejects}),
         "dimension": dimension,
+        "seen": sorted(seen),
     }
+
+
+def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBatch]:
+    """Batches as they are; their facts are noted."""
+    for batch in batches:
+        seen |= batch.seen
+        yield batch
 
 
 def _write_shard(
@@ -213,15 +222,19 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     """Freezes the embeddings under one fingerprint, or refuses the data. Commits once.
 
     Raises:
-      DataError: nothing usable, or more rejects than data.max_rejects allows; never under `data.never_stop`.
+      DataError: nothing usable, more rejects than data.max_rejects allows, or what only all records together show;
+        never under `data.never_stop`.
     """
     summaries = sorted(summaries, key=lambda summary: summary["piece"])
+    never_stop = run.recipe.data.never_stop
+    if not never_stop and all("seen" in s for s in summaries):  # pieces that an older version has embedded have no facts
+        run.source().refuse({fact for s in summaries for fact in s["seen"]})
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)
     kinds = sorted({kind for s in summaries for kind in s["kinds"]})
     where = f"({'; '.join(kinds)}); file and row of each are in private/rejects/" if kinds else ""
     run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
-    if run.recipe.data.never_stop:
+    if never_stop:
         pass  # that there are no records, or many rejects, would be told by stopping
     elif usable == 0:
         raise DataError(f"data.path: there is no record that can be used {where}".rstrip())

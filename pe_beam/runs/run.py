@@ -158,20 +158,27 @@ class Run:
 
         Args:
           path: instead of data.path.
-          part: of a scikit-learn set's cut ("train" or "test"); None: all of it.
+          part: of data.holdout's cut, where it is one ("train" or "test"); None: all of it.
           client: whether records have client ids.
           key: the recipe key that messages name.
         """
         data = self.recipe.data
+        cut = None if part is None else split_part(self.recipe, part)
+        declared = "client" in data.columns or self.recipe.privacy.unit == "client"
+        # A client's records are cut together wherever there are clients, whatever the unit.
+        by_client = cut is not None and declared and data.source in sources.WITH_COLUMNS
         return sources.open_source(
             source=data.source,
             path=path,
             content=self.modality.reader(),
             columns=data.columns,
             labelled=data.labels is not None,
-            client=client,
-            part=None if part is None else split_part(self.recipe, part),
+            client=client or by_client,
+            part=cut,
             key=key,
+            labels=data.labels,
+            separator=data.separator,
+            chat=data.chat,
         )
 
     @cached_property
@@ -257,7 +264,7 @@ class Run:
 
 
 def split_part(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
-    """The cut of a scikit-learn set, as sources take it."""
+    """The recipe's cut, as sources take it; None: it has none."""
     cut = recipe.data.holdout
     return None if cut is None or isinstance(cut, str) else (part, cut.share, cut.random_state)
 

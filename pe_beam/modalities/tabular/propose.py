@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pe_beam.errors import DataError, InputError
 from pe_beam.modalities.base import Content, Fault
 from pe_beam.modalities.content import is_text, text_column
-from pe_beam.modalities.tabular.codec import read_column
+from pe_beam.modalities.tabular.reading import read_column
 from pe_beam.modalities.tabular.schema import EXACT, MAX_COLUMNS, NUMBERS, RESERVED, Column, TableSchema
 
 MAX_CATEGORIES = 100

@@ -21,8 +21,9 @@ from pydantic import ValidationError
 
 from pe_beam.errors import DataError, InputError
 from pe_beam.modalities.tabular import modality_of
-from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload, read_column
+from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload
 from pe_beam.modalities.tabular.propose import _bounds, propose_schema
+from pe_beam.modalities.tabular.reading import read_column
 from pe_beam.modalities.tabular.schema import Column, TableSchema
 from pe_beam.sources import open_source
 from pe_beam.start.asking import Asker
@@ -163,7 +164,7 @@ def test_first_fault_of_a_row_is_told_and_types_are_checked(kinds: TableSchema) 
     payload, faults = content.convert(pa.table({name: [value] for name, value in row.items()}))
     assert [fault.kind for fault in faults.values()] == ["column age: value out of its declared bounds"]
     assert payload.schema == kinds.payload
-    assert content.wanted("age", pa.bool_()) and content.wanted("city", pa.float64())
+    assert content.wanted("age", pa.bool_()) and content.wanted("city", pa.timestamp("s"))
     assert content.wanted("joined", pa.int64()) and not content.wanted("income", pa.decimal128(10, 2))
     assert modality_of(kinds).payload.names == list(KINDS["columns"])
 

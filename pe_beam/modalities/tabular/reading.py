@@ -47,7 +47,7 @@ def zone_is_known(kind: pa.DataType) -> bool:
     if not pa.types.is_timestamp(kind) or kind.tz is None:
         return True
     try:
-        _local(pa.array([0], pa.int64()).cast(kind))
+        local_time(pa.array([0], pa.int64()).cast(kind))
     except pa.ArrowInvalid:
         return False
     return True
@@ -236,7 +236,7 @@ def _since_1970(array: pa.Array, column: Column) -> np.ndarray:
     days = column.type == "date"
     if pa.types.is_timestamp(array.type):
         per = _PER_SECOND[array.type.unit] * (86400 if days else 1)
-        return _floored((_local(array) if days else array).cast(pa.int64()), per)
+        return _floored((local_time(array) if days else array).cast(pa.int64()), per)
     if pa.types.is_date64(array.type):
         return _floored(array.cast(pa.int64()), 86_400_000 if days else 1000)
     if pa.types.is_date(array.type):
@@ -251,7 +251,7 @@ def _since_1970(array: pa.Array, column: Column) -> np.ndarray:
     return np.array([np.nan if text is None else _iso(text, days=days) for text in texts], dtype=np.float64)
 
 
-def _local(array: pa.Array) -> pa.Array:
+def local_time(array: pa.Array) -> pa.Array:
     """Timestamps without a zone that say the local time of the zone that they had."""
     kind = array.type
     if kind.tz is None:

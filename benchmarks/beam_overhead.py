@@ -1,6 +1,6 @@
 """What Beam and the run directory cost: `pe_beam.evolve` on the digits recipe beside the same loop in plain NumPy.
 
-    python benchmarks/beam_overhead.py [--repeats 3]
+    python benchmarks/beam_overhead.py [--repeats 3] [--toy]
 
 Both run in one process, in turn. Prints medians: seconds of an iteration of each, and their difference.
 """
@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from _place import RECIPES
 from digits_sketch import evolve_in_numpy, load_digits
 
 import pe_beam
@@ -24,12 +25,14 @@ def main() -> None:
     """Prints one line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
-    recipe = pe_beam.load_recipe("templates/recipes/digits.yaml")
+    small = {"evolution.iterations": 1, "evolution.samples": 100} if options.toy else {}
+    recipe = pe_beam.load_recipe(RECIPES / "digits.yaml", small)
     run = Run("", recipe)
     real, codes = load_digits(run, "train")
     plain, engine, whole = [], [], []
-    for seed in range(options.repeats):
+    for seed in range(1 if options.toy else options.repeats):
         began = time.perf_counter()
         evolve_in_numpy(run, seed, real, codes)
         plain.append((time.perf_counter() - began) / recipe.evolution.iterations)

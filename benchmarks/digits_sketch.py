@@ -1,6 +1,6 @@
 """The evolution of the digits recipe as a plain NumPy loop: no Beam, no files. For tuning and for comparison.
 
-    python benchmarks/digits_sketch.py [--set a.b=c]... [--seeds 3]
+    python benchmarks/digits_sketch.py [--set a.b=c]... [--seeds 3] [--toy]
 
 Noise here is NumPy's, for speed: this is a benchmark on public data, never a release. Prints the medians of the
 Fréchet distance to the holdout and of the accuracy of an RBF SVC, and the seconds of a run.
@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pyarrow as pa
+from _place import RECIPES
 
 from pe_beam.evaluation.distances import frechet_distance
 from pe_beam.evaluation.moments import Moments
@@ -23,13 +24,12 @@ from pe_beam.runs.run import Run
 from pe_beam.selection.samplers import draw
 from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
-from pe_beam.sources.base import open_source
 from pe_beam.voting.votes import CandidateMatrix, Voter
 
 
 def load_digits(run: Run, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings and label codes of one part of the digits."""
-    source = open_source(source="sklearn", path="digits", columns={}, labelled=True, client=False, part=(part, 0.3, 0))
+    source = run.open_source(run.recipe.data.path, part=part)
     batches = [batch for piece in source.pieces() for batch in source.read(piece)]
     vectors = np.concatenate([run.embedder.embed(batch.payload).vectors for batch in batches])
     return vectors, run.codes([label for batch in batches for label in batch.labels])
@@ -76,8 +76,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
-    run = Run("", load_recipe("templates/recipes/digits.yaml", options.set))
+    if options.toy:
+        options.seeds, options.set = 1, [*options.set, "evolution.iterations=1", "evolution.samples=100"]
+    run = Run("", load_recipe(RECIPES / "digits.yaml", options.set))
     real, codes = load_digits(run, "train")
     held, held_codes = load_digits(run, "test")
     rows = []

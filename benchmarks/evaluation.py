@@ -1,6 +1,6 @@
 """What `evaluate` costs: samples against held-out and training records, images of 8 x 8, d = 64.
 
-    python benchmarks/evaluation.py [--samples 50000] [--real 50000] [--repeats 3] [--dir DIR]
+    python benchmarks/evaluation.py [--samples 50000] [--real 50000] [--repeats 3] [--dir DIR] [--toy]
 
 Makes a run of random pictures in DIR (kept, and used again; its release is that of a real run), then evaluates it in a
 process of its own and prints seconds and peak memory of each repeat, and the median. `--real` are held-out and
@@ -14,6 +14,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -81,8 +82,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--real", type=int, default=50_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dir", type=Path, default=Path("/tmp/pe_beam-evaluation"))
+    parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir(), "pe_beam-evaluation"))
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
+    if options.toy:
+        options.samples, options.real, options.repeats = 200, 300, 1
     began = time.perf_counter()
     run = make_run(options.dir, options.samples, options.real)
     print(f"run made in {time.perf_counter() - began:.0f} s")

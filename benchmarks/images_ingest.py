@@ -1,6 +1,6 @@
 """Memory of the ingest of many PNG files: peak resident memory at a tenth of the files and at all of them.
 
-    python benchmarks/images_ingest.py [--files 100000]
+    python benchmarks/images_ingest.py [--files 100000] [--toy]
 
 Makes class folders of gray 8x8 pictures, ingests them in a fresh process each time, and prints seconds and peaks.
 """
@@ -16,10 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _place import RECIPES
 
 from pe_beam.modalities.image.codec import encode_png
-
-RECIPE = "templates/recipes/digits.yaml"
 
 
 def main() -> None:
@@ -27,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--ingest", help=argparse.SUPPRESS)
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
+    options.files = 100 if options.toy else options.files
     if options.ingest:
         _ingest(Path(options.ingest))
         return
@@ -52,7 +53,7 @@ def _ingest(folder: Path) -> None:
     from pe_beam.runs.driver import embed_only
 
     changed = {"data.source": "folder", "data.path": str(folder / "data"), "data.holdout": None}
-    recipe = load_recipe(RECIPE, changed)
+    recipe = load_recipe(RECIPES / "digits.yaml", changed)
     with tempfile.TemporaryDirectory() as run_dir:
         began = time.perf_counter()
         embed_only(recipe, run_dir)

@@ -2,6 +2,7 @@
 
     python benchmarks/report.py RUN_DIR...      reports of these runs
     python benchmarks/report.py --samples 100000   a made-up release of that many pictures (needs the [dev] extra)
+    python benchmarks/report.py --toy
 
 First paint is Chromium's own figure (PerformancePaintTiming), the median of five loads of the file.
 """
@@ -9,13 +10,14 @@ First paint is Chromium's own figure (PerformancePaintTiming), the median of fiv
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import _place  # noqa: F401  (tests/ is on the path from here)
 import numpy as np
 
 from pe_beam.modalities.image import MODALITY
@@ -33,7 +35,12 @@ def main() -> None:
     parser.add_argument("run_dirs", nargs="*")
     parser.add_argument("--samples", type=int, default=0)
     parser.add_argument("--browser", default="/usr/bin/chromium")
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
+    options.samples = 200 if options.toy else options.samples
+    if not shutil.which(options.browser):
+        print(f"nothing measured: there is no browser {options.browser}")
+        return
     print("report                      build s       MB   first paint ms (median of 5, slowest)")
     for path in options.run_dirs:
         run = open_run(path)
@@ -73,7 +80,6 @@ def _paints(path: str, browser: str) -> list[float]:
 
 
 def _made_up(folder: Path, samples: int) -> History:
-    sys.path.insert(0, str(Path(__file__).parent.parent))
     from tests.conftest import SMALL
     from tests.report.releases import write_release
 

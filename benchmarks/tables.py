@@ -4,6 +4,7 @@
     python benchmarks/tables.py breast-cancer
     python benchmarks/tables.py iterations --data ../shared/data/adult.csv
     python benchmarks/tables.py rows --rows 10000000
+    python benchmarks/tables.py --toy               on next to nothing; Adult is made up
 
 Adult: 70 / 30 split, random_state 0; XGBoost (its defaults) is trained on 1,000 samples and tested on the 30%; total
 variation distances are those of `pe_beam.modalities.tabular.metrics`, against the same 30%. Quality is the median over
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import yaml
+from _place import RECIPES
 
 from pe_beam.modalities.base import Comparison
 from pe_beam.modalities.tabular.metrics import classifiers, marginal_distances
@@ -37,20 +40,24 @@ from pe_beam.runs.recipe import Recipe, load_recipe, to_plain, to_yaml
 from pe_beam.runs.run import open_run
 
 _INNER = ["loop", "rows-in-one-process"]  # what the others start in a process of its own
-RECIPES = Path(__file__).parents[1] / "templates/recipes"
 
 
 def main() -> None:
     """Runs one of the four."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["adult", "breast-cancer", "iterations", "rows", *_INNER])
+    parser.add_argument("what", nargs="?", choices=["adult", "breast-cancer", "iterations", "rows", *_INNER])
     parser.add_argument("--data", help="adult.csv, integer-coded")
     parser.add_argument("--seeds", type=int, help="runs of which the median is told (default: 3; breast cancer 5)")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--set", action="append", default=[], help="a.b=c of the recipe")
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
+    if options.what is None and not options.toy:
+        parser.error("adult, breast-cancer, iterations, rows or --toy is wanted")
     with tempfile.TemporaryDirectory() as folder:
-        if options.what == "breast-cancer":
+        if options.toy:
+            toy(Path(folder))
+        elif options.what == "breast-cancer":
             quality("breast-cancer", Path(folder), options.seeds or 5, options.set)
         elif options.what == "adult":
             split(Path(options.data), Path(folder))
@@ -62,9 +69,33 @@ def main() -> None:
         elif options.what == "loop":
             loop(Path(options.data))
         elif options.what == "rows":
-            rows(Path(folder), options.rows)
+            rows(Path(folder), (options.rows // 10, options.rows))
         else:
             one_process(Path(os.environ["PE_BEAM_ROWS"]))
+
+
+def toy(folder: Path) -> None:
+    """Every measurement once, on a few made-up rows."""
+    little = ["evolution.samples=40", "evolution.iterations=1", "evolution.population=40"]
+    made_up(folder / "adult.csv", 600)
+    split(folder / "adult.csv", folder)
+    real_subsample(folder, 1, rows=100)
+    quality("adult", folder, 1, little)
+    iterations(folder, rounds=1, candidates=40, pairs=1, unrolled=False)
+    rows(folder, [2000])
+
+
+def made_up(path: Path, count: int) -> None:
+    """A file of the columns that Adult's recipe declares, drawn evenly."""
+    schema, rng = TableSchema.model_validate(_adult()["schema"]), np.random.default_rng(0)
+    columns = {
+        name: rng.integers(int(column.low), int(column.high) + 1, count) for name, column in schema.columns.items()
+    }
+    pyarrow.csv.write_csv(pa.table(columns | {"income>50K": rng.integers(0, 2, count)}), path)
+
+
+def _adult() -> dict[str, Any]:
+    return dict(yaml.safe_load((RECIPES / "adult.yaml").read_text())["data"])
 
 
 def split(data: Path, folder: Path) -> None:
@@ -115,19 +146,19 @@ def quality(name: str, folder: Path, seeds: int, overrides: list[str]) -> None:
     """Runs a shipped recipe with several seeds and tells medians."""
     found = []
     for seed in range(seeds):
-        recipe = _recipe(name, folder, [f"seed={seed}", *overrides])
+        recipe, run_dir = _recipe(name, folder, [f"seed={seed}", *overrides]), folder / f"{name}-{seed}"
         began = time.time()
-        evolve(recipe, folder / f"run-{seed}")
+        evolve(recipe, run_dir)
         print(f"{name}, seed {seed}: {time.time() - began:.0f} s", flush=True)
-        run = open_run(folder / f"run-{seed}")
+        run = open_run(run_dir)
         holdout = recipe.data.holdout if isinstance(recipe.data.holdout, str) else recipe.data.path
-        samples = pq.read_table(folder / f"run-{seed}/release/samples.parquet")
+        samples = pq.read_table(run_dir / "release/samples.parquet")
         found.append(_figures(recipe, samples, _records(run, holdout, "test")))
     _tell(name, found)
 
 
-def real_subsample(folder: Path, seeds: int) -> None:
-    """What 1,000 real training rows reach by the same measure."""
+def real_subsample(folder: Path, seeds: int, *, rows: int = 1000) -> None:
+    """What real training rows reach by the same measure."""
     from pe_beam.runs.run import Run
 
     recipe = _recipe("adult", folder, [])
@@ -135,19 +166,21 @@ def real_subsample(folder: Path, seeds: int) -> None:
     train, test = (_records(run, f"{folder}/adult-{part}.csv", part) for part in ("train", "test"))
     found = []
     for seed in range(seeds):
-        chosen = np.random.default_rng(seed).choice(train.num_rows, 1000, replace=False)
+        chosen = np.random.default_rng(seed).choice(train.num_rows, rows, replace=False)
         found.append(_figures(recipe, train.take(chosen), test))
-    _tell("1,000 real rows", found)
+    _tell(f"{rows:,} real rows", found)
 
 
 ROUNDS, CANDIDATES, PAIRS = 30, 1000, 3
 
 
-def iterations(folder: Path) -> None:
+def iterations(
+    folder: Path, *, rounds: int = ROUNDS, candidates: int = CANDIDATES, pairs: int = PAIRS, unrolled: bool = True
+) -> None:
     """The whole command, 30 iterations on 1,000 candidates, as the reference runs them; beside it a bare loop."""
     settings = {
-        "evolution.iterations": ROUNDS,
-        "evolution.population": CANDIDATES,
+        "evolution.iterations": rounds,
+        "evolution.population": candidates,
         "evolution.smoothing": 0,
         "privacy.marginals": "null",
         "generator.steps": "uniform",
@@ -156,14 +189,15 @@ def iterations(folder: Path) -> None:
     recipe = _recipe("adult", folder, [f"{key}={value}" for key, value in settings.items()])
     (folder / "thirty.yaml").write_text(to_yaml(recipe))
     ours, bare = [], []
-    for pair in range(PAIRS):
+    for pair in range(pairs):
         run = ["-m", "pe_beam", "run", str(folder / "thirty.yaml"), "--run-dir", str(folder / f"thirty-{pair}")]
         ours.append(_timed(run))
         bare.append(_timed([__file__, "loop", "--data", str(folder / "adult-train.csv")]))
-    _timed([*run[:-1], str(folder / "unrolled"), "--unroll"], "one job for all")
+    if unrolled:
+        _timed([*run[:-1], str(folder / "unrolled"), "--unroll"], "one job for all")
     for name, found in (("a job an iteration", ours), ("bare NumPy loop", bare)):
         listed = " ".join(f"{seconds:.1f}" for seconds in found)
-        print(f"{ROUNDS} iterations, {name}: median {np.median(found):.1f} s ({listed})", flush=True)
+        print(f"{rounds} iterations, {name}: median {np.median(found):.1f} s ({listed})", flush=True)
 
 
 def _timed(arguments: list[str], name: str = "") -> float:
@@ -177,8 +211,7 @@ def _timed(arguments: list[str], name: str = "") -> float:
 
 def loop(path: Path) -> None:
     """Tab-PE as a script would write it: float32, noise a float normal, ties as they fall, nothing kept."""
-    raw = yaml.safe_load((RECIPES / "adult.yaml").read_text())
-    schema, rng = TableSchema.model_validate(raw["data"]["schema"]), np.random.default_rng(0)
+    schema, rng = TableSchema.model_validate(_adult()["schema"]), np.random.default_rng(0)
     columns = list(schema.columns.values())
     low, high = (np.array([getattr(column, end) for column in columns]) for end in ("low", "high"))
     choices = np.array([bool(column.choices) for column in columns])
@@ -238,9 +271,9 @@ def write_rows(path: Path, count: int) -> None:
         writer.close()
 
 
-def rows(folder: Path, count: int) -> None:
-    """Ingest and one vote on many rows, in a process of its own, at two sizes: memory has to be the same."""
-    for size in (count // 10, count):
+def rows(folder: Path, sizes: Sequence[int]) -> None:
+    """Ingest and one vote on many rows, in a process of its own at each size: memory has to be the same."""
+    for size in sizes:
         here = folder / str(size)
         here.mkdir()
         write_rows(here / "rows.parquet", size)

@@ -1,19 +1,19 @@
 """Many calls to a local server with latency: share of the ideal throughput, memory, and a pace over two processes.
 
-.venv/bin/python -m benchmarks.text_calls
+python benchmarks/text_calls.py [throughput] [pace] [memory] [--toy]
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import multiprocessing
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import _place  # noqa: F401  (tests/ is on the path from here)
 import numpy as np
 
 from pe_beam.modalities.base import Surroundings
@@ -46,8 +46,9 @@ def _nothing(_: Ask, __: Answer) -> None:
     return None
 
 
-def throughput(folder: Path) -> None:
+def throughput(folder: Path, *, toy: bool) -> None:
     """5,000 calls with 64 in flight; connections are opened before the clock starts."""
+    calls = 2 * FLYING if toy else CALLS
     with Served(folder / "log", latency=LATENCY) as server:
         client = _client(server.url, folder / "services", concurrency=FLYING)
         with Journal(folder / "warm") as journal:
@@ -55,11 +56,11 @@ def throughput(folder: Path) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.monotonic()
         with Journal(folder / "journal") as journal:
-            client.answer_all(_asks(0, CALLS), _nothing, journal)
+            client.answer_all(_asks(0, calls), _nothing, journal)
         spent = time.monotonic() - began
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ideal = CALLS / FLYING * LATENCY
-    print(f"{CALLS} calls, {FLYING} in flight, {LATENCY:g} s each: {spent:.2f} s, {ideal / spent:.1%} of the ideal")
+    ideal = calls / FLYING * LATENCY
+    print(f"{calls} calls, {FLYING} in flight, {LATENCY:g} s each: {spent:.2f} s, {ideal / spent:.1%} of the ideal")
     print(f"memory grew by {(after - before) / 1024:.1f} MB while they ran")
 
 
@@ -76,10 +77,10 @@ def _ask_on(url: str, folder: Path, first: int, stop: float) -> None:
         client.answer_all(asks(), _nothing, journal)
 
 
-def pace(folder: Path) -> None:
+def pace(folder: Path, *, toy: bool) -> None:
     """600 requests a minute by two processes, counted where they arrive."""
     with Served(folder / "log", latency=0.05) as server:
-        stop = time.monotonic() + 60 * MINUTES
+        stop = time.monotonic() + (8 if toy else 60 * MINUTES)
         context = multiprocessing.get_context("spawn")
         jobs = [
             context.Process(target=_ask_on, args=(server.url, folder / "services", i * 10**6, stop)) for i in range(2)
@@ -91,14 +92,16 @@ def pace(folder: Path) -> None:
         times = np.sort([entry["at"] for entry in server.requests()])
     inside = np.searchsorted(times, times + 60, side="left") - np.arange(len(times))
     used = np.array([count for count, at in zip(inside, times, strict=True) if at + 60 < stop])
-    print(f"{PER_MINUTE} a minute over two processes: at most {inside.max()} in any minute, at least {used.min()}")
+    least = used.min() if len(used) else "?"  # a toy sees no whole minute
+    print(f"{PER_MINUTE} a minute over two processes: at most {inside.max()} in any minute, at least {least}")
 
 
-def memory(folder: Path) -> None:
+def memory(folder: Path, *, toy: bool) -> None:
     """The driver of a run with 20,000 candidates of about 4,000 characters: made, embedded, selected."""
     from pe_beam.runs.driver import evolve
     from pe_beam.runs.recipe import parse_recipe
 
+    samples = 20 if toy else 20_000
     (folder / "private.csv").write_text("text\n" + "\n".join(f"soup number {i}" for i in range(500)) + "\n")
     with Served(folder / "log", words=780) as server:
         recipe = parse_recipe(
@@ -113,7 +116,7 @@ def memory(folder: Path) -> None:
                     "vary": {"user": "{sample}"},
                 },
                 "embedder": {"name": "hashed-words"},
-                "evolution": {"iterations": 1, "samples": 20000, "final": "selected", "selection": "rank"},
+                "evolution": {"iterations": 1, "samples": samples, "final": "selected", "selection": "rank"},
                 "privacy": {"epsilon": 1, "delta": 1e-5},
                 "execution": {"llm": {"endpoints": [{"base_url": server.url, "key_env": None}], "concurrency": 64}},
             }
@@ -121,13 +124,26 @@ def memory(folder: Path) -> None:
         began = time.monotonic()
         evolve(recipe, folder / "run")
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"20,000 candidates of 4,000 characters: {most:.0f} MB at most, {time.monotonic() - began:.0f} s")
+    print(f"{samples:,} candidates of 4,000 characters: {most:.0f} MB at most, {time.monotonic() - began:.0f} s")
+
+
+PARTS = {"throughput": throughput, "pace": pace, "memory": memory}
+
+
+def main() -> None:
+    """Measures all, or what is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"{', '.join(unknown)}: {', '.join(PARTS)} are wanted")
+    with tempfile.TemporaryDirectory() as name:
+        for part in options.parts or PARTS:
+            own = Path(name) / part
+            own.mkdir()
+            PARTS[part](own, toy=options.toy)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name:
-        for place, part in enumerate((throughput, pace, memory)):
-            if len(sys.argv) == 1 or part.__name__ in sys.argv[1:]:
-                own = Path(name) / json.dumps(place)
-                own.mkdir()
-                part(own)
+    main()

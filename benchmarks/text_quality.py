@@ -1,29 +1,41 @@
 """The offline text recipe over several seeds: classifier and Fréchet distance, first and last population, real texts.
 
-.venv/bin/python -m benchmarks.text_quality 3
+python benchmarks/text_quality.py [--seeds 3] [--toy]
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import statistics
-import sys
 import tempfile
 from pathlib import Path
+
+import _place  # noqa: F401  (tests/ is on the path from here)
 
 from tests.text.test_offline import evolve_offline, prepare, quality
 
 WORDS = ("first", "last", "real")
 
 
-def main(seeds: int) -> None:
+TOY = {"evolution.samples": 20, "evolution.population": 40, "evolution.iterations": 1, "embedder.batch_size": 8}
+
+
+def main() -> None:
     """Prints a line a seed, then the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder)
+        if options.toy:
+            prepare(folder, seconds=1, private=30, held_out=30)
+        else:
+            prepare(folder)
         rows = []
-        for seed in range(seeds):
-            evolve_offline(folder, f"run-{seed}", seed=seed)
+        for seed in range(1 if options.toy else options.seeds):
+            evolve_offline(folder, f"run-{seed}", seed=seed, **(TOY if options.toy else {}))
             found = quality(folder, f"run-{seed}")
             rows.append([figure for word in WORDS for figure in dataclasses.astuple(found[word])])
             print(f"seed {seed}: {_said(rows[-1])}", flush=True)
@@ -40,4 +52,4 @@ def _said(row: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()

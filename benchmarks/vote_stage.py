@@ -2,6 +2,7 @@
 
     python benchmarks/vote_stage.py [--records 1000000] [--candidates 10000] [--dimension 384] [--repeats 3]
     python benchmarks/vote_stage.py --workers 2 --records 500000
+    python benchmarks/vote_stage.py --toy
 
 Writes a run directory, its shards by the code of ingest, and the same vectors as one file for faiss (1.5 GB each at
 the defaults) below --scratch, and deletes both at the end. Every measurement is a process of its own, in turn:
@@ -28,12 +29,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import yaml
+
+from pe_beam.modalities.base import Embedder, Embedding
 
 _TOPICS = 200
 _SHARD = 8192  # rows
@@ -98,10 +100,7 @@ def write_run(folder: Path, options: argparse.Namespace) -> list[str]:
     schema = pa.schema([("candidate_id", pa.int64()), ("label", pa.string())])
     run.store.commit(run.public(0, "population/part-00000.parquet"), tables.table_bytes(population, schema))
 
-    # The embedder hands on what the payload holds, so that ingest itself writes the shards.
-    run.__dict__["embedder"] = SimpleNamespace(
-        dimension=options.dimension, embed=lambda payload: SimpleNamespace(vectors=_rows(payload), faults={})
-    )
+    run.__dict__["embedder"] = _handing_on(options.dimension)  # so that ingest itself writes the shards
     shards = []
     with (folder / "records.float32").open("wb") as records:
         for start in range(0, options.records, _SHARD):
@@ -115,6 +114,19 @@ def write_run(folder: Path, options: argparse.Namespace) -> list[str]:
             shards.append(f"private/embeddings/{start:012d}.parquet")
             run.store.commit(shards[-1], sink.getvalue())
     return shards
+
+
+def _handing_on(dimension: int) -> Embedder:
+    """An embedder whose vectors are what the payload holds already."""
+
+    class HandingOn(Embedder):
+        def __init__(self) -> None:
+            self.dimension = dimension
+
+        def embed(self, records: pa.Table) -> Embedding:
+            return Embedding(_rows(records))
+
+    return HandingOn()
 
 
 def _rows(payload: pa.Table) -> np.ndarray:
@@ -275,9 +287,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", choices=list(_MEASURES), help=argparse.SUPPRESS)
     parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
+    if options.toy:
+        options.records, options.candidates, options.dimension, options.repeats = 20_000, 200, 16, 1
     if options.only is None:
-        (compare if options.workers == 1 else compare_workers)(options)
+        if options.toy or options.workers == 1:
+            compare(options)
+        if options.toy or options.workers > 1:
+            options.workers = max(2, options.workers)
+            compare_workers(options)
         return
     result = _MEASURES[options.only](options.scratch, options)
     if options.only != "part" and result["votes"] != options.records:

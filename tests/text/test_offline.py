@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,18 +42,20 @@ def _some(rows: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
     return chosen
 
 
-def prepare(folder: Path, *, seconds: float = TRAINING_SECONDS) -> None:
+def prepare(
+    folder: Path, *, seconds: float = TRAINING_SECONDS, private: int = PRIVATE, held_out: int = HELD_OUT
+) -> None:
     """Puts private.csv, held-out.csv and a trained model into a folder."""
     parts = corpus.parts(corpus.load())
-    (folder / "private.csv").write_text(corpus.as_csv(_some(parts["private"], PRIVATE)))
-    (folder / "held-out.csv").write_text(corpus.as_csv(_some(parts["held out"], HELD_OUT)))
+    (folder / "private.csv").write_text(corpus.as_csv(_some(parts["private"], private)))
+    (folder / "held-out.csv").write_text(corpus.as_csv(_some(parts["held out"], held_out)))
     (folder / "public.json").write_text(json.dumps([text for _, text in parts["public"]]))
     train = [sys.executable, "-m", "tests.text.language_model", "train", str(folder / "public.json")]
     subprocess.run([*train, str(folder / "model.npz"), str(seconds)], check=True, cwd=ROOT)
 
 
-def evolve_offline(folder: Path, name: str, *, seed: int = 0) -> None:
-    """Serves the model and runs the recipe in folder/name."""
+def evolve_offline(folder: Path, name: str, *, seed: int = 0, **changed: Any) -> None:
+    """Serves the model and runs the recipe in folder/name, with other values where keys are given."""
     serve = ("tests.text.language_model", "serve", str(folder / "model.npz"))
     with Served(folder / f"{name}.log", command=serve, models=["small-words"]) as server:
         recipe = load_recipe(
@@ -62,6 +65,7 @@ def evolve_offline(folder: Path, name: str, *, seed: int = 0) -> None:
                 "data.path": str(folder / "private.csv"),
                 "data.holdout": str(folder / "held-out.csv"),
                 "execution.llm.endpoints": [{"base_url": server.url, "key_env": None}],
+                **changed,
             },
         )
         evolve(recipe, folder / name)

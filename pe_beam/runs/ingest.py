@@ -227,7 +227,9 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     """
     summaries = sorted(summaries, key=lambda summary: summary["piece"])
     never_stop = run.recipe.data.never_stop
-    if not never_stop and all("seen" in s for s in summaries):  # pieces that an older version has embedded have no facts
+    if not never_stop and all(
+        "seen" in s for s in summaries
+    ):  # pieces that an older version has embedded have no facts
         run.source().refuse({fact for s in summaries for fact in s["seen"]})
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)

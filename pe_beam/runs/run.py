@@ -179,6 +179,7 @@ class Run:
             labels=data.labels,
             separator=data.separator,
             chat=data.chat,
+            never_stop=data.never_stop,
         )
 
     @cached_property

@@ -144,6 +144,7 @@ def open_source(
     labels: Sequence[str] | None = None,
     separator: str = ",",
     chat: bool = False,
+    never_stop: bool = False,
 ) -> Source:
     """Opens private data, or a holdout.
 
@@ -161,6 +162,7 @@ def open_source(
         one. None: labels are as they lie there.
       separator: what parts the fields of CSV.
       chat: whether lists of messages are read as text (JSONL and Parquet).
+      never_stop: whether a picture file that cannot be opened is a reject instead of an error.
 
     Raises:
       RecipeError: the source cannot be had so.
@@ -189,7 +191,7 @@ def open_source(
     elif content.payload.names != IMAGE_SCHEMA.names:
         raise RecipeError(f"data.source: folder is for images; allowed here: sklearn, {', '.join(WITH_COLUMNS)}")
     else:
-        found = FolderSource(path, labelled=labelled, key=key, labels=labels)
+        found = FolderSource(path, labelled=labelled, key=key, labels=labels, never_stop=never_stop)
     return found if part is None else CutSource(found, *part)
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from urllib.parse import unquote
 
 from pe_beam import names
-from pe_beam.errors import DataError, RecipeError
+from pe_beam.errors import DataError, EmptyInputError, RecipeError
 
 CHUNK = 1 << 20
 PACKED = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".lz4", ".br", ".snappy", ".z", ".zip", ".7z")
@@ -121,6 +121,14 @@ def find(path: str, endings: tuple[str, ...]) -> list[str]:
         found = match(path) if has_magic(path) else []
         return [file for file in found if _is_data(_inside(file, path), named)]
     return [f"{path.rstrip('/')}/{name}" for name in below if _ends(name, endings) and _is_data(name, frozenset())]
+
+
+def no_files(path: str, key: str, kind: str) -> DataError:
+    """What is wrong where `find` finds nothing: an empty place is an empty input, one that is not there no input."""
+    more = nothing(path)
+    empty = not more and (has_magic(path) or not is_local(path) or Path(path).is_dir())
+    error = EmptyInputError if empty else DataError
+    return error(f"{key}: no {kind} files at {path}; a file, a folder or a glob is wanted{more}")
 
 
 def nothing(path: str) -> str:

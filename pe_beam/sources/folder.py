@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pe_beam import names
-from pe_beam.errors import DataError
+from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.modalities.base import Fault
 from pe_beam.sources import files
 from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut, image_table
@@ -44,12 +45,20 @@ class FolderSource(Source):
     """Image files at any depth below a folder, sorted by the bytes of their relative paths.
 
     Skipped is what is plainly no picture by its name (`is_beside`). Every other file counts, whatever its ending: it is
-    read by its content, or rejected. With labels, a file that lies in no class folder has the label None.
+    read by its content, or rejected. With labels, a file that lies in no class folder has the label None. A file that
+    cannot be opened stops a run, since it may be another's hour to read it; with `never_stop` it is a reject.
     """
 
     def __init__(
-        self, path: str, *, labelled: bool, key: str = "data.path", labels: Sequence[str] | None = None
+        self,
+        path: str,
+        *,
+        labelled: bool,
+        key: str = "data.path",
+        labels: Sequence[str] | None = None,
+        never_stop: bool = False,
     ) -> None:
+        self._never_stop = never_stop
         self._known = {names.label_key(label): label for label in labels or ()}
         self._root = path.rstrip("/") or "/"
         self._labelled = labelled
@@ -63,7 +72,8 @@ class FolderSource(Source):
             listed = files.list_below(self._root)
         found = [name for name in listed if not is_beside(name)]
         if not found:
-            raise DataError(f"{self._key}: no image files below {self._root}; wanted: {' '.join(ENDINGS)} or others")
+            wanted = f"wanted: {' '.join(ENDINGS)} or others"
+            raise EmptyInputError(f"{self._key}: no image files below {self._root}; {wanted}")
         return [Piece(self._root, 0, a, b, tuple(found[a:b])) for a, b in cut(len(found))]
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
@@ -71,13 +81,12 @@ class FolderSource(Source):
         images: list[bytes | None] = []
         size = first = 0
         for position, name in enumerate(piece.files):
-            with files.explained(self._key, self._root), files.open_file(self._full(name)) as handle:
-                image = handle.read(MAX_BYTES + 1)
-            if images and size + len(image) > BATCH_BYTES:
+            image = self._image(name)
+            if images and size + len(image or b"") > BATCH_BYTES:
                 yield self._batch(piece, first, images)
                 images, size, first = [], 0, position
-            images.append(image if len(image) <= MAX_BYTES else None)
-            size += len(image)
+            images.append(image)
+            size += len(image or b"")
             if len(images) == BATCH_ROWS:
                 yield self._batch(piece, first, images)
                 images, size, first = [], 0, position + 1
@@ -89,13 +98,30 @@ class FolderSource(Source):
         total = hashlib.sha256(b"pe_beam folder 1\0")
         for name in piece.files:
             inner, length = hashlib.sha256(), 0
-            with files.explained(self._key, self._root):
+            with self._reading():
                 for chunk in files.chunks(self._full(name)):
                     inner.update(chunk)
                     length += len(chunk)
             raw = files.sort_key(name)
             total.update(struct.pack(">Q", len(raw)) + raw + struct.pack(">Q", length) + inner.digest())
         return total.hexdigest()
+
+    def _image(self, name: str) -> bytes | None:
+        """The bytes of a file; None: it is a reject."""
+        image = None
+        with self._reading(), files.open_file(self._full(name)) as handle:
+            image = handle.read(MAX_BYTES + 1)
+        return image if image is not None and len(image) <= MAX_BYTES else None
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Around what opens one file; with `never_stop` it ends there, and what has been read counts."""
+        try:
+            with files.explained(self._key, self._root):
+                yield
+        except DataError:
+            if not self._never_stop:
+                raise
 
     def _full(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -104,7 +130,8 @@ class FolderSource(Source):
         shown = [files.printable(name) for name in piece.files[first : first + len(images)]]
         labels = [self._label(name) if self._labelled and "/" in name else None for name in shown]
         rows = [f"{name}:0" for name in shown]
-        faults = {row: Fault("image file of too many bytes") for row, image in enumerate(images) if image is None}
+        cannot = "image file of too many bytes, or one that cannot be read"
+        faults = {row: Fault(cannot) for row, image in enumerate(images) if image is None}
         return SourceBatch(image_table(images), labels, [None] * len(images), rows, faults)
 
     def _label(self, name: str) -> str:

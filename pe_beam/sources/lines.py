@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from pe_beam import names as spelling
-from pe_beam.errors import DataError
+from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.modalities.base import Fault
 from pe_beam.sources import base, files, forms
 from pe_beam.sources.base import Piece, Source, SourceBatch
@@ -110,13 +110,11 @@ class LinesSource(Source):
         with files.explained(self._key, self._path):
             found = files.find(self._path, self.endings)
         if not found:
-            more = files.nothing(self._path)
-            raise DataError(
-                f"{self._key}: no {self.kind} files at {self._path}; a file, a folder or a glob is wanted{more}"
-            )
+            raise files.no_files(self._path, self._key, self.kind)
         cuts = [piece for index, file in enumerate(found) for piece in self._cut(file, index)]
         if not cuts:
-            raise DataError(f"{self._key}: the {self.kind} files at {self._path} have no rows; at least one is wanted")
+            what = f"the {self.kind} files at {self._path} have no rows"
+            raise EmptyInputError(f"{self._key}: {what}; one at least is wanted")
         return cuts
 
     def _cut(self, file: str, index: int) -> Iterator[Piece]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pe_beam.errors import DataError
+from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.modalities.base import Fault
 from pe_beam.sources import files, forms
 from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut
@@ -45,10 +45,7 @@ class ParquetSource(Source):
         with files.explained(self._key, self._path):
             found = files.find(self._path, (".parquet",))
         if not found:
-            more = files.nothing(self._path)
-            raise DataError(
-                f"{self._key}: no Parquet files at {self._path}; a file, a folder or a glob is wanted{more}"
-            )
+            raise files.no_files(self._path, self._key, "Parquet")
         cuts: list[Piece] = []
         for index, file in enumerate(found):
             with self._open(file) as reader:
@@ -56,7 +53,9 @@ class ParquetSource(Source):
                 rows = reader.metadata.num_rows
             cuts += [Piece(file, index, a, b) for a, b in cut(rows)]
         if not cuts:
-            raise DataError(f"{self._key}: the Parquet files at {self._path} have no rows; at least one is wanted")
+            raise EmptyInputError(
+                f"{self._key}: the Parquet files at {self._path} have no rows; one at least is wanted"
+            )
         return cuts
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:

@@ -96,6 +96,34 @@ def test_an_empty_input_buys_noise_alone_and_stops_an_ordinary_run(small, tmp_pa
     evolve(parse_recipe(recipe), tmp_path / "run")  # complete: status 0 again
 
 
+def test_a_dangling_link_stops_an_ordinary_run_and_no_other(small, tmp_path, capsys):
+    ends = {}
+    for linked in (False, True):
+        for never_stop in (False, True):
+            folder = tmp_path / f"{linked}-{never_stop}"
+            (folder / "data/3").mkdir(parents=True)
+            for row, image in enumerate(picture_table(30)["image"].to_pylist()):
+                (folder / f"data/3/{row}.png").write_bytes(image)
+            if linked:
+                (folder / "data/3/x.png").symlink_to(folder / "nowhere.png")
+            small["data"] = {"source": "folder", "path": str(folder / "data"), "labels": [str(i) for i in range(10)]}
+            ends[linked, never_stop] = _run(small, folder, capsys, never_stop=never_stop)
+    assert [ends[linked, False][0] for linked in (False, True)] == [0, 2]
+    assert ends[False, True] == ends[True, True]
+    assert ends[True, True][0] == 0
+    assert _votes(tmp_path / "True-True/run").sum() == 30
+
+
+def test_a_folder_whose_pictures_are_gone_is_an_empty_input_and_a_path_that_is_not_there_is_a_mistake(small, tmp_path):
+    (tmp_path / "data/3").mkdir(parents=True)
+    small["data"] = {"source": "folder", "path": str(tmp_path / "data"), "labels": ["3"], "never_stop": True}
+    evolve(parse_recipe(small), tmp_path / "run")
+    assert not _votes(tmp_path / "run").any()
+    small["data"]["path"] = str(tmp_path / "dota")
+    with pytest.raises(DataError, match="is not there"):
+        evolve(parse_recipe(small), tmp_path / "other")
+
+
 def test_csv_and_services_are_refused(small, tmp_path):
     small["data"] |= {"never_stop": True, "source": "csv", "path": "x.csv", "holdout": None}
     with pytest.raises(RecipeError, match="never_stop: refused for source csv"):

@@ -16,6 +16,7 @@ from pe_beam import errors
 from pe_beam.errors import InputError, RecipeError, StageError
 from pe_beam.privacy import ledger
 from pe_beam.runs.closing import close, is_complete, restore
+from pe_beam.runs.ingest import left_out
 from pe_beam.runs.progress import TIMES, Progress
 from pe_beam.runs.recipe import Recipe
 from pe_beam.runs.run import Run, open_run
@@ -201,7 +202,11 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
         with progress.ingest():
             hints = run.recipe.execution.stages.hints().get("ingest", {})
-            job("Ingest", lambda: ingest.Ingest(str(run.store.root)).with_resource_hints(**hints))
+            try:
+                job("Ingest", lambda: ingest.Ingest(str(run.store.root)).with_resource_hints(**hints))
+            except errors.DataError as error:
+                kinds = left_out(run)
+                raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
     else:
         if (run.index() or {}).get("embedding_id") != run.embedding_id:
             raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")

@@ -45,6 +45,7 @@ def list_pieces(run: Run) -> list[Piece]:
             raise
         pieces = []
     pieces = pieces or [NO_PIECE]
+    run.store.remove(KINDS)  # of an earlier try
     run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
     return pieces
 
@@ -234,16 +235,17 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)
     kinds = sorted({kind for s in summaries for kind in s["kinds"]})
-    where = f"({'; '.join(kinds)}); file and row of each are in private/rejects/" if kinds else ""
+    # A worker's message stays in its runner's logs: which kinds there were is for the driver to say.
+    where = "; file and row of each are in private/rejects/" if kinds else ""
     run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
     if never_stop:
         pass  # that there are no records, or many rejects, would be told by stopping
     elif usable == 0:
-        raise DataError(f"data.path: there is no record that can be used {where}".rstrip())
+        raise DataError(f"data.path: there is no record that can be used{where}")
     elif rejected > run.recipe.data.max_rejects * (usable + rejected):
         raise DataError(
             f"data.max_rejects: a larger share of the records than {run.recipe.data.max_rejects:g} "
-            f"cannot be used {where}"
+            f"cannot be used{where}"
         )
     index = {
         "version": 1,

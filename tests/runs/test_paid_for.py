@@ -22,6 +22,7 @@ from pe_beam.runs.driver import evolve
 from pe_beam.runs.plan import make_plan, votes_bound
 from pe_beam.runs.recipe import load_recipe, parse_recipe
 from pe_beam.runs.run import fingerprint_of, open_run
+from pe_beam.runs.spending import _refuse_beyond_plan
 from pe_beam.transforms.iteration import SumCountsCombineFn
 from tests.runs.test_end_to_end import release_digests
 from tests.runs.test_tampering import stop_half_way
@@ -48,6 +49,15 @@ def test_a_recipe_edited_after_spending_is_refused(half):
     with pytest.raises(SecretError, match="pays for another recipe"):  # a worker looks for itself before it draws noise
         steps.commit_histogram(run, 1)
     assert (half / "ledger.jsonl").read_bytes() == before
+
+
+def test_lines_never_add_up_to_more_than_the_plan():
+    _refuse_beyond_plan([2.0, 2.0], [2.0, 2.0])
+    _refuse_beyond_plan([0.0, 0.0], [0.0, 0.0])  # epsilon = inf, spelled out and marked
+    _refuse_beyond_plan([3.0] * 10_000, [3.0] * 10_000)
+    for spent in ([2.0, 2.0, 50.0], [1.999, 2.0], [0.0]):
+        with pytest.raises(InputError, match="more than the plan"):
+            _refuse_beyond_plan(spent, [2.0, 2.0])
 
 
 def _drop_a_record(run: Path, *, fingerprint: bool) -> None:

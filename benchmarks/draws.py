@@ -46,7 +46,9 @@ class RowByRow(LogitsProcessor):
 def measure(*, rows: int, tokens: int, steps: int, top_p: float, rounds: int) -> None:
     """Prints medians of wall clock and of this process's own time."""
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=tokens, n_positions=128, n_embd=64, n_layer=2, n_head=2, eos_token_id=1)
+    config = GPT2Config(
+        vocab_size=tokens, n_positions=128, n_embd=64, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1
+    )
     model = GPT2LMHeadModel(config).eval()
     given = torch.randint(0, tokens, (rows, 16))
     about = {"input_ids": given, "attention_mask": torch.ones_like(given), "pad_token_id": 0}

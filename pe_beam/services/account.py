@@ -26,6 +26,8 @@ from pe_beam.services.settings import Service
 UNIT = 10**12
 """Money is counted in whole millionths of millionths, so that it adds up exactly."""
 _RECORD = 16384  # bytes of the file: one write, so that a kill leaves the old record or the new one
+_OF_PRIVATE_RECORDS = "execution.embeddings"
+"""What is used there tells how many private records there are: no message has it."""
 _MOST = 10**40  # of any number in it: larger ones are damage
 
 
@@ -100,8 +102,8 @@ class Account:
                 return False
             spent = book.spent
         raise SpentError(
-            f"{self._key}.ceiling.{over}: the next call could pass it ({self._said(spent)} used so far); "
-            "raise it and run again, the run goes on from here"
+            f"{self._key}.ceiling.{over}: the next call could pass it{self._said(spent)}; raise it and run again, the "
+            "run goes on from here"
         )
 
     def settle(self, worst: Cost, actual: Cost) -> None:
@@ -132,10 +134,12 @@ class Account:
         return None
 
     def _said(self, spent: Cost) -> str:
+        if self._key == _OF_PRIVATE_RECORDS:
+            return ""
         said = f"{spent.calls} calls, {spent.input + spent.output} tokens"
-        if self._service.price is None:
-            return said
-        return f"{said}, {spent.money / UNIT:.6g} {self._service.price.currency}"
+        if self._service.price is not None:
+            said = f"{said}, {spent.money / UNIT:.6g} {self._service.price.currency}"
+        return f" ({said} used so far)"
 
     def _bury(self, book: _Book) -> None:
         """What dead processes had set aside is spent."""

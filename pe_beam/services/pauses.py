@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
-_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_A_SECOND = (1 / 86400, 1 / 3600, 1 / 60, 1, 1000)
 _SAID = re.compile(r"(?:again|retry) in (\d[\d.]*(?:ms|s|m|h)[\d.hms]*)|retrydelay\W{1,5}(\d[\d.]*s)\b")
 _OF = ("-requests", "-tokens", "")
 
@@ -22,7 +22,7 @@ def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms", "retry-after"):
         value = headers.get(name)
-        seconds = None if value is None else _pause(value, 0.001 if name.endswith("-ms") else 1.0)
+        seconds = None if value is None else _pause(value, 1000 if name.endswith("-ms") else 1)
         if seconds is not None:
             return seconds
     resets = _resets(headers)
@@ -32,11 +32,11 @@ def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
     return _duration((told[1] or told[2]).rstrip(".")) if told else None
 
 
-def _pause(value: str, unit: float) -> float | None:
-    """A number of units or a date."""
+def _pause(value: str, a_second: int) -> float | None:
+    """A number of units, so many a second, or a date."""
     try:
-        if value.replace(".", "", 1).strip().isdigit() or unit < 1:
-            seconds = float(value) * unit
+        if value.replace(".", "", 1).strip().isdigit() or a_second > 1:
+            seconds = float(value) / a_second
         else:
             seconds = max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
     except (ArithmeticError, LookupError, TypeError, ValueError):
@@ -67,6 +67,8 @@ def _duration(value: str) -> float | None:
         return max(number - time.time(), 0.0) if number > 1e9 else number
     found = _DURATION.fullmatch(value[:40])
     parts = (
-        [] if found is None else [float(part) * unit for part, unit in zip(found.groups(), _UNITS, strict=True) if part]
+        []
+        if found is None
+        else [float(part) / a_second for part, a_second in zip(found.groups(), _A_SECOND, strict=True) if part]
     )
     return sum(parts) if parts else None

@@ -18,7 +18,7 @@ from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.base import Surroundings
 from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.llm import Llm
-from pe_beam.modalities.text.openai_client import OpenAiClient
+from pe_beam.modalities.text.openai_client import OpenAiClient, import_openai
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
 from pe_beam.modalities.text.replies import counted
@@ -56,6 +56,7 @@ def _spent(folder: Path) -> dict[str, int]:
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PE_BEAM_TEST_KEY", "sk-secret")
+    import_openai()  # seconds on a busy machine, and not while a test measures time
 
 
 # Patience.

@@ -133,7 +133,7 @@ def _unmarked(text: str) -> str:
         name, closes, sure = _read(mark)
         if closes and opened:
             if name in opened:
-                del opened[opened.index(name) :]
+                del opened[len(opened) - 1 - opened[::-1].index(name) :]
             elif sure:
                 opened.pop()
             start = before

@@ -81,23 +81,34 @@ def said_by(error: Exception) -> Said | None:
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
         return None
-    body = getattr(error, "body", None)
-    if isinstance(error, ErrorReply):
-        text = json.dumps(error.body, ensure_ascii=False, default=str)
-    else:
-        text = str(getattr(error, "message", ""))
-    inner = body.get("error", body) if isinstance(body, dict) else None
+    response = getattr(error, "response", None)
+    body = error.body if isinstance(error, ErrorReply) else _body(response)
+    outer = body[0] if isinstance(body, list) and body else body
+    outer = outer if isinstance(outer, dict) else {}
+    inner = outer.get("error", outer)
     inner = inner if isinstance(inner, dict) else {}
-    words = [getattr(error, "code", None), inner.get("code"), inner.get("type"), _outer(body).get("error_type")]
+    words = [inner.get("code"), inner.get("type"), outer.get("error_type")]
     spoken = sorted((word[:60] for word in words if isinstance(word, str) and word), key=str.isdecimal)
-    code = spoken[0] if spoken else ""  # a word, where there is one; else its number
-    param = inner.get("param")
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    return Said(status, code, text[:_LOOKED_AT].lower(), param if isinstance(param, str) else "", headers)
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    return Said(
+        status,
+        code=spoken[0] if spoken else "",  # a word, where there is one; else its number
+        text=text[:_LOOKED_AT].replace("\\", "").lower(),
+        param=inner["param"] if isinstance(inner.get("param"), str) else "",
+        headers=getattr(response, "headers", {}),
+    )
 
 
-def _outer(body: Any) -> Mapping[str, Any]:
-    return body if isinstance(body, dict) else {}
+def _body(response: Any) -> Any:
+    """A reply's body: JSON, or a text. Versions of the package differ in how much of it they pass on."""
+    try:
+        text = str(response.text)
+    except (AttributeError, RuntimeError):  # closed before it was read
+        return ""
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError):
+        return text
 
 
 def one_candidate(said: Said) -> Finish | None:

@@ -17,8 +17,10 @@ import torch
 _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _BELOW_ONE = 1 - 2.0**-24  # the largest float32 below 1
 _CPU_BLOCK, _SORTED_BLOCK, _BLOCK = 1 << 18, 1 << 22, 1 << 24
-"""Numbers worked on at a time: on a CPU as many as its caches hold, but enough for all its threads where rows are sorted;
-on an accelerator a step in one or a few."""
+"""Numbers worked on at a time: what the caches of a CPU hold, but enough for all its threads where rows are sorted.
+
+An accelerator takes a step in one or a few.
+"""
 
 
 def _signed(number: int) -> int:

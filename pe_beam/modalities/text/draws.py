@@ -17,8 +17,10 @@ import torch
 _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _BELOW_ONE = 1 - 2.0**-24  # the largest float32 below 1
 _CPU_BLOCK, _SORTED_BLOCK, _BLOCK = 1 << 18, 1 << 22, 1 << 24
-"""Numbers worked on at a time: on a CPU as many as its caches hold, but enough for all its threads where rows are sorted;
-on an accelerator a step in one or a few."""
+"""Numbers worked on at a time: on a CPU what a thread's caches hold, or enough for all threads where rows are sorted.
+
+An accelerator takes a step in one or a few.
+"""
 
 
 def _signed(number: int) -> int:
@@ -97,7 +99,7 @@ class KeyedDraws:
         rows, tokens = logits.shape
         self._settle(logits.device, tokens)
         scores = torch.empty_like(logits)
-        cpu = _SORTED_BLOCK if any(self._narrow) else _CPU_BLOCK
+        cpu = _SORTED_BLOCK if any(self._narrow) else _CPU_BLOCK * torch.get_num_threads()
         height = max(1, (cpu if logits.device.type == "cpu" else _BLOCK) // tokens)
         for top in range(0, rows, height):
             own = slice(top, top + height)

@@ -71,6 +71,7 @@ def number_or_text(text: str) -> str:
     return digits(name) or name
 
 
+@lru_cache(maxsize=65536)
 def is_rounded(text: str) -> bool:
     """Whether a name is a float so large that others were rounded to it.
 

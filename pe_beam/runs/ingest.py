@@ -70,7 +70,8 @@ def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
     if run.store.exists(name):
         known: dict[str, Any] = json.loads(run.store.read(name))
         same = (known["source"], known["embedding_id"]) == (digest, run.embedding_id)
-        if same and run.store.exists(known["shard"]):
+        # Older versions noted no facts, and compared client ids as raw text: two spellings may not meet in one run.
+        if same and "seen" in known and run.store.exists(known["shard"]):
             return known
     summary = _embed_shard(run, piece) | {"source": digest}
     stale = run.store.exists(name)
@@ -228,9 +229,7 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     """
     summaries = sorted(summaries, key=lambda summary: summary["piece"])
     never_stop = run.recipe.data.never_stop
-    if not never_stop and all(
-        "seen" in s for s in summaries
-    ):  # pieces that an older version has embedded have no facts
+    if not never_stop:
         run.source().refuse({fact for s in summaries for fact in s["seen"]})
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)

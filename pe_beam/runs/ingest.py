@@ -150,8 +150,21 @@ def _write_shard(
             tables.append(pa.table([c.cast(t) for c, t in zip(columns, schema.types, strict=True)], schema))
             rows += len(labels)
         if rows:
-            writer.write_table(pa.concat_tables(tables).combine_chunks(), row_group_size=8192)
+            writer.write_table(_whole(tables, dimension), row_group_size=8192)
     return rows, dimension
+
+
+def _whole(tables: list[pa.Table], dimension: int) -> pa.Table:
+    """The rows of a shard, joined so that the bytes of its file do not tell how they came.
+
+    Arrow may end a page after each 1,024 numbers, at the end of a row. So rows of as many can be written from the
+    chunks that they came in, which spares what joining them, and writing all at once, would take: twice the shard.
+    """
+    table = pa.concat_tables(tables)
+    if dimension < 1024:
+        return table.combine_chunks()
+    columns = {name: table[name] if name == "vector" else table[name].combine_chunks() for name in table.column_names}
+    return pa.table(columns, schema=table.schema)
 
 
 def _joined(batches: Iterable[SourceBatch], most: int) -> Iterator[SourceBatch]:

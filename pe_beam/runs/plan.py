@@ -9,6 +9,7 @@ from typing import Any
 from pe_beam.privacy import accounting, noise
 from pe_beam.runs.parts import new_embedder
 from pe_beam.runs.recipe import Recipe
+from pe_beam.runs.sizes import memory_warning
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.threshold import threshold_in_votes
@@ -167,4 +168,5 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
             "noise drowns the signal: it is over 10 times the votes that a candidate can expect; use fewer "
             "candidates (evolution.population) or iterations, or a larger epsilon"
         )
-    return warnings
+    large = memory_warning(recipe)
+    return [*warnings, large] if large else warnings

@@ -22,6 +22,7 @@ from pe_beam.errors import InputError
 from pe_beam.runs import steps
 from pe_beam.runs.bought import cell_count, cells_of
 from pe_beam.runs.run import Run
+from pe_beam.sources.base import BATCH_BYTES
 from pe_beam.transforms.parts import RunFn, RunTransform
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import read_batch, read_clients
@@ -34,6 +35,8 @@ Hints = Mapping[str, Mapping[str, str]]
 _GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
 _CANDIDATES_EMBEDDED = Metrics.counter("pe_beam", "candidates_embedded")
 _CHUNK_MILLISECONDS = Metrics.distribution("pe_beam", "generated_chunk_milliseconds")
+_READ_BYTES = 4 << 20
+"""Of a shard that are read at a time."""
 
 
 class _StageFn(RunFn):
@@ -79,17 +82,19 @@ class _CommitMatrixFn(_StageFn):
 
 
 class _ReadShardFn(_StageFn):
-    """Shard name -> Arrow batches, one row group in memory at a time."""
+    """Shard name -> Arrow batches, read as they are asked for: a row group of long vectors is half a gigabyte."""
 
     def process(self, shard: str) -> Iterator[pa.Table]:
-        with self.guarded("ReadShards"), pq.ParquetFile(self.open().store.path(shard)) as file:
-            size = self.open().recipe.execution.vote_batch
+        with self.guarded("ReadShards"), self._opened(shard) as file:
             if not file.num_row_groups:  # no record still is a histogram of zeros
                 yield file.schema_arrow.empty_table()
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                for start in range(0, table.num_rows, size):
-                    yield table.slice(start, size)
+            dimension = file.schema_arrow.field("vector").type.list_size
+            size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
+            for batch in file.iter_batches(size):
+                yield pa.Table.from_batches([batch])
+
+    def _opened(self, shard: str) -> pq.ParquetFile:
+        return pq.ParquetFile(self.open().store.path(shard), pre_buffer=False, buffer_size=_READ_BYTES)
 
 
 Tally = tuple[str, np.ndarray]

@@ -45,7 +45,6 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--slots", type=int, default=2, help="of each TaskManager (default: 2)")
             command.add_argument("--task-managers", type=int, default=1, help="how many (default: 1)")
             command.add_argument("--java", default="java", help="a Java 11 or 17 (default: java on PATH)")
-            command.add_argument("--holder", type=int, metavar="PID", help="stop it when this process has ended")
             for name in PORTS:
                 command.add_argument("--" + name.replace("_", "-"), type=int, default=0, help="default: a free port")
     return parser
@@ -60,9 +59,7 @@ def _install(_: argparse.Namespace) -> None:
 
 def _start(options: argparse.Namespace) -> None:
     cluster = Cluster(options.dir)
-    cluster.start(
-        Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)}), holder=options.holder
-    )
+    cluster.start(Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)}))
     print(f"Flink runs; its page is http://localhost:{cluster.settings.rest_port}, logs are in {_logs(options)}")
     print("Beam flags, after --")
     for flag in cluster.beam_flags():

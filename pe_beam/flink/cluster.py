@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import InputError, PeBeamError
-from pe_beam.flink import install, leash, processes
+from pe_beam.flink import install, processes
 
 HOST = "localhost"
 START_SECONDS = 120.0
@@ -100,12 +100,8 @@ class Cluster:
 
     # --- start, repair, stop ------------------------------------------------------------------------------
 
-    def start(self, settings: Settings, *, holder: int | None = None) -> None:
+    def start(self, settings: Settings) -> None:
         """Starts all parts and waits until each answers; what was started is stopped again if one does not.
-
-        Args:
-          settings: what it is made of.
-          holder: process with which the cluster ends, however that ends; None: the cluster outlives everyone.
 
         Raises:
           InputError: the cluster runs already, or a setting or port is not possible.
@@ -125,8 +121,6 @@ class Cluster:
         for name in ("config.yaml", "log4j.properties"):
             shutil.copy(install.TEMPLATES / name, self.folder / "conf" / name)
         (self.folder / "cluster.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
-        if holder is not None:
-            leash.hold(holder, "--cluster", str(self.folder))
         try:
             self.repair()
         except BaseException:

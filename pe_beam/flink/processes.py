@@ -33,12 +33,6 @@ def find(mark: str) -> list[Found]:
     return [Found(pid, group, line.split(key, 1)[1].split()[0]) for pid, group, line in listed if key in line]
 
 
-def holding(*texts: str) -> list[int]:
-    """Ids of living processes whose command line holds all of the texts."""
-    listed = _from_proc() if Path("/proc/self/stat").exists() else _from_ps()
-    return [pid for pid, _, line in listed if all(text in line for text in texts)]
-
-
 def _from_proc() -> Iterator[tuple[int, int, str]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():

@@ -14,7 +14,6 @@ import functools
 import io
 import json
 import logging
-import os
 import re
 import secrets
 import threading
@@ -30,7 +29,7 @@ from apache_beam.transforms.resources import parse_resource_hints
 
 from pe_beam import errors
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError, StorageError
-from pe_beam.flink import check, install, leash, processes
+from pe_beam.flink import check, install
 from pe_beam.flink.cluster import free_port
 from pe_beam.runs.progress import JOB
 from pe_beam.runs.recipe import Stages
@@ -212,8 +211,6 @@ def _own_job_server(args: tuple[str, ...], jar: str) -> str:
     server = FlinkJarJobServer(options)
     atexit.register(server.stop)
     server.start()
-    for process in processes.holding(jar, str(port)):  # a driver that is killed does not come to its atexit
-        leash.hold(os.getpid(), "--process", str(process))
     return f"localhost:{port}"
 
 

@@ -43,8 +43,7 @@ def flink_command(*arguments: str, **options: object) -> subprocess.CompletedPro
 def cluster(flink_pieces, tmp_path_factory) -> Cluster:
     """A standalone cluster with one TaskManager of two slots."""
     folder = tmp_path_factory.mktemp("flink") / "cluster"
-    # A test session that is killed comes to no tear-down: the cluster ends with this process.
-    started = flink_command("start", "--dir", str(folder), "--holder", str(os.getpid()))
+    started = flink_command("start", "--dir", str(folder))
     assert started.returncode == 0, started.stderr
     made = Cluster(folder)
     assert all(flag in started.stdout for flag in made.beam_flags())

@@ -4,40 +4,49 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pe_beam import console
 from pe_beam.errors import InputError, PeBeamError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    resumes = next((word for word in arguments if not word.startswith("-")), "") in ("run", "evaluate")
+    line = "pe-beam: interrupted" + ("; the same command goes on from here" if resumes else "")
+    if argv is None:
+        console.begin(line)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        return console.leave(line)
+
+
+def _main(arguments: list[str]) -> int:
     beam_args: list[str] = []
     if "--" in arguments:
         cut = arguments.index("--")
         arguments, beam_args = arguments[:cut], arguments[cut + 1 :]
     options = _parser().parse_args(arguments)
     options.beam_args = beam_args
-    logging.basicConfig(level=logging.ERROR)
-    warnings.filterwarnings("ignore")
     try:
         options.command(options)
     except PeBeamError as error:
+        if console.asked():
+            raise KeyboardInterrupt from None
         print(f"pe-beam: {error}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
-        print("pe-beam: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         return 1
     except Exception as error:
+        if console.asked():  # in the middle of an import it comes out as any error
+            raise KeyboardInterrupt from None
         # A trace could hold a value of a private record: its type is all that may be shown.
         print(f"pe-beam: internal error ({type(error).__name__}); please report it", file=sys.stderr)
         if options.debug:

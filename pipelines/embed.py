@@ -10,6 +10,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pe_beam import console
+
+if __name__ == "__main__":
+    console.begin("embed: interrupted; run it again, it goes on from here")
+
 import apache_beam as beam
 
 from pe_beam.errors import PeBeamError
@@ -38,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, beam_args = parser.parse_known_args(argv)
     try:
         embed_only(load_recipe(options.recipe), options.run_dir, beam_args)
+    except KeyboardInterrupt:
+        return console.leave("embed: interrupted; run it again, it goes on from here")
     except PeBeamError as error:
         print(f"embed: {error}", file=sys.stderr)
         return error.exit_status

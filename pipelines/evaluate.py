@@ -10,6 +10,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pe_beam import console
+
+if __name__ == "__main__":
+    console.begin("evaluate: interrupted; run it again, it goes on from here")
+
 import apache_beam as beam
 
 from pe_beam.errors import PeBeamError
@@ -41,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         told = {"language_model": options.language_model} if options.language_model else {}
         evaluate(options.run_dir, beam_args, against=options.against, iterations=options.iterations, options=told)
+    except KeyboardInterrupt:
+        return console.leave("evaluate: interrupted; run it again, it goes on from here")
     except PeBeamError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_status

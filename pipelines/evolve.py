@@ -12,6 +12,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pe_beam import console
+
+if __name__ == "__main__":
+    console.begin("evolve: interrupted; run it again, it goes on from here")
+
 import apache_beam as beam
 
 from pe_beam.errors import PeBeamError
@@ -52,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, beam_args = parser.parse_known_args(argv)
     try:
         evolve(load_recipe(options.recipe), options.run_dir, beam_args, progress=sys.stderr, unroll=options.unroll)
+    except KeyboardInterrupt:
+        return console.leave("evolve: interrupted; run it again, it goes on from here")
     except PeBeamError as error:
         print(f"evolve: {error}", file=sys.stderr)
         return error.exit_status

@@ -13,6 +13,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pe_beam import console
+
+if __name__ == "__main__":
+    console.begin("iteration: interrupted; run it again, it goes on from here")
+
 import apache_beam as beam
 
 from pe_beam.errors import PeBeamError
@@ -45,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, beam_args = parser.parse_known_args(argv)
     try:
         run_one(options.run_dir, options.iteration, beam_args)
+    except KeyboardInterrupt:
+        return console.leave("iteration: interrupted; run it again, it goes on from here")
     except PeBeamError as error:
         print(f"iteration: {error}", file=sys.stderr)
         return error.exit_status

@@ -8,6 +8,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from pe_beam import console
+
+INTERRUPTED = "pe_beam.flink: interrupted"
+if __name__ == "__main__":
+    console.begin(INTERRUPTED)
+
 from pe_beam.errors import PeBeamError
 from pe_beam.flink import install
 from pe_beam.flink.cluster import PORTS, Cluster, Settings
@@ -16,10 +22,12 @@ FOLDER = "runs/flink"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input)."""
+    """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
     options = _parser().parse_args(argv)
     try:
         return int(options.command(options) or 0)
+    except KeyboardInterrupt:
+        return console.leave(INTERRUPTED)
     except PeBeamError as error:
         print(f"pe_beam.flink: {error}", file=sys.stderr)
         return error.exit_status
@@ -45,6 +53,15 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--slots", type=int, default=2, help="of each TaskManager (default: 2)")
             command.add_argument("--task-managers", type=int, default=1, help="how many (default: 1)")
             command.add_argument("--java", default="java", help="a Java 11 or 17 (default: java on PATH)")
+            command.add_argument(
+                "--owner",
+                dest="owners",
+                action="append",
+                type=int,
+                default=[],
+                metavar="PID",
+                help="end with this process (default: outlive whoever starts it)",
+            )
             for name in PORTS:
                 command.add_argument("--" + name.replace("_", "-"), type=int, default=0, help="default: a free port")
     return parser
@@ -59,7 +76,8 @@ def _install(_: argparse.Namespace) -> None:
 
 def _start(options: argparse.Namespace) -> None:
     cluster = Cluster(options.dir)
-    cluster.start(Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)}))
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    cluster.start(Settings(**given | {"owners": tuple(options.owners)}))
     print(f"Flink runs; its page is http://localhost:{cluster.settings.rest_port}, logs are in {_logs(options)}")
     print("Beam flags, after --")
     for flag in cluster.beam_flags():

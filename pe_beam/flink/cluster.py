@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import InputError, PeBeamError
-from pe_beam.flink import install, processes
+from pe_beam.flink import install, processes, watch
 
 HOST = "localhost"
 START_SECONDS = 120.0
@@ -46,6 +46,7 @@ class Settings:
       artifact_port: Beam's job server, for files of a job.
       worker_port: the pool of Python workers.
       java: a Java 11 or 17.
+      owners: process ids; the cluster ends once one of them is gone. None: it outlives its starter.
     """
 
     slots: int = 2
@@ -56,6 +57,7 @@ class Settings:
     artifact_port: int = 0
     worker_port: int = 0
     java: str = "java"
+    owners: tuple[int, ...] = ()
 
 
 PORTS = ("rest_port", "rpc_port", "job_port", "artifact_port", "worker_port")
@@ -76,7 +78,8 @@ class Cluster:
         path = self.folder / "cluster.json"
         if not path.exists():
             raise InputError(f"{self.folder}: no cluster was started here")
-        return Settings(**json.loads(path.read_text()))
+        found = json.loads(path.read_text())
+        return Settings(**found | {"owners": tuple(found["owners"])})
 
     def beam_flags(self) -> list[str]:
         """What a pipeline needs to run here."""
@@ -135,6 +138,8 @@ class Cluster:
             # TaskManagers find a new JobManager again, but keep slots for the old one's jobs: begin afresh.
             processes.end(self._mark)
             missing = self._commands(settings)
+        if missing and settings.owners:
+            watch.start(self._mark, settings.owners)
         for name, command in missing.items():
             self._launch(name, command)
         self._wait(settings)

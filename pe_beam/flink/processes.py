@@ -51,20 +51,25 @@ def _from_ps() -> Iterator[tuple[int, int, str]]:
             yield int(pid), int(group), command
 
 
-def end(mark: str) -> int:
-    """Ends all processes with a mark and those in their groups; returns how many there were."""
+def end(mark: str, *, alone: bool = False) -> int:
+    """Ends all processes with a mark, and those in their groups unless `alone`; returns how many there were.
+
+    A process that shares its group with whoever started it is ended `alone`.
+    """
     found = find(mark)
-    groups = {process.group for process in found} - {os.getpgrp()}
+    groups = set() if alone else {process.group for process in found} - {os.getpgrp()}
+    pids = {process.pid for process in found} if alone else set()
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for group in groups:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, number)
+        for send, targets in ((os.killpg, groups), (os.kill, pids)):
+            for target in targets:
+                with contextlib.suppress(ProcessLookupError):
+                    send(target, number)
         limit = time.monotonic() + TERM_SECONDS
-        while any(_living(group) for group in groups) and time.monotonic() < limit:
+        while _any_lives(pids, groups) and time.monotonic() < limit:
             time.sleep(0.1)
     return len(found)
 
 
-def _living(group: int) -> bool:
+def _any_lives(pids: set[int], groups: set[int]) -> bool:
     listed = _from_proc() if Path("/proc/self/stat").exists() else _from_ps()
-    return any(found == group for _, found, _ in listed)
+    return any(pid in pids or group in groups for pid, group, _ in listed)

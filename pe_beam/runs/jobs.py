@@ -14,6 +14,7 @@ import functools
 import io
 import json
 import logging
+import os
 import re
 import secrets
 import threading
@@ -29,7 +30,7 @@ from apache_beam.transforms.resources import parse_resource_hints
 
 from pe_beam import errors
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError, StorageError
-from pe_beam.flink import check, install
+from pe_beam.flink import check, install, watch
 from pe_beam.flink.cluster import free_port
 from pe_beam.runs.progress import JOB
 from pe_beam.runs.recipe import Stages
@@ -207,7 +208,12 @@ def _own_job_server(args: tuple[str, ...], jar: str) -> str:
     flink.flink_master = FlinkRunner.add_http_scheme(flink.flink_master)
     flink.flink_job_server_jar = jar
     port = free_port()
-    options.view_as(beam_options.JobServerOptions).job_port = port
+    server_options = options.view_as(beam_options.JobServerOptions)
+    server_options.job_port = port
+    # Marked, so that it ends with this process also where that is killed and says goodbye to nobody.
+    mark = f"pe_beam.job-server={os.getpid()}-{secrets.token_hex(8)}"
+    server_options.job_server_jvm_properties = [*(server_options.job_server_jvm_properties or []), f"-D{mark}/server"]
+    watch.start(mark, [os.getpid()], alone=True)
     server = FlinkJarJobServer(options)
     atexit.register(server.stop)
     server.start()

@@ -39,11 +39,17 @@ def flink_command(*arguments: str, **options: object) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
 
 
+def owned() -> list[str]:
+    """Flags by which a cluster ends with this process and, as a worker of xdist, with the one that started it."""
+    owners = [os.getpid(), *([os.getppid()] if "PYTEST_XDIST_WORKER" in os.environ else [])]
+    return [f"--owner={pid}" for pid in owners]
+
+
 @pytest.fixture(scope="session")
 def cluster(flink_pieces, tmp_path_factory) -> Cluster:
     """A standalone cluster with one TaskManager of two slots."""
     folder = tmp_path_factory.mktemp("flink") / "cluster"
-    started = flink_command("start", "--dir", str(folder))
+    started = flink_command("start", "--dir", str(folder), *owned())
     assert started.returncode == 0, started.stderr
     made = Cluster(folder)
     assert all(flag in started.stdout for flag in made.beam_flags())

@@ -283,7 +283,7 @@ class TestOnACluster:
         (templates / "config.yaml").write_text(config.replace("timeout: 60000", "timeout: 3000"))
         monkeypatch.setattr(install, "TEMPLATES", templates)
         cluster = Cluster(tmp_path / "c")
-        cluster.start(Settings())
+        cluster.start(Settings(owners=(os.getpid(),)))
         try:
             assert run_small(small, tmp_path, cluster.beam_flags()) == 1
             assert "raise taskmanager.memory.network.max" in capsys.readouterr().err

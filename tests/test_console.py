@@ -1,0 +1,194 @@
+"""Ctrl-C in real processes: status 130 and one line from every command; and nothing of Beam's imports on stderr."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pe_beam.runs.driver import evolve
+from pe_beam.runs.recipe import parse_recipe
+from tests.conftest import SMALL
+
+# Slow where a user would wait: an embedder that sleeps in a thread of Beam's.
+SLOW = """
+import sys, time
+from pe_beam.modalities.image.pixels import Pixels
+own = Pixels.embed
+def embed(self, records):
+    open({flag!r}, "w").close()
+    time.sleep(60)
+    return own(self, records)
+Pixels.embed = embed
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("finished") / "run"
+    evolve(parse_recipe(SMALL), run)
+    return run
+
+
+def started(arguments: list[str], *, before: str = "", **more: Any) -> subprocess.Popen[str]:
+    """`pe-beam` as a user starts it: Ctrl-C is not ignored, even where whoever runs the tests ignores it."""
+    command = [sys.executable, "-m", "pe_beam", *arguments]
+    if before:
+        code = f"import sys, runpy\nfrom pe_beam import console\nconsole.begin('pe-beam: interrupted')\n{before}\n"
+        code += f"sys.argv = ['pe-beam', *{arguments!r}]\nfrom pe_beam.cli import main\nsys.exit(main())"
+        command = [sys.executable, "-c", code]
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        **{"stdout": subprocess.PIPE, **more},
+    )
+
+
+def interrupted(process: subprocess.Popen[str], seconds: float = 15) -> str:
+    """Sends Ctrl-C; returns what was said."""
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=seconds)
+    assert process.returncode == 130, said
+    return said
+
+
+def wait_for(found: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not found():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_an_evaluation_whose_threads_sleep_ends_at_once(finished: Path, tmp_path: Path) -> None:
+    flag = tmp_path / "embedding"
+    process = started(["evaluate", str(finished)], before=SLOW.format(flag=str(flag)))
+    wait_for(flag.exists, process)
+    said = interrupted(process)
+    assert said.splitlines()[-1] == "pe-beam: interrupted; the same command goes on from here"
+    assert "Traceback" not in said
+
+
+def test_a_run_whose_threads_sleep_ends_at_once(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(SMALL))
+    flag = tmp_path / "embedding"
+    arguments = ["run", str(tmp_path / "r.yaml"), "--run-dir", str(tmp_path / "run")]
+    process = started(arguments, before=SLOW.format(flag=str(flag)))
+    wait_for(flag.exists, process)
+    said = interrupted(process).splitlines()
+    assert said[-1] == "pe-beam: interrupted; the same command goes on from here"
+    assert [line for line in said if "embedding" not in line and "interrupted" not in line] == []
+
+
+def test_init_at_its_prompt(tmp_path: Path) -> None:
+    """Standard input is a terminal, as a user has it."""
+    ours, its = pty.openpty()
+    out = tmp_path / "recipe.yaml"
+    process = started(["init", "--out", str(out)], stdin=its, stdout=its)
+    os.close(its)
+    assert process.stderr is not None
+    assert process.stderr.read(8)  # it asks
+    time.sleep(0.2)
+    assert interrupted(process).splitlines()[-1].endswith("pe-beam: interrupted")
+    assert not out.exists()
+    os.close(ours)
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "privacy", "report", "export", "purge", "evaluate"])
+def test_while_a_command_imports(command: str, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(SMALL))
+    target = str(tmp_path / "r.yaml") if command == "plan" else str(finished)
+    more = ["--to", str(tmp_path / "x.csv")] if command == "export" else []
+    # An import that takes its time, and turns an interruption into an error of its own, as compiled modules do.
+    hook = f"""
+import importlib.abc
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.startswith(("pe_beam.runs", "pe_beam.evaluation")):
+            open({str(tmp_path / "importing")!r}, "w").close()
+            try:
+                time.sleep(60)
+            except BaseException:
+                raise ImportError("half")
+import time
+sys.meta_path.insert(0, Slow())
+"""
+    process = started([command, target, *more], before=hook)
+    wait_for((tmp_path / "importing").exists, process)
+    said = interrupted(process).splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("pe-beam: interrupted")
+    assert (finished / "private").exists()
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path: Path) -> None:
+    """What does not let go, such as a job that is being cancelled, is left to itself."""
+    stubborn = f"""
+import time
+from pe_beam.runs import inspect
+def hold(*_):
+    open({str(tmp_path / "held")!r}, "w").close()
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            open({str(tmp_path / "once")!r}, "w").close()
+inspect.status = hold
+"""
+    process = started(["status", str(tmp_path)], before=stubborn)
+    wait_for((tmp_path / "held").exists, process)
+    process.send_signal(signal.SIGINT)
+    wait_for((tmp_path / "once").exists, process)
+    assert interrupted(process, 3).splitlines() == ["pe-beam: interrupted"]
+
+
+@pytest.mark.parametrize("module", ["pipelines.evaluate", "pipelines.evolve", "pe_beam.flink", "pe_beam"])
+def test_modules_own_their_process_before_they_import_beam(module: str, tmp_path: Path) -> None:
+    """The interruption comes while the module itself is imported."""
+    late = {"pe_beam": "pe_beam.cli", "pe_beam.flink": "pe_beam.flink.install"}.get(module, "apache_beam")
+    hook = f"""
+import importlib.abc, runpy, sys, time
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {late!r}:
+            open({str(tmp_path / "importing")!r}, "w").close()
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+sys.argv = [{module!r}]
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", hook],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    wait_for((tmp_path / "importing").exists, process)
+    said = interrupted(process)
+    assert len(said.splitlines()) == 1, said
+    assert "interrupted" in said
+
+
+@pytest.mark.parametrize("flags", [[], ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]])
+def test_nothing_of_beams_imports_is_shown(flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(SMALL))
+    command = [sys.executable, "-m", "pe_beam", "run", str(tmp_path / "r.yaml"), "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run([*command, "--", *flags], capture_output=True, text=True, check=True)
+    assert [line for line in done.stderr.splitlines() if "iteration" not in line and "embedding" not in line] == []
+
+
+def test_the_library_leaves_logging_to_its_host() -> None:
+    code = "import logging, pe_beam, pe_beam.cli, pe_beam.runs.driver; print(logging.root.level, logging.root.disabled)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["30", "False"]

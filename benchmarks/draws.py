@@ -1,6 +1,6 @@
 """Keyed draws of the back end `huggingface` on this CPU against what they were before, and against plain sampling.
 
-.venv/bin/python -m benchmarks.draws [--toy]
+    python benchmarks/draws.py [--toy]
 
 Before, each row drew Gumbel noise from a generator of its own, row by row: `RowByRow` is that, kept for the comparison.
 Times are of whole `generate` calls of a small GPT-2; the three take turns, so that a busy machine is fair to all.

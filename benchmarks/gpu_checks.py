@@ -1,6 +1,6 @@
 """What wants a GPU, in one go: vectors that follow from their record alone, keyed draws at full speed, equal uniforms.
 
-.venv/bin/python -m benchmarks.gpu_checks [--toy]
+    python benchmarks/gpu_checks.py [--toy]
 
 Says so and leaves with status 0 where there is no GPU. Status 1: something does not hold. --toy: tiny, and on the CPU
 where there is no GPU, to see that the script itself works; its ratio then means nothing.

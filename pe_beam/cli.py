@@ -269,7 +269,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     told = dict(_pair(text) for text in options.set)
     found = evaluate(
-        options.dir, options.beam_args, against=options.against, iterations=options.iterations, options=told
+        options.dir,
+        options.beam_args,
+        against=options.against,
+        iterations=options.iterations,
+        options=told,
+        progress=sys.stderr,
     )
     if options.json:
         _print_json(found)

@@ -45,7 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, beam_args = parser.parse_known_args(argv)
     try:
         told = {"language_model": options.language_model} if options.language_model else {}
-        evaluate(options.run_dir, beam_args, against=options.against, iterations=options.iterations, options=told)
+        evaluate(
+            options.run_dir,
+            beam_args,
+            against=options.against,
+            iterations=options.iterations,
+            options=told,
+            progress=sys.stderr,
+        )
     except KeyboardInterrupt:
         return console.leave("evaluate: interrupted; run it again, it goes on from here")
     except PeBeamError as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from pe_beam.errors import InputError
-from pe_beam.evaluation.setting import OUTCOME, WORK, Setting
+from pe_beam.errors import InputError, PeBeamError
+from pe_beam.evaluation.progress import EvaluationProgress
+from pe_beam.evaluation.setting import MEASURED, OUTCOME, WORK, Setting
 from pe_beam.runs.closing import is_complete
 from pe_beam.runs.run import Run, open_run
 
@@ -20,6 +21,7 @@ def evaluate(
     against: str | None = None,
     iterations: str = "last",
     options: Mapping[str, str] | None = None,
+    progress: TextIO | None = None,
 ) -> dict[str, Any]:
     """Measures the samples of a complete run, and its first population, against real records.
 
@@ -29,6 +31,7 @@ def evaluate(
       against: real data of the same kind as the recipe's; default: its data.holdout.
       iterations: "last", or "all" for every population.
       options: for the modality's own metrics, by name (`Modality.metric_options`).
+      progress: where to tell the steps, such as sys.stderr; None: nowhere.
 
     Returns:
       What `private/evaluation/evaluation.json` holds; docs/evaluation.md describes it.
@@ -55,14 +58,26 @@ def evaluate(
     setting.held_out(run)  # refuses a recipe without a holdout before a job is started
     with run.store.lock():
         job = new_job(run, list(beam_options))
-        run.store.remove(WORK)
+        _forget(run, keep=MEASURED)
+        setting.save(run)
         try:
-            setting.save(run)
-            job("Evaluate", lambda: Evaluate(str(run.store.root)))
+            with EvaluationProgress(run, progress).watched():
+                job("Evaluate", lambda: Evaluate(str(run.store.root)))
             found: dict[str, Any] = json.loads(run.store.read(OUTCOME))
-        finally:
-            run.store.remove(WORK)
+        except PeBeamError:
+            _forget(run)
+            raise
+        _forget(run)
     return found
+
+
+def _forget(run: Run, *, keep: str | None = None) -> None:
+    """Deletes what an evaluation works with, of one that was killed as well."""
+    for path in run.store.path(WORK).glob("*"):
+        if path.name != keep:
+            run.store.remove(f"{WORK}/{path.name}")
+    if keep is None:
+        run.store.remove(WORK)
 
 
 def _known(run: Run, options: Mapping[str, str]) -> dict[str, str]:

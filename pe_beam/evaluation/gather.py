@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.errors import DataError, PeBeamError
+from pe_beam.evaluation.kept import embedded
 from pe_beam.evaluation.moments import Moments
+from pe_beam.evaluation.progress import note_portions
 from pe_beam.evaluation.sampling import REAL_ROWS, chosen_of_range, chosen_rows
 from pe_beam.evaluation.setting import HELD_OUT, TRAINING, VOTED, WORK, Setting, population
 from pe_beam.modalities.base import Fault
 from pe_beam.runs import ingest
 from pe_beam.runs.run import Run
 from pe_beam.runs.steps import POPULATION
-from pe_beam.sources.base import Piece, Source
+from pe_beam.sources.base import Piece, Source, SourceBatch
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import read_batch
 
@@ -95,6 +98,7 @@ def list_portions(run: Run, setting: Setting) -> list[Portion]:
         sizes = [file.row_group(group).num_rows for group in range(file.num_row_groups)]
         spans = [(a, min(a + _GROUPS_AT_A_TIME, len(sizes))) for a in range(0, len(sizes), _GROUPS_AT_A_TIME)]
         portions += _portions(population(iteration), spans, [sum(sizes[a:b]) for a, b in spans])
+    note_portions(run, len(portions))
     return portions
 
 
@@ -152,6 +156,7 @@ class _Gatherer:
     def gather(self) -> Gathered:
         kept: list[Rows] = []
         payloads: list[pa.Table] = []
+        vectors: list[np.ndarray] = []
         for rows in self._read():
             self._moments = self._moments.merged(Moments.of(rows.vectors))
             kept.append(_only(rows, REAL_ROWS, self._portion.total))
@@ -160,44 +165,65 @@ class _Gatherer:
                 if few.payload is not None and len(few.rows):
                     labels = pa.array([self._run.recipe.label_list[code] for code in few.codes], pa.string())
                     payloads.append(few.payload.append_column("label", labels))
+                    vectors.append(few.vectors)
         name = f"{self._portion.group}/{self._portion.place:06d}"
         _save(self._run, f"{name}.vectors", [_vector_table(rows, self._run.embedder.dimension) for rows in kept])
         if payloads:
             _save(self._run, f"{name}.payload", payloads)
+            sink = io.BytesIO()
+            np.save(sink, np.concatenate(vectors))
+            self._run.store.commit(f"{WORK}/{name}.payload.npy", sink.getvalue(), replace=True)
+        self._run.store.commit(f"{WORK}/{name}.done", b"", replace=True)
         return Gathered(self._moments, self._rejected, frozenset(self._kinds))
 
     def _read(self) -> Iterator[Rows]:
         if self._portion.group == TRAINING:
             return self._shards()
         if self._portion.group == HELD_OUT:
-            return self._source(self._setting.held_out(self._run), None)
+            return self._held_out(self._setting.held_out(self._run))
         if self._portion.group == VOTED:
-            return self._source(self._run.source(), self._metric_rows)
+            return self._voted(self._run.source())
         return self._population()
 
-    def _source(self, source: Source, few: int | None) -> Iterator[Rows]:
-        """Records as they lie there; where only a few are wanted, the others are not embedded."""
-        at = self._portion.first
+    def _held_out(self, source: Source) -> Iterator[Rows]:
+        """Records as they lie there, embedded as a run does, or as an evaluation before has done."""
+        run, at = self._run, self._portion.first
         for piece in self._portion.parts:
-            if few is not None and not self._unchanged(source, piece):
-                self._kinds.add(CHANGED)
-                continue
-            for batch in source.read(piece):
+            for batch in ingest._joined(source.read(piece), run.embedder.batch_size):
                 count = len(batch.labels)
-                wanted = np.ones(count, dtype=bool)
-                if few is not None:
-                    wanted[:] = False
-                    wanted[chosen_of_range(self._portion.total, few, "rows", at, at + count) - at] = True
-                    for row in np.flatnonzero(~wanted).tolist():
-                        batch.faults.setdefault(row, Fault(""))
-                vectors, faults = ingest.embed_batch(self._run, batch, holdout=few is None)
-                refused = {row: fault for row, fault in faults.items() if wanted[row]}
-                self._rejected += len(refused)
-                self._kinds |= {fault.kind for fault in refused.values()}
+
+                def make(batch: SourceBatch = batch) -> tuple[np.ndarray, dict[int, Fault]]:
+                    return ingest.embed_batch(run, batch, holdout=True)
+
+                vectors, faults = embedded(run, HELD_OUT, batch, make)
+                self._rejected += len(faults)
+                self._kinds |= {fault.kind for fault in faults.values()}
                 good = np.flatnonzero([row not in faults for row in range(count)])
-                codes = np.array([self._run.label_codes[batch.labels[i]] for i in good.tolist()], dtype=np.int32)
+                codes = np.array([run.label_codes[batch.labels[i]] for i in good.tolist()], dtype=np.int32)
                 payload = batch.payload.take(pa.array(good)) if self._metric_rows else None
                 yield Rows(vectors[good], codes, at + good, payload)
+                at += count
+
+    def _voted(self, source: Source) -> Iterator[Rows]:
+        """The few training records that metrics look at, with the vectors that were frozen of them: none is embedded
+        again.
+        """
+        run, at = self._run, self._portion.first
+        for piece in self._portion.parts:
+            rejected = rejected_rows(run, piece.name) if self._unchanged(source, piece) else None
+            if rejected is None:
+                self._kinds.add(CHANGED)
+                continue
+            frozen = _Frozen(run, piece.name)
+            for batch in source.read(piece):
+                count = len(batch.labels)
+                good = np.flatnonzero([where not in rejected for where in batch.rows])
+                vectors, codes = frozen.next(len(good))
+                chosen = chosen_of_range(self._portion.total, self._metric_rows, "rows", at, at + count) - at
+                wanted = np.isin(good, chosen)
+                yield Rows(
+                    vectors[wanted], codes[wanted], at + good[wanted], batch.payload.take(pa.array(good[wanted]))
+                )
                 at += count
 
     def _unchanged(self, source: Source, piece: Piece) -> bool:
@@ -217,10 +243,53 @@ class _Gatherer:
         with pq.ParquetFile(self._run.store.path(self._run.public(iteration, POPULATION))) as file:
             for group in (group for part in self._portion.parts for group in range(*part)):
                 table = file.read_row_group(group)
-                vectors = embed_candidates(self._run, table)
+                vectors = self._candidates(table)
                 payload = table.select(self._run.modality.payload.names) if self._metric_rows else None
                 yield Rows(vectors, self._run.codes(table["label"].to_pylist()), at + np.arange(len(vectors)), payload)
                 at += len(vectors)
+
+    def _candidates(self, table: pa.Table) -> np.ndarray:
+        run, payload = self._run, table.select(["state", *self._run.modality.payload.names])
+
+        def make() -> tuple[np.ndarray, dict[int, Fault]]:
+            return embed_candidates(run, table), {}
+
+        count = table.num_rows
+        batch = SourceBatch(payload, table["label"].to_pylist(), [None] * count, [""] * count)
+        return embedded(run, "population", batch, make)[0]
+
+
+class _Frozen:
+    """The frozen vectors and label codes of a piece, in the order of its records that were not rejected."""
+
+    def __init__(self, run: Run, piece: str) -> None:
+        shards = (run.index() or {"shards": []})["shards"]
+        name = next(shard["shard"] for shard in shards if shard["piece"] == piece)
+        self._groups = read_shard(run, name)
+        self._vectors = np.empty((0, run.embedder.dimension), dtype=np.float32)
+        self._codes = np.empty(0, dtype=np.int32)
+
+    def next(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The next `count`; DataError if there are fewer."""
+        while len(self._codes) < count:
+            found = next(self._groups, None)
+            if found is None:
+                raise damaged_shard()
+            self._vectors = np.concatenate([self._vectors, found[0]])
+            self._codes = np.concatenate([self._codes, found[1]])
+        taken = self._vectors[:count], self._codes[:count]
+        self._vectors, self._codes = self._vectors[count:], self._codes[count:]
+        return taken
+
+
+def rejected_rows(run: Run, piece: str) -> set[str] | None:
+    """Where the records of a piece lie that ingest has rejected; None where its notes of them are not whole."""
+    name, about = f"private/rejects/{piece}.jsonl", f"private/embeddings/{piece}.json"
+    if not run.store.exists(about):
+        return None
+    lines = run.store.read(name).decode().splitlines() if run.store.exists(name) else []
+    rejected = {json.loads(line)["where"] for line in lines}
+    return rejected if len(rejected) == json.loads(run.store.read(about))["rejects"] else None
 
 
 def embed_candidates(run: Run, table: pa.Table) -> np.ndarray:
@@ -279,10 +348,11 @@ def load_rows(run: Run, group: str) -> Rows:
     return Rows(vectors, codes, table["row"].to_numpy())
 
 
-def load_payload(run: Run, group: str) -> pa.Table | None:
-    """The smaller subsample with its payload, for the modality's own metrics; None where there is none."""
+def load_payload(run: Run, group: str) -> tuple[pa.Table, np.ndarray] | None:
+    """The smaller subsample with its payload, and its vectors, for the modality's own metrics; None without one."""
     files = sorted(run.store.path(f"{WORK}/{group}").glob("*.payload.parquet"))
     if not files:
         return None
     table = pa.concat_tables([pq.read_table(file) for file in files]).combine_chunks()
-    return table.select(["label", *run.modality.payload.names])
+    vectors = np.concatenate([np.load(file.with_suffix(".npy"), allow_pickle=False) for file in files])
+    return table.select(["label", *run.modality.payload.names]), vectors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -19,10 +20,12 @@ from pe_beam.evaluation.gather import CHANGED, Gathered, Rows, load_payload, loa
 from pe_beam.evaluation.manifold import DENSITY_K, PRECISION_K, compare_manifolds, neighbour_radii
 from pe_beam.evaluation.memorisation import Nearest, nearer, nearest_in, nothing_near
 from pe_beam.evaluation.moments import Moments
+from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.sampling import chosen_rows
 from pe_beam.evaluation.setting import (
     CEILING,
     HELD_OUT,
+    MEASURED,
     VOTED,
     WORK,
     Setting,
@@ -78,6 +81,10 @@ def load_about(run: Run, group: str) -> dict[str, Any]:
 def measure(run: Run, name: str) -> None:
     """Measures one population by everything there is and commits the figures."""
     setting, held_out = Setting.load(run), load_rows(run, HELD_OUT)
+    target, of = f"{WORK}/{MEASURED}/{name}.json", _digest(run, setting, name)
+    if run.store.exists(target) and json.loads(run.store.read(target))["of"] == of:
+        return  # by an evaluation that was interrupted
+    note_step(run, f"{_what(setting, name)}: distances and classifiers")
     figures: dict[str, float] = {}
     training = name == CEILING
     if training and setting.no_training:
@@ -95,10 +102,27 @@ def measure(run: Run, name: str) -> None:
                 figures |= _distances(run, likened, moments, held_out)
             figures |= learnt.result()
         extra = _of_modality(run, setting, name, figures)
-    found = {"figures": figures | dict(extra.figures), "rows": len(rows.rows), "notes": list(extra.notes)}
+    found = {"of": of, "figures": figures | dict(extra.figures), "rows": len(rows.rows), "notes": list(extra.notes)}
     found["series"] = [asdict(series) for series in extra.series]
     body = json.dumps(found, allow_nan=False).encode()
-    run.store.commit(f"{WORK}/measured/{name}.json", body, replace=True)
+    run.store.commit(target, body, replace=True)
+
+
+def _what(setting: Setting, name: str) -> str:
+    """What is measured, for a user who waits."""
+    names = [*(population(iteration) for iteration in setting.populations), CEILING]
+    words = "real records" if name == CEILING else f"population {int(name.rpartition('-')[2])}"
+    return f"measuring {words} ({names.index(name) + 1} of {len(names)})"
+
+
+def _digest(run: Run, setting: Setting, name: str) -> str:
+    """Of all that the figures of one population follow from: what was gathered, and what is asked."""
+    names = [name, HELD_OUT, VOTED, population(setting.last)]
+    files = [path for own in names for path in run.store.path(f"{WORK}/{own}").glob("*") if path.is_file()]
+    held = sorted(str(path.relative_to(run.store.root)) for path in files)
+    sums = [(file, run.store.digest(file)) for file in held]
+    asked = [run.run_id, name, dict(setting.options), setting.no_training, sums]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _classifiers(run: Run, rows: Rows, held_out: Rows) -> dict[str, float]:
@@ -147,16 +171,20 @@ def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float])
         return Measured(figures={})
     comparison = Comparison(
         iteration=None if name == CEILING else int(name.rpartition("-")[2]),
-        samples=samples,
-        held_out=held_out,
-        training=None if name == CEILING else voted,
+        samples=samples[0],
+        sample_vectors=samples[1],
+        held_out=held_out[0],
+        held_out_vectors=held_out[1],
+        training=None if name == CEILING or voted is None else voted[0],
         labels=run.recipe.data.labels,
         recipe=to_plain(run.recipe),
         seed=run.recipe.seed,
         sample_count=min(load_about(run, population(setting.last))["count"], run.modality.metric_rows),
         options=setting.options,
     )
-    for metric in run.modality.metrics:
+    for place, metric in enumerate(run.modality.metrics, start=1):
+        kind = getattr(metric, "__name__", "metric").strip("_").replace("_", " ")
+        note_step(run, f"{_what(setting, name)}: {kind} ({place} of {len(run.modality.metrics)} of its kind of record)")
         try:
             found = metric(comparison)
         except MissingExtraError as error:
@@ -175,7 +203,7 @@ def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float])
 
 def load_measured(run: Run, name: str) -> dict[str, Any]:
     """What `measure` has found."""
-    found: dict[str, Any] = json.loads(run.store.read(f"{WORK}/measured/{name}.json"))
+    found: dict[str, Any] = json.loads(run.store.read(f"{WORK}/{MEASURED}/{name}.json"))
     return found
 
 

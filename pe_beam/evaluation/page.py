@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pe_beam.evaluation.figures import shown
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.pairs import Pair, closest_pairs
 from pe_beam.evaluation.setting import HELD_OUT, Setting, population
@@ -125,7 +126,12 @@ def _figures(outcome: Mapping[str, Any]) -> Section:
 
 
 def _shown(value: float | None) -> Markup:
-    return tag("span", "–" if value is None else number(value, 4), class_="n")
+    return tag("span", "–" if value is None else _figure(value), class_="n")
+
+
+def _figure(value: float) -> str:
+    """As `number`; small ones as the terminal shows them."""
+    return shown(value).replace("-", "−") if 0 < abs(value) < 1e-3 else number(value, 4)
 
 
 def _by_iteration(outcome: Mapping[str, Any]) -> Section:
@@ -237,7 +243,7 @@ def _memorisation(run: Run, outcome: Mapping[str, Any], views: Sequence[View]) -
     )
     said = facts(
         [
-            ("Closer than a held-out record, chance", number(found["probability_closer"], 3)),
+            ("Closer than a held-out record, chance", _figure(found["probability_closer"])),
             ("Closer than all but 1% of held-out", f"{found['share_closer_than_1_percent']:.2%}"),
             ("Exact duplicates of a training record", number(found["exact_duplicates"])),
             ("The same among held-out records", number(found["held_out_exact_duplicates"])),
@@ -264,7 +270,7 @@ def _pairs(pairs: Sequence[Pair], views: Sequence[View]) -> Markup:
         shown = zip(_SIDES, views, (pair.sample, pair.record), strict=True)
         both = tag("div", join(tag("div", view.fragment(x), class_=side) for side, view, x in shown), class_="pair")
         labels = f"{pair.sample['label']} and {pair.record['label']}, " if pair.sample["label"] is not None else ""
-        items.append(tag("li", both + tag("p", f"{labels}distance {number(pair.distance, 4)}")))
+        items.append(tag("li", both + tag("p", f"{labels}distance {_figure(pair.distance)}")))
     return head + tag("ul", join(items), class_="pairs" if views[0].tile else "pairs long")
 
 

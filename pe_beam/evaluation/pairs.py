@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.errors import PeBeamError
-from pe_beam.evaluation.gather import load_rows, shard_rows
+from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.setting import Setting, population
 from pe_beam.runs.run import Run
@@ -83,11 +82,8 @@ def _records(run: Run, rows: np.ndarray) -> dict[int, dict[str, Any]]:
 
 def _of_piece(run: Run, piece: Piece, wanted: list[int]) -> dict[int, dict[str, Any]]:
     """Frozen rows of a piece as records, without embedding it again: ingest has noted which records it rejected."""
-    name = f"private/rejects/{piece.name}.jsonl"
-    lines = run.store.read(name).decode().splitlines() if run.store.exists(name) else []
-    rejected = {json.loads(line)["where"] for line in lines}
-    about = json.loads(run.store.read(f"private/embeddings/{piece.name}.json"))
-    if len(rejected) != about["rejects"]:
+    rejected = rejected_rows(run, piece.name)
+    if rejected is None:
         return {}
     found: dict[int, dict[str, Any]] = {}
     position = 0

@@ -15,6 +15,8 @@ from pe_beam.sources.base import Source
 
 FOLDER = "private/evaluation"
 WORK = f"{FOLDER}/work"
+MEASURED = "measured"
+"""Figures of populations, below `WORK`: the one thing there that an interrupted evaluation leaves to the next."""
 RESULT, PAGE = f"{FOLDER}/evaluation.json", f"{FOLDER}/evaluation.html"
 OUTCOME = f"{WORK}/outcome.json"
 """The result of the evaluation that is running, so that an older one is never taken for it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pe_beam.evaluation.figures import shown
+
 
 def text_table(outcome: Mapping[str, Any]) -> str:
     """Figures beside floor and ceiling, and the memorisation check; `outcome` as in evaluation.json."""
@@ -12,7 +14,7 @@ def text_table(outcome: Mapping[str, Any]) -> str:
     columns = (outcome["floor"]["metrics"], outcome["metrics"], outcome["ceiling"]["metrics"])
     lines.append(f"{'':<32} {'floor':>10} {'samples':>10} {'ceiling':>10}")
     for key in dict.fromkeys([*columns[1], *columns[2]]):
-        cells = [f"{column[key]:.4f}" if key in column else "-" for column in columns]
+        cells = [shown(column[key]) if key in column else "-" for column in columns]
         lines.append(f"{key.replace('_', ' '):<32} {cells[0]:>10} {cells[1]:>10} {cells[2]:>10}")
     lines += ["", f"floor    {outcome['floor']['from']}", f"ceiling  {outcome['ceiling']['from']}"]
     found = outcome["memorisation"]
@@ -20,7 +22,10 @@ def text_table(outcome: Mapping[str, Any]) -> str:
         lines += [
             "",
             "nearest training record          held-out    samples",
-            *(f"distance, {share:<22.0%} {real:>8.4f} {made:>10.4f}" for share, made, real in found["quantiles"]),
+            *(
+                f"distance, {share:<22.0%} {shown(real):>8} {shown(made):>10}"
+                for share, made, real in found["quantiles"]
+            ),
             f"{'exact duplicates':<32} {found['held_out_exact_duplicates']:>8} {found['exact_duplicates']:>10}",
             f"a sample is closer than a held-out record with probability {found['probability_closer']:.3f}",
         ]

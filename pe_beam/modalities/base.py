@@ -344,6 +344,8 @@ class Comparison:
       sample_count: rows of the last population, as far as `metric_rows` goes: a metric whose figure depends on how
         much it learns from takes no more of the ceiling's. None: not known.
       options: what `evaluate --set NAME=VALUE` said; names are of `Modality.metric_options`.
+      sample_vectors, held_out_vectors: float32 (n, d), the recipe's embeddings of the rows of `samples` and `held_out`;
+        None: not at hand.
     """
 
     iteration: int | None
@@ -355,6 +357,8 @@ class Comparison:
     seed: int
     sample_count: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    sample_vectors: np.ndarray | None = None
+    held_out_vectors: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from pe_beam.evaluation.gather import Gathered, Portion, gather, list_portions, 
 from pe_beam.evaluation.memorisation import Nearest, nearer
 from pe_beam.evaluation.moments import Tree, add_leaf, join_trees, whole
 from pe_beam.evaluation.outcome import commit_outcome
+from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.setting import CEILING, Setting
 from pe_beam.transforms.parts import RunFn, RunTransform
 
@@ -74,6 +75,7 @@ class _ListTrainingFn(RunFn):
             return
         with self.guarded("ListTraining"):
             run = self.open()
+            note_step(run, "looking for the nearest training records")
             portions = training_portions(run, Setting.load(run))
         yield from portions
 

@@ -184,9 +184,10 @@ def test_nothing_is_written_outside_private_and_the_release_stays(copy, capfd):
     before = digests(copy, leave=("private/evaluation", "work/job.json"))
     assert main(["evaluate", str(copy), "--json"]) == 0
     assert digests(copy, leave=("private/evaluation", "work/job.json")) == before
-    assert sorted(x.name for x in (copy / "private/evaluation").iterdir()) == ["evaluation.html", "evaluation.json"]
+    kept = ["embeddings", "evaluation.html", "evaluation.json"]
+    assert sorted(x.name for x in (copy / "private/evaluation").iterdir()) == kept
     said = capfd.readouterr()
-    assert said.err == ""
+    assert said.err.splitlines()[0] == "reading and embedding"
     printed = json.loads(said.out)
     assert printed == json.loads((copy / "private/evaluation/evaluation.json").read_text())
     assert printed["notice"].startswith("NOT A RELEASE")

@@ -68,17 +68,22 @@ def mauve(comparison: Comparison) -> Measured:
     """MAUVE (Pillutla et al. 2021, arXiv 2102.01454) in the recipe's embedding, from 0 to 1 (the same)."""
     from pe_beam import registry
 
+    count = min(_MAUVE_ROWS, comparison.samples.num_rows, comparison.held_out.num_rows)
+    rng = np.random.default_rng(comparison.seed)
+    rows = [np.sort(rng.permutation(table.num_rows)[:count]) for table in (comparison.samples, comparison.held_out)]
+    if count < 20:
+        return Measured(figures={}, notes=["MAUVE is left out: it wants 20 texts on each side."])
+    if comparison.sample_vectors is not None and comparison.held_out_vectors is not None:
+        known = comparison.sample_vectors[rows[0]], comparison.held_out_vectors[rows[1]]
+        return Measured(figures={"mauve": mauve_of(*known, seed=comparison.seed)})
     part: dict[str, Any] = dict(comparison.recipe["embedder"])
     cls = registry.find("embedders", part.pop("name"), key="embedder.name")
     if cls.remote:
         return Measured(figures={}, notes=["MAUVE is left out: the embedder is a remote service."])
     embedder = cls(cls.Options.model_validate(part))
-    count = min(_MAUVE_ROWS, comparison.samples.num_rows, comparison.held_out.num_rows)
-    rng = np.random.default_rng(comparison.seed)
     vectors = []
-    for table in (comparison.samples, comparison.held_out):
-        rows = np.sort(rng.permutation(table.num_rows)[:count])
-        embedded = embedder.embed(table.take(pa.array(rows)))
+    for table, own in zip((comparison.samples, comparison.held_out), rows, strict=True):
+        embedded = embedder.embed(table.take(pa.array(own)))
         good = [row for row in range(count) if row not in embedded.faults]
         vectors.append(embedded.vectors[good])
     if min(map(len, vectors)) < 20:

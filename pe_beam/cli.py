@@ -225,6 +225,8 @@ def _status(options: argparse.Namespace) -> None:
         _print_json(found)
         return
     times = found.pop("times")
+    kinds = "; ".join(found.pop("left_out"))
+    found |= {"left_out": kinds} if kinds else {}
     for name, used in found.pop("services").items():
         found |= {f"{name} {what}": value for what, value in used.items()}
     for key, value in found.items():

@@ -27,6 +27,10 @@ class DataError(InputError):
     """Private or holdout data that cannot be read as declared: the message never holds a value of it."""
 
 
+class EmptyInputError(DataError):
+    """There is no private record at all where `data.path` points."""
+
+
 class SecretError(InputError):
     """A secret that is missing, unreadable or that of another run."""
 

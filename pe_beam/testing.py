@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.base import Embedder, Generator, Modality, Step, View
+from pe_beam.modalities.selfcheck import self_check
 
 
 class ContractError(AssertionError):
@@ -85,7 +87,8 @@ def check_embedder(embedder: Embedder, records: pa.Table, *, bad: pa.Table | Non
       bad: rows that it has to report as faults.
 
     Raises:
-      ContractError: shape, dtype, values that are not finite, wrong faults, or vectors that depend on their company.
+      ContractError: shape, dtype, values that are not finite, wrong faults, or vectors that depend on their company,
+        of these records or of the embedder's own trial.
     """
     found = embedder.embed(records)
     shape = (records.num_rows, embedder.dimension)
@@ -107,6 +110,11 @@ def check_embedder(embedder: Embedder, records: pa.Table, *, bad: pa.Table | Non
         faults = embedder.embed(bad).faults
         _hold(sorted(faults) == list(range(bad.num_rows)), "embed: bad records were not called faulty")
         _hold(all(fault.kind for fault in faults.values()), "embed: a fault without a kind")
+    try:
+        digests = [self_check(embedder) for _ in range(2)]
+    except RecipeError as error:
+        raise ContractError(f"trial: {error}") from None
+    _hold(digests[0] == digests[1], "trial: the second self-check found other vectors")
 
 
 class _Outline(HTMLParser):

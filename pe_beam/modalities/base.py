@@ -101,12 +101,15 @@ class Surroundings:
     Attributes:
       iterations: T.
       service: how to reach a remote service, from `execution`.
-      folder: a folder under `work/` that all workers share, for paces and accounts; None: no run directory.
+      folder: a folder that all workers share, for paces and accounts; None: no run directory.
+      private: True where the service is asked about private records, so that numbers of calls and tokens tell of them:
+        no message holds them.
     """
 
     iterations: int
     service: Service
     folder: Path | None
+    private: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +214,17 @@ class Embedder(abc.ABC):
         A vector is a function of its record alone, to the last bit, whatever stands beside it: the sensitivity of
         votes rests on it. Libraries that pad or multiply in batches do not give that by themselves.
         """
+
+    def trial(self) -> pa.Table | None:
+        """Made-up records for the self-check that each process makes before it embeds private ones.
+
+        They are embedded in several companies (`modalities.selfcheck`), and a vector that comes out otherwise stops the
+        run before any budget is spent. Whoever computes on torch, or with other libraries that work on batches, gives
+        some: the same everywhere, of no private origin, enough to fill a batch of the size in use, and so ordered that
+        every other one is of another kind (full and padded texts). None: records are embedded one by one, with nothing
+        to find; of a remote service the contract is an assumption.
+        """
+        return None
 
     def marginal_sizes(self) -> dict[str, int]:
         """Column -> bins of its marginal; empty where vectors have none to count."""

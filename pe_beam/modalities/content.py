@@ -60,7 +60,7 @@ def is_text(kind: pa.DataType) -> bool:
     """Whether a column type holds text."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def text_column(column: pa.Array) -> tuple[pa.Array, dict[int, Fault]]:
@@ -90,4 +90,4 @@ def _is_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         where = kind.get_all_field_indices("bytes")
         return len(where) == 1 and _is_bytes(kind.field(where[0]).type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))

@@ -16,7 +16,7 @@ from pe_beam.durable import sync_folder
 from pe_beam.errors import InputError, StorageError
 from pe_beam.keyed import encode_fields
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,12 @@ class LedgerLine:
     """What one iteration spends; iteration 0 is bought label shares.
 
     Attributes:
-      version: of the format, 1.
+      version: of the format, 2.
       iteration: 0 or more.
       sigma: in votes, 0 or more.
       sensitivity: in votes, above 0.
       noise_multiplier: sigma over sensitivity, rounded down; 0 exactly if sigma is 0.
-      data_hmac: HMAC-SHA-256 of the data's fingerprint under the secret, 64 hexadecimal digits.
+      data_hmac: `data_hmac` of all that the line pays for, 64 hexadecimal digits.
 
     Raises:
       InputError: a value that no run writes.
@@ -66,9 +66,35 @@ class LedgerLine:
         return (self.to_json() + "\n").encode("ascii")
 
 
-def data_hmac(secret: bytes, fingerprint: str) -> str:
-    """Ties a line to secret and data without telling anything of either: 64 hexadecimal digits."""
-    return hmac.new(secret, encode_fields("pe_beam/ledger/1", fingerprint), hashlib.sha256).hexdigest()
+def data_hmac(
+    secret: bytes,
+    *,
+    run_id: str,
+    fingerprint: str,
+    iteration: int,
+    sigma: float,
+    sensitivity: float,
+    grid_bits: int,
+) -> str:
+    """Binds a line to what it pays for, without telling anything of secret or data (rule 15).
+
+    The key is the run's secret; the first field, which no other use of the secret has, keeps this use apart from noise.
+
+    Args:
+      secret: of the run directory, 32 bytes.
+      run_id: hash of the resolved recipe.
+      fingerprint: of the frozen embedding shards.
+      iteration: 0 or more.
+      sigma: in votes, exact.
+      sensitivity: in votes, exact.
+      grid_bits: b; counts are whole multiples of 2^-b votes.
+
+    Returns:
+      HMAC-SHA-256, 64 hexadecimal digits.
+    """
+    what = (int(iteration), float(sigma).hex(), float(sensitivity).hex(), int(grid_bits))
+    fields = encode_fields("pe_beam/ledger", VERSION, run_id, fingerprint, *what)
+    return hmac.new(secret, fields, hashlib.sha256).hexdigest()
 
 
 def parse_ledger(data: bytes) -> tuple[list[LedgerLine], int]:
@@ -105,6 +131,13 @@ def _parse_line(text: bytes, number: int) -> LedgerLine:
     except (ValueError, TypeError, RecursionError):
         raise InputError(f"ledger.jsonl: line {number}: not a JSON object with the keys of a ledger line") from None
     if "version" in found and (not _is_whole(found["version"]) or found["version"] != VERSION):
+        older = _is_whole(found["version"]) and 0 < found["version"] < VERSION
+        if older:
+            raise InputError(
+                f"ledger.jsonl: written by an older pe_beam (ledger version {found['version']}), whose lines do not "
+                f"say which recipe they pay for; this one reads version {VERSION}: go on with the older one, or start "
+                "a new run directory (its budget adds up with what is spent here)"
+            )
         raise InputError(f"ledger.jsonl: line {number}: unknown version; this program reads version {VERSION}")
     if [key for key, _ in pairs] != names:
         raise InputError(f"ledger.jsonl: line {number}: the keys {', '.join(names)} are wanted, once and in this order")

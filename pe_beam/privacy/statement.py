@@ -13,6 +13,16 @@ _RELATION = {
     "add-or-remove-one": "one {unit} more or fewer",
     "replace-one": "one {unit} exchanged for another",
 }
+_STOPS = {
+    False: "Whether the run stopped on its way, and why, is an output that this does not cover.",
+    True: "No record can stop the run (data.never_stop); what a damaged file as a whole, a lost machine or the time it "
+    "takes may tell is not covered.",
+}
+_VECTORS = {
+    False: "That a record's vector follows from that record alone is an assumption about the embedder.",
+    True: "That a record's vector follows from that record alone was checked on made-up records wherever private ones "
+    "were embedded, which is evidence and not proof.",
+}
 _UNIT = {"record": "one record", "client": "all the records of one client"}
 
 
@@ -51,6 +61,8 @@ def statement(
     iterations: int,
     supplied_secret: bool = False,
     bought: str | None = None,
+    never_stop: bool = False,
+    vectors_checked: bool = False,
 ) -> str:
     """The privacy statement of a release as one paragraph.
 
@@ -61,6 +73,8 @@ def statement(
       unit: "record" or "client".
       iterations: how many noisy histograms were released.
       supplied_secret: the secret was given by the user instead of drawn by the operating system.
+      never_stop: no record could stop the run (`data.never_stop`).
+      vectors_checked: the embedder was held to its contract on made-up records where it embedded private ones.
       bought: what was paid for before the first iteration ("label counts", "one-way counts of columns"), or None.
 
     Raises:
@@ -87,8 +101,8 @@ def statement(
         f"is protected), over {histograms}. The noise is Gaussian, exactly rounded, from a keyed cryptographic "
         "stream: the guarantee is computational, and it covers one release per secret, as long as the secret stays "
         f"secret.{given if supplied_secret else ''} Runs on the same data add up, and publishing the best of several "
-        "spends them all. What the generator or the embedder was trained on is not covered, nor are recipe, labels "
-        "and delta, which are declared in public."
+        f"spends them all. {_STOPS[never_stop]} {_VECTORS[vectors_checked]} What the generator or the embedder was "
+        "trained on is not covered, nor are recipe, labels and delta, which are declared in public."
     )
 
 

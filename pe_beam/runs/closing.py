@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pe_beam import registry
 from pe_beam.errors import InputError
+from pe_beam.modalities.base import Embedder
 from pe_beam.privacy import accounting, secret
 from pe_beam.privacy.statement import statement
 from pe_beam.runs import tables
@@ -14,6 +16,7 @@ from pe_beam.runs.public import public_recipe, recipe_json
 from pe_beam.runs.run import Run
 from pe_beam.runs.spending import ledger_lines, spending_iterations, spent_multipliers
 from pe_beam.runs.steps import POPULATION, SECRET
+from pe_beam.runs.store import PRIVATE_ATTEMPTS
 
 SUPPLIED = "private/secret.supplied"
 
@@ -46,6 +49,7 @@ def close(run: Run) -> None:
     run.store.commit(f"{run.release}/privacy.json", body.encode())
     run.store.hide_times(run.release)
     forget_secret(run)
+    run.store.sweep_attempts()
 
 
 def restore(run: Run) -> None:
@@ -54,6 +58,7 @@ def restore(run: Run) -> None:
     wanted += ["samples.png"] if run.modality.preview is not None else []
     if all(run.store.exists(f"{run.release}/{name}") for name in wanted):
         forget_secret(run)
+        run.store.sweep_attempts()
     else:
         close(run)
 
@@ -80,7 +85,7 @@ def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True)
 def forget_secret(run: Run) -> None:
     """Deletes the secret unless the recipe keeps it."""
     if not run.recipe.privacy.keep_secret:
-        secret.delete_secret(run.store.path(SECRET), temporary=run.store.path("work/attempts"))
+        secret.delete_secret(run.store.path(SECRET), temporary=run.store.path(PRIVATE_ATTEMPTS))
 
 
 def was_supplied(run: Run) -> bool:
@@ -108,16 +113,30 @@ def privacy_record(run: Run) -> dict[str, object]:
         "accountant": "dp-accounting: exact composition of Gaussian mechanisms",
         "spent_epsilon": tables.json_number(spent),
         "supplied_secret": was_supplied(run),
-        "statement": statement(
-            epsilon=spent,
-            delta=privacy.delta,
-            adjacency=privacy.adjacency,
-            unit=privacy.unit,
-            iterations=run.recipe.evolution.iterations,
-            supplied_secret=was_supplied(run),
-            bought=bought_of(run),
-        ),
+        "statement": statement_over([run], spent, privacy.delta, run.recipe.evolution.iterations),
     }
+
+
+def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms: int) -> str:
+    """The statement over runs of one unit and adjacency on the same data: the weakest of them holds for all."""
+    promise = runs[0].recipe.privacy
+    return statement(
+        epsilon=epsilon,
+        delta=delta,
+        adjacency=promise.adjacency,
+        unit=promise.unit,
+        iterations=histograms,
+        supplied_secret=any(was_supplied(run) for run in runs),
+        bought=" and ".join(sorted({what for run in runs if (what := bought_of(run))})) or None,
+        never_stop=all(run.recipe.data.never_stop for run in runs),
+        vectors_checked=all(_checks_itself(run) for run in runs),
+    )
+
+
+def _checks_itself(run: Run) -> bool:
+    """Whether the embedder is held to its contract at the start (rule 13): it has made-up records for that."""
+    embedder = registry.find("embedders", run.recipe.embedder.name, key="embedder.name")
+    return bool(embedder.trial is not Embedder.trial)
 
 
 def bought_of(run: Run) -> str | None:

@@ -16,7 +16,8 @@ from pe_beam import errors
 from pe_beam.errors import InputError, RecipeError, StageError
 from pe_beam.privacy import ledger
 from pe_beam.runs.closing import close, is_complete, restore
-from pe_beam.runs.progress import Progress
+from pe_beam.runs.ingest import left_out
+from pe_beam.runs.progress import TIMES, Progress
 from pe_beam.runs.recipe import Recipe
 from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.settling import settle_recipe, settle_secret
@@ -63,6 +64,11 @@ def check_parts(recipe: Recipe) -> None:
     trial = Run("", recipe)
     _ = trial.plan
     generator, embedder = trial.new_generator(), trial.new_embedder()
+    if recipe.data.never_stop and embedder.remote:
+        raise RecipeError(
+            f"data.never_stop: embedder {recipe.embedder.name!r} asks a service, which may refuse a record and so stop "
+            "the run; an embedder on this machine is wanted"
+        )
     if not recipe.private and (generator.remote or embedder.remote) and not recipe.privacy.send_unprotected:
         raise RecipeError(
             "privacy.epsilon: inf with a remote service would send private data out; where that is allowed, say "
@@ -94,6 +100,7 @@ def _evolve_locked(
     settle_secret(run, secret_file)
     with _timed(run, "ingest"):
         _freeze_data(run, job, progress)
+    progress.left_out()
     check_ledger(run)
     missing = [t for t in range(run.recipe.evolution.iterations + 1) if run.manifest(t) is None]
     if unroll and missing:
@@ -195,7 +202,11 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
         with progress.ingest():
             hints = run.recipe.execution.stages.hints().get("ingest", {})
-            job("Ingest", lambda: ingest.Ingest(str(run.store.root)).with_resource_hints(**hints))
+            try:
+                job("Ingest", lambda: ingest.Ingest(str(run.store.root)).with_resource_hints(**hints))
+            except errors.DataError as error:
+                kinds = left_out(run)
+                raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
     else:
         if (run.index() or {}).get("embedding_id") != run.embedding_id:
             raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
@@ -206,8 +217,8 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
 
 @contextlib.contextmanager
 def _timed(run: Run, what: str) -> Iterator[None]:
-    """Notes how long a part took, for the holder's `status`; never in the release."""
+    """Notes how long a part took, for the holder's `status`. Times tell of the number of records: they are private."""
     began = time.monotonic()
     yield
-    with contextlib.suppress(OSError), run.store.path("work/times.jsonl").open("a") as file:
+    with contextlib.suppress(OSError), run.store.path(TIMES).open("a") as file:
         file.write(json.dumps({"what": what, "seconds": round(time.monotonic() - began, 3)}) + "\n")

@@ -16,19 +16,36 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pe_beam.errors import DataError
-from pe_beam.modalities.base import Fault
-from pe_beam.runs.run import Run
+from pe_beam.errors import DataError, EmptyInputError
+from pe_beam.modalities.base import Embedder, Fault
+from pe_beam.runs.apart import ApartEmbedder, apart_embedder
+from pe_beam.runs.run import Run, fingerprint_of
+from pe_beam.runs.selfcheck import hold_embedder
 from pe_beam.sources.base import BATCH_BYTES, Piece, SourceBatch
 from pe_beam.voting.nearest import normalise_rows
 
 INDEX = "private/embeddings/index.json"
 EXPECTED = "private/embeddings/pieces"
+KINDS = "private/rejects/kinds.json"
+"""The kinds of faults that records were left out for: for the holder's terminal, never a count."""
+NO_PIECE = Piece("", 0, 0, 0)
+"""Stands for an empty input under `data.never_stop`: one shard without rows, and every histogram is noise alone."""
 
 
 def list_pieces(run: Run) -> list[Piece]:
-    """The source's pieces; how many there are is noted for the holder's terminal (private)."""
-    pieces = run.source().pieces()
+    """The source's pieces; how many there are is noted for the holder's terminal (private).
+
+    Raises:
+      DataError: as `Source.pieces`; under `data.never_stop` not because there is no record.
+    """
+    try:
+        pieces = run.source().pieces()
+    except EmptyInputError:
+        if not run.recipe.data.never_stop:
+            raise
+        pieces = []
+    pieces = pieces or [NO_PIECE]
+    run.store.remove(KINDS)  # of an earlier try
     run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
     return pieces
 
@@ -48,12 +65,13 @@ def _summary_name(piece: Piece) -> str:
 
 def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
     """Embeds one row range, commits its shard and rejects, and returns its summary (private)."""
-    digest = run.source().digest(piece)
+    digest = _source_digest(run, piece)
     name = _summary_name(piece)
     if run.store.exists(name):
         known: dict[str, Any] = json.loads(run.store.read(name))
         same = (known["source"], known["embedding_id"]) == (digest, run.embedding_id)
-        if same and run.store.exists(known["shard"]):
+        # Older versions noted no facts, and compared client ids as raw text: two spellings may not meet in one run.
+        if same and "seen" in known and run.store.exists(known["shard"]):
             return known
     summary = _embed_shard(run, piece) | {"source": digest}
     stale = run.store.exists(name)
@@ -63,11 +81,19 @@ def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
     return summary
 
 
+def _source_digest(run: Run, piece: Piece) -> str:
+    return "" if piece == NO_PIECE else run.source().digest(piece)
+
+
 def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
     """Embeds a piece and commits what came out, named by its own bytes."""
+    if not run.recipe.data.never_stop:
+        hold_embedder(run)  # else the process apart does so: it is the one that embeds
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
-    rows, dimension = _write_shard(run, run.source().read(piece), sink, rejects)
+    seen: set[str] = set()
+    batches = iter(()) if piece == NO_PIECE else run.source().read(piece)
+    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
     shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
@@ -85,7 +111,15 @@ def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
         "rejects": len(rejects),
         "kinds": sorted({reject["kind"] for reject in rejects}),
         "dimension": dimension,
+        "seen": sorted(seen),
     }
+
+
+def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBatch]:
+    """Batches as they are; their facts are noted."""
+    for batch in batches:
+        seen |= batch.seen
+        yield batch
 
 
 def _write_shard(
@@ -116,8 +150,21 @@ def _write_shard(
             tables.append(pa.table([c.cast(t) for c, t in zip(columns, schema.types, strict=True)], schema))
             rows += len(labels)
         if rows:
-            writer.write_table(pa.concat_tables(tables).combine_chunks(), row_group_size=8192)
+            writer.write_table(_whole(tables, dimension), row_group_size=8192)
     return rows, dimension
+
+
+def _whole(tables: list[pa.Table], dimension: int) -> pa.Table:
+    """The rows of a shard, joined so that the bytes of its file do not tell how they came.
+
+    Arrow may end a page after each 1,024 numbers, at the end of a row. So rows of as many can be written from the
+    chunks that they came in, which spares what joining them, and writing all at once, would take: twice the shard.
+    """
+    table = pa.concat_tables(tables)
+    if dimension < 1024:
+        return table.combine_chunks()
+    columns = {name: table[name] if name == "vector" else table[name].combine_chunks() for name in table.column_names}
+    return pa.table(columns, schema=table.schema)
 
 
 def _joined(batches: Iterable[SourceBatch], most: int) -> Iterator[SourceBatch]:
@@ -166,7 +213,7 @@ def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple
     usable = [row for row in range(len(batch.labels)) if row not in faults]
     vectors = np.zeros((len(batch.labels), run.embedder.dimension), dtype=np.float32)
     if usable:
-        embedded = run.embedder.embed(batch.payload.take(pa.array(usable, pa.int64())))
+        embedded = embedder_of(run).embed(batch.payload.take(pa.array(usable, pa.int64())))
         vectors[usable] = embedded.vectors
         faults |= {usable[row]: fault for row, fault in embedded.faults.items()}
     for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
@@ -179,28 +226,42 @@ def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple
     return vectors, faults
 
 
+def embedder_of(run: Run) -> Embedder | ApartEmbedder:
+    """What embeds private records: under `data.never_stop` in a process of its own, which a record may bring down."""
+    if not run.recipe.data.never_stop:
+        return run.embedder
+    return apart_embedder(run.root, run.embedding_id, run.embedder.dimension)
+
+
 def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     """Freezes the embeddings under one fingerprint, or refuses the data. Commits once.
 
     Raises:
-      DataError: nothing usable, or more rejects than data.max_rejects allows.
+      DataError: nothing usable, more rejects than data.max_rejects allows, or what only all records together show;
+        never under `data.never_stop`.
     """
     summaries = sorted(summaries, key=lambda summary: summary["piece"])
+    never_stop = run.recipe.data.never_stop
+    if not never_stop:
+        run.source().refuse({fact for s in summaries for fact in s["seen"]})
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)
     kinds = sorted({kind for s in summaries for kind in s["kinds"]})
-    where = f"({'; '.join(kinds)}); file and row of each are in private/rejects/" if kinds else ""
-    if usable == 0:
-        raise DataError(f"data.path: there is no record that can be used {where}".rstrip())
-    if rejected > run.recipe.data.max_rejects * (usable + rejected):
+    # A worker's message stays in its runner's logs: which kinds there were is for the driver to say.
+    where = "; file and row of each are in private/rejects/" if kinds else ""
+    run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
+    if never_stop:
+        pass  # that there are no records, or many rejects, would be told by stopping
+    elif usable == 0:
+        raise DataError(f"data.path: there is no record that can be used{where}")
+    elif rejected > run.recipe.data.max_rejects * (usable + rejected):
         raise DataError(
             f"data.max_rejects: a larger share of the records than {run.recipe.data.max_rejects:g} "
-            f"cannot be used {where}"
+            f"cannot be used{where}"
         )
-    joined = b"".join(bytes.fromhex(s["sha256"]) for s in summaries)
     index = {
         "version": 1,
-        "fingerprint": hashlib.sha256(b"pe_beam/data/1" + joined).hexdigest(),
+        "fingerprint": fingerprint_of(s["sha256"] for s in summaries),
         "embedding_id": run.embedding_id,
         "dimension": summaries[0]["dimension"],
         "shards": [{k: s[k] for k in ("piece", "shard", "sha256", "source")} for s in summaries],
@@ -218,7 +279,7 @@ def check_piece(run: Run, piece: Piece) -> None:
     """
     index = run.index() or {"shards": []}
     known = {shard["piece"]: shard for shard in index["shards"]}.get(piece.name)
-    if known is None or known["source"] != run.source().digest(piece):
+    if known is None or known["source"] != _source_digest(run, piece):
         raise changed_data()
     if not run.store.exists(known["shard"]):
         _embed_shard(run, piece)
@@ -227,6 +288,13 @@ def check_piece(run: Run, piece: Piece) -> None:
             "private/embeddings: a frozen shard is missing or damaged and cannot be made again as it was; restore "
             "it, or start a new run directory (its budget adds up with what is spent here)"
         )
+
+
+def left_out(run: Run) -> list[str]:
+    """The kinds of faults that records were left out for, for the holder; none under `data.never_stop` (rule 14)."""
+    if run.recipe.data.never_stop or not run.store.exists(KINDS):
+        return []
+    return [str(kind) for kind in json.loads(run.store.read(KINDS))]
 
 
 def changed_data() -> DataError:

@@ -9,11 +9,11 @@ from typing import Any
 
 from pe_beam.errors import InputError
 from pe_beam.privacy import accounting
-from pe_beam.privacy.statement import compose_runs, statement
-from pe_beam.runs.closing import bought_of, is_complete, was_supplied
-from pe_beam.runs.ingest import share_done
-from pe_beam.runs.progress import JOB, stage_of
-from pe_beam.runs.run import Run, open_run
+from pe_beam.privacy.statement import compose_runs
+from pe_beam.runs.closing import is_complete, statement_over
+from pe_beam.runs.ingest import left_out, share_done
+from pe_beam.runs.progress import JOB, TIMES, stage_of
+from pe_beam.runs.run import PUBLIC_SERVICES, Run, open_run
 from pe_beam.runs.spending import check_ledger, ledger_lines, spent_multipliers
 from pe_beam.runs.tables import json_number
 from pe_beam.services.account import UNIT, read_totals
@@ -26,8 +26,8 @@ def status(run_dir: str) -> dict[str, Any]:
     total = evolution.iterations
     done = [t for t in range(total + 1) if run.manifest(t) is not None]
     times = []
-    if run.store.exists("work/times.jsonl"):
-        lines = run.store.read("work/times.jsonl").decode().split("\n")
+    if run.store.exists(TIMES):
+        lines = run.store.read(TIMES).decode().split("\n")
         times = [json.loads(line) for line in lines[:-1]]  # what has no end yet is being written
     sizes = run.populations
     return {
@@ -41,6 +41,7 @@ def status(run_dir: str) -> dict[str, Any]:
         "candidates_made": sum(sizes[t] for t in done),
         "generator_calls": evolution.generator_calls(done),
         "generator_calls_planned": evolution.generator_calls(range(total + 1)),
+        "left_out": left_out(run),
         "services": _services(run),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
         "times": times,
@@ -48,15 +49,15 @@ def status(run_dir: str) -> dict[str, Any]:
 
 
 def _services(run: Run) -> dict[str, dict[str, Any]]:
-    """Calls, tokens and money that remote services have taken so far, by service."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, service in (("llm", run.recipe.execution.llm), ("embeddings", run.recipe.execution.embeddings)):
-        used = read_totals(run.store.path(f"work/services/{name}"))
-        if used is not None:
-            found[name] = {"calls": used.calls, "input_tokens": used.input, "output_tokens": used.output}
-            if service.price is not None:
-                found[name]["money"] = f"{used.money / UNIT:.6g} {service.price.currency}"
-    return found
+    """Calls, tokens and money that the generator's service has taken so far.
+
+    What an embeddings service has taken tells the number of private records: its account is in private/services alone.
+    """
+    used, price = read_totals(run.store.path(f"{PUBLIC_SERVICES}/llm")), run.recipe.execution.llm.price
+    if used is None:
+        return {}
+    found = {"calls": used.calls, "input_tokens": used.input, "output_tokens": used.output}
+    return {"llm": found | ({} if price is None else {"money": f"{used.money / UNIT:.6g} {price.currency}"})}
 
 
 def _standing(run: Run, done: list[int]) -> dict[str, Any]:
@@ -100,16 +101,7 @@ def _statement(runs: list[Run], epsilon: float, delta: float) -> str:
     histograms = sum(line.iteration > 0 for run in runs for line in ledger_lines(run))
     if not any(ledger_lines(run) for run in runs):
         return "Nothing is spent and nothing private is released so far: there is no ledger line yet."
-    promise = runs[0].recipe.privacy
-    said = statement(
-        epsilon=epsilon,
-        delta=delta,
-        adjacency=promise.adjacency,
-        unit=promise.unit,
-        iterations=histograms,
-        supplied_secret=any(was_supplied(run) for run in runs),
-        bought=" and ".join(sorted({what for run in runs if (what := bought_of(run))})) or None,
-    )
+    said = statement_over(runs, epsilon, delta, histograms)
     unfinished = not all(is_complete(run) for run in runs)
     return f"{said} This is what is spent so far: not every run is complete." if unfinished else said
 

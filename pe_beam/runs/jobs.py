@@ -19,6 +19,7 @@ import re
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Job:
             with _quiet():
                 run_graph(self._store, self.args, label, make)
         except Exception as error:
-            raise _explained(error, label) from None
+            raise _explained(error, label, self._store) from None
 
 
 def _parallelism(wanted: int | None, runner: str, args: Sequence[str]) -> list[str]:
@@ -128,8 +129,8 @@ def _quiet() -> Iterator[None]:
 _OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?$", re.MULTILINE)
 
 
-def _explained(error: Exception, label: str) -> PeBeamError:
-    """Our own error out of the text in which a runner wraps it."""
+def _explained(error: Exception, label: str, store: Store) -> PeBeamError:
+    """Our own error out of the text in which a runner wraps it; any other text goes to `private/errors`."""
     if isinstance(error, PeBeamError):
         return type(error)(str(error).partition(" [while running ")[0])
     found = _OURS.findall(str(error))
@@ -137,7 +138,10 @@ def _explained(error: Exception, label: str) -> PeBeamError:
         name, message = found[-1]
         kind = getattr(errors, name, PeBeamError)
         return kind(message) if issubclass(kind, PeBeamError) else PeBeamError(message)
-    return StageError(f"{label}: the Beam job failed ({type(error).__name__})")
+    name = f"private/errors/{re.sub(r'[^A-Za-z0-9]+', '-', label)}.txt"
+    with contextlib.suppress(PeBeamError):
+        store.commit(name, "".join(traceback.format_exception(error)).encode(), replace=True)
+    return StageError(f"{label}: the Beam job failed ({type(error).__name__}); what its runner said is in {name}")
 
 
 def run_graph(store: Store, args: Sequence[str], label: str, make: Callable[[], Any]) -> None:

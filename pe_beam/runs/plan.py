@@ -9,7 +9,9 @@ from typing import Any
 from pe_beam.privacy import accounting, noise
 from pe_beam.runs.parts import new_embedder
 from pe_beam.runs.recipe import Recipe
+from pe_beam.runs.sizes import memory_warning
 from pe_beam.runs.tables import json_number
+from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.threshold import threshold_in_votes
 
 
@@ -63,7 +65,7 @@ def make_plan(recipe: Recipe) -> Plan:
     """Fixes the noise of a run and says what to expect of it; raises RecipeError on an impossible budget."""
     privacy, evolution = recipe.privacy, recipe.evolution
     sensitivity = accounting.sensitivity(
-        unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=evolution.votes_per_record
+        unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)
     )
     schedule = accounting.calibrate(
         epsilon=privacy.epsilon,
@@ -96,6 +98,35 @@ def make_plan(recipe: Recipe) -> Plan:
     )
 
 
+def declared_shares(recipe: Recipe) -> list[float] | None:
+    """Shares of the labels, in their declared order, as the recipe states them; None where they are bought."""
+    shares = recipe.privacy.label_counts
+    if recipe.privacy.label_budget():
+        return None
+    if isinstance(shares, str):
+        return [1.0] * recipe.label_count
+    return [float(shares[str(label)]) for label in recipe.label_list]
+
+
+def most_of_a_label(recipe: Recipe, iteration: int) -> int:
+    """Candidates that one label has in population t, at most: each label has one family at least."""
+    family = sum(recipe.evolution.family_at(iteration)) if iteration else 1
+    places, shares = recipe.evolution.populations()[iteration] // family, declared_shares(recipe)
+    if shares is None:  # bought: one label may take all that the others leave
+        return (places - recipe.label_count + 1) * family
+    return max(largest_remainder(shares, places)) * family
+
+
+def votes_bound(recipe: Recipe) -> int:
+    """Votes that one record casts in an iteration, at most: k, or fewer where no label ever has k candidates (rule 15).
+
+    A record votes among the candidates of its own label, and the recipe says how many there are in each iteration. A
+    population with more is refused when it is committed.
+    """
+    k, voted_on = recipe.evolution.votes_per_record, range(recipe.evolution.iterations)
+    return 1 if k == 1 else min(k, max(most_of_a_label(recipe, t) for t in voted_on))
+
+
 def bought_sensitivity(recipe: Recipe) -> float:
     """Of what iteration 0 buys: a record has one label, or one bin in each column's marginal."""
     columns = 1
@@ -109,7 +140,9 @@ def _expected_votes(recipe: Recipe, sizes: list[int]) -> list[float] | None:
     records = recipe.data.expected_records
     if records is None:
         return None
-    return [records * recipe.evolution.votes_per_record / size for size in sizes[:-1]]
+    k = recipe.evolution.votes_per_record
+    votes = [1 if k == 1 else min(k, most_of_a_label(recipe, t)) for t in range(len(sizes) - 1)]
+    return [records * each / size for each, size in zip(votes, sizes, strict=False)]
 
 
 def _chances(recipe: Recipe, sigmas: list[float]) -> list[float] | None:
@@ -135,4 +168,5 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
             "noise drowns the signal: it is over 10 times the votes that a candidate can expect; use fewer "
             "candidates (evolution.population) or iterations, or a larger epsilon"
         )
-    return warnings
+    large = memory_warning(recipe)
+    return [*warnings, large] if large else warnings

@@ -14,11 +14,13 @@ from functools import cached_property
 from typing import TextIO
 
 from pe_beam.privacy.accounting import spent_epsilon
-from pe_beam.runs.ingest import share_done
+from pe_beam.runs.ingest import left_out, share_done
 from pe_beam.runs.run import Run
 
 JOB = "work/job.json"
 """Label and runner of the Beam job that runs now, for `status`."""
+TIMES = "private/times.jsonl"
+"""How long each part took, for `status`."""
 
 
 class Progress:
@@ -44,6 +46,12 @@ class Progress:
         self.say("embedding the private records")
         with self._living(lambda: f"embedding the private records  {share_done(self._run):4.0%}"):
             yield
+
+    def left_out(self) -> None:
+        """Tells the holder which kinds of faults left records out, never how many; nothing under `data.never_stop`."""
+        kinds = left_out(self._run)
+        if kinds:
+            self.say(f"left out: {'; '.join(kinds)} (file and row of each are in private/rejects/)")
 
     @contextlib.contextmanager
     def iteration(self, iteration: int) -> Iterator[None]:

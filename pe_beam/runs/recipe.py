@@ -6,27 +6,29 @@ A resolved recipe has its defaults filled in. `run_id` hashes what shapes the re
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
-from pe_beam.newer import without_newer_defaults
+from pe_beam.newer import NEWER, without_newer_defaults
 from pe_beam.numbers import Real, Whole
+from pe_beam.runs.explain import explain
 from pe_beam.runs.tables import json_number
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.selection.threshold import threshold_in_votes
-from pe_beam.services.settings import MODELS, Service
-from pe_beam.sources.roles import JOINT
+from pe_beam.services.settings import Service
+from pe_beam.sources.roles import JOINT, label_parts
 
 
 class _Section(BaseModel):
@@ -34,13 +36,42 @@ class _Section(BaseModel):
 
 
 class Split(_Section):
-    """A stratified cut of a scikit-learn data set: what it sets aside is never private data."""
+    """A cut of the data: what it sets aside is never private data."""
 
-    share: Real = Field(0.3, gt=0, lt=1, description="share of the rows set aside")
-    random_state: Whole = Field(0, ge=0, description="seed of the cut, as scikit-learn takes it")
+    share: Real = Field(0.3, gt=0, lt=1, description="share of the records set aside, in expectation")
+    random_state: Whole = Field(0, ge=0, description="seed of the cut")
 
 
-_TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+def _label(value: Any) -> str:
+    """A label as text: YAML makes numbers and dates of some, and true or false of yes and no."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, bool):
+        raise ValueError("is true or false to YAML; in quotes ('yes', 'true') it is a label")
+    if value is None:
+        raise ValueError("null is no label; in quotes ('null') it is one")
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return str(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    raise ValueError("a list of texts is wanted (in quotes where YAML takes them for something else)")
+
+
+def _same_form(value: Any) -> Any:
+    """Plain data with its texts and keys in Unicode form NFC, so that they are compared as names are."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, Mapping):
+        return {_same_form(key): _same_form(inner) for key, inner in value.items()}
+    return [_same_form(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _separator(value: Any) -> Any:
+    return "\t" if value in ("tab", "\\t") else value
+
+
+Label = Annotated[str, BeforeValidator(_label)]
+_TEXTS: dict[str, Any] = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}}
 MAX_LABELS = 100_000
 
 
@@ -56,30 +87,61 @@ class Data(_Section):
     table_schema: dict[str, Any] | str | None = Field(
         None, alias="schema", description="columns as a modality declares them, or a YAML or JSON file that says so"
     )
-    labels: list[str] | None = Field(
+    labels: list[Label] | None = Field(
         None,
         description="the public list of labels, or column -> values: all combinations, joined by ' | '; null: none",
         json_schema_extra={"anyOf": [_TEXTS, {"type": "object", "additionalProperties": _TEXTS}, {"type": "null"}]},
     )
-    holdout: Split | str | None = Field(None, description="real data for evaluate: a cut or a path")
+    holdout: Split | str | None = Field(
+        None, description="real data for evaluate: a cut {share, random_state} of the data, or a path"
+    )
     expected_records: Whole | None = Field(None, gt=0, description="a public guess, for planning only")
     max_rejects: Real = Field(0.05, ge=0, le=1, description="share of rejected records that stops the run")
+    never_stop: Annotated[bool, NEWER] = Field(
+        False,
+        description="no record stops the run: rejects abstain, and nothing is said of them; not for CSV",
+    )
+    separator: Annotated[Literal[",", ";", "\t", "|"], BeforeValidator(_separator), NEWER] = Field(
+        ",", description="what parts the fields of CSV; tab is taken too"
+    )
+    chat: Annotated[bool, NEWER] = Field(
+        False, description="JSONL, Parquet: lists of messages with role and content are read as lines 'role: content'"
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _combine(cls, raw: Any) -> Any:
+    def _in_one_form(cls, raw: Any) -> Any:
+        """Names in one Unicode form, and a holdout's path out of its mapping."""
+        if not isinstance(raw, Mapping):
+            return raw
+        raw = dict(raw)
+        raw |= {key: _same_form(raw[key]) for key in ("columns", "schema") if isinstance(raw.get(key), Mapping)}
+        holdout = raw.get("holdout")
+        if isinstance(holdout, Mapping) and "path" in holdout:
+            if set(holdout) != {"path"} or not isinstance(holdout["path"], str):
+                raise ValueError("holdout: a path, or a cut with share and random_state; not both")
+            raw["holdout"] = holdout["path"]
+        return cls._combine(raw)
+
+    @classmethod
+    def _combine(cls, raw: dict[str, Any]) -> dict[str, Any]:
         """Labels by column become one list of all combinations, and data.columns.label the columns."""
-        labels = raw.get("labels") if isinstance(raw, Mapping) else None
+        labels = _same_form(raw.get("labels"))
         if not isinstance(labels, Mapping):
             return raw
         columns = dict(raw.get("columns") or {})
         order = columns.get("label", list(labels))
         order = [order] if isinstance(order, str) else order
-        if not isinstance(order, list) or not order or sorted(order) != sorted(labels):
+        if not isinstance(order, list) or not order or not all(isinstance(name, str) for name in [*order, *labels]):
+            raise ValueError("labels: names of columns are wanted (in quotes where YAML takes them for something else)")
+        if sorted(order) != sorted(labels):
             raise ValueError("labels: the columns of data.columns.label and no others are wanted")
-        values = [labels[column] for column in order]
-        if not all(isinstance(each, list) and each and all(isinstance(x, str) for x in each) for each in values):
-            raise ValueError("labels: a list of texts for each column is wanted (numbers in quotes)")
+        if not all(isinstance(labels[column], list) and labels[column] for column in order):
+            raise ValueError("labels: a list of texts for each column is wanted")
+        try:
+            values = [[_label(value) for value in labels[column]] for column in order]
+        except ValueError as error:
+            raise ValueError(f"labels: a value {error}") from None
         if any(JOINT in x for each in values for x in each):
             raise ValueError(f"labels: a value may not hold {JOINT!r}, which joins those of several columns")
         if math.prod(map(len, values)) > MAX_LABELS:
@@ -94,8 +156,20 @@ class Data(_Section):
             raise ValueError("columns.label: at least one column, none twice")
         if self.labels is not None and (not self.labels or len(set(self.labels)) != len(self.labels)):
             raise ValueError("labels: at least one, none twice")
-        if isinstance(self.holdout, Split) and self.source != "sklearn":
-            raise ValueError("holdout: a cut is for source sklearn; other sources name a path")
+        if self.never_stop and self.source == "csv":
+            raise ValueError(
+                "never_stop: refused for source csv, where one damaged line can swallow others; allowed: parquet, "
+                "folder, jsonl, sklearn"
+            )
+        known: dict[tuple[str, ...], str] = {}
+        for label in self.labels or ():
+            other = known.setdefault(label_parts(label, several=isinstance(several, list) and len(several) > 1), label)
+            if other != label:
+                raise ValueError(f"labels: {other!r} and {label!r} are one label in two spellings; one is wanted")
+        if self.source != "csv" and self.separator != ",":
+            raise ValueError("separator: is for source csv")
+        if self.source not in ("jsonl", "parquet") and self.chat:
+            raise ValueError("chat: is for sources jsonl and parquet")
         return self
 
 
@@ -245,7 +319,7 @@ class Privacy(_Section):
         "add-or-remove-one", description="what makes two data sets neighbours"
     )
     unit: Literal["record", "client"] = Field("record", description="what is protected: a record, or all of a client's")
-    label_counts: Literal["uniform"] | dict[str, Real] = Field(
+    label_counts: Literal["uniform"] | dict[Label, Real] = Field(
         "uniform", description="uniform, shares by label, or {budget: share of the budget that buys them}"
     )
     marginals: Bought | None = Field(
@@ -417,7 +491,7 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError(_explain(error)) from None
+        raise RecipeError(explain(error, raw, Recipe)) from None
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
     return _resolve_parts(_resolve_schema(recipe, Path(folder)), Path(folder))
@@ -432,10 +506,11 @@ def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
         raise RecipeError(f"data.schema: modality {recipe.modality!r} {rule}")
     if model is None:
         return recipe
+    raw = _same_form(_read_yaml(folder / given, "data.schema") if isinstance(given, str) else given)
     try:
-        found = model.model_validate(_read_yaml(folder / given, "data.schema") if isinstance(given, str) else given)
+        found = model.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError(_explain(error, prefix="data.schema", models=[model])) from None
+        raise RecipeError(explain(error, raw, model, "data.schema")) from None
     plain = found.model_dump(mode="json", by_alias=True, exclude_none=True)
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"table_schema": plain})})
 
@@ -452,10 +527,11 @@ def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
                 f"{key}.name: {part.name!r} is for modality {cls.modality!r}, not for {recipe.modality!r} "
                 f"(allowed: {allowed})"
             )
+        raw = _with_files(part.options, folder, key)
         try:
-            options = cls.Options.model_validate(_with_files(part.options, folder, key))
+            options = cls.Options.model_validate(raw)
         except ValidationError as error:
-            raise RecipeError(_explain(error, prefix=key, models=[cls.Options])) from None
+            raise RecipeError(explain(error, raw, cls.Options, key)) from None
         parts[key] = Part(name=part.name, **options.model_dump(mode="json", by_alias=True))
     return recipe.model_copy(update=parts)
 
@@ -469,10 +545,15 @@ def _with_files(value: Any, folder: Path, key: str) -> Any:
             except (OSError, UnicodeDecodeError) as error:
                 reason = getattr(error, "strerror", None) or "not UTF-8 text"
                 raise RecipeError(f"{key}.file: {value['file']!r} cannot be read ({reason})") from None
-        return {name: _with_files(inner, folder, f"{key}.{name}") for name, inner in value.items()}
+        return {_text_key(name): _with_files(inner, folder, f"{key}.{name}") for name, inner in value.items()}
     if isinstance(value, list):
         return [_with_files(inner, folder, key) for inner in value]
     return value
+
+
+def _text_key(key: Any) -> Any:
+    """A key of options as text: it may be a label that YAML takes for a number."""
+    return str(key) if isinstance(key, int | float) and not isinstance(key, bool) else _same_form(key)
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -496,32 +577,6 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
             raise RecipeError(f"--set {key}: {name} is not a section")
         raw = below
     raw[last] = value
-
-
-def _explain(error: ValidationError, *, prefix: str = "", models: Sequence[type[BaseModel]] = ()) -> str:
-    lines = []
-    for fault in error.errors(include_url=False):
-        path = ".".join([*([prefix] if prefix else []), *(str(p) for p in fault["loc"])])
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key{_nearest(str(fault['loc'][-1]), models or _SECTIONS)}")
-            continue
-        reason = fault["msg"].removeprefix("Value error, ")
-        value = fault.get("input")
-        shown = f" {value!r}" if isinstance(value, str | int | float) else ""
-        lines.append(f"{path or 'recipe'}:{shown} {reason[0].lower()}{reason[1:]}")
-    return "\n".join(dict.fromkeys(lines))
-
-
-def _nearest(key: str, models: Sequence[type[BaseModel]]) -> str:
-    known = sorted({name for model in models for name in model.model_fields})
-    near = difflib.get_close_matches(key, known, 1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(known)})"
-
-
-_SECTIONS: list[type[BaseModel]] = [
-    *(Recipe, Data, Split, Evolution, Phase, Privacy, Bought, Execution, Stages, Stage),
-    *MODELS,
-]
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:

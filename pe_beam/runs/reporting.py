@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from pe_beam.errors import InputError, StorageError
 from pe_beam.privacy import accounting
-from pe_beam.privacy.statement import statement
-from pe_beam.runs.closing import bought_of, is_complete, privacy_record, report_bytes, was_supplied
+from pe_beam.runs.closing import is_complete, privacy_record, report_bytes, statement_over
 from pe_beam.runs.public import recipe_json
 from pe_beam.runs.run import Run, open_run
 from pe_beam.runs.spending import ledger_lines, spent_multipliers
@@ -89,13 +88,6 @@ def _so_far(run: Run, histograms: int) -> str:
     promise = run.recipe.privacy
     if not histograms and not spent_multipliers(run):
         return "Nothing is spent so far: no record has voted yet."
-    said = statement(
-        epsilon=accounting.spent_epsilon(spent_multipliers(run), promise.delta),
-        delta=promise.delta,
-        adjacency=promise.adjacency,
-        unit=promise.unit,
-        iterations=histograms,
-        supplied_secret=was_supplied(run),
-        bought=bought_of(run),
-    )
+    epsilon = accounting.spent_epsilon(spent_multipliers(run), promise.delta)
+    said = statement_over([run], epsilon, promise.delta, histograms)
     return f"{said} This is what is spent so far: the run is not complete."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import hmac
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pe_beam.errors import InputError
+from pe_beam.errors import InputError, SecretError
 from pe_beam.modalities.base import Embedder, Generator, Modality, Surroundings
 from pe_beam.privacy import ledger, noise
 from pe_beam.runs import parts
@@ -24,7 +26,15 @@ from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.services.settings import Service
 from pe_beam.sources import base as sources
 
+PUBLIC_SERVICES = "work/services"
+PRIVATE_SERVICES = "private/services"
 _DATA_KEYS = ("source", "path", "columns", "schema", "labels", "holdout", "expected_records", "max_rejects")
+
+
+def fingerprint_of(digests: Iterable[str]) -> str:
+    """SHA-256 (hex) over the digests (hex) of the frozen shards, in the order of their pieces. Private."""
+    joined = b"".join(bytes.fromhex(digest) for digest in digests)
+    return hashlib.sha256(b"pe_beam/data/1" + joined).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,8 @@ class Run:
         """Sizes of populations 0 to T."""
         return self.recipe.evolution.populations()
 
-    def sigma(self, iteration: int) -> float:
-        """The sigma that the ledger says an iteration spends, in votes: without its line nothing is noised (rule 6).
+    def ledger_line(self, iteration: int) -> ledger.LedgerLine:
+        """The line that pays for an iteration: without it nothing is noised (rule 6).
 
         Raises:
           InputError: no line.
@@ -63,8 +73,33 @@ class Run:
         lines, _ = ledger.parse_ledger(self.store.read("ledger.jsonl"))
         for line in lines:
             if line.iteration == iteration:
-                return line.sigma
+                return line
         raise InputError(f"ledger.jsonl: no line for iteration {iteration}; a pipeline runs after its line")
+
+    def sigma(self, iteration: int) -> float:
+        """The sigma that the ledger says an iteration spends, in votes; raises InputError without a line."""
+        return self.ledger_line(iteration).sigma
+
+    def line_hmac(self, secret: bytes, *, iteration: int, sigma: float, sensitivity: float) -> str:
+        """What an iteration's line carries if it pays for this recipe on these data under this secret (rule 15)."""
+        return ledger.data_hmac(
+            secret,
+            run_id=self.run_id,
+            fingerprint=self.fingerprint(),
+            iteration=iteration,
+            sigma=sigma,
+            sensitivity=sensitivity,
+            grid_bits=noise.grid_bits_for(sigma, self.recipe.privacy.unit),
+        )
+
+    def refuse_unless_paid(self, line: ledger.LedgerLine, secret: bytes) -> None:
+        """Raises SecretError where a line pays for another recipe, other data or another secret than are here."""
+        mine = self.line_hmac(secret, iteration=line.iteration, sigma=line.sigma, sensitivity=line.sensitivity)
+        if not hmac.compare_digest(mine, line.data_hmac):
+            raise SecretError(
+                f"ledger.jsonl: the line of iteration {line.iteration} pays for another recipe, another secret or "
+                "other data; put back recipe.yaml and private/ as they were, or start a new run directory"
+            )
 
     def grid_bits(self, iteration: int) -> int:
         """b of an iteration: its counts are whole multiples of 2^-b votes."""
@@ -83,18 +118,24 @@ class Run:
     def new_generator(self) -> Generator:
         """A generator as the recipe says."""
         made = parts.new_generator(self.recipe)
-        made.attach(self._surroundings(self.recipe.execution.llm))
+        made.attach(self._surroundings(self.recipe.execution.llm, PUBLIC_SERVICES))
         return made
 
     def new_embedder(self) -> Embedder:
         """An embedder as the recipe says."""
         made = parts.new_embedder(self.recipe)
-        made.attach(self._surroundings(self.recipe.execution.embeddings))
+        # What is asked of a service about private records is counted where the records' number may be told.
+        made.attach(self._surroundings(self.recipe.execution.embeddings, PRIVATE_SERVICES))
         return made
 
-    def _surroundings(self, service: Service) -> Surroundings:
-        folder = self.store.path("work/services") if self.root else None
-        return Surroundings(iterations=self.recipe.evolution.iterations, service=service, folder=folder)
+    def _surroundings(self, service: Service, folder: str) -> Surroundings:
+        where = self.store.path(folder) if self.root else None
+        return Surroundings(
+            iterations=self.recipe.evolution.iterations,
+            service=service,
+            folder=where,
+            private=folder == PRIVATE_SERVICES,
+        )
 
     @cached_property
     def generator(self) -> Generator:
@@ -117,20 +158,28 @@ class Run:
 
         Args:
           path: instead of data.path.
-          part: of a scikit-learn set's cut ("train" or "test"); None: all of it.
+          part: of data.holdout's cut, where it is one ("train" or "test"); None: all of it.
           client: whether records have client ids.
           key: the recipe key that messages name.
         """
         data = self.recipe.data
+        cut = None if part is None else split_part(self.recipe, part)
+        declared = "client" in data.columns or self.recipe.privacy.unit == "client"
+        # A client's records are cut together wherever there are clients, whatever the unit.
+        by_client = cut is not None and declared and data.source in sources.WITH_COLUMNS
         return sources.open_source(
             source=data.source,
             path=path,
             content=self.modality.reader(),
             columns=data.columns,
             labelled=data.labels is not None,
-            client=client,
-            part=None if part is None else split_part(self.recipe, part),
+            client=client or by_client,
+            part=cut,
             key=key,
+            labels=data.labels,
+            separator=data.separator,
+            chat=data.chat,
+            never_stop=data.never_stop,
         )
 
     @cached_property
@@ -169,14 +218,21 @@ class Run:
         return sum(self.manifest_of(iteration)["candidates"].values())
 
     def index(self) -> dict[str, Any] | None:
-        """The frozen embeddings: fingerprint, dimension, shards. None: not embedded yet."""
+        """The frozen embeddings: fingerprint, dimension, shards. None: not embedded yet.
+
+        Raises:
+          InputError: it is damaged, or its shards' digests do not give its fingerprint.
+        """
         name = "private/embeddings/index.json"
         if not self.store.exists(name):
             return None
         try:
             found: dict[str, Any] = json.loads(self.store.read(name))
-        except ValueError:
+            whole = found["fingerprint"] == fingerprint_of(shard["sha256"] for shard in found["shards"])
+        except (KeyError, TypeError, ValueError):
             raise InputError(f"{name}: damaged; restore it, or start a new run directory") from None
+        if not whole:
+            raise InputError(f"{name}: names other shards than were frozen; restore it, or start a new run directory")
         return found
 
     def fingerprint(self) -> str:
@@ -209,7 +265,7 @@ class Run:
 
 
 def split_part(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
-    """The cut of a scikit-learn set, as sources take it."""
+    """The recipe's cut, as sources take it; None: it has none."""
     cut = recipe.data.holdout
     return None if cut is None or isinstance(cut, str) else (part, cut.share, cut.random_state)
 

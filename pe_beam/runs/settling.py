@@ -6,13 +6,13 @@ import hmac
 from pathlib import Path
 
 from pe_beam.errors import InputError, RecipeError, SecretError
-from pe_beam.privacy import ledger, secret
+from pe_beam.privacy import secret
 from pe_beam.runs.closing import SUPPLIED
 from pe_beam.runs.recipe import Recipe, differing_keys, to_yaml
 from pe_beam.runs.run import Run, stored_recipe
 from pe_beam.runs.spending import ledger_lines
 from pe_beam.runs.steps import SECRET
-from pe_beam.runs.store import Store
+from pe_beam.runs.store import PRIVATE_ATTEMPTS, Store
 
 
 def settle_recipe(recipe: Recipe, store: Store) -> None:
@@ -46,7 +46,7 @@ def settle_secret(run: Run, supplied: str | Path | None) -> None:
     path = run.store.path(SECRET)
     spent = bool(ledger_lines(run))
     run.store.make("private").chmod(0o700)
-    run.store.make("work/attempts")
+    run.store.make(PRIVATE_ATTEMPTS)
     if not path.exists() and spent and supplied is None:
         raise SecretError(
             f"{run.root}: budget is spent but private/secret.key is missing; without it the run cannot "
@@ -55,8 +55,8 @@ def settle_secret(run: Run, supplied: str | Path | None) -> None:
     if supplied is not None:
         _adopt(run, Path(supplied), path, spent=spent)
     elif not path.exists():
-        secret.create_secret(path, temporary=run.store.path("work/attempts"))
-    _check_data_hmac(run, secret.read_secret(path))
+        secret.create_secret(path, temporary=run.store.path(PRIVATE_ATTEMPTS))
+    _check_lines(run, secret.read_secret(path))
 
 
 def _adopt(run: Run, supplied: Path, path: Path, *, spent: bool) -> None:
@@ -67,15 +67,13 @@ def _adopt(run: Run, supplied: Path, path: Path, *, spent: bool) -> None:
         if spent:
             raise SecretError("--secret-file: not the secret of this run, which has spent budget already")
         secret.delete_secret(path)
-    _check_data_hmac(run, given)
+    _check_lines(run, given)
     run.store.commit(SUPPLIED, b"")
-    secret.adopt_secret(supplied, path, temporary=run.store.path("work/attempts"))
+    secret.adopt_secret(supplied, path, temporary=run.store.path(PRIVATE_ATTEMPTS))
 
 
-def _check_data_hmac(run: Run, key: bytes) -> None:
-    index, lines = run.index(), ledger_lines(run)
-    if not lines or index is None:
-        return
-    mac = ledger.data_hmac(key, index["fingerprint"])
-    if any(not hmac.compare_digest(mac, line.data_hmac) for line in lines):
-        raise SecretError("ledger.jsonl: written with another secret or for other data than are here")
+def _check_lines(run: Run, key: bytes) -> None:
+    """Refuses lines that pay for another recipe, secret or other data (rule 15)."""
+    if run.index() is not None:
+        for line in ledger_lines(run):
+            run.refuse_unless_paid(line, key)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from pe_beam.errors import InputError
 from pe_beam.privacy import ledger, secret
 from pe_beam.runs import steps
@@ -58,17 +61,30 @@ def _spending(run: Run, iteration: int) -> tuple[float, float, float]:
 
 def write_ledger_line(run: Run, iteration: int) -> None:
     """Writes that an iteration is spent, durably, before its job starts; nothing if it is written already."""
-    if any(line.iteration == iteration for line in ledger_lines(run)):
+    lines = ledger_lines(run)
+    if any(line.iteration == iteration for line in lines):
         return
     sigma, sensitivity, multiplier = _spending(run, iteration)
+    _refuse_beyond_plan([*(line.noise_multiplier for line in lines), multiplier], run.plan.schedule.all_multipliers)
     line = ledger.LedgerLine(
         iteration=iteration,
         sigma=sigma,
         sensitivity=sensitivity,
         noise_multiplier=multiplier,
-        data_hmac=ledger.data_hmac(secret.read_secret(run.store.path(steps.SECRET)), run.fingerprint()),
+        data_hmac=run.line_hmac(
+            secret.read_secret(run.store.path(steps.SECRET)), iteration=iteration, sigma=sigma, sensitivity=sensitivity
+        ),
     )
     ledger.append_line(run.store.path("ledger.jsonl"), line)
+
+
+def _refuse_beyond_plan(spent: Sequence[float], planned: Sequence[float]) -> None:
+    """Raises InputError where the sum of 1/z^2 of all lines would pass the plan's (rule 5), but at epsilon = inf."""
+    if 0 in planned:
+        return
+    most = math.fsum(1 / z**2 for z in planned)
+    if 0 in spent or math.fsum(1 / z**2 for z in spent) > most * (1 + 1e-12):  # rounding of as many sums
+        raise InputError("ledger.jsonl: its lines and the next one would spend more than the plan of this recipe")
 
 
 def spent_multipliers(run: Run) -> list[float]:

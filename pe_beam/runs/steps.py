@@ -10,7 +10,7 @@ import functools
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,6 +25,7 @@ from pe_beam.privacy import noise, secret
 from pe_beam.runs import tables
 from pe_beam.runs.bought import LABELS, bought_cells, generator, read_bought, read_marginals
 from pe_beam.runs.choose import choose
+from pe_beam.runs.plan import declared_shares, votes_bound
 from pe_beam.runs.run import Run, open_run
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.voting.nearest import normalise_rows
@@ -53,12 +54,8 @@ def noisy_label_shares(run: Run) -> list[float]:
     """Shares by label, as declared, or as bought in iteration 0 and released."""
     if run.recipe.privacy.marginals:
         return [float(x) for x in read_marginals(run).totals()]
-    shares = run.recipe.privacy.label_counts
-    if shares == "uniform":
-        return [1.0] * run.recipe.label_count
-    if run.recipe.privacy.label_budget():
-        return [float(x) for x in read_bought(run)["noisy_count"].to_pylist()]
-    return [float(dict(shares)[str(label)]) for label in run.recipe.label_list]
+    shares = declared_shares(run.recipe)
+    return [float(x) for x in read_bought(run)["noisy_count"].to_pylist()] if shares is None else shares
 
 
 def plan_random(run: Run) -> pa.Table:
@@ -163,10 +160,12 @@ def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
 def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
     """The committed candidate matrix that iteration t votes on."""
     population = read_population(run, iteration - 1).select(["candidate_id", "label"])
+    data = run.store.read(run.work(iteration, "matrix.npy"))
     return CandidateMatrix(
         ids=population["candidate_id"].to_numpy(),
         labels=run.codes(population["label"].to_pylist()),
-        vectors=tables.load_array(run.store.read(run.work(iteration, "matrix.npy"))),
+        vectors=tables.load_array(data),
+        digest=hashlib.sha256(data).hexdigest(),
     )
 
 
@@ -184,15 +183,25 @@ def _loaded_voter(root: str, iteration: int, stamps: tuple[tuple[int, ...], ...]
     return Voter(
         load_matrix(run, iteration),
         distance=evolution.distance,
-        votes_per_record=evolution.votes_per_record,
+        votes_per_record=votes_bound(run.recipe),  # where it is below k no label has more candidates
     )
 
 
 # --- counts, noise -----------------------------------------------------------------------------------------
 
 
-def commit_counts(run: Run, iteration: int, counts: np.ndarray) -> None:
-    """Commits the exact counts of an iteration once; a later attempt changes nothing (rule 3)."""
+def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> None:
+    """Commits the exact counts of an iteration once; a later attempt changes nothing (rule 3).
+
+    Args:
+      run: whose embeddings are frozen.
+      iteration: 0 (what is bought) or more.
+      counts: int64 (m,), on the iteration's grid.
+      matrix: digest of the candidate matrix that was voted on; empty in iteration 0.
+
+    Raises:
+      InputError: counts over another candidate matrix are committed already.
+    """
     if iteration == 0:
         ids = np.arange(len(counts))
         labels = bought_cells(run)["label"].to_pylist()
@@ -203,8 +212,16 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray) -> None:
         [pa.array(ids, pa.int64()), pa.array(labels, pa.string()), pa.array(counts, pa.int64())],
         schema=tables.COUNTS,
     )
-    schema = tables.COUNTS.with_metadata(_belonging(run, iteration))
-    run.store.commit(counts_name(iteration), tables.table_bytes(table, schema))
+    schema = tables.COUNTS.with_metadata(_belonging(run, iteration) | {_MATRIX: matrix})
+    won = run.store.commit(counts_name(iteration), tables.table_bytes(table, schema))
+    if not won and (read_counts(run, iteration).schema.metadata or {}).get(_MATRIX.encode()) != matrix.encode():
+        raise InputError(
+            f"private/counts: iteration {iteration} was counted over another candidate matrix before; restore work/ as "
+            "it was, or start a new run directory (its budget adds up with what is spent here)"
+        )
+
+
+_MATRIX = "pe_beam.matrix"
 
 
 def _belonging(run: Run, iteration: int) -> dict[str, str]:
@@ -248,11 +265,13 @@ def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.n
       InputError: other counts of this iteration were given noise before.
     """
     counts = table["count"].to_numpy()
-    sigma, bits = run.sigma(iteration), run.grid_bits(iteration)
-    key = b""
+    line, bits = run.ledger_line(iteration), run.grid_bits(iteration)
+    sigma, key = line.sigma, b""
     if sigma:
+        held = secret.read_secret(run.store.path(SECRET))
+        run.refuse_unless_paid(line, held)
         key = noise.noise_key(
-            secret=secret.read_secret(run.store.path(SECRET)),
+            secret=held,
             run_id=run.run_id,
             fingerprint=run.fingerprint(),
             iteration=iteration,
@@ -410,11 +429,24 @@ def commit_iteration(run: Run, iteration: int) -> None:
         names[HISTOGRAM] = run.work(iteration, "histogram.parquet")
     elif run.recipe.privacy.label_budget():
         names[LABELS] = run.work(0, "labels.parquet")
-    run.store.commit(run.work(iteration, "manifest.json"), _json(_manifest(run, iteration, names)))
+    manifest = _manifest(run, iteration, names)
+    refuse_too_many(run, iteration, manifest["candidates"])
+    run.store.commit(run.work(iteration, "manifest.json"), _json(manifest))
     for target, source in names.items():
         run.store.copy(source, run.public(iteration, target))
     run.store.remove(run.work(iteration, "journal"))  # of a chunk whose worker was killed right after its commit
     run.store.copy(run.work(iteration, "manifest.json"), run.public(iteration, "manifest.json"))
+
+
+def refuse_too_many(run: Run, iteration: int, candidates: Mapping[str, int]) -> None:
+    """Raises InputError where a label has more candidates, and so a record more votes, than noise is for (rule 15)."""
+    bound = votes_bound(run.recipe)
+    voted_on = iteration < run.recipe.evolution.iterations and run.recipe.privacy.unit == "record"
+    if voted_on and bound < run.recipe.evolution.votes_per_record and max(candidates.values()) > bound:
+        raise InputError(
+            f"population of iteration {iteration}: a label has more than {bound} candidates, on which the noise of "
+            "this run relies; it is not committed"
+        )
 
 
 def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Durable, create-if-absent files in a run directory: what Beam's file systems lack.
 
-Local: a commit is a temporary file under `work/attempts`, fsync, `os.link` to its name, fsync of the folder;
-whoever comes second finds the winner's bytes there. Object stores will have conditional writes here.
+Local: a commit is a temporary file (of a private file under `private/attempts`), fsync, `os.link` to its name, fsync of
+the folder; whoever comes second finds the winner's bytes there. Object stores will have conditional writes here.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ class Store:
         with _explained(f"writing {_shown(name)}"):
             if not replace and target.exists():
                 return False
-            attempts = self.root / "work" / "attempts"
-            attempts.mkdir(parents=True, exist_ok=True)
             if name.startswith("private/"):
                 (self.root / "private").mkdir(mode=0o700, exist_ok=True)
+            attempts = self.path(attempts_for(name))
+            attempts.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=attempts)
             try:
@@ -122,6 +122,11 @@ class Store:
                 self._hide_times(target.parent)
             sync_folder(target.parent)
         return won
+
+    def sweep_attempts(self) -> None:
+        """Deletes what killed writers have left; for the end of a run, when no worker writes any more."""
+        self.remove(PRIVATE_ATTEMPTS)
+        self.remove(WORK_ATTEMPTS)
 
     def hide_times(self, folder: str) -> None:
         """Gives a folder of the release and all in it the one time that tells nothing; a kill may have left others."""
@@ -186,6 +191,15 @@ class Store:
             yield
         finally:
             os.close(handle)
+
+
+PRIVATE_ATTEMPTS = "private/attempts"
+WORK_ATTEMPTS = "work/attempts"
+
+
+def attempts_for(name: str) -> str:
+    """The folder in which attempts at a file are written: what a kill leaves of a private file stays private."""
+    return PRIVATE_ATTEMPTS if name.startswith("private/") else WORK_ATTEMPTS
 
 
 def _shown(name: str) -> str:

@@ -52,13 +52,17 @@ class Account:
     """The account of one service of one run.
 
     Args:
-      folder: where it lies, under `work/`; None: counted in this process alone.
+      folder: where it lies; None: counted in this process alone.
       service: price and ceiling.
       key: the recipe key of the service, for messages.
+      private: True where calls are about private records: no message says how many there were (rule 7).
     """
 
-    def __init__(self, folder: Path | None, service: Service, *, key: str = "execution.llm") -> None:
+    def __init__(
+        self, folder: Path | None, service: Service, *, key: str = "execution.llm", private: bool = False
+    ) -> None:
         self._service = service
+        self._private = private
         self._key = key
         self._mutex = threading.Lock()
         self._folder = folder
@@ -99,9 +103,10 @@ class Account:
             if book.held and self._over(book.spent + worst) is None:
                 return False
             spent = book.spent
+        used = "" if self._private else f" ({self._said(spent)} used so far)"
         raise SpentError(
-            f"{self._key}.ceiling.{over}: the next call could pass it ({self._said(spent)} used so far); "
-            "raise it and run again, the run goes on from here"
+            f"{self._key}.ceiling.{over}: the next call could pass it{used}; raise it and run again, the run goes on "
+            "from here"
         )
 
     def settle(self, worst: Cost, actual: Cost) -> None:
@@ -115,6 +120,11 @@ class Account:
         with self._changing() as book:
             self._bury(book)
             return book.total()
+
+    def has_tokens(self) -> bool:
+        """Whether any call of the run, in whatever process, has brought or may have brought an answer."""
+        with self._changing() as book:
+            return book.spent.input + book.spent.output > 0
 
     def _over(self, total: Cost) -> str | None:
         ceiling = self._service.ceiling

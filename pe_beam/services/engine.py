@@ -46,14 +46,24 @@ class Passing(Exception):  # noqa: N818 - a fault, not an error: it is retried
       wait: seconds that the service asked for, or None.
       billed: whether the service may have done the work: the call is then accounted at its most.
       sent: False where the call never reached the service.
+      stranger: whether what answered may be no such service at all. Where it never answered as one, it is refused.
     """
 
-    def __init__(self, kind: str, *, wait: float | None = None, billed: bool = False, sent: bool = True) -> None:
+    def __init__(
+        self,
+        kind: str,
+        *,
+        wait: float | None = None,
+        billed: bool = False,
+        sent: bool = True,
+        stranger: bool = False,
+    ) -> None:
         super().__init__(kind)
         self.kind = kind
         self.wait = wait
         self.billed = billed
         self.sent = sent
+        self.stranger = stranger
 
     def said(self) -> str:
         """The kind, and how long the service asks to wait."""
@@ -83,6 +93,7 @@ class _Station:
     """An endpoint with its live speed."""
 
     line: Line
+    place: int
     flying: int = 0
     latency: float | None = None
     closed_until: float = 0.0
@@ -136,7 +147,7 @@ class Engine:
         self._key = key
         self._jitter = random.Random()  # how long to wait shapes nothing
         self._stations = [
-            _Station(open_line(endpoint, f"{key}.endpoints.{i}")) for i, endpoint in enumerate(service.endpoints)
+            _Station(open_line(endpoint, f"{key}.endpoints.{i}"), i) for i, endpoint in enumerate(service.endpoints)
         ]
         self._loop = asyncio.new_event_loop()
         self._next_start = 0.0
@@ -165,21 +176,32 @@ class Engine:
         self.run(self._greet(patience))
 
     async def _greet(self, patience: float) -> None:
-        for place, station in enumerate(self._stations):
+        for station in self._stations:
             limit = time.monotonic() + patience
             while True:
                 try:
                     await station.line.greet()
                     break
                 except Passing as fault:
+                    if fault.stranger:
+                        raise self._stranger(station, fault) from None
                     left = limit - time.monotonic()
                     if left < 0:
-                        address = self._service.endpoints[place].base_url or "its default address"
                         raise ServiceError(
-                            f"{self._key}.endpoints.{place}: the service at {address} does not answer "
-                            f"({fault.said()}); start it, or correct base_url, and run again"
+                            f"{self._named(station)} does not answer ({fault.said()}); start it, or correct base_url, "
+                            "and run again"
                         ) from None
                     await asyncio.sleep(min(max(0.5, fault.wait or 0.0), left + 0.05))
+
+    def _named(self, station: _Station) -> str:
+        address = self._service.endpoints[station.place].base_url or "its default address"
+        return f"{self._key}.endpoints.{station.place}: the service at {address}"
+
+    def _stranger(self, station: _Station, fault: Passing) -> RefusedError:
+        return RefusedError(
+            f"{self._named(station)} answers, but not in the OpenAI protocol ({fault.kind}); correct base_url "
+            "(most end in /v1), and run again"
+        )
 
     def ask_all(
         self,
@@ -301,6 +323,9 @@ class Engine:
         except Passing as fault:
             if not fault.billed:
                 actual = worst - worst if not fault.sent else self._account.cost(input_tokens=0, output_tokens=0)
+            if fault.stranger and station.latency is None and not self._account.has_tokens():
+                actual = self._account.cost(input_tokens=0, output_tokens=0)
+                raise self._stranger(station, fault) from None
             self._note_fault(station, fault)
             raise
         except (RefusedError, SpentError):

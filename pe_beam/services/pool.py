@@ -24,15 +24,17 @@ def shared_engine(
     key: str,
     about: str,
     open_line: Callable[[Endpoint, str], Line],
+    private: bool = False,
 ) -> Engine:
     """The engine of a service, made when it is first asked for.
 
     Args:
       service: its settings.
-      folder: of the run's services, under `work/`; None: nothing is shared with other processes.
+      folder: of the run's services; None: nothing is shared with other processes.
       key: recipe key of the service; its last word names its own folder.
       about: what else shapes its lines.
       open_line: endpoint and its recipe key -> Line.
+      private: True where it is asked about private records, whose number no message may tell.
     """
     own = None if folder is None else folder / key.rpartition(".")[2]
     # A file that is made anew is another account: a run directory of the same name may have been deleted in between.
@@ -46,7 +48,7 @@ def shared_engine(
                 _pace(own, "requests", service.requests_per_minute),
                 _pace(own, "tokens", service.tokens_per_minute),
             )
-            _ENGINES[name] = Engine(service, Account(own, service, key=key), paces, open_line, key=key)
+            _ENGINES[name] = Engine(service, Account(own, service, key=key, private=private), paces, open_line, key=key)
         return _ENGINES[name]
 
 

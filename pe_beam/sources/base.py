@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.base import Content, Fault
+
+if TYPE_CHECKING:
+    from pe_beam.sources.roles import Roles
 
 SHARD_ROWS = 8192
 """Rows of a piece at most. A constant of the format: another value is another fingerprint."""
@@ -20,6 +24,8 @@ BATCH_BYTES = 64 << 20
 IMAGE_SCHEMA = pa.schema([pa.field("image", pa.binary())])
 """Payload of a batch of images: the encoded file's bytes, null where the row is a fault."""
 PARTS = ("train", "test")
+WITH_COLUMNS = ("parquet", "csv", "jsonl")
+"""Sources whose records have columns, so that a column may hold client ids."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class SourceBatch:
       clients: n client ids as text; None where there is none.
       rows: n locators "file:row", for `private/rejects/` alone.
       faults: position in this batch -> why that row could not be read at all.
+      seen: facts about this batch that only all of them together can judge (`Source.refuse`). Private.
     """
 
     payload: pa.Table
@@ -71,6 +78,7 @@ class SourceBatch:
     clients: list[str | None]
     rows: list[str]
     faults: dict[int, Fault] = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()
 
 
 class Source(abc.ABC):
@@ -100,6 +108,13 @@ class Source(abc.ABC):
           DataError: a file is gone or cannot be read.
         """
 
+    def refuse(self, seen: Collection[str]) -> None:  # noqa: B027
+        """Told the facts of all batches of all pieces together, before any budget is spent.
+
+        Raises:
+          DataError: something that no single record shows, such as a column that not one of them has.
+        """
+
 
 def cut(rows: int) -> Iterator[tuple[int, int]]:
     """Ranges of `SHARD_ROWS` rows that cover `rows`.
@@ -126,6 +141,10 @@ def open_source(
     client: bool,
     part: tuple[str, float, int] | None = None,
     key: str = "data.path",
+    labels: Sequence[str] | None = None,
+    separator: str = ",",
+    chat: bool = False,
+    never_stop: bool = False,
 ) -> Source:
     """Opens private data, or a holdout.
 
@@ -137,41 +156,50 @@ def open_source(
         it is not given.
       labelled: whether records have labels.
       client: whether records have client ids (files with columns alone).
-      part: ("train" or "test", test share, random state), for a data set alone; None for all of it.
+      part: ("train" or "test", test share, random state) of a cut; None for all of it.
       key: the recipe key that messages name for `path` (`data.holdout` for a holdout).
+      labels: those that are declared: a record's label that is the same name in another spelling becomes the declared
+        one. None: labels are as they lie there.
+      separator: what parts the fields of CSV.
+      chat: whether lists of messages are read as text (JSONL and Parquet).
+      never_stop: whether a picture file that cannot be opened is a reject instead of an error.
 
     Raises:
       RecipeError: the source cannot be had so.
     """
-    from pe_beam.sources.csv_files import CsvSource
+    from pe_beam.sources.cut import CutSource
     from pe_beam.sources.folder import FolderSource
-    from pe_beam.sources.jsonl import JsonlSource
-    from pe_beam.sources.parquet import ParquetSource
     from pe_beam.sources.roles import Roles
     from pe_beam.sources.sklearn_sets import open_set
 
-    with_columns: dict[str, Callable[[str, Roles], Source]] = {
-        "parquet": ParquetSource,
-        "csv": CsvSource,
-        "jsonl": JsonlSource,
-    }
-    if source not in ("sklearn", "folder", *with_columns):
-        raise RecipeError(f"data.source: {source!r} is not known; allowed: sklearn, folder, {', '.join(with_columns)}")
+    if source not in ("sklearn", "folder", *WITH_COLUMNS):
+        raise RecipeError(f"data.source: {source!r} is not known; allowed: sklearn, folder, {', '.join(WITH_COLUMNS)}")
     if not path:
         raise RecipeError(f"{key}: empty; a data set's name, a folder, a file or a glob is wanted")
-    if part is not None and source != "sklearn":
-        raise RecipeError(f"data.holdout: a cut is for source sklearn; source {source} takes a path")
     if part is not None and part[0] not in PARTS:
         raise RecipeError(f"data.holdout: part {part[0]!r} is not known; allowed: {', '.join(PARTS)}")
-    if source in with_columns:
-        roles = Roles.of(content, columns, labelled=labelled, client=client, key=key)
-        return with_columns[source](path, roles)
-    if client:
-        raise RecipeError(f"data.columns.client: source {source} has no clients; allowed: {', '.join(with_columns)}")
+    if client and source not in WITH_COLUMNS:
+        raise RecipeError(f"data.columns.client: source {source} has no clients; allowed: {', '.join(WITH_COLUMNS)}")
     if source == "sklearn":
-        return open_set(path, content, columns, labelled=labelled, part=part, key=key)
-    if columns:
-        raise RecipeError(f"data.columns: source {source} has no columns; allowed: {', '.join(with_columns)}")
-    if content.payload.names != IMAGE_SCHEMA.names:
-        raise RecipeError(f"data.source: folder is for images; allowed here: sklearn, {', '.join(with_columns)}")
-    return FolderSource(path, labelled=labelled, key=key)
+        return open_set(path, content, columns, labelled=labelled, part=part, key=key, labels=labels)
+    found: Source
+    if source in WITH_COLUMNS:
+        roles = Roles.of(content, columns, labelled=labelled, client=client, key=key, labels=labels)
+        found = _with_columns(source, path, roles, separator=separator, chat=chat)
+    elif columns:
+        raise RecipeError(f"data.columns: source {source} has no columns; allowed: {', '.join(WITH_COLUMNS)}")
+    elif content.payload.names != IMAGE_SCHEMA.names:
+        raise RecipeError(f"data.source: folder is for images; allowed here: sklearn, {', '.join(WITH_COLUMNS)}")
+    else:
+        found = FolderSource(path, labelled=labelled, key=key, labels=labels, never_stop=never_stop)
+    return found if part is None else CutSource(found, *part)
+
+
+def _with_columns(source: str, path: str, roles: Roles, *, separator: str, chat: bool) -> Source:
+    from pe_beam.sources.csv_files import CsvSource
+    from pe_beam.sources.jsonl import JsonlSource
+    from pe_beam.sources.parquet import ParquetSource
+
+    if source == "csv":
+        return CsvSource(path, roles, separator)
+    return JsonlSource(path, roles, chat=chat) if source == "jsonl" else ParquetSource(path, roles, chat=chat)

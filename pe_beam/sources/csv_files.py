@@ -6,76 +6,92 @@ import csv
 import threading
 from collections.abc import Iterator
 
+from pe_beam import names as spelling
 from pe_beam.errors import DataError
 from pe_beam.modalities.base import Fault
-from pe_beam.sources import files
-from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values
+from pe_beam.sources import files, forms
+from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted
+from pe_beam.sources.roles import Roles
 
+NOT_CLOSED = Fault("quote that is not closed")
 _BOM = b"\xef\xbb\xbf"
 _LIMIT = threading.Lock()
 
 
 class CsvSource(LinesSource):
-    """Comma-separated UTF-8 with a header. Blank lines are skipped; an empty field is the empty text.
+    """UTF-8 with a header. Blank lines are skipped; an empty field is the empty text.
 
     A record whose number of fields is not the header's, that is too long, or whose wanted fields are not UTF-8 is a
-    reject of its own, and the next record is read as usual. A quote that is never closed takes what follows it
-    into one record, up to `MAX_RECORD`; reading goes on at the line after.
+    reject of its own, and the next record is read as usual. Empty fields at the end of a line do not count.
+
+    A quoted field may hold line ends. A record of several lines that does not come out as the header wants (no quote
+    closes it, something but a separator follows the quote, it is too long, or its fields are too many or too few) is
+    taken for a quote that is not closed: its first line is the reject, and the next line is read as usual. So one
+    damaged line never swallows others.
     """
 
-    endings = (".csv",)
     kind = "CSV"
 
+    def __init__(self, path: str, roles: Roles, separator: str = ",") -> None:
+        super().__init__(path, roles)
+        self._separator = separator
+        self.endings = (".csv", ".tsv", ".tab") if separator == "\t" else (".csv",)
+
     def _head(self, lines: LineReader) -> tuple[bytes, list[str]]:
-        return _head(lines, self._key)
+        return _head(lines, self._key, self._separator)
 
-    def _check(self, head: list[str] | None) -> None:
-        if head and not set(head) & set(self._roles.columns()):
-            check_separator(head, self._key)
-        super()._check(head)
+    def _check(self, head: list[str] | None, given: dict[str, str | None]) -> None:
+        if head and not any(spelling.locate(column, head) for column in self._roles.columns()):
+            check_separator(head, self._key, self._separator)
+        super()._check(head, given)
 
-    def _records(self, lines: LineReader, columns: list[str], head: list[str] | None) -> Iterator[Record]:
-        names = head or []
-        picked = [names.index(column) for column in columns]
-        width, start = len(names), lines.position
-        for fields in _parsed(lines):
+    def _records(self, lines: LineReader, wanted: Wanted) -> Iterator[Record]:
+        names = wanted.head or []
+        where = [spelling.locate(column, names) for column in wanted.columns]
+        picked = [places[0] if places else None for places in where]
+        instead = [wanted.given.get(column) for column in wanted.columns]
+        width, start = _width(names), lines.position
+        for fields in _parsed(lines, self._separator, width):
             record = Record(lines.position, lines.position - start)
             start = lines.position
             if isinstance(fields, Fault):
                 record.fault = fields
-            elif len(fields) != width:
+            elif not _fits(fields, width):
                 record.fault = Fault("row with a wrong number of fields", f"{len(fields)} fields")
             elif picked:
-                record.values, record.fault = _picked(fields, picked)
+                record.values, record.fault = _picked(fields, picked, instead)
             yield record
 
 
-def header(path: str, key: str) -> list[str]:
-    """The names that the first record of a file gives; raises DataError, also where commas do not part them."""
+def header(path: str, key: str, separator: str = ",") -> list[str]:
+    """The names that the first record of a file gives; raises DataError, also where the separator parts none."""
     with files.explained(key, path), files.open_file(path) as handle:
-        names = _head(LineReader(handle), key)[1]
-    check_separator(names, key)
+        forms.refuse(handle.read(forms.HEAD), path, key, "CSV")
+        handle.seek(0)
+        names = _head(LineReader(handle), key, separator)[1]
+    check_separator(names, key, separator)
     return names
 
 
-def check_separator(names: list[str], key: str) -> None:
-    """Refuses a header that is one column with semicolons or tabs in it; it is not shown, for it may be a record."""
-    for sign, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(names) == 1 and sign in names[0]:
+def check_separator(names: list[str], key: str, separator: str = ",") -> None:
+    """Refuses a header that is one column with other separators in it; it is not shown, for it may be a record."""
+    for sign, word in forms.SEPARATORS.items():
+        if len(names) == 1 and sign in names[0] and sign != separator:
+            known = forms.SEPARATORS[separator]
             raise DataError(
-                f"{key}: the header of a CSV file there is one column with {word} in it; commas are wanted between "
-                "columns, and no other separator can be set: write the file anew"
+                f"{key}: the header of a CSV file there is one column with {word} in it; {known} are wanted between "
+                f"columns, or data.separator: {'tab' if sign == chr(9) else repr(sign)}"
             )
 
 
-def _head(lines: LineReader, key: str) -> tuple[bytes, list[str]]:
-    raw: list[bytes] = []
+def _head(lines: LineReader, key: str, separator: str) -> tuple[bytes, list[str]]:
     start = lines.position
-    for fields in _parsed(lines, raw):
+    held: list[bytes] = []
+    for fields in _parsed(lines, separator, None, held):
         if isinstance(fields, Fault):
             break
         try:
-            return b"".join(raw), [_utf8(name) for name in fields]
+            return b"".join(held), [_utf8(name) for name in fields]
         except UnicodeDecodeError:
             break
     if lines.position == start:
@@ -83,9 +99,26 @@ def _head(lines: LineReader, key: str) -> tuple[bytes, list[str]]:
     raise DataError(f"{key}: the header of a CSV file there cannot be read; UTF-8 up to 16 MB is wanted")
 
 
-def _picked(fields: list[str], picked: list[int]) -> tuple[Values, Fault | None]:
+def _width(names: list[str]) -> tuple[int, int]:
+    """Fields of a header without and with the empty ones at its end: a row may have as many, and more empty ones."""
+    named = len(names)
+    while named and not names[named - 1].strip():
+        named -= 1
+    return named, len(names)
+
+
+def _fits(fields: list[str], width: tuple[int, int]) -> bool:
+    return width[0] <= len(fields) <= width[1] or (
+        len(fields) > width[1] and not any(field.strip() for field in fields[width[1] :])
+    )
+
+
+def _picked(fields: list[str], picked: list[int | None], instead: Values) -> tuple[Values, Fault | None]:
     values: Values = []
-    for i in picked:
+    for i, other in zip(picked, instead, strict=True):
+        if i is None:
+            values.append(other)
+            continue
         text = fields[i]
         if not text.isascii():
             try:
@@ -103,45 +136,87 @@ class _TooLongError(Exception):
 class _Feed:
     """Lines as latin-1 text, a character a byte. Goes on after an error, at the next line."""
 
-    def __init__(self, lines: LineReader, raw: list[bytes] | None) -> None:
-        self._lines, self._raw = lines, raw
-        self.size = 0
-        """Bytes of the record that is being read; its reader sets it back."""
+    def __init__(self, lines: LineReader) -> None:
+        self._lines = lines
+        self.held: list[bytes] = []
+        """Lines of the record that is being read, as they lie there."""
+        self.second = self._size = 0
+        self.ended = False
+        """Whether the lines came to their end within the record: a quote is open."""
+
+    def begin(self) -> None:
+        """The next line begins a record."""
+        self.held.clear()
+        self._size = 0
 
     def __iter__(self) -> _Feed:
         return self
 
     def __next__(self) -> str:
-        first = self._lines.position == 0
         line = self._lines.read()
         if not line:
+            self.ended = bool(self.held)
             raise StopIteration
-        self.size += len(line)
-        if self.size > MAX_RECORD:
+        if not self.held:
+            self.second = self._lines.position
+        self.held.append(line)
+        self._size += len(line)
+        if self._size > MAX_RECORD:
             raise _TooLongError
-        if self._raw is not None:
-            self._raw.append(line)
+        first = self._lines.position == len(line)
         return line.removeprefix(_BOM if first else b"").decode("latin-1")
 
+    def read_as_several(self) -> None:
+        """What follows the first line of the record is read anew."""
+        self._lines.back(self.second)
+        self.ended = False
 
-def _parsed(lines: LineReader, raw: list[bytes] | None = None) -> Iterator[list[str] | Fault]:
-    """Records as fields of latin-1 text, so that a bad byte spoils its own record alone; blank lines are skipped."""
+
+def _parsed(
+    lines: LineReader, separator: str, width: tuple[int, int] | None, held: list[bytes] | None = None
+) -> Iterator[list[str] | Fault]:
+    """Records as fields of latin-1 text, so that a bad byte spoils its own record alone; blank lines are skipped.
+
+    Args:
+      lines: where they are read from.
+      separator: between fields.
+      width: of the header (`_width`); None: this is the header.
+      held: is given the lines of each record as they lie there, blank ones before it included.
+    """
     _raise_limit()
-    feed = _Feed(lines, raw)
-    reader = csv.reader(feed)  # after an error it begins anew
+    feed = _Feed(lines)
+    reader = csv.reader(feed, delimiter=separator)  # after an error it begins anew
     while True:
-        feed.size = 0
+        feed.begin()
+        found: list[str] | Fault
         try:
-            fields = next(reader)
+            found = next(reader)
         except StopIteration:
             return
         except _TooLongError:
-            yield TOO_LONG
+            found = TOO_LONG
         except csv.Error:
-            yield Fault("row that is not CSV")
-        else:
-            if fields:
-                yield fields
+            found = Fault("row that is not CSV")
+        if held is not None:
+            held += feed.held
+        if (len(feed.held) > 1 or feed.ended) and (
+            isinstance(found, Fault) or not _is_closed(feed.held, separator, width)
+        ):
+            feed.read_as_several()
+            reader = csv.reader(feed, delimiter=separator)
+            yield NOT_CLOSED
+        elif found:
+            yield found
+
+
+def _is_closed(held: list[bytes], separator: str, width: tuple[int, int] | None) -> bool:
+    """Whether lines are one record whose quotes are as they should be."""
+    text = [line.removeprefix(_BOM).decode("latin-1") for line in held]
+    try:
+        (fields,) = csv.reader(text, delimiter=separator, strict=True)
+    except (csv.Error, ValueError):
+        return False
+    return width is None or _fits(fields, width)
 
 
 def _utf8(text: str) -> str:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
+from urllib.parse import unquote
 
-from pe_beam.errors import DataError, RecipeError
+from pe_beam import names
+from pe_beam.errors import DataError, EmptyInputError, RecipeError
 
 CHUNK = 1 << 20
+PACKED = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".lz4", ".br", ".snappy", ".z", ".zip", ".7z")
+"""Endings of compressed files."""
+ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".rar")
+MISSING_PART = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive and Spark call the folder of rows whose value is missing."""
+_MARKERS = ("_success", "_metadata", "_common_metadata", "thumbs.db", "desktop.ini")
 
 
 def is_local(path: str) -> bool:
@@ -88,7 +98,12 @@ def match(pattern: str) -> list[str]:
 
 
 def find(path: str, endings: tuple[str, ...]) -> list[str]:
-    """A file by name whatever its ending, the files of a folder that end so (any case), or those of a glob."""
+    """A file by name whatever its ending, the files of a folder that end so (any case), or those of a glob.
+
+    What ends so before the ending of a compressed file is among them, lest it is left out without a word. Left out are
+    hidden files and folders and what engines write beside data (`_SUCCESS`, `_metadata`, `_delta_log`): folders whose
+    names begin with `_` and hold no `=`.
+    """
     whole = path
     path = path.rstrip("/") or "/"
     if is_local(path):
@@ -102,8 +117,81 @@ def find(path: str, endings: tuple[str, ...]) -> list[str]:
     else:
         below = list_below(path)
     if below is None:
-        return match(path) if has_magic(path) else []
-    return [f"{path.rstrip('/')}/{name}" for name in below if name.lower().endswith(endings)]
+        named = frozenset(path.split("/"))
+        found = match(path) if has_magic(path) else []
+        return [file for file in found if _is_data(_inside(file, path), named)]
+    return [f"{path.rstrip('/')}/{name}" for name in below if _ends(name, endings) and _is_data(name, frozenset())]
+
+
+def no_files(path: str, key: str, kind: str) -> DataError:
+    """What is wrong where `find` finds nothing: an empty place is an empty input, one that is not there no input."""
+    more = nothing(path)
+    empty = not more and (has_magic(path) or not is_local(path) or Path(path).is_dir())
+    error = EmptyInputError if empty else DataError
+    return error(f"{key}: no {kind} files at {path}; a file, a folder or a glob is wanted{more}")
+
+
+def nothing(path: str) -> str:
+    """What to say besides where `find` finds nothing: "" but where something there is compressed."""
+    with contextlib.suppress(Exception):
+        below = list_below(path) if not is_local(path) or Path(path).is_dir() else []
+        if any(name.lower().endswith(PACKED + ARCHIVES) for name in below):
+            return "; what is compressed there has to be unpacked first"
+    return ""
+
+
+def _ends(name: str, endings: tuple[str, ...]) -> bool:
+    name = name.lower()
+    if name.endswith(endings):
+        return True
+    stem, dot, last = name.rpartition(".")
+    return dot + last in PACKED and stem.endswith(endings)
+
+
+def _is_data(name: str, named: frozenset[str]) -> bool:
+    *folders, file = name.split("/")
+    aside = (part for part in folders if part.startswith(".") or (part.startswith("_") and "=" not in part))
+    return not (set(aside) - named or file.startswith(".") or file.lower() in _MARKERS)
+
+
+def _inside(file: str, path: str) -> str:
+    """A file's name below the folder, or the fixed part of the pattern, that it was found by."""
+    root = path.rstrip("/") + "/"
+    if file.startswith(root):
+        return file.removeprefix(root)
+    if not has_magic(path):
+        return file.rpartition("/")[2]
+    pattern = str(Path(path).absolute()) if is_local(path) else path
+    fixed = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)].rpartition("/")[0]
+    return file.removeprefix(fixed + "/")
+
+
+def partition(file: str, path: str) -> dict[str, str | None]:
+    """Columns that folder names below `path` give all rows of a file, as Hive and Spark write them: `year=2026/`.
+
+    >>> partition("/d/x/a%2Fb=c%20d/n=__HIVE_DEFAULT_PARTITION__/0.parquet", "/d")
+    {'a/b': 'c d', 'n': None}
+    """
+    found: dict[str, str | None] = {}
+    for part in _inside(file, path).split("/")[:-1]:
+        key, sign, value = printable(part).partition("=")
+        if sign and key:
+            found[unquote(key)] = None if value in ("", MISSING_PART) else unquote(value)
+    return found
+
+
+def given(file: str, path: str, wanted: Sequence[str]) -> dict[str, str | None]:
+    """Those of the wanted columns that folder names give (`partition`)."""
+    found = partition(file, path)
+    keys = list(found)
+    where = {column: names.locate(column, keys) for column in wanted} if keys else {}
+    return {column: found[keys[places[0]]] for column, places in where.items() if places}
+
+
+def given_digest(columns: Mapping[str, str | None], own: Sequence[str]) -> bytes:
+    """A digest of the columns that folder names give; empty where a file has them all itself, as most have."""
+    used = sorted((key, value) for key, value in columns.items() if not names.locate(key, own))
+    return hashlib.sha256(json.dumps(used).encode()).digest() if used else b""
 
 
 def below(path: str, root: str) -> str:

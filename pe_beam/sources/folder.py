@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pe_beam.errors import DataError
+from pe_beam import names
+from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.modalities.base import Fault
 from pe_beam.sources import files
 from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut, image_table
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
-UNREAD = (".heic", ".heif", ".avif", ".jxl", ".dcm", ".psd", ".svg", ".eps", ".dng", ".cr2", ".nef", ".exr")
-"""Pictures too, but none that is read here: they count, and are rejected, lest a run quietly leaves them out."""
+"""The usual ones, for messages. A picture is read by its content, whatever its ending is."""
+_BESIDE = (
+    *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".toml", ".ini"),
+    *(".html", ".htm", ".log", ".pdf", ".doc", ".docx", ".rtf", ".xls", ".xlsx", ".py", ".ipynb", ".sh", ".m"),
+    *(".parquet", ".arrow", ".npy", ".npz", ".mat", ".h5", ".pkl", ".pt", ".db", ".sqlite", ".md5", ".sha1", ".sha256"),
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".mp3", ".wav", ".flac", ".ogg", ".url", ".lnk"),
+)
+_NAMES = (
+    *(
+        "thumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "readme",
+        "license",
+        "licence",
+        "copying",
+        "notice",
+        "changelog",
+        "authors",
+    ),
+    *("citation", "manifest", "checksums", "md5sums", "sha256sums"),
+)
 MAX_BYTES = 256 << 20
 """A larger file is rejected without being read whole."""
 
@@ -22,11 +44,22 @@ MAX_BYTES = 256 << 20
 class FolderSource(Source):
     """Image files at any depth below a folder, sorted by the bytes of their relative paths.
 
-    Hidden files and folders and what has no ending of a picture are skipped. With labels, a file that lies in no
-    class folder has the label None.
+    Skipped is what is plainly no picture by its name (`is_beside`). Every other file counts, whatever its ending: it is
+    read by its content, or rejected. With labels, a file that lies in no class folder has the label None. A file that
+    cannot be opened stops a run, since it may be another's hour to read it; with `never_stop` it is a reject.
     """
 
-    def __init__(self, path: str, *, labelled: bool, key: str = "data.path") -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        labelled: bool,
+        key: str = "data.path",
+        labels: Sequence[str] | None = None,
+        never_stop: bool = False,
+    ) -> None:
+        self._never_stop = never_stop
+        self._known = {names.label_key(label): label for label in labels or ()}
         self._root = path.rstrip("/") or "/"
         self._labelled = labelled
         self._key = key
@@ -37,23 +70,23 @@ class FolderSource(Source):
             if files.is_local(self._root) and not Path(self._root).is_dir():
                 raise DataError(f"{self._key}: {self._root} is not there or no folder; a folder is wanted")
             listed = files.list_below(self._root)
-        names = [name for name in listed if name.lower().endswith(ENDINGS + UNREAD)]
-        if not names:
-            raise DataError(f"{self._key}: no image files below {self._root}; wanted: {' '.join(ENDINGS)} (any case)")
-        return [Piece(self._root, 0, a, b, tuple(names[a:b])) for a, b in cut(len(names))]
+        found = [name for name in listed if not is_beside(name)]
+        if not found:
+            wanted = f"wanted: {' '.join(ENDINGS)} or others"
+            raise EmptyInputError(f"{self._key}: no image files below {self._root}; {wanted}")
+        return [Piece(self._root, 0, a, b, tuple(found[a:b])) for a, b in cut(len(found))]
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source. A file's bytes are handed on as they are; decoding is the embedder's."""
         images: list[bytes | None] = []
         size = first = 0
         for position, name in enumerate(piece.files):
-            with files.explained(self._key, self._root), files.open_file(self._full(name)) as handle:
-                image = handle.read(MAX_BYTES + 1)
-            if images and size + len(image) > BATCH_BYTES:
+            image = self._image(name)
+            if images and size + len(image or b"") > BATCH_BYTES:
                 yield self._batch(piece, first, images)
                 images, size, first = [], 0, position
-            images.append(image if len(image) <= MAX_BYTES else None)
-            size += len(image)
+            images.append(image)
+            size += len(image or b"")
             if len(images) == BATCH_ROWS:
                 yield self._batch(piece, first, images)
                 images, size, first = [], 0, position + 1
@@ -65,7 +98,7 @@ class FolderSource(Source):
         total = hashlib.sha256(b"pe_beam folder 1\0")
         for name in piece.files:
             inner, length = hashlib.sha256(), 0
-            with files.explained(self._key, self._root):
+            with self._reading():
                 for chunk in files.chunks(self._full(name)):
                     inner.update(chunk)
                     length += len(chunk)
@@ -73,12 +106,44 @@ class FolderSource(Source):
             total.update(struct.pack(">Q", len(raw)) + raw + struct.pack(">Q", length) + inner.digest())
         return total.hexdigest()
 
+    def _image(self, name: str) -> bytes | None:
+        """The bytes of a file; None: it is a reject."""
+        image = None
+        with self._reading(), files.open_file(self._full(name)) as handle:
+            image = handle.read(MAX_BYTES + 1)
+        return image if image is not None and len(image) <= MAX_BYTES else None
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Around what opens one file; with `never_stop` it ends there, and what has been read counts."""
+        try:
+            with files.explained(self._key, self._root):
+                yield
+        except DataError:
+            if not self._never_stop:
+                raise
+
     def _full(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
     def _batch(self, piece: Piece, first: int, images: list[bytes | None]) -> SourceBatch:
-        names = [files.printable(name) for name in piece.files[first : first + len(images)]]
-        labels = [name.split("/", 1)[0] if self._labelled and "/" in name else None for name in names]
-        rows = [f"{name}:0" for name in names]
-        faults = {row: Fault("image file of too many bytes") for row, image in enumerate(images) if image is None}
+        shown = [files.printable(name) for name in piece.files[first : first + len(images)]]
+        labels = [self._label(name) if self._labelled and "/" in name else None for name in shown]
+        rows = [f"{name}:0" for name in shown]
+        cannot = "image file of too many bytes, or one that cannot be read"
+        faults = {row: Fault(cannot) for row, image in enumerate(images) if image is None}
         return SourceBatch(image_table(images), labels, [None] * len(images), rows, faults)
+
+    def _label(self, name: str) -> str:
+        folder = name.split("/", 1)[0]
+        return self._known.get(names.label_key(folder), folder)
+
+
+def is_beside(name: str) -> bool:
+    """Whether a file is plainly no picture, by its name: texts, tables, documents, sound and video, archives not.
+
+    >>> is_beside("cat/notes.TXT"), is_beside("cat/1.jfif"), is_beside("cat/1"), is_beside("cat/1.png.gz")
+    (True, False, False, False)
+    """
+    last = name.rpartition("/")[2].lower()
+    return last in _NAMES or last.endswith(_BESIDE)

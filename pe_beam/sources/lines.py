@@ -5,15 +5,16 @@ from __future__ import annotations
 import abc
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from pe_beam.errors import DataError
+from pe_beam import names as spelling
+from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.modalities.base import Fault
-from pe_beam.sources import base, files
+from pe_beam.sources import base, files, forms
 from pe_beam.sources.base import Piece, Source, SourceBatch
 from pe_beam.sources.roles import Roles
 
@@ -33,6 +34,23 @@ class Record:
     size: int
     values: Values = field(default_factory=list)
     fault: Fault | None = None
+
+
+@dataclass
+class Wanted:
+    """What is asked of the records of a range.
+
+    Attributes:
+      columns: the columns whose values are wanted, in order.
+      head: the names that the file's header gives; None: each record names its own.
+      given: column -> value, where a record has none of its own.
+      seen: facts that come to light on the way (`SourceBatch.seen`).
+    """
+
+    columns: list[str]
+    head: list[str] | None
+    given: dict[str, str | None] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
 
 
 class LineReader:
@@ -58,6 +76,11 @@ class LineReader:
             self.position += len(rest)
         return line
 
+    def back(self, position: int) -> None:
+        """Reads on from an earlier line."""
+        self._file.seek(position)
+        self.position = position
+
 
 class LinesSource(Source):
     """Records of text files, sorted by the bytes of their paths; every column is read as text.
@@ -79,27 +102,30 @@ class LinesSource(Source):
         """Reads what comes before the records: its bytes, and the column names; None: each record names its own."""
 
     @abc.abstractmethod
-    def _records(self, lines: LineReader, columns: list[str], head: list[str] | None) -> Iterator[Record]:
-        """The records of a range, with the values of `columns` in order."""
+    def _records(self, lines: LineReader, wanted: Wanted) -> Iterator[Record]:
+        """The records of a range, with the values of the wanted columns in order."""
 
     def pieces(self) -> list[Piece]:
         """See Source."""
         with files.explained(self._key, self._path):
             found = files.find(self._path, self.endings)
         if not found:
-            raise DataError(f"{self._key}: no {self.kind} files at {self._path}; a file, a folder or a glob is wanted")
+            raise files.no_files(self._path, self._key, self.kind)
         cuts = [piece for index, file in enumerate(found) for piece in self._cut(file, index)]
         if not cuts:
-            raise DataError(f"{self._key}: the {self.kind} files at {self._path} have no rows; at least one is wanted")
+            what = f"the {self.kind} files at {self._path} have no rows"
+            raise EmptyInputError(f"{self._key}: {what}; one at least is wanted")
         return cuts
 
     def _cut(self, file: str, index: int) -> Iterator[Piece]:
         with files.explained(self._key, file), files.open_file(file) as handle:
+            forms.refuse(handle.read(forms.HEAD), file, self._key, self.kind)
+            handle.seek(0)
             lines = LineReader(handle)
             _, head = self._head(lines)
-            self._check(head)
+            self._check(head, self._given(file))
             begin, rows, stop = lines.position, 0, lines.position
-            for record in self._records(lines, [], head):
+            for record in self._records(lines, Wanted([], head)):
                 rows, stop = rows + 1, record.stop
                 if rows % base.SHARD_ROWS == 0:
                     yield Piece(file, index, rows - base.SHARD_ROWS, rows, offset=begin, end=stop)
@@ -107,45 +133,59 @@ class LinesSource(Source):
             if rows % base.SHARD_ROWS:
                 yield Piece(file, index, rows - rows % base.SHARD_ROWS, rows, offset=begin, end=stop)
 
-    def _check(self, head: list[str] | None) -> None:
-        names = self._roles.columns() if head is None else head
-        wanted = set(self._roles.columns())  # of a million columns Arrow makes a schema in seconds
-        self._roles.check(pa.schema([(name, pa.string()) for name in names if name in wanted]))
+    def _given(self, file: str) -> dict[str, str | None]:
+        """Wanted columns that a file's folders give, `seg=gold/`; one that the records have themselves counts more."""
+        return files.given(file, self._path, self._roles.columns())
+
+    def _check(self, head: list[str] | None, given: dict[str, str | None]) -> None:
+        """Refuses a file without the columns; what a JSONL file has only all records together tell."""
+        wanted = self._roles.columns()
+        counts = {column: 1 if head is None else len(spelling.locate(column, head)) for column in wanted}
+        self._roles.check(
+            pa.schema([(column, pa.string()) for column in wanted for _ in range(counts[column] or column in given)])
+        )
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""
         name = files.below(piece.file, self._path)
-        columns = self._roles.columns()
+        given = self._given(piece.file)
         records: list[Record] = []
         size, first = 0, piece.start
         with files.explained(self._key, piece.file), files.open_file(piece.file) as handle:
             _, head = self._head(LineReader(handle))
-            self._check(head)
-            for record in self._records(LineReader(handle, piece.offset, piece.end), columns, head):
+            self._check(head, given)
+            wanted = Wanted(self._roles.columns(), head, given)
+            for record in self._records(LineReader(handle, piece.offset, piece.end), wanted):
                 if records and (size + record.size > base.BATCH_BYTES or len(records) == base.BATCH_ROWS):
-                    yield self._batch(records, columns, name, first)
+                    yield self._batch(records, wanted, name, first)
                     first, size, records = first + len(records), 0, []
                 records.append(record)
                 size += record.size
         if first + len(records) != piece.stop:
             raise DataError(f"{self._key}: a {self.kind} file is not what it was when it was listed")
         if records:
-            yield self._batch(records, columns, name, first)
+            yield self._batch(records, wanted, name, first)
 
-    def _batch(self, records: list[Record], columns: list[str], name: str, first: int) -> SourceBatch:
+    def _batch(self, records: list[Record], wanted: Wanted, name: str, first: int) -> SourceBatch:
+        columns = wanted.columns
         faults = {i: record.fault for i, record in enumerate(records) if record.fault is not None}
         nothing: Values = [None] * len(columns)
         rows = [nothing if record.fault else record.values for record in records]
         arrays = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(columns))]
         places = [f"{name}:{first + i}" for i in range(len(records))]
-        return self._roles.batch(pa.table(arrays, names=columns), places, faults)
+        return self._roles.batch(pa.table(arrays, names=columns), places, faults, wanted.seen)
+
+    def refuse(self, seen: Collection[str]) -> None:
+        """See Source."""
+        self._roles.refuse(seen)
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over the file's head, the piece's own bytes and its row range."""
+        """SHA-256 over the file's head, the piece's own bytes, its row range, and what its folders say of its rows."""
         total = hashlib.sha256(b"pe_beam lines 1\0" + struct.pack(">2Q", piece.start, piece.stop))
         with files.explained(self._key, piece.file), files.open_file(piece.file) as handle:
-            head, _ = self._head(LineReader(handle))
+            head, columns = self._head(LineReader(handle))
             total.update(struct.pack(">Q", len(head)) + head)
+            total.update(files.given_digest(self._given(piece.file), columns or []))
             handle.seek(piece.offset)
             left = piece.end - piece.offset
             while left > 0 and (chunk := handle.read(min(files.CHUNK, left))):

@@ -6,14 +6,16 @@ import contextlib
 import hashlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pe_beam.errors import DataError
-from pe_beam.sources import files
+from pe_beam.errors import DataError, EmptyInputError
+from pe_beam.modalities.base import Fault
+from pe_beam.sources import files, forms
 from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut
+from pe_beam.sources.layout import Layout, paths_of
 from pe_beam.sources.roles import Roles
 
 BUFFER = 4 << 20
@@ -25,55 +27,80 @@ _locks: dict[str, threading.Lock] = {}
 class ParquetSource(Source):
     """Rows of Parquet files, sorted by the bytes of their paths.
 
+    A column with dots in its name is the column of that name, or else what lies there in structs: `review.body`.
+    Folders give columns that a file lacks (`files.partition`). `chat` takes lists of messages as text.
+
     Only the columns asked for and the row groups that overlap a piece are read, a batch at a time. Row groups
     of far more than `SHARD_ROWS` rows cost: each piece decodes them up to its own end.
     """
 
-    def __init__(self, path: str, roles: Roles) -> None:
+    def __init__(self, path: str, roles: Roles, *, chat: bool = False) -> None:
         self._path = path
         self._roles = roles
         self._key = roles.key
+        self._chat = chat
 
     def pieces(self) -> list[Piece]:
         """See Source."""
         with files.explained(self._key, self._path):
             found = files.find(self._path, (".parquet",))
         if not found:
-            raise DataError(f"{self._key}: no Parquet files at {self._path}; a file, a folder or a glob is wanted")
+            raise files.no_files(self._path, self._key, "Parquet")
         cuts: list[Piece] = []
         for index, file in enumerate(found):
             with self._open(file) as reader:
-                self._roles.check(reader.schema_arrow)
+                self._layout(reader.schema_arrow, file)
                 rows = reader.metadata.num_rows
             cuts += [Piece(file, index, a, b) for a, b in cut(rows)]
         if not cuts:
-            raise DataError(f"{self._key}: the Parquet files at {self._path} have no rows; at least one is wanted")
+            raise EmptyInputError(
+                f"{self._key}: the Parquet files at {self._path} have no rows; one at least is wanted"
+            )
         return cuts
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""
         name = files.below(piece.file, self._path)
         with self._open(piece.file) as reader:
-            self._roles.check(reader.schema_arrow)
+            layout = self._layout(reader.schema_arrow, piece.file)
             groups, position, mean = _overlap(reader.metadata, piece)
             size = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, mean)))
             done = piece.start
             if groups:
-                batches = reader.iter_batches(size, groups, self._roles.columns())
+                batches = reader.iter_batches(size, groups, layout.leaves())
                 while done < piece.stop and (batch := self._next(batches)) is not None:
                     low, high = max(piece.start - position, 0), min(piece.stop - position, len(batch))
                     position += len(batch)
                     if low < high:
-                        yield self._batch(batch.slice(low, high - low), name, done)
+                        yield self._batch(layout.table(batch.slice(low, high - low)), name, done)
                         done += high - low
             if done != piece.stop:
                 raise DataError(f"{self._key}: a Parquet file has fewer rows than when it was listed")
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over the digest of the whole file, taken once a process, and the range."""
+        """SHA-256 over the digest of the whole file, taken once a process, the range, and what its folders say."""
         with files.explained(self._key, piece.file):
             whole = _file_digest(piece.file)
-        return hashlib.sha256(b"pe_beam parquet 1\0" + whole + struct.pack(">2Q", piece.start, piece.stop)).hexdigest()
+        total = hashlib.sha256(b"pe_beam parquet 1\0" + whole + struct.pack(">2Q", piece.start, piece.stop))
+        given = self._given(piece.file)
+        if given:
+            with self._open(piece.file) as reader:
+                own = [column for column in given if paths_of(column, reader.schema_arrow)]
+            total.update(files.given_digest(given, own))
+        return total.hexdigest()
+
+    def refuse(self, seen: Collection[str]) -> None:
+        """See Source."""
+        self._roles.refuse(seen)
+
+    def _given(self, file: str) -> dict[str, str | None]:
+        return files.given(file, self._path, self._roles.columns())
+
+    def _layout(self, schema: pa.Schema, file: str) -> Layout:
+        """Where the wanted columns are in a file; raises DataError where one is not, or of another type."""
+        layout = Layout(schema, self._roles.columns(), self._given(file), self._chat)
+        self._roles.check(layout.schema())
+        return layout
 
     @contextlib.contextmanager
     def _open(self, file: str) -> Iterator[pq.ParquetFile]:
@@ -81,6 +108,10 @@ class ParquetSource(Source):
         with contextlib.ExitStack() as stack:
             with self._explained(file, "is no Parquet file, or a truncated one"):
                 handle = stack.enter_context(contextlib.closing(files.open_file(file)))
+                compressed = forms.packed(handle.read(16), "")
+                if compressed:
+                    raise DataError(f"{self._key}: a Parquet file there is compressed ({compressed}); unpack it first")
+                handle.seek(0)
                 reader = pq.ParquetFile(handle, pre_buffer=False, buffer_size=BUFFER)
             yield reader
 
@@ -101,10 +132,11 @@ class ParquetSource(Source):
         with self._explained(self._path, "is a damaged Parquet file"):
             return next(batches, None)
 
-    def _batch(self, batch: pa.RecordBatch, name: str, first: int) -> SourceBatch:
-        rows = [f"{name}:{first + i}" for i in range(len(batch))]
+    def _batch(self, read: tuple[pa.Table, dict[int, Fault]], name: str, first: int) -> SourceBatch:
+        table, faults = read
+        rows = [f"{name}:{first + i}" for i in range(len(table))]
         with self._explained(self._path, "is a damaged Parquet file"):
-            return self._roles.batch(pa.Table.from_batches([batch]), rows, {})
+            return self._roles.batch(table, rows, faults)
 
 
 def _overlap(metadata: pq.FileMetaData, piece: Piece) -> tuple[list[int], int, int]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
+from pe_beam import names as spelling
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.modalities.base import Content, Fault
 from pe_beam.sources.base import SourceBatch
 
 JOINT = " | "
 """Between the values of several label columns. A value that holds it is no label."""
-NAMED = "string or integer"
+NAMED = "string, integer, float, decimal or boolean"
+NO_CLIENT = ("nan", "nat", "none", "null", "<na>", "n/a", "#n/a")
+"""What programs write for a missing value, in any case: all who have none would be one client."""
+ROUNDED = Fault("client id that is a float of 2^53 or more")
+NO_WHOLE = Fault("client id that is no whole number")
+_CODES, _NUMBERS = "client ids with leading zeros of length ", "client ids of digits of length "
 _RESERVED = ("label", "client")
 
 
@@ -28,6 +35,7 @@ class Roles:
       label: the columns whose values, joined, are the label; none without labels.
       client: the column of client ids, or None.
       key: the recipe key of the path, for messages.
+      known: a label's parts as they are compared -> the declared label; empty: labels are as the file has them.
     """
 
     content: Content
@@ -35,6 +43,7 @@ class Roles:
     label: tuple[str, ...]
     client: str | None
     key: str = "data.path"
+    known: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -45,14 +54,24 @@ class Roles:
         labelled: bool,
         client: bool,
         key: str = "data.path",
+        labels: Sequence[str] | None = None,
     ) -> Roles:
         """Roles as `data.columns` gives them; a role that it does not give has the column of its own name.
+
+        Args:
+          content: what becomes of the payload's columns.
+          columns: role -> column, of a label also several.
+          labelled: whether records have labels.
+          client: whether they have client ids.
+          key: the recipe key of the path.
+          labels: those that are declared; a record's label is compared with them as `names.label_key` says.
 
         Raises:
           RecipeError: an unknown role, a list where one column is wanted, or a column with two roles.
         """
         fields = list(content.payload.names)
         allowed = [*fields, *_RESERVED]
+        columns = {_role(role, allowed): column for role, column in columns.items()}
         unknown = sorted(set(columns) - set(allowed))
         if unknown:
             raise RecipeError(f"data.columns: unknown {', '.join(unknown)}; allowed: {', '.join(_few(allowed))}")
@@ -63,7 +82,8 @@ class Roles:
         label = (given,) if isinstance(given, str) else tuple(given)
         names = {name: str(columns.get(name, name)) for name in fields}
         who = str(columns.get("client", "client")) if client else None
-        found = cls(content, names, label if labelled else (), who, key)
+        known = {label_parts(text, several=len(label) > 1): text for text in labels or () if labelled}
+        found = cls(content, names, label if labelled else (), who, key, known)
         wanted = [*names.values(), *found.label]
         twice = sorted({column for column in wanted if wanted.count(column) > 1}) if len(wanted) < 10_000 else []
         if twice:
@@ -74,6 +94,11 @@ class Roles:
         """The columns to be read, none twice."""
         client = [self.client] if self.client is not None else []
         return list(dict.fromkeys([*self.names.values(), *self.label, *client]))
+
+    def by_role(self) -> dict[str, tuple[str, ...]]:
+        """Role -> its columns."""
+        client = {"client": (self.client,)} if self.client is not None else {}
+        return {**{name: (column,) for name, column in self.names.items()}, "label": self.label, **client}
 
     def check(self, schema: pa.Schema) -> None:
         """Refuses a file that lacks a column, has it twice, or of another type; raises DataError."""
@@ -96,23 +121,88 @@ class Roles:
             fault = "the column is of a wrong type"
             raise DataError(f"{key}: {column!r}: {fault} in a file of {self.key}; wanted: {other}")
 
-    def batch(self, table: pa.Table, rows: list[str], faults: Mapping[int, Fault]) -> SourceBatch:
+    def batch(
+        self, table: pa.Table, rows: list[str], faults: Mapping[int, Fault], seen: Iterable[str] = ()
+    ) -> SourceBatch:
         """A batch out of a table that holds `columns()`; rows in `faults` were not read at all."""
         picked = pa.table([table[column] for column in self.names.values()], names=list(self.names))
         payload, bad = self.content.convert(picked)
-        every = {**bad, **faults}
-        return SourceBatch(payload, self._labels(table), self._clients(table), rows, every)
+        clients, odd = self._clients(table)
+        facts = frozenset(seen) | frozenset(_client_facts(clients))
+        return SourceBatch(payload, self._labels(table), clients, rows, {**odd, **bad, **faults}, facts)
+
+    def refuse(self, seen: Iterable[str]) -> None:
+        """Refuses what all batches have shown together: ids that may have lost their leading zeros; DataError."""
+        codes = [int(fact.removeprefix(_CODES)) for fact in seen if fact.startswith(_CODES)]
+        numbers = [int(fact.removeprefix(_NUMBERS)) for fact in seen if fact.startswith(_NUMBERS)]
+        if codes and numbers and min(numbers) < max(codes):
+            raise DataError(
+                f"data.columns.client: some ids have leading zeros and others fewer digits, as if a program had cut "
+                f"zeros off (007, 7); one form for each client is wanted in all files of {self.key}: write ids as text"
+            )
 
     def _labels(self, table: pa.Table) -> list[str | None]:
         if not self.label:
             return [None] * table.num_rows
-        parts = [_names(table[column]) for column in self.label]
-        return parts[0] if len(parts) == 1 else [_joined(values) for values in zip(*parts, strict=True)]
+        parts = [texts(table[column]) for column in self.label]
+        keys: list[tuple[str, ...] | None]
+        if len(parts) == 1:
+            found, keys = parts[0], [None if text is None else (spelling.label_key(text),) for text in parts[0]]
+        else:
+            found = [_joined(values) for values in zip(*parts, strict=True)]
+            keys = [None if text is None else label_parts(text, several=True) for text in found]
+        known: Mapping[Any, str] = self.known
+        return [known.get(key, text) for key, text in zip(keys, found, strict=True)] if known else found
 
-    def _clients(self, table: pa.Table) -> list[str | None]:
+    def _clients(self, table: pa.Table) -> tuple[list[str | None], dict[int, Fault]]:
+        """Ids in one spelling, None where there is none, and the rows whose id is nobody's."""
         if self.client is None:
-            return [None] * table.num_rows
-        return [name or None for name in _names(table[self.client])]
+            return [None] * table.num_rows, {}
+        column = table[self.client]
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        floats = pa.types.is_floating(kind)
+        exact = {"halffloat": 2**11, "float": 2**24}.get(str(kind), spelling.EXACT)
+        found: list[str | None] = []
+        faults: dict[int, Fault] = {}
+        for row, text in enumerate(texts(column)):
+            name = None if text is None else spelling.number_or_text(text)
+            if not name or name.lower() in NO_CLIENT:
+                found.append(None)
+                continue
+            if floats or pa.types.is_decimal(kind):
+                whole = spelling.digits(name)
+                if whole is None:
+                    faults[row] = NO_WHOLE
+                elif floats and abs(int(whole)) >= exact:
+                    faults[row] = ROUNDED
+            elif spelling.is_rounded(text or ""):
+                faults[row] = ROUNDED
+            found.append(name)
+        return found, faults
+
+
+def label_parts(label: str, *, several: bool) -> tuple[str, ...]:
+    """A label's values as they are compared, one of each of its columns.
+
+    >>> label_parts("Bars | 5.0", several=True)
+    ('Bars', '5')
+    """
+    return tuple(spelling.label_key(part) for part in (label.split(JOINT) if several else [label]))
+
+
+def _role(role: str, allowed: Sequence[str]) -> str:
+    where = [] if role in allowed else spelling.locate(role, allowed)
+    return allowed[where[0]] if len(where) == 1 else role
+
+
+def _client_facts(clients: Sequence[str | None]) -> set[str]:
+    facts = set()
+    for name in {name for name in clients if name is not None}:
+        if spelling.has_leading_zeros(name):
+            facts.add(f"{_CODES}{len(name)}")
+        elif name.isascii() and name.isdigit():
+            facts.add(f"{_NUMBERS}{len(name)}")
+    return facts
 
 
 def _joined(values: Sequence[str | None]) -> str | None:
@@ -127,16 +217,31 @@ def _few(names: Sequence[str]) -> list[str]:
 def _is_name(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer)
+    more = (pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    return any(check(kind) for check in (*checks, *more))
 
 
-def _names(column: pa.ChunkedArray) -> list[str | None]:
+def texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Values of a column of labels or ids as text: whole numbers by their digits, true and false, None for missing."""
     array = column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    kind = array.type
+    if pa.types.is_boolean(kind):
+        return [None if value is None else str(value).lower() for value in array.to_pylist()]
+    if pa.types.is_decimal(kind):
+        return [None if value is None else _number(f"{value.normalize():f}") for value in array.to_pylist()]
+    if pa.types.is_floating(kind):
+        wide = array if kind != pa.float16() else array.cast(pa.float32())
+        return [None if text in (None, "nan", "-nan") else _number(text) for text in wide.cast(pa.string()).to_pylist()]
     try:
         values = array.to_pylist()
     except UnicodeDecodeError:  # Parquet does not check that a string is UTF-8
         raw = array.cast(pa.large_binary()).to_pylist()
         values = [None if value is None else value.decode("utf-8", "backslashreplace") for value in raw]
     return [None if value is None else str(value) for value in values]
+
+
+def _number(text: str) -> str:
+    return spelling.digits(text) or text

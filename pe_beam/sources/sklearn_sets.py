@@ -29,11 +29,12 @@ def open_set(
     labelled: bool,
     part: tuple[str, float, int] | None,
     key: str = "data.path",
+    labels: Sequence[str] | None = None,
 ) -> SklearnSource:
     """A data set by name; raises RecipeError for any other name, DataError for columns that it does not have."""
     if name not in NAMES:
         raise RecipeError(f"{key}: {name!r} is not a known data set; allowed: {', '.join(NAMES)}")
-    roles = Roles.of(content, columns, labelled=labelled, client=False, key=key)
+    roles = Roles.of(content, columns, labelled=labelled, client=False, key=key, labels=labels)
     if part is not None:
         _load(name, part)
     return SklearnSource(name, roles, part=part)

@@ -28,6 +28,7 @@ def compose(asker: Asker) -> dict[str, Any]:
     """
     data, modality_name, seen = _records(asker)
     modality = registry.find("modalities", modality_name, key="modality")
+    data |= {"separator": seen.separator} if seen.separator != "," else {}
     _columns(asker, data, modality, seen)
     _labels(asker, data, seen)
     privacy = _privacy(asker, data)

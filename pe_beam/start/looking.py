@@ -11,9 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam import names
 from pe_beam.errors import DataError
-from pe_beam.sources import files
-from pe_beam.sources.csv_files import check_separator
+from pe_beam.sources import files, forms
+from pe_beam.sources.folder import is_beside
 
 _HEADER = 1 << 20
 
@@ -25,11 +26,13 @@ class Seen:
     Attributes:
       columns: column -> Arrow type; string for CSV, which has none. Empty for a folder of images, and for JSONL,
         whose keys stand beside values.
-      folders: names of the folders directly in a folder of images.
+      folders: names of the folders directly in a folder of images that hold pictures, by the names of their files.
+      separator: what parts the columns of CSV.
     """
 
     columns: dict[str, pa.DataType]
     folders: list[str]
+    separator: str = ","
 
 
 NOTHING = Seen({}, [])
@@ -53,13 +56,16 @@ def look(path: str, source: str) -> Seen:
             raise DataError(f"data.path: {path!r} is not there or no folder; a folder is wanted")
         with files.explained("data.path", path):
             below = files.list_below(path)
-        return Seen({}, sorted({name.split("/", 1)[0] for name in below if "/" in name}))
+        return Seen({}, sorted({names.plain(name.split("/", 1)[0]) for name in below if "/" in name and _may_be(name)}))
     if source == "jsonl":
         return NOTHING
     first = _first_file(path, source)
     with files.explained("data.path", first), files.open_file(first) as handle:
         if source == "csv":
-            return Seen(dict.fromkeys(_header(handle.readline(_HEADER)), pa.string()), [])
+            line = handle.readline(_HEADER)
+            forms.refuse(line, first, "data.path", "CSV")
+            cells, separator = _header(line)
+            return Seen(dict.fromkeys(cells, pa.string()), [], separator)
         try:
             schema = pq.read_schema(handle)
         except pa.ArrowException:
@@ -78,16 +84,25 @@ def _first_file(path: str, source: str) -> str:
     return found[0]
 
 
-def _header(data: bytes) -> list[str]:
-    """The cells of the first line, unless they look like values: a file without a header would show a record."""
+def _may_be(name: str) -> bool:
+    """Whether a file may be a picture, by its name."""
+    return not is_beside(name) and not name.lower().endswith(files.PACKED + files.ARCHIVES)
+
+
+def _header(data: bytes) -> tuple[list[str], str]:
+    """The cells of the first line and what parts them.
+
+    A file without a header would show a record: cells that look like values are refused.
+    """
     try:
-        cells = next(csv.reader(io.StringIO(data.decode("utf-8-sig"))), [])
+        line = data.decode("utf-8-sig")
+        separator = forms.guess_separator(line)
+        cells = next(csv.reader(io.StringIO(line), delimiter=separator), [])
     except (UnicodeDecodeError, csv.Error):
         raise DataError("data.path: the first line of the CSV file is no header in UTF-8") from None
     if not cells or len(set(cells)) < len(cells) or any(_is_value(cell) for cell in cells):
         raise DataError("data.path: the first line of the CSV file is no header; names, each once, are wanted")
-    check_separator(cells, "data.path")
-    return cells
+    return cells, separator
 
 
 def _is_value(cell: str) -> bool:

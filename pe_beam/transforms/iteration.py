@@ -18,9 +18,11 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 from threadpoolctl import threadpool_limits
 
+from pe_beam.errors import InputError
 from pe_beam.runs import steps
 from pe_beam.runs.bought import cell_count, cells_of
 from pe_beam.runs.run import Run
+from pe_beam.sources.base import BATCH_BYTES
 from pe_beam.transforms.parts import RunFn, RunTransform
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import read_batch, read_clients
@@ -33,6 +35,8 @@ Hints = Mapping[str, Mapping[str, str]]
 _GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
 _CANDIDATES_EMBEDDED = Metrics.counter("pe_beam", "candidates_embedded")
 _CHUNK_MILLISECONDS = Metrics.distribution("pe_beam", "generated_chunk_milliseconds")
+_READ_BYTES = 4 << 20
+"""Of a shard that are read at a time."""
 
 
 class _StageFn(RunFn):
@@ -78,38 +82,63 @@ class _CommitMatrixFn(_StageFn):
 
 
 class _ReadShardFn(_StageFn):
-    """Shard name -> Arrow batches, one row group in memory at a time."""
+    """Shard name -> Arrow batches, read as they are asked for: a row group of long vectors is half a gigabyte."""
 
     def process(self, shard: str) -> Iterator[pa.Table]:
-        with self.guarded("ReadShards"), pq.ParquetFile(self.open().store.path(shard)) as file:
-            size = self.open().recipe.execution.vote_batch
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                for start in range(0, table.num_rows, size):
-                    yield table.slice(start, size)
+        with self.guarded("ReadShards"), self._opened(shard) as file:
+            if not file.num_row_groups:  # no record still is a histogram of zeros
+                yield file.schema_arrow.empty_table()
+            dimension = file.schema_arrow.field("vector").type.list_size
+            size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
+            for batch in file.iter_batches(size):
+                yield pa.Table.from_batches([batch])
+
+    def _opened(self, shard: str) -> pq.ParquetFile:
+        return pq.ParquetFile(self.open().store.path(shard), pre_buffer=False, buffer_size=_READ_BYTES)
+
+
+Tally = tuple[str, np.ndarray]
+"""Digest of the candidate matrix that was voted on (empty in iteration 0), and int64 counts of all candidates."""
+
+
+def _added(total: Tally | None, tally: Tally) -> Tally:
+    """The sum of two tallies over one candidate matrix (rule 3); raises InputError over two."""
+    if total is None:
+        return tally
+    if total[0] != tally[0]:
+        raise InputError(
+            "private/counts: workers voted on different candidate matrices; run again once no other worker is at work"
+        )
+    return total[0], total[1] + tally[1]
 
 
 class _VoteFn(_MathsFn):
-    """Arrow batches -> one array of integer counts a bundle; fused with the read."""
+    """Arrow batches -> one tally a bundle; fused with the read."""
 
     def start_bundle(self) -> None:
-        self._counts: np.ndarray | None = None
+        self._tally: Tally | None = None
 
     def process(self, batch: pa.Table) -> None:
         with self.guarded("Vote"):
             vectors, labels, _ = read_batch(batch)
-            counts = steps.load_voter(self.open(), self._iteration).count(vectors, labels)
-            self._counts = counts if self._counts is None else self._counts + counts
+            voter = steps.load_voter(self.open(), self._iteration)
+            self._tally = _added(self._tally, (voter.digest, voter.count(vectors, labels)))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        if self._counts is not None:
-            yield WindowedValue((0, self._counts), MIN_TIMESTAMP, [GlobalWindow()])
+        if self._tally is not None:
+            yield WindowedValue((0, self._tally), MIN_TIMESTAMP, [GlobalWindow()])
+
+
+Voting = tuple[str, str]
+"""Digest of the candidate matrix that was voted on (empty in iteration 0), and the client: the key of its votes."""
+_NOBODY = ""
+"""Stands for an empty shard, which still is a histogram of zeros: no client has an empty id."""
 
 
 class _ClientVoteFn(_MathsFn):
-    """Arrow batches -> (client, {candidate row: votes}), to be joined over all labels and bundles."""
+    """Arrow batches -> ((matrix, client), {candidate row: votes}), to be joined over all labels and bundles."""
 
-    def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
+    def process(self, batch: pa.Table) -> Iterator[tuple[Voting, dict[int, int]]]:
         with self.guarded("Vote"):
             vectors, labels, clients = read_clients(batch)
             voter = steps.load_voter(self.open(), self._iteration)
@@ -118,13 +147,18 @@ class _ClientVoteFn(_MathsFn):
             for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
                 ballot = ballots.setdefault(clients[row], {})
                 ballot[position] = ballot.get(position, 0) + 1
-        yield from ballots.items()
+        yield from _keyed(ballots, voter.digest)
+
+
+def _keyed(ballots: dict[str, dict[int, int]], matrix: str) -> Iterator[tuple[Voting, dict[int, int]]]:
+    for client, ballot in (ballots or {_NOBODY: {}}).items():
+        yield (matrix, client), ballot
 
 
 class _ClientLabelFn(_StageFn):
-    """Arrow batches -> (client, {bought cell: records})."""
+    """Arrow batches -> (("", client), {bought cell: records})."""
 
-    def process(self, batch: pa.Table) -> Iterator[tuple[str, dict[int, int]]]:
+    def process(self, batch: pa.Table) -> Iterator[tuple[Voting, dict[int, int]]]:
         ballots: dict[str, dict[int, int]] = {}
         with self.guarded("CountLabels"):
             vectors, labels, clients = read_clients(batch)
@@ -132,17 +166,17 @@ class _ClientLabelFn(_StageFn):
                 ballot = ballots.setdefault(client, {})
                 for cell in cells:
                     ballot[cell] = ballot.get(cell, 0) + 1
-        yield from ballots.items()
+        yield from _keyed(ballots, "")
 
 
 class _LabelFn(_StageFn):
-    """Arrow batches -> (0, records by bought cell)."""
+    """Arrow batches -> (0, tally of records by bought cell)."""
 
-    def process(self, batch: pa.Table) -> Iterator[tuple[int, np.ndarray]]:
+    def process(self, batch: pa.Table) -> Iterator[tuple[int, Tally]]:
         with self.guarded("CountLabels"):
             run, (vectors, labels, _) = self.open(), read_batch(batch)
             counts = np.bincount(cells_of(run, vectors, labels).ravel(), minlength=cell_count(run))
-        yield 0, counts.astype(np.int64)
+        yield 0, ("", counts.astype(np.int64))
 
 
 class MergeBallotsCombineFn(beam.CombineFn):
@@ -167,42 +201,43 @@ class MergeBallotsCombineFn(beam.CombineFn):
 
 
 class SumCountsCombineFn(beam.CombineFn):
-    """Adds int64 arrays of one length."""
+    """Adds tallies over one candidate matrix; InputError over two."""
 
-    def create_accumulator(self) -> np.ndarray | None:  # noqa: D102
+    def create_accumulator(self) -> Tally | None:  # noqa: D102
         return None
 
-    def add_input(self, total: np.ndarray | None, counts: np.ndarray) -> np.ndarray:  # noqa: D102
-        return counts if total is None else total + counts
+    def add_input(self, total: Tally | None, tally: Tally) -> Tally:  # noqa: D102
+        return _added(total, tally)
 
-    def merge_accumulators(self, totals: Iterable[np.ndarray | None]) -> np.ndarray | None:  # noqa: D102
-        merged: np.ndarray | None = None
+    def merge_accumulators(self, totals: Iterable[Tally | None]) -> Tally | None:  # noqa: D102
+        merged: Tally | None = None
         for total in totals:
             if total is not None:
-                merged = self.add_input(merged, total)
+                merged = _added(merged, total)
         return merged
 
-    def extract_output(self, total: np.ndarray | None) -> np.ndarray | None:  # noqa: D102
+    def extract_output(self, total: Tally | None) -> Tally | None:  # noqa: D102
         return total
 
 
 class _ScaleClientsFn(_StageFn):
-    """(client, all its votes) -> whole numbers of norm 2^b at most, summed within the bundle (rule 1)."""
+    """((matrix, client), all its votes) -> whole numbers of norm 2^b at most, summed within the bundle (rule 1)."""
 
     def start_bundle(self) -> None:
-        self._counts: np.ndarray | None = None
+        self._tallies: dict[str, np.ndarray] = {}
 
-    def process(self, keyed: tuple[str, dict[int, int]]) -> None:
+    def process(self, keyed: tuple[Voting, dict[int, int]]) -> None:
+        (matrix, _), votes_cast = keyed
         with self.guarded("ScaleClients"):
-            if self._counts is None:
-                self._counts = np.zeros(_width(self.open(), self._iteration), dtype=np.int64)
+            if matrix not in self._tallies:
+                self._tallies[matrix] = np.zeros(_width(self.open(), self._iteration), dtype=np.int64)
                 self._bits = self.open().grid_bits(self._iteration)
-            for row, votes in client_ballot(keyed[1], self._bits).items():
-                self._counts[row] += votes
+            for row, votes in client_ballot(votes_cast, self._bits).items():
+                self._tallies[matrix][row] += votes
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        if self._counts is not None:
-            yield WindowedValue((0, self._counts), MIN_TIMESTAMP, [GlobalWindow()])
+        for tally in self._tallies.items():  # more than one is refused where they are summed
+            yield WindowedValue((0, tally), MIN_TIMESTAMP, [GlobalWindow()])
 
 
 def _width(run: Run, iteration: int) -> int:
@@ -214,9 +249,10 @@ def _width(run: Run, iteration: int) -> int:
 class _CommitCountsFn(_StageFn):
     """Commits the exact counts once; what goes on is the same for the winner and for the loser."""
 
-    def process(self, keyed: tuple[int, np.ndarray]) -> Iterator[int]:
+    def process(self, keyed: tuple[int, Tally]) -> Iterator[int]:
+        matrix, counts = keyed[1]
         with self.guarded("CommitCounts"):
-            steps.commit_counts(self.open(), self._iteration, keyed[1])
+            steps.commit_counts(self.open(), self._iteration, counts, matrix)
         yield self._iteration
 
 
@@ -283,7 +319,7 @@ class EmbedCandidates(_IterationTransform):
 
 
 class Vote(_IterationTransform):
-    """Shard names -> (0, int64 counts of all candidates). The read and the search are one fused stage."""
+    """Shard names -> (0, tally of all candidates). The read and the search are one fused stage."""
 
     def __init__(self, run_dir: str, iteration: int, *, unit: str) -> None:
         super().__init__(run_dir, iteration)
@@ -296,18 +332,18 @@ class Vote(_IterationTransform):
             count = _ClientLabelFn(*self._at) if labels else _ClientVoteFn(*self._at)
             partial = (
                 batches
-                | "VoteByClient" >> beam.ParDo(count)  # (client, {row: votes})
+                | "VoteByClient" >> beam.ParDo(count)  # ((matrix, client), {row: votes})
                 | "JoinClients" >> beam.CombinePerKey(MergeBallotsCombineFn())
-                | "ScaleClients" >> beam.ParDo(_ScaleClientsFn(*self._at))  # (0, counts on the grid)
+                | "ScaleClients" >> beam.ParDo(_ScaleClientsFn(*self._at))  # (0, tally on the grid)
             )
         else:
             count = _LabelFn(*self._at) if labels else _VoteFn(*self._at)
-            partial = batches | "Vote" >> beam.ParDo(count)  # (0, counts)
+            partial = batches | "Vote" >> beam.ParDo(count)  # (0, tally)
         return partial | "SumVotes" >> beam.CombinePerKey(SumCountsCombineFn())
 
 
 class NoisyHistogram(_IterationTransform):
-    """(0, counts) -> the iteration's number, once exact counts and their one noise are committed."""
+    """(0, tally) -> the iteration's number, once exact counts and their one noise are committed."""
 
     def expand(self, counts: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (

@@ -19,6 +19,7 @@ class CandidateMatrix:
       ids: int64 (m,), candidate_id, strictly ascending.
       labels: int32 (m,), position in the declared label list; 0 everywhere without labels.
       vectors: float32 (m, d), frozen and finite.
+      digest: SHA-256 (hex) of the file that the vectors were read from; empty where there is none.
 
     Raises:
       ValueError: another type or shape, ids out of order, a negative label or a number that is not finite.
@@ -27,6 +28,7 @@ class CandidateMatrix:
     ids: np.ndarray
     labels: np.ndarray
     vectors: np.ndarray
+    digest: str = ""
 
     def __post_init__(self) -> None:
         for name, dtype, shape in (
@@ -56,12 +58,16 @@ class Voter:
 
     Raises:
       ValueError: as `flat_search`, at the first batch of a label.
+
+    Attributes:
+      digest: of the matrix, as `CandidateMatrix.digest`.
     """
 
     def __init__(
         self, matrix: CandidateMatrix, *, distance: str, votes_per_record: int, engine: str = DEFAULT_ENGINE
     ) -> None:
         self._matrix, self._distance, self._votes, self._engine = matrix, distance, votes_per_record, engine
+        self.digest = matrix.digest
         self._lock = threading.Lock()
         self._searches: dict[int, tuple[NearestSearch, np.ndarray] | None] = {}
 

@@ -16,7 +16,7 @@ import yaml
 
 from pe_beam.flink import processes, watch
 from pe_beam.flink.cluster import Cluster
-from tests.flink.conftest import flink_command
+from tests.flink.conftest import flink_command, owned
 
 # As a starter in a test: a session of its own for each service, and a watch from before the first of them.
 STARTER = """
@@ -88,7 +88,7 @@ def test_an_id_that_is_used_again_is_another_process() -> None:
 def test_a_cluster_ends_with_its_owner(flink_pieces: None, tmp_path: Path) -> None:
     folder = tmp_path / "c"
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as owner:
-        done = flink_command("start", "--dir", str(folder), f"--owner={owner.pid}")
+        done = flink_command("start", "--dir", str(folder), f"--owner={owner.pid}", *owned())
         assert done.returncode == 0, done.stderr
         assert sorted(Cluster(folder).running()) == ["job-server", "jobmanager", "taskmanager-1", "worker-pool"]
         owner.kill()
@@ -106,7 +106,7 @@ def test_the_job_server_of_a_driver_that_is_killed_ends(flink_pieces: None, smal
         mark = f"pe_beam.job-server={driver.pid}-"
 
         def servers() -> list[str]:
-            return [line for _, _, line in processes._from_proc() if mark in line and "FlinkJobServer" not in mark]
+            return [line for _, _, line in processes._from_proc() if mark in line]
 
         until(lambda: any("java" in line.split()[0] for line in servers()), 120)
         driver.kill()

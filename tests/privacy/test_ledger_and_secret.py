@@ -94,10 +94,10 @@ BAD = {
     "empty": "",
     "array": json.dumps([["version", 1]]),
     "number": "1",
-    "version": GOOD.replace('"version": 1', '"version": 2'),
-    "true": GOOD.replace('"version": 1', '"version": true'),
-    "other version, other keys": '{"version": 2}',
-    "missing keys": '{"version": 1, "iteration": 1}',
+    "version": GOOD.replace('"version": 2', '"version": 3'),
+    "true": GOOD.replace('"version": 2', '"version": true'),
+    "other version, other keys": '{"version": 3}',
+    "missing keys": '{"version": 2, "iteration": 1}',
     "repeated key": GOOD.replace('"iteration": 1', '"iteration": 1, "iteration": 1'),
     "unknown key": GOOD.replace("}", ', "more": 1}'),
     "order": json.dumps(dict(reversed(json.loads(GOOD).items()))),
@@ -130,14 +130,24 @@ def test_bytes_that_are_no_text_and_second_lines_are_refused(tmp_path):
 
 def test_lines_without_noise_and_bad_values():
     assert _line(1, sigma=0, noise_multiplier=0).to_json().count(": 0.0") == 2
-    for bad in ({"sigma": math.nan}, {"sensitivity": math.inf}, {"data_hmac": "x"}, {"version": 2}):
+    for bad in ({"sigma": math.nan}, {"sensitivity": math.inf}, {"data_hmac": "x"}, {"version": 1}):
         with pytest.raises(InputError, match=next(iter(bad))):
             _line(1, **bad)
 
 
-def test_hmac_depends_on_secret_and_data():
-    macs = {ledger.data_hmac(key, data) for key in (bytes(32), b"x" * 32) for data in ("a", "b")}
-    assert len(macs) == 4
+def test_a_ledger_of_an_older_version_is_refused_in_one_sentence():
+    older = GOOD.replace('"version": 2', '"version": 1').encode() + b"\n"
+    with pytest.raises(InputError, match="written by an older pe_beam") as caught:
+        ledger.parse_ledger(older)
+    assert "\n" not in str(caught.value)
+
+
+def test_hmac_depends_on_all_that_a_line_pays_for():
+    paid = {"run_id": "r", "fingerprint": "f", "iteration": 1, "sigma": 1.5, "sensitivity": 1.0, "grid_bits": 0}
+    others = [{}, {"run_id": "s"}, {"fingerprint": "g"}, {"iteration": 2}, {"sigma": math.nextafter(1.5, 2)}]
+    others += [{"sensitivity": 2.0}, {"grid_bits": 8}]
+    macs = {ledger.data_hmac(key, **(paid | other)) for key in (bytes(32), b"x" * 32) for other in others}
+    assert len(macs) == 2 * len(others)
     assert all(len(mac) == 64 for mac in macs)
 
 

@@ -163,7 +163,7 @@ def test_a_failure_right_after_the_noise_gives_the_same_noise(done, small, tmp_p
 def test_embeddings_that_come_back_otherwise_change_no_committed_count(done):
     run = open_run(done[0])
     before = (done[0] / steps.counts_name(1)).read_bytes()
-    steps.commit_counts(run, 1, np.full(40, 7, dtype=np.int64))
+    steps.commit_counts(run, 1, np.full(40, 7, dtype=np.int64), steps.load_matrix(run, 1).digest)
     assert (done[0] / steps.counts_name(1)).read_bytes() == before
 
 

@@ -122,7 +122,7 @@ def test_labels_by_column_are_all_their_combinations(small):
     assert recipe.data.columns == {"label": ["kind", "stars"]}
     small["data"]["columns"] = {"label": ["stars", "kind"]}
     assert parse_recipe(small).data.labels == ["1 | a", "1 | b", "2 | a", "2 | b"]
-    for labels in ({"kind": ["a | b"], "stars": ["1"]}, {"kind": ["a"]}, {"kind": [1], "stars": ["1"]}):
+    for labels in ({"kind": ["a | b"], "stars": ["1"]}, {"kind": ["a"]}, {"kind": [True], "stars": ["1"]}):
         small["data"]["labels"] = labels
         with pytest.raises(RecipeError, match=r"data: .*labels"):
             parse_recipe(small)

@@ -310,9 +310,9 @@ BAD_DAYS: dict[str, tuple[Any, str]] = {
     "no date": (column("day", ["1841-02-30"]), "column day: value that is no date"),
     "no rows": (lambda t: t.slice(0, 0), "no r"),
 }
-IN_JSONL = {  # a key that is not there is a missing value of each record, a name that comes twice a fault of each line
-    "label missing": "label",
-    "column missing": "column city: missing value",
+IN_JSONL = {  # no record has the key; a name that comes twice is a fault of each line
+    "label missing": "data.columns.label: ",
+    "column missing": "data.columns.city: 'city': no record of data.path has a key of that name",
     "name twice": "the same name twice",
 }
 

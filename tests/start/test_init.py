@@ -77,7 +77,7 @@ def test_a_look_that_fails_is_explained(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\n")
     for source in ("parquet", "csv"):
-        with pytest.raises(DataError, match="first"):
+        with pytest.raises(DataError, match=r"first|UTF-16"):
             look(str(tmp_path / f"a.{source}"), source)
         with pytest.raises(DataError, match=r"no .* files there|not there|is gone"):
             look(str(tmp_path / "nothing" / f"*.{source}"), source)
@@ -167,8 +167,8 @@ def test_declared_labels_want_a_column(tmp_path):
             compose(_flags(keys))
     assert compose(_flags(given | {"look": True}))["data"]["columns"] == {"text": "text", "label": "label"}
     (tmp_path / "a.csv").write_text("text;label\nx;A\n")
-    with pytest.raises(DataError, match=r"data\.path: the header .* one column with semicolons in it; commas"):
-        compose(_flags(given | {"look": True}))
+    found = compose(_flags(given | {"look": True}))["data"]
+    assert (found["columns"], found["separator"]) == ({"text": "text", "label": "label"}, ";")
 
 
 def test_labels_of_several_columns_combine(tmp_path):

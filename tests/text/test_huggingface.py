@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
-from pe_beam.errors import RecipeError
+from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.base import Chunk, Step
 from pe_beam.modalities.text import MODALITY
 from pe_beam.modalities.text.client import Answer, Ask
-from pe_beam.modalities.text.huggingface import HuggingFaceClient
+from pe_beam.modalities.text.huggingface import HuggingFaceClient, _loaded
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
@@ -58,7 +59,6 @@ def test_the_contract_of_generators(folder, changes):
 
 def test_draws_follow_the_softmax(folder):
     """First words of 3,000 draws against the model's own probabilities (chi-square, false alarm 1e-6)."""
-    import torch
     from scipy.stats import chisquare
 
     client = HuggingFaceClient(_options(folder, format="completion", local={"batch_size": 500}))
@@ -103,3 +103,54 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
     step = Step(iteration=1, iterations=1, degree=0.5)
     with pytest.raises(RecipeError, match="cannot be loaded"):
         generator.vary(pa.table({"text": ["x"], "label": ["a"], "state": [None]}), step, [np.random.default_rng(0)])
+
+
+@pytest.mark.parametrize("device_map", ["cpu", "auto"])
+def test_a_model_that_is_placed_by_accelerate_draws_the_same(folder, device_map, monkeypatch):
+    from transformers import AutoModelForCausalLM
+
+    found, told, real = [], [], AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: (told.append(k), real(*a, **k))[1])
+    _loaded.cache_clear()
+    for local in ({}, {"device_map": device_map}):
+        client = HuggingFaceClient(_options(folder, format="completion", local=local))
+        client.ready()
+        found.append(_answers(client, [_ask(i, i) for i in range(3)]))
+    assert found[0] == found[1]
+    assert [each.get("device_map") for each in told] == [None, device_map]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_of_few_bits(folder, bits):
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="weights of few bits were NOT tested: no bitsandbytes")
+    client = HuggingFaceClient(_options(folder, format="completion", local={"bits": bits}))
+    client.ready()
+    _, model = client._load()
+    kind = {4: bitsandbytes.nn.Linear4bit, 8: bitsandbytes.nn.Linear8bitLt}[bits]
+    assert isinstance(model.transformer.h[0].mlp.c_fc, kind)
+    assert all(answer.finish in ("stop", "length") for answer in _answers(client, [_ask(i, i) for i in range(2)]))
+
+
+@pytest.mark.parametrize(
+    ("local", "missing", "said"),
+    [
+        ({"device_map": "auto"}, "accelerate", r"local\.device_map: .*'accelerate'"),
+        ({"bits": 4}, "accelerate", r"local\.bits: .*'accelerate'"),
+        ({"bits": 8}, "bitsandbytes", r"local\.bits: .*'bitsandbytes'"),
+    ],
+)
+def test_packages_that_placing_needs_are_named_before_anything_is_spent(folder, monkeypatch, local, missing, said):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else object())
+    with pytest.raises(MissingExtraError, match=rf"generator\.{said}; install pe_beam\[text,gpu\]"):
+        HuggingFaceClient(_options(folder, local=local)).ready()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_named(folder):
+    client = HuggingFaceClient(_options(folder, format="completion", local={"device_map": "cuda:7"}))
+    with pytest.raises(RecipeError, match=r"generator\.local: .*device_map 'cuda:7'"):
+        client._load()
+    with pytest.raises(ValueError, match="device_map"):
+        _options(folder, local={"device_map": "everywhere"})
+    with pytest.raises(ValueError, match="bits"):
+        _options(folder, local={"bits": 5})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import hashlib
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from pe_beam.modalities.base import Embedding, Fault
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.marginals import bin_of
 from pe_beam.modalities.tabular.schema import Column, as_schema
+from pe_beam.newer import NEWER
 
 MAX_DIMENSION = 20_000
 
@@ -22,13 +24,22 @@ class TabularEmbedderOptions(base.Options):
     """Options of the embedder `tabular`. Weights of single columns are the schema's."""
 
     one_hot: float = Field(1 / 3, gt=0, le=100, description="value of a category's own coordinate")
+    hashed: Annotated[int | None, NEWER] = Field(
+        None,
+        ge=32,
+        le=4096,
+        description="coordinates of a categorical column with more values than that: a public pattern of signs for "
+        "each value instead of a coordinate of its own; distances between two values then vary by 1 / sqrt(hashed)",
+    )
 
 
 class TabularEmbedder(base.Embedder):
     """A number, date or ordinal is (x - min) / (max - min); a category or boolean one-hot times `one_hot`.
 
     A column that may be missing has a coordinate more, `one_hot` where it is; the number then lies in the middle. All
-    of a column is multiplied by its weight. Labels are no part of a vector: votes go to candidates of the same label.
+    of a column is multiplied by its weight. With `hashed` a category of a column with more values than that is a
+    pattern of signs, as long as its one-hot, which follows from the names of column and value alone. Labels are no
+    part of a vector: votes go to candidates of the same label.
     """
 
     modality = "tabular"
@@ -37,16 +48,28 @@ class TabularEmbedder(base.Embedder):
 
     def __init__(self, options: BaseModel, *, schema: Any) -> None:
         """Takes TabularEmbedderOptions and a TableSchema; raises RecipeError where vectors would be too long."""
-        self._one_hot = TabularEmbedderOptions.model_validate(options.model_dump()).one_hot
+        own = TabularEmbedderOptions.model_validate(options.model_dump())
+        self._one_hot = own.one_hot
         self._schema = as_schema(schema)
         self._columns = list(self._schema.columns.values())
-        widths = [_width(column) for column in self._columns]
+        self._patterns = {
+            i: _Patterns(name, column, own.hashed)
+            for i, (name, column) in enumerate(self._schema.columns.items())
+            if own.hashed is not None and not column.moves and len(column.choices) > own.hashed
+        }
+        widths = [self._width(i) for i in range(len(self._columns))]
         self._starts = np.concatenate([[0], np.cumsum(widths)]).astype(int)
         self.dimension = int(self._starts[-1])
         if self.dimension > MAX_DIMENSION:
             raise RecipeError(
-                f"data.schema: rows become vectors of {self.dimension}; {MAX_DIMENSION} at most are allowed"
+                f"data.schema: rows become vectors of {self.dimension}; {MAX_DIMENSION} at most are allowed "
+                "(embedder.hashed: 64 makes categorical columns of many values shorter)"
             )
+
+    def _width(self, i: int) -> int:
+        column = self._columns[i]
+        own = self._patterns[i].size if i in self._patterns else len(column.choices)
+        return (1 if column.moves else own) + int(column.missing)
 
     def embed(self, records: pa.Table) -> Embedding:
         """Embeds the schema's columns."""
@@ -71,8 +94,15 @@ class TabularEmbedder(base.Embedder):
             at += 1
         else:
             rows = np.flatnonzero(~missing & (values >= 0) & (values < len(column.choices)))
-            vectors[rows, at + values[rows].astype(np.int64)] = column.weight * self._one_hot
-            at += len(column.choices)
+            positions = values[rows].astype(np.int64)
+            if i in self._patterns:
+                size = self._patterns[i].size
+                length = column.weight * self._one_hot / np.sqrt(size)
+                vectors[rows, at : at + size] = length * self._patterns[i].signs(positions)
+            else:
+                size = len(column.choices)
+                vectors[rows, at + positions] = column.weight * self._one_hot
+            at += size
         if column.missing:
             vectors[missing, at] = column.weight * self._one_hot
 
@@ -88,6 +118,8 @@ class TabularEmbedder(base.Embedder):
             if column.moves:
                 codes = column.low + own[:, 0] * (column.high - column.low)
                 codes = np.round(codes) if column.whole else codes
+            elif i in self._patterns:
+                codes = self._patterns[i].positions(own).astype(np.float64)
             else:
                 codes = own[:, : len(column.choices)].argmax(axis=1).astype(np.float64)
             if column.missing:
@@ -96,8 +128,38 @@ class TabularEmbedder(base.Embedder):
         return found
 
 
-def _width(column: Column) -> int:
-    return (1 if column.moves else len(column.choices)) + int(column.missing)
+class _Patterns:
+    """A pattern of signs for each value of a column, pseudo-random and public: SHAKE-256 of column and value."""
+
+    def __init__(self, name: str, column: Column, size: int) -> None:
+        self.size = size
+        count = (size + 7) // 8
+        head = _framed("pe_beam/hashed/1") + _framed(name)
+        raw = [hashlib.shake_256(head + _framed(value)).digest(count) for value in column.choices]
+        bits = np.unpackbits(np.frombuffer(b"".join(raw), np.uint8).reshape(len(raw), count), axis=1)[:, :size]
+        self._bits = np.packbits(bits, axis=1)
+        self._order = np.argsort(self._keys(self._bits), kind="stable")
+        self._sorted = self._keys(self._bits)[self._order]
+        if (self._sorted[1:] == self._sorted[:-1]).any():
+            raise RecipeError(f"embedder.hashed: two values of column {name!r} have one pattern of {size}; take more")
+
+    def _keys(self, packed: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(packed).view(f"S{packed.shape[1]}").ravel()
+
+    def signs(self, positions: np.ndarray) -> np.ndarray:
+        """Positions of values, int64 (n,) -> -1.0 and 1.0, float64 (n, size)."""
+        return 2.0 * np.unpackbits(self._bits[positions], axis=1)[:, : self.size] - 1.0
+
+    def positions(self, own: np.ndarray) -> np.ndarray:
+        """A column's coordinates -> positions of the values, int64 (n,); any where none is there."""
+        keys = self._keys(np.packbits(own[:, : self.size] > 0, axis=1))
+        return self._order[np.minimum(np.searchsorted(self._sorted, keys), len(self._order) - 1)]
+
+
+def _framed(text: str) -> bytes:
+    """A text with its length before it, so that no two sequences of texts are alike."""
+    raw = text.encode()
+    return len(raw).to_bytes(8, "big") + raw
 
 
 def _fits(values: np.ndarray, column: Column) -> np.ndarray:

@@ -107,7 +107,9 @@ def closeness(comparison: Comparison) -> Measured:
     from sklearn.neighbors import NearestNeighbors
 
     rng = np.random.default_rng([comparison.seed, 2])
-    embedder = TabularEmbedder(TabularEmbedderOptions(), schema=_schema(comparison))
+    own = comparison.recipe["embedder"]
+    options = TabularEmbedderOptions(hashed=own.get("hashed") if own["name"] == "tabular" else None)
+    embedder = TabularEmbedder(options, schema=_schema(comparison))
     size = min(comparison.training.num_rows, comparison.held_out.num_rows)
     made = _some(embedder.embed(comparison.samples).vectors, CLOSEST_ROWS, rng)
     far = []

@@ -6,7 +6,7 @@ The file is read by the sources, and its values by the codec: what is proposed t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -21,22 +21,15 @@ import pyarrow.compute as pc
 from pe_beam.errors import DataError, InputError
 from pe_beam.modalities.base import Content, Fault
 from pe_beam.modalities.content import is_text, text_column
-from pe_beam.modalities.tabular.codec import read_column
-from pe_beam.modalities.tabular.schema import EXACT, MAX_COLUMNS, NUMBERS, RESERVED, Column, TableSchema
+from pe_beam.modalities.tabular.guessing import CATEGORIES, Guess, guess_type, widest
+from pe_beam.modalities.tabular.guessing import guess as guess_all
+from pe_beam.modalities.tabular.reading import NO_NUMBER, TOO_LARGE, local_time, read_column
+from pe_beam.modalities.tabular.schema import MAX_COLUMNS, RESERVED, TableSchema
 
 MAX_CATEGORIES = 100
 ROWS = 1_000_000
 _DIGITS = 4
 """Digits of the range from min to max to which a float's bounds are rounded outwards."""
-_WIDEST: dict[str, tuple[Any, Any]] = {
-    "integer": (1 - EXACT, EXACT - 1),
-    "float": (-8e307, 8e307),
-    "date": ("0001-01-01", "9999-12-31"),
-    "datetime": ("0001-01-01", "9999-12-31T23:59:59"),
-}
-_WHOLE = r"^\s*[+-]?[0-9]+\s*$"
-_CODE = r"^\s*[+-]?0[0-9]"
-"""A number with a zero before it is a code: 01 and 1 are two."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +79,8 @@ def propose_schema(
         if name in roles.values():
             continue
         column = table[name].combine_chunks()
-        found = _proposed(column, guess=guess, public=public) if name.strip() else "it has no name"
-        if public and guess and is_text(column.type) and (note := _almost_numbers(column)):
+        found, note = _proposed(column, guess=guess, public=public) if name.strip() else ("it has no name", "")
+        if note:
             notes[name] = note
         if isinstance(found, str):
             dropped[name] = found
@@ -172,88 +165,82 @@ def _first(batches: Any, rows: int) -> Iterator[Any]:
             return
 
 
-def _proposed(column: pa.Array, *, guess: bool, public: bool) -> dict[str, Any] | str:
-    """A column's declaration, or why there is none; `guess`: its texts may stand for numbers and dates."""
+def _proposed(column: pa.Array, *, guess: bool, public: bool) -> tuple[dict[str, Any] | str, str]:
+    """A column's declaration, or why there is none, and a note; `guess`: its texts may stand for numbers and dates."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     name = type_name(column.type)
     if name is None:
-        return f"type {column.type} is no part of a table"
-    if guess and is_text(column.type):
-        name = _guessed(column)
+        return f"type {column.type} is no part of a table", ""
+    guess = guess and is_text(column.type)
     if public:
-        return _observed(column, name)
+        found = guess_all(_present(column)) if guess else Guess(_narrowed(column, name))
+        note = found.note or (_almost_numbers(column) if guess and found == CATEGORIES else "")
+        return _observed(column, found), note
+    name = guess_type(_present(column)) if guess else name
     if name == "boolean":
-        return {"type": name}
-    return {"type": name, "values": ["???"]} if name == "categorical" else {"type": name, "min": "???", "max": "???"}
+        return {"type": name}, ""
+    bounds = {"values": ["???"]} if name == "categorical" else {"min": "???", "max": "???"}
+    return {"type": name} | bounds, ""
 
 
-def _guessed(column: pa.Array) -> str:
-    """The type that takes every text of a column."""
-    texts = _present(column)
-    if not len(texts):
-        return "categorical"
-    kinds: tuple[str, ...] = ("float", "boolean", "date", "datetime")
-    if pc.any(pc.match_substring_regex(texts, _CODE)).as_py():
-        kinds = ("date", "datetime")
-    elif pc.all(pc.match_substring_regex(texts, _WHOLE)).as_py():
-        kinds = ("integer",)
-    return next((kind for kind in kinds if _takes(texts, kind)), "categorical")
-
-
-def _takes(texts: pa.Array, kind: str) -> bool:
-    if kind == "date" and pc.max(pc.utf8_length(pc.utf8_trim_whitespace(texts))).as_py() > len("2026-01-31"):
-        return False
-    codes, bad = read_column(texts, _widest(kind))
-    return not bad and bool(np.isfinite(codes).any())
-
-
-def _widest(kind: str) -> Column:
-    ends = dict(zip(("min", "max"), _WIDEST[kind], strict=True)) if kind in NUMBERS else {}
-    return Column.model_validate({"type": kind, "missing": True} | ends)
+def _narrowed(column: pa.Array, name: str) -> str:
+    """The type of a column's values, where its file cannot say it: pandas has no date, and no missing whole number."""
+    if name == "float":
+        codes, bad = read_column(column, widest("integer"))
+        known = set(np.unique(codes[np.isfinite(codes)])[:3].tolist())
+        return name if bad or not known else "boolean" if known == {0.0, 1.0} else "integer"
+    if name == "datetime" and pa.types.is_timestamp(column.type):
+        seconds = column.cast(pa.timestamp("ns", column.type.tz), safe=False).drop_null()
+        nights = local_time(seconds).cast(pa.int64()).to_numpy() % (86_400 * 10**9) == 0
+        return "date" if len(nights) and nights.all() else name
+    return name
 
 
 def _present(column: pa.Array) -> pa.Array:
-    """A text column's values but those that are missing: null, or blank."""
+    """A text column's values but those that are missing: null, or blank. Blanks around them are left out."""
     texts, _ = text_column(column)
-    return texts.filter(pc.not_equal(pc.utf8_trim_whitespace(texts), ""))
+    texts = pc.utf8_trim_whitespace(texts.drop_null())
+    return texts.filter(pc.not_equal(texts, ""))
 
 
-def _observed(column: pa.Array, name: str) -> dict[str, Any] | str:
+def _observed(column: pa.Array, guess: Guess) -> dict[str, Any] | str:
     """A public column's declaration, its values read."""
-    if name == "categorical":
-        return _choices(column)
-    codes, bad = read_column(column, _widest(name))
+    if guess.type == "categorical":
+        return _choices(column, guess.forms)
+    codes, bad = read_column(column, widest(guess.type, guess.forms))
     known = codes[np.isfinite(codes)]
     if not len(known):
         return "no values"
-    if "whole number of 2^53 or more" in bad:
+    if TOO_LARGE in bad:
         return "whole numbers of 2^53 or more; they cannot be told apart exactly"
-    found: dict[str, Any] = {"type": name}
-    if name != "boolean":
+    found: dict[str, Any] = {"type": guess.type}
+    if guess.type != "boolean":
         # Others' values may lie beyond those of a sample.
-        found |= _bounds(known.min(), known.max(), name) | {"outside": "clip"}
-    return found | ({"missing": True} if np.isnan(codes).any() else {})
+        found |= _bounds(known.min(), known.max(), guess.type) | {"outside": "clip"}
+    return found | ({"missing": True} if np.isnan(codes).any() else {}) | dict(guess.forms)
 
 
-def _choices(column: pa.Array) -> dict[str, Any] | str:
+def _choices(column: pa.Array, forms: Mapping[str, Any]) -> dict[str, Any] | str:
     present = _present(column)
+    present = present.filter(pc.invert(pc.is_in(present, value_set=pa.array(forms.get("nulls", ()), pa.string()))))
     if not len(present):
         return "no values"
     values = _categories(present)
     if values is None:
         return f"more than {MAX_CATEGORIES} different texts"
-    return {"type": "categorical", "values": values} | ({"missing": True} if len(present) < len(column) else {})
+    missing = {"missing": True} if len(present) < len(column) else {}
+    return {"type": "categorical", "values": values} | missing | dict(forms)
 
 
 def _almost_numbers(column: pa.Array) -> str:
     """What to say of texts most of which are numbers; nothing of others."""
     texts = _present(column)
-    odd = read_column(texts, _widest("float"))[1].get("value that is no number", np.zeros(0, dtype=bool))
+    odd = read_column(texts, widest("float"))[1].get(NO_NUMBER, np.zeros(0, dtype=bool))
     if not 0 < 2 * odd.sum() < len(texts):
         return ""
     first = texts[int(odd.argmax())].as_py()[:20]
-    return f"{first!r} is no number; where it stands for a missing value the cell has to be empty"
+    return f"{first!r} is no number; where it stands for a missing value, declare it in nulls"
 
 
 def type_name(kind: pa.DataType) -> str | None:

@@ -11,6 +11,8 @@ import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from pe_beam.modalities.tabular.constraints import Constraint
+from pe_beam.modalities.tabular.forms import EPOCHS, FITTING, DateFormat, Forms, check_numbers, check_words, folded
+from pe_beam.newer import NEWER
 
 EXACT = 2**53
 """From here on whole numbers are not exact as float64."""
@@ -41,12 +43,8 @@ Category = Annotated[str, BeforeValidator(_text), WithJsonSchema({"anyOf": [{"ty
 Bound = Annotated[int | float | str, BeforeValidator(_bound)]
 
 
-class Column(BaseModel):
-    """One column.
-
-    Numbers and dates have a least and a greatest value, categorical and ordinal columns their values (ordinal: in
-    order), booleans nothing.
-    """
+class _Declared(BaseModel):
+    """What a column holds. A base of its own, so that these keys come before those of `Forms`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -60,6 +58,19 @@ class Column(BaseModel):
     outside: Literal["reject", "clip"] = Field("reject", description="what becomes of a value out of bounds")
     weight: float = Field(1.0, gt=0, le=1000, description="how much the column counts in distances")
     bins: int | None = Field(None, ge=1, le=10_000, description="bins of a bought marginal; null: 32, or each value")
+    format: Annotated[str | None, NEWER] = Field(
+        None,
+        description="how texts write a date, such as '%d.%m.%Y' or '%m/%d/%y %I:%M %p'; or unix, unix-ms, unix-us, "
+        "unix-ns: numbers since 1970; null: ISO 8601",
+    )
+
+
+class Column(Forms, _Declared):
+    """One column.
+
+    Numbers and dates have a least and a greatest value, categorical and ordinal columns their values (ordinal: in
+    order), booleans nothing.
+    """
 
     @model_validator(mode="after")
     def _check(self) -> Column:
@@ -75,17 +86,53 @@ class Column(BaseModel):
                 raise ValueError(f"{self.type}: bounds of 2^53 or beyond cannot be told apart exactly")
             if not math.isfinite(high - low):
                 raise ValueError("float: the range from min to max is too wide")
-            return self
+        else:
+            self._check_choices()
+        self.check_forms()
+        return self
+
+    def _check_choices(self) -> None:
         if self.min is not None or self.max is not None:
             raise ValueError(f"{self.type}: has no min and no max")
         if self.type == "boolean":
             if self.values is not None:
                 raise ValueError("boolean: has no values of its own")
-        elif not self.values or len(set(self.values)) != len(self.values):
-            raise ValueError(f"{self.type}: values are wanted, none twice")
+        elif not self.values or len({folded(value) for value in self.values}) != len(self.values):
+            raise ValueError(
+                f"{self.type}: values are wanted, none twice (blanks around them and Unicode forms do not count)"
+            )
         if self.outside == "clip":
             raise ValueError(f"{self.type}: values that are not declared can only be rejected")
-        return self
+
+    def check_forms(self) -> None:
+        """Refuses forms that do not fit the type or each other; raises ValueError."""
+        for key, types in FITTING.items():
+            if getattr(self, key) is not None and self.type not in types:
+                raise ValueError(f"{key}: is for {' and '.join(types)}, not for {self.type}")
+        check_numbers(self)
+        check_words(self, self.values or ())
+        if self.format is not None:
+            if self.type not in ("date", "datetime"):
+                raise ValueError(f"format: is for date and datetime, not for {self.type}")
+            if self.format not in EPOCHS:
+                DateFormat.of(self.format)
+
+    def inheriting(self, table: TableSchema) -> Column:
+        """This column with the forms of a table where it has none of its own; raises ValueError where they clash."""
+        own = {folded(value) for value in self.values or ()}
+        own |= {word.casefold() for word in (*(self.true_words or ()), *(self.false_words or ()))}
+        further: dict[str, Any] = {key: getattr(table, key) for key, types in FITTING.items() if self.type in types}
+        if self.true_words is not None:
+            del further["true_words"], further["false_words"]
+        if table.nulls is not None:  # a word that the column itself declares means what it says there
+            further["nulls"] = tuple(word for word in table.nulls if not {word, word.casefold()} & own)
+        further["format"] = {"date": table.date_format, "datetime": table.datetime_format}.get(self.type)
+        further = {key: value for key, value in further.items() if value is not None and getattr(self, key) is None}
+        if not further:
+            return self
+        found = self.model_copy(update=further)
+        found.check_forms()
+        return found
 
     @property
     def low(self) -> float:
@@ -167,14 +214,25 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
-class TableSchema(BaseModel):
-    """All columns but label and client, in the order in which they are released, and what candidates have to obey."""
+class _Table(BaseModel):
+    """What a table holds. A base of its own, so that these keys come before those of `Forms`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: dict[str, Column] = Field(min_length=1, description="name -> type, bounds, categories")
     bins: int | None = Field(None, ge=1, le=10_000, description="bins of bought marginals where a column says none")
     constraints: tuple[Constraint, ...] = Field((), description="what every candidate obeys")
+    date_format: Annotated[str | None, NEWER] = Field(None, description="`format` of date columns that say none")
+    datetime_format: Annotated[str | None, NEWER] = Field(
+        None, description="`format` of datetime columns that say none"
+    )
+
+
+class TableSchema(Forms, _Table):
+    """All columns but label and client, in the order in which they are released, and what candidates have to obey.
+
+    Forms of texts (`nulls` and those after it) are for all columns that they fit and that do not say their own.
+    """
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -198,7 +256,22 @@ class TableSchema(BaseModel):
             own = {name: column for name, column in self.columns.items() if column.type in NUMBERS}
             cut = {name: column.model_copy(update={"bins": column.bins or self.bins}) for name, column in own.items()}
             object.__setattr__(self, "columns", self.columns | cut)
+        check_numbers(self)
+        check_words(self)
+        for key, value in (("date_format", self.date_format), ("datetime_format", self.datetime_format)):
+            if value is not None and value not in EPOCHS:
+                try:
+                    DateFormat.of(value)
+                except ValueError as error:
+                    raise ValueError(f"{key}: {str(error).removeprefix('format: ')}") from None
+        object.__setattr__(self, "columns", {name: self._inherited(name) for name in self.columns})
         return self
+
+    def _inherited(self, name: str) -> Column:
+        try:
+            return self.columns[name].inheriting(self)
+        except ValueError as error:
+            raise ValueError(f"columns.{name}: with what the table declares, {error}") from None
 
     @property
     def payload(self) -> pa.Schema:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from pe_beam.errors import MissingExtraError
+from pe_beam.modalities.text.markup import without_markup
 from pe_beam.modalities.text.options import Cleaning
 
 # Openings that talk about the answer, up to a colon: "Sure! Here is a rephrased version of the review:".
@@ -49,6 +50,8 @@ _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
 def clean(text: str, options: Cleaning) -> str:
     """The text of an answer without what the model said around it; may be empty."""
     text = text.replace("\r\n", "\n").replace("\x00", "").strip()
+    if options.markup:
+        text = without_markup(text).strip()
     if options.strip:
         text = _stripped(text)
     if not options.newlines:

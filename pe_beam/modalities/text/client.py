@@ -29,6 +29,7 @@ class Ask:
       top_p: above 0, to 1.
       max_tokens: most tokens of the answer.
       seed: 0 to 2^31 - 1; drawn from the candidate's stream, so no two asks are the same.
+      left_out: which of temperature and top_p are not sent.
       extra: further fields of the request's body, and the model: a change of them is another ask.
     """
 
@@ -39,12 +40,14 @@ class Ask:
     top_p: float
     max_tokens: int
     seed: int
+    left_out: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @cached_property
     def key(self) -> str:
         """A digest of all that is asked."""
-        told = [self.messages, self.temperature, self.top_p, self.max_tokens, self.seed, self.extra]
+        told: list[Any] = [self.messages, self.temperature, self.top_p, self.max_tokens, self.seed, self.extra]
+        told += [self.left_out] if self.left_out else []
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     @property

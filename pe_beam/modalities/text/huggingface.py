@@ -1,21 +1,21 @@
 """Back end `huggingface`: a local model through `transformers`, in batches.
 
-Tokens are drawn by the Gumbel-max trick (the largest of logit plus Gumbel noise is a draw from the softmax) with noise
-of each row's own seed, so that what a row draws does not depend on its batch, and rows of one batch may have different
-temperatures.
+Tokens are drawn by keys of each row's own (`draws`), so that what a row draws does not depend on its batch, and rows of
+one batch may have different temperatures.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.modalities.text.client import Answer, Ask, Client, Settle
-from pe_beam.modalities.text.options import LlmOptions
+from pe_beam.modalities.text.options import LlmOptions, Local
 from pe_beam.services.journal import Journal
 
 
@@ -27,11 +27,12 @@ class HuggingFaceClient(Client):
 
     def ready(self) -> None:
         """Reads the model's configuration and vocabulary, not its weights: packages and files are there."""
+        _demand_packages(self._options.local)
         _tokenizer(self._options.model, self._options.local.revision)
 
     def _load(self) -> tuple[Any, Any]:
         local = self._options.local
-        return _loaded(self._options.model, local.revision, local.dtype)
+        return _loaded(self._options.model, local.revision, local.dtype, local.device_map, local.bits)
 
     def answer_all(self, asks: Iterable[Ask], settle: Settle, journal: Journal) -> None:
         """See Client."""
@@ -77,7 +78,7 @@ class HuggingFaceClient(Client):
                 num_beams=1,
                 repetition_penalty=local.repetition_penalty,
                 no_repeat_ngram_size=local.no_repeat_ngram or None,
-                logits_processor=_processors(batch, local.top_k),
+                logits_processor=_processors(batch, top_k=local.top_k, length=length, steps=steps),
                 pad_token_id=tokenizer.pad_token_id,
             )
         return [
@@ -113,38 +114,25 @@ class HuggingFaceClient(Client):
         return Answer(text, "length" if stop is None else "stop")
 
 
-def _processors(batch: Sequence[Ask], top_k: int) -> Any:
-    """Logits -> logits whose largest is the draw: per-row temperature, top_k, top_p, then Gumbel noise."""
-    import torch
+def _processors(batch: Sequence[Ask], *, top_k: int, length: int, steps: int) -> Any:
+    """Logits -> scores whose largest is the draw; `length` tokens are there before the first step."""
     from transformers import LogitsProcessor, LogitsProcessorList
 
-    streams = [torch.Generator().manual_seed(ask.seed) for ask in batch]
+    from pe_beam.modalities.text.draws import KeyedDraws
+
+    draws = KeyedDraws(
+        seeds=[ask.seed for ask in batch],
+        temperatures=[ask.temperature for ask in batch],
+        top_p=[ask.top_p for ask in batch],
+        top_k=top_k,
+        steps=steps,
+    )
 
     class Draw(LogitsProcessor):
         def __call__(self, input_ids: Any, scores: Any) -> Any:
-            scores = scores.float()
-            drawn = scores.clone()
-            for row, ask in enumerate(batch):
-                if ask.temperature > 0:
-                    kept = _kept(scores[row] / ask.temperature, top_k, ask.top_p)
-                    uniform = torch.rand(kept.shape, generator=streams[row]).clamp_min(1e-20).to(kept.device)
-                    drawn[row] = kept - torch.log(-torch.log(uniform))
-            return drawn
+            return draws(scores, input_ids.shape[1] - length)
 
     return LogitsProcessorList([Draw()])
-
-
-def _kept(logits: Any, top_k: int, top_p: float) -> Any:
-    """Minus infinity but for the `top_k` largest, and of these the fewest that hold `top_p` of the probability."""
-    import torch
-
-    if top_k and top_k < logits.shape[-1]:
-        logits = logits.masked_fill(logits < torch.topk(logits, top_k).values[-1], float("-inf"))
-    if top_p < 1:
-        ordered, places = torch.sort(logits, descending=True)
-        before = torch.cumsum(torch.softmax(ordered, dim=-1), dim=-1) - torch.softmax(ordered, dim=-1)
-        logits = logits.index_fill(0, places[before >= top_p], float("-inf"))
-    return logits
 
 
 @functools.lru_cache(maxsize=2)
@@ -160,7 +148,7 @@ def _tokenizer(model: str, revision: str | None) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(model: str, revision: str | None, dtype: str) -> tuple[Any, Any]:
+def _loaded(model: str, revision: str | None, dtype: str, device_map: str | None, bits: int | None) -> tuple[Any, Any]:
     tokenizer = _tokenizer(model, revision)
     with _explained(model):
         import torch
@@ -168,9 +156,57 @@ def _loaded(model: str, revision: str | None, dtype: str) -> tuple[Any, Any]:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        more = {"device_map": device_map, "quantization_config": _quantised(dtype, bits)}
         kind = "auto" if dtype == "auto" else getattr(torch, dtype)
-        made = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=kind)
-    return tokenizer, made.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        with _placed(device_map, bits):
+            made = AutoModelForCausalLM.from_pretrained(
+                model,
+                revision=revision,
+                dtype=kind,
+                **{name: value for name, value in more.items() if value is not None},
+            )
+    if device_map is None and bits is None:
+        made = made.to("cuda" if torch.cuda.is_available() else "cpu")
+    return tokenizer, made.eval()
+
+
+def _quantised(dtype: str, bits: int | None) -> Any:
+    """How bitsandbytes is asked for its 8-bit integers, or for 4-bit normal floats that are multiplied as `dtype`."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if bits is None:
+        return None
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    kind = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind)
+
+
+def _demand_packages(local: Local) -> None:
+    """What placing and small weights need besides transformers, which would name it in other words."""
+    wanted = {"accelerate": "device_map" if local.device_map else "bits"} if local.device_map or local.bits else {}
+    wanted |= {"bitsandbytes": "bits"} if local.bits else {}
+    for package, option in wanted.items():
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(
+                f"generator.local.{option}: it needs the package {package!r}; install pe_beam[text,gpu]"
+            )
+
+
+@contextlib.contextmanager
+def _placed(device_map: str | None, bits: int | None) -> Iterator[None]:
+    """Devices that are not there or too small, and weights that the library cannot hold, are the recipe's to mend."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if device_map is None and bits is None:
+            raise
+        raise RecipeError(
+            f"generator.local: the model cannot be placed here with device_map {device_map!r} and bits {bits!r} "
+            f"({type(error).__name__}); devices of this machine with room for it are wanted, and for bits such as "
+            "bitsandbytes supports"
+        ) from None
 
 
 @contextlib.contextmanager

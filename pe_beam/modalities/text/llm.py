@@ -20,7 +20,7 @@ from pe_beam.errors import RecipeError
 from pe_beam.modalities import base
 from pe_beam.modalities.base import Chunk, PaidGenerator, Step, Surroundings
 from pe_beam.modalities.text.client import Answer, Ask, Client, rough_tokens
-from pe_beam.modalities.text.options import Example, LlmOptions
+from pe_beam.modalities.text.options import Example, LlmOptions, Sampling
 from pe_beam.modalities.text.prompts import check_templates, draw_variables, fill, mask, names_in, word_target
 from pe_beam.modalities.text.rows import Rows
 from pe_beam.modalities.text.sampling import Dials, Pool
@@ -44,7 +44,7 @@ class Llm(PaidGenerator):
         self.remote = self._options.backend == "openai"  # type: ignore[misc]  # here it depends on the recipe
         check_templates(self._options, labels)
         _check_format(self._options)
-        Dials(self._options.random.sampling, 1, where="generator.random.sampling")
+        _limits(self._options.random.sampling, 1, 1, where="generator.random.sampling")
         self._around = Surroundings(iterations=1, service=Service(), folder=None)
         self._client: Client | None = None
 
@@ -52,7 +52,7 @@ class Llm(PaidGenerator):
         """See Generator: schedules have to fit the run's iterations."""
         self._around = surroundings
         self._client = None
-        Dials(self._options.vary.sampling, surroundings.iterations, where="generator.vary.sampling")
+        _limits(self._options.vary.sampling, surroundings.iterations, 1, where="generator.vary.sampling")
         self._mask_shares(surroundings.iterations)
 
     def ready(self) -> None:
@@ -71,8 +71,7 @@ class Llm(PaidGenerator):
     ) -> pa.Table:
         """New texts, one for each label; what no answer came for copies another candidate of its chunk."""
         options = self._options
-        dials = Dials(options.random.sampling, 1, where="generator.random.sampling")
-        limits = dials.at(1)
+        limits = _limits(options.random.sampling, 1, 1, where="generator.random.sampling")
 
         def ask(row: int, attempt: int, stream: np.random.Generator) -> tuple[Ask, dict[str, str]]:
             values = draw_variables(options, labels[row], stream)
@@ -93,7 +92,7 @@ class Llm(PaidGenerator):
         options = self._options
         part = options.vary
         labels, texts = parents["label"].to_pylist(), parents["text"].to_pylist()
-        limits = Dials(part.sampling, step.iterations, where="generator.vary.sampling").at(step.iteration)
+        limits = _limits(part.sampling, step.iterations, step.iteration, where="generator.vary.sampling")
         shares = self._mask_shares(step.iterations)
         share = step.degree if shares is None else shares[step.iteration - 1]
         used = names_in(part.user) + names_in(part.system or "")
@@ -132,10 +131,11 @@ class Llm(PaidGenerator):
             row=row,
             attempt=attempt,
             messages=messages,
-            temperature=float(limits["temperature"]),
-            top_p=float(limits["top_p"]),
+            temperature=float(limits.get("temperature", 1.0)),
+            top_p=float(limits.get("top_p", 1.0)),
             max_tokens=int(limits["max_tokens"]),
             seed=int(stream.integers(2**31)),
+            left_out=tuple(name for name in ("temperature", "top_p") if name not in limits),
             extra={"model": self._options.model, **self._options.extra, **local},
         )
 
@@ -197,8 +197,8 @@ class Llm(PaidGenerator):
         options = self._options
         rng = np.random.default_rng(0)
         part = options.random if iteration == 0 else options.vary
-        dials = Dials(part.sampling, max(iterations, 1), where="generator")
-        received = int(dials.at(max(iteration, 1))["max_tokens"])
+        limits = _limits(part.sampling, max(iterations, 1), max(iteration, 1), where="generator")
+        received = int(limits["max_tokens"])
         parent = " ".join(["word"] * max(int(options.random.sampling.max_tokens) * 3 // 4, 1))  # type: ignore[arg-type]
         sent = []
         for turn in range(16):
@@ -212,6 +212,12 @@ class Llm(PaidGenerator):
             received = min(own.most_tokens, int(own.tokens_per_word * target))
         shown = options.vary.examples_from_candidates * rough_tokens(parent) if iteration else 0
         return round(float(np.mean(sent))) + shown, received
+
+
+def _limits(sampling: Sampling, iterations: int, iteration: int, *, where: str) -> dict[str, float]:
+    """The dials of an iteration, without those that are not sent; RecipeError where one is out of range."""
+    dials = Dials(sampling.in_numbers(), iterations, where=where).at(iteration)
+    return {name: dial for name, dial in dials.items() if name not in sampling.left_out}
 
 
 def _check_format(options: LlmOptions) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import email.utils
 import itertools
-import json
-import math
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pe_beam.errors import MissingExtraError, PeBeamError, RefusedError, ServiceError, SpentError
+from pe_beam.errors import MissingExtraError, PeBeamError, ServiceError
 from pe_beam.modalities.base import Surroundings
-from pe_beam.modalities.text.client import Answer, Ask, Client, Finish, Settle
+from pe_beam.modalities.text.client import Answer, Ask, Client, Settle
 from pe_beam.modalities.text.options import LlmOptions
+from pe_beam.modalities.text.refusals import Asked, explained, lists_no_models
+from pe_beam.modalities.text.replies import read_answer, read_json
+from pe_beam.modalities.text.wordings import Said, one_candidate, said_by
 from pe_beam.services.engine import Engine, Line, Passing, Usage
 from pe_beam.services.journal import Journal
 from pe_beam.services.pool import shared_engine
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     import openai
 
 _CONNECTIONS_A_POOL = 8
-_MAY_PASS = (408, 409, 425, 429)
-_LONGEST_TEXT = 100_000  # characters of an answer; longer ones are cut, unless more than this was asked for
-_CHARACTERS_A_TOKEN = 20  # more than tokens of any language have
-_MOST_TOKENS = 10_000_000  # of one call, either way: beyond every model's context
-_FINISH: dict[str | None, Finish] = {"length": "length", "content_filter": "filter"}
 
 
 def import_openai() -> Any:
@@ -118,8 +112,8 @@ class OpenAiLine(Line):
         # The package's connection pool looks at all of its connections on every call: several small pools cost less.
         pools = -(-concurrency // _CONNECTIONS_A_POOL)
         self._clients = itertools.cycle([open_client(endpoint, where) for _ in range(pools)])
-        self._where = where
         self._model = endpoint.model or model
+        self._asked = Asked(where, self._model)
 
     async def send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
         """See Line."""
@@ -128,32 +122,36 @@ class OpenAiLine(Line):
         except PeBeamError:
             raise
         except Exception as error:
-            spared = self._spared(error)
+            said = said_by(error)
+            spared = None if said is None else self._spared(said)
             if spared is not None:
                 return spared, Usage(0, 0)
-            raise explained(error, self._where, self._model) from None
+            raise _fault(error, self._asked) from None
 
     @abc.abstractmethod
     async def _send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
         """One call, with the package's own errors."""
 
     @abc.abstractmethod
-    def _spared(self, error: Exception) -> Any | None:
+    def _spared(self, said: Said) -> Any | None:
         """The answer that an error stands for where it belongs to one ask alone, or None."""
 
     async def greet(self) -> None:
-        """Asks for the list of models, which costs nothing; a service that has none is taken as it is.
+        """Asks for the list of models, which costs nothing; a service that shows none is taken as it is.
 
         Raises:
-          Passing: it does not answer.
+          Passing: it does not answer, or, as a stranger, with a web page.
           ServiceError: it does not take the key, or redirects elsewhere.
         """
         try:
-            await asyncio.wait_for(self._client.get("/models", options={"timeout": 10.0}, cast_to=bytes), 11.0)
+            reply = await asyncio.wait_for(self._client.get("/models", options={"timeout": 10.0}, cast_to=bytes), 11.0)
         except Exception as error:
-            status = getattr(error, "status_code", None)
-            if status in (None, 401, 403, 408, 429) or status < 400 or status >= 500:
-                raise explained(error, self._where, self._model) from None
+            said = said_by(error)
+            if said is None or not lists_no_models(said):
+                raise _fault(error, self._asked) from None
+            return
+        if reply[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            raise Passing("a web page", stranger=True)
 
     @property
     def _client(self) -> openai.AsyncOpenAI:
@@ -167,15 +165,20 @@ class _TextLine(OpenAiLine):
     def __init__(self, endpoint: Endpoint, where: str, options: LlmOptions, concurrency: int) -> None:
         super().__init__(endpoint, where, model=options.model, concurrency=concurrency)
         self._options = options
+        limit = options.token_limit if options.format == "chat" else "max_tokens"
+        fields = ["temperature", "top_p", "seed", limit, "messages", *options.extra]
+        self._asked = Asked(where, self._model, fields, lambda name: _advice(name, options))
 
-    def _spared(self, error: Exception) -> Any | None:
-        finish = _one_candidate(error)
+    def _spared(self, said: Said) -> Any | None:
+        finish = one_candidate(said)
         return None if finish is None else Answer("", finish)
 
     async def _send(self, ask: Ask, timeout: float) -> tuple[Answer, Usage]:
         """Sends and reads plain JSON: the package's typed requests and answers cost most of a call's processor time."""
         chat = self._options.format == "chat"
-        body: dict[str, Any] = {"model": self._model, "temperature": ask.temperature, "top_p": ask.top_p}
+        dials = {"temperature": ask.temperature, "top_p": ask.top_p}
+        body: dict[str, Any] = {"model": self._model}
+        body |= {name: dial for name, dial in dials.items() if name not in ask.left_out}
         body |= {"seed": ask.seed} if self._options.seeded else {}
         if chat:
             body["messages"] = [{"role": role, "content": text} for role, text in ask.messages]
@@ -184,138 +187,41 @@ class _TextLine(OpenAiLine):
         body |= {self._options.token_limit if chat else "max_tokens": ask.max_tokens, **self._options.extra}
         path = "/chat/completions" if chat else "/completions"
         reply = await self._client.post(path, body=body, options={"timeout": timeout}, cast_to=bytes)
-        return _answer(read_json(reply), ask, chat)
+        return read_answer(read_json(reply), ask, chat)
 
 
-def read_json(reply: bytes) -> Any:
-    """The body of an answer; what is none may pass, but the service may have done the work."""
-    try:
-        return json.loads(reply)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise Passing("an answer that is not JSON", billed=True) from None
-    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
-        raise Passing("an answer that is not one", billed=True) from None
+def _advice(name: str, options: LlmOptions) -> str | None:
+    """What a recipe can write where a service does not take a field."""
+    if name in options.extra:
+        return f"take {name} out of generator.extra, or give another value"
+    if name in ("temperature", "top_p"):
+        places = (f"generator.{part}.sampling.{name}: null" for part in ("random", "vary"))
+        return f"write {' and '.join(places)} to leave it out, or another number"
+    if name in ("max_tokens", "max_completion_tokens"):
+        other = "max_tokens" if name == "max_completion_tokens" else "max_completion_tokens"
+        return f"write generator.token_limit: {other}, or a smaller sampling.max_tokens"
+    return {
+        "seed": "write generator.seeded: false",
+        "stream": "write generator.extra: {stream: true}",
+        "messages": "look at the templates; a model without system prompts wants no generator.random.system and no "
+        "generator.vary.system",
+    }.get(name)
 
 
-def _answer(reply: Any, ask: Ask, chat: bool) -> tuple[Answer, Usage]:
-    """The answer in a body; a body that is JSON but no answer may pass."""
-    try:
-        choice = reply["choices"][0]
-        holder = choice["message"] if chat else choice
-        text = holder["content" if chat else "text"] or ""
-        finish = _FINISH.get(choice.get("finish_reason"), "stop")
-        refused = chat and holder.get("refusal")
-        usage = counted(reply.get("usage"), Usage(ask.prompt_tokens, ask.max_tokens))
-    except (AttributeError, LookupError, TypeError):
-        raise Passing("an answer that is not one", billed=True) from None
-    if not isinstance(text, str):
-        raise Passing("an answer that is not one", billed=True)
-    longest = max(_LONGEST_TEXT, _CHARACTERS_A_TOKEN * ask.max_tokens)
-    if len(text) > longest:
-        text, finish = text[:longest], "length"
-    return Answer(text, "filter" if refused else finish), usage
-
-
-def counted(usage: Any, guess: Usage) -> Usage:
-    """Tokens as the service counts them; the guess, the most that they can be, where it does not or cannot mean it.
-
-    A count below 0 would lift a ceiling, and one beyond all sense would end the run for good.
-    """
-    if not isinstance(usage, dict):
-        return guess
-    sent = _count(usage.get("prompt_tokens"), guess.input_tokens)
-    # Embeddings have no tokens that come back, and no count of them.
-    received = _count(usage.get("completion_tokens"), guess.output_tokens) if guess.output_tokens else 0
-    return guess if sent is None or received is None else Usage(sent, received)
-
-
-def _count(found: Any, guess: int) -> int | None:
-    """A whole number of tokens that one call can take, or None."""
-    whole = isinstance(found, int) or (isinstance(found, float) and found.is_integer())
-    if isinstance(found, bool) or not whole or not 0 <= found <= max(_MOST_TOKENS, guess):
-        return None
-    return int(found)
-
-
-def _code(error: Exception) -> str:
-    """The service's own word for an error, never its text, which may repeat a key."""
-    body = getattr(error, "body", None)
-    inner = body.get("error", body) if isinstance(body, dict) else None
-    said = [inner.get("code"), inner.get("type")] if isinstance(inner, dict) else []
-    code = getattr(error, "code", None)
-    return next((str(word)[:60] for word in [code, *said] if isinstance(word, str) and word), "")
-
-
-def _one_candidate(error: Exception) -> Finish | None:
-    """Errors that belong to one prompt alone."""
-    if getattr(error, "status_code", None) not in (400, 413, 422):
-        return None
-    code = _code(error)
-    said = str(getattr(error, "message", ""))[:2000].lower()
-    if "content_filter" in code or "content_policy" in code:
-        return "filter"
-    if "context_length" in code or "maximum context length" in said or "context window" in said:
-        return "too long"
-    return None
-
-
-def explained(error: Exception, where: str, model: str) -> Exception:
+def _fault(error: Exception, asked: Asked) -> Exception:
     """A client's error as a fault that may pass, or as one message that says what to do."""
     if isinstance(error, Passing):
         return error
+    said = said_by(error)
+    if said is not None:
+        return explained(said, asked)
     package = import_openai()
     if isinstance(error, package.APITimeoutError | TimeoutError):
         return Passing("time-out", billed=True)
-    if isinstance(error, package.APIStatusError):
-        return _explained_status(error, where, model)
     if isinstance(error, package.APIConnectionError):
         cause = type(error.__cause__).__name__
         refused = "Connect" in cause and "Timeout" not in cause  # no connection was made, so nothing was asked
         return Passing("no connection" if refused else "a cut connection", billed=not refused, sent=not refused)
     if isinstance(error, package.APIResponseValidationError):
         return Passing("an answer that is not JSON", billed=True)
-    return ServiceError(f"{where}: the call failed ({type(error).__name__})")
-
-
-def _explained_status(error: Any, where: str, model: str) -> Exception:
-    status, code = error.status_code, _code(error)
-    if code in ("insufficient_quota", "billing_hard_limit_reached"):
-        return SpentError(
-            f"{where}: the provider says that its own quota is used up ({code}); run again once it is not"
-        )
-    if status in _MAY_PASS or status >= 500:
-        # A gateway's time-out is a time-out: what lies behind it may have done the work.
-        return Passing(f"status {status}", wait=retry_after(error.response.headers), billed=status in (504, 524))
-    said = f"status {status}{', ' + code if code not in ('', str(status)) else ''}"
-    if status < 400:
-        return RefusedError(
-            f"{where}: the service redirects elsewhere (status {status}), and no redirect is followed: nothing goes to "
-            "an address that the recipe does not name; correct base_url, and run again"
-        )
-    if status in (401, 403):
-        return RefusedError(f"{where}: the key is not accepted ({said}); check key_env or key_file, and run again")
-    if status == 404:
-        return RefusedError(f"{where}: no such model or address ({said}; model {model!r}); check base_url and model")
-    return RefusedError(f"{where}: the service refuses the request ({said}); check generator and base_url")
-
-
-def retry_after(headers: Any) -> float | None:
-    """Seconds that a service asks to wait, as seconds, milliseconds or a date; None if it does not say."""
-    for name, read in (("retry-after-ms", _milliseconds), ("retry-after", _seconds_or_date)):
-        try:
-            seconds = read(headers[name])
-        except (ArithmeticError, LookupError, TypeError, ValueError):
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    return None
-
-
-def _milliseconds(value: str) -> float:
-    return float(value) / 1000
-
-
-def _seconds_or_date(value: str) -> float:
-    if value.replace(".", "", 1).strip().isdigit():
-        return float(value)
-    return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    return ServiceError(f"{asked.where}: the call failed ({type(error).__name__})")

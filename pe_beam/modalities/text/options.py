@@ -6,11 +6,12 @@ resolved recipe then holds the file's content.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pe_beam.modalities import base
+from pe_beam.newer import NEWER
 from pe_beam.numbers import Real, Whole
 
 Schedule = Real | list[Real] | dict[str, Any]
@@ -75,9 +76,18 @@ class Example(_Part):
 class Sampling(_Part):
     """How tokens are drawn. Lists and decays run over the iterations; random candidates take a number alone."""
 
-    temperature: Schedule = Field(1.0, description="0 or more")
-    top_p: Schedule = Field(1.0, description="above 0, to 1")
+    temperature: Schedule | None = Field(1.0, description="0 or more; null: not sent, for services that refuse it")
+    top_p: Schedule | None = Field(1.0, description="above 0, to 1; null: not sent, for services that refuse it")
     max_tokens: Schedule = Field(256, description="most tokens of an answer")
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of what is not sent."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is None)
+
+    def in_numbers(self) -> Sampling:
+        """With 1 for what is not sent: it is what most services then take."""
+        return self.model_copy(update=dict.fromkeys(self.left_out, 1.0))
 
 
 class Random(_Part):
@@ -91,7 +101,7 @@ class Random(_Part):
     @model_validator(mode="after")
     def _check(self) -> Random:
         for name in Sampling.model_fields:
-            if not isinstance(getattr(self.sampling, name), int | float):
+            if not isinstance(getattr(self.sampling, name), int | float | None):
                 raise ValueError(f"sampling.{name}: one number; schedules are for variations")
         return self
 
@@ -124,6 +134,11 @@ class Cleaning(_Part):
     """What is done to an answer, and what makes it a rejected one."""
 
     newlines: bool = Field(False, description="keep line breaks; false: all white space becomes one space")
+    markup: Annotated[bool, NEWER] = Field(
+        True,
+        description="take off reasoning in marks (<think> and the like) and tokens that begin or end a turn; reasoning "
+        "without an end is an empty answer",
+    )
     strip: bool = Field(True, description="take off quotes, code fences, preambles, closing remarks, word counts")
     cut: Literal["trim", "keep", "reject"] = Field(
         "trim", description="an answer that ran out of tokens: back to its last whole sentence, as is, or rejected"
@@ -144,6 +159,12 @@ class Local(_Part):
     top_k: Whole = Field(0, ge=0, description="tokens to draw from; 0: all")
     no_repeat_ngram: Whole = Field(0, ge=0, description="length of runs that may not come twice; 0: off")
     repetition_penalty: Real = Field(1.0, gt=0, description="1: none")
+    device_map: Annotated[str | None, NEWER] = Field(
+        None,
+        pattern=r"^(auto|balanced|balanced_low_0|sequential|cpu|mps|(cuda|xpu|npu)(:[0-9]+)?)$",
+        description="auto, balanced or sequential: over all GPUs; or a device, as cuda:1; null: one GPU or the CPU",
+    )
+    bits: Annotated[Literal[4, 8] | None, NEWER] = Field(None, description="weights in 4 or 8 bits, by bitsandbytes")
 
 
 class LlmOptions(base.Options):
@@ -190,4 +211,10 @@ class LlmOptions(base.Options):
         empty = [name for name, values in self.variables.items() if values == []]
         if empty:
             raise ValueError(f"variables.{empty[0]}: at least one value")
+        for part, sampling in (("random", self.random.sampling), ("vary", self.vary.sampling)):
+            if self.backend == "huggingface" and sampling.left_out:
+                raise ValueError(
+                    f"{part}.sampling.{sampling.left_out[0]}: a number; null leaves a field out of what a service is "
+                    "asked, and backend huggingface asks none"
+                )
         return self

@@ -12,7 +12,9 @@ from pe_beam.errors import RecipeError
 from pe_beam.modalities import base
 from pe_beam.modalities.base import Embedding, Surroundings
 from pe_beam.modalities.text.checks import spread, usable
-from pe_beam.modalities.text.openai_client import OpenAiLine, counted, read_json
+from pe_beam.modalities.text.openai_client import OpenAiLine
+from pe_beam.modalities.text.replies import ErrorReply, counted, read_json
+from pe_beam.modalities.text.wordings import Said
 from pe_beam.numbers import Whole
 from pe_beam.services.engine import Engine, Passing, Usage
 from pe_beam.services.pool import shared_engine
@@ -85,6 +87,7 @@ class RemoteEmbedder(base.Embedder):
             self._around.service,
             self._around.folder,
             key=_KEY,
+            private=self._around.private,
             about=f"{options.model}|{options.dimension}",
             open_line=lambda endpoint, where: _EmbeddingLine(
                 endpoint, where, options, self._around.service.concurrency
@@ -116,7 +119,7 @@ class _EmbeddingLine(OpenAiLine):
             raise RecipeError(f"embedder.dimension: {self._dimension}, but the service gives {vectors.shape[1]}")
         return vectors, counted(found.get("usage"), _most(ask))
 
-    def _spared(self, error: Exception) -> Any | None:
+    def _spared(self, said: Said) -> Any | None:
         return None
 
 
@@ -130,4 +133,7 @@ def _vectors(reply: Any, count: int) -> np.ndarray:
             return found
     except (ArithmeticError, LookupError, TypeError, ValueError):
         pass
-    raise Passing("an answer that is not one", billed=True)
+    if isinstance(reply, dict) and reply.get("error"):
+        raise ErrorReply(reply)
+    stranger = not isinstance(reply, dict) or "data" not in reply
+    raise Passing("an answer that is not one", billed=True, stranger=stranger)

@@ -81,10 +81,11 @@ class Rows:
             own = [other for other in good if labels[other] == labels[row]] or good
             if not own:
                 forget()
-                kinds = ", ".join(sorted({kind for each in self._rejected for kind in each}))
+                kinds = sorted({kind for each in self._rejected for kind in each})
+                more = ", with more sampling.max_tokens where the model reasons first" if "empty" in kinds else ""
                 raise StageError(
-                    f"generator: no answer of {len(self.texts)} could be used ({kinds}); look at generator.random, "
-                    "generator.cleaning and the model"
+                    f"generator: no answer of {len(self.texts)} could be used ({', '.join(kinds)}); look at "
+                    f"generator.random, generator.cleaning and the model{more}"
                 )
             self.texts[row] = self.texts[own[keys[row] % len(own)]]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib.util
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +15,12 @@ from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.modalities import base
 from pe_beam.modalities.base import Embedding
 from pe_beam.modalities.text.checks import spread, usable
+from pe_beam.modalities.text.lengths import batches, trial_texts
 from pe_beam.numbers import Whole
 
-_LENGTHS = (8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-"""Tokens that texts are padded to, a tenth too many on average; beyond them only the model's own most."""
 _CHARACTERS_A_TOKEN = 64  # far beyond any token: what is cut lies beyond what a model reads
+_TRIAL_TOKENS = {"cpu": 1024, "accelerator": 2**17}
+"""Of one batch of the self-check, at most, beyond its shortest texts: a second or so on either."""
 
 
 class SentenceOptions(base.Options):
@@ -56,8 +55,12 @@ class SentenceEmbedder(base.Embedder):
         self._path = _located(self._options.model)
 
     def _model(self) -> Any:
+        from pe_beam.modalities.exact import make_exact
+
         own = self._options
-        return _loaded(self._path, own.revision, own.device, own.dtype)
+        model = _loaded(self._path, own.revision, own.device, own.dtype)
+        make_exact(model.device)  # again: another library may have changed it since
+        return model
 
     @property
     def dimension(self) -> int:  # type: ignore[override]
@@ -75,6 +78,13 @@ class SentenceEmbedder(base.Embedder):
         vectors = self._encoded(model, [text[:limit] for text in texts])
         return spread(vectors, rows, records.num_rows, faults)
 
+    def trial(self) -> pa.Table:
+        """See Embedder: texts that fill a batch of each of a few lengths, every other one padded."""
+        model = self._model()
+        most = _TRIAL_TOKENS["cpu" if model.device.type == "cpu" else "accelerator"]
+        size = max(self._options.batch_size, 2)
+        return pa.table({"text": trial_texts(model, self._options.prompt or "", size=size, most=most)})
+
     def _encoded(self, model: Any, texts: list[str]) -> np.ndarray:
         """Vectors, float32 (n, d), each a function of its text alone.
 
@@ -85,7 +95,7 @@ class SentenceEmbedder(base.Embedder):
         """
         prefix = self._options.prompt or ""
         found = np.zeros((len(texts), _dimension(model)), dtype=np.float32)
-        for places, filler, padded in _batches(model, prefix, texts, size=max(self._options.batch_size, 2)):
+        for places, filler, padded in batches(model, prefix, texts, size=max(self._options.batch_size, 2)):
             own = [texts[place] for place in places]
             found[places] = model.encode(
                 [*own, *[filler] * padded],
@@ -96,68 +106,6 @@ class SentenceEmbedder(base.Embedder):
                 show_progress_bar=False,
             )[: len(own)]
         return found
-
-
-def _batches(model: Any, prefix: str, texts: list[str], *, size: int) -> Iterator[tuple[np.ndarray, str, int]]:
-    """Places of texts that go through together, a text of the length that they are padded to, and how many of it fill
-    the batch up: `size` in all, and one of them of that length.
-
-    A model without a tokenizer that pads (static vectors) adds up each text by itself: any batch will do.
-    """
-    if not callable(getattr(model, "tokenizer", None)):
-        yield from ((np.arange(i, min(i + size, len(texts))), "", 0) for i in range(0, len(texts), size))
-        return
-    fillers, lengths = _fillers(model, prefix), _token_counts(model, prefix, texts)
-    groups = np.searchsorted([length for length, _ in fillers], lengths)
-    for group in np.unique(groups):
-        places = np.flatnonzero(groups == group)
-        length, filler = fillers[group]
-        exact = lengths[places] == length
-        for own in _dealt(places[exact].tolist(), places[~exact].tolist(), size):
-            yield np.array(own), filler, size - len(own)
-
-
-def _dealt(exact: list[int], others: list[int], size: int) -> Iterator[list[int]]:
-    """Batches of up to `size` with one of the exact length in front; without such a one, of up to `size - 1`."""
-    while exact:
-        own, exact = exact[:1] + others[: size - 1], exact[1:]
-        others = others[size - 1 :]
-        room = size - len(own)
-        yield own + exact[:room]
-        exact = exact[room:]
-    for start in range(0, len(others), size - 1):
-        yield others[start : start + size - 1]
-
-
-def _token_counts(model: Any, prefix: str, texts: list[str]) -> np.ndarray:
-    """Tokens that the model reads of each text."""
-    return np.array([len(codes) for codes in _counter(model)([prefix + text for text in texts])])
-
-
-@functools.lru_cache(maxsize=2)
-def _counter(model: Any) -> Callable[[list[str]], list[list[int]]]:
-    """A tokenizer of its own: one that threads share must not be told now to pad and now not to."""
-    tokenizer, most = copy.deepcopy(model.tokenizer), int(model.max_seq_length or 512)
-
-    def count(texts: list[str]) -> list[list[int]]:
-        codes: list[list[int]] = tokenizer(texts, truncation=True, max_length=most)["input_ids"]
-        return codes
-
-    count(["a"])
-    return count
-
-
-@functools.lru_cache(maxsize=8)
-def _fillers(model: Any, prefix: str) -> list[tuple[int, str]]:
-    """(tokens, a text of so many), ascending; no text has more than the last."""
-    most = int(model.max_seq_length or 512)
-    fixed = int(_token_counts(model, prefix, ["a"])[0]) - 1
-    wanted = sorted({min(length, most) for length in _LENGTHS} | {most})
-    texts = ["a" + " a" * max(length - fixed - 1, 0) for length in wanted]
-    found: dict[int, str] = {}
-    for count, text in zip(_token_counts(model, prefix, texts).tolist(), texts, strict=True):
-        found.setdefault(int(count), text)
-    return sorted(found.items())
 
 
 def _dimension(model: Any) -> int:
@@ -188,13 +136,16 @@ def _located(model: str) -> str:
 def _loaded(path: str, revision: str | None, device: str | None, dtype: str) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import get_device_name
     from transformers.utils import logging
 
+    from pe_beam.modalities.exact import make_exact
+
     logging.disable_progress_bar()
+    device = device or get_device_name()
     try:
-        return SentenceTransformer(
-            path, revision=revision, device=device, model_kwargs={"dtype": getattr(torch, dtype)}
-        )
+        own = {"dtype": getattr(torch, dtype), **make_exact(device)}
+        return SentenceTransformer(path, revision=revision, device=device, model_kwargs=own)
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"embedder.model: {path!r} cannot be loaded by sentence-transformers ({type(error).__name__}); a local "

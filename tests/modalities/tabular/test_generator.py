@@ -199,5 +199,66 @@ def test_a_row_that_becomes_too_long_is_refused() -> None:
     values = [str(i) for i in range(30_000)]
     schema = copy.deepcopy(KINDS)
     schema["columns"]["city"]["values"] = values
-    with pytest.raises(RecipeError, match="vectors of"):
+    with pytest.raises(RecipeError, match=r"vectors of .*embedder\.hashed"):
         TabularEmbedder(TabularEmbedderOptions(), schema=TableSchema.model_validate(schema))
+
+
+WIDE: dict[str, Any] = {
+    "columns": {
+        "code": {"type": "categorical", "values": [f"c{i}" for i in range(3000)], "missing": True, "weight": 2},
+        "age": {"type": "integer", "min": 0, "max": 9},
+        "city": {"type": "categorical", "values": [f"c{i}" for i in range(40)]},
+        "flag": {"type": "boolean"},
+    }
+}
+
+
+def _hashed(size: int, schema: dict[str, Any] = WIDE) -> TabularEmbedder:
+    return TabularEmbedder(TabularEmbedderOptions(hashed=size), schema=TableSchema.model_validate(schema))
+
+
+def test_many_categories_become_short_patterns() -> None:
+    declared = TableSchema.model_validate(WIDE)
+    plain, short = TabularEmbedder(TabularEmbedderOptions(), schema=declared), _hashed(64)
+    assert (plain.dimension, short.dimension) == (3001 + 1 + 40 + 2, 64 + 1 + 1 + 40 + 2)
+    _, rows = made(declared, 3000)
+    check_embedder(short, rows.slice(0, 50), bad=rows.slice(0, 50).set_column(3, "city", pa.array(["?"] * 50)))
+    vectors = short.embed(rows).vectors
+    # What a marginal counts is what the rows hold, whichever way they are embedded.
+    assert np.array_equal(short.marginal_bins(vectors), plain.marginal_bins(plain.embed(rows).vectors))
+    assert np.allclose((vectors[:, :65] ** 2).sum(axis=1), (2 / 3) ** 2)
+    # All that is no pattern lies where it would lie without.
+    assert np.array_equal(vectors[:, 65:], plain.embed(rows).vectors[:, 3001:])
+
+
+@pytest.mark.parametrize("size", [64, 500, 1000])
+def test_distances_of_patterns_are_about_those_of_one_hot(size: int) -> None:
+    codes = np.arange(0, 3000, 3)
+    table = pa.table(
+        {"code": [f"c{i}" for i in codes], "age": [0] * 1000, "city": ["c0"] * 1000, "flag": [True] * 1000}
+    )
+    vectors = _hashed(size).embed(table.append_column("x", pa.nulls(1000))).vectors.astype(np.float64)
+    products = (vectors[:, :size] @ vectors[:, :size].T)[np.triu_indices(1000, 1)] / (2 / 3) ** 2
+    squares = 2 - 2 * products  # a one-hot's are 2
+    assert abs(squares.mean() - 2) < 0.01 and abs(squares.std() - 2 / np.sqrt(size)) < 0.02
+    assert squares.min() > 0
+
+
+def test_patterns_follow_from_names_alone() -> None:
+    row = pa.table({"code": ["c7"], "age": [3], "city": ["c7"], "flag": [True]})
+    first = _hashed(32).embed(row).vectors[0, :32]
+    fewer = copy.deepcopy(WIDE)
+    fewer["columns"]["code"]["values"] = [f"c{i}" for i in range(2999, 5, -1)]  # another order, other values
+    assert np.array_equal(_hashed(32, fewer).embed(row).vectors[0, :32], first)
+    signs = "".join("+" if x > 0 else "-" for x in first)
+    assert signs == "-+-+--+++-++--+-++-+++-+-+++-++-"  # pinned: another pattern is another embedding
+    wide = _hashed(32)
+    assert not np.array_equal(wide.embed(row).vectors[0, 34:66], first)  # the same value of another column
+
+
+def test_a_pattern_that_two_values_share_is_refused() -> None:
+    many = copy.deepcopy(WIDE)
+    many["columns"]["code"]["values"] = [str(i) for i in range(200_000)]
+    with pytest.raises(RecipeError, match=r"embedder\.hashed: two values of column 'code' have one pattern of 32"):
+        _hashed(32, many)
+    assert _hashed(64, many).dimension == 64 + 1 + 1 + 40 + 2

@@ -21,8 +21,9 @@ from pydantic import ValidationError
 
 from pe_beam.errors import DataError, InputError
 from pe_beam.modalities.tabular import modality_of
-from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload, read_column
+from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload
 from pe_beam.modalities.tabular.propose import _bounds, propose_schema
+from pe_beam.modalities.tabular.reading import read_column
 from pe_beam.modalities.tabular.schema import Column, TableSchema
 from pe_beam.sources import open_source
 from pe_beam.start.asking import Asker
@@ -163,7 +164,7 @@ def test_first_fault_of_a_row_is_told_and_types_are_checked(kinds: TableSchema) 
     payload, faults = content.convert(pa.table({name: [value] for name, value in row.items()}))
     assert [fault.kind for fault in faults.values()] == ["column age: value out of its declared bounds"]
     assert payload.schema == kinds.payload
-    assert content.wanted("age", pa.bool_()) and content.wanted("city", pa.float64())
+    assert content.wanted("age", pa.bool_()) and content.wanted("city", pa.timestamp("s"))
     assert content.wanted("joined", pa.int64()) and not content.wanted("income", pa.decimal128(10, 2))
     assert modality_of(kinds).payload.names == list(KINDS["columns"])
 
@@ -208,6 +209,7 @@ PUBLIC = {
     "age": ["5", "6", "", "7"],
     "blood": ["A", "NA", "null", " "],
     "almost": ["5", "6", "NA", "7"],
+    "nearly": ["5", "6", "none of these", "7"],
     "ward": ["01", "1", "02", "2"],
     "weight": ["38.3", "95.5", "nan", "40"],
     "at": ["08:15", "09:30", "08:15", "10:00"],
@@ -259,11 +261,16 @@ def test_types_are_guessed_from_texts_as_the_codec_reads_them(tmp_path: Path) ->
     assert (columns["day"]["min"], columns["day"]["max"]) == ("2020-01-01", "2021-02-28")
     kinds = {name: column["type"] for name, column in columns.items()}
     assert kinds == {
-        "age": "integer", "blood": "categorical", "almost": "categorical", "ward": "categorical", "weight": "float",
+        "age": "integer", "blood": "categorical", "almost": "integer", "nearly": "categorical", "ward": "categorical",
+        "weight": "float",
         "at": "categorical", "seen": "datetime", "day": "date", "flag": "boolean", "id": "categorical",
         "odd": "categorical",
     }  # fmt: skip
-    assert set(found["notes"]) == {"almost"} and found["notes"]["almost"].startswith("'NA' is no number")
+    assert columns["almost"] | {"min": 0, "max": 9} == {
+        **{"type": "integer", "min": 0, "max": 9, "outside": "clip", "missing": True, "nulls": ["NA"]}
+    }
+    assert set(found["notes"]) == {"nearly"}
+    assert found["notes"]["nearly"].startswith("'none of these' is no number")
 
 
 @given(st.lists(st.floats(-1e300, 1e300) | st.floats(-10, 10), min_size=1, max_size=5))
@@ -286,7 +293,8 @@ def test_rows_that_are_no_records_are_not_read(tmp_path: Path) -> None:
 
 def test_init_says_what_it_leaves_out_also_to_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
-        f"{i},08:{i % 60:02}:{i // 60:02},{'NA' if i == 7 else i + 0.5},{'no' if i % 2 else 'yes'}" for i in range(300)
+        f"{i},08:{i % 60:02}:{i // 60:02},{'lost' if i == 7 else i + 0.5},{'no' if i % 2 else 'yes'}"
+        for i in range(300)
     ]
     (tmp_path / "public.csv").write_text("\n".join(["n,time,almost,y", *lines]) + "\n")
     given_ = {"data.path": "/nowhere/t.csv", "modality": "tabular", "data.columns.label": "y"}
@@ -294,7 +302,7 @@ def test_init_says_what_it_leaves_out_also_to_nobody(tmp_path: Path, capsys: pyt
     write_recipe(Asker(given_, interactive=False, sink=sys.stderr), str(tmp_path / "made.yaml"))
     said = capsys.readouterr().err
     assert "init: --public: column time is left out of the schema: more than 100 different texts" in said
-    assert "column almost is left out" in said and "'NA' is no number" in said
+    assert "column almost is left out" in said and "'lost' is no number" in said
     text = (tmp_path / "made.yaml").read_text()
     assert "# Bounds and values come from the public file alone: widen them" in text and "outside: clip" in text
 

@@ -83,7 +83,7 @@ def compared(samples: pa.Table, held_out: pa.Table, training: pa.Table | None = 
         held_out=held_out,
         training=training,
         labels=["p", "q"],
-        recipe={"data": {"schema": {"columns": schema}}},
+        recipe={"data": {"schema": {"columns": schema}}, "embedder": {"name": "tabular"}},
         seed=0,
     )
 

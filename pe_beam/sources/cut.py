@@ -1,0 +1,96 @@
+"""One side of a cut of any source: what is set aside for `evaluate`, or what is left to vote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from pe_beam import names
+from pe_beam.modalities.base import Fault
+from pe_beam.sources.base import Piece, Source, SourceBatch
+
+
+class CutSource(Source):
+    """The records of one side. A record's side follows from itself alone: one record more moves no other.
+
+    A record is set aside where a hash of (random state, its client's id, or else its content) lies in the lowest
+    `share` of all hashes. So all records of a client, and all that are equal in what is read of them (the label left
+    out), are on one side, and each label is cut by the share in expectation, not exactly. Records that cannot be read
+    have no content: they stay with those that vote, where rejects are counted.
+    """
+
+    def __init__(self, source: Source, part: str, share: float, random_state: int) -> None:
+        self._source = source
+        self._aside = part == "test"
+        self._bound = int(share * 2.0**64)
+        self._key = hashlib.sha256(b"pe_beam cut 1\0" + str(random_state).encode()).digest()
+
+    def pieces(self) -> list[Piece]:
+        """Those of the whole source: where it is cut into pieces does not depend on the side."""
+        return self._source.pieces()
+
+    def digest(self, piece: Piece) -> str:
+        """Of both sides together."""
+        return self._source.digest(piece)
+
+    def refuse(self, seen: Collection[str]) -> None:
+        """See Source."""
+        self._source.refuse(seen)
+
+    def read(self, piece: Piece) -> Iterator[SourceBatch]:
+        """The rows of this side, in order."""
+        seen: frozenset[str] = frozenset()
+        for batch in self._source.read(piece):
+            seen |= batch.seen
+            rows = [row for row, aside in enumerate(self._sides(batch)) if aside == self._aside]
+            if rows:
+                yield replace(_only(batch, rows), seen=seen)
+
+    def _sides(self, batch: SourceBatch) -> list[bool]:
+        """Row -> whether it is set aside."""
+        values = [column.to_pylist() for column in batch.payload.columns]
+        return [
+            row not in batch.faults and self._is_aside(batch.clients[row], [column[row] for column in values])
+            for row in range(len(batch.labels))
+        ]
+
+    def _is_aside(self, client: str | None, content: Sequence[Any]) -> bool:
+        total = hashlib.sha256(self._key)
+        if client is not None:
+            total.update(b"client" + client.encode())
+        else:
+            total.update(b"record" + b"".join(_canonical(value) for value in content))
+        return int.from_bytes(total.digest()[:8]) < self._bound
+
+
+def _canonical(value: Any) -> bytes:
+    """A value as bytes that no other value has, whatever machine or file it comes from."""
+    if isinstance(value, bytes):
+        kind, raw = b"x", value
+    elif isinstance(value, str):
+        kind, raw = b"s", names.plain(value).encode()
+    elif isinstance(value, float):
+        kind, raw = b"f", struct.pack(">d", value + 0.0)  # no negative zero
+    elif value is None or isinstance(value, bool | int | date):
+        kind, raw = b"v", str(value).encode()
+    else:
+        kind, raw = b"j", json.dumps(value, sort_keys=True, default=str).encode()
+    return kind + struct.pack(">Q", len(raw)) + raw
+
+
+def _only(batch: SourceBatch, rows: list[int]) -> SourceBatch:
+    faults: dict[int, Fault] = {at: batch.faults[row] for at, row in enumerate(rows) if row in batch.faults}
+    return SourceBatch(
+        batch.payload.take(pa.array(rows, pa.int64())),
+        [batch.labels[row] for row in rows],
+        [batch.clients[row] for row in rows],
+        [batch.rows[row] for row in rows],
+        faults,
+    )

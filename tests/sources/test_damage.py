@@ -1,0 +1,197 @@
+"""Damaged and unusual text files: one damaged line costs itself alone, and a message says what a file is."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pe_beam.errors import DataError, RecipeError
+from pe_beam.modalities.content import FieldContent
+from pe_beam.runs.recipe import parse_recipe
+from pe_beam.sources import Source, base, open_source
+from pe_beam.sources.csv_files import NOT_CLOSED
+
+TEXT = FieldContent(pa.schema([("text", pa.string())]))
+
+
+def opened(kind: str, path: Path, **more: Any) -> Source:
+    options: dict[str, Any] = {"content": TEXT, "columns": {}, "labelled": False, "client": False, **more}
+    return open_source(**{"source": kind, "path": str(path), **options})
+
+
+def read(source: Source) -> tuple[list[str | None], list[str]]:
+    """Texts of the records that are no rejects, and the kinds of the rejects."""
+    texts: list[str | None] = []
+    kinds: list[str] = []
+    for piece in source.pieces():
+        for batch in source.read(piece):
+            values = batch.payload["text"].to_pylist()
+            texts += [text for row, text in enumerate(values) if row not in batch.faults]
+            kinds += [fault.kind for _, fault in sorted(batch.faults.items())]
+    return texts, kinds
+
+
+QUOTED = [f'{i},"text {i}"' for i in range(40)]
+PLAIN = [f"{i},text {i}" for i in range(40)]
+STRAY = [f'{i},5" text {i}' for i in range(40)]
+EMPTY = [f'{i},""' for i in range(40)]
+SEVERAL = [f'{i},"text\n{i}, ""quoted"""' for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    "rows", [QUOTED, PLAIN, STRAY, EMPTY, SEVERAL], ids=["quoted", "plain", "stray", "empty", "many"]
+)
+@pytest.mark.parametrize("damaged", ['x,"never closed', 'x,"', 'x,"closed", "then not', '"x,never closed'])
+@pytest.mark.parametrize("place", [0, 3, 7, 39])
+def test_a_quote_that_is_not_closed_costs_its_own_line_alone(
+    rows: list[str], damaged: str, place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "SHARD_ROWS", 8)
+    monkeypatch.setattr(base, "BATCH_ROWS", 3)
+    (tmp_path / "x.csv").write_text("id,text\n" + "\n".join([*rows[:place], damaged, *rows[place:]]) + "\n")
+    texts, kinds = read(opened("csv", tmp_path))
+    whole, none = read(opened("csv", _written(tmp_path / "whole", rows)))
+    assert (texts, none) == (whole, [])
+    assert kinds in ([NOT_CLOSED.kind], ["row with a wrong number of fields"])
+
+
+def _written(folder: Path, rows: list[str]) -> Path:
+    folder.mkdir()
+    (folder / "x.csv").write_text("id,text\n" + "\n".join(rows))
+    return folder
+
+
+def test_the_case_that_swallowed_999_rows(tmp_path: Path) -> None:
+    rows = [f"{i},text {i}" for i in range(4000)]
+    rows[3000] = '3000,"text 3000'
+    (tmp_path / "x.csv").write_text("id,text\n" + "\n".join(rows) + "\n")
+    texts, kinds = read(opened("csv", tmp_path))
+    assert (len(texts), kinds) == (3999, [NOT_CLOSED.kind])
+
+
+def test_a_quote_that_is_open_at_the_end_of_the_file_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('id,text\n1,fine\n2,"open')
+    assert read(opened("csv", tmp_path)) == (["fine"], [NOT_CLOSED.kind])
+
+
+def test_honest_fields_of_many_lines_are_records(tmp_path: Path) -> None:
+    letters = [f"Dear {i},\n\n" + "\n".join(f"line {j}, with a comma" for j in range(300)) for i in range(20)]
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink)
+    writer.writerow(["id", "text"])
+    writer.writerows([str(i), letter] for i, letter in enumerate(letters))
+    (tmp_path / "x.csv").write_bytes(sink.getvalue().encode())
+    assert read(opened("csv", tmp_path)) == (letters, [])
+
+
+def test_a_field_beyond_the_bound_gives_its_lines_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("lines", "csv_files"):
+        monkeypatch.setattr(f"pe_beam.sources.{module}.MAX_RECORD", 60)
+    rows = [f"{i},text {i}" for i in range(20)]
+    (tmp_path / "x.csv").write_text("id,text\n" + "\n".join([*rows[:3], 'x,"open', *rows[3:]]) + '\ny,"closed"\n')
+    texts, kinds = read(opened("csv", tmp_path))
+    assert (texts[:20], kinds) == ([f"text {i}" for i in range(20)], [NOT_CLOSED.kind])
+
+
+PACKED = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("ending", PACKED)
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("named", [True, False])
+def test_compressed_files_are_told(ending: str, kind: str, named: bool, tmp_path: Path) -> None:
+    """By the ending in a folder beside a good file, and by the bytes where the ending says nothing."""
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "good.parquet")
+    (tmp_path / "good.csv").write_text("text\na\n")
+    (tmp_path / "good.jsonl").write_text('{"text": "a"}\n')
+    data = (tmp_path / f"good.{kind}").read_bytes()
+    (tmp_path / f"x.{kind}{ending if named else ''}").write_bytes(PACKED[ending](data))
+    with pytest.raises(DataError, match=r"data\.path: .* compressed \(\w+\); unpack it first"):
+        opened(kind, tmp_path).pieces()
+
+
+def test_archives_workbooks_and_other_kinds_of_files_are_told(tmp_path: Path) -> None:
+    def told(data: bytes, kind: str = "csv") -> str:
+        (tmp_path / f"x.{kind}").write_bytes(data)
+        with pytest.raises(DataError) as caught:
+            opened(kind, tmp_path / f"x.{kind}").pieces()
+        return str(caught.value)
+
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("x.csv", "text\na\n")
+    assert "compressed (zip, or a workbook of Excel)" in told(sink.getvalue())
+    assert "workbook of Excel" in told(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 100)
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "x.parquet")
+    assert "data.source: parquet" in told((tmp_path / "x.parquet").read_bytes())
+    for kind, text in (("csv", "id,text\n1,a\n"), ("jsonl", '{"text": "a"}\n')):
+        for coding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+            assert "UTF-16 or UTF-32; UTF-8 is wanted" in told(text.encode(coding), kind)
+    assert "CR alone" in told(b"id,text\r1,a\r2,b\r")
+    assert "CR alone" in told(b'{"text": "a"}\r{"text": "b"}\r', "jsonl")
+
+
+def test_a_folder_of_compressed_files_alone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "all.tar").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no CSV files .*compressed there has to be unpacked first"):
+        opened("csv", tmp_path).pieces()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("last", [True, False])
+def test_ends_of_lines_blank_lines_and_a_byte_order_mark(end: str, mark: str, last: bool, tmp_path: Path) -> None:
+    lines = ["id,text", "1,a", "", '2,"b"', "", "3,c"]
+    (tmp_path / "x.csv").write_bytes((mark + end.join(lines) + (end if last else "")).encode())
+    assert read(opened("csv", tmp_path)) == (["a", "b", "c"], [])
+    lines = ['{"text": "a"}', "", '{"text": "b"}']
+    (tmp_path / "x.jsonl").write_bytes((mark + end.join(lines) + (end if last else "")).encode())
+    assert read(opened("jsonl", tmp_path)) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize("head", ["id,text", "id,text,", "id,text,,"])
+def test_empty_fields_at_the_end_of_lines_do_not_count(head: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"{head}\n1,a\n2,b,\n3,c,,,\n4\n5,d,,,e\n")
+    texts, kinds = read(opened("csv", tmp_path))
+    assert (texts, kinds) == (["a", "b", "c"], ["row with a wrong number of fields"] * 2)
+
+
+@pytest.mark.parametrize(("sign", "named"), [(";", ";"), ("\t", "tab"), ("\t", "\\t"), ("\t", "\t"), ("|", "|")])
+def test_a_declared_separator(sign: str, named: str, tmp_path: Path, small: Any) -> None:
+    small["data"] |= {"source": "csv", "separator": named, "holdout": None}
+    separator = parse_recipe(small).data.separator
+    (tmp_path / "x.csv").write_text(f'id{sign}text\n1{sign}a, b\n2{sign}"c{sign}\nd"\n')
+    assert read(opened("csv", tmp_path, separator=separator)) == (["a, b", f"c{sign}\nd"], [])
+    (tmp_path / "x.csv").write_text("id,text\n1,a\n")
+    with pytest.raises(DataError, match=r"one column with commas in it; .* or data\.separator: ','"):
+        opened("csv", tmp_path, separator=separator).pieces()
+
+
+def test_files_of_tabs_are_found_by_their_own_ending(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text("id\ttext\n1\ta\n")
+    assert read(opened("csv", tmp_path, separator="\t")) == (["a"], [])
+
+
+def test_a_separator_is_for_csv_and_one_of_four(small: Any) -> None:
+    for data, told in (
+        ({"source": "jsonl", "separator": ";"}, r"data: separator: is for source csv"),
+        ({"source": "csv", "separator": ":"}, r"data\.separator"),
+        ({"source": "csv", "chat": True}, r"data: chat: is for sources jsonl and parquet"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            parse_recipe({**small, "data": {**small["data"], "holdout": None, **data}})

@@ -19,8 +19,8 @@ _STOPS = {
     "takes may tell is not covered.",
 }
 _VECTORS = {
-    False: "That a record's vector follows from that record alone is an assumption about the embedder.",
-    True: "That a record's vector follows from that record alone was checked on made-up records wherever private ones "
+    False: "That the vector of a record follows from it alone is an assumption about the embedder.",
+    True: "That the vector of a record follows from it alone was checked on made-up records wherever private ones "
     "were embedded, which is evidence and not proof.",
 }
 _UNIT = {"record": "one record", "client": "all the records of one client"}

@@ -26,7 +26,7 @@ from pe_beam.voting.nearest import normalise_rows
 
 INDEX = "private/embeddings/index.json"
 EXPECTED = "private/embeddings/pieces"
-KINDS = "private/rejects/kinds.json"
+KINDS = "private/kinds.json"
 """The kinds of faults that records were left out for: for the holder's terminal, never a count."""
 NO_PIECE = Piece("", 0, 0, 0)
 """Stands for an empty input under `data.never_stop`: one shard without rows, and every histogram is noise alone."""

@@ -130,7 +130,7 @@ class FolderSource(Source):
         shown = [files.printable(name) for name in piece.files[first : first + len(images)]]
         labels = [self._label(name) if self._labelled and "/" in name else None for name in shown]
         rows = [f"{name}:0" for name in shown]
-        cannot = "image file of too many bytes, or one that cannot be read"
+        cannot = "image file of too many bytes" + (", or one that cannot be read" if self._never_stop else "")
         faults = {row: Fault(cannot) for row, image in enumerate(images) if image is None}
         return SourceBatch(image_table(images), labels, [None] * len(images), rows, faults)
 

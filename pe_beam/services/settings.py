@@ -92,7 +92,3 @@ class Service(_Section):
         if self.ceiling.money is not None and self.price is None:
             raise ValueError("ceiling.money: needs a price; without one nothing can be added up")
         return self
-
-
-MODELS: list[type[BaseModel]] = [Service, Endpoint, Price, Ceiling]
-"""For the recipe's suggestions on a misspelt key."""

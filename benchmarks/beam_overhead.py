@@ -40,7 +40,7 @@ def main() -> None:
             began = time.perf_counter()
             pe_beam.evolve(recipe, folder)
             whole.append(time.perf_counter() - began)
-            times = [json.loads(line) for line in (Path(folder) / "work/times.jsonl").read_text().splitlines()]
+            times = [json.loads(line) for line in (Path(folder) / "private/times.jsonl").read_text().splitlines()]
         engine += [x["seconds"] for x in times if x["what"].startswith("iteration ") and x["what"] != "iteration 0"]
     loop, beam = statistics.median(plain), statistics.median(engine)
     print(f"seconds an iteration: NumPy {loop:.2f}, engine {beam:.2f}, overhead {beam - loop:.2f}")

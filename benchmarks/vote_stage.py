@@ -153,7 +153,7 @@ def stage(folder: Path, options: argparse.Namespace, flags: Sequence[str] = ()) 
             | "SpreadShards" >> beam.Reshuffle()
             | "Count" >> Vote(str(folder), 1, unit="record")
         )
-        _ = counts | "Save" >> beam.MapTuple(lambda _, votes: np.save(target, votes))
+        _ = counts | "Save" >> beam.MapTuple(lambda _, tally: np.save(target, tally[1]))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     votes = int(np.load(target).sum())
     blas = [

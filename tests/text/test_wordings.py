@@ -308,7 +308,7 @@ def test_an_embedding_service_that_is_none_and_a_ceiling_that_tells_no_number_of
         made = RemoteEmbedder(RemoteOptions(model="m", dimension=2, batch_size=1, send_private_records=True))
         endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY")]
         settings = Service(endpoints=endpoints, timeout=3, patience=5, **service)
-        made.attach(Surroundings(iterations=1, service=settings, folder=tmp_path))
+        made.attach(Surroundings(iterations=1, service=settings, folder=tmp_path, private=True))
         return made
 
     rows = pa.table({"text": [f"private {i}" for i in range(30)]})

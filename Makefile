@@ -28,10 +28,10 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 flink: $(VENV)/.run
-	$(BIN)/python -m pe_beam.flink start
+	$(BIN)/python -m pe_beam.runners.flink start
 
 flink-stop: $(VENV)/.run
-	$(BIN)/python -m pe_beam.flink stop
+	$(BIN)/python -m pe_beam.runners.flink stop
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -67,7 +67,7 @@ setup(
         ],
     },
     entry_points={
-        "console_scripts": ["pe-beam = pe_beam.cli:main"],
+        "console_scripts": ["pe-beam = pe_beam.cli.main:main"],
         # A third party adds a generator, an embedder or a modality the same way, in its own package.
         "pe_beam.modalities": [
             "image = pe_beam.modalities.image:MODALITY",

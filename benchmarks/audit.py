@@ -41,12 +41,12 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import beta, norm
 
+from pe_beam.engine import steps
+from pe_beam.engine.bought import cell_count, cells_of
+from pe_beam.engine.run import Run
 from pe_beam.privacy import accounting, noise
-from pe_beam.runs import steps
-from pe_beam.runs.bought import cell_count, cells_of
-from pe_beam.runs.plan import make_plan
-from pe_beam.runs.recipe import Recipe, parse_recipe
-from pe_beam.runs.run import Run
+from pe_beam.recipe.models import Recipe, parse_recipe
+from pe_beam.recipe.plan import make_plan
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import CandidateMatrix, Voter
 

@@ -18,7 +18,7 @@ from _place import RECIPES
 from digits_sketch import evolve_in_numpy, load_digits
 
 import pe_beam
-from pe_beam.runs.run import Run
+from pe_beam.engine.run import Run
 
 
 def main() -> None:

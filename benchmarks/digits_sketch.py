@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 from _place import RECIPES
 
+from pe_beam.contracts.generator import Step
+from pe_beam.engine.run import Run
 from pe_beam.evaluation.distances import frechet_distance
 from pe_beam.evaluation.moments import Moments
-from pe_beam.modalities.base import Step
-from pe_beam.runs.plan import make_plan
-from pe_beam.runs.recipe import load_recipe
-from pe_beam.runs.run import Run
+from pe_beam.recipe.models import load_recipe
+from pe_beam.recipe.plan import make_plan
 from pe_beam.selection.samplers import draw
 from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above

@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from _place import ROOT
 
+from pe_beam.driver.loop import evolve
 from pe_beam.modalities.image.codec import encode_png
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.recipe.models import parse_recipe
 
 LABELS = [str(x) for x in range(10)]
 _CHILD = """

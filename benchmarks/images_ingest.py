@@ -50,7 +50,7 @@ def _write(folder: Path, count: int) -> None:
 
 def _ingest(folder: Path) -> None:
     from pe_beam import load_recipe
-    from pe_beam.runs.driver import embed_only
+    from pe_beam.driver.loop import embed_only
 
     changed = {"data.source": "folder", "data.path": str(folder / "data"), "data.holdout": None}
     recipe = load_recipe(RECIPES / "digits.yaml", changed)

@@ -20,11 +20,11 @@ from typing import Any
 import _place  # noqa: F401  (tests/ is on the path from here)
 import numpy as np
 
+from pe_beam.engine.run import open_run
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.report.build import build, history_of
 from pe_beam.report.history import History
-from pe_beam.runs.run import open_run
 
 _PAINT = "() => performance.getEntriesByName('first-contentful-paint').map(entry => entry.startTime)[0]"
 

@@ -32,12 +32,12 @@ import pyarrow.parquet as pq
 import yaml
 from _place import RECIPES
 
-from pe_beam.modalities.base import Comparison
+from pe_beam.contracts.metric import Comparison
+from pe_beam.driver.loop import evolve
+from pe_beam.engine.run import open_run
 from pe_beam.modalities.tabular.metrics import classifiers, marginal_distances
 from pe_beam.modalities.tabular.schema import TableSchema
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import Recipe, load_recipe, to_plain, to_yaml
-from pe_beam.runs.run import open_run
+from pe_beam.recipe.models import Recipe, load_recipe, to_plain, to_yaml
 
 _INNER = ["loop", "rows-in-one-process"]  # what the others start in a process of its own
 
@@ -159,7 +159,7 @@ def quality(name: str, folder: Path, seeds: int, overrides: list[str]) -> None:
 
 def real_subsample(folder: Path, seeds: int, *, rows: int = 1000) -> None:
     """What real training rows reach by the same measure."""
-    from pe_beam.runs.run import Run
+    from pe_beam.engine.run import Run
 
     recipe = _recipe("adult", folder, [])
     run = Run(str(folder), recipe)
@@ -288,7 +288,7 @@ def one_process(folder: Path) -> None:
     """What a worker does: pieces are embedded, then voted on, one after the other; beside it a bare NumPy loop."""
     from threadpoolctl import threadpool_limits
 
-    from pe_beam.runs.driver import embed_only
+    from pe_beam.driver.loop import embed_only
     from pe_beam.voting.votes import CandidateMatrix, Voter, read_batch
 
     size = int((folder / "size").read_text())

@@ -16,12 +16,11 @@ from pathlib import Path
 import _place  # noqa: F401  (tests/ is on the path from here)
 import numpy as np
 
-from pe_beam.modalities.base import Surroundings
+from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.openai_client import OpenAiClient
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
-from pe_beam.services.settings import Endpoint, Service
 from tests.text.server import Served
 
 LATENCY, FLYING, CALLS = 0.2, 64, 5000
@@ -98,8 +97,8 @@ def pace(folder: Path, *, toy: bool) -> None:
 
 def memory(folder: Path, *, toy: bool) -> None:
     """The driver of a run with 20,000 candidates of about 4,000 characters: made, embedded, selected."""
-    from pe_beam.runs.driver import evolve
-    from pe_beam.runs.recipe import parse_recipe
+    from pe_beam.driver.loop import evolve
+    from pe_beam.recipe.models import parse_recipe
 
     samples = 20 if toy else 20_000
     (folder / "private.csv").write_text("text\n" + "\n".join(f"soup number {i}" for i in range(500)) + "\n")

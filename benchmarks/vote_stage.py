@@ -8,7 +8,7 @@ Writes a run directory, its shards by the code of ingest, and the same vectors a
 the defaults) below --scratch, and deletes both at the end. Every measurement is a process of its own, in turn:
 
 - faiss: `IndexFlatL2.search` with k = 1 and its default threads, arrays in memory; the search alone is timed.
-- stage: shard names -> `pe_beam.transforms.iteration.Vote` -> a file of counts, on Beam's FnApiRunner; making and
+- stage: shard names -> `pe_beam.engine.graphs.iteration.Vote` -> a file of counts, on Beam's FnApiRunner; making and
   starting the pipeline, the candidate matrix and all reading are timed, Python's imports are not.
 
 With --workers 2 the stage runs in two workers (threads of one process) with one BLAS thread each, and
@@ -35,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from pe_beam.modalities.base import Embedder, Embedding
+from pe_beam.contracts.embedder import Embedder, Embedding
 
 _TOPICS = 200
 _SHARD = 8192  # rows
@@ -86,10 +86,10 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def write_run(folder: Path, options: argparse.Namespace) -> list[str]:
     """A run directory as it is when iteration 1 votes, and the same arrays for faiss; returns its shards."""
-    from pe_beam.runs import ingest, tables
-    from pe_beam.runs.recipe import parse_recipe
-    from pe_beam.runs.run import Run
-    from pe_beam.sources.base import SourceBatch
+    from pe_beam.contracts.source import SourceBatch
+    from pe_beam.engine import ingest, tables
+    from pe_beam.engine.run import Run
+    from pe_beam.recipe.models import parse_recipe
 
     run = Run(str(folder), parse_recipe(_RECIPE))
     run.store.commit("recipe.yaml", yaml.safe_dump(_RECIPE).encode())
@@ -140,7 +140,7 @@ def stage(folder: Path, options: argparse.Namespace, flags: Sequence[str] = ()) 
     from apache_beam.options.pipeline_options import PipelineOptions
     from threadpoolctl import threadpool_info
 
-    from pe_beam.transforms.iteration import Vote
+    from pe_beam.engine.graphs.iteration import Vote
 
     shards = sorted((folder / "private" / "embeddings").iterdir())[: -(-options.records // _SHARD)]
     names = [str(shard.relative_to(folder)) for shard in shards]
@@ -187,8 +187,8 @@ def part(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     import pyarrow.parquet as pq
     from threadpoolctl import threadpool_limits
 
-    from pe_beam.runs import steps
-    from pe_beam.runs.run import open_run
+    from pe_beam.engine import steps
+    from pe_beam.engine.run import open_run
     from pe_beam.voting.votes import read_batch
 
     threadpool_limits(limits=1)

@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pe_beam.runs.driver import evolve
-    from pe_beam.runs.plan import Plan
-    from pe_beam.runs.plan import make_plan as plan
-    from pe_beam.runs.recipe import Recipe, load_recipe
+    from pe_beam.driver.loop import evolve
+    from pe_beam.recipe.models import Recipe, load_recipe
+    from pe_beam.recipe.plan import Plan
+    from pe_beam.recipe.plan import make_plan as plan
 
 __all__ = ["Plan", "Recipe", "evolve", "load_recipe", "plan"]
 
 _HOME = {
-    "Plan": ("pe_beam.runs.plan", "Plan"),
-    "Recipe": ("pe_beam.runs.recipe", "Recipe"),
-    "evolve": ("pe_beam.runs.driver", "evolve"),
-    "load_recipe": ("pe_beam.runs.recipe", "load_recipe"),
-    "plan": ("pe_beam.runs.plan", "make_plan"),
+    "Plan": ("pe_beam.recipe.plan", "Plan"),
+    "Recipe": ("pe_beam.recipe.models", "Recipe"),
+    "evolve": ("pe_beam.driver.loop", "evolve"),
+    "load_recipe": ("pe_beam.recipe.models", "load_recipe"),
+    "plan": ("pe_beam.recipe.plan", "make_plan"),
 }
 
 

@@ -2,10 +2,10 @@
 
 import sys
 
-from pe_beam import console
+from pe_beam.cli import console
 
 console.begin("pe-beam: interrupted")
 
-from pe_beam.cli import main  # noqa: E402  (Ctrl-C is ours from here on)
+from pe_beam.cli.main import main  # noqa: E402  (Ctrl-C is ours from here on)
 
 sys.exit(main())

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
 
+JOINT = " | "
+"""Between the values of several label columns. A value that holds it is no label."""
 EXACT = 2**53
 """From here on a float cannot be told from its neighbours."""
 _BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\0\u200b\u2060\ufeff"
@@ -96,3 +98,12 @@ def label_key(text: str) -> str:
     name = number_or_text(text)
     lower = name.lower()
     return lower if lower in ("true", "false") else name
+
+
+def label_parts(label: str, *, several: bool) -> tuple[str, ...]:
+    """A label's values as they are compared, one of each of its columns.
+
+    >>> label_parts("Bars | 5.0", several=True)
+    ('Bars', '5')
+    """
+    return tuple(label_key(part) for part in (label.split(JOINT) if several else [label]))

@@ -20,3 +20,8 @@ def _number(value: Any) -> Any:
 
 Real = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_number)]
+
+
+def json_number(value: float) -> float | str:
+    """A number as JSON has it: infinity is the string "inf"."""
+    return "inf" if value == math.inf else value

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.generator import Generator, Step
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.selfcheck import self_check
+from pe_beam.contracts.view import View
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
-from pe_beam.modalities.base import Embedder, Generator, Modality, Step, View
-from pe_beam.modalities.selfcheck import self_check
 
 
 class ContractError(AssertionError):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pe_beam import console
+from pe_beam.cli import console
 
 if __name__ == "__main__":
     console.begin("evaluate: interrupted; run it again, it goes on from here")
@@ -19,8 +19,8 @@ import apache_beam as beam
 
 from pe_beam.errors import PeBeamError
 from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.graph import Evaluate
 from pe_beam.evaluation.setting import RESULT
-from pe_beam.transforms.evaluation import Evaluate
 
 
 @dataclass(frozen=True, kw_only=True)

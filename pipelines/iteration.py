@@ -13,16 +13,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pe_beam import console
+from pe_beam.cli import console
 
 if __name__ == "__main__":
     console.begin("iteration: interrupted; run it again, it goes on from here")
 
 import apache_beam as beam
 
+from pe_beam.driver.loop import run_one
+from pe_beam.engine.graphs.iteration import Iteration, RandomPopulation
 from pe_beam.errors import PeBeamError
-from pe_beam.runs.driver import run_one
-from pe_beam.transforms.iteration import Iteration, RandomPopulation
 
 
 @dataclass(frozen=True, kw_only=True)

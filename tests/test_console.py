@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.driver.loop import evolve
+from pe_beam.recipe.models import parse_recipe
 from tests.conftest import SMALL
 
 # Slow where a user would wait: an embedder that sleeps in a thread of Beam's.
@@ -153,10 +153,12 @@ inspect.status = hold
     assert interrupted(process, 3).splitlines() == ["pe-beam: interrupted"]
 
 
-@pytest.mark.parametrize("module", ["pipelines.evaluate", "pipelines.evolve", "pe_beam.flink", "pe_beam"])
+@pytest.mark.parametrize("module", ["pipelines.evaluate", "pipelines.evolve", "pe_beam.runners.flink", "pe_beam"])
 def test_modules_own_their_process_before_they_import_beam(module: str, tmp_path: Path) -> None:
     """The interruption comes while the module itself is imported."""
-    late = {"pe_beam": "pe_beam.cli", "pe_beam.flink": "pe_beam.flink.install"}.get(module, "apache_beam")
+    late = {"pe_beam": "pe_beam.cli", "pe_beam.runners.flink": "pe_beam.runners.flink.install"}.get(
+        module, "apache_beam"
+    )
     hook = f"""
 import importlib.abc, runpy, sys, time
 class Slow(importlib.abc.MetaPathFinder):
@@ -189,6 +191,6 @@ def test_nothing_of_beams_imports_is_shown(flags: list[str], tmp_path: Path) -> 
 
 
 def test_the_library_leaves_logging_to_its_host() -> None:
-    code = "import logging, pe_beam, pe_beam.cli, pe_beam.runs.driver; print(logging.root.level, logging.root.disabled)"
+    code = "import logging, pe_beam, pe_beam.cli, pe_beam.driver.loop; print(logging.root.level, logging.root.disabled)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["30", "False"]

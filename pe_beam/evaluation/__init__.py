@@ -2,5 +2,5 @@
 
 Everything here is computed from real records without noise: it is written to `private/evaluation/` alone, and no
 command filters, ranks or stops by it (DESIGN, privacy rule 9). NumPy, faiss, SciPy and scikit-learn; no Beam, which
-`pe_beam.transforms.evaluation` brings. docs/evaluation.md says what each figure means.
+`pe_beam.evaluation.graph` brings. docs/evaluation.md says what each figure means.
 """

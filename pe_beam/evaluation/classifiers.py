@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from pe_beam.evaluation.sampling import chosen_rows
+from pe_beam.subsamples import chosen_rows
 
 TRAIN_ROWS, TEST_ROWS = 5_000, 5_000
 """Rows that a classifier is trained and tested on at most: an SVC's time grows with the square of its rows. An

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from pe_beam.driver.finishing import is_complete
+from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, PeBeamError
 from pe_beam.evaluation.progress import EvaluationProgress
 from pe_beam.evaluation.setting import MEASURED, OUTCOME, WORK, Setting
-from pe_beam.runs.closing import is_complete
-from pe_beam.runs.run import Run, open_run
 
 
 def evaluate(
@@ -42,8 +42,8 @@ def evaluate(
       DataError: the real data cannot be read, or fewer than two of it can be used.
       PeBeamError: lock, disk, a failed stage.
     """
-    from pe_beam.runs.driver import new_job
-    from pe_beam.transforms.evaluation import Evaluate
+    from pe_beam.driver.loop import new_job
+    from pe_beam.evaluation.graph import Evaluate
 
     if iterations not in ("last", "all"):
         raise InputError(f"--iterations {iterations}: last or all is wanted")

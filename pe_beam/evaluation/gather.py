@@ -18,17 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.engine import ingest
+from pe_beam.engine.run import Run
+from pe_beam.engine.steps import POPULATION
 from pe_beam.errors import DataError, PeBeamError
 from pe_beam.evaluation.kept import embedded
 from pe_beam.evaluation.moments import Moments
 from pe_beam.evaluation.progress import note_portions
-from pe_beam.evaluation.sampling import REAL_ROWS, chosen_of_range, chosen_rows
 from pe_beam.evaluation.setting import HELD_OUT, TRAINING, VOTED, WORK, Setting, population
-from pe_beam.modalities.base import Fault
-from pe_beam.runs import ingest
-from pe_beam.runs.run import Run
-from pe_beam.runs.steps import POPULATION
-from pe_beam.sources.base import Piece, Source, SourceBatch
+from pe_beam.subsamples import REAL_ROWS, chosen_of_range, chosen_rows
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import read_batch
 

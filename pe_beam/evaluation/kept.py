@@ -15,11 +15,11 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import SourceBatch
+from pe_beam.engine.run import Run
 from pe_beam.evaluation.setting import FOLDER
 from pe_beam.keyed import encode_fields
-from pe_beam.modalities.base import Fault
-from pe_beam.runs.run import Run
-from pe_beam.sources.base import SourceBatch
 
 KEPT = f"{FOLDER}/embeddings"
 _FORMAT = "pe_beam/evaluation/embeddings/1"

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from pe_beam.contracts.metric import Comparison, Measured, Series
+from pe_beam.engine.run import Run
 from pe_beam.errors import DataError, InputError, MissingExtraError, StageError
 from pe_beam.evaluation.classifiers import classifier_figures, cross_figures
 from pe_beam.evaluation.distances import frechet_distance, kernel_distance
@@ -21,7 +23,6 @@ from pe_beam.evaluation.manifold import DENSITY_K, PRECISION_K, compare_manifold
 from pe_beam.evaluation.memorisation import Nearest, nearer, nearest_in, nothing_near
 from pe_beam.evaluation.moments import Moments
 from pe_beam.evaluation.progress import note_step
-from pe_beam.evaluation.sampling import chosen_rows
 from pe_beam.evaluation.setting import (
     CEILING,
     HELD_OUT,
@@ -33,9 +34,8 @@ from pe_beam.evaluation.setting import (
     population,
     save_arrays,
 )
-from pe_beam.modalities.base import Comparison, Measured, Series
-from pe_beam.runs.recipe import to_plain
-from pe_beam.runs.run import Run
+from pe_beam.recipe.models import to_plain
+from pe_beam.subsamples import chosen_rows
 
 
 def commit_groups(run: Run, groups: Iterable[tuple[str, Gathered]]) -> list[str]:

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pe_beam.contracts.view import Section, View
+from pe_beam.engine.run import Run
 from pe_beam.evaluation.figures import shown
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.pairs import Pair, closest_pairs
 from pe_beam.evaluation.setting import HELD_OUT, Setting, population
-from pe_beam.modalities.base import View
 from pe_beam.report import charts
 from pe_beam.report.html import facts, figure, join, number, table, tag
-from pe_beam.report.page import Page, Section, render
+from pe_beam.report.page import Page, render
 from pe_beam.report.plain import PlainView
-from pe_beam.runs.run import Run
 
 MARK = "NOT A RELEASE"
 MARK_TEXT = (

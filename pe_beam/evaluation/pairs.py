@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.source import Piece
+from pe_beam.engine.run import Run
+from pe_beam.engine.steps import POPULATION
 from pe_beam.errors import PeBeamError
 from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.setting import Setting, population
-from pe_beam.runs.run import Run
-from pe_beam.runs.steps import POPULATION
-from pe_beam.sources.base import Piece
 
 PAIRS = 12
 

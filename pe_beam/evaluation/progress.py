@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from pe_beam.driver.progress import Progress
+from pe_beam.engine.run import Run
 from pe_beam.evaluation.setting import WORK
-from pe_beam.runs.progress import Progress
-from pe_beam.runs.run import Run
 
 READING = "reading and embedding"
 _PORTIONS, _STEP = f"{WORK}/portions", f"{WORK}/step"

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from pe_beam.contracts.source import Source
+from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
-from pe_beam.runs.run import Run
-from pe_beam.sources.base import Source
 
 FOLDER = "private/evaluation"
 WORK = f"{FOLDER}/work"

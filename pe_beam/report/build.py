@@ -6,7 +6,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from pe_beam.modalities.base import Modality, View
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.view import View
 from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.privacy.statement import rounded_up
 from pe_beam.report import page as pages

@@ -9,11 +9,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pe_beam.modalities.base import View
+from pe_beam.contracts.view import Section, View
 from pe_beam.report.history import History
 from pe_beam.report.html import details, join, number, tag
 from pe_beam.report.lineage import Lineage, evenly
-from pe_beam.report.page import Section
 
 _STRIPS, _STRIP_BLOCKS = 24, 4
 

@@ -9,12 +9,12 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
+from pe_beam.contracts.view import Section
+from pe_beam.recipe.models import Evolution
 from pe_beam.report import charts
 from pe_beam.report.charts import draw_twice
 from pe_beam.report.html import figure, join, number, table, tag
 from pe_beam.report.lineage import Lineage
-from pe_beam.report.page import Section
-from pe_beam.runs.recipe import Evolution
 
 
 def outcome_section(lineage: Lineage) -> Section:

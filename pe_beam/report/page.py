@@ -17,22 +17,7 @@ from importlib import resources
 
 from markupsafe import Markup
 
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of a page with a place in its table of contents.
-
-    Attributes:
-      key: lower-case letters, digits and hyphens; unique on the page: the anchor.
-      title: plain text.
-      body: HTML; headings in it start at <h3>.
-      lead: a sentence or two under the title, in large type.
-    """
-
-    key: str
-    title: str
-    body: Markup
-    lead: object = ""
+from pe_beam.contracts.view import Section
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pe_beam.modalities.base import View
+from pe_beam.contracts.view import View
 from pe_beam.report.html import facts
 
 _SHORT, _LONG = 120, 2000

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pe_beam.contracts.view import Section
 from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.privacy.statement import rounded_up
 from pe_beam.report import charts
 from pe_beam.report.charts import draw_twice
 from pe_beam.report.history import History
 from pe_beam.report.html import facts, figure, join, number, table, tag
-from pe_beam.report.page import Section
 
 _NORMAL = NormalDist()
 _WHOSE = {

@@ -6,9 +6,9 @@ import json
 
 from markupsafe import Markup
 
+from pe_beam.contracts.view import Section
 from pe_beam.report.galleries import Gallery
 from pe_beam.report.html import join, tag
-from pe_beam.report.page import Section
 
 
 def tree_section(gallery: Gallery) -> Section:

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
+from pe_beam.contracts.view import Section
 from pe_beam.report import charts
 from pe_beam.report.charts import draw, draw_twice
 from pe_beam.report.history import History
 from pe_beam.report.html import details, figure, join, number, table, tag
 from pe_beam.report.lineage import Generation, Lineage, evenly
-from pe_beam.report.page import Section
 
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 _MOST_BOXES = 24

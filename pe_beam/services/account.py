@@ -20,8 +20,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from pe_beam.contracts.service import Service
 from pe_beam.errors import SpentError, StorageError
-from pe_beam.services.settings import Service
 
 UNIT = 10**12
 """Money is counted in whole millionths of millionths, so that it adds up exactly."""

@@ -18,10 +18,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pe_beam.contracts.service import Endpoint, Service
 from pe_beam.errors import PeBeamError, RefusedError, ServiceError, SpentError
 from pe_beam.services.account import Account
 from pe_beam.services.pace import Pace
-from pe_beam.services.settings import Endpoint, Service
 
 T = TypeVar("T")
 _LONGEST = 60.0  # seconds of back-off at most; a service's own Retry-After may be longer

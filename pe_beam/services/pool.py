@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from pe_beam.contracts.service import Endpoint, Service
 from pe_beam.services.account import Account
 from pe_beam.services.engine import Engine, Line
 from pe_beam.services.pace import Pace
-from pe_beam.services.settings import Endpoint, Service
 
 _ENGINES: dict[tuple[object, ...], Engine] = {}
 _LOCK = threading.Lock()

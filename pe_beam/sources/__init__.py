@@ -6,6 +6,7 @@ time, in bounded memory. What a source raises names the recipe key, the kind of 
 file, row and value of a faulty record are only in the batch that is handed to the caller.
 """
 
-from pe_beam.sources.base import BATCH_ROWS, SHARD_ROWS, Piece, Source, SourceBatch, open_source
+from pe_beam.contracts.source import BATCH_ROWS, SHARD_ROWS, Piece, Source, SourceBatch
+from pe_beam.sources.opening import open_source
 
 __all__ = ["BATCH_ROWS", "SHARD_ROWS", "Piece", "Source", "SourceBatch", "open_source"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pe_beam.modalities.base import Fault
+from pe_beam.contracts.record import Fault
 
 NO_MESSAGES = Fault("value that is no list of messages with role and content")
 _KEYS = (("role", "content"), ("from", "value"))

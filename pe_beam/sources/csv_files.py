@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 
 from pe_beam import names as spelling
+from pe_beam.contracts.record import Fault
 from pe_beam.errors import DataError
-from pe_beam.modalities.base import Fault
 from pe_beam.sources import files, forms
 from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted
 from pe_beam.sources.roles import Roles

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from pe_beam import names
-from pe_beam.modalities.base import Fault
-from pe_beam.sources.base import Piece, Source, SourceBatch
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import Piece, Source, SourceBatch
 
 
 class CutSource(Source):

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pe_beam import names
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut, image_table
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.modalities.base import Fault
 from pe_beam.sources import files
-from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut, image_table
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
 """The usual ones, for messages. A picture is read by its content, whatever its ending is."""

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from pe_beam import names
+from pe_beam.contracts.record import Fault
 from pe_beam.errors import DataError
-from pe_beam.modalities.base import Fault
 from pe_beam.sources import files
 from pe_beam.sources.chat import NO_MESSAGES, chat_text
 from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted

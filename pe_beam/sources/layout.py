@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pe_beam import names
-from pe_beam.modalities.base import Fault
+from pe_beam.contracts.record import Fault
 from pe_beam.sources.chat import NO_MESSAGES, chat_text
 
 

@@ -12,10 +12,11 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from pe_beam import names as spelling
+from pe_beam.contracts import source as base
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import Piece, Source, SourceBatch
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.modalities.base import Fault
-from pe_beam.sources import base, files, forms
-from pe_beam.sources.base import Piece, Source, SourceBatch
+from pe_beam.sources import files, forms
 from pe_beam.sources.roles import Roles
 
 MAX_RECORD = 16 << 20

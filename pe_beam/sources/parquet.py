@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.modalities.base import Fault
 from pe_beam.sources import files, forms
-from pe_beam.sources.base import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut
 from pe_beam.sources.layout import Layout, paths_of
 from pe_beam.sources.roles import Roles
 

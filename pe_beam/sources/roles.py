@@ -10,12 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from pe_beam import names as spelling
+from pe_beam.contracts.content import Content
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import SourceBatch
 from pe_beam.errors import DataError, RecipeError
-from pe_beam.modalities.base import Content, Fault
-from pe_beam.sources.base import SourceBatch
 
-JOINT = " | "
-"""Between the values of several label columns. A value that holds it is no label."""
 NAMED = "string, integer, float, decimal or boolean"
 NO_CLIENT = ("nan", "nat", "none", "null", "<na>", "n/a", "#n/a")
 """What programs write for a missing value, in any case: all who have none would be one client."""
@@ -82,7 +81,7 @@ class Roles:
         label = (given,) if isinstance(given, str) else tuple(given)
         names = {name: str(columns.get(name, name)) for name in fields}
         who = str(columns.get("client", "client")) if client else None
-        known = {label_parts(text, several=len(label) > 1): text for text in labels or () if labelled}
+        known = {spelling.label_parts(text, several=len(label) > 1): text for text in labels or () if labelled}
         found = cls(content, names, label if labelled else (), who, key, known)
         wanted = [*names.values(), *found.label]
         twice = sorted({column for column in wanted if wanted.count(column) > 1}) if len(wanted) < 10_000 else []
@@ -150,7 +149,7 @@ class Roles:
             found, keys = parts[0], [None if text is None else (spelling.label_key(text),) for text in parts[0]]
         else:
             found = [_joined(values) for values in zip(*parts, strict=True)]
-            keys = [None if text is None else label_parts(text, several=True) for text in found]
+            keys = [None if text is None else spelling.label_parts(text, several=True) for text in found]
         known: Mapping[Any, str] = self.known
         return [known.get(key, text) for key, text in zip(keys, found, strict=True)] if known else found
 
@@ -181,15 +180,6 @@ class Roles:
         return found, faults
 
 
-def label_parts(label: str, *, several: bool) -> tuple[str, ...]:
-    """A label's values as they are compared, one of each of its columns.
-
-    >>> label_parts("Bars | 5.0", several=True)
-    ('Bars', '5')
-    """
-    return tuple(spelling.label_key(part) for part in (label.split(JOINT) if several else [label]))
-
-
 def _role(role: str, allowed: Sequence[str]) -> str:
     where = [] if role in allowed else spelling.locate(role, allowed)
     return allowed[where[0]] if len(where) == 1 else role
@@ -206,8 +196,8 @@ def _client_facts(clients: Sequence[str | None]) -> set[str]:
 
 
 def _joined(values: Sequence[str | None]) -> str | None:
-    texts = [value for value in values if value is not None and JOINT not in value]
-    return JOINT.join(texts) if len(texts) == len(values) else None
+    texts = [value for value in values if value is not None and spelling.JOINT not in value]
+    return spelling.JOINT.join(texts) if len(texts) == len(values) else None
 
 
 def _few(names: Sequence[str]) -> list[str]:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.content import Content
+from pe_beam.contracts.source import BATCH_ROWS, Piece, Source, SourceBatch, cut
 from pe_beam.errors import DataError, RecipeError
-from pe_beam.modalities.base import Content
-from pe_beam.sources.base import BATCH_ROWS, Piece, Source, SourceBatch, cut
 from pe_beam.sources.roles import Roles
 
 IMAGES = ("digits",)

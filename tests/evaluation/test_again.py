@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.driver.loop import evolve
 from pe_beam.evaluation import kept, measure
 from pe_beam.evaluation.driver import evaluate
 from pe_beam.evaluation.figures import shown
 from pe_beam.evaluation.table import text_table
 from pe_beam.modalities.image.pixels import Pixels
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.recipe.models import parse_recipe
 from tests.conftest import SMALL
 from tests.evaluation.test_evaluate import pictures, write_files
 

@@ -16,7 +16,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.driver.loop import evolve
 from pe_beam.errors import DataError, InputError
 from pe_beam.evaluation import gather, measure, outcome, page, pairs
 from pe_beam.evaluation.distances import frechet_distance, kernel_distance
@@ -26,8 +27,7 @@ from pe_beam.evaluation.memorisation import memorisation
 from pe_beam.evaluation.moments import Moments
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.recipe.models import parse_recipe
 from pipelines import evaluate as pipeline
 
 LABELS = ["0", "1", "2"]
@@ -167,8 +167,8 @@ def test_bounded_memory_keeps_all_records_where_sums_suffice(copy, found, monkey
 
 def test_portions_are_few_and_hold_every_row(done, monkeypatch):
     monkeypatch.setattr(gather, "MOST_PORTIONS", 2)
+    from pe_beam.engine.run import open_run
     from pe_beam.evaluation.setting import Setting
-    from pe_beam.runs.run import open_run
 
     setting = Setting(against=None, populations=(0, 2))
     portions = gather.list_portions(open_run(done), setting)

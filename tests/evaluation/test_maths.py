@@ -22,7 +22,7 @@ from pe_beam.evaluation.distances import frechet_distance, kernel_distance, kern
 from pe_beam.evaluation.manifold import compare_manifolds, neighbour_radii
 from pe_beam.evaluation.memorisation import memorisation, nearer, nearest_in, nothing_near
 from pe_beam.evaluation.moments import Moments, add_leaf, join_trees, whole
-from pe_beam.evaluation.sampling import chosen_of_range, chosen_rows
+from pe_beam.subsamples import chosen_of_range, chosen_rows
 
 
 def cloud(rows: int, dimension: int, seed: int, *, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:

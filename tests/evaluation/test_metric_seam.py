@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pe_beam.driver.loop import evolve
 from pe_beam.evaluation.driver import evaluate
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.recipe.models import parse_recipe
 
 CODE = '''
 import pyarrow as pa
 import numpy as np
 from pe_beam.errors import MissingExtraError
-from pe_beam.modalities.base import *
+from pe_beam.contracts import *
 
 def median_gap(comparison):
     """Difference of medians; the table of training records is there, but for the ceiling."""
@@ -138,7 +138,7 @@ def test_changed_training_records_are_not_shown_to_a_metric(run_dir, tmp_path):
 def test_a_metric_may_not_take_a_name_that_is_taken(run_dir, installed, monkeypatch):
     import tiny_numbers
 
-    from pe_beam.modalities.base import Measured
+    from pe_beam.contracts.metric import Measured
 
     for figures in ({"precision": 1.0}, {"Not allowed": 1.0}, {"fine": float("nan")}):
         modality = tiny_numbers.MODALITY

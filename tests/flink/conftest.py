@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pe_beam.flink import install
-from pe_beam.flink.cluster import Cluster
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.driver.loop import evolve
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.runners.flink import install
+from pe_beam.runners.flink.cluster import Cluster
 from tests.conftest import SMALL, UNTESTED
 
 
@@ -34,8 +34,8 @@ def flink_pieces() -> None:
 
 
 def flink_command(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """`python -m pe_beam.flink` as a user calls it."""
-    command = [sys.executable, "-m", "pe_beam.flink", *arguments]
+    """`python -m pe_beam.runners.flink` as a user calls it."""
+    command = [sys.executable, "-m", "pe_beam.runners.flink", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
 
 

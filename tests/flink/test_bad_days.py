@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.driver.loop import evolve
 from pe_beam.errors import InputError, StorageError
-from pe_beam.flink import check, install, processes
-from pe_beam.flink.check import FlinkError, Target
-from pe_beam.flink.cluster import Cluster, Settings, free_port
-from pe_beam.runs import jobs
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.runners import job as jobs
+from pe_beam.runners.flink import check, install, processes
+from pe_beam.runners.flink.check import FlinkError, Target
+from pe_beam.runners.flink.cluster import Cluster, Settings, free_port
 from tests.flink.conftest import environment_without, flink_command
 
 on_flink = [pytest.mark.flink, pytest.mark.xdist_group("flink")]
@@ -121,7 +121,7 @@ def test_a_cluster_of_nothing_is_refused(tmp_path, name):
 
 
 def test_commands_on_no_cluster(tmp_path, capsys):
-    from pe_beam.flink.__main__ import main as flink
+    from pe_beam.runners.flink.__main__ import main as flink
 
     assert flink(["status", "--dir", str(tmp_path)]) == 2
     assert "no cluster was started here" in capsys.readouterr().err
@@ -263,7 +263,7 @@ class TestOnACluster:
 
     def test_a_run_directory_that_workers_do_not_see(self, whole, small, tmp_path, capsys):
         port = free_port()
-        pool = f"mount -t tmpfs none {tmp_path} && exec {sys.executable} -m pe_beam.flink.workers --port {port}"
+        pool = f"mount -t tmpfs none {tmp_path} && exec {sys.executable} -m pe_beam.runners.flink.workers --port {port}"
         if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
             pytest.skip("no right to hide a folder from a process")
         process = subprocess.Popen(["unshare", "-m", "sh", "-c", pool], cwd="/")
@@ -302,7 +302,7 @@ class TestOnACluster:
 
     def test_a_starter_that_is_killed_leaves_what_stop_ends(self, flink_pieces, tmp_path):
         folder = tmp_path / "c"
-        command = [sys.executable, "-m", "pe_beam.flink", "start", "--dir", str(folder)]
+        command = [sys.executable, "-m", "pe_beam.runners.flink", "start", "--dir", str(folder)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as starter:
             limit = time.monotonic() + 60
             while not Cluster(folder).running() and time.monotonic() < limit:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pe_beam.cli import _parser as run_parser
-from pe_beam.flink.__main__ import _parser as flink_parser
+from pe_beam.cli.main import _parser as run_parser
+from pe_beam.runners.flink.__main__ import _parser as flink_parser
 
 TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docs" / "flink.md").read_text()
@@ -23,9 +23,9 @@ def test_the_programs_take_what_is_written(command):
         options = run_parser().parse_args(words[1 : words.index("--")])
         assert (TOP / options.recipe).exists()
         assert words[words.index("--") + 1].startswith(("--runner=FlinkRunner", "$(python"))
-        assert "$(" not in command or "$(python -m pe_beam.flink flags)" in command
+        assert "$(" not in command or "$(python -m pe_beam.runners.flink flags)" in command
     else:
-        assert words[:3] == ["python", "-m", "pe_beam.flink"]
+        assert words[:3] == ["python", "-m", "pe_beam.runners.flink"]
         flink_parser().parse_args(words[3:])
 
 

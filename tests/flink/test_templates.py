@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pe_beam.flink import install
-from pe_beam.flink.install import TEMPLATES
+from pe_beam.runners.flink import install
+from pe_beam.runners.flink.install import TEMPLATES
 
 OPERATOR = "org.apache.flink:flink-kubernetes-operator-api:1.10.0"
 CRD = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pe_beam.flink import processes, watch
-from pe_beam.flink.cluster import Cluster
+from pe_beam.runners.flink import processes, watch
+from pe_beam.runners.flink.cluster import Cluster
 from tests.flink.conftest import flink_command, owned
 
 # As a starter in a test: a session of its own for each service, and a watch from before the first of them.
 STARTER = """
 import subprocess, sys, time
-from pe_beam.flink import watch
+from pe_beam.runners.flink import watch
 mark = sys.argv[1]
 watch.start(mark, [int(pid) for pid in sys.argv[3:]] or [__import__("os").getpid()], alone=sys.argv[2] == "alone")
 service = [sys.executable, "-c", "import time; time.sleep(120)"]

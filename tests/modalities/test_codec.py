@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from pe_beam.modalities.base import Fault
+from pe_beam.contracts.record import Fault
 from pe_beam.modalities.image.codec import FORMATS, decode_image
 
 

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 from markupsafe import Markup
 
-from pe_beam.modalities.base import Modality, View
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.view import View
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from pe_beam.contracts.generator import Step
 from pe_beam.errors import RecipeError
-from pe_beam.modalities.base import Step
 from pe_beam.modalities.image.codec import decode_image, encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
 from pe_beam.modalities.image.preview import samples_grid

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.driver.loop import evolve
+from pe_beam.recipe.models import parse_recipe
 from tests.conftest import SMALL
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.modalities.base import Modality
+from pe_beam.contracts.modality import Modality
+from pe_beam.driver.public import public_recipe
+from pe_beam.engine import tables
 from pe_beam.privacy import accounting
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.plan import make_plan
 from pe_beam.report.history import History
-from pe_beam.runs import tables
-from pe_beam.runs.plan import make_plan
-from pe_beam.runs.public import public_recipe
-from pe_beam.runs.recipe import parse_recipe
 
 
 def write_release(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pe_beam.contracts.modality import Modality
 from pe_beam.evaluation.driver import evaluate
-from pe_beam.modalities.base import Modality
 from pe_beam.report.build import build
 from tests.report.releases import write_release
 from tests.report.test_report import HOSTILE, WORDS, _texts

@@ -8,9 +8,9 @@ import re
 import pytest
 from markupsafe import Markup
 
-from pe_beam.modalities.base import View
+from pe_beam.contracts.view import Section, View
 from pe_beam.report import charts, html
-from pe_beam.report.page import Page, Section, render
+from pe_beam.report.page import Page, render
 
 HOSTILE = """</script></style></svg><img src=x onerror=alert(1)>"'&$\\frac{"""
 

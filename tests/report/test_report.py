@@ -15,20 +15,21 @@ import pytest
 from pydantic import Field
 
 from pe_beam import registry
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.options import Options
+from pe_beam.contracts.view import Section, View
+from pe_beam.driver.loop import evolve
+from pe_beam.driver.public import WITHHELD, public_recipe
+from pe_beam.driver.reporting import report
+from pe_beam.engine import steps
 from pe_beam.errors import InputError
-from pe_beam.modalities.base import Modality, Options, View
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
+from pe_beam.recipe.models import parse_recipe
 from pe_beam.report.build import build, history_of
 from pe_beam.report.html import tag
 from pe_beam.report.lineage import Lineage, evenly
-from pe_beam.report.page import Section
-from pe_beam.runs import steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.public import WITHHELD, public_recipe
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.runs.reporting import report
 from tests.report.releases import write_release
 from tests.runs.test_end_to_end import release_digests
 

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import steps
+from pe_beam.engine.run import open_run
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels
 from pe_beam.privacy import secret
-from pe_beam.runs import steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.runs.run import open_run
-from pe_beam.runs.store import Store
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.storage.local import Store
 from pe_beam.voting.votes import Voter
 from tests.runs.test_end_to_end import release_digests
 
@@ -213,8 +213,8 @@ def test_a_kill_between_the_last_iteration_and_the_end(small, tmp_path, secret_f
 _FORKED = """
 import os, random, signal, sys, time
 import apache_beam, scipy.stats, sklearn.datasets, mpmath, matplotlib, dp_accounting
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import load_recipe
+from pe_beam.driver.loop import evolve
+from pe_beam.recipe.models import load_recipe
 
 recipe, run_dir, secret_file, seconds = load_recipe(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
 for kill in range(10):

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
 from pe_beam.modalities.image.codec import encode_png
 
 
@@ -102,7 +102,7 @@ def test_wrong_columns_of_parquet(images, tmp_path, capsys):
 
 
 def test_changed_data_are_refused_on_a_resume(images, tmp_path, capsys, monkeypatch):
-    from pe_beam.runs import steps
+    from pe_beam.engine import steps
 
     with monkeypatch.context() as patch:
         patch.setattr(steps, "commit_histogram", lambda run, t: 1 // 0)
@@ -147,7 +147,7 @@ def test_impossible_numbers_of_samples(images, tmp_path, capsys, value):
 
 
 def test_a_file_that_vanishes_while_it_is_read(images, tmp_path, capsys, monkeypatch):
-    from pe_beam.runs import ingest
+    from pe_beam.engine import ingest
 
     real = ingest.list_pieces
 
@@ -161,7 +161,7 @@ def test_a_file_that_vanishes_while_it_is_read(images, tmp_path, capsys, monkeyp
 
 
 def test_an_interrupt_is_said_in_one_line(images, tmp_path, capsys, monkeypatch):
-    from pe_beam.runs import driver
+    from pe_beam.driver import loop as driver
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -217,8 +217,8 @@ def test_a_full_disk_is_said_and_survived(images, tmp_path, disk):
 
 def test_clients_votes_are_bounded_over_labels_and_bundles(small, tmp_path):
     """With one client more, the committed counts move by at most 2^b in norm, whatever its records."""
-    from pe_beam.runs import steps
-    from pe_beam.runs.run import open_run
+    from pe_beam.engine import steps
+    from pe_beam.engine.run import open_run
 
     rng = np.random.default_rng(0)
     pictures = [encode_png(rng.integers(0, 255, (8, 8), dtype=np.uint8)) for _ in range(400)]

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pe_beam.driver.loop import evolve
+from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import DataError
 from pe_beam.evaluation.gather import gather, list_portions
 from pe_beam.evaluation.setting import HELD_OUT, Setting
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.runs.run import Run, open_run
+from pe_beam.recipe.models import parse_recipe
 
 COLUMNS = {"age": {"type": "integer", "min": 0, "max": 99}, "city": {"type": "categorical", "values": ["Oslo", "Rome"]}}
 

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import steps
+from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, LockedError
 from pe_beam.privacy import accounting
-from pe_beam.runs import steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.runs.run import open_run
-from pe_beam.runs.store import Store
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.storage.local import Store
 from pe_beam.voting.nearest import reference_nearest
 
 
@@ -236,7 +236,7 @@ def test_purge_keeps_release_and_ledger(small, tmp_path, capsys):
 
 
 def test_the_pipelines_one_by_one_give_the_same_release(done, small, tmp_path, secret_file):
-    from pe_beam.runs.driver import evolve as finish
+    from pe_beam.driver.loop import evolve as finish
     from pipelines import embed, iteration
 
     path, run = tmp_path / "r.yaml", tmp_path / "run"

@@ -9,11 +9,11 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
+from pe_beam.contracts.newer import NEWER
+from pe_beam.driver.public import public_recipe
+from pe_beam.engine.run import Run
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.newer import NEWER
-from pe_beam.runs.public import public_recipe
-from pe_beam.runs.recipe import differing_keys, load_recipe, parse_recipe, run_id
-from pe_beam.runs.run import Run
+from pe_beam.recipe.models import differing_keys, load_recipe, parse_recipe, run_id
 
 RECIPES = Path(__file__).parents[2] / "templates" / "recipes"
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pe_beam.modalities.base import Fault
-from pe_beam.runs import ingest
-from pe_beam.sources.base import SourceBatch
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import SourceBatch
+from pe_beam.engine import ingest
 
 
 def _batch(first: int, rows: int) -> SourceBatch:

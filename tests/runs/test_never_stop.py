@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.contracts.record import Fault
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import ingest, steps
+from pe_beam.engine.apart import CANNOT, ApartEmbedder
+from pe_beam.engine.run import open_run
 from pe_beam.errors import DataError, RecipeError
-from pe_beam.modalities.base import Fault
 from pe_beam.privacy.statement import statement
-from pe_beam.runs import ingest, steps
-from pe_beam.runs.apart import CANNOT, ApartEmbedder
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.runs.run import open_run
+from pe_beam.recipe.models import parse_recipe
 from tests.runs.test_attacks import parquet_recipe, picture_table
 
 

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.driver.budget import _refuse_beyond_plan
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import ingest, steps
+from pe_beam.engine.graphs.iteration import SumCountsCombineFn
+from pe_beam.engine.run import fingerprint_of, open_run
 from pe_beam.errors import InputError, SecretError
-from pe_beam.runs import ingest, steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.plan import make_plan, votes_bound
-from pe_beam.runs.recipe import load_recipe, parse_recipe
-from pe_beam.runs.run import fingerprint_of, open_run
-from pe_beam.runs.spending import _refuse_beyond_plan
-from pe_beam.transforms.iteration import SumCountsCombineFn
+from pe_beam.recipe.models import load_recipe, parse_recipe
+from pe_beam.recipe.plan import make_plan, votes_bound
 from tests.runs.test_end_to_end import release_digests
 from tests.runs.test_tampering import stop_half_way
 

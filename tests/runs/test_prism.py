@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.driver.loop import evolve
+from pe_beam.recipe.models import parse_recipe
 from tests.runs.test_end_to_end import release_digests
 
 

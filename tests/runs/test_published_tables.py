@@ -17,14 +17,14 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from pe_beam.modalities.base import Comparison
+from pe_beam.contracts.metric import Comparison
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import steps
+from pe_beam.engine.run import Run, open_run
 from pe_beam.modalities.tabular.classifiers import classifiers
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.privacy import accounting
-from pe_beam.runs import steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import Recipe, load_recipe, to_plain
-from pe_beam.runs.run import Run, open_run
+from pe_beam.recipe.models import Recipe, load_recipe, to_plain
 from pe_beam.selection.schedules import resolve_schedule
 
 pytestmark = pytest.mark.xdist_group("published-tables")  # one run of each recipe serves all tests

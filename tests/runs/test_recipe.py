@@ -6,8 +6,8 @@ import yaml
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
-from pe_beam.runs.plan import make_plan
-from pe_beam.runs.recipe import differing_keys, load_recipe, parse_recipe, run_id, to_yaml
+from pe_beam.recipe.models import differing_keys, load_recipe, parse_recipe, run_id, to_yaml
+from pe_beam.recipe.plan import make_plan
 
 
 def test_resolved_recipe_reads_back_to_itself(small, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from pe_beam.runs.recipe import load_recipe, to_plain
-from pe_beam.runs.reference import files, json_schema, markdown
+from pe_beam.recipe.models import load_recipe, to_plain
+from pe_beam.recipe.reference import files, json_schema, markdown
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "templates/recipes").glob("*.yaml"))
@@ -16,7 +16,7 @@ RECIPES = sorted((ROOT / "templates/recipes").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", ["docs/recipe.md", "templates/recipe.schema.json"])
 def test_the_committed_file_is_current(name):
-    assert (ROOT / name).read_text() == files()[name], "write it anew: python -m pe_beam.runs.reference"
+    assert (ROOT / name).read_text() == files()[name], "write it anew: python -m pe_beam.recipe.reference"
 
 
 class _Editor(yaml.SafeLoader):

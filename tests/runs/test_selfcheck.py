@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from pe_beam import registry
+from pe_beam.contracts.selfcheck import self_check
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import ingest, run
 from pe_beam.errors import InputError, PeBeamError, RecipeError
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.modalities.selfcheck import self_check
 from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions
-from pe_beam.runs import ingest, run
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.recipe.models import parse_recipe
 from pe_beam.testing import ContractError, check_embedder
 from tests.runs.test_attacks import parquet_recipe, picture_table
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pe_beam.runs.plan import make_plan
-from pe_beam.runs.recipe import parse_recipe
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.plan import make_plan
 
 WIDE: dict[str, Any] = {
     "name": "wide",

@@ -20,18 +20,18 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.driver.export import export
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import steps
+from pe_beam.engine.bought import read_marginals
+from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.tabular.marginals import bin_of
 from pe_beam.modalities.tabular.schema import RESERVED
 from pe_beam.privacy import accounting
-from pe_beam.runs import steps
-from pe_beam.runs.bought import read_marginals
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.export import export
-from pe_beam.runs.plan import make_plan
-from pe_beam.runs.recipe import load_recipe, parse_recipe
-from pe_beam.runs.run import Run, open_run
+from pe_beam.recipe.models import load_recipe, parse_recipe
+from pe_beam.recipe.plan import make_plan
 from pe_beam.selection.quotas import largest_remainder
 from tests.runs.test_end_to_end import release_digests
 
@@ -439,9 +439,9 @@ def test_the_shipped_breast_cancer_recipe(tmp_path):
     assert main(["run", str(RECIPES / "breast-cancer.yaml"), "--run-dir", run_dir]) == 0
     samples = pq.read_table(tmp_path / "run/release/samples.parquet")
     assert samples.num_rows == 150 and set(samples["label"].to_pylist()) == {"malignant", "benign"}
-    from pe_beam.modalities.base import Comparison
+    from pe_beam.contracts.metric import Comparison
     from pe_beam.modalities.tabular.metrics import METRICS
-    from pe_beam.runs.recipe import to_plain
+    from pe_beam.recipe.models import to_plain
 
     run = open_run(run_dir)
     tables = {}

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.driver import loop as driver
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import steps
+from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
-from pe_beam.runs import driver, steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.plan import make_plan
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.runs.run import open_run
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.plan import make_plan
 from tests.runs.test_attacks import parquet_recipe, picture_table
 from tests.runs.test_end_to_end import release_digests
 

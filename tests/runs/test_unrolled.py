@@ -8,12 +8,12 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pe_beam.driver.loop import evolve
+from pe_beam.engine.graphs.iteration import Iteration
+from pe_beam.engine.run import Run
 from pe_beam.errors import RecipeError
-from pe_beam.runs import jobs
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.runs.run import Run
-from pe_beam.transforms.iteration import Iteration
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.runners import job as jobs
 from pipelines import evolve as evolve_pipeline
 from pipelines import iteration as iteration_pipeline
 from tests.runs.test_end_to_end import release_digests

@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pe_beam.contracts import source as base
+from pe_beam.contracts.content import FieldContent
+from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError
-from pe_beam.modalities.content import FieldContent
+from pe_beam.init.looking import look
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.sources import Source, base, open_source
-from pe_beam.start.looking import look
+from pe_beam.sources.opening import open_source
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 KINDS = ("parquet", "csv", "jsonl")

@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pe_beam.contracts import source as base
+from pe_beam.contracts.content import FieldContent
+from pe_beam.contracts.source import Source, SourceBatch
 from pe_beam.errors import DataError, RecipeError
-from pe_beam.modalities.content import FieldContent
-from pe_beam.sources import Source, SourceBatch, base, lines, open_source
+from pe_beam.sources import lines
+from pe_beam.sources.opening import open_source
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 

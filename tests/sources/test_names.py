@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pe_beam.contracts import source as base
+from pe_beam.contracts.content import FieldContent
+from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError, RecipeError
-from pe_beam.modalities.content import FieldContent
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.sources import Source, base, open_source
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.sources.opening import open_source
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 IMAGE = FieldContent(base.IMAGE_SCHEMA)

@@ -16,10 +16,13 @@ import pytest
 from PIL import Image
 
 from pe_beam import sources
+from pe_beam.contracts import source as base
+from pe_beam.contracts.content import FieldContent
+from pe_beam.contracts.source import SHARD_ROWS, Piece, Source, SourceBatch
 from pe_beam.errors import DataError, RecipeError
-from pe_beam.modalities.content import FieldContent
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.sources import SHARD_ROWS, Piece, Source, SourceBatch, base, open_source, parquet
+from pe_beam.sources import parquet
+from pe_beam.sources.opening import open_source
 
 
 def opened(source: str, path: Path | str, **more: Any) -> Source:

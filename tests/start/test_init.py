@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.contracts.asking import Asker
 from pe_beam.errors import DataError, InputError
+from pe_beam.init.composing import compose, propose_delta
+from pe_beam.init.looking import guess_source, look
+from pe_beam.init.main import write_recipe
 from pe_beam.modalities.image.codec import encode_png
-from pe_beam.runs.recipe import load_recipe
-from pe_beam.start.asking import Asker
-from pe_beam.start.composing import compose, propose_delta
-from pe_beam.start.looking import guess_source, look
-from pe_beam.start.main import write_recipe
+from pe_beam.recipe.models import load_recipe
 
 GIVEN = {"data.labels": "A,B", "data.expected_records": "20000"}
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
 from tests.text.conftest import KEY, serve, write_texts
 from tests.text.server import Served
 

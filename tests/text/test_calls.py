@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pe_beam.contracts.generator import Chunk, Step
+from pe_beam.contracts.service import Ceiling, Endpoint, Price, Service, Surroundings
 from pe_beam.errors import ServiceError, SpentError, StageError
 from pe_beam.keyed import keyed_rng
-from pe_beam.modalities.base import Chunk, Step, Surroundings
 from pe_beam.modalities.text import MODALITY
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.privacy import accounting
 from pe_beam.services.pauses import retry_after
-from pe_beam.services.settings import Ceiling, Endpoint, Price, Service
 from pe_beam.testing import check_generator
 from tests.text.server import Served
 

@@ -6,12 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.errors import RecipeError
-from pe_beam.modalities.base import Surroundings
 from pe_beam.modalities.text.hashed import HashedWords, HashedWordsOptions
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
 from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions
-from pe_beam.services.settings import Endpoint, Service
 from pe_beam.testing import check_embedder
 from tests.text.server import Served
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
 from pe_beam.errors import ServiceError, StageError
 from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.options import LlmOptions
@@ -232,7 +232,7 @@ def test_null_leaves_a_field_out(tmp_path):
 
 
 def _step() -> Any:
-    from pe_beam.modalities.base import Step
+    from pe_beam.contracts.generator import Step
 
     return Step(iteration=1, iterations=1, degree=0.5)
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.contracts.service import Ceiling, Endpoint, Price, Service, Surroundings
 from pe_beam.errors import RecipeError, ServiceError, SpentError, StorageError
 from pe_beam.keyed import keyed_rng
-from pe_beam.modalities.base import Surroundings
 from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.openai_client import OpenAiClient, import_openai
@@ -26,7 +26,6 @@ from pe_beam.services.account import Account, Cost, read_totals
 from pe_beam.services.engine import Usage
 from pe_beam.services.journal import Journal
 from pe_beam.services.pauses import retry_after
-from pe_beam.services.settings import Ceiling, Endpoint, Price, Service
 from tests.text.hostile import Hostile, chat
 
 YEAR = 31_536_000

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pe_beam.contracts.generator import Chunk, Step
 from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.keyed import keyed_rng
-from pe_beam.modalities.base import Chunk, Step
 from pe_beam.modalities.text import MODALITY
 from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.huggingface import HuggingFaceClient, _loaded

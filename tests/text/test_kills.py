@@ -12,16 +12,16 @@ from typing import Any
 
 import yaml
 
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import load_recipe
+from pe_beam.driver.loop import evolve
+from pe_beam.recipe.models import load_recipe
 from tests.runs.test_end_to_end import release_digests
 from tests.text.conftest import serve
 from tests.text.server import Served
 
 KILLS, CONCURRENCY = 10, 4
 PRELOADED = [
-    "pe_beam.runs.jobs",
-    "pe_beam.transforms.iteration",
+    "pe_beam.runners.job",
+    "pe_beam.engine.graphs.iteration",
     "pe_beam.modalities.text.llm",
     "pe_beam.modalities.text.openai_client",
     "sklearn.feature_extraction.text",

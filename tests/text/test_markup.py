@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pe_beam.contracts.newer import without_newer_defaults
 from pe_beam.modalities.text.cleaning import clean, fault
 from pe_beam.modalities.text.markup import without_markup
 from pe_beam.modalities.text.options import Cleaning, LlmOptions
-from pe_beam.newer import without_newer_defaults
 
 WHY = "Okay, they want a review. I should mention 1 < 2 and [this]."
 SOUP = "Soup was warm."

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pe_beam.modalities.base import Comparison
+from pe_beam.contracts.metric import Comparison
 from pe_beam.modalities.text import MODALITY
 from pe_beam.modalities.text.metrics import lengths_and_words, mauve, mauve_of
 from pe_beam.modalities.text.perplexity import trigram_perplexity

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import steps
+from pe_beam.engine.run import Run, open_run
 from pe_beam.evaluation.distances import frechet_distance
 from pe_beam.evaluation.moments import Moments
-from pe_beam.runs import steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import load_recipe
-from pe_beam.runs.run import Run, open_run
+from pe_beam.recipe.models import load_recipe
 from tests.text import corpus
 from tests.text.server import Served
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from threadpoolctl import threadpool_limits
 
+from pe_beam.contracts.metric import Comparison
 from pe_beam.errors import InputError, MissingExtraError
-from pe_beam.modalities.base import Comparison
 from pe_beam.modalities.text.perplexity import next_word_perplexity, trigram_perplexity, tuned_perplexity
 from pe_beam.modalities.text.word_model import _PIECE, WordModel, _pieces
 from tests.text.tiny_gpt2 import save_tiny_gpt2

@@ -12,7 +12,7 @@ from pe_beam.modalities.text.cleaning import clean, fault
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import Cleaning, LlmOptions
 from pe_beam.modalities.text.prompts import draw_variables, fill, mask, tokens_of, word_target
-from pe_beam.runs.recipe import load_recipe
+from pe_beam.recipe.models import load_recipe
 
 
 def _options(**changes):
@@ -87,16 +87,14 @@ def test_variables_depend_on_label_fields_and_on_each_other():
     ],
 )
 def test_wrong_prompts_are_refused_by_name(changes, said):
-    from pe_beam.modalities.base import Surroundings
-    from pe_beam.services.settings import Service
+    from pe_beam.contracts.service import Service, Surroundings
 
     with pytest.raises(RecipeError, match=said):
         Llm(_options(**changes), labels=["a"]).attach(Surroundings(iterations=3, service=Service(), folder=None))
 
 
 def test_schedules_have_to_fit_the_run():
-    from pe_beam.modalities.base import Surroundings
-    from pe_beam.services.settings import Service
+    from pe_beam.contracts.service import Service, Surroundings
 
     generator = Llm(_options(vary={"user": "{masked}", "mask_share": [0.5, 0.2]}), labels=["a"])
     generator.attach(Surroundings(iterations=2, service=Service(), folder=None))
@@ -107,7 +105,7 @@ def test_schedules_have_to_fit_the_run():
 def test_prompts_may_lie_in_files_and_the_resolved_recipe_holds_their_content(tmp_path, texts):
     import yaml
 
-    from pe_beam.runs.recipe import to_yaml
+    from pe_beam.recipe.models import to_yaml
 
     (tmp_path / "tones.txt").write_text("calm\n\n# not this\nloud é\n")
     (tmp_path / "ask.txt").write_text("Rephrase, {tone}: {sample}")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pe_beam.runs import steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import parse_recipe
-from pe_beam.runs.run import Run, open_run
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import steps
+from pe_beam.engine.run import Run, open_run
+from pe_beam.recipe.models import parse_recipe
 from tests.text.conftest import serve
 from tests.text.server import Served
 

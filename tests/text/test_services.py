@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pe_beam.contracts.service import Ceiling, Endpoint, Price, Service
 from pe_beam.errors import RecipeError, SpentError, StorageError
 from pe_beam.services.account import UNIT, Account, Cost, read_totals
 from pe_beam.services.journal import Journal
 from pe_beam.services.pace import Pace
-from pe_beam.services.settings import Ceiling, Endpoint, Price, Service
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.errors import ServiceError
-from pe_beam.modalities.base import Surroundings
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
-from pe_beam.services.settings import Endpoint, Service
 from tests.text.conftest import KEY
 from tests.text.server import Served
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pe_beam.runs import steps
-from pe_beam.runs.driver import evolve
-from pe_beam.runs.recipe import Recipe, load_recipe
-from pe_beam.runs.run import Run, open_run
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import steps
+from pe_beam.engine.run import Run, open_run
+from pe_beam.recipe.models import Recipe, load_recipe
 from tests.text.server import WORDS, Served
 from tests.text.tiny_gpt2 import save_tiny_gpt2
 

@@ -10,14 +10,13 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from pe_beam.cli import main
+from pe_beam.cli.main import main
+from pe_beam.contracts.service import Ceiling, Endpoint, Service, Surroundings
 from pe_beam.errors import ServiceError, SpentError
-from pe_beam.modalities.base import Surroundings
 from pe_beam.modalities.text.client import Answer
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
 from pe_beam.services.account import Account
 from pe_beam.services.pauses import retry_after
-from pe_beam.services.settings import Ceiling, Endpoint, Service
 from tests.text.hostile import Hostile, Reply, chat
 from tests.text.test_hostile_services import _key, _make, _spent
 from tests.text.vendors import VALIDATOR, answers, generator, refusal

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pe_beam.modalities.base import Surroundings
+from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.openai_client import OpenAiClient
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
-from pe_beam.services.settings import Endpoint, Service
 from tests.text.hostile import Hostile, Reply
 
 WHY = "They want a text. Let me think."

@@ -11,19 +11,19 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, Field
 
+from pe_beam import contracts
 from pe_beam.errors import RecipeError
-from pe_beam.modalities import base
 from pe_beam.modalities.image.codec import decode_image
 
 
-class DiscsOptions(base.Options):
+class DiscsOptions(contracts.Options):
     """What a recipe may say below `generator:`. The descriptions end up in error messages and editors."""
 
     side: int = Field(32, ge=8, le=512, description="pixels")
     radius: tuple[float, float] = Field((0.05, 0.45), description="range of radii, in sides")
 
 
-class Discs(base.Generator):
+class Discs(contracts.Generator):
     """Draws one disc; its radius and brightness are the state that variations start from."""
 
     modality = "image"  # a recipe of another modality is refused
@@ -39,7 +39,7 @@ class Discs(base.Generator):
         """A row a label. All chance comes from the row's own generator, so batches cannot change a row."""
         return self._table([{"radius": rng.uniform(*self._own.radius), "light": rng.uniform(0.3, 1)} for rng in rngs])
 
-    def vary(self, parents: pa.Table, step: base.Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
+    def vary(self, parents: pa.Table, step: contracts.Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
         """A row a parent: each value moves by up to `degree` of its range, and stays inside it."""
         states = []
         for text, rng in zip(parents["state"].to_pylist(), rngs, strict=True):
@@ -56,28 +56,28 @@ class Discs(base.Generator):
         return pa.table({"state": pa.array(texts, pa.string()), "image": pa.array(images, pa.binary())})
 
 
-class DiscSize(base.Embedder):
+class DiscSize(contracts.Embedder):
     """Share of bright pixels and mean brightness: 2 numbers that no one's private data were needed to choose."""
 
     modality = "image"
-    Options = base.Options
+    Options = contracts.Options
     dimension = 2
 
     def __init__(self, options: BaseModel) -> None:
         pass
 
-    def embed(self, records: pa.Table) -> base.Embedding:
+    def embed(self, records: pa.Table) -> contracts.Embedding:
         """A record that cannot be read is a fault, with a fixed phrase and nothing of its content."""
         vectors = np.zeros((records.num_rows, 2), np.float32)
         faults = {}
         for row, data in enumerate(records["image"].to_pylist()):
             image = decode_image(data, mode="L")
-            if isinstance(image, base.Fault):
+            if isinstance(image, contracts.Fault):
                 faults[row] = image
             else:
                 pixels = np.asarray(image) / 255
                 vectors[row] = (pixels > 0.15).mean(), pixels.mean()
-        return base.Embedding(vectors, faults)
+        return contracts.Embedding(vectors, faults)
 
 
 def _moved(value: float, low: float, high: float, degree: float, rng: np.random.Generator) -> float:

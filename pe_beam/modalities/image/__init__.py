@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pe_beam.modalities.base import Modality, View
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.view import View
 
 if TYPE_CHECKING:
-    from pe_beam.start.asking import Asker
-    from pe_beam.start.looking import Seen
+    from pe_beam.contracts.asking import Asker, Seen
 
 
 def _preview(samples: pa.Table, note: str | None) -> bytes:

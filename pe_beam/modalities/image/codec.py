@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from pe_beam.modalities.base import Fault
+from pe_beam.contracts.record import Fault
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")

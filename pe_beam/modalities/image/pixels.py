@@ -10,23 +10,24 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from pe_beam.modalities import base
-from pe_beam.modalities.base import Embedding, Fault
+from pe_beam import contracts
+from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.record import Fault
 from pe_beam.modalities.image.codec import decode_image
 
 
-class PixelsOptions(base.Options):
+class PixelsOptions(contracts.Options):
     """Options of `pixels`."""
 
     size: int | tuple[int, int] = Field(8, description="side, or [height, width]")
     mode: Literal["gray", "rgb"] = Field("gray", description="one value a pixel, or three")
 
 
-class Pixels(base.Embedder):
+class Pixels(contracts.Embedder):
     """Resizes by averaging areas and flattens to float32 in [0, 1], row by row of the picture."""
 
     modality = "image"
-    Options: ClassVar[type[base.Options]] = PixelsOptions
+    Options: ClassVar[type[contracts.Options]] = PixelsOptions
 
     def __init__(self, options: BaseModel) -> None:
         """Takes PixelsOptions."""

@@ -7,7 +7,7 @@ import io
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
-from pe_beam.modalities.base import Fault
+from pe_beam.contracts.record import Fault
 from pe_beam.modalities.image.codec import decode_image
 
 _CELL, _GAP, _COLUMNS, _MARGIN = 48, 4, 20, 72

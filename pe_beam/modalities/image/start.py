@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pe_beam import registry
-from pe_beam.start.asking import Asker, number
-from pe_beam.start.looking import Seen
+from pe_beam.contracts.asking import Asker, Seen, number
 
 
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,9 +17,9 @@ import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, Field
 
+from pe_beam import contracts
+from pe_beam.contracts.generator import Step
 from pe_beam.errors import RecipeError
-from pe_beam.modalities import base
-from pe_beam.modalities.base import Step
 from pe_beam.modalities.image.codec import encode_png
 
 Range = tuple[float, float]
@@ -29,7 +29,7 @@ _SCALE = 2  # text is drawn this much larger and averaged down
 _CELLS = 4  # the warp is exact on a grid of this many cells along each side, bilinear between
 
 
-class TextRenderOptions(base.Options):
+class TextRenderOptions(contracts.Options):
     """Options of `text-render`; lengths are shares of the side, but for bend, wave and waist."""
 
     side: int = Field(32, gt=0, le=1024, multiple_of=8, description="pixels, a multiple of 8")
@@ -58,11 +58,11 @@ _PARAMETERS = {"size": "size", "stroke": "stroke", "rotation": "rotation", "dx":
 _PARAMETERS |= {name: name for name in ("scale_x", "bend", "wave", "waist")}
 
 
-class TextRender(base.Generator):
+class TextRender(contracts.Generator):
     """White text on black, gray PNG."""
 
     modality = "image"
-    Options: ClassVar[type[base.Options]] = TextRenderOptions
+    Options: ClassVar[type[contracts.Options]] = TextRenderOptions
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
         """Checks that every label has a text and a font that can draw it; raises RecipeError."""

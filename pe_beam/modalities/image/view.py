@@ -15,7 +15,8 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from pe_beam.modalities.base import Fault, View
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.view import View
 from pe_beam.modalities.image.codec import decode_image
 
 _SIDES = (96, 64, 48, 32, 24)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pe_beam.modalities.base import Modality, View
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.view import View
 from pe_beam.modalities.tabular.codec import TableContent
 from pe_beam.modalities.tabular.schema import Column, TableSchema, as_schema
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.metric import Comparison, Measured
 from pe_beam.errors import MissingExtraError
-from pe_beam.evaluation.sampling import chosen_rows
-from pe_beam.modalities.base import Comparison, Measured
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.schema import TableSchema, as_schema
+from pe_beam.subsamples import chosen_rows
 
 CHECKPOINT = "PE_BEAM_TABICL"
 """Environment variable, of whoever measures, with the path of TabICL's weights; else the hub's cache is looked at."""

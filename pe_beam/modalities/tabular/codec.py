@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pe_beam.modalities.base import Content, Fault
-from pe_beam.modalities.content import is_text
+from pe_beam.contracts.content import Content, is_text
+from pe_beam.contracts.record import Fault
 from pe_beam.modalities.tabular.reading import is_number, read_column, zone_is_known
 from pe_beam.modalities.tabular.schema import TableSchema
 

@@ -9,18 +9,19 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
+from pe_beam import contracts
+from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.newer import NEWER
+from pe_beam.contracts.record import Fault
 from pe_beam.errors import RecipeError
-from pe_beam.modalities import base
-from pe_beam.modalities.base import Embedding, Fault
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.marginals import bin_of
 from pe_beam.modalities.tabular.schema import Column, as_schema
-from pe_beam.newer import NEWER
 
 MAX_DIMENSION = 20_000
 
 
-class TabularEmbedderOptions(base.Options):
+class TabularEmbedderOptions(contracts.Options):
     """Options of the embedder `tabular`. Weights of single columns are the schema's."""
 
     one_hot: float = Field(1 / 3, gt=0, le=100, description="value of a category's own coordinate")
@@ -33,7 +34,7 @@ class TabularEmbedderOptions(base.Options):
     )
 
 
-class TabularEmbedder(base.Embedder):
+class TabularEmbedder(contracts.Embedder):
     """A number, date or ordinal is (x - min) / (max - min); a category or boolean one-hot times `one_hot`.
 
     A column that may be missing has a coordinate more, `one_hot` where it is; the number then lies in the middle. All
@@ -43,7 +44,7 @@ class TabularEmbedder(base.Embedder):
     """
 
     modality = "tabular"
-    Options: ClassVar[type[base.Options]] = TabularEmbedderOptions
+    Options: ClassVar[type[contracts.Options]] = TabularEmbedderOptions
     takes_schema = True
 
     def __init__(self, options: BaseModel, *, schema: Any) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from pe_beam.newer import NEWER
+from pe_beam.contracts.newer import NEWER
 
 EPOCHS = {"unix": 1, "unix-ms": 10**3, "unix-us": 10**6, "unix-ns": 10**9}
 """Formats that count from 1970-01-01 UTC, and how many of theirs make a second."""

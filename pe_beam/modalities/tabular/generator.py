@@ -11,9 +11,9 @@ import pyarrow as pa
 from pydantic import BaseModel, Field
 from scipy.special import ndtri
 
+from pe_beam import contracts
+from pe_beam.contracts.generator import Marginals, Step
 from pe_beam.errors import RecipeError, StageError
-from pe_beam.modalities import base
-from pe_beam.modalities.base import Marginals, Step
 from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
 from pe_beam.modalities.tabular.constraints import PASSES, holds, repair
 from pe_beam.modalities.tabular.marginals import code_in, shares_of
@@ -23,7 +23,7 @@ _DRAWS = 4  # uniform numbers a value takes: mutate?, which bin, where in it, ho
 _TRIES = 20
 
 
-class TabularOptions(base.Options):
+class TabularOptions(contracts.Options):
     """Options of the generator `tabular`. The mutation rate is `evolution.degree`."""
 
     steps: Literal["uniform", "gaussian", "redraw"] = Field(
@@ -34,7 +34,7 @@ class TabularOptions(base.Options):
     missing: float = Field(0.1, ge=0, lt=1, description="share of missing values at random, where they are declared")
 
 
-class Tabular(base.Generator):
+class Tabular(contracts.Generator):
     """Values are drawn uniformly from what the schema declares, or by bought marginals, label by label.
 
     A variation draws a category anew with probability `degree` (it may stay the same); numbers move as `steps` says,
@@ -43,7 +43,7 @@ class Tabular(base.Generator):
     """
 
     modality = "tabular"
-    Options: ClassVar[type[base.Options]] = TabularOptions
+    Options: ClassVar[type[contracts.Options]] = TabularOptions
     chunk_size = 4096
     takes_schema = True
     takes_marginals = True

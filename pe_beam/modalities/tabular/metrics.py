@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.metric import Comparison, Measured, Series
 from pe_beam.errors import MissingExtraError
-from pe_beam.modalities.base import Comparison, Measured, Series
 from pe_beam.modalities.tabular.classifiers import classifiers, tabicl
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions

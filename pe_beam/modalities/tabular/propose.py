@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pe_beam.contracts.content import Content, is_text, text_column
+from pe_beam.contracts.record import Fault
 from pe_beam.errors import DataError, InputError
-from pe_beam.modalities.base import Content, Fault
-from pe_beam.modalities.content import is_text, text_column
 from pe_beam.modalities.tabular.guessing import CATEGORIES, Guess, guess_type, widest
 from pe_beam.modalities.tabular.guessing import guess as guess_all
 from pe_beam.modalities.tabular.reading import NO_NUMBER, TOO_LARGE, local_time, read_column

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pe_beam.modalities.content import is_text, text_column
+from pe_beam.contracts.content import is_text, text_column
 from pe_beam.modalities.tabular.forms import EPOCHS, DateFormat, folded, number_pattern, numbers
 from pe_beam.modalities.tabular.schema import EXACT, Column
 

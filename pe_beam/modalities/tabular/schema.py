@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
+from pe_beam.contracts.newer import NEWER
 from pe_beam.modalities.tabular.constraints import Constraint
 from pe_beam.modalities.tabular.forms import EPOCHS, FITTING, DateFormat, Forms, check_numbers, check_words, folded
-from pe_beam.newer import NEWER
 
 EXACT = 2**53
 """From here on whole numbers are not exact as float64."""

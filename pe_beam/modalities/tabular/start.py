@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pe_beam.contracts.asking import listed
 from pe_beam.errors import InputError
 from pe_beam.modalities.tabular.propose import propose_schema, type_name
 from pe_beam.modalities.tabular.schema import CHOICES, NUMBERS, RESERVED
-from pe_beam.start.asking import listed
 
 if TYPE_CHECKING:
-    from pe_beam.start.asking import Asker
-    from pe_beam.start.looking import Seen
+    from pe_beam.contracts.asking import Asker, Seen
 
 
 TYPES = (*NUMBERS, *CHOICES)

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from pe_beam.modalities.base import View
+from pe_beam.contracts.view import View
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.metrics import column_shares, cramers_v, pearson
 from pe_beam.modalities.tabular.schema import Column, TableSchema
 
 if TYPE_CHECKING:
+    from pe_beam.contracts.view import Section
     from pe_beam.report.history import History
-    from pe_beam.report.page import Section
 
 _SHOWN, _LARGE = 12, 200
 _CHARTS, _PAIRED, _ROWS, _SORTED = 24, 24, 50, 12
@@ -72,7 +72,7 @@ class TableView(View):
 
     def sections(self, history: History) -> Sequence[Section]:
         """Marginals, associations and sorted rows of the release."""
-        from pe_beam.report.page import Section
+        from pe_beam.contracts.view import Section
 
         made = [
             Section(key="columns", title="Columns", lead="How each column changed.", body=self._marginals(history)),

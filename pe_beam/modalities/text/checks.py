@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pe_beam.modalities.base import Embedding, Fault
+from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.record import Fault
 
 
 def usable(texts: Sequence[object]) -> tuple[list[int], list[str], dict[int, Fault]]:

@@ -11,24 +11,24 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
-from pe_beam.modalities import base
-from pe_beam.modalities.base import Embedding
+from pe_beam import contracts
+from pe_beam.contracts.embedder import Embedding
 from pe_beam.modalities.text.checks import spread, usable
 from pe_beam.numbers import Whole
 
 
-class HashedWordsOptions(base.Options):
+class HashedWordsOptions(contracts.Options):
     """Options of `hashed-words`."""
 
     dimension: Whole = Field(256, ge=2, le=65536, description="length of the vectors")
     ngrams: Whole = Field(2, ge=1, le=5, description="longest run of words that counts as one feature")
 
 
-class HashedWords(base.Embedder):
+class HashedWords(contracts.Embedder):
     """Signed hashing (Weinberger et al. 2009) of word n-grams, then length 1; scikit-learn's HashingVectorizer."""
 
     modality = "text"
-    Options: ClassVar[type[base.Options]] = HashedWordsOptions
+    Options: ClassVar[type[contracts.Options]] = HashedWordsOptions
 
     def __init__(self, options: BaseModel) -> None:
         """Takes HashedWordsOptions."""

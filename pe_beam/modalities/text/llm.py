@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
+from pe_beam import contracts
+from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
+from pe_beam.contracts.service import Service, Surroundings
 from pe_beam.errors import RecipeError
-from pe_beam.modalities import base
-from pe_beam.modalities.base import Chunk, PaidGenerator, Step, Surroundings
 from pe_beam.modalities.text.client import Answer, Ask, Client, rough_tokens
 from pe_beam.modalities.text.options import Example, LlmOptions, Sampling
 from pe_beam.modalities.text.prompts import check_templates, draw_variables, fill, mask, names_in, word_target
@@ -26,7 +27,6 @@ from pe_beam.modalities.text.rows import Rows
 from pe_beam.modalities.text.sampling import Dials, Pool
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.services.journal import Journal
-from pe_beam.services.settings import Service
 
 _STREAM = 1 << 62
 
@@ -35,7 +35,7 @@ class Llm(PaidGenerator):
     """Texts from a language model behind a `Client`."""
 
     modality = "text"
-    Options: ClassVar[type[base.Options]] = LlmOptions
+    Options: ClassVar[type[contracts.Options]] = LlmOptions
     chunk_size: ClassVar[int] = 512
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.modalities.base import Comparison, Measured, Series
+from pe_beam.contracts.metric import Comparison, Measured, Series
 from pe_beam.modalities.text.prompts import tokens_of
 
 _MAUVE_ROWS, _MAUVE_SCALE, _MAUVE_POINTS = 5000, 5.0, 25

@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from pe_beam.contracts.service import Endpoint, Surroundings
 from pe_beam.errors import MissingExtraError, PeBeamError, ServiceError
-from pe_beam.modalities.base import Surroundings
 from pe_beam.modalities.text.client import Answer, Ask, Client, Settle
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.modalities.text.refusals import Asked, explained, lists_no_models
@@ -18,7 +18,6 @@ from pe_beam.modalities.text.wordings import Said, one_candidate, said_by
 from pe_beam.services.engine import Engine, Line, Passing, Usage
 from pe_beam.services.journal import Journal
 from pe_beam.services.pool import shared_engine
-from pe_beam.services.settings import Endpoint
 
 if TYPE_CHECKING:
     import openai

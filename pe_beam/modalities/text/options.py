@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pe_beam.modalities import base
-from pe_beam.newer import NEWER
+from pe_beam import contracts
+from pe_beam.contracts.newer import NEWER
 from pe_beam.numbers import Real, Whole
 
 Schedule = Real | list[Real] | dict[str, Any]
@@ -167,7 +167,7 @@ class Local(_Part):
     bits: Annotated[Literal[4, 8] | None, NEWER] = Field(None, description="weights in 4 or 8 bits, by bitsandbytes")
 
 
-class LlmOptions(base.Options):
+class LlmOptions(contracts.Options):
     """Options of `llm`."""
 
     backend: Literal["openai", "huggingface"] = Field("openai", description="a service, or this machine")

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from pe_beam.contracts.metric import Comparison, Measured
 from pe_beam.errors import MissingExtraError
-from pe_beam.modalities.base import Comparison, Measured
 from pe_beam.modalities.text.metrics import words_of
 from pe_beam.modalities.text.trigrams import Trigrams
 

@@ -11,7 +11,7 @@ import numpy as np
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.text.options import Dependent, LlmOptions, Numbers, Variable
-from pe_beam.sources.roles import JOINT
+from pe_beam.names import JOINT
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TOKEN = re.compile(r"\s*[\w'’]+|\s*[^\w\s]")

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
+from pe_beam import contracts
+from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.errors import RecipeError
-from pe_beam.modalities import base
-from pe_beam.modalities.base import Embedding, Surroundings
 from pe_beam.modalities.text.checks import spread, usable
 from pe_beam.modalities.text.openai_client import OpenAiLine
 from pe_beam.modalities.text.replies import ErrorReply, counted, read_json
@@ -18,12 +19,11 @@ from pe_beam.modalities.text.wordings import Said
 from pe_beam.numbers import Whole
 from pe_beam.services.engine import Engine, Passing, Usage
 from pe_beam.services.pool import shared_engine
-from pe_beam.services.settings import Endpoint, Service
 
 _KEY = "execution.embeddings"
 
 
-class RemoteOptions(base.Options):
+class RemoteOptions(contracts.Options):
     """Options of `openai-embeddings`."""
 
     model: str = Field(description="its name at the service", json_schema_extra={"public": "name"})
@@ -35,11 +35,11 @@ class RemoteOptions(base.Options):
     )
 
 
-class RemoteEmbedder(base.Embedder):
+class RemoteEmbedder(contracts.Embedder):
     """Embeddings of an OpenAI-compatible service."""
 
     modality = "text"
-    Options: ClassVar[type[base.Options]] = RemoteOptions
+    Options: ClassVar[type[contracts.Options]] = RemoteOptions
     remote: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
+from pe_beam import contracts
+from pe_beam.contracts.embedder import Embedding
 from pe_beam.errors import MissingExtraError, RecipeError
-from pe_beam.modalities import base
-from pe_beam.modalities.base import Embedding
 from pe_beam.modalities.text.checks import spread, usable
 from pe_beam.modalities.text.lengths import batches, trial_texts
 from pe_beam.numbers import Whole
@@ -23,7 +23,7 @@ _TRIAL_TOKENS = {"cpu": 1024, "accelerator": 2**17}
 """Of one batch of the self-check, at most, beyond its shortest texts: a second or so on either."""
 
 
-class SentenceOptions(base.Options):
+class SentenceOptions(contracts.Options):
     """Options of `sentence-transformers`."""
 
     model: str = Field(
@@ -38,12 +38,12 @@ class SentenceOptions(base.Options):
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="of the weights")
 
 
-class SentenceEmbedder(base.Embedder):
+class SentenceEmbedder(contracts.Embedder):
     """A sentence encoder. Texts beyond the model's length are cut, as the model itself does."""
 
     modality = "text"
     batch_size = 4096  # of each length that occurs one batch is not full
-    Options: ClassVar[type[base.Options]] = SentenceOptions
+    Options: ClassVar[type[contracts.Options]] = SentenceOptions
 
     def __init__(self, options: BaseModel) -> None:
         """Looks for the package and for a local model's folder; the model itself loads when it is first needed."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pe_beam.start.asking import Asker, number
-from pe_beam.start.looking import Seen
+from pe_beam.contracts.asking import Asker, Seen, number
 
 
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from pe_beam.modalities.base import View
+from pe_beam.contracts.view import View
 
 if TYPE_CHECKING:
+    from pe_beam.contracts.view import Section
     from pe_beam.report.history import History
-    from pe_beam.report.page import Section
 
 _SHORT, _WORDS_OF_ALT, _WORDS_COMPARED = 420, 12, 3000
 
@@ -44,8 +44,8 @@ class TextView(View):
 
     def sections(self, history: History) -> Sequence[Section]:
         """How long texts are, and what was asked again or stood in for, iteration by iteration."""
+        from pe_beam.contracts.view import Section
         from pe_beam.report.html import table
-        from pe_beam.report.page import Section
 
         rows = []
         for iteration in history.iterations:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pe_beam.contracts.generator import Marginals, Step
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
-from pe_beam.modalities.base import Marginals, Step
 from pe_beam.modalities.tabular import modality_of
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.constraints import holds

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pe_beam.contracts.asking import Asker
+from pe_beam.init.main import write_recipe
 from pe_beam.modalities.tabular.codec import TableContent
 from pe_beam.modalities.tabular.propose import propose_schema
 from pe_beam.modalities.tabular.schema import TableSchema
-from pe_beam.sources import open_source
-from pe_beam.start.asking import Asker
-from pe_beam.start.main import write_recipe
+from pe_beam.sources.opening import open_source
 
 MISSING = {"missing": True}
 WILD: dict[str, tuple[list[str], dict[str, Any]]] = {

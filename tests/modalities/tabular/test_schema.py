@@ -19,15 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pe_beam.contracts.asking import Asker
 from pe_beam.errors import DataError, InputError
+from pe_beam.init.main import write_recipe
 from pe_beam.modalities.tabular import modality_of
 from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload
 from pe_beam.modalities.tabular.propose import _bounds, propose_schema
 from pe_beam.modalities.tabular.reading import read_column
 from pe_beam.modalities.tabular.schema import Column, TableSchema
-from pe_beam.sources import open_source
-from pe_beam.start.asking import Asker
-from pe_beam.start.main import write_recipe
+from pe_beam.sources.opening import open_source
 from tests.modalities.tabular.conftest import KINDS
 
 

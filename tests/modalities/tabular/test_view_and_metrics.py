@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pe_beam.contracts.metric import Comparison
+from pe_beam.engine import tables
 from pe_beam.errors import MissingExtraError
 from pe_beam.keyed import keyed_rng
-from pe_beam.modalities.base import Comparison
 from pe_beam.modalities.tabular import metrics
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.metrics import cramers_v, pearson
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.modalities.tabular.view import TableView
-from pe_beam.runs import tables
 from tests.modalities.tabular.conftest import KINDS
 
 HOSTILE = "</style><script>alert(1)</script>"

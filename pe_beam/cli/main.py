@@ -1,0 +1,306 @@
+"""The command line `pe-beam`: one clear message on what is wrong, and the exit status that DESIGN states."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pe_beam.cli import console
+from pe_beam.errors import InputError, PeBeamError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    resumes = next((word for word in arguments if not word.startswith("-")), "") in ("run", "evaluate")
+    line = "pe-beam: interrupted" + ("; the same command goes on from here" if resumes else "")
+    if argv is None:
+        console.begin(line)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        return console.leave(line)
+
+
+def _main(arguments: list[str]) -> int:
+    beam_args: list[str] = []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, beam_args = arguments[:cut], arguments[cut + 1 :]
+    options = _parser().parse_args(arguments)
+    options.beam_args = beam_args
+    try:
+        options.command(options)
+    except PeBeamError as error:
+        if console.asked():
+            raise KeyboardInterrupt from None
+        print(f"pe-beam: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if console.asked():  # in the middle of an import it comes out as any error
+            raise KeyboardInterrupt from None
+        # A trace could hold a value of a private record: its type is all that may be shown.
+        print(f"pe-beam: internal error ({type(error).__name__}); please report it", file=sys.stderr)
+        if options.debug:
+            raise
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pe-beam", description="Private Evolution on Apache Beam")
+    parser.add_argument("--debug", action="store_true", help="show traces (they may hold private values)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Any, text: str, *, as_json: bool = False) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=function)
+        if as_json:
+            command.add_argument("--json", action="store_true", help="print one JSON object")
+        return command
+
+    _add_init(add("init", _init, "asks a few questions, or takes flags, and writes a recipe for your own data"))
+    plan = add("plan", _plan, "what a recipe will spend and make; touches no data", as_json=True)
+    run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
+    for command in (plan, run):
+        command.add_argument("recipe", metavar="RECIPE")
+        command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
+    run.add_argument("--run-dir", required=True, metavar="DIR")
+    run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
+    run.add_argument("--unroll", action="store_true", help="one Beam job for all iterations; the same release")
+    status = add("status", _status, "where a run stands", as_json=True)
+    status.add_argument("dir", metavar="DIR")
+    privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
+    privacy.add_argument("dir", metavar="DIR", nargs="+")
+    report = add("report", _report, "the report as one HTML file, from the release alone")
+    report.add_argument("dir", metavar="DIR")
+    export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder")
+    export.add_argument("dir", metavar="DIR")
+    export.add_argument("--to", required=True, metavar="PATH")
+    evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
+    evaluate.add_argument("dir", metavar="DIR")
+    evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
+    evaluate.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
+    evaluate.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="texts: language_model=FOLDER or hub name"
+    )
+    purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
+    purge.add_argument("dir", metavar="DIR")
+    return parser
+
+
+_INIT_FLAGS = {
+    "data.path": ("--data", "PATH", "a folder, a file or a glob with the private records; not read"),
+    "data.source": ("--source", "KIND", "folder, parquet, csv or jsonl; default: by the ending"),
+    "modality": ("--modality", "NAME", "what a record is: image, text, ..."),
+    "data.labels": ("--labels", "A,B,...", "the public labels, between commas"),
+    "data.schema": ("--schema", "FILE", "tables: a YAML file that declares the columns"),
+    "public": ("--public", "FILE", "tables: a public file with the same columns, to read bounds and categories off"),
+    "data.holdout": ("--holdout", "PATH", "real records set aside for evaluate"),
+    "data.expected_records": ("--expected-records", "N", "a public guess, not a count"),
+    "privacy.epsilon": ("--epsilon", "E", "0.001 to 1000; default 1"),
+    "privacy.delta": ("--delta", "D", "default: below 1/(n ln n), n the public guess"),
+    "privacy.adjacency": ("--adjacency", "A", "add-or-remove-one or replace-one"),
+    "evolution.samples": ("--samples", "N", "how many to make"),
+    "evolution.iterations": ("--iterations", "T", "each is a noisy histogram"),
+    "name": ("--name", "NAME", "of the run"),
+}
+
+
+def _add_init(command: argparse.ArgumentParser) -> None:
+    for key, (flag, value, text) in _INIT_FLAGS.items():
+        command.add_argument(flag, dest=key, metavar=value, help=text)
+    command.add_argument("--look", action="store_true", help="look at names of folders and columns, and at types")
+    command.add_argument("--labels-from-folders", action="store_true", help="the names of folders are public labels")
+    command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="answer anything by recipe key")
+    command.add_argument("--yes", action="store_true", help="ask nothing: take defaults for what no flag says")
+    command.add_argument("--out", default="recipe.yaml", metavar="FILE", help="where to write; default recipe.yaml")
+    command.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from pe_beam.contracts.asking import Asker
+    from pe_beam.init.main import write_recipe
+
+    given = {key: value for key in _INIT_FLAGS if (value := getattr(options, key)) is not None}
+    for pair in options.set:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise InputError(f"--set {pair!r}: a.b=c is wanted")
+        given[key.strip()] = value
+    given |= {"look": True} if options.look else {}
+    given |= {"folders": True, "look": True} if options.labels_from_folders else {}
+    flags = {key: flag for key, (flag, _, _) in _INIT_FLAGS.items()}
+    flags |= {"look": "--look", "folders": "--labels-from-folders"}
+    asker = Asker(given, interactive=not options.yes and sys.stdin.isatty(), flags=flags)
+    recipe, plan = write_recipe(asker, options.out, force=options.force)
+    print(
+        f"written: {options.out}  (epsilon {_epsilon(recipe.privacy.epsilon)}, delta {recipe.privacy.delta:g}, "
+        f"{recipe.evolution.iterations} iterations, {plan.generator_calls} generator calls)"
+    )
+    for warning in plan.warnings:
+        print(f"warning: {warning}")
+    out = shlex.quote(options.out)
+    print(f"next:    pe-beam plan {out}")
+    print(f"         pe-beam run {out} --run-dir runs/{recipe.name}")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _epsilon(value: float | str) -> str:
+    return "inf" if value in (math.inf, "inf") else f"{value:.4g}"
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from pe_beam.driver.loop import check_parts
+    from pe_beam.recipe.costs import estimate_costs
+    from pe_beam.recipe.models import load_recipe
+    from pe_beam.recipe.plan import make_plan
+
+    recipe = load_recipe(options.recipe, options.set)
+    check_parts(recipe)
+    plan, costs = make_plan(recipe), estimate_costs(recipe)
+    if options.json:
+        _print_json(plan.to_json() | {"costs": None if costs is None else costs.to_json()})
+        return
+    print(f"{recipe.name}: {recipe.evolution.iterations} iterations, delta {recipe.privacy.delta:g}")
+    print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  noise passes threshold")
+    for t, sigma in enumerate(plan.schedule.sigmas):
+        votes = f"{plan.votes_per_candidate[t]:.2f}" if plan.votes_per_candidate else "?"
+        chance = f"{plan.chance_of_noise[t]:.1%}" if plan.chance_of_noise else "auto"
+        row = (t + 1, plan.candidates[t], f"{sigma:.4f}", _epsilon(plan.epsilons[t]), votes, chance)
+        print("{:>9}  {:>10}  {:>13}  {:>14}  {:>15}  {:>22}".format(*row))
+    print(f"generator calls: {plan.generator_calls}")
+    if costs is not None:
+        _print_costs(costs)
+    for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
+        print(f"warning: {warning}")
+
+
+def _print_costs(costs: Any) -> None:
+    tokens = f"tokens sent, about: {costs.input_tokens}; received, at most: {costs.output_tokens}"
+    print(f"model calls: {costs.calls}; {tokens}")
+    if costs.money is not None:
+        print(f"money, at most: {costs.money:.2f} {costs.currency} (rejected answers and faults of the service apart)")
+    for address in costs.recipients:
+        print(f"every candidate is sent to {address}: a recipient of the release")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from pe_beam.driver.loop import evolve
+    from pe_beam.recipe.models import load_recipe
+
+    recipe = load_recipe(options.recipe, options.set)
+    run = evolve(
+        recipe,
+        options.run_dir,
+        options.beam_args,
+        secret_file=options.secret_file,
+        progress=sys.stderr,
+        unroll=options.unroll,
+    )
+    release = run.store.path(run.release)
+    print(f"report             {release / 'report.html'}")
+    print(f"samples            {release / 'samples.parquet'}")
+    if (release / "samples.png").exists():
+        print(f"picture            {release / 'samples.png'}")
+    print(f"privacy statement  {release / 'privacy.json'}")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from pe_beam.driver.status import status
+
+    found = status(options.dir)
+    if options.json:
+        _print_json(found)
+        return
+    times = found.pop("times")
+    kinds = "; ".join(found.pop("left_out"))
+    found |= {"left_out": kinds} if kinds else {}
+    for name, used in found.pop("services").items():
+        found |= {f"{name} {what}": value for what, value in used.items()}
+    for key, value in found.items():
+        print(f"{key.replace('_', ' '):<20} {_epsilon(value) if key.startswith('epsilon') else value}")
+    for entry in times:
+        print(f"  {entry['what']:<24} {entry['seconds']:8.1f} s")
+
+
+def _privacy(options: argparse.Namespace) -> None:
+    from pe_beam.driver.status import privacy
+
+    found = privacy(options.dir)
+    if options.json:
+        _print_json(found)
+        return
+    print(found["statement"])
+    for run in found["runs"]:
+        print(f"\n{run['dir']}: epsilon {_epsilon(run['spent_epsilon'])}, delta {run['delta']:g}")
+        for line in run["ledger"]:
+            print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from pe_beam.driver.reporting import report
+
+    print(report(options.dir))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from pe_beam.driver.export import export
+
+    export(options.dir, options.to)
+    print(f"samples written to {options.to}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from pe_beam.evaluation.driver import evaluate
+    from pe_beam.evaluation.setting import PAGE
+    from pe_beam.evaluation.table import text_table
+
+    told = dict(_pair(text) for text in options.set)
+    found = evaluate(
+        options.dir,
+        options.beam_args,
+        against=options.against,
+        iterations=options.iterations,
+        options=told,
+        progress=sys.stderr,
+    )
+    if options.json:
+        _print_json(found)
+        return
+    print(text_table(found))
+    print(f"page  {Path(options.dir) / PAGE}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"--set {text}: NAME=VALUE is wanted")
+    return name, value
+
+
+def _purge(options: argparse.Namespace) -> None:
+    from pe_beam.storage.local import Store
+
+    store = Store(options.dir)
+    if not store.exists("recipe.yaml"):
+        raise InputError(f"{options.dir}: not a run directory (it has no recipe.yaml)")
+    with store.lock():
+        store.remove("private")
+        store.remove("work")
+    print(f"deleted private/ and work/ in {options.dir}; the release and the ledger stay")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What a part has to be, one contract a file. Whoever brings a part of their own imports this package alone.
+
+Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`. `pe_beam.testing`
+holds the suites that each must pass, ours and a third party's.
+
+May import: errors, numbers; NumPy, Arrow, pydantic, MarkupSafe. No Beam.
+"""
+
+from pe_beam.contracts.asking import Asker, Seen
+from pe_beam.contracts.content import Content, FieldContent
+from pe_beam.contracts.embedder import Embedder, Embedding
+from pe_beam.contracts.generator import Chunk, Generator, Marginals, PaidGenerator, Step
+from pe_beam.contracts.metric import Comparison, Measured, Metric, Series
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.newer import NEWER
+from pe_beam.contracts.options import Options
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.service import Endpoint, Service, Surroundings
+from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.contracts.view import History, Section, View
+
+__all__ = [
+    "NEWER",
+    "Asker",
+    "Chunk",
+    "Comparison",
+    "Content",
+    "Embedder",
+    "Embedding",
+    "Endpoint",
+    "Fault",
+    "FieldContent",
+    "Generator",
+    "History",
+    "Marginals",
+    "Measured",
+    "Metric",
+    "Modality",
+    "Options",
+    "PaidGenerator",
+    "Piece",
+    "Section",
+    "Seen",
+    "Series",
+    "Service",
+    "Source",
+    "SourceBatch",
+    "Step",
+    "Surroundings",
+    "View",
+]

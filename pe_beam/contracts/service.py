@@ -1,0 +1,113 @@
+"""How a remote service is reached, how fast and at which price: `execution.llm` and `execution.embeddings`.
+
+All of it is speed and money only: it is not in the run id and may change between resumes. Keys are never here, only
+the name of the environment variable or of the file that holds one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pe_beam.errors import RecipeError
+from pe_beam.numbers import Real, Whole
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Endpoint(_Section):
+    """One address with one key. Several are balanced by their live speed."""
+
+    base_url: str | None = Field(None, description="such as http://host:8000/v1; null: as the client library chooses")
+    key_env: str | None = Field("OPENAI_API_KEY", description="environment variable that holds the key; null: no key")
+    key_file: str | None = Field(None, description="file that holds the key; counts more than key_env")
+    model: str | None = Field(None, description="the model's name there (an Azure deployment), where it is another")
+    azure_api_version: str | None = Field(None, description="set for Azure OpenAI; base_url is then the resource's")
+
+    def key(self, where: str) -> str:
+        """The key, read when it is needed.
+
+        Args:
+          where: the recipe key of this endpoint, for messages.
+
+        Raises:
+          RecipeError: the variable is not set, or the file cannot be read or is empty.
+        """
+        if self.key_file is not None:
+            try:
+                found = Path(self.key_file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "not text"
+                raise RecipeError(f"{where}.key_file: {self.key_file!r} cannot be read ({reason})") from None
+            if not found:
+                raise RecipeError(f"{where}.key_file: {self.key_file!r} is empty; a key is wanted")
+            return found
+        if self.key_env is None:
+            return "none"  # servers of one's own take any
+        found = os.environ.get(self.key_env, "").strip()
+        if not found:
+            raise RecipeError(
+                f"{where}.key_env: the environment variable {self.key_env} is not set; set it, or name a key_file "
+                "(null in both: a server without keys)"
+            )
+        return found
+
+
+class Price(_Section):
+    """What a service charges, by million tokens."""
+
+    input: Real = Field(0.0, ge=0, lt=1e9, description="per million tokens sent")
+    output: Real = Field(0.0, ge=0, lt=1e9, description="per million tokens received")
+    currency: str = Field("USD", pattern=r"^[A-Za-z]{1,8}$", description="of the prices and the ceiling")
+
+
+class Ceiling(_Section):
+    """What a run may use up, over all of its resumes; it stops before any of these is passed."""
+
+    calls: Whole | None = Field(None, ge=0, description="requests, repeated ones included")
+    tokens: Whole | None = Field(None, ge=0, description="sent and received together")
+    money: Real | None = Field(None, ge=0, lt=1e12, description="in the currency of `price`")
+
+
+class Service(_Section):
+    """A remote service: where, how fast, at which price, up to which sum."""
+
+    endpoints: list[Endpoint] = Field(
+        default_factory=lambda: [Endpoint()], min_length=1, description="addresses, balanced by their live speed"
+    )
+    concurrency: Whole = Field(16, ge=1, le=4096, description="calls in flight, in each worker process")
+    requests_per_minute: Real | None = Field(None, gt=0, lt=1e9, description="of all workers of a machine together")
+    tokens_per_minute: Real | None = Field(None, gt=0, lt=1e12, description="of all workers of a machine together")
+    timeout: Real = Field(120.0, gt=0, le=86400, description="seconds that a call may take")
+    patience: Real = Field(600.0, ge=0, le=864000, description="seconds of faults after which a run stops, resumably")
+    price: Price | None = Field(None, description="what it charges; null: money is not counted")
+    ceiling: Ceiling = Field(default_factory=Ceiling, description="what the run may use up, resumes included")
+
+    @model_validator(mode="after")
+    def _check(self) -> Service:
+        if self.ceiling.money is not None and self.price is None:
+            raise ValueError("ceiling.money: needs a price; without one nothing can be added up")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """The run that a generator or an embedder works in.
+
+    Attributes:
+      iterations: T.
+      service: how to reach a remote service, from `execution`.
+      folder: a folder that all workers share, for paces and accounts; None: no run directory.
+      private: True where the service is asked about private records, so that numbers of calls and tokens tell of them:
+        no message holds them.
+    """
+
+    iterations: int
+    service: Service
+    folder: Path | None
+    private: bool = False

@@ -1,0 +1,92 @@
+"""What a run spends: the ledger's lines beside the plan, written before anything private is read (rules 5 and 6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pe_beam.engine import steps
+from pe_beam.engine.bought import LABELS
+from pe_beam.engine.run import Run
+from pe_beam.errors import InputError
+from pe_beam.privacy import ledger, secret
+from pe_beam.recipe.plan import bought_sensitivity
+
+
+def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
+    """What this run has spent, in the order it was spent."""
+    if not run.store.exists("ledger.jsonl"):
+        return []
+    return ledger.parse_ledger(run.store.read("ledger.jsonl"))[0]
+
+
+def check_ledger(run: Run) -> None:
+    """Every line says what the recipe would spend, and what was released or noised has its line.
+
+    Raises:
+      InputError: a line that is missing or of another spending, or leftovers of a run whose ledger is gone.
+    """
+    lines = {line.iteration: line for line in ledger_lines(run)}
+    for iteration, line in lines.items():
+        if (line.sigma, line.sensitivity, line.noise_multiplier) != _spending(run, iteration):
+            raise InputError(f"ledger.jsonl: iteration {iteration} was spent otherwise than the recipe says")
+    for iteration in spending_iterations(run):
+        traces = [steps.counts_name(iteration)]
+        traces += [run.work(0, "labels.parquet"), run.public(0, LABELS)] if iteration == 0 else []
+        traces += [run.work(iteration, "histogram.parquet"), run.public(iteration, steps.HISTOGRAM)]
+        if iteration not in lines and any(run.store.exists(name) for name in traces):
+            raise InputError(
+                f"ledger.jsonl: no line for iteration {iteration}, which has read private data; put the ledger back, "
+                "or start a new run directory"
+            )
+
+
+def spending_iterations(run: Run) -> list[int]:
+    """The iterations that spend budget: 1 to T, and 0 where label shares are bought."""
+    return list(range(0 if run.recipe.privacy.label_budget() else 1, run.recipe.evolution.iterations + 1))
+
+
+def _spending(run: Run, iteration: int) -> tuple[float, float, float]:
+    schedule = run.plan.schedule
+    if iteration == 0:
+        sigma, multiplier = schedule.label_sigma, schedule.label_noise_multiplier
+    elif iteration <= len(schedule.sigmas):
+        sigma, multiplier = schedule.sigmas[iteration - 1], schedule.noise_multipliers[iteration - 1]
+    else:
+        sigma = multiplier = None
+    if sigma is None or multiplier is None:
+        raise InputError(f"ledger.jsonl: a line for iteration {iteration}, which the recipe does not have")
+    return sigma, schedule.sensitivity if iteration else bought_sensitivity(run.recipe), multiplier
+
+
+def write_ledger_line(run: Run, iteration: int) -> None:
+    """Writes that an iteration is spent, durably, before its job starts; nothing if it is written already."""
+    lines = ledger_lines(run)
+    if any(line.iteration == iteration for line in lines):
+        return
+    sigma, sensitivity, multiplier = _spending(run, iteration)
+    _refuse_beyond_plan([*(line.noise_multiplier for line in lines), multiplier], run.plan.schedule.all_multipliers)
+    line = ledger.LedgerLine(
+        iteration=iteration,
+        sigma=sigma,
+        sensitivity=sensitivity,
+        noise_multiplier=multiplier,
+        data_hmac=run.line_hmac(
+            secret.read_secret(run.store.path(steps.SECRET)), iteration=iteration, sigma=sigma, sensitivity=sensitivity
+        ),
+    )
+    ledger.append_line(run.store.path("ledger.jsonl"), line)
+
+
+def _refuse_beyond_plan(spent: Sequence[float], planned: Sequence[float]) -> None:
+    """Raises InputError where the sum of 1/z^2 of all lines would pass the plan's (rule 5), but at epsilon = inf."""
+    if 0 in planned:
+        return
+    most = math.fsum(1 / z**2 for z in planned)
+    if 0 in spent or math.fsum(1 / z**2 for z in spent) > most * (1 + 1e-12):  # rounding of as many sums
+        raise InputError("ledger.jsonl: its lines and the next one would spend more than the plan of this recipe")
+
+
+def spent_multipliers(run: Run) -> list[float]:
+    """Noise multipliers by the ledger."""
+    return [line.noise_multiplier for line in ledger_lines(run)]

@@ -1,0 +1,109 @@
+"""Samples in other formats, by the ending of the path."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pe_beam.driver.finishing import is_complete
+from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.tables import read_bytes
+from pe_beam.errors import InputError, StorageError
+from pe_beam.names import JOINT
+
+_LONGEST = 200  # bytes of a folder's name; file systems take 255
+
+
+def export(run_dir: str, to: str | Path) -> None:
+    """Writes a complete run's samples to a .parquet, .csv or .jsonl file, or to an image folder.
+
+    Images are base64 in CSV and JSONL. A folder gets one PNG a sample, in a folder a label. Samples of a declared
+    table lose our own columns and have the names of data.columns, labels that were combined apart again.
+
+    Raises:
+      InputError: the run is not complete, the ending is not known, or the folder is not empty.
+      StorageError: the path cannot be written.
+    """
+    run = open_run(run_dir)
+    if not is_complete(run):
+        raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
+    samples = _clean(run, read_bytes(run.store.read(f"{run.release}/samples.parquet")))
+    path = Path(to)
+    if not run.recipe.private and "NOT-PRIVATE" not in path.name:
+        raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
+    writers: dict[str, Any] = {".parquet": pq.write_table, ".csv": _csv, ".jsonl": _jsonl, "": _folder}
+    if path.suffix not in writers:
+        raise InputError(f"--to {to}: .parquet, .csv, .jsonl or a folder (no ending) is wanted")
+    if path.suffix == "" and "image" not in samples.column_names:
+        raise InputError(f"--to {to}: a folder is for images; .parquet, .csv or .jsonl is wanted")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writers[path.suffix](samples, path)
+    except OSError as error:
+        raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
+
+
+def _clean(run: Run, samples: pa.Table) -> pa.Table:
+    """A table as its owner knows it; anything else as it is."""
+    if run.modality.schema_model is None:
+        return samples
+    columns = run.recipe.data.columns
+    made = {str(columns.get(name, name)): samples[name] for name in run.modality.payload.names}
+    if run.recipe.data.labels is not None:
+        given = columns.get("label", "label")
+        if isinstance(given, str):
+            made[given] = samples["label"]
+        else:
+            parts = [label.split(JOINT) for label in samples["label"].to_pylist()]
+            made |= {name: pa.array([part[i] for part in parts], pa.string()) for i, name in enumerate(given)}
+    return pa.table(made)
+
+
+def _textual(samples: pa.Table) -> pa.Table:
+    for index, field in enumerate(samples.schema):
+        if pa.types.is_binary(field.type):
+            texts = [None if x is None else base64.b64encode(x).decode() for x in samples[field.name].to_pylist()]
+            samples = samples.set_column(index, field.name, pa.array(texts, pa.string()))
+    return samples
+
+
+def _csv(samples: pa.Table, path: Path) -> None:
+    pyarrow.csv.write_csv(_textual(samples), path)
+
+
+def _jsonl(samples: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in _textual(samples).to_pylist():
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _folder_name(label: str) -> str:
+    """One folder a label, whatever it holds: what no file system takes, or would climb, is percent-encoded.
+
+    A name that is too long for a file system is cut, and a digest of the whole stands at its end.
+
+    >>> [_folder_name(label) for label in ("cat", "a/b", "..", "", "50%")]
+    ['cat', 'a%2Fb', '%2E.', '%', '50%25']
+    """
+    name = re.sub(r'[%/\\:*?"<>|\x00-\x1f]|^\.', lambda found: f"%{ord(found[0]):02X}", label) or "%"
+    raw = name.encode()
+    if len(raw) <= _LONGEST:
+        return name
+    return raw[: _LONGEST - 17].decode(errors="ignore") + "-" + hashlib.sha256(raw).hexdigest()[:16]
+
+
+def _folder(samples: pa.Table, path: Path) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"--to {path}: an empty or new folder is wanted")
+    for row in samples.select(["candidate_id", "label", "image"]).to_pylist():
+        folder = path if row["label"] is None else path / _folder_name(row["label"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row['candidate_id']:09d}.png").write_bytes(row["image"])

@@ -1,0 +1,146 @@
+"""The end of a run: samples, picture, report, privacy.json, and the secret forgotten (rule 4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pe_beam import registry
+from pe_beam.contracts.embedder import Embedder
+from pe_beam.driver.budget import ledger_lines, spending_iterations, spent_multipliers
+from pe_beam.driver.public import public_recipe, recipe_json
+from pe_beam.engine import tables
+from pe_beam.engine.run import Run
+from pe_beam.engine.steps import POPULATION, SECRET
+from pe_beam.errors import InputError
+from pe_beam.privacy import accounting, secret
+from pe_beam.privacy.statement import statement
+from pe_beam.storage.local import PRIVATE_ATTEMPTS
+
+SUPPLIED = "private/secret.supplied"
+
+
+def is_complete(run: Run) -> bool:
+    """True once samples and privacy.json, the last of the release, are there."""
+    return run.store.exists(f"{run.release}/privacy.json")
+
+
+def close(run: Run) -> None:
+    """Completes the release, then forgets the secret; each step may have been done by a run that was killed.
+
+    Raises:
+      InputError: the ledger does not have a line for all that is released.
+      StorageError: the disk says no.
+    """
+    if sorted(line.iteration for line in ledger_lines(run)) != spending_iterations(run):
+        raise InputError("ledger.jsonl: lines are missing; put the ledger back as it was")
+    last = run.recipe.evolution.iterations
+    run.store.copy(run.public(last, POPULATION), f"{run.release}/samples.parquet")
+    if run.modality.preview is not None:
+        samples = tables.read_bytes(run.store.read(f"{run.release}/samples.parquet"))
+        note = None if run.recipe.private else "NOT PRIVATE"
+        run.store.commit(f"{run.release}/samples.png", run.modality.preview(samples, note))
+    record = privacy_record(run)
+    run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe))
+    if not run.store.exists(f"{run.release}/report.html"):
+        run.store.commit(f"{run.release}/report.html", report_bytes(run, record))
+    body = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    run.store.commit(f"{run.release}/privacy.json", body.encode())
+    run.store.hide_times(run.release)
+    forget_secret(run)
+    run.store.sweep_attempts()
+
+
+def restore(run: Run) -> None:
+    """Makes again what a complete run's release has lost and its iterations still give."""
+    wanted = ["samples.parquet", "recipe.json", "report.html"]
+    wanted += ["samples.png"] if run.modality.preview is not None else []
+    if all(run.store.exists(f"{run.release}/{name}") for name in wanted):
+        forget_secret(run)
+        run.store.sweep_attempts()
+    else:
+        close(run)
+
+
+def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True) -> bytes:
+    """The report: of what lies in the release, and of the privacy record that is or will be there.
+
+    Args:
+      run: its release is read, nothing else of it.
+      privacy: the content of privacy.json.
+      complete: False marks the report as that of a run that goes on.
+    """
+    from pe_beam.report.build import build
+    from pe_beam.report.history import History
+
+    name = f"{run.release}/recipe.json"
+    if run.store.exists(name):
+        recipe = json.loads(run.store.read(name))
+    else:
+        recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # as it is read back from recipe.json
+    return build(History(run.store.path(run.release), recipe, privacy, complete), run.modality)
+
+
+def forget_secret(run: Run) -> None:
+    """Deletes the secret unless the recipe keeps it."""
+    if not run.recipe.privacy.keep_secret:
+        secret.delete_secret(run.store.path(SECRET), temporary=run.store.path(PRIVATE_ATTEMPTS))
+
+
+def was_supplied(run: Run) -> bool:
+    """True if the user gave the secret; the finished release remembers it when private/ is purged."""
+    if is_complete(run):
+        return bool(json.loads(run.store.read(f"{run.release}/privacy.json"))["supplied_secret"])
+    return run.store.exists(SUPPLIED)
+
+
+def privacy_record(run: Run) -> dict[str, object]:
+    """The content of privacy.json: what was promised and spent, by the ledger."""
+    privacy, schedule = run.recipe.privacy, run.plan.schedule
+    spent = accounting.spent_epsilon(spent_multipliers(run), privacy.delta)
+    return {
+        "version": tables.FORMAT_VERSION,
+        "epsilon": tables.json_number(privacy.epsilon),
+        "delta": privacy.delta,
+        "adjacency": privacy.adjacency,
+        "unit": privacy.unit,
+        "mechanism": "Gaussian, exactly rounded to the grid of votes" if run.recipe.private else "none",
+        "noise_multiplier": list(schedule.noise_multipliers),
+        "label_shares_noise_multiplier": schedule.label_noise_multiplier,
+        "sampling_rate": privacy.sampling_rate,
+        "iterations": run.recipe.evolution.iterations,
+        "accountant": "dp-accounting: exact composition of Gaussian mechanisms",
+        "spent_epsilon": tables.json_number(spent),
+        "supplied_secret": was_supplied(run),
+        "statement": statement_over([run], spent, privacy.delta, run.recipe.evolution.iterations),
+    }
+
+
+def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms: int) -> str:
+    """The statement over runs of one unit and adjacency on the same data: the weakest of them holds for all."""
+    promise = runs[0].recipe.privacy
+    return statement(
+        epsilon=epsilon,
+        delta=delta,
+        adjacency=promise.adjacency,
+        unit=promise.unit,
+        iterations=histograms,
+        supplied_secret=any(was_supplied(run) for run in runs),
+        bought=" and ".join(sorted({what for run in runs if (what := bought_of(run))})) or None,
+        never_stop=all(run.recipe.data.never_stop for run in runs),
+        vectors_checked=all(_checks_itself(run) for run in runs),
+    )
+
+
+def _checks_itself(run: Run) -> bool:
+    """Whether the embedder is held to its contract at the start (rule 13): it has made-up records for that."""
+    embedder = registry.find("embedders", run.recipe.embedder.name, key="embedder.name")
+    return bool(embedder.trial is not Embedder.trial)
+
+
+def bought_of(run: Run) -> str | None:
+    """What iteration 0 buys, in the statement's words; None: nothing."""
+    if run.recipe.privacy.marginals:
+        return "one-way counts of the columns by label"
+    return "label counts" if run.recipe.privacy.label_budget() else None

@@ -1,0 +1,224 @@
+"""The loop: fixes the noise, freezes the data, runs one Beam job an iteration, and closes the run.
+
+What is spent is written before it is spent (rule 6), and whatever has been committed is used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from pe_beam import errors
+from pe_beam.driver.budget import check_ledger, ledger_lines, spending_iterations, write_ledger_line
+from pe_beam.driver.finishing import close, is_complete, restore
+from pe_beam.driver.progress import TIMES, Progress
+from pe_beam.driver.resume import settle_recipe, settle_secret
+from pe_beam.engine.ingest import left_out
+from pe_beam.engine.run import Run, open_run
+from pe_beam.errors import InputError, RecipeError, StageError
+from pe_beam.privacy import ledger
+from pe_beam.recipe.models import Recipe
+from pe_beam.storage.local import Store
+
+if TYPE_CHECKING:
+    from pe_beam.runners.job import Job
+
+
+def evolve(
+    recipe: Recipe,
+    run_dir: str | Path,
+    beam_options: Sequence[str] = (),
+    *,
+    secret_file: str | Path | None = None,
+    progress: TextIO | None = None,
+    unroll: bool = False,
+) -> Run:
+    """Runs a recipe to its end in a run directory, or goes on where an earlier run of it stopped.
+
+    Args:
+      recipe: from `load_recipe`.
+      run_dir: a local or mounted directory; made if it is not there.
+      beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
+      secret_file: 32 raw bytes to use as the secret (for tests); copied.
+      progress: where progress is written; None: nowhere.
+      unroll: one Beam job for all iterations instead of one each. The release is the same; all ledger lines are
+        written first, so a run that stops half-way has spent everything, and a resume goes on from there.
+
+    Raises:
+      InputError: recipe, changed recipe or data, secret, too many rejects (exit status 2).
+      PeBeamError: lock, disk, a failed stage (exit status 1).
+    """
+    check_parts(recipe)
+    store = Store(run_dir)
+    store.make(".")
+    with store.lock():
+        return _evolve_locked(recipe, store, list(beam_options), secret_file, progress, unroll=unroll)
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Builds plan, generator and embedder once, so that what they refuse costs nothing."""
+    trial = Run("", recipe)
+    _ = trial.plan
+    generator, embedder = trial.new_generator(), trial.new_embedder()
+    if recipe.data.never_stop and embedder.remote:
+        raise RecipeError(
+            f"data.never_stop: embedder {recipe.embedder.name!r} asks a service, which may refuse a record and so stop "
+            "the run; an embedder on this machine is wanted"
+        )
+    if not recipe.private and (generator.remote or embedder.remote) and not recipe.privacy.send_unprotected:
+        raise RecipeError(
+            "privacy.epsilon: inf with a remote service would send private data out; where that is allowed, say "
+            "privacy.send_unprotected: true"
+        )
+
+
+def _evolve_locked(
+    recipe: Recipe,
+    store: Store,
+    args: list[str],
+    secret_file: str | Path | None,
+    stream: TextIO | None,
+    *,
+    unroll: bool,
+) -> Run:
+    settle_recipe(recipe, store)
+    run = open_run(store.root)
+    progress = Progress(run, stream)
+    if is_complete(run):
+        check_ledger(run)
+        restore(run)
+        progress.say("this run is complete; nothing to do")
+        return run
+    job = new_job(run, args)
+    run.generator.ready()
+    run.embedder.ready()
+    ledger.settle_ledger(run.store.path("ledger.jsonl"))
+    settle_secret(run, secret_file)
+    with _timed(run, "ingest"):
+        _freeze_data(run, job, progress)
+    progress.left_out()
+    check_ledger(run)
+    missing = [t for t in range(run.recipe.evolution.iterations + 1) if run.manifest(t) is None]
+    if unroll and missing:
+        with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(missing[0]):
+            run_unrolled(run, missing[0], job)
+    else:
+        for iteration in missing:
+            with _timed(run, f"iteration {iteration}"), progress.iteration(iteration):
+                run_iteration(run, iteration, job)
+    close(run)
+    return run
+
+
+def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> Run:
+    """Settles recipe and secret and freezes the private embeddings: what `evolve` does first. Spends nothing."""
+    check_parts(recipe)
+    store = Store(run_dir)
+    store.make(".")
+    with store.lock():
+        settle_recipe(recipe, store)
+        run = open_run(store.root)
+        if not is_complete(run):
+            job = new_job(run, list(beam_options))
+            settle_secret(run, None)
+            _freeze_data(run, job, Progress(run, None))
+    return run
+
+
+def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = ()) -> None:
+    """Runs one iteration of a run whose embeddings are frozen; nothing happens if it exists.
+
+    Raises:
+      InputError: no such iteration, no frozen embeddings, or the iteration before is missing.
+    """
+    run = open_run(run_dir)
+    if not 0 <= iteration <= run.recipe.evolution.iterations:
+        raise InputError(f"--iteration {iteration}: 0 to {run.recipe.evolution.iterations} is wanted")
+    with run.store.lock():
+        if run.manifest(iteration) is not None:
+            return
+        if iteration:
+            run.manifest_of(iteration - 1)
+        job = new_job(run, list(beam_options))
+        ledger.settle_ledger(run.store.path("ledger.jsonl"))
+        settle_secret(run, None)
+        check_ledger(run)
+        run_iteration(run, iteration, job)
+
+
+def new_job(run: Run, args: list[str]) -> Job:
+    """What runs graphs with the user's Beam flags; Beam is imported only here, for plans do without it."""
+    from pe_beam.runners.job import Job
+
+    return Job(run, args)
+
+
+def run_iteration(run: Run, iteration: int, job: Job) -> None:
+    """Writes the ledger line and runs the job of one iteration."""
+    from pe_beam.engine.graphs import iteration as transforms
+
+    unit, hints = run.recipe.privacy.unit, run.recipe.execution.stages.hints()
+    if iteration == 0:
+        if run.recipe.privacy.label_budget():
+            write_ledger_line(run, 0)
+            job("LabelShares", lambda: transforms.LabelShares(str(run.store.root), unit=unit))
+        job("Iteration 00", lambda: transforms.RandomPopulation(str(run.store.root), hints=hints))
+    else:
+        write_ledger_line(run, iteration)
+        job(
+            f"Iteration {iteration:02d}",
+            lambda: transforms.Iteration(str(run.store.root), iteration, unit=unit, hints=hints),
+        )
+    _demand_manifest(run, iteration)
+
+
+def run_unrolled(run: Run, first: int, job: Job) -> None:
+    """Writes all ledger lines that are missing, then runs iterations `first` to T as one job."""
+    from pe_beam.engine.graphs.evolution import Evolution
+
+    last, bought = run.recipe.evolution.iterations, bool(run.recipe.privacy.label_budget())
+    for iteration in spending_iterations(run):
+        if iteration >= first:
+            write_ledger_line(run, iteration)
+    unit, root, hints = run.recipe.privacy.unit, str(run.store.root), run.recipe.execution.stages.hints()
+    job("Evolution", lambda: Evolution(root, first=first, last=last, unit=unit, label_shares=bought, hints=hints))
+    _demand_manifest(run, last)
+
+
+def _demand_manifest(run: Run, iteration: int) -> None:
+    if run.manifest(iteration) is None:
+        raise StageError(f"iteration {iteration}: the job ended without its manifest; run again to go on")
+
+
+def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
+    from pe_beam.engine.graphs import ingest
+
+    if run.index() is None:
+        if ledger_lines(run):
+            raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
+        with progress.ingest():
+            hints = run.recipe.execution.stages.hints().get("ingest", {})
+            try:
+                job("Ingest", lambda: ingest.Ingest(str(run.store.root)).with_resource_hints(**hints))
+            except errors.DataError as error:
+                kinds = left_out(run)
+                raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
+    else:
+        if (run.index() or {}).get("embedding_id") != run.embedding_id:
+            raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
+        job("CheckSource", lambda: ingest.CheckSource(str(run.store.root)))
+    if run.index() is None:
+        raise errors.DataError("data.path: there is no record that can be used")
+
+
+@contextlib.contextmanager
+def _timed(run: Run, what: str) -> Iterator[None]:
+    """Notes how long a part took, for the holder's `status`. Times tell of the number of records: they are private."""
+    began = time.monotonic()
+    yield
+    with contextlib.suppress(OSError), run.store.path(TIMES).open("a") as file:
+        file.write(json.dumps({"what": what, "seconds": round(time.monotonic() - began, 3)}) + "\n")

@@ -1,0 +1,148 @@
+"""What a waiting user sees: one living line on a terminal, plain lines when piped.
+
+Only declared facts and shares done are shown; plain lines carry no time of a private stage (rule 7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TextIO
+
+from pe_beam.engine.ingest import left_out, share_done
+from pe_beam.engine.run import Run
+from pe_beam.privacy.accounting import spent_epsilon
+
+JOB = "work/job.json"
+"""Label and runner of the Beam job that runs now, for `status`."""
+TIMES = "private/times.jsonl"
+"""How long each part took, for `status`."""
+
+
+class Progress:
+    """Tells where a run stands; silent if `stream` is None."""
+
+    def __init__(self, run: Run, stream: TextIO | None = sys.stderr) -> None:
+        """Begins at the iterations that exist already."""
+        self._run = run
+        self._stream = stream
+        self._live = bool(stream is not None and stream.isatty())
+        self._began = time.monotonic()
+        self._done_before: int | None = None
+
+    def say(self, text: str) -> None:
+        """One plain line."""
+        if self._stream is not None:
+            start = "\r\x1b[K" if self._live else ""
+            print(start + text, file=self._stream, flush=True)
+
+    @contextlib.contextmanager
+    def ingest(self) -> Iterator[None]:
+        """Shows the share of the private data that is embedded; plain lines say no more than that it began."""
+        self.say("embedding the private records")
+        with self._living(lambda: f"embedding the private records  {share_done(self._run):4.0%}"):
+            yield
+
+    def left_out(self) -> None:
+        """Tells the holder which kinds of faults left records out, never how many; nothing under `data.never_stop`."""
+        kinds = left_out(self._run)
+        if kinds:
+            self.say(f"left out: {'; '.join(kinds)} (file and row of each are in private/rejects/)")
+
+    @contextlib.contextmanager
+    def iteration(self, iteration: int) -> Iterator[None]:
+        """Shows the stages of an iteration while its job runs, and a line when it is done."""
+        total = self._run.recipe.evolution.iterations
+        if self._done_before is None:
+            self._done_before = iteration
+            self._began = time.monotonic()
+        with self._living(lambda: self._line(iteration, total)):
+            yield
+        self._done(iteration, self._spent(iteration))
+
+    def _done(self, iteration: int, spent: str) -> None:
+        """One line; it also says where no noisy vote passed the threshold, which is released and public."""
+        manifest = self._run.manifest(iteration) or {}
+        fallen = manifest.get("selection", {}).get("fallback", {})
+        where = f" for label {', '.join(ascii(label)[1:-1] for label in sorted(fallen))}" if any(fallen) else ""
+        note = f"; nothing passed the threshold{where}" if fallen else ""
+        self.say(f"iteration {iteration}/{self._run.recipe.evolution.iterations} done; {spent}{note}")
+
+    @contextlib.contextmanager
+    def unrolled(self, first: int) -> Iterator[None]:
+        """Shows one job of all iterations from `first` on: a line as each of them is committed."""
+        total = self._run.recipe.evolution.iterations
+        self._done_before, self._began = first, time.monotonic()
+        current = first
+
+        def line() -> str:
+            nonlocal current
+            while current <= total and self._run.manifest(current) is not None:
+                self._done(current, self._spent(total))  # all is spent beforehand
+                current += 1
+            return self._line(min(current, total), total)
+
+        with self._living(line):
+            yield
+        line()
+
+    @contextlib.contextmanager
+    def _living(self, text: Callable[[], str]) -> Iterator[None]:
+        """Asks for a line five times a second while the body runs; draws it on a terminal only."""
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(0.2):
+                line = text()
+                if self._live:
+                    print(f"\r\x1b[K{line}", end="", file=self._stream, flush=True)
+            if self._live:
+                print("\r\x1b[K", end="", file=self._stream, flush=True)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        if self._stream is not None:
+            watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if self._stream is not None:
+                watcher.join()
+
+    def _line(self, iteration: int, total: int) -> str:
+        stage, share = stage_of(self._run, iteration)
+        done = (iteration + share) / (total + 1)
+        before = (self._done_before or 0) / (total + 1)
+        spent = time.monotonic() - self._began
+        clock = f"{spent * (1 - done) / (done - before):4.0f} s left" if done > before else ""
+        return f"iteration {iteration}/{total}  {stage:<22} {done:4.0%}  {clock}  {self._spent(iteration)}"
+
+    def _spent(self, iteration: int) -> str:
+        """What is spent once an iteration has begun: its ledger line is written first."""
+        if iteration:
+            return f"epsilon spent {self._run.plan.epsilons[iteration - 1]:.3f}"
+        return self._spent_first
+
+    @cached_property
+    def _spent_first(self) -> str:
+        label = self._run.plan.schedule.label_noise_multiplier
+        if label is None:
+            return "nothing spent"
+        return f"epsilon spent {spent_epsilon([label], self._run.recipe.privacy.delta):.3f}"
+
+
+def stage_of(run: Run, iteration: int) -> tuple[str, float]:
+    """The stage that an unfinished iteration is in, by what it has committed, and about which share is done."""
+    marks = [
+        ("selection.parquet", "generating", 0.7),
+        ("histogram.parquet", "selecting", 0.65),
+        ("matrix.npy", "voting", 0.3),
+    ]
+    for name, stage, share in marks:
+        if run.store.exists(run.work(iteration, name)):
+            return stage, share
+    return ("embedding candidates", 0.0) if iteration else ("generating", 0.0)

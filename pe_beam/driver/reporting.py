@@ -1,0 +1,93 @@
+"""`pe-beam report`: the report of a run directory, drawn again from its release."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pe_beam.driver.budget import ledger_lines, spent_multipliers
+from pe_beam.driver.finishing import is_complete, privacy_record, report_bytes, statement_over
+from pe_beam.driver.public import recipe_json
+from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.steps import POPULATION
+from pe_beam.errors import InputError, StorageError
+from pe_beam.privacy import accounting
+
+UNFINISHED = "work/report-unfinished.html"
+
+
+def report(run_dir: str | Path) -> Path:
+    """Writes the report of a run again, as this version of the package draws it; returns where it is.
+
+    A complete run has it in its release. One that is not complete gets one of the iterations there are, marked as
+    unfinished, in `work/`, which is never shared: the release gets its report at the end.
+
+    Raises:
+      InputError: no run directory, a run without a population, or a release of which a file is missing or damaged.
+    """
+    run = open_run(run_dir)
+    try:
+        return _write(run)
+    except (OSError, StorageError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{run.release}: a file of it is missing or damaged; restore it") from error
+
+
+def verify_release(run: Run) -> dict[str, Any]:
+    """Holds that a complete run's release is what its manifests, its recipe and its ledger say.
+
+    Returns:
+      The content of privacy.json.
+
+    Raises:
+      InputError: a file is missing or another one.
+    """
+    last = run.recipe.evolution.iterations
+    for iteration in range(last + 1):
+        for name, about in run.manifest_of(iteration)["files"].items():
+            _demand(run.store.digest(run.public(iteration, name)) == about["sha256"], run.public(iteration, name))
+    samples = f"{run.release}/samples.parquet"
+    _demand(run.store.digest(samples) == run.manifest_of(last)["files"][POPULATION]["sha256"], samples)
+    name = f"{run.release}/privacy.json"
+    privacy: dict[str, Any] = json.loads(run.store.read(name))
+    own = privacy_record(run)
+    _demand(all(privacy[key] == own[key] for key in _PROMISED), name)
+    return privacy
+
+
+_PROMISED = (
+    *("epsilon", "delta", "adjacency", "unit", "noise_multiplier", "label_shares_noise_multiplier"),
+    *("sampling_rate", "iterations", "spent_epsilon"),
+)
+
+
+def _demand(same: bool, name: str) -> None:
+    if not same:
+        raise InputError(f"{name}: not what this run has made; restore it")
+
+
+def _write(run: Run) -> Path:
+    if is_complete(run):
+        name = f"{run.release}/report.html"
+        privacy = verify_release(run)
+        run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe))
+        run.store.commit(name, report_bytes(run, privacy, complete=True), replace=True)
+        return run.store.path(name)
+    if run.manifest(0) is None:
+        raise InputError(f"{run.root}: there is no population yet, so there is nothing to report; run it first")
+    spent = sum(line.iteration > 0 for line in ledger_lines(run))
+    record = privacy_record(run) | {"rounds_spent": spent, "statement": _so_far(run, spent)}
+    data = report_bytes(run, record, complete=False)
+    run.store.commit(UNFINISHED, data, replace=True)
+    return run.store.path(UNFINISHED)
+
+
+def _so_far(run: Run, histograms: int) -> str:
+    promise = run.recipe.privacy
+    if not histograms and not spent_multipliers(run):
+        return "Nothing is spent so far: no record has voted yet."
+    epsilon = accounting.spent_epsilon(spent_multipliers(run), promise.delta)
+    said = statement_over([run], epsilon, promise.delta, histograms)
+    return f"{said} This is what is spent so far: the run is not complete."

@@ -1,0 +1,79 @@
+"""Before a run goes on: is this its recipe, its secret, its data?"""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+from pe_beam.driver.budget import ledger_lines
+from pe_beam.driver.finishing import SUPPLIED
+from pe_beam.engine.run import Run, stored_recipe
+from pe_beam.engine.steps import SECRET
+from pe_beam.errors import InputError, RecipeError, SecretError
+from pe_beam.privacy import secret
+from pe_beam.recipe.models import Recipe, differing_keys, to_yaml
+from pe_beam.storage.local import PRIVATE_ATTEMPTS, Store
+
+
+def settle_recipe(recipe: Recipe, store: Store) -> None:
+    """Writes the resolved recipe, or makes sure that the directory's run is the same one.
+
+    Raises:
+      RecipeError: another recipe has run here; the message names the keys.
+      InputError: what lies here has lost its recipe.
+    """
+    if store.exists("recipe.yaml"):
+        old = stored_recipe(store)
+        keys = differing_keys(old, recipe)
+        if keys:
+            raise RecipeError(
+                f"{store.root}: holds a run of another recipe; it differs in {', '.join(keys)}. "
+                "Use another run directory, or the recipe.yaml that lies there"
+            )
+        if old == recipe:
+            return
+    elif any(store.exists(name) for name in ("ledger.jsonl", "release", "release-NOT-PRIVATE", "private/counts")):
+        raise InputError(f"{store.root}: holds a run whose recipe.yaml is missing; put it back")
+    store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
+
+
+def settle_secret(run: Run, supplied: str | Path | None) -> None:
+    """Draws the run's secret, takes the supplied one, or makes sure that the one here wrote the ledger.
+
+    Raises:
+      SecretError: it is missing though budget is spent, or another one.
+    """
+    path = run.store.path(SECRET)
+    spent = bool(ledger_lines(run))
+    run.store.make("private").chmod(0o700)
+    run.store.make(PRIVATE_ATTEMPTS)
+    if not path.exists() and spent and supplied is None:
+        raise SecretError(
+            f"{run.root}: budget is spent but private/secret.key is missing; without it the run cannot "
+            "go on (a new run directory spends anew)"
+        )
+    if supplied is not None:
+        _adopt(run, Path(supplied), path, spent=spent)
+    elif not path.exists():
+        secret.create_secret(path, temporary=run.store.path(PRIVATE_ATTEMPTS))
+    _check_lines(run, secret.read_secret(path))
+
+
+def _adopt(run: Run, supplied: Path, path: Path, *, spent: bool) -> None:
+    given = secret.read_secret(supplied)
+    if path.exists():
+        if hmac.compare_digest(given, secret.read_secret(path)):
+            return
+        if spent:
+            raise SecretError("--secret-file: not the secret of this run, which has spent budget already")
+        secret.delete_secret(path)
+    _check_lines(run, given)
+    run.store.commit(SUPPLIED, b"")
+    secret.adopt_secret(supplied, path, temporary=run.store.path(PRIVATE_ATTEMPTS))
+
+
+def _check_lines(run: Run, key: bytes) -> None:
+    """Refuses lines that pay for another recipe, secret or other data (rule 15)."""
+    if run.index() is not None:
+        for line in ledger_lines(run):
+            run.refuse_unless_paid(line, key)

@@ -1,0 +1,117 @@
+"""What the holder may ask of a run directory: where it stands, and what it has spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pe_beam.driver.budget import check_ledger, ledger_lines, spent_multipliers
+from pe_beam.driver.finishing import is_complete, statement_over
+from pe_beam.driver.progress import JOB, TIMES, stage_of
+from pe_beam.engine.ingest import left_out, share_done
+from pe_beam.engine.run import PUBLIC_SERVICES, Run, open_run
+from pe_beam.errors import InputError
+from pe_beam.numbers import json_number
+from pe_beam.privacy import accounting
+from pe_beam.privacy.statement import compose_runs
+from pe_beam.services.account import UNIT, read_totals
+
+
+def status(run_dir: str) -> dict[str, Any]:
+    """Where a run stands, for the holder's terminal; raises InputError if it is no run directory."""
+    run = open_run(run_dir)
+    evolution = run.recipe.evolution
+    total = evolution.iterations
+    done = [t for t in range(total + 1) if run.manifest(t) is not None]
+    times = []
+    if run.store.exists(TIMES):
+        lines = run.store.read(TIMES).decode().split("\n")
+        times = [json.loads(line) for line in lines[:-1]]  # what has no end yet is being written
+    sizes = run.populations
+    return {
+        "name": run.recipe.name,
+        **_standing(run, done),
+        "iterations_done": max(done, default=0),
+        "iterations": total,
+        "epsilon_spent": json_number(accounting.spent_epsilon(spent_multipliers(run), run.recipe.privacy.delta)),
+        "epsilon": json_number(run.recipe.privacy.epsilon),
+        "delta": run.recipe.privacy.delta,
+        "candidates_made": sum(sizes[t] for t in done),
+        "generator_calls": evolution.generator_calls(done),
+        "generator_calls_planned": evolution.generator_calls(range(total + 1)),
+        "left_out": left_out(run),
+        "services": _services(run),
+        "seconds": round(sum(entry["seconds"] for entry in times), 1),
+        "times": times,
+    }
+
+
+def _services(run: Run) -> dict[str, dict[str, Any]]:
+    """Calls, tokens and money that the generator's service has taken so far.
+
+    What an embeddings service has taken tells the number of private records: its account is in private/services alone.
+    """
+    used, price = read_totals(run.store.path(f"{PUBLIC_SERVICES}/llm")), run.recipe.execution.llm.price
+    if used is None:
+        return {}
+    found = {"calls": used.calls, "input_tokens": used.input, "output_tokens": used.output}
+    return {"llm": found | ({} if price is None else {"money": f"{used.money / UNIT:.6g} {price.currency}"})}
+
+
+def _standing(run: Run, done: list[int]) -> dict[str, Any]:
+    """State, and of a running one the Beam job and the stage that it is in."""
+    if is_complete(run):
+        return {"state": "complete"}
+    if not run.store.locked():
+        return {"state": "not complete, and no process is at work; the same command goes on"}
+    job = json.loads(run.store.read(JOB)) if run.store.exists(JOB) else {"job": None, "runner": None}
+    if run.index() is None:
+        return {"state": "running", **job, "stage": f"embedding the private records, {share_done(run):.0%}"}
+    return {"state": "running", **job, "stage": stage_of(run, max(done, default=-1) + 1)[0]}
+
+
+def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
+    """The statement over one run, or over several on the same data: Gaussians add up at the largest delta.
+
+    Raises:
+      InputError: no run directory, or runs of different unit or adjacency.
+    """
+    runs = [open_run(path) for path in run_dirs]
+    if len({run.store.root.resolve() for run in runs}) != len(runs):
+        raise InputError("privacy: a run directory is named twice")
+    for run in runs:
+        check_ledger(run)
+    promises = [run.recipe.privacy for run in runs]
+    epsilon, delta = compose_runs(
+        [(p.unit, p.adjacency, p.delta, spent_multipliers(run)) for p, run in zip(promises, runs, strict=True)]
+    )
+    return {
+        "epsilon": json_number(epsilon),
+        "delta": delta,
+        "unit": promises[0].unit,
+        "adjacency": promises[0].adjacency,
+        "statement": _statement(runs, epsilon, delta),
+        "runs": [_entry(run) for run in runs],
+    }
+
+
+def _statement(runs: list[Run], epsilon: float, delta: float) -> str:
+    histograms = sum(line.iteration > 0 for run in runs for line in ledger_lines(run))
+    if not any(ledger_lines(run) for run in runs):
+        return "Nothing is spent and nothing private is released so far: there is no ledger line yet."
+    said = statement_over(runs, epsilon, delta, histograms)
+    unfinished = not all(is_complete(run) for run in runs)
+    return f"{said} This is what is spent so far: not every run is complete." if unfinished else said
+
+
+def _entry(run: Run) -> dict[str, Any]:
+    delta = run.recipe.privacy.delta
+    return {
+        "dir": str(run.store.root),
+        "spent_epsilon": json_number(accounting.spent_epsilon(spent_multipliers(run), delta)),
+        "delta": delta,
+        "complete": is_complete(run),
+        "ledger": [asdict(line) for line in ledger_lines(run)],
+    }

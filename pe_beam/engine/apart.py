@@ -1,0 +1,188 @@
+"""Embedding in a process of its own, for `data.never_stop`: a record that brings a decoder down abstains (rule 14).
+
+The child is `python -m pe_beam.engine.apart RUN_DIR`. Its standard input gives batches as Arrow streams, its standard
+output takes vectors; each message has its length before it. It says nothing: decoders write to a standard error that
+nobody reads. When it dies over a batch or raises, the batch is halved until one record is left, which is the reject.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam import errors
+from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.record import Fault
+from pe_beam.errors import PeBeamError, StageError
+
+CANNOT = Fault("record that the embedder cannot take")
+_LENGTH = struct.Struct(">Q")
+_READY = b"ready"
+
+
+class ApartEmbedder:
+    """A run's embedder behind a process boundary. Threads take turns."""
+
+    def __init__(self, root: str, dimension: int) -> None:
+        """Takes the run directory; the child starts with the first batch."""
+        self._root, self._dimension = root, dimension
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        atexit.register(self.stop)
+
+    def embed(self, records: pa.Table) -> Embedding:
+        """As `Embedder.embed`; whatever a record does to the child, it is a fault of that record alone.
+
+        Raises:
+          PeBeamError: the embedder cannot be had, or says so itself (a missing package, a device that differs).
+        """
+        vectors = np.zeros((records.num_rows, self._dimension), dtype=np.float32)
+        faults: dict[int, Fault] = {}
+        with self._lock:
+            spans = [(0, records.num_rows)]
+            while spans:
+                start, stop = spans.pop()
+                found = self._ask(records.slice(start, stop - start)) if stop > start else None
+                if found is not None:
+                    vectors[start:stop] = found.vectors
+                    faults |= {start + row: fault for row, fault in found.faults.items()}
+                elif stop - start == 1:
+                    faults[start] = CANNOT
+                elif stop > start:
+                    middle = (start + stop) // 2
+                    spans += [(middle, stop), (start, middle)]
+        return Embedding(vectors, faults)
+
+    def stop(self) -> None:
+        """Ends the child, if there is one."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+    def _ask(self, records: pa.Table) -> Embedding | None:
+        """The answer to one batch; None: the child raised, or died and is started anew for the next one."""
+        child = self._started()
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, records.schema) as writer:
+            writer.write_table(records)
+        try:
+            _send(child.stdin, sink.getvalue())
+            head = _receive(child.stdout)
+            body = _receive(child.stdout)
+        except (OSError, EOFError):
+            self.stop()
+            return None
+        return _answer(json.loads(head), body, records.num_rows, self._dimension)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        path = os.pathsep.join(place or "." for place in sys.path)
+        command = [sys.executable, "-m", "pe_beam.engine.apart", self._root]
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        try:
+            said = _receive(child.stdout)
+        except (OSError, EOFError):
+            said = b"{}"
+        if said != _READY:  # before any record, so that no record is to blame
+            child.kill()
+            child.wait()
+            raise _error(json.loads(said))
+        self._child = child
+        return child
+
+
+def _answer(head: dict[str, object], body: bytes, rows: int, dimension: int) -> Embedding | None:
+    if "error" in head:
+        if head["error"] is None:
+            return None
+        raise _error(head)
+    faults = {int(row): Fault(kind, detail) for row, kind, detail in head["faults"]}  # type: ignore[attr-defined]
+    return Embedding(np.frombuffer(body, np.float32).reshape(rows, dimension), faults)
+
+
+def _error(told: dict[str, object]) -> PeBeamError:
+    kind = getattr(errors, str(told.get("error")), StageError)
+    message = told.get("message", "stage EmbedPieces: the embedder cannot be started in a process of its own")
+    return kind(message) if issubclass(kind, PeBeamError) else StageError(message)
+
+
+def _send(pipe: IO[bytes] | None, data: bytes) -> None:
+    if pipe is None:
+        raise EOFError
+    pipe.write(_LENGTH.pack(len(data)) + data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes] | None) -> bytes:
+    head = b"" if pipe is None else pipe.read(_LENGTH.size)
+    if pipe is None or len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    data = pipe.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+@functools.lru_cache(maxsize=2)
+def apart_embedder(root: str, embedding_id: str, dimension: int) -> ApartEmbedder:
+    """The one child of this process for a run; another recipe in the same directory is another child."""
+    return ApartEmbedder(root, dimension)
+
+
+def main(argv: list[str]) -> None:
+    """The child: answers batches until its standard input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print goes where nobody reads it
+    from pe_beam.engine.run import open_run
+    from pe_beam.engine.selfcheck import hold_embedder
+
+    try:
+        run = open_run(argv[0])
+        hold_embedder(run)
+        embedder = run.embedder
+    except PeBeamError as error:
+        _send(answers, json.dumps({"error": type(error).__name__, "message": str(error)}).encode())
+        return
+    _send(answers, _READY)
+    with contextlib.suppress(EOFError):
+        while True:
+            records = pa.ipc.open_stream(_receive(sys.stdin.buffer)).read_all()
+            head, body = _embedded(embedder, records)
+            _send(answers, json.dumps(head).encode())
+            _send(answers, body)
+
+
+def _embedded(embedder: object, records: pa.Table) -> tuple[dict[str, object], bytes]:
+    try:
+        found: Embedding = embedder.embed(records)  # type: ignore[attr-defined]
+    except PeBeamError as error:
+        return {"error": type(error).__name__, "message": str(error)}, b""
+    except Exception:
+        return {"error": None}, b""
+    faults = [[row, fault.kind, fault.detail] for row, fault in found.faults.items()]
+    return {"faults": faults}, np.ascontiguousarray(found.vectors, dtype=np.float32).tobytes()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

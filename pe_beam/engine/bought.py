@@ -1,0 +1,77 @@
+"""What iteration 0 buys, if the recipe says so: label shares, or one-way marginals by label. No Beam."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.contracts.generator import Generator, Marginals
+from pe_beam.engine import tables
+from pe_beam.engine.run import Run, open_run
+
+LABELS = "labels/part-00000.parquet"
+
+
+def bought_cells(run: Run) -> pa.Table:
+    """The counts that iteration 0 buys, in order: columns `label` and, for marginals, `column` and `bin`."""
+    labels = run.recipe.label_list
+    if not run.recipe.privacy.marginals:
+        return pa.table({"label": pa.array(labels, pa.string())})
+    rows = [
+        (label, column, place)
+        for column, size in run.embedder.marginal_sizes().items()
+        for label in labels
+        for place in range(size)
+    ]
+    names, columns, places = zip(*rows, strict=True)
+    return pa.table({"label": pa.array(names, pa.string()), "column": columns, "bin": pa.array(places, pa.int64())})
+
+
+def cell_count(run: Run) -> int:
+    """How many counts iteration 0 buys."""
+    if not run.recipe.privacy.marginals:
+        return run.recipe.label_count
+    return run.recipe.label_count * sum(run.embedder.marginal_sizes().values())
+
+
+def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The cells that each record of a batch counts in, one a column (or its label): int64 (n, columns)."""
+    if not run.recipe.privacy.marginals:
+        return labels.astype(np.int64)[:, None]
+    sizes = np.array(list(run.embedder.marginal_sizes().values()))
+    starts = np.concatenate([[0], np.cumsum(sizes[:-1])]) * run.recipe.label_count
+    return starts + labels.astype(np.int64)[:, None] * sizes + run.embedder.marginal_bins(vectors)
+
+
+def read_bought(run: Run) -> pa.Table:
+    """What was bought, noisy; out of the release where `work/` has lost it."""
+    own = run.work(0, "labels.parquet")
+    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.public(0, LABELS)))
+
+
+def read_marginals(run: Run) -> Marginals:
+    """The bought marginals of a run that buys them."""
+    noisy = read_bought(run)["noisy_count"].to_numpy()
+    counts, start, labels = {}, 0, run.recipe.label_count
+    for column, size in run.embedder.marginal_sizes().items():
+        counts[column] = noisy[start : start + labels * size].reshape(labels, size)
+        start += labels * size
+    return Marginals(run.recipe.label_list, counts, run.sigma(0))
+
+
+def generator(run: Run) -> Generator:
+    """The run's generator; with bought marginals, one that draws by them."""
+    if not run.recipe.privacy.marginals:
+        return run.generator
+    own = run.work(0, "labels.parquet")
+    name = own if run.store.exists(own) else run.public(0, LABELS)
+    return _seeded(run.root, run.store.stamp(name))
+
+
+@functools.lru_cache(maxsize=2)
+def _seeded(root: str, stamp: tuple[int, ...]) -> Generator:
+    """Cached by the very file: another run may begin in a directory of the same name."""
+    run = open_run(root)
+    return run.generator.seeded(read_marginals(run))

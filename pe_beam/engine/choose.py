@@ -1,0 +1,108 @@
+"""Noisy histogram -> rows of the next population: post-processing, free and public."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.engine import tables
+from pe_beam.engine.run import Run
+from pe_beam.keyed import keyed_rng
+from pe_beam.recipe.models import Evolution, Turn
+from pe_beam.selection.quotas import largest_remainder
+from pe_beam.selection.samplers import draw
+from pe_beam.selection.smoothing import Round, smoothed_votes
+from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
+
+
+def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
+    """Selects label by label and lays out families: who is kept, who is varied and how often.
+
+    Returns:
+      A SELECTION table sorted by candidate_id, and notes for the manifest (threshold by label, fallbacks).
+    """
+    from pe_beam.engine.steps import noisy_label_shares, read_histogram
+
+    histogram = read_histogram(run, iteration)
+    noisy = histogram["noisy_votes"].to_numpy()
+    codes = run.codes(histogram["label"].to_pylist())
+    rounds, sigma = _rounds(run, iteration), run.sigma(iteration)
+    variations, keep = run.recipe.evolution.family_at(iteration)
+    places = run.populations[iteration] // (variations + keep)
+    quotas = largest_remainder(noisy_label_shares(run), places)
+    turn = run.recipe.evolution.turn(iteration)
+    draws = np.zeros(len(noisy), dtype=np.int64)
+    notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
+    for code, label in enumerate(run.recipe.label_list):
+        rows = np.flatnonzero(codes == code)
+        weights, threshold, fallback = _weights(run.recipe.evolution, turn, sigma, noisy[rows], rounds[code])
+        rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
+        draws[rows] = draw(weights, quotas[code], method=turn.selection, rng=rng)
+        notes["threshold"][label or ""] = threshold
+        if fallback:
+            notes["fallback"][label or ""] = fallback
+    return _families(run, iteration, histogram, draws, (variations, keep)), notes
+
+
+def _rounds(run: Run, iteration: int) -> list[list[Round]]:
+    """By label, what iterations 1 to t released, if it is to be pooled; votes without noise need none of it."""
+    from pe_beam.engine.steps import make_matrix, read_histogram
+
+    rounds: list[list[Round]] = [[] for _ in run.recipe.label_list]
+    if not run.recipe.evolution.smoothing or not run.recipe.private:
+        return rounds
+    for t in range(1, iteration + 1):
+        noisy = read_histogram(run, t)["noisy_votes"].to_numpy()
+        matrix = make_matrix(run, t)
+        sigma = run.sigma(t)
+        for code, own in enumerate(rounds):
+            rows = matrix.labels == code
+            own.append(Round(matrix.vectors[rows], noisy[rows], sigma))
+    return rounds
+
+
+def _weights(
+    evolution: Evolution, turn: Turn, sigma: float, noisy: np.ndarray, rounds: list[Round]
+) -> tuple[np.ndarray, float | None, str | None]:
+    """Selection weights of one label's candidates, the threshold used (votes) and what stood in for it.
+
+    Pooled votes are less noisy: the threshold goes down with their noise, candidate by candidate.
+    """
+    left: np.ndarray | float = 1.0
+    if rounds:
+        noisy, deviations = smoothed_votes(rounds, evolution.smoothing)
+        left = deviations / sigma
+    if turn.selection == "rank":
+        return noisy, None, None
+    threshold = threshold_in_votes(turn.threshold, sigma)
+    if threshold is None:
+        threshold = auto_threshold(noisy, sigma)
+    weights, fallback = weights_above(noisy, threshold * left)
+    return weights, threshold, fallback
+
+
+def _families(run: Run, iteration: int, histogram: pa.Table, draws: np.ndarray, family: tuple[int, bool]) -> pa.Table:
+    """A parent drawn m times is kept once if parents are; its other places are variations."""
+    variations, keep = family
+    ids = histogram["candidate_id"].to_numpy()
+    labels = np.array(histogram["label"].to_pylist(), dtype=object)
+    made = draws * variations + (np.maximum(draws - 1, 0) if keep else 0)
+    kept = np.flatnonzero(draws > 0) if keep else np.zeros(0, dtype=np.int64)
+    # New ids run through the labels in declared order, so that a label's chunks stay together.
+    codes = run.codes(labels.tolist())
+    order = np.lexsort((np.arange(len(ids)), codes))
+    parents = np.repeat(order, made[order])
+    first = run.manifest_of(iteration - 1)["next_candidate_id"]
+    rows = np.concatenate([kept, parents])
+    return pa.table(
+        [
+            pa.array(np.concatenate([ids[kept], first + np.arange(len(parents))]), pa.int64()),
+            pa.array(ids[rows], pa.int64()),
+            pa.array(rows, pa.int64()),
+            pa.array(labels[rows].tolist(), pa.string()),
+            pa.array(np.arange(len(rows)) < len(kept)),
+        ],
+        schema=tables.SELECTION,
+    )

@@ -1,0 +1,77 @@
+"""Ingest: private records -> frozen embedding shards, once a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from pe_beam.contracts.source import Piece
+from pe_beam.engine import ingest
+from pe_beam.engine.graphs.base import RunFn, RunTransform
+
+
+class _ListPiecesFn(RunFn):
+    def process(self, _: Any) -> Iterator[Piece]:
+        with self.guarded("ListPieces"):
+            pieces = ingest.list_pieces(self.open())
+        yield from pieces
+
+
+class _EmbedPieceFn(RunFn):
+    def process(self, piece: Piece) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self.guarded("EmbedPieces"):
+            summary = ingest.embed_piece(self.open(), piece)
+        yield 0, summary
+
+
+class _FreezeFn(RunFn):
+    def process(self, keyed: tuple[int, Iterable[dict[str, Any]]]) -> Iterator[str]:
+        with self.guarded("Freeze"):
+            ingest.commit_index(self.open(), list(keyed[1]))
+        yield ingest.INDEX
+
+
+class _CheckPieceFn(RunFn):
+    def process(self, piece: Piece) -> Iterator[tuple[int, str]]:
+        with self.guarded("CheckPieces"):
+            ingest.check_piece(self.open(), piece)
+        yield 0, piece.name
+
+
+class _CheckAllFn(RunFn):
+    def process(self, keyed: tuple[int, Iterable[str]]) -> Iterator[str]:
+        with self.guarded("CheckAll"):
+            index = self.open().index() or {"shards": []}
+            if sorted(keyed[1]) != [shard["piece"] for shard in index["shards"]]:
+                raise ingest.changed_data()
+        yield ingest.INDEX
+
+
+class Ingest(RunTransform):
+    """One start token -> the name of the frozen index. Reads, embeds and freezes the private records."""
+
+    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            start
+            | "ListPieces" >> beam.ParDo(_ListPiecesFn(self._root))
+            | "SpreadPieces" >> beam.Reshuffle()
+            | "EmbedPieces" >> beam.ParDo(_EmbedPieceFn(self._root))  # (0, summary of a shard)
+            | "GatherShards" >> beam.GroupByKey()
+            | "Freeze" >> beam.ParDo(_FreezeFn(self._root))
+        )
+
+
+class CheckSource(RunTransform):
+    """One start token -> the name of the index, if the source's bytes are those that were embedded."""
+
+    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            start
+            | "ListPieces" >> beam.ParDo(_ListPiecesFn(self._root))
+            | "SpreadPieces" >> beam.Reshuffle()
+            | "CheckPieces" >> beam.ParDo(_CheckPieceFn(self._root))  # (0, piece name)
+            | "GatherPieces" >> beam.GroupByKey()
+            | "CheckAll" >> beam.ParDo(_CheckAllFn(self._root))
+        )

@@ -1,0 +1,306 @@
+"""Private records -> frozen, fingerprinted embedding shards. Plain functions, no Beam.
+
+A shard holds one fixed row range of one sorted source file. What a resume may reuse is found by the digest of
+the source bytes; the shard's file is named by its own bytes, so two writers can never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import BATCH_BYTES, Piece, SourceBatch
+from pe_beam.engine.apart import ApartEmbedder, apart_embedder
+from pe_beam.engine.run import Run, fingerprint_of
+from pe_beam.engine.selfcheck import hold_embedder
+from pe_beam.errors import DataError, EmptyInputError
+from pe_beam.voting.nearest import normalise_rows
+
+INDEX = "private/embeddings/index.json"
+EXPECTED = "private/embeddings/pieces"
+KINDS = "private/kinds.json"
+"""The kinds of faults that records were left out for: for the holder's terminal, never a count."""
+NO_PIECE = Piece("", 0, 0, 0)
+"""Stands for an empty input under `data.never_stop`: one shard without rows, and every histogram is noise alone."""
+
+
+def list_pieces(run: Run) -> list[Piece]:
+    """The source's pieces; how many there are is noted for the holder's terminal (private).
+
+    Raises:
+      DataError: as `Source.pieces`; under `data.never_stop` not because there is no record.
+    """
+    try:
+        pieces = run.source().pieces()
+    except EmptyInputError:
+        if not run.recipe.data.never_stop:
+            raise
+        pieces = []
+    pieces = pieces or [NO_PIECE]
+    run.store.remove(KINDS)  # of an earlier try
+    run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
+    return pieces
+
+
+def share_done(run: Run) -> float:
+    """Share of the pieces that are embedded, 0 to 1."""
+    if not run.store.exists(EXPECTED):
+        return 0.0
+    expected = int(run.store.read(EXPECTED))
+    done = sum(1 for path in run.store.path("private/embeddings").glob("*-*.json"))
+    return min(done / max(expected, 1), 1.0)
+
+
+def _summary_name(piece: Piece) -> str:
+    return f"private/embeddings/{piece.name}.json"
+
+
+def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
+    """Embeds one row range, commits its shard and rejects, and returns its summary (private)."""
+    digest = _source_digest(run, piece)
+    name = _summary_name(piece)
+    if run.store.exists(name):
+        known: dict[str, Any] = json.loads(run.store.read(name))
+        same = (known["source"], known["embedding_id"]) == (digest, run.embedding_id)
+        # Older versions noted no facts, and compared client ids as raw text: two spellings may not meet in one run.
+        if same and "seen" in known and run.store.exists(known["shard"]):
+            return known
+    summary = _embed_shard(run, piece) | {"source": digest}
+    stale = run.store.exists(name)
+    if not run.store.commit(name, json.dumps(summary).encode(), replace=stale):
+        won: dict[str, Any] = json.loads(run.store.read(name))
+        return won
+    return summary
+
+
+def _source_digest(run: Run, piece: Piece) -> str:
+    return "" if piece == NO_PIECE else run.source().digest(piece)
+
+
+def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
+    """Embeds a piece and commits what came out, named by its own bytes."""
+    if not run.recipe.data.never_stop:
+        hold_embedder(run)  # else the process apart does so: it is the one that embeds
+    sink = io.BytesIO()
+    rejects: list[dict[str, str]] = []
+    seen: set[str] = set()
+    batches = iter(()) if piece == NO_PIECE else run.source().read(piece)
+    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
+    data = sink.getvalue()
+    sha = hashlib.sha256(data).hexdigest()
+    shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
+    run.store.commit(shard, data)
+    run.store.remove(f"private/rejects/{piece.name}.jsonl")
+    if rejects:
+        lines = "".join(json.dumps(reject) + "\n" for reject in rejects)
+        run.store.commit(f"private/rejects/{piece.name}.jsonl", lines.encode(), replace=True)
+    return {
+        "piece": piece.name,
+        "shard": shard,
+        "sha256": sha,
+        "embedding_id": run.embedding_id,
+        "rows": rows,
+        "rejects": len(rejects),
+        "kinds": sorted({reject["kind"] for reject in rejects}),
+        "dimension": dimension,
+        "seen": sorted(seen),
+    }
+
+
+def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBatch]:
+    """Batches as they are; their facts are noted."""
+    for batch in batches:
+        seen |= batch.seen
+        yield batch
+
+
+def _write_shard(
+    run: Run, batches: Iterator[SourceBatch], sink: io.BytesIO, rejects: list[dict[str, str]]
+) -> tuple[int, int]:
+    writer = None
+    rows, dimension = 0, run.embedder.dimension
+    client = run.recipe.privacy.unit == "client"
+    fields = [("label", pa.int32()), ("vector", pa.list_(pa.float32(), dimension))]
+    schema = pa.schema([*fields, ("client", pa.string())] if client else fields)
+    # Dictionaries and compression buy nothing on float32 noise and cost the vote stage time on every read.
+    writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
+    with writer:
+        tables = []
+        for batch in _joined(batches, run.embedder.batch_size):
+            vectors, faults = embed_batch(run, batch)
+            good = np.array([row not in faults for row in range(len(batch.labels))], dtype=bool)
+            for row, fault in sorted(faults.items()):
+                rejects.append({"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail})
+            labels = [run.label_codes[x] for x, keep in zip(batch.labels, good, strict=True) if keep]
+            kept = np.ascontiguousarray(vectors[good])
+            columns = [
+                pa.array(labels, pa.int32()),
+                pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel(), pa.float32()), dimension),
+            ]
+            if client:
+                columns.append(pa.array([c for c, k in zip(batch.clients, good, strict=True) if k]))
+            tables.append(pa.table([c.cast(t) for c, t in zip(columns, schema.types, strict=True)], schema))
+            rows += len(labels)
+        if rows:
+            writer.write_table(_whole(tables, dimension), row_group_size=8192)
+    return rows, dimension
+
+
+def _whole(tables: list[pa.Table], dimension: int) -> pa.Table:
+    """The rows of a shard, joined so that the bytes of its file do not tell how they came.
+
+    Arrow may end a page after each 1,024 numbers, at the end of a row. So rows of as many can be written from the
+    chunks that they came in, which spares what joining them, and writing all at once, would take: twice the shard.
+    """
+    table = pa.concat_tables(tables)
+    if dimension < 1024:
+        return table.combine_chunks()
+    columns = {name: table[name] if name == "vector" else table[name].combine_chunks() for name in table.column_names}
+    return pa.table(columns, schema=table.schema)
+
+
+def _joined(batches: Iterable[SourceBatch], most: int) -> Iterator[SourceBatch]:
+    """Batches of up to `most` rows, for embedders that are faster with more; in bytes as bounded as a source's."""
+    held: list[SourceBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if held and (rows + len(batch.labels) > most or size + batch.payload.nbytes > BATCH_BYTES):
+            yield _one(held)
+            held, rows, size = [], 0, 0
+        held.append(batch)
+        rows, size = rows + len(batch.labels), size + batch.payload.nbytes
+    if held:
+        yield _one(held)
+
+
+def _one(batches: list[SourceBatch]) -> SourceBatch:
+    if len(batches) == 1:
+        return batches[0]
+    faults: dict[int, Fault] = {}
+    first = 0
+    for batch in batches:
+        faults |= {first + row: fault for row, fault in batch.faults.items()}
+        first += len(batch.labels)
+    return SourceBatch(
+        pa.concat_tables([batch.payload for batch in batches]),
+        [label for batch in batches for label in batch.labels],
+        [client for batch in batches for client in batch.clients],
+        [row for batch in batches for row in batch.rows],
+        faults,
+    )
+
+
+def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple[np.ndarray, dict[int, Fault]]:
+    """Vectors of all rows, and why some of them cannot be used: decided here, once, record by record.
+
+    A record of a holdout casts no vote, so it needs no client id.
+    """
+    faults = dict(batch.faults)
+    by_client = run.recipe.privacy.unit == "client" and not holdout
+    for row, label in enumerate(batch.labels):
+        if row not in faults and label not in run.label_codes:
+            faults[row] = Fault("label that is not declared in data.labels")
+        if row not in faults and by_client and batch.clients[row] is None:
+            faults[row] = Fault("missing client id")
+    usable = [row for row in range(len(batch.labels)) if row not in faults]
+    vectors = np.zeros((len(batch.labels), run.embedder.dimension), dtype=np.float32)
+    if usable:
+        embedded = embedder_of(run).embed(batch.payload.take(pa.array(usable, pa.int64())))
+        vectors[usable] = embedded.vectors
+        faults |= {usable[row]: fault for row, fault in embedded.faults.items()}
+    for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+        faults.setdefault(row, Fault("embedding that is not finite"))
+        vectors[row] = 0
+    if run.recipe.evolution.distance == "cosine":
+        vectors, zero = normalise_rows(vectors)
+        for row in np.flatnonzero(zero).tolist():
+            faults.setdefault(row, Fault("embedding of length zero"))
+    return vectors, faults
+
+
+def embedder_of(run: Run) -> Embedder | ApartEmbedder:
+    """What embeds private records: under `data.never_stop` in a process of its own, which a record may bring down."""
+    if not run.recipe.data.never_stop:
+        return run.embedder
+    return apart_embedder(run.root, run.embedding_id, run.embedder.dimension)
+
+
+def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
+    """Freezes the embeddings under one fingerprint, or refuses the data. Commits once.
+
+    Raises:
+      DataError: nothing usable, more rejects than data.max_rejects allows, or what only all records together show;
+        never under `data.never_stop`.
+    """
+    summaries = sorted(summaries, key=lambda summary: summary["piece"])
+    never_stop = run.recipe.data.never_stop
+    if not never_stop:
+        run.source().refuse({fact for s in summaries for fact in s["seen"]})
+    rejected = sum(s["rejects"] for s in summaries)
+    usable = sum(s["rows"] for s in summaries)
+    kinds = sorted({kind for s in summaries for kind in s["kinds"]})
+    # A worker's message stays in its runner's logs: which kinds there were is for the driver to say.
+    where = "; file and row of each are in private/rejects/" if kinds else ""
+    run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
+    if never_stop:
+        pass  # that there are no records, or many rejects, would be told by stopping
+    elif usable == 0:
+        raise DataError(f"data.path: there is no record that can be used{where}")
+    elif rejected > run.recipe.data.max_rejects * (usable + rejected):
+        raise DataError(
+            f"data.max_rejects: a larger share of the records than {run.recipe.data.max_rejects:g} "
+            f"cannot be used{where}"
+        )
+    index = {
+        "version": 1,
+        "fingerprint": fingerprint_of(s["sha256"] for s in summaries),
+        "embedding_id": run.embedding_id,
+        "dimension": summaries[0]["dimension"],
+        "shards": [{k: s[k] for k in ("piece", "shard", "sha256", "source")} for s in summaries],
+    }
+    run.store.commit(INDEX, json.dumps(index, indent=1).encode())
+
+
+def check_piece(run: Run, piece: Piece) -> None:
+    """Refuses a source whose bytes are not those that were embedded, and a shard that is not what was frozen.
+
+    A shard that is gone is made again, if it comes out the same.
+
+    Raises:
+      DataError: other data, or other embeddings than this run froze.
+    """
+    index = run.index() or {"shards": []}
+    known = {shard["piece"]: shard for shard in index["shards"]}.get(piece.name)
+    if known is None or known["source"] != _source_digest(run, piece):
+        raise changed_data()
+    if not run.store.exists(known["shard"]):
+        _embed_shard(run, piece)
+    if not run.store.exists(known["shard"]) or run.store.digest(known["shard"]) != known["sha256"]:
+        raise DataError(
+            "private/embeddings: a frozen shard is missing or damaged and cannot be made again as it was; restore "
+            "it, or start a new run directory (its budget adds up with what is spent here)"
+        )
+
+
+def left_out(run: Run) -> list[str]:
+    """The kinds of faults that records were left out for, for the holder; none under `data.never_stop` (rule 14)."""
+    if run.recipe.data.never_stop or not run.store.exists(KINDS):
+        return []
+    return [str(kind) for kind in json.loads(run.store.read(KINDS))]
+
+
+def changed_data() -> DataError:
+    """The one message about private data that is not what this run has embedded."""
+    return DataError(
+        "data: the private data differ from what this run embedded and has spent budget on; restore them, "
+        "or start a new run directory (its budget adds up with what is spent here)"
+    )

@@ -1,0 +1,292 @@
+"""One run as a driver or a worker sees it: directory, recipe, plan, generator and embedder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.generator import Generator
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.service import Service, Surroundings
+from pe_beam.contracts.source import WITH_COLUMNS, Source
+from pe_beam.errors import InputError, SecretError
+from pe_beam.privacy import ledger, noise
+from pe_beam.recipe import parts
+from pe_beam.recipe.models import Recipe, Split, identity, parse_recipe, run_id
+from pe_beam.recipe.plan import Plan, make_plan
+from pe_beam.selection.schedules import resolve_schedule
+from pe_beam.sources.opening import open_source
+from pe_beam.storage.local import Store
+
+PUBLIC_SERVICES = "work/services"
+PRIVATE_SERVICES = "private/services"
+_DATA_KEYS = ("source", "path", "columns", "schema", "labels", "holdout", "expected_records", "max_rejects")
+
+
+def fingerprint_of(digests: Iterable[str]) -> str:
+    """SHA-256 (hex) over the digests (hex) of the frozen shards, in the order of their pieces. Private."""
+    joined = b"".join(bytes.fromhex(digest) for digest in digests)
+    return hashlib.sha256(b"pe_beam/data/1" + joined).hexdigest()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of a run share. Names are relative to the run directory.
+
+    Attributes:
+      root: the run directory.
+      recipe: resolved.
+    """
+
+    root: str
+    recipe: Recipe
+
+    @cached_property
+    def store(self) -> Store:
+        """Its files."""
+        return Store(self.root)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Its noise, fixed before any data is read. For the driver: workers read sigma off the ledger."""
+        return make_plan(self.recipe)
+
+    @cached_property
+    def populations(self) -> list[int]:
+        """Sizes of populations 0 to T."""
+        return self.recipe.evolution.populations()
+
+    def ledger_line(self, iteration: int) -> ledger.LedgerLine:
+        """The line that pays for an iteration: without it nothing is noised (rule 6).
+
+        Raises:
+          InputError: no line.
+        """
+        lines, _ = ledger.parse_ledger(self.store.read("ledger.jsonl"))
+        for line in lines:
+            if line.iteration == iteration:
+                return line
+        raise InputError(f"ledger.jsonl: no line for iteration {iteration}; a pipeline runs after its line")
+
+    def sigma(self, iteration: int) -> float:
+        """The sigma that the ledger says an iteration spends, in votes; raises InputError without a line."""
+        return self.ledger_line(iteration).sigma
+
+    def line_hmac(self, secret: bytes, *, iteration: int, sigma: float, sensitivity: float) -> str:
+        """What an iteration's line carries if it pays for this recipe on these data under this secret (rule 15)."""
+        return ledger.data_hmac(
+            secret,
+            run_id=self.run_id,
+            fingerprint=self.fingerprint(),
+            iteration=iteration,
+            sigma=sigma,
+            sensitivity=sensitivity,
+            grid_bits=noise.grid_bits_for(sigma, self.recipe.privacy.unit),
+        )
+
+    def refuse_unless_paid(self, line: ledger.LedgerLine, secret: bytes) -> None:
+        """Raises SecretError where a line pays for another recipe, other data or another secret than are here."""
+        mine = self.line_hmac(secret, iteration=line.iteration, sigma=line.sigma, sensitivity=line.sensitivity)
+        if not hmac.compare_digest(mine, line.data_hmac):
+            raise SecretError(
+                f"ledger.jsonl: the line of iteration {line.iteration} pays for another recipe, another secret or "
+                "other data; put back recipe.yaml and private/ as they were, or start a new run directory"
+            )
+
+    def grid_bits(self, iteration: int) -> int:
+        """b of an iteration: its counts are whole multiples of 2^-b votes."""
+        return noise.grid_bits_for(self.sigma(iteration), self.recipe.privacy.unit)
+
+    @cached_property
+    def run_id(self) -> str:
+        """The hash of all that shapes the release."""
+        return run_id(self.recipe)
+
+    @cached_property
+    def modality(self) -> Modality:
+        """The kind of record, with the columns that data.schema declares."""
+        return parts.find_modality(self.recipe)
+
+    def new_generator(self) -> Generator:
+        """A generator as the recipe says."""
+        made = parts.new_generator(self.recipe)
+        made.attach(self._surroundings(self.recipe.execution.llm, PUBLIC_SERVICES))
+        return made
+
+    def new_embedder(self) -> Embedder:
+        """An embedder as the recipe says."""
+        made = parts.new_embedder(self.recipe)
+        # What is asked of a service about private records is counted where the records' number may be told.
+        made.attach(self._surroundings(self.recipe.execution.embeddings, PRIVATE_SERVICES))
+        return made
+
+    def _surroundings(self, service: Service, folder: str) -> Surroundings:
+        where = self.store.path(folder) if self.root else None
+        return Surroundings(
+            iterations=self.recipe.evolution.iterations,
+            service=service,
+            folder=where,
+            private=folder == PRIVATE_SERVICES,
+        )
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator, one a process."""
+        return self.new_generator()
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder, one a process."""
+        return self.new_embedder()
+
+    def source(self) -> Source:
+        """The private records."""
+        return self.open_source(self.recipe.data.path, part="train", client=self.recipe.privacy.unit == "client")
+
+    def open_source(self, path: str, *, part: str | None, client: bool = False, key: str = "data.path") -> Source:
+        """Records read as the recipe says, its own or a holdout.
+
+        Args:
+          path: instead of data.path.
+          part: of data.holdout's cut, where it is one ("train" or "test"); None: all of it.
+          client: whether records have client ids.
+          key: the recipe key that messages name.
+        """
+        data = self.recipe.data
+        cut = None if part is None else split_part(self.recipe, part)
+        declared = "client" in data.columns or self.recipe.privacy.unit == "client"
+        # A client's records are cut together wherever there are clients, whatever the unit.
+        by_client = cut is not None and declared and data.source in WITH_COLUMNS
+        return open_source(
+            source=data.source,
+            path=path,
+            content=self.modality.reader(),
+            columns=data.columns,
+            labelled=data.labels is not None,
+            client=client or by_client,
+            part=cut,
+            key=key,
+            labels=data.labels,
+            separator=data.separator,
+            chat=data.chat,
+            never_stop=data.never_stop,
+        )
+
+    @cached_property
+    def degrees(self) -> list[float]:
+        """Degree of variation in iterations 1 to T."""
+        evolution = self.recipe.evolution
+        return resolve_schedule(evolution.degree, evolution.iterations, name="evolution.degree")
+
+    @property
+    def release(self) -> str:
+        """The folder that may leave the building."""
+        return "release" if self.recipe.private else "release-NOT-PRIVATE"
+
+    def public(self, iteration: int, name: str) -> str:
+        """A released file of an iteration."""
+        return f"{self.release}/iteration={iteration:04d}/{name}"
+
+    def work(self, iteration: int, name: str) -> str:
+        """A working file of an iteration, never shared."""
+        return f"work/iteration={iteration:04d}/{name}"
+
+    def manifest(self, iteration: int) -> dict[str, Any] | None:
+        """An iteration's manifest; None: the iteration does not exist yet."""
+        name = self.public(iteration, "manifest.json")
+        return json.loads(self.store.read(name)) if self.store.exists(name) else None
+
+    def manifest_of(self, iteration: int) -> dict[str, Any]:
+        """The manifest of an iteration that must exist; InputError if it does not."""
+        manifest = self.manifest(iteration)
+        if manifest is None:
+            raise InputError(f"iteration {iteration} does not exist yet; iterations are made in order")
+        return manifest
+
+    def candidate_count(self, iteration: int) -> int:
+        """Rows of a population that must exist, all labels together; InputError if it does not."""
+        return sum(self.manifest_of(iteration)["candidates"].values())
+
+    def index(self) -> dict[str, Any] | None:
+        """The frozen embeddings: fingerprint, dimension, shards. None: not embedded yet.
+
+        Raises:
+          InputError: it is damaged, or its shards' digests do not give its fingerprint.
+        """
+        name = "private/embeddings/index.json"
+        if not self.store.exists(name):
+            return None
+        try:
+            found: dict[str, Any] = json.loads(self.store.read(name))
+            whole = found["fingerprint"] == fingerprint_of(shard["sha256"] for shard in found["shards"])
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{name}: damaged; restore it, or start a new run directory") from None
+        if not whole:
+            raise InputError(f"{name}: names other shards than were frozen; restore it, or start a new run directory")
+        return found
+
+    def fingerprint(self) -> str:
+        """Of the frozen embeddings (private); InputError if there are none yet."""
+        index = self.index()
+        if index is None:
+            raise InputError("private/embeddings: not frozen yet; the embed pipeline comes first")
+        return str(index["fingerprint"])
+
+    @cached_property
+    def embedding_id(self) -> str:
+        """The hash of what shapes private embeddings: two recipes may share shards only if they agree in it."""
+        recipe, plain = self.recipe, identity(self.recipe)
+        data = plain["data"]
+        parts = [data["labels"], recipe.privacy.unit, recipe.modality, plain["embedder"]]
+        parts += [recipe.evolution.distance, data["source"], data["columns"], data["schema"]]
+        parts.append(data["holdout"] if isinstance(recipe.data.holdout, Split) else None)
+        further = {key: value for key, value in data.items() if key not in _DATA_KEYS}
+        parts += [further] if further else []  # keys newer than this id, where they are set
+        return hashlib.sha256(b"pe_beam/embedding/1" + json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def label_codes(self) -> dict[str | None, int]:
+        """Label -> its position in the declared list."""
+        return {label: code for code, label in enumerate(self.recipe.label_list)}
+
+    def codes(self, labels: list[str | None]) -> np.ndarray:
+        """Labels of candidates -> int32 positions."""
+        return np.array([self.label_codes[label] for label in labels], dtype=np.int32)
+
+
+def split_part(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
+    """The recipe's cut, as sources take it; None: it has none."""
+    cut = recipe.data.holdout
+    return None if cut is None or isinstance(cut, str) else (part, cut.share, cut.random_state)
+
+
+def stored_recipe(store: Store) -> Recipe:
+    """The recipe of a run directory; InputError if its recipe.yaml is damaged."""
+    try:
+        return parse_recipe(yaml.safe_load(store.read("recipe.yaml")))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"{store.root}/recipe.yaml: damaged (not YAML); put the run's own back") from None
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(root: str, digest: str) -> Run:
+    return Run(root, stored_recipe(Store(root)))
+
+
+def open_run(root: str | Path) -> Run:
+    """The run in a directory, as its recipe.yaml says; one object a process while that file is the same."""
+    store = Store(root)
+    if not store.exists("recipe.yaml"):
+        raise InputError(f"{root}: not a run directory (it has no recipe.yaml)")
+    return _opened(str(store.root), hashlib.sha256(store.read("recipe.yaml")).hexdigest())

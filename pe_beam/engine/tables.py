@@ -1,0 +1,103 @@
+"""Parquet with equal bytes for equal content: one writer, fixed row groups, sorted by candidate_id."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FORMAT_VERSION = 1
+ROW_GROUP = 1024
+NOT_PRIVATE = "NOT PRIVATE: epsilon = inf, no noise was added"
+
+HISTOGRAM = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("noisy_votes", pa.float64())])
+COUNTS = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("count", pa.int64())])
+LABELS = pa.schema([("label", pa.string()), ("noisy_count", pa.float64())])
+MARGINALS = pa.schema(
+    [("label", pa.string()), ("column", pa.string()), ("bin", pa.int64()), ("noisy_count", pa.float64())]
+)
+SELECTION = pa.schema(
+    [
+        ("candidate_id", pa.int64()),
+        ("parent_id", pa.int64()),
+        ("parent_row", pa.int64()),
+        ("label", pa.string()),
+        ("kept", pa.bool_()),
+    ]
+)
+
+
+def population_schema(payload: pa.Schema) -> pa.Schema:
+    """The columns of a population: ids, label, origin and state, then the modality's payload."""
+    return pa.schema(
+        [
+            ("candidate_id", pa.int64()),
+            ("parent_id", pa.int64()),
+            ("label", pa.string()),
+            ("origin", pa.string()),
+            ("state", pa.string()),
+            *payload,
+        ]
+    )
+
+
+def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *, private: bool = True) -> int:
+    """Writes tables one after the other as one Parquet file; returns its number of rows.
+
+    Row groups hold ROW_GROUP rows whatever the sizes of the tables given, so chunking cannot change a byte.
+    """
+    own = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    metadata = own | {"pe_beam.format": str(FORMAT_VERSION)} | ({} if private else {"pe_beam.privacy": NOT_PRIVATE})
+    rows = 0
+    pending: list[pa.Table] = []
+    waiting = 0
+    with pq.ParquetWriter(file, schema.with_metadata(metadata), compression="zstd") as writer:
+
+        def flush(least: int) -> None:
+            nonlocal pending, waiting
+            if waiting < least or not waiting:
+                return
+            table = pa.concat_tables(pending).combine_chunks()
+            full = waiting if least == 1 else waiting - waiting % ROW_GROUP
+            for start in range(0, full, ROW_GROUP):
+                writer.write_table(
+                    table.slice(start, min(ROW_GROUP, full - start)).combine_chunks(),
+                    row_group_size=ROW_GROUP,
+                )
+            pending, waiting = [table.slice(full)], waiting - full
+
+        for table in tables:
+            pending.append(table.select(schema.names).cast(schema).replace_schema_metadata(metadata))
+            waiting += table.num_rows
+            rows += table.num_rows
+            flush(ROW_GROUP)
+        flush(1)
+    return rows
+
+
+def table_bytes(table: pa.Table, schema: pa.Schema, *, private: bool = True) -> bytes:
+    """One small table as Parquet bytes."""
+    sink = io.BytesIO()
+    write_table(sink, [table], schema, private=private)
+    return sink.getvalue()
+
+
+def read_bytes(data: bytes) -> pa.Table:
+    """A table from Parquet bytes."""
+    return pq.read_table(pa.BufferReader(data))
+
+
+def save_array(array: np.ndarray) -> bytes:
+    """An array in NumPy's own open format, never pickled."""
+    sink = io.BytesIO()
+    np.save(sink, array, allow_pickle=False)
+    return sink.getvalue()
+
+
+def load_array(data: bytes) -> np.ndarray:
+    """The array of `save_array`."""
+    return np.load(io.BytesIO(data), allow_pickle=False)

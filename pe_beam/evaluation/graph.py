@@ -1,0 +1,182 @@
+"""Evaluate: populations of a complete run beside held-out and training records. Writes to private/ alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pe_beam.engine.graphs.base import RunFn, RunTransform
+from pe_beam.evaluation import measure
+from pe_beam.evaluation.gather import Gathered, Portion, gather, list_portions, training_portions
+from pe_beam.evaluation.memorisation import Nearest, nearer
+from pe_beam.evaluation.moments import Tree, add_leaf, join_trees, whole
+from pe_beam.evaluation.outcome import commit_outcome
+from pe_beam.evaluation.progress import note_step
+from pe_beam.evaluation.setting import CEILING, Setting
+
+
+class _ListPortionsFn(RunFn):
+    def process(self, _: Any) -> Iterator[Portion]:
+        with self.guarded("ListPortions"):
+            run = self.open()
+            portions = list_portions(run, Setting.load(run))
+        yield from portions
+
+
+class _GatherFn(RunFn):
+    def process(self, portion: Portion) -> Iterator[tuple[str, tuple[int, Gathered]]]:
+        with self.guarded("ReadAndEmbed"):
+            found = gather(self.open(), portion)
+        yield portion.group, (portion.place, found)
+
+
+class MergeGatheredCombineFn(beam.CombineFn):
+    """(place, what was gathered) -> the whole, the same to the last bit in any order of merging."""
+
+    def create_accumulator(self) -> Tree[Gathered]:  # noqa: D102
+        return {}
+
+    def add_input(self, tree: Tree[Gathered], placed: tuple[int, Gathered]) -> Tree[Gathered]:  # noqa: D102
+        add_leaf(tree, *placed)
+        return tree
+
+    def merge_accumulators(self, trees: Iterable[Tree[Gathered]]) -> Tree[Gathered]:  # noqa: D102
+        return join_trees(trees)
+
+    def extract_output(self, tree: Tree[Gathered]) -> Gathered:  # noqa: D102
+        return whole(tree)
+
+
+class _CommitGroupsFn(RunFn):
+    def process(self, keyed: tuple[int, Iterable[tuple[str, Gathered]]]) -> Iterator[str]:
+        with self.guarded("CommitGroups"):
+            names = measure.commit_groups(self.open(), keyed[1])
+        yield from names
+
+
+class _MeasureFn(RunFn):
+    def process(self, name: str) -> Iterator[tuple[int, str]]:
+        with self.guarded("Measure"):
+            measure.measure(self.open(), name)
+        yield 0, name
+
+
+class _ListTrainingFn(RunFn):
+    """Any name that is to be measured -> portions of training shards, once for the ceiling's."""
+
+    def process(self, name: str) -> Iterator[Portion]:
+        if name != CEILING:
+            return
+        with self.guarded("ListTraining"):
+            run = self.open()
+            note_step(run, "looking for the nearest training records")
+            portions = training_portions(run, Setting.load(run))
+        yield from portions
+
+
+class _NearestFn(RunFn):
+    """Portions of training shards -> the nearest record of each query, one array a bundle."""
+
+    def start_bundle(self) -> None:
+        self._vectors: np.ndarray | None = None
+        self._best: Nearest | None = None
+
+    def process(self, portion: Portion) -> None:
+        with self.guarded("Nearest"):
+            run = self.open()
+            if self._vectors is None:
+                _, self._vectors = measure.queries(run)
+            found = measure.nearest_of_shards(run, portion.parts, portion.first, self._vectors)
+            self._best = found if self._best is None else nearer(self._best, found)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._best is not None:
+            yield WindowedValue((0, self._best), MIN_TIMESTAMP, [GlobalWindow()])
+        self._vectors = self._best = None
+
+
+class NearerCombineFn(beam.CombineFn):
+    """Keeps the nearer record of each query, and of equals the first."""
+
+    def create_accumulator(self) -> Nearest | None:  # noqa: D102
+        return None
+
+    def add_input(self, best: Nearest | None, found: Nearest) -> Nearest:  # noqa: D102
+        return found if best is None else nearer(best, found)
+
+    def merge_accumulators(self, several: Iterable[Nearest | None]) -> Nearest | None:  # noqa: D102
+        best: Nearest | None = None
+        for found in several:
+            if found is not None:
+                best = self.add_input(best, found)
+        return best
+
+    def extract_output(self, best: Nearest | None) -> Nearest | None:  # noqa: D102
+        return best
+
+
+class _CommitNearestFn(RunFn):
+    def process(self, keyed: tuple[int, Nearest]) -> Iterator[tuple[int, str]]:
+        with self.guarded("CommitNearest"):
+            measure.commit_nearest(self.open(), keyed[1])
+        yield 0, "nearest"
+
+
+class _CommitOutcomeFn(RunFn):
+    def process(self, _: Any) -> Iterator[str]:
+        with self.guarded("CommitOutcome"):
+            name = commit_outcome(self.open())
+        yield name
+
+
+class Gather(RunTransform):
+    """Start token -> names of what there is to measure, once everything is read and committed: the barrier."""
+
+    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            start
+            | "ListPortions" >> beam.ParDo(_ListPortionsFn(self._root))
+            | "SpreadPortions" >> beam.Reshuffle()
+            | "ReadAndEmbed" >> beam.ParDo(_GatherFn(self._root))  # (group, (place, gathered))
+            | "MergeMoments" >> beam.CombinePerKey(MergeGatheredCombineFn())  # (group, gathered)
+            | "OneKey" >> beam.Map(lambda group: (0, group))
+            | "GatherGroups" >> beam.GroupByKey()
+            | "CommitGroups" >> beam.ParDo(_CommitGroupsFn(self._root))  # names
+        )
+
+
+class NearestRecords(RunTransform):
+    """Names of what is measured -> (0, "nearest"), once the nearest training record of each query is committed."""
+
+    def expand(self, names: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            names
+            | "ListTraining" >> beam.ParDo(_ListTrainingFn(self._root))
+            | "SpreadShards" >> beam.Reshuffle()
+            | "Nearest" >> beam.ParDo(_NearestFn(self._root))  # (0, (squared distances, rows))
+            | "KeepNearest" >> beam.CombinePerKey(NearerCombineFn())
+            | "CommitNearest" >> beam.ParDo(_CommitNearestFn(self._root))
+        )
+
+
+class Evaluate(RunTransform):
+    """Start token -> the name of the committed evaluation."""
+
+    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        names = start | "Gather" >> Gather(self._root)
+        measured = (
+            names | "SpreadNames" >> beam.Reshuffle() | "Measure" >> beam.ParDo(_MeasureFn(self._root))  # (0, name)
+        )
+        nearest = names | "NearestRecords" >> NearestRecords(self._root)  # (0, "nearest")
+        return (
+            (measured, nearest)
+            | "Both" >> beam.Flatten()
+            | "GatherAll" >> beam.GroupByKey()
+            | "CommitOutcome" >> beam.ParDo(_CommitOutcomeFn(self._root))
+        )

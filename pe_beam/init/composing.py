@@ -1,0 +1,179 @@
+"""Answers -> a recipe: what is declared is asked for, pool sizes follow from the plan, nothing is read off the data."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pe_beam import registry
+from pe_beam.contracts.asking import Asker, Seen, listed, number
+from pe_beam.contracts.modality import Modality
+from pe_beam.errors import DataError, InputError
+from pe_beam.init.looking import NOTHING, guess_source, look
+from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.plan import make_plan
+
+SOURCES = ("folder", "parquet", "csv", "jsonl")
+_NOISE_TO_VOTES = 3.0
+"""Pools are proposed so that the noise of a candidate is at most so many times the votes that it can expect."""
+
+
+def compose(asker: Asker) -> dict[str, Any]:
+    """A recipe as plain data, from answers.
+
+    Raises:
+      InputError: a wrong or missing answer, data that are not there, or an impossible budget.
+    """
+    data, modality_name, seen = _records(asker)
+    modality = registry.find("modalities", modality_name, key="modality")
+    data |= {"separator": seen.separator} if seen.separator != "," else {}
+    _columns(asker, data, modality, seen)
+    _labels(asker, data, seen)
+    privacy = _privacy(asker, data)
+    asker.say("\nWhat makes candidates, and what compares them.")
+    own = dict(modality.start(asker, seen, data)) if modality.start else _parts_by_name(asker, modality_name)
+    data |= own.pop("data", {})
+    holdout = asker.ask("data.holdout", "Real records set aside for `pe-beam evaluate`: a path", optional=True)
+    data |= {"holdout": holdout} if holdout else {}
+    name = asker.ask("name", "A name for the run; it is released", parse=_name, default="my-run")
+    recipe = {"name": name, "data": data, "modality": modality_name, **own}
+    recipe["privacy"] = privacy | own.get("privacy", {})
+    recipe["evolution"] = _evolution(asker, recipe, own.pop("evolution", {}))
+    return recipe
+
+
+def _records(asker: Asker) -> tuple[dict[str, Any], str, Seen]:
+    asker.say("Where the private records lie. They are not read now; what may be looked at is asked first.")
+    path = asker.ask("data.path", "A folder, a file or a glob")
+    source = asker.ask("data.source", "What kind of files", default=guess_source(path), choices=SOURCES)
+    known = registry.names("modalities")
+    usual = "image" if source == "folder" else None
+    modality = asker.ask("modality", "What a record is", default=usual, choices=known)
+    data = {"source": source, "path": path}
+    what = "names of the folders in it" if source == "folder" else "names and types of columns"
+    what += ", the first line of CSV" if source == "csv" else ""
+    if source == "jsonl" or not asker.confirm("look", f"May I look at the {what}? No value is read"):
+        return data, modality, NOTHING
+    try:
+        return data, modality, look(path, source)
+    except DataError as error:
+        if not asker.interactive:
+            raise
+        asker.say(f"  {error}. Going on without a look.")
+        return data, modality, NOTHING
+
+
+def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen) -> None:
+    """Asks which column holds what; class folders and tables of a schema have nothing to ask but label and client."""
+    if data["source"] == "folder":
+        return
+    columns: dict[str, Any] = {}
+    if seen.columns:
+        asker.say("Columns: " + ", ".join(f"{name} ({kind})" for name, kind in seen.columns.items()))
+    roles = [] if modality.schema_model else modality.payload.names
+    for role in roles:
+        default = role if not seen.columns or role in seen.columns else None
+        columns[role] = asker.ask(f"data.columns.{role}", f"The column with the {role}", default=default)
+    for role, text in (("label", "the label (several: names between commas)"), ("client", "the client id")):
+        # Labels that are declared lie in a column: that must be known, and may be called so.
+        declared = role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
+        default = role if declared and role in seen.columns else None
+        key = f"data.columns.{role}"
+        found = asker.ask(key, f"The column with {text}", default=default, optional=not declared)
+        if found:
+            names = found if isinstance(found, list) else listed(found)
+            columns[role] = names if len(names) > 1 else names[0]
+    _must_be_seen(columns, seen)
+    data["columns"] = columns
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError("up to 64 letters, digits, _ . and -")
+    return text
+
+
+def _must_be_seen(columns: Mapping[str, Any], seen: Seen) -> None:
+    for role, names in columns.items():
+        for name in names if isinstance(names, list) else [names]:
+            if seen.columns and name not in seen.columns:
+                raise InputError(f"init: data.columns.{role}: {name!r}: no such column in the first file")
+
+
+def _labels(asker: Asker, data: dict[str, Any], seen: Seen) -> None:
+    columns = data.get("columns", {}).get("label")
+    if data["source"] != "folder" and columns is None:
+        return
+    asker.say(
+        "Labels are declared in public, whether records have them or not. Say only what is known without the data."
+    )
+    if isinstance(columns, list):
+        keys = {column: f"data.labels.{column}" for column in columns}
+        data["labels"] = {c: asker.ask(key, f"All values of {c}", parse=listed) for c, key in keys.items()}
+        return
+    if seen.folders:
+        asker.say("Folders: " + ", ".join(seen.folders))
+        if asker.confirm("folders", "Are these names public, and are they all the labels"):
+            data["labels"] = seen.folders
+            return
+    labels = asker.ask("data.labels", "All labels, between commas", parse=listed, optional=data["source"] == "folder")
+    data |= {"labels": labels} if labels else {}
+
+
+def _privacy(asker: Asker, data: dict[str, Any]) -> dict[str, Any]:
+    asker.say("\nThe promise. docs/choosing.md says more.")
+    guess = number(0, 1e12, whole=True)
+    records = asker.ask("data.expected_records", "About how many records: a public guess, not a count", parse=guess)
+    data["expected_records"] = records
+    epsilon = asker.ask("privacy.epsilon", "Epsilon, 0.001 to 1000", parse=number(0.001, 1000, least=True), default=1)
+    delta = asker.ask("privacy.delta", "Delta", parse=number(0, 0.5), default=propose_delta(records))
+    unit = "client" if "client" in data.get("columns", {}) else "record"
+    adjacency = asker.ask(
+        "privacy.adjacency",
+        f"Neighbouring data differ by one {unit} more or fewer, or replaced",
+        choices=("add-or-remove-one", "replace-one"),
+        default="add-or-remove-one",
+    )
+    return {"epsilon": epsilon, "delta": delta, "adjacency": adjacency, "unit": unit}
+
+
+def propose_delta(records: float) -> float:
+    """One digit below 1 / (n ln n), n a public guess: the literature's habit (PAPERS: Aug-PE, PE, Tab-PE).
+
+    >>> propose_delta(20000), propose_delta(1)
+    (5e-06, 0.1)
+    """
+    bound = 1 / (records * max(math.log(records), 1))
+    power = 10.0 ** math.floor(math.log10(bound))
+    return min(float(f"{math.floor(bound / power + 1e-9) * power:.0e}"), 0.1)
+
+
+def _parts_by_name(asker: Asker, modality: str) -> dict[str, Any]:
+    return {
+        kind: {"name": asker.ask(f"{kind}.name", f"The {kind}", choices=registry.names_for(f"{kind}s", modality))}
+        for kind in ("generator", "embedder")
+    }
+
+
+def _evolution(asker: Asker, recipe: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Iterations and samples as asked, and a pool that the noise of this budget does not drown."""
+    asker.say("\nHow much is made.")
+    whole = number(0, 1e9, whole=True)
+    records = recipe["data"]["expected_records"]
+    samples = asker.ask("evolution.samples", "Samples to make", parse=whole, default=min(1000, records))
+    most = number(0, 10_000, whole=True)
+    turns = asker.ask("evolution.iterations", "Iterations", parse=most, default=own.get("iterations", 10))
+    evolution = {"iterations": turns, "samples": samples, **{k: v for k, v in own.items() if k != "iterations"}}
+    if "population" in evolution:
+        return evolution
+    parsed = parse_recipe({**recipe, "evolution": {**evolution, "samples": 10**6, "population": 10**6}})
+    family, labels = parsed.evolution.family(), parsed.label_count
+    rows = family * labels
+    room = records * parsed.evolution.votes_per_record * _NOISE_TO_VOTES / max(*make_plan(parsed).schedule.sigmas, 1e-9)
+    pool = min(samples, int(room)) // rows * rows
+    made = max(samples // rows, 1) * rows
+    if made != samples:
+        asker.say(f"Samples: {made}, for they come in lots of {rows} (labels times variations).")
+    return {**evolution, "samples": made, "population": max(pool, rows)}

@@ -1,0 +1,99 @@
+"""Names and types of private data, only where its holder allows it. No value is read, no row is counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam import names
+from pe_beam.contracts.asking import Seen
+from pe_beam.errors import DataError
+from pe_beam.sources import files, forms
+from pe_beam.sources.folder import is_beside
+
+_HEADER = 1 << 20
+
+
+NOTHING = Seen({}, [])
+
+
+def guess_source(path: str) -> str:
+    """What kind of files a path names, by its ending alone."""
+    ending = Path(path.rstrip("/*")).suffix.lower()
+    known = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+    return known.get(ending, "folder")
+
+
+def look(path: str, source: str) -> Seen:
+    """Column names and types of the first file, or the names of class folders.
+
+    Raises:
+      DataError: nothing is there, or it cannot be read.
+    """
+    if source == "folder":
+        if files.is_local(path) and not Path(path).is_dir():
+            raise DataError(f"data.path: {path!r} is not there or no folder; a folder is wanted")
+        with files.explained("data.path", path):
+            below = files.list_below(path)
+        return Seen({}, sorted({names.plain(name.split("/", 1)[0]) for name in below if "/" in name and _may_be(name)}))
+    if source == "jsonl":
+        return NOTHING
+    first = _first_file(path, source)
+    with files.explained("data.path", first), files.open_file(first) as handle:
+        if source == "csv":
+            line = handle.readline(_HEADER)
+            forms.refuse(line, first, "data.path", "CSV")
+            cells, separator = _header(line)
+            return Seen(dict.fromkeys(cells, pa.string()), [], separator)
+        try:
+            schema = pq.read_schema(handle)
+        except pa.ArrowException:
+            raise DataError("data.path: the first file is no Parquet file, or a damaged one") from None
+    return Seen(dict(zip(schema.names, schema.types, strict=True)), [])
+
+
+def _first_file(path: str, source: str) -> str:
+    with files.explained("data.path", path):
+        if files.is_local(path) and Path(path).is_dir():
+            found = [f"{path.rstrip('/')}/{name}" for name in files.list_below(path) if name.endswith(f".{source}")]
+        else:
+            found = files.match(path)
+    if not found:
+        raise DataError(f"data.path: no {source} files there; a file, a folder or a glob is wanted")
+    return found[0]
+
+
+def _may_be(name: str) -> bool:
+    """Whether a file may be a picture, by its name."""
+    return not is_beside(name) and not name.lower().endswith(files.PACKED + files.ARCHIVES)
+
+
+def _header(data: bytes) -> tuple[list[str], str]:
+    """The cells of the first line and what parts them.
+
+    A file without a header would show a record: cells that look like values are refused.
+    """
+    try:
+        line = data.decode("utf-8-sig")
+        separator = forms.guess_separator(line)
+        cells = next(csv.reader(io.StringIO(line), delimiter=separator), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError("data.path: the first line of the CSV file is no header in UTF-8") from None
+    if not cells or len(set(cells)) < len(cells) or any(_is_value(cell) for cell in cells):
+        raise DataError("data.path: the first line of the CSV file is no header; names, each once, are wanted")
+    return cells, separator
+
+
+def _is_value(cell: str) -> bool:
+    for parse in (float, datetime.fromisoformat):
+        try:
+            parse(cell)
+        except ValueError:
+            continue
+        return True
+    return not cell.strip()

@@ -1,0 +1,52 @@
+"""From questions to a file that `plan` accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from pe_beam import registry
+from pe_beam.contracts.asking import Asker
+from pe_beam.driver.loop import check_parts
+from pe_beam.errors import InputError, StorageError
+from pe_beam.init.composing import compose
+from pe_beam.init.writing import render
+from pe_beam.recipe.models import Recipe, load_recipe, parse_recipe, set_key
+from pe_beam.recipe.plan import Plan, make_plan
+
+
+def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe, Plan]:
+    """Asks, composes, checks as `plan` does, and writes; nothing is written of what `plan` would refuse.
+
+    Answers with dotted keys that no question has asked for are set as `--set` of `plan` and `run` sets them.
+
+    Raises:
+      InputError: a wrong or missing answer, or a file that is there already.
+      StorageError: the file cannot be written.
+    """
+    path = Path(out)
+    if path.exists() and not force:
+        raise InputError(f"--out {out}: is there already; another name is wanted, or --force")
+    raw = compose(asker)
+    for key in sorted(set(asker.given) - asker.asked - {"look", "folders"}):
+        if "." not in key:
+            raise InputError(f"init: {key}: there is no such question for modality {raw['modality']}")
+        set_key(raw, key, yaml.safe_load(str(asker.given[key])))
+    recipe = parse_recipe(raw)
+    check_parts(recipe)
+    kinds = {"generator": "generators", "embedder": "embedders"}
+    options = {key: registry.find(kind, raw[key]["name"], key=f"{key}.name").Options for key, kind in kinds.items()}
+    text = render(raw, path=out, schema=_schema(), options=options, remarks=asker.remarks)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"--out {out}: cannot be written ({error.strerror})") from error
+    return load_recipe(path), make_plan(recipe)
+
+
+def _schema() -> str:
+    """The schema for editors where this is a checkout; installed packages do not carry it."""
+    path = Path(__file__).parents[2] / "templates" / "recipe.schema.json"
+    return str(path) if path.exists() else ""

@@ -1,0 +1,93 @@
+"""What a run will ask of a remote or local language model, before any call: calls, tokens, money, and who is told."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from pe_beam.contracts.generator import PaidGenerator
+from pe_beam.engine.run import Run
+from pe_beam.recipe.models import Recipe
+
+
+@runtime_checkable
+class Estimating(Protocol):
+    """A generator that can say what a call takes."""
+
+    def expected_tokens(self, iteration: int, iterations: int, labels: Any) -> tuple[int, int]:
+        """(tokens sent, tokens received) of one call of an iteration; 0 is random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """The estimate of a recipe, rejected answers and faults of the service apart.
+
+    Attributes:
+      calls: candidates and lookahead variations that are asked for.
+      input_tokens: sent, about.
+      output_tokens: received, at most.
+      money: at most, at the price of `execution.llm`; None without a price.
+      currency: of money; None without a price.
+      recipients: addresses that see every candidate: recipients of the release.
+      warnings: what does not fit, such as a ceiling below the estimate.
+    """
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    money: float | None
+    currency: str | None
+    recipients: list[str]
+    warnings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return asdict(self)
+
+
+def estimate_costs(recipe: Recipe) -> Costs | None:
+    """Estimates calls, tokens and money; None for generators that cost nothing by call. Asks no service."""
+    generator = Run("", recipe).new_generator()
+    if not isinstance(generator, PaidGenerator):
+        return None
+    evolution, service = recipe.evolution, recipe.execution.llm
+    calls = [calls_of(recipe, t) for t in range(evolution.iterations + 1)]
+    sent = received = 0
+    if isinstance(generator, Estimating):
+        for t, count in enumerate(calls):
+            own = generator.expected_tokens(t, evolution.iterations, recipe.label_list)
+            sent, received = sent + count * own[0], received + count * own[1]
+    money = None
+    if service.price is not None:
+        money = (sent * service.price.input + received * service.price.output) / 1e6
+    told = [endpoint.base_url or "the client library's own address" for endpoint in service.endpoints]
+    return Costs(
+        calls=sum(calls),
+        input_tokens=sent,
+        output_tokens=received,
+        money=money,
+        currency=None if service.price is None else service.price.currency,
+        recipients=told if generator.remote else [],
+        warnings=_warnings(recipe, sum(calls), sent + received, money),
+    )
+
+
+def calls_of(recipe: Recipe, iteration: int) -> int:
+    """Answers that an iteration needs: kept parents need none where rank selects (it draws no row twice)."""
+    evolution = recipe.evolution
+    sizes = evolution.populations()
+    variations, keep = evolution.family_at(iteration) if iteration else (1, False)
+    new = sizes[iteration]
+    if keep and evolution.selection == "rank":
+        new -= sizes[iteration] // (variations + 1)
+    return new + (evolution.lookahead * sizes[iteration - 1] if iteration else 0)
+
+
+def _warnings(recipe: Recipe, calls: int, tokens: int, money: float | None) -> list[str]:
+    ceiling = recipe.execution.llm.ceiling
+    pairs = [("calls", ceiling.calls, calls), ("tokens", ceiling.tokens, tokens), ("money", ceiling.money, money)]
+    return [
+        f"execution.llm.ceiling.{name}: {limit:g} is below the estimate of {wanted:g}; the run may stop there"
+        for name, limit, wanted in pairs
+        if limit is not None and wanted is not None and limit < wanted
+    ]

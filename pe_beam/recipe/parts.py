@@ -1,0 +1,48 @@
+"""Modality, generator and embedder as a recipe names them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from pe_beam import registry
+from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.generator import Generator
+from pe_beam.contracts.modality import Modality
+from pe_beam.errors import RecipeError
+from pe_beam.recipe.models import Recipe, declared_schema
+
+
+def find_modality(recipe: Recipe) -> Modality:
+    """The kind of record, with the columns that data.schema declares."""
+    found: Modality = registry.find("modalities", recipe.modality, key="modality")
+    return found if found.with_schema is None else found.with_schema(declared_schema(recipe))
+
+
+def new_generator(recipe: Recipe) -> Generator:
+    """A generator as the recipe says; RecipeError where it cannot be had so."""
+    part = recipe.generator
+    cls = registry.find("generators", part.name, key="generator.name")
+    if recipe.privacy.marginals and not cls.takes_marginals:
+        raise RecipeError(f"privacy.marginals: generator {part.name!r} makes no use of them")
+    options = cls.Options.model_validate(part.options)
+    made: Generator = cls(options, labels=recipe.label_list, **_schema_for(recipe, cls))
+    return made
+
+
+def new_embedder(recipe: Recipe) -> Embedder:
+    """An embedder as the recipe says; RecipeError where it cannot be had so."""
+    part = recipe.embedder
+    cls = registry.find("embedders", part.name, key="embedder.name")
+    made: Embedder = cls(cls.Options.model_validate(part.options), **_schema_for(recipe, cls))
+    if recipe.privacy.marginals and not made.marginal_sizes():
+        raise RecipeError(f"privacy.marginals: embedder {part.name!r} has no columns to count")
+    return made
+
+
+def _schema_for(recipe: Recipe, cls: type[Generator] | type[Embedder]) -> dict[str, BaseModel]:
+    if not cls.takes_schema:
+        return {}
+    schema = declared_schema(recipe)
+    if schema is None:
+        raise RecipeError(f"modality: {recipe.modality!r} has no schema, which {cls.__name__} needs")
+    return {"schema": schema}

@@ -1,0 +1,172 @@
+"""What a run will spend and how loud its noise is: from declared values alone, before any data is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from pe_beam.numbers import json_number
+from pe_beam.privacy import accounting, noise
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.parts import new_embedder
+from pe_beam.recipe.sizes import memory_warning
+from pe_beam.selection.quotas import largest_remainder
+from pe_beam.selection.threshold import threshold_in_votes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plan of a recipe.
+
+    Attributes:
+      schedule: sigma (votes) and noise multiplier of every iteration, and of bought label shares.
+      epsilons: spent after iterations 1 to T, bought label shares included.
+      candidates: sizes of populations 0 to T.
+      votes_per_candidate: expected exact votes of a candidate in each iteration; None without
+        data.expected_records.
+      chance_of_noise: probability that noise alone passes the threshold; None where it is auto.
+      generator_calls: candidates and variations to be made, lookahead included.
+      warnings: what a user should think about before spending.
+    """
+
+    schedule: accounting.NoiseSchedule
+    epsilons: list[float]
+    candidates: list[int]
+    votes_per_candidate: list[float] | None
+    chance_of_noise: list[float] | None
+    generator_calls: int
+    delta: float
+    warnings: list[str]
+
+    @property
+    def dp_event(self) -> Any:
+        """The exact dp_accounting event of the whole run."""
+        return accounting.dp_event(self.schedule.all_multipliers)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object; infinity is "inf"."""
+        return {
+            "delta": self.delta,
+            "sigma": list(self.schedule.sigmas),
+            "noise_multiplier": list(self.schedule.noise_multipliers),
+            "sensitivity": self.schedule.sensitivity,
+            "label_shares_noise_multiplier": self.schedule.label_noise_multiplier,
+            "epsilon_after_iteration": [json_number(e) for e in self.epsilons],
+            "candidates": self.candidates,
+            "expected_votes_per_candidate": self.votes_per_candidate,
+            "chance_that_noise_passes_threshold": self.chance_of_noise,
+            "generator_calls": self.generator_calls,
+            "warnings": self.warnings,
+        }
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Fixes the noise of a run and says what to expect of it; raises RecipeError on an impossible budget."""
+    privacy, evolution = recipe.privacy, recipe.evolution
+    sensitivity = accounting.sensitivity(
+        unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)
+    )
+    schedule = accounting.calibrate(
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        weights=privacy.weights or [1.0] * evolution.iterations,
+        label_share=privacy.label_budget(),
+        label_sensitivity=bought_sensitivity(recipe),
+        sensitivity=sensitivity,
+    )
+    for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0):
+        noise.refuse_unless_drawn(sigma, privacy.unit)
+    accounting.check_schedule(schedule, privacy.epsilon, privacy.delta)
+    multipliers = schedule.all_multipliers
+    before = len(multipliers) - evolution.iterations  # bought label shares come first
+    spent = [
+        accounting.spent_epsilon(multipliers[: before + t], privacy.delta) for t in range(1, evolution.iterations + 1)
+    ]
+    sizes = evolution.populations()
+    votes = _expected_votes(recipe, sizes)
+    chances = _chances(recipe, list(schedule.sigmas))
+    return Plan(
+        schedule=schedule,
+        epsilons=spent,
+        candidates=sizes,
+        votes_per_candidate=votes,
+        chance_of_noise=chances,
+        generator_calls=evolution.generator_calls(range(evolution.iterations + 1)),
+        delta=privacy.delta,
+        warnings=_warnings(recipe, list(schedule.sigmas), votes),
+    )
+
+
+def declared_shares(recipe: Recipe) -> list[float] | None:
+    """Shares of the labels, in their declared order, as the recipe states them; None where they are bought."""
+    shares = recipe.privacy.label_counts
+    if recipe.privacy.label_budget():
+        return None
+    if isinstance(shares, str):
+        return [1.0] * recipe.label_count
+    return [float(shares[str(label)]) for label in recipe.label_list]
+
+
+def most_of_a_label(recipe: Recipe, iteration: int) -> int:
+    """Candidates that one label has in population t, at most: each label has one family at least."""
+    family = sum(recipe.evolution.family_at(iteration)) if iteration else 1
+    places, shares = recipe.evolution.populations()[iteration] // family, declared_shares(recipe)
+    if shares is None:  # bought: one label may take all that the others leave
+        return (places - recipe.label_count + 1) * family
+    return max(largest_remainder(shares, places)) * family
+
+
+def votes_bound(recipe: Recipe) -> int:
+    """Votes that one record casts in an iteration, at most: k, or fewer where no label ever has k candidates (rule 15).
+
+    A record votes among the candidates of its own label, and the recipe says how many there are in each iteration. A
+    population with more is refused when it is committed.
+    """
+    k, voted_on = recipe.evolution.votes_per_record, range(recipe.evolution.iterations)
+    return 1 if k == 1 else min(k, max(most_of_a_label(recipe, t) for t in voted_on))
+
+
+def bought_sensitivity(recipe: Recipe) -> float:
+    """Of what iteration 0 buys: a record has one label, or one bin in each column's marginal."""
+    columns = 1
+    if recipe.privacy.marginals:
+        columns = len(new_embedder(recipe).marginal_sizes())
+    unit, adjacency = recipe.privacy.unit, recipe.privacy.adjacency
+    return accounting.sensitivity(unit=unit, adjacency=adjacency, votes_per_record=columns)
+
+
+def _expected_votes(recipe: Recipe, sizes: list[int]) -> list[float] | None:
+    records = recipe.data.expected_records
+    if records is None:
+        return None
+    k = recipe.evolution.votes_per_record
+    votes = [1 if k == 1 else min(k, most_of_a_label(recipe, t)) for t in range(len(sizes) - 1)]
+    return [records * each / size for each, size in zip(votes, sizes, strict=False)]
+
+
+def _chances(recipe: Recipe, sigmas: list[float]) -> list[float] | None:
+    chances = []
+    for iteration, sigma in enumerate(sigmas, start=1):
+        height = threshold_in_votes(recipe.evolution.turn(iteration).threshold, sigma)
+        if height is None:
+            return None
+        above = 0.5 * math.erfc(height / sigma / math.sqrt(2)) if sigma else float(height < 0)
+        chances.append(above)
+    return chances
+
+
+def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> list[str]:
+    warnings = []
+    if not recipe.private:
+        warnings.append("privacy.epsilon: inf adds no noise; every artefact will be marked NOT PRIVATE")
+    records = recipe.data.expected_records
+    if records is not None and recipe.privacy.delta > 1 / records:
+        warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")
+    if votes is not None and max(s / v for s, v in zip(sigmas, votes, strict=True)) > 10:
+        warnings.append(
+            "noise drowns the signal: it is over 10 times the votes that a candidate can expect; use fewer "
+            "candidates (evolution.population) or iterations, or a larger epsilon"
+        )
+    large = memory_warning(recipe)
+    return [*warnings, large] if large else warnings

@@ -45,7 +45,8 @@ from pe_beam.engine import steps
 from pe_beam.engine.bought import cell_count, cells_of
 from pe_beam.engine.run import Run
 from pe_beam.privacy import accounting, noise
-from pe_beam.recipe.models import Recipe, parse_recipe
+from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import make_plan
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import CandidateMatrix, Voter

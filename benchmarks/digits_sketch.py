@@ -19,7 +19,8 @@ from pe_beam.contracts.generator import Step
 from pe_beam.engine.run import Run
 from pe_beam.evaluation.distances import frechet_distance
 from pe_beam.evaluation.moments import Moments
-from pe_beam.recipe.models import load_recipe
+from pe_beam.recipe.loading import load_recipe
+from pe_beam.recipe.parts import source_at
 from pe_beam.recipe.plan import make_plan
 from pe_beam.selection.samplers import draw
 from pe_beam.selection.smoothing import Round, smoothed_votes
@@ -29,7 +30,7 @@ from pe_beam.voting.votes import CandidateMatrix, Voter
 
 def load_digits(run: Run, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings and label codes of one part of the digits."""
-    source = run.open_source(run.recipe.data.path, part=part)
+    source = source_at(run.recipe, run.recipe.data.path, part=part)
     batches = [batch for piece in source.pieces() for batch in source.read(piece)]
     vectors = np.concatenate([run.embedder.embed(batch.payload).vectors for batch in batches])
     return vectors, run.codes([label for batch in batches for label in batch.labels])

@@ -30,7 +30,7 @@ from _place import ROOT
 
 from pe_beam.driver.loop import evolve
 from pe_beam.modalities.image.codec import encode_png
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 
 LABELS = [str(x) for x in range(10)]
 _CHILD = """

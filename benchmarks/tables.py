@@ -37,7 +37,10 @@ from pe_beam.driver.loop import evolve
 from pe_beam.engine.run import open_run
 from pe_beam.modalities.tabular.metrics import classifiers, marginal_distances
 from pe_beam.modalities.tabular.schema import TableSchema
-from pe_beam.recipe.models import Recipe, load_recipe, to_plain, to_yaml
+from pe_beam.recipe.identity import to_plain, to_yaml
+from pe_beam.recipe.loading import load_recipe
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.parts import source_at
 
 _INNER = ["loop", "rows-in-one-process"]  # what the others start in a process of its own
 
@@ -116,7 +119,7 @@ def _recipe(name: str, folder: Path, overrides: list[str]) -> Recipe:
 
 
 def _records(run: Any, path: str, part: str) -> pa.Table:
-    source = run.open_source(path, part=part)
+    source = source_at(run.recipe, path, part=part)
     batches = [batch for piece in source.pieces() for batch in source.read(piece)]
     return pa.concat_tables([b.payload.append_column("label", pa.array(b.labels, pa.string())) for b in batches])
 

@@ -98,7 +98,7 @@ def pace(folder: Path, *, toy: bool) -> None:
 def memory(folder: Path, *, toy: bool) -> None:
     """The driver of a run with 20,000 candidates of about 4,000 characters: made, embedded, selected."""
     from pe_beam.driver.loop import evolve
-    from pe_beam.recipe.models import parse_recipe
+    from pe_beam.recipe.loading import parse_recipe
 
     samples = 20 if toy else 20_000
     (folder / "private.csv").write_text("text\n" + "\n".join(f"soup number {i}" for i in range(500)) + "\n")

@@ -89,7 +89,7 @@ def write_run(folder: Path, options: argparse.Namespace) -> list[str]:
     from pe_beam.contracts.source import SourceBatch
     from pe_beam.engine import ingest, tables
     from pe_beam.engine.run import Run
-    from pe_beam.recipe.models import parse_recipe
+    from pe_beam.recipe.loading import parse_recipe
 
     run = Run(str(folder), parse_recipe(_RECIPE))
     run.store.commit("recipe.yaml", yaml.safe_dump(_RECIPE).encode())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pe_beam.driver.loop import evolve
-    from pe_beam.recipe.models import Recipe, load_recipe
+    from pe_beam.recipe.loading import load_recipe
+    from pe_beam.recipe.models import Recipe
     from pe_beam.recipe.plan import Plan
     from pe_beam.recipe.plan import make_plan as plan
 
@@ -19,7 +20,7 @@ _HOME = {
     "Plan": ("pe_beam.recipe.plan", "Plan"),
     "Recipe": ("pe_beam.recipe.models", "Recipe"),
     "evolve": ("pe_beam.driver.loop", "evolve"),
-    "load_recipe": ("pe_beam.recipe.models", "load_recipe"),
+    "load_recipe": ("pe_beam.recipe.loading", "load_recipe"),
     "plan": ("pe_beam.recipe.plan", "make_plan"),
 }
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from pe_beam.cli import console
+from pe_beam import console
 
 console.begin("pe-beam: interrupted")
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pe_beam.cli import console
+from pe_beam import console
 
 if __name__ == "__main__":
     console.begin("evaluate: interrupted; run it again, it goes on from here")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pe_beam.cli import console
+from pe_beam import console
 
 if __name__ == "__main__":
     console.begin("evolve: interrupted; run it again, it goes on from here")
@@ -22,7 +22,7 @@ import apache_beam as beam
 from pe_beam.driver.loop import evolve
 from pe_beam.engine.graphs.evolution import Evolution
 from pe_beam.errors import PeBeamError
-from pe_beam.recipe.models import load_recipe
+from pe_beam.recipe.loading import load_recipe
 
 
 @dataclass(frozen=True, kw_only=True)

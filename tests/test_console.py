@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from pe_beam.driver.loop import evolve
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from tests.conftest import SMALL
 
 # Slow where a user would wait: an embedder that sleeps in a thread of Beam's.

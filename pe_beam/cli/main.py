@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_beam.cli import console
+from pe_beam import console
 from pe_beam.errors import InputError, PeBeamError
 
 
@@ -164,7 +164,7 @@ def _epsilon(value: float | str) -> str:
 def _plan(options: argparse.Namespace) -> None:
     from pe_beam.driver.loop import check_parts
     from pe_beam.recipe.costs import estimate_costs
-    from pe_beam.recipe.models import load_recipe
+    from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.plan import make_plan
 
     recipe = load_recipe(options.recipe, options.set)
@@ -198,7 +198,7 @@ def _print_costs(costs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from pe_beam.driver.loop import evolve
-    from pe_beam.recipe.models import load_recipe
+    from pe_beam.recipe.loading import load_recipe
 
     recipe = load_recipe(options.recipe, options.set)
     run = evolve(

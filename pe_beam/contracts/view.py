@@ -56,6 +56,9 @@ class History(Protocol):
     def labels(self) -> list[str | None]:
         """The declared labels; [None] without labels."""
 
+    def manifest(self, iteration: int) -> dict[str, Any]:
+        """The manifest of an iteration."""
+
     def population(self, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
         """A population, sorted by candidate_id; `columns` names those to read."""
 

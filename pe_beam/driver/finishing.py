@@ -14,6 +14,7 @@ from pe_beam.engine import tables
 from pe_beam.engine.run import Run
 from pe_beam.engine.steps import POPULATION, SECRET
 from pe_beam.errors import InputError
+from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, secret
 from pe_beam.privacy.statement import statement
 from pe_beam.storage.local import PRIVATE_ATTEMPTS
@@ -101,7 +102,7 @@ def privacy_record(run: Run) -> dict[str, object]:
     spent = accounting.spent_epsilon(spent_multipliers(run), privacy.delta)
     return {
         "version": tables.FORMAT_VERSION,
-        "epsilon": tables.json_number(privacy.epsilon),
+        "epsilon": json_number(privacy.epsilon),
         "delta": privacy.delta,
         "adjacency": privacy.adjacency,
         "unit": privacy.unit,
@@ -111,7 +112,7 @@ def privacy_record(run: Run) -> dict[str, object]:
         "sampling_rate": privacy.sampling_rate,
         "iterations": run.recipe.evolution.iterations,
         "accountant": "dp-accounting: exact composition of Gaussian mechanisms",
-        "spent_epsilon": tables.json_number(spent),
+        "spent_epsilon": json_number(spent),
         "supplied_secret": was_supplied(run),
         "statement": statement_over([run], spent, privacy.delta, run.recipe.evolution.iterations),
     }

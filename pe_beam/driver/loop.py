@@ -22,6 +22,8 @@ from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, RecipeError, StageError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.parts import new_embedder, new_generator
+from pe_beam.recipe.plan import make_plan
 from pe_beam.storage.local import Store
 
 if TYPE_CHECKING:
@@ -61,9 +63,8 @@ def evolve(
 
 def check_parts(recipe: Recipe) -> None:
     """Builds plan, generator and embedder once, so that what they refuse costs nothing."""
-    trial = Run("", recipe)
-    _ = trial.plan
-    generator, embedder = trial.new_generator(), trial.new_embedder()
+    make_plan(recipe)
+    generator, embedder = new_generator(recipe), new_embedder(recipe)
     if recipe.data.never_stop and embedder.remote:
         raise RecipeError(
             f"data.never_stop: embedder {recipe.embedder.name!r} asks a service, which may refuse a record and so stop "

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from pe_beam import registry
 from pe_beam.engine.tables import FORMAT_VERSION, NOT_PRIVATE
-from pe_beam.recipe.models import Recipe, identity
+from pe_beam.recipe.identity import identity
+from pe_beam.recipe.models import Recipe
 
 WITHHELD = "(withheld)"
 _NAME = re.compile(r"[\w.:-]+(/[\w.-]+)?", re.ASCII)  # of a model at a service, or of a hub's

@@ -11,7 +11,8 @@ from pe_beam.engine.run import Run, stored_recipe
 from pe_beam.engine.steps import SECRET
 from pe_beam.errors import InputError, RecipeError, SecretError
 from pe_beam.privacy import secret
-from pe_beam.recipe.models import Recipe, differing_keys, to_yaml
+from pe_beam.recipe.identity import differing_keys, to_yaml
+from pe_beam.recipe.models import Recipe
 from pe_beam.storage.local import PRIVATE_ATTEMPTS, Store
 
 

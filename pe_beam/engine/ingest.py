@@ -23,6 +23,7 @@ from pe_beam.engine.apart import ApartEmbedder, apart_embedder
 from pe_beam.engine.run import Run, fingerprint_of
 from pe_beam.engine.selfcheck import hold_embedder
 from pe_beam.errors import DataError, EmptyInputError
+from pe_beam.recipe.parts import private_source
 from pe_beam.voting.nearest import normalise_rows
 
 INDEX = "private/embeddings/index.json"
@@ -40,7 +41,7 @@ def list_pieces(run: Run) -> list[Piece]:
       DataError: as `Source.pieces`; under `data.never_stop` not because there is no record.
     """
     try:
-        pieces = run.source().pieces()
+        pieces = private_source(run.recipe).pieces()
     except EmptyInputError:
         if not run.recipe.data.never_stop:
             raise
@@ -83,7 +84,7 @@ def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
 
 
 def _source_digest(run: Run, piece: Piece) -> str:
-    return "" if piece == NO_PIECE else run.source().digest(piece)
+    return "" if piece == NO_PIECE else private_source(run.recipe).digest(piece)
 
 
 def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
     seen: set[str] = set()
-    batches = iter(()) if piece == NO_PIECE else run.source().read(piece)
+    batches = iter(()) if piece == NO_PIECE else private_source(run.recipe).read(piece)
     rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
@@ -244,7 +245,7 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     summaries = sorted(summaries, key=lambda summary: summary["piece"])
     never_stop = run.recipe.data.never_stop
     if not never_stop:
-        run.source().refuse({fact for s in summaries for fact in s["seen"]})
+        private_source(run.recipe).refuse({fact for s in summaries for fact in s["seen"]})
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)
     kinds = sorted({kind for s in summaries for kind in s["kinds"]})

@@ -18,20 +18,18 @@ import yaml
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Generator
 from pe_beam.contracts.modality import Modality
-from pe_beam.contracts.service import Service, Surroundings
-from pe_beam.contracts.source import WITH_COLUMNS, Source
 from pe_beam.errors import InputError, SecretError
 from pe_beam.privacy import ledger, noise
 from pe_beam.recipe import parts
-from pe_beam.recipe.models import Recipe, Split, identity, parse_recipe, run_id
+from pe_beam.recipe.identity import embedding_id, run_id
+from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import Plan, make_plan
 from pe_beam.selection.schedules import resolve_schedule
-from pe_beam.sources.opening import open_source
 from pe_beam.storage.local import Store
 
 PUBLIC_SERVICES = "work/services"
 PRIVATE_SERVICES = "private/services"
-_DATA_KEYS = ("source", "path", "columns", "schema", "labels", "holdout", "expected_records", "max_rejects")
 
 
 def fingerprint_of(digests: Iterable[str]) -> str:
@@ -118,70 +116,15 @@ class Run:
         """The kind of record, with the columns that data.schema declares."""
         return parts.find_modality(self.recipe)
 
-    def new_generator(self) -> Generator:
-        """A generator as the recipe says."""
-        made = parts.new_generator(self.recipe)
-        made.attach(self._surroundings(self.recipe.execution.llm, PUBLIC_SERVICES))
-        return made
-
-    def new_embedder(self) -> Embedder:
-        """An embedder as the recipe says."""
-        made = parts.new_embedder(self.recipe)
-        # What is asked of a service about private records is counted where the records' number may be told.
-        made.attach(self._surroundings(self.recipe.execution.embeddings, PRIVATE_SERVICES))
-        return made
-
-    def _surroundings(self, service: Service, folder: str) -> Surroundings:
-        where = self.store.path(folder) if self.root else None
-        return Surroundings(
-            iterations=self.recipe.evolution.iterations,
-            service=service,
-            folder=where,
-            private=folder == PRIVATE_SERVICES,
-        )
-
     @cached_property
     def generator(self) -> Generator:
         """The generator, one a process."""
-        return self.new_generator()
+        return parts.new_generator(self.recipe, self.store.path(PUBLIC_SERVICES))
 
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder, one a process."""
-        return self.new_embedder()
-
-    def source(self) -> Source:
-        """The private records."""
-        return self.open_source(self.recipe.data.path, part="train", client=self.recipe.privacy.unit == "client")
-
-    def open_source(self, path: str, *, part: str | None, client: bool = False, key: str = "data.path") -> Source:
-        """Records read as the recipe says, its own or a holdout.
-
-        Args:
-          path: instead of data.path.
-          part: of data.holdout's cut, where it is one ("train" or "test"); None: all of it.
-          client: whether records have client ids.
-          key: the recipe key that messages name.
-        """
-        data = self.recipe.data
-        cut = None if part is None else split_part(self.recipe, part)
-        declared = "client" in data.columns or self.recipe.privacy.unit == "client"
-        # A client's records are cut together wherever there are clients, whatever the unit.
-        by_client = cut is not None and declared and data.source in WITH_COLUMNS
-        return open_source(
-            source=data.source,
-            path=path,
-            content=self.modality.reader(),
-            columns=data.columns,
-            labelled=data.labels is not None,
-            client=client or by_client,
-            part=cut,
-            key=key,
-            labels=data.labels,
-            separator=data.separator,
-            chat=data.chat,
-            never_stop=data.never_stop,
-        )
+        return parts.new_embedder(self.recipe, self.store.path(PRIVATE_SERVICES))
 
     @cached_property
     def degrees(self) -> list[float]:
@@ -245,15 +188,8 @@ class Run:
 
     @cached_property
     def embedding_id(self) -> str:
-        """The hash of what shapes private embeddings: two recipes may share shards only if they agree in it."""
-        recipe, plain = self.recipe, identity(self.recipe)
-        data = plain["data"]
-        parts = [data["labels"], recipe.privacy.unit, recipe.modality, plain["embedder"]]
-        parts += [recipe.evolution.distance, data["source"], data["columns"], data["schema"]]
-        parts.append(data["holdout"] if isinstance(recipe.data.holdout, Split) else None)
-        further = {key: value for key, value in data.items() if key not in _DATA_KEYS}
-        parts += [further] if further else []  # keys newer than this id, where they are set
-        return hashlib.sha256(b"pe_beam/embedding/1" + json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        """The hash of what shapes private embeddings."""
+        return embedding_id(self.recipe)
 
     @cached_property
     def label_codes(self) -> dict[str | None, int]:
@@ -263,12 +199,6 @@ class Run:
     def codes(self, labels: list[str | None]) -> np.ndarray:
         """Labels of candidates -> int32 positions."""
         return np.array([self.label_codes[label] for label in labels], dtype=np.int32)
-
-
-def split_part(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
-    """The recipe's cut, as sources take it; None: it has none."""
-    cut = recipe.data.holdout
-    return None if cut is None or isinstance(cut, str) else (part, cut.share, cut.random_state)
 
 
 def stored_recipe(store: Store) -> Recipe:

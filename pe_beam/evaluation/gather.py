@@ -28,6 +28,7 @@ from pe_beam.evaluation.kept import embedded
 from pe_beam.evaluation.moments import Moments
 from pe_beam.evaluation.progress import note_portions
 from pe_beam.evaluation.setting import HELD_OUT, TRAINING, VOTED, WORK, Setting, population
+from pe_beam.recipe.parts import private_source
 from pe_beam.subsamples import REAL_ROWS, chosen_of_range, chosen_rows
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import read_batch
@@ -92,7 +93,7 @@ def list_portions(run: Run, setting: Setting) -> list[Portion]:
     portions = [*_of_source(HELD_OUT, setting.held_out(run)), *training_portions(run, setting)]
     if run.modality.metrics and not setting.no_training:
         with contextlib.suppress(PeBeamError):  # moved since: the result says that they are left out
-            portions += _of_source(VOTED, run.source())
+            portions += _of_source(VOTED, private_source(run.recipe))
     for iteration in setting.populations:
         file = pq.ParquetFile(run.store.path(run.public(iteration, POPULATION))).metadata
         sizes = [file.row_group(group).num_rows for group in range(file.num_row_groups)]
@@ -182,7 +183,7 @@ class _Gatherer:
         if self._portion.group == HELD_OUT:
             return self._held_out(self._setting.held_out(self._run))
         if self._portion.group == VOTED:
-            return self._voted(self._run.source())
+            return self._voted(private_source(self._run.recipe))
         return self._population()
 
     def _held_out(self, source: Source) -> Iterator[Rows]:

@@ -34,7 +34,7 @@ from pe_beam.evaluation.setting import (
     population,
     save_arrays,
 )
-from pe_beam.recipe.models import to_plain
+from pe_beam.recipe.identity import to_plain
 from pe_beam.subsamples import chosen_rows
 
 

@@ -17,6 +17,7 @@ from pe_beam.errors import PeBeamError
 from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.setting import Setting, population
+from pe_beam.recipe.parts import private_source
 
 PAIRS = 12
 
@@ -67,12 +68,12 @@ def _records(run: Run, rows: np.ndarray) -> dict[int, dict[str, Any]]:
     wanted = set(rows.tolist())
     start = 0
     try:
-        pieces = {piece.name: piece for piece in run.source().pieces()}
+        pieces = {piece.name: piece for piece in private_source(run.recipe).pieces()}
         for shard in (run.index() or {"shards": []})["shards"]:
             count = shard_rows(run, shard["shard"])
             here = sorted(row - start for row in wanted if start <= row < start + count)
             piece = pieces.get(shard["piece"])
-            if here and piece is not None and run.source().digest(piece) == shard["source"]:
+            if here and piece is not None and private_source(run.recipe).digest(piece) == shard["source"]:
                 found |= {start + row: record for row, record in _of_piece(run, piece, here).items()}
             start += count
     except PeBeamError:  # the records were moved or are gone: the page says that there are no pairs to show
@@ -87,7 +88,7 @@ def _of_piece(run: Run, piece: Piece, wanted: list[int]) -> dict[int, dict[str, 
         return {}
     found: dict[int, dict[str, Any]] = {}
     position = 0
-    for batch in run.source().read(piece):
+    for batch in private_source(run.recipe).read(piece):
         good = [row for row, where in enumerate(batch.rows) if where not in rejected]
         for row in wanted:
             if position <= row < position + len(good):

@@ -12,6 +12,7 @@ import numpy as np
 from pe_beam.contracts.source import Source
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
+from pe_beam.recipe.parts import source_at
 
 FOLDER = "private/evaluation"
 WORK = f"{FOLDER}/work"
@@ -63,11 +64,11 @@ class Setting:
         """The real records that had no part in the run; InputError if none are named."""
         holdout = run.recipe.data.holdout
         if self.against is not None:
-            return run.open_source(self.against, part=None, key="--against")
+            return source_at(run.recipe, self.against, part=None, key="--against")
         if holdout is None:
             raise InputError("data.holdout: not in the recipe; name real data with --against PATH")
         path = holdout if isinstance(holdout, str) else run.recipe.data.path
-        return run.open_source(path, part="test", key="data.holdout")
+        return source_at(run.recipe, path, part="test", key="data.holdout")
 
 
 def population(iteration: int) -> str:

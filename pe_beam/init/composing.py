@@ -12,7 +12,7 @@ from pe_beam.contracts.asking import Asker, Seen, listed, number
 from pe_beam.contracts.modality import Modality
 from pe_beam.errors import DataError, InputError
 from pe_beam.init.looking import NOTHING, guess_source, look
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
 
 SOURCES = ("folder", "parquet", "csv", "jsonl")

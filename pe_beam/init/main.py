@@ -12,7 +12,8 @@ from pe_beam.driver.loop import check_parts
 from pe_beam.errors import InputError, StorageError
 from pe_beam.init.composing import compose
 from pe_beam.init.writing import render
-from pe_beam.recipe.models import Recipe, load_recipe, parse_recipe, set_key
+from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
+from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import Plan, make_plan
 
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from pe_beam.contracts.generator import PaidGenerator
-from pe_beam.engine.run import Run
 from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.parts import new_generator
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class Costs:
 
 def estimate_costs(recipe: Recipe) -> Costs | None:
     """Estimates calls, tokens and money; None for generators that cost nothing by call. Asks no service."""
-    generator = Run("", recipe).new_generator()
+    generator = new_generator(recipe)
     if not isinstance(generator, PaidGenerator):
         return None
     evolution, service = recipe.evolution, recipe.execution.llm

@@ -6,26 +6,19 @@ A resolved recipe has its defaults filled in. `run_id` hashes what shapes the re
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pe_beam import registry
-from pe_beam.contracts.newer import NEWER, without_newer_defaults
+from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.service import Service
-from pe_beam.errors import RecipeError
 from pe_beam.names import JOINT, label_parts
-from pe_beam.numbers import Real, Whole, json_number
-from pe_beam.recipe.explain import explain
+from pe_beam.numbers import Real, Whole
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.selection.threshold import threshold_in_votes
 
@@ -56,13 +49,13 @@ def _label(value: Any) -> str:
     raise ValueError("a list of texts is wanted (in quotes where YAML takes them for something else)")
 
 
-def _same_form(value: Any) -> Any:
+def same_form(value: Any) -> Any:
     """Plain data with its texts and keys in Unicode form NFC, so that they are compared as names are."""
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, Mapping):
-        return {_same_form(key): _same_form(inner) for key, inner in value.items()}
-    return [_same_form(inner) for inner in value] if isinstance(value, list) else value
+        return {same_form(key): same_form(inner) for key, inner in value.items()}
+    return [same_form(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _separator(value: Any) -> Any:
@@ -114,7 +107,7 @@ class Data(_Section):
         if not isinstance(raw, Mapping):
             return raw
         raw = dict(raw)
-        raw |= {key: _same_form(raw[key]) for key in ("columns", "schema") if isinstance(raw.get(key), Mapping)}
+        raw |= {key: same_form(raw[key]) for key in ("columns", "schema") if isinstance(raw.get(key), Mapping)}
         holdout = raw.get("holdout")
         if isinstance(holdout, Mapping) and "path" in holdout:
             if set(holdout) != {"path"} or not isinstance(holdout["path"], str):
@@ -125,7 +118,7 @@ class Data(_Section):
     @classmethod
     def _combine(cls, raw: dict[str, Any]) -> dict[str, Any]:
         """Labels by column become one list of all combinations, and data.columns.label the columns."""
-        labels = _same_form(raw.get("labels"))
+        labels = same_form(raw.get("labels"))
         if not isinstance(labels, Mapping):
             return raw
         columns = dict(raw.get("columns") or {})
@@ -440,205 +433,3 @@ class Recipe(_Section):
     def private(self) -> bool:
         """False at epsilon = inf."""
         return self.privacy.epsilon != math.inf
-
-
-def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
-    """Reads, overrides and checks a recipe.
-
-    Args:
-      path: a YAML file.
-      overrides: "a.b=c" strings (c is read as YAML), or a mapping of dotted keys to values.
-
-    Raises:
-      RecipeError: unreadable file, unknown key (the nearest is suggested), or a value out of its range.
-    """
-    raw = _read_yaml(Path(path), "recipe")
-    if not isinstance(raw, dict):
-        raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
-    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
-    for key, value in pairs:
-        set_key(raw, key, value)
-    return parse_recipe(raw, folder=Path(path).parent)
-
-
-_NO_VALUE = "a date that does not exist (a day as YYYY-MM-DD is wanted), or a number that is far too long"
-
-
-def _read_yaml(path: Path, key: str) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise RecipeError(f"{key} {path}: cannot be read ({reason})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{key} {path}: not valid YAML{where}") from error
-    except RecursionError:
-        raise RecipeError(f"{key} {path}: nested too deeply") from None
-    except ValueError as error:  # 2020-13-01, or a number of thousands of digits
-        raise RecipeError(f"{key} {path}: not valid YAML: {_NO_VALUE}") from error
-
-
-def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
-    """Checks a recipe given as plain data; raises RecipeError as `load_recipe` does.
-
-    Args:
-      raw: the sections.
-      folder: where a relative `data.schema` file lies: `load_recipe` names the recipe's own.
-    """
-    try:
-        recipe = Recipe.model_validate(raw)
-    except ValidationError as error:
-        raise RecipeError(explain(error, raw, Recipe)) from None
-    except RecursionError:
-        raise RecipeError("recipe: nested too deeply") from None
-    return _resolve_parts(_resolve_schema(recipe, Path(folder)), Path(folder))
-
-
-def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
-    """Puts a schema file's content into the recipe and fills in what it leaves out."""
-    model = registry.find("modalities", recipe.modality, key="modality").schema_model
-    given = recipe.data.table_schema
-    if (model is None) != (given is None):
-        rule = "takes none" if model is None else "wants one: the columns, as docs/tables.md says"
-        raise RecipeError(f"data.schema: modality {recipe.modality!r} {rule}")
-    if model is None:
-        return recipe
-    raw = _same_form(_read_yaml(folder / given, "data.schema") if isinstance(given, str) else given)
-    try:
-        found = model.model_validate(raw)
-    except ValidationError as error:
-        raise RecipeError(explain(error, raw, model, "data.schema")) from None
-    plain = found.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"table_schema": plain})})
-
-
-def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
-    """Fills in the options of generator and embedder, so that a resolved recipe says everything."""
-    parts = {}
-    for key, kind in (("generator", "generators"), ("embedder", "embedders")):
-        part: Part = getattr(recipe, key)
-        cls = registry.find(kind, part.name, key=f"{key}.name")
-        if not registry.fits(cls, recipe.modality):
-            allowed = ", ".join(registry.names_for(kind, recipe.modality)) or "none installed"
-            raise RecipeError(
-                f"{key}.name: {part.name!r} is for modality {cls.modality!r}, not for {recipe.modality!r} "
-                f"(allowed: {allowed})"
-            )
-        raw = _with_files(part.options, folder, key)
-        try:
-            options = cls.Options.model_validate(raw)
-        except ValidationError as error:
-            raise RecipeError(explain(error, raw, cls.Options, key)) from None
-        parts[key] = Part(name=part.name, **options.model_dump(mode="json", by_alias=True))
-    return recipe.model_copy(update=parts)
-
-
-def _with_files(value: Any, folder: Path, key: str) -> Any:
-    """Options with the content of a text file wherever they say {file: PATH}, relative to the recipe."""
-    if isinstance(value, dict):
-        if set(value) == {"file"} and isinstance(value["file"], str):
-            try:
-                return (folder / value["file"]).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "not UTF-8 text"
-                raise RecipeError(f"{key}.file: {value['file']!r} cannot be read ({reason})") from None
-        return {_text_key(name): _with_files(inner, folder, f"{key}.{name}") for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_files(inner, folder, key) for inner in value]
-    return value
-
-
-def _text_key(key: Any) -> Any:
-    """A key of options as text: it may be a label that YAML takes for a number."""
-    return str(key) if isinstance(key, int | float) and not isinstance(key, bool) else _same_form(key)
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, sign, value = text.partition("=")
-    if not sign or not key.strip():
-        raise RecipeError(f"--set {text!r}: a.b=c is wanted")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {text!r}: the value is not valid YAML") from error
-    except ValueError as error:
-        raise RecipeError(f"--set {key.strip()}: {_NO_VALUE}") from error
-
-
-def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key of a recipe as plain data; RecipeError where a section is in the way."""
-    *parents, last = key.split(".")
-    for name in parents:
-        below = raw.setdefault(name, {})
-        if not isinstance(below, dict):
-            raise RecipeError(f"--set {key}: {name} is not a section")
-        raw = below
-    raw[last] = value
-
-
-def to_plain(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as plain data, infinity as "inf"."""
-    plain = recipe.model_dump(mode="python", by_alias=True)
-    return _without_inf(plain)
-
-
-def _without_inf(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_inf(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_without_inf(v) for v in value]
-    return json_number(value) if isinstance(value, float) else value
-
-
-def to_yaml(recipe: Recipe) -> str:
-    """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
-    return yaml.safe_dump(to_plain(recipe), sort_keys=False, allow_unicode=True)
-
-
-def identity(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as plain data, without newer keys that are at their default (`pe_beam.contracts.newer`)."""
-    plain = without_newer_defaults(recipe, to_plain(recipe))
-    for key, kind in (("generator", "generators"), ("embedder", "embedders")):
-        part: Part = getattr(recipe, key)
-        options = registry.find(kind, part.name, key=f"{key}.name").Options.model_validate(part.options)
-        plain[key] = without_newer_defaults(options, plain[key])
-    schema = declared_schema(recipe)
-    if schema is not None:
-        plain["data"]["schema"] = without_newer_defaults(schema, plain["data"]["schema"])
-    return plain
-
-
-def declared_schema(recipe: Recipe) -> BaseModel | None:
-    """What data.schema declares; None: the modality takes no schema."""
-    model = registry.find("modalities", recipe.modality, key="modality").schema_model
-    found: BaseModel | None = None if model is None else model.model_validate(recipe.data.table_schema)
-    return found
-
-
-def _shaping(recipe: Recipe) -> dict[str, Any]:
-    plain = identity(recipe)
-    del plain["execution"], plain["data"]["path"], plain["privacy"]["keep_secret"]
-    return plain
-
-
-def run_id(recipe: Recipe) -> str:
-    """SHA-256 (hex) of all that shapes the release."""
-    canonical = json.dumps(_shaping(recipe), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(b"pe_beam/run/1" + canonical.encode()).hexdigest()
-
-
-def differing_keys(old: Recipe, new: Recipe) -> list[str]:
-    """Dotted keys in which two recipes would give different releases."""
-    return sorted(_differ(_shaping(old), _shaping(new), ""))
-
-
-def _differ(old: Any, new: Any, path: str) -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            key
-            for name in {*old, *new}
-            for key in _differ(old.get(name), new.get(name), f"{path}.{name}" if path else name)
-        ]
-    return [] if old == new else [path]

@@ -1,6 +1,8 @@
-"""Modality, generator and embedder as a recipe names them."""
+"""Modality, generator, embedder and source as a recipe names them."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -8,8 +10,12 @@ from pe_beam import registry
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Generator
 from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.service import Surroundings
+from pe_beam.contracts.source import WITH_COLUMNS, Source
 from pe_beam.errors import RecipeError
-from pe_beam.recipe.models import Recipe, declared_schema
+from pe_beam.recipe.identity import declared_schema
+from pe_beam.recipe.models import Recipe, Split
+from pe_beam.sources.opening import open_source
 
 
 def find_modality(recipe: Recipe) -> Modality:
@@ -18,25 +24,92 @@ def find_modality(recipe: Recipe) -> Modality:
     return found if found.with_schema is None else found.with_schema(declared_schema(recipe))
 
 
-def new_generator(recipe: Recipe) -> Generator:
-    """A generator as the recipe says; RecipeError where it cannot be had so."""
+def new_generator(recipe: Recipe, folder: Path | None = None) -> Generator:
+    """A generator as the recipe says.
+
+    Args:
+      recipe: resolved.
+      folder: shared by all workers, for the service's pace and account; None: nothing is shared.
+
+    Raises:
+      RecipeError: it cannot be had so.
+    """
     part = recipe.generator
     cls = registry.find("generators", part.name, key="generator.name")
     if recipe.privacy.marginals and not cls.takes_marginals:
         raise RecipeError(f"privacy.marginals: generator {part.name!r} makes no use of them")
     options = cls.Options.model_validate(part.options)
     made: Generator = cls(options, labels=recipe.label_list, **_schema_for(recipe, cls))
+    iterations = recipe.evolution.iterations
+    made.attach(Surroundings(iterations=iterations, service=recipe.execution.llm, folder=folder))
     return made
 
 
-def new_embedder(recipe: Recipe) -> Embedder:
-    """An embedder as the recipe says; RecipeError where it cannot be had so."""
+def new_embedder(recipe: Recipe, folder: Path | None = None) -> Embedder:
+    """An embedder as the recipe says.
+
+    Args:
+      recipe: resolved.
+      folder: shared by all workers, for the service's pace and account. It is private: what is asked of the service
+        about private records tells their number. None: nothing is shared.
+
+    Raises:
+      RecipeError: it cannot be had so.
+    """
     part = recipe.embedder
     cls = registry.find("embedders", part.name, key="embedder.name")
     made: Embedder = cls(cls.Options.model_validate(part.options), **_schema_for(recipe, cls))
     if recipe.privacy.marginals and not made.marginal_sizes():
         raise RecipeError(f"privacy.marginals: embedder {part.name!r} has no columns to count")
+    iterations, service = recipe.evolution.iterations, recipe.execution.embeddings
+    made.attach(Surroundings(iterations=iterations, service=service, folder=folder, private=True))
     return made
+
+
+def private_source(recipe: Recipe) -> Source:
+    """The private records."""
+    by_client = recipe.privacy.unit == "client"
+    return source_at(recipe, recipe.data.path, part="train", client=by_client)
+
+
+def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = False, key: str = "data.path") -> Source:
+    """Records read as the recipe says, its own or a holdout.
+
+    Args:
+      recipe: resolved.
+      path: instead of data.path.
+      part: of data.holdout's cut, where it is one ("train" or "test"); None: all of it.
+      client: whether records have client ids.
+      key: the recipe key that messages name.
+
+    Raises:
+      RecipeError: the source cannot be had so.
+    """
+    data = recipe.data
+    cut = None if part is None else _cut(recipe, part)
+    declared = "client" in data.columns or recipe.privacy.unit == "client"
+    # A client's records are cut together wherever there are clients, whatever the unit.
+    by_client = cut is not None and declared and data.source in WITH_COLUMNS
+    return open_source(
+        source=data.source,
+        path=path,
+        content=find_modality(recipe).reader(),
+        columns=data.columns,
+        labelled=data.labels is not None,
+        client=client or by_client,
+        part=cut,
+        key=key,
+        labels=data.labels,
+        separator=data.separator,
+        chat=data.chat,
+        never_stop=data.never_stop,
+    )
+
+
+def _cut(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
+    """The recipe's cut, as sources take it; None: it has none."""
+    cut = recipe.data.holdout
+    return (part, cut.share, cut.random_state) if isinstance(cut, Split) else None
 
 
 def _schema_for(recipe: Recipe, cls: type[Generator] | type[Embedder]) -> dict[str, BaseModel]:

@@ -24,7 +24,7 @@ from pe_beam.evaluation.driver import evaluate
 from pe_beam.evaluation.figures import shown
 from pe_beam.evaluation.table import text_table
 from pe_beam.modalities.image.pixels import Pixels
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from tests.conftest import SMALL
 from tests.evaluation.test_evaluate import pictures, write_files
 

@@ -27,7 +27,7 @@ from pe_beam.evaluation.memorisation import memorisation
 from pe_beam.evaluation.moments import Moments
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pipelines import evaluate as pipeline
 
 LABELS = ["0", "1", "2"]

@@ -15,7 +15,7 @@ import pytest
 
 from pe_beam.driver.loop import evolve
 from pe_beam.evaluation.driver import evaluate
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 
 CODE = '''
 import pyarrow as pa

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pe_beam.driver.loop import evolve
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.runners.flink import install
 from pe_beam.runners.flink.cluster import Cluster
 from tests.conftest import SMALL, UNTESTED

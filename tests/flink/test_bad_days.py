@@ -20,7 +20,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import InputError, StorageError
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.runners import job as jobs
 from pe_beam.runners.flink import check, install, processes
 from pe_beam.runners.flink.check import FlinkError, Target

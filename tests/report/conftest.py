@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pe_beam.driver.loop import evolve
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from tests.conftest import SMALL
 
 

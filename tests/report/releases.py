@@ -13,8 +13,9 @@ import pyarrow as pa
 from pe_beam.contracts.modality import Modality
 from pe_beam.driver.public import public_recipe
 from pe_beam.engine import tables
+from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
 from pe_beam.report.history import History
 
@@ -74,7 +75,7 @@ def write_release(
         (folder / f"iteration={t:04d}/manifest.json").write_text(json.dumps(manifest))
         before = table
     privacy = {
-        "epsilon": tables.json_number(parsed.privacy.epsilon),
+        "epsilon": json_number(parsed.privacy.epsilon),
         "delta": parsed.privacy.delta,
         "adjacency": parsed.privacy.adjacency,
         "unit": parsed.privacy.unit,
@@ -83,7 +84,7 @@ def write_release(
         "label_shares_noise_multiplier": schedule.label_noise_multiplier,
         "iterations": parsed.evolution.iterations,
         "accountant": "dp-accounting",
-        "spent_epsilon": tables.json_number(accounting.spent_epsilon(schedule.all_multipliers, parsed.privacy.delta)),
+        "spent_epsilon": json_number(accounting.spent_epsilon(schedule.all_multipliers, parsed.privacy.delta)),
         "supplied_secret": False,
         "statement": "The statement.",
     }

@@ -26,7 +26,7 @@ from pe_beam.engine import steps
 from pe_beam.errors import InputError
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import build, history_of
 from pe_beam.report.html import tag
 from pe_beam.report.lineage import Lineage, evenly

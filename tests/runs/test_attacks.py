@@ -23,7 +23,7 @@ from pe_beam.engine.run import open_run
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels
 from pe_beam.privacy import secret
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage.local import Store
 from pe_beam.voting.votes import Voter
 from tests.runs.test_end_to_end import release_digests

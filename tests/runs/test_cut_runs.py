@@ -14,7 +14,8 @@ from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import DataError
 from pe_beam.evaluation.gather import gather, list_portions
 from pe_beam.evaluation.setting import HELD_OUT, Setting
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.identity import embedding_id, run_id
+from pe_beam.recipe.loading import parse_recipe
 
 COLUMNS = {"age": {"type": "integer", "min": 0, "max": 99}, "city": {"type": "categorical", "values": ["Oslo", "Rome"]}}
 
@@ -66,11 +67,11 @@ def test_a_run_votes_with_one_side_and_is_measured_with_the_other(by_client: boo
 
 def test_another_cut_is_another_run(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv")
-    runs = [
-        Run("", parse_recipe(recipe(path, "csv", holdout=holdout)))
+    recipes = [
+        parse_recipe(recipe(path, "csv", holdout=holdout))
         for holdout in (None, {"share": 0.25}, {"share": 0.25, "random_state": 1}, {"share": 0.3})
     ]
-    assert len({run.run_id for run in runs}) == len({run.embedding_id for run in runs}) == 4
+    assert len({run_id(each) for each in recipes}) == len({embedding_id(each) for each in recipes}) == 4
 
 
 def test_a_key_that_no_record_has_stops_before_anything_is_spent(tmp_path: Path) -> None:

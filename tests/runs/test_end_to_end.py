@@ -17,7 +17,7 @@ from pe_beam.engine import steps
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, LockedError
 from pe_beam.privacy import accounting
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage.local import Store
 from pe_beam.voting.nearest import reference_nearest
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pe_beam.errors import RecipeError
-from pe_beam.recipe.models import parse_recipe, set_key
+from pe_beam.recipe.loading import parse_recipe, set_key
 
 SPLIT = "a mapping with random_state, share, or text"
 

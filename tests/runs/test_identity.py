@@ -11,9 +11,9 @@ from pydantic import Field
 
 from pe_beam.contracts.newer import NEWER
 from pe_beam.driver.public import public_recipe
-from pe_beam.engine.run import Run
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.recipe.models import differing_keys, load_recipe, parse_recipe, run_id
+from pe_beam.recipe.identity import differing_keys, embedding_id, run_id
+from pe_beam.recipe.loading import load_recipe, parse_recipe
 
 RECIPES = Path(__file__).parents[2] / "templates" / "recipes"
 
@@ -37,7 +37,7 @@ def test_the_ids_of_every_shipped_recipe_are_pinned():
     assert set(PINNED) == {path.stem for path in RECIPES.glob("*.yaml")}
     for name, pinned in PINNED.items():
         recipe = load_recipe(RECIPES / f"{name}.yaml")
-        assert (run_id(recipe)[:32], Run("", recipe).embedding_id[:32]) == pinned, name
+        assert (run_id(recipe)[:32], embedding_id(recipe)[:32]) == pinned, name
 
 
 class _LaterOptions(PixelsOptions):
@@ -51,11 +51,11 @@ def later(monkeypatch):
 
 def test_a_new_key_at_its_default_changes_no_id_and_no_released_byte(small, monkeypatch):
     before = parse_recipe(small)
-    ids = (run_id(before), Run("", before).embedding_id, json.dumps(public_recipe(before)))
+    ids = (run_id(before), embedding_id(before), json.dumps(public_recipe(before)))
     monkeypatch.setattr(Pixels, "Options", _LaterOptions)
     after = parse_recipe(small)
     assert after.embedder.options["tint"] == 0
-    assert (run_id(after), Run("", after).embedding_id, json.dumps(public_recipe(after))) == ids
+    assert (run_id(after), embedding_id(after), json.dumps(public_recipe(after))) == ids
     assert differing_keys(before, after) == []
 
 
@@ -64,6 +64,6 @@ def test_a_new_key_that_is_set_is_part_of_both_ids(small, later):
     small["embedder"]["tint"] = 1
     tinted = parse_recipe(small)
     assert run_id(tinted) != run_id(default)
-    assert Run("", tinted).embedding_id != Run("", default).embedding_id
+    assert embedding_id(tinted) != embedding_id(default)
     assert differing_keys(default, tinted) == ["embedder.tint"]
     assert public_recipe(tinted)["embedder"]["tint"] == 1

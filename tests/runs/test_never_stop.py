@@ -20,7 +20,8 @@ from pe_beam.engine.apart import CANNOT, ApartEmbedder
 from pe_beam.engine.run import open_run
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.privacy.statement import statement
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.parts import private_source
 from tests.runs.test_attacks import parquet_recipe, picture_table
 
 
@@ -203,7 +204,7 @@ def test_vectors_are_the_same_in_a_process_apart(small, tmp_path):
     small["data"]["never_stop"] = True
     evolve(parse_recipe(small), tmp_path / "run")
     run = open_run(tmp_path / "run")
-    batch = next(run.source().read(run.source().pieces()[0]))
+    batch = next(private_source(run.recipe).read(private_source(run.recipe).pieces()[0]))
     apart = ApartEmbedder(str(tmp_path / "run"), run.embedder.dimension)
     bad = pa.table({"image": pa.array([b"no picture", *batch.payload["image"].to_pylist()[:5]], pa.binary())})
     found, own = apart.embed(bad), run.embedder.embed(bad)

@@ -22,7 +22,7 @@ from pe_beam.engine import ingest, steps
 from pe_beam.engine.graphs.iteration import SumCountsCombineFn
 from pe_beam.engine.run import fingerprint_of, open_run
 from pe_beam.errors import InputError, SecretError
-from pe_beam.recipe.models import load_recipe, parse_recipe
+from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.plan import make_plan, votes_bound
 from tests.runs.test_end_to_end import release_digests
 from tests.runs.test_tampering import stop_half_way

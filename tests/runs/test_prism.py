@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pe_beam.driver.loop import evolve
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from tests.runs.test_end_to_end import release_digests
 
 

@@ -24,7 +24,10 @@ from pe_beam.engine.run import Run, open_run
 from pe_beam.modalities.tabular.classifiers import classifiers
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.privacy import accounting
-from pe_beam.recipe.models import Recipe, load_recipe, to_plain
+from pe_beam.recipe.identity import to_plain
+from pe_beam.recipe.loading import load_recipe
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.parts import source_at
 from pe_beam.selection.schedules import resolve_schedule
 
 pytestmark = pytest.mark.xdist_group("published-tables")  # one run of each recipe serves all tests
@@ -132,7 +135,7 @@ def test_the_ledger_has_a_line_for_each_round_and_the_label_shares(done: Run) ->
 
 def accuracy(run: Run, samples: pa.Table) -> float:
     """Of gradient boosting trained on some candidates, on the records that were set aside."""
-    source = run.open_source(str(run.recipe.data.holdout), part="test")
+    source = source_at(run.recipe, str(run.recipe.data.holdout), part="test")
     batches = [batch for piece in source.pieces() for batch in source.read(piece)]
     assert not any(batch.faults for batch in batches)
     comparison = Comparison(

@@ -6,7 +6,8 @@ import yaml
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
-from pe_beam.recipe.models import differing_keys, load_recipe, parse_recipe, run_id, to_yaml
+from pe_beam.recipe.identity import differing_keys, run_id, to_yaml
+from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.plan import make_plan
 
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from pe_beam.recipe.models import load_recipe, to_plain
+from pe_beam.recipe.identity import to_plain
+from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.reference import files, json_schema, markdown
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from pe_beam.errors import InputError, PeBeamError, RecipeError
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
 from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.testing import ContractError, check_embedder
 from tests.runs.test_attacks import parquet_recipe, picture_table
 

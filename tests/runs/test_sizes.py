@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
 
 WIDE: dict[str, Any] = {

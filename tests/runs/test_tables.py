@@ -25,12 +25,13 @@ from pe_beam.driver.export import export
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import steps
 from pe_beam.engine.bought import read_marginals
-from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.run import open_run
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.tabular.marginals import bin_of
 from pe_beam.modalities.tabular.schema import RESERVED
 from pe_beam.privacy import accounting
-from pe_beam.recipe.models import load_recipe, parse_recipe
+from pe_beam.recipe.loading import load_recipe, parse_recipe
+from pe_beam.recipe.parts import private_source, source_at
 from pe_beam.recipe.plan import make_plan
 from pe_beam.selection.quotas import largest_remainder
 from tests.runs.test_end_to_end import release_digests
@@ -394,7 +395,7 @@ def test_a_million_columns(table, tmp_path):
     for kind in ("csv", "jsonl"):
         recipe = copy.deepcopy(TABLE)
         recipe["data"] = {"source": kind, "path": str(tmp_path / f"wide.{kind}"), "schema": {"columns": few}}
-        source = Run("", parse_recipe(recipe)).source()
+        source = private_source(parse_recipe(recipe))
         (batch,) = [batch for piece in source.pieces() for batch in source.read(piece)]
         assert batch.payload.to_pylist() == [{"c7": True, "c999999": True}] * 2 and not batch.faults
 
@@ -428,7 +429,7 @@ def test_exports_are_clean_tables(table, tmp_path, secret_file):
         assert set(found["group"].to_pylist()) == {"x", "y"}
     # What was exported can be the private data of another run.
     table["data"] |= {"path": str(tmp_path / "t.csv")}
-    source = Run("", parse_recipe(table)).source()
+    source = private_source(parse_recipe(table))
     batches = [batch for piece in source.pieces() for batch in source.read(piece)]
     assert not batches[0].faults and "x | Oslo" in batches[0].labels
 
@@ -441,12 +442,12 @@ def test_the_shipped_breast_cancer_recipe(tmp_path):
     assert samples.num_rows == 150 and set(samples["label"].to_pylist()) == {"malignant", "benign"}
     from pe_beam.contracts.metric import Comparison
     from pe_beam.modalities.tabular.metrics import METRICS
-    from pe_beam.recipe.models import to_plain
+    from pe_beam.recipe.identity import to_plain
 
     run = open_run(run_dir)
     tables = {}
     for part in ("train", "test"):
-        source = run.open_source(run.recipe.data.path, part=part)
+        source = source_at(run.recipe, run.recipe.data.path, part=part)
         batches = [batch for piece in source.pieces() for batch in source.read(piece)]
         tables[part] = pa.concat_tables([b.payload.append_column("label", pa.array(b.labels)) for b in batches])
     comparison = Comparison(

@@ -18,7 +18,7 @@ from pe_beam.driver.loop import evolve
 from pe_beam.engine import steps
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
 from tests.runs.test_attacks import parquet_recipe, picture_table
 from tests.runs.test_end_to_end import release_digests

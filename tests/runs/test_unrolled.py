@@ -12,7 +12,7 @@ from pe_beam.driver.loop import evolve
 from pe_beam.engine.graphs.iteration import Iteration
 from pe_beam.engine.run import Run
 from pe_beam.errors import RecipeError
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.runners import job as jobs
 from pipelines import evolve as evolve_pipeline
 from pipelines import iteration as iteration_pipeline

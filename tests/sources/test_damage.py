@@ -19,7 +19,7 @@ from pe_beam.contracts import source as base
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError, RecipeError
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.sources.csv_files import NOT_CLOSED
 from pe_beam.sources.opening import open_source
 

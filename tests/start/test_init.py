@@ -15,7 +15,7 @@ from pe_beam.init.composing import compose, propose_delta
 from pe_beam.init.looking import guess_source, look
 from pe_beam.init.main import write_recipe
 from pe_beam.modalities.image.codec import encode_png
-from pe_beam.recipe.models import load_recipe
+from pe_beam.recipe.loading import load_recipe
 
 GIVEN = {"data.labels": "A,B", "data.expected_records": "20000"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from tests.text.conftest import serve, write_texts
 from tests.text.server import Served
 

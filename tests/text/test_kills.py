@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from pe_beam.driver.loop import evolve
-from pe_beam.recipe.models import load_recipe
+from pe_beam.recipe.loading import load_recipe
 from tests.runs.test_end_to_end import release_digests
 from tests.text.conftest import serve
 from tests.text.server import Served

@@ -20,7 +20,7 @@ from pe_beam.engine import steps
 from pe_beam.engine.run import Run, open_run
 from pe_beam.evaluation.distances import frechet_distance
 from pe_beam.evaluation.moments import Moments
-from pe_beam.recipe.models import load_recipe
+from pe_beam.recipe.loading import load_recipe
 from tests.text import corpus
 from tests.text.server import Served
 

@@ -12,7 +12,7 @@ from pe_beam.modalities.text.cleaning import clean, fault
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import Cleaning, LlmOptions
 from pe_beam.modalities.text.prompts import draw_variables, fill, mask, tokens_of, word_target
-from pe_beam.recipe.models import load_recipe
+from pe_beam.recipe.loading import load_recipe
 
 
 def _options(**changes):
@@ -105,7 +105,7 @@ def test_schedules_have_to_fit_the_run():
 def test_prompts_may_lie_in_files_and_the_resolved_recipe_holds_their_content(tmp_path, texts):
     import yaml
 
-    from pe_beam.recipe.models import to_yaml
+    from pe_beam.recipe.identity import to_yaml
 
     (tmp_path / "tones.txt").write_text("calm\n\n# not this\nloud é\n")
     (tmp_path / "ask.txt").write_text("Rephrase, {tone}: {sample}")

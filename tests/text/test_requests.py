@@ -12,7 +12,7 @@ import pytest
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import steps
 from pe_beam.engine.run import Run, open_run
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 from tests.text.conftest import serve
 from tests.text.server import Served
 

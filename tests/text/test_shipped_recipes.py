@@ -18,7 +18,8 @@ import pytest
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import steps
 from pe_beam.engine.run import Run, open_run
-from pe_beam.recipe.models import Recipe, load_recipe
+from pe_beam.recipe.loading import load_recipe
+from pe_beam.recipe.models import Recipe
 from tests.text.server import WORDS, Served
 from tests.text.tiny_gpt2 import save_tiny_gpt2
 

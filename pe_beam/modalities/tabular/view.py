@@ -17,8 +17,7 @@ from pe_beam.modalities.tabular.metrics import column_shares, cramers_v, pearson
 from pe_beam.modalities.tabular.schema import Column, TableSchema
 
 if TYPE_CHECKING:
-    from pe_beam.contracts.view import Section
-    from pe_beam.report.history import History
+    from pe_beam.contracts.view import History, Section
 
 _SHOWN, _LARGE = 12, 200
 _CHARTS, _PAIRED, _ROWS, _SORTED = 24, 24, 50, 12

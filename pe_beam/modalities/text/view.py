@@ -12,8 +12,7 @@ from markupsafe import Markup
 from pe_beam.contracts.view import View
 
 if TYPE_CHECKING:
-    from pe_beam.contracts.view import Section
-    from pe_beam.report.history import History
+    from pe_beam.contracts.view import History, Section
 
 _SHORT, _WORDS_OF_ALT, _WORDS_COMPARED = 420, 12, 3000
 

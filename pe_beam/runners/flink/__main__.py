@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from pe_beam.cli import console
+from pe_beam import console
 
 INTERRUPTED = "pe_beam.runners.flink: interrupted"
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pe_beam.driver.loop import evolve
 from pe_beam.errors import MissingExtraError
 from pe_beam.evaluation.driver import evaluate
 from pe_beam.modalities.tabular import classifiers
-from pe_beam.recipe.models import parse_recipe
+from pe_beam.recipe.loading import parse_recipe
 
 pytestmark = pytest.mark.xdist_group("tabicl")  # one trained model serves all tests
 SCHEMA: dict[str, Any] = {

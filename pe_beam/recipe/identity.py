@@ -1,0 +1,95 @@
+"""What a recipe is: as plain data, as YAML, and the ids that follow from it (DESIGN, privacy rule 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from pe_beam import registry
+from pe_beam.contracts.newer import without_newer_defaults
+from pe_beam.numbers import json_number
+from pe_beam.recipe.models import Part, Recipe, Split
+
+_DATA_KEYS = ("source", "path", "columns", "schema", "labels", "holdout", "expected_records", "max_rejects")
+
+
+def to_plain(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain data, infinity as "inf"."""
+    plain = recipe.model_dump(mode="python", by_alias=True)
+    return _without_inf(plain)
+
+
+def _without_inf(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_inf(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_inf(v) for v in value]
+    return json_number(value) if isinstance(value, float) else value
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
+    return yaml.safe_dump(to_plain(recipe), sort_keys=False, allow_unicode=True)
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain data, without newer keys that are at their default (`pe_beam.contracts.newer`)."""
+    plain = without_newer_defaults(recipe, to_plain(recipe))
+    for key, kind in (("generator", "generators"), ("embedder", "embedders")):
+        part: Part = getattr(recipe, key)
+        options = registry.find(kind, part.name, key=f"{key}.name").Options.model_validate(part.options)
+        plain[key] = without_newer_defaults(options, plain[key])
+    schema = declared_schema(recipe)
+    if schema is not None:
+        plain["data"]["schema"] = without_newer_defaults(schema, plain["data"]["schema"])
+    return plain
+
+
+def declared_schema(recipe: Recipe) -> BaseModel | None:
+    """What data.schema declares; None: the modality takes no schema."""
+    model = registry.find("modalities", recipe.modality, key="modality").schema_model
+    found: BaseModel | None = None if model is None else model.model_validate(recipe.data.table_schema)
+    return found
+
+
+def _shaping(recipe: Recipe) -> dict[str, Any]:
+    plain = identity(recipe)
+    del plain["execution"], plain["data"]["path"], plain["privacy"]["keep_secret"]
+    return plain
+
+
+def run_id(recipe: Recipe) -> str:
+    """SHA-256 (hex) of all that shapes the release."""
+    canonical = json.dumps(_shaping(recipe), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(b"pe_beam/run/1" + canonical.encode()).hexdigest()
+
+
+def differing_keys(old: Recipe, new: Recipe) -> list[str]:
+    """Dotted keys in which two recipes would give different releases."""
+    return sorted(_differ(_shaping(old), _shaping(new), ""))
+
+
+def _differ(old: Any, new: Any, path: str) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            key
+            for name in {*old, *new}
+            for key in _differ(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+        ]
+    return [] if old == new else [path]
+
+
+def embedding_id(recipe: Recipe) -> str:
+    """SHA-256 (hex) of what shapes private embeddings: two recipes may share shards only if they agree in it."""
+    plain = identity(recipe)
+    data = plain["data"]
+    parts = [data["labels"], recipe.privacy.unit, recipe.modality, plain["embedder"]]
+    parts += [recipe.evolution.distance, data["source"], data["columns"], data["schema"]]
+    parts.append(data["holdout"] if isinstance(recipe.data.holdout, Split) else None)
+    further = {key: value for key, value in data.items() if key not in _DATA_KEYS}
+    parts += [further] if further else []  # keys newer than this id, where they are set
+    return hashlib.sha256(b"pe_beam/embedding/1" + json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -140,7 +140,7 @@ def stage(folder: Path, options: argparse.Namespace, flags: Sequence[str] = ()) 
     from apache_beam.options.pipeline_options import PipelineOptions
     from threadpoolctl import threadpool_info
 
-    from pe_beam.engine.graphs.iteration import Vote
+    from pe_beam.engine.graphs.iteration import Count
 
     shards = sorted((folder / "private" / "embeddings").iterdir())[: -(-options.records // _SHARD)]
     names = [str(shard.relative_to(folder)) for shard in shards]
@@ -151,9 +151,9 @@ def stage(folder: Path, options: argparse.Namespace, flags: Sequence[str] = ()) 
             pipeline
             | "Shards" >> beam.Create(names)
             | "SpreadShards" >> beam.Reshuffle()
-            | "Count" >> Vote(str(folder), 1, unit="record")
+            | "Count" >> Count(str(folder), 1, unit="record")
         )
-        _ = counts | "Save" >> beam.MapTuple(lambda _, tally: np.save(target, tally[1]))
+        _ = counts | "Save" >> beam.Map(lambda tally: np.save(target, tally.counts))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     votes = int(np.load(target).sum())
     blas = [

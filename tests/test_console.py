@@ -44,7 +44,7 @@ def started(arguments: list[str], *, before: str = "", **more: Any) -> subproces
     command = [sys.executable, "-m", "pe_beam", *arguments]
     if before:
         code = f"import sys, runpy\nfrom pe_beam import console\nconsole.begin('pe-beam: interrupted')\n{before}\n"
-        code += f"sys.argv = ['pe-beam', *{arguments!r}]\nfrom pe_beam.cli import main\nsys.exit(main())"
+        code += f"sys.argv = ['pe-beam', *{arguments!r}]\nfrom pe_beam.cli.main import main\nsys.exit(main())"
         command = [sys.executable, "-c", code]
     return subprocess.Popen(
         command,
@@ -115,7 +115,7 @@ def test_while_a_command_imports(command: str, finished: Path, tmp_path: Path) -
 import importlib.abc
 class Slow(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name.startswith(("pe_beam.runs", "pe_beam.evaluation")):
+        if name.startswith(("pe_beam.driver", "pe_beam.evaluation")):
             open({str(tmp_path / "importing")!r}, "w").close()
             try:
                 time.sleep(60)
@@ -136,7 +136,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path) -> None:
     """What does not let go, such as a job that is being cancelled, is left to itself."""
     stubborn = f"""
 import time
-from pe_beam.runs import inspect
+from pe_beam.driver import status
 def hold(*_):
     open({str(tmp_path / "held")!r}, "w").close()
     while True:
@@ -144,7 +144,7 @@ def hold(*_):
             time.sleep(60)
         except KeyboardInterrupt:
             open({str(tmp_path / "once")!r}, "w").close()
-inspect.status = hold
+status.status = hold
 """
     process = started(["status", str(tmp_path)], before=stubborn)
     wait_for((tmp_path / "held").exists, process)

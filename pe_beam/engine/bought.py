@@ -45,6 +45,23 @@ def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return starts + labels.astype(np.int64)[:, None] * sizes + run.embedder.marginal_bins(vectors)
 
 
+class Cells:
+    """What a record counts for in iteration 0, as `Ballots`: its label, or one bin of each column."""
+
+    digest = ""
+
+    def __init__(self, run: Run) -> None:
+        """Takes a run that buys label shares or marginals."""
+        self._run = run
+        self.width = cell_count(run)
+        self.votes_per_record = len(run.embedder.marginal_sizes()) if run.recipe.privacy.marginals else 1
+
+    def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Ballots`."""
+        cells = cells_of(self._run, vectors, labels)
+        return np.repeat(np.arange(len(cells)), cells.shape[1]), cells.ravel()
+
+
 def read_bought(run: Run) -> pa.Table:
     """What was bought, noisy; out of the release where `work/` has lost it."""
     own = run.work(0, "labels.parquet")

@@ -61,13 +61,15 @@ class Voter:
 
     Attributes:
       digest: of the matrix, as `CandidateMatrix.digest`.
+      width: m.
+      votes_per_record: k.
     """
 
     def __init__(
         self, matrix: CandidateMatrix, *, distance: str, votes_per_record: int, engine: str = DEFAULT_ENGINE
     ) -> None:
         self._matrix, self._distance, self._votes, self._engine = matrix, distance, votes_per_record, engine
-        self.digest = matrix.digest
+        self.digest, self.width, self.votes_per_record = matrix.digest, len(matrix.ids), votes_per_record
         self._lock = threading.Lock()
         self._searches: dict[int, tuple[NearestSearch, np.ndarray] | None] = {}
 

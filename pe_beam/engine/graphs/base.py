@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 
 import apache_beam as beam
 
-from pe_beam.engine.graphs.guard import guarded
 from pe_beam.engine.run import Run, open_run
+from pe_beam.transforms.guard import guarded
 
 
 class RunFn(beam.DoFn):

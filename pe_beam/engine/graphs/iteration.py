@@ -5,27 +5,20 @@ iteration and an unrolled graph are made of the same transform.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
-from threadpoolctl import threadpool_limits
 
 from pe_beam.contracts.source import BATCH_BYTES
 from pe_beam.engine import steps
-from pe_beam.engine.bought import cell_count, cells_of
 from pe_beam.engine.graphs.base import RunFn, RunTransform
-from pe_beam.engine.run import Run
-from pe_beam.errors import InputError
-from pe_beam.voting.client import client_ballot
-from pe_beam.voting.votes import read_batch, read_clients
+from pe_beam.engine.handles import RunBallots, RunMechanism, limit_threads
+from pe_beam.transforms.histogram import NoisyHistogram
+from pe_beam.transforms.vote import Vote
 
 Hints = Mapping[str, Mapping[str, str]]
 """Stage (embed, vote, generate) -> Beam's resource hints."""
@@ -55,19 +48,10 @@ class _ListCandidatesFn(_StageFn):
         yield from ranges
 
 
-class _MathsFn(_StageFn):
-    """A DoFn whose time goes into matrix products."""
-
-    def setup(self) -> None:
-        """Once a process: workers that share a machine are faster with a core each than with all of them each."""
-        threads = self.open().recipe.execution.blas_threads
-        if threads is not None:
-            threadpool_limits(limits=threads)
-
-
-class _EmbedCandidatesFn(_MathsFn):
+class _EmbedCandidatesFn(_StageFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
         with self.guarded("EmbedCandidates"):
+            limit_threads(self.open().recipe.execution.blas_threads)
             calls = steps.embed_candidates(self.open(), self._iteration, *span)
         _GENERATOR_CALLS.inc(calls)
         _CANDIDATES_EMBEDDED.inc(span[1] - span[0])
@@ -81,189 +65,21 @@ class _CommitMatrixFn(_StageFn):
         yield from shards
 
 
+@beam.typehints.with_input_types(str)
+@beam.typehints.with_output_types(pa.RecordBatch)
 class _ReadShardFn(_StageFn):
     """Shard name -> Arrow batches, read as they are asked for: a row group of long vectors is half a gigabyte."""
 
-    def process(self, shard: str) -> Iterator[pa.Table]:
+    def process(self, shard: str) -> Iterator[pa.RecordBatch]:
         with self.guarded("ReadShards"), self._opened(shard) as file:
             if not file.num_row_groups:  # no record still is a histogram of zeros
-                yield file.schema_arrow.empty_table()
+                yield pa.RecordBatch.from_pylist([], file.schema_arrow)
             dimension = file.schema_arrow.field("vector").type.list_size
             size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
-            for batch in file.iter_batches(size):
-                yield pa.Table.from_batches([batch])
+            yield from file.iter_batches(size)
 
     def _opened(self, shard: str) -> pq.ParquetFile:
         return pq.ParquetFile(self.open().store.path(shard), pre_buffer=False, buffer_size=_READ_BYTES)
-
-
-Tally = tuple[str, np.ndarray]
-"""Digest of the candidate matrix that was voted on (empty in iteration 0), and int64 counts of all candidates."""
-
-
-def _added(total: Tally | None, tally: Tally) -> Tally:
-    """The sum of two tallies over one candidate matrix (rule 3); raises InputError over two."""
-    if total is None:
-        return tally
-    if total[0] != tally[0]:
-        raise InputError(
-            "private/counts: workers voted on different candidate matrices; run again once no other worker is at work"
-        )
-    return total[0], total[1] + tally[1]
-
-
-class _VoteFn(_MathsFn):
-    """Arrow batches -> one tally a bundle; fused with the read."""
-
-    def start_bundle(self) -> None:
-        self._tally: Tally | None = None
-
-    def process(self, batch: pa.Table) -> None:
-        with self.guarded("Vote"):
-            vectors, labels, _ = read_batch(batch)
-            voter = steps.load_voter(self.open(), self._iteration)
-            self._tally = _added(self._tally, (voter.digest, voter.count(vectors, labels)))
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        if self._tally is not None:
-            yield WindowedValue((0, self._tally), MIN_TIMESTAMP, [GlobalWindow()])
-
-
-Voting = tuple[str, str]
-"""Digest of the candidate matrix that was voted on (empty in iteration 0), and the client: the key of its votes."""
-_NOBODY = ""
-"""Stands for an empty shard, which still is a histogram of zeros: no client has an empty id."""
-
-
-class _ClientVoteFn(_MathsFn):
-    """Arrow batches -> ((matrix, client), {candidate row: votes}), to be joined over all labels and bundles."""
-
-    def process(self, batch: pa.Table) -> Iterator[tuple[Voting, dict[int, int]]]:
-        with self.guarded("Vote"):
-            vectors, labels, clients = read_clients(batch)
-            voter = steps.load_voter(self.open(), self._iteration)
-            rows, positions = voter.ballots(vectors, labels)
-            ballots: dict[str, dict[int, int]] = {}
-            for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
-                ballot = ballots.setdefault(clients[row], {})
-                ballot[position] = ballot.get(position, 0) + 1
-        yield from _keyed(ballots, voter.digest)
-
-
-def _keyed(ballots: dict[str, dict[int, int]], matrix: str) -> Iterator[tuple[Voting, dict[int, int]]]:
-    for client, ballot in (ballots or {_NOBODY: {}}).items():
-        yield (matrix, client), ballot
-
-
-class _ClientLabelFn(_StageFn):
-    """Arrow batches -> (("", client), {bought cell: records})."""
-
-    def process(self, batch: pa.Table) -> Iterator[tuple[Voting, dict[int, int]]]:
-        ballots: dict[str, dict[int, int]] = {}
-        with self.guarded("CountLabels"):
-            vectors, labels, clients = read_clients(batch)
-            for client, cells in zip(clients, cells_of(self.open(), vectors, labels).tolist(), strict=True):
-                ballot = ballots.setdefault(client, {})
-                for cell in cells:
-                    ballot[cell] = ballot.get(cell, 0) + 1
-        yield from _keyed(ballots, "")
-
-
-class _LabelFn(_StageFn):
-    """Arrow batches -> (0, tally of records by bought cell)."""
-
-    def process(self, batch: pa.Table) -> Iterator[tuple[int, Tally]]:
-        with self.guarded("CountLabels"):
-            run, (vectors, labels, _) = self.open(), read_batch(batch)
-            counts = np.bincount(cells_of(run, vectors, labels).ravel(), minlength=cell_count(run))
-        yield 0, ("", counts.astype(np.int64))
-
-
-class MergeBallotsCombineFn(beam.CombineFn):
-    """Adds sparse votes: {row: votes}. Integers, so any merge order gives the same."""
-
-    def create_accumulator(self) -> dict[int, int]:  # noqa: D102
-        return {}
-
-    def add_input(self, total: dict[int, int], ballot: dict[int, int]) -> dict[int, int]:  # noqa: D102
-        for row, votes in ballot.items():
-            total[row] = total.get(row, 0) + votes
-        return total
-
-    def merge_accumulators(self, totals: Iterable[dict[int, int]]) -> dict[int, int]:  # noqa: D102
-        merged: dict[int, int] = {}
-        for total in totals:
-            self.add_input(merged, total)
-        return merged
-
-    def extract_output(self, total: dict[int, int]) -> dict[int, int]:  # noqa: D102
-        return total
-
-
-class SumCountsCombineFn(beam.CombineFn):
-    """Adds tallies over one candidate matrix; InputError over two."""
-
-    def create_accumulator(self) -> Tally | None:  # noqa: D102
-        return None
-
-    def add_input(self, total: Tally | None, tally: Tally) -> Tally:  # noqa: D102
-        return _added(total, tally)
-
-    def merge_accumulators(self, totals: Iterable[Tally | None]) -> Tally | None:  # noqa: D102
-        merged: Tally | None = None
-        for total in totals:
-            if total is not None:
-                merged = _added(merged, total)
-        return merged
-
-    def extract_output(self, total: Tally | None) -> Tally | None:  # noqa: D102
-        return total
-
-
-class _ScaleClientsFn(_StageFn):
-    """((matrix, client), all its votes) -> whole numbers of norm 2^b at most, summed within the bundle (rule 1)."""
-
-    def start_bundle(self) -> None:
-        self._tallies: dict[str, np.ndarray] = {}
-
-    def process(self, keyed: tuple[Voting, dict[int, int]]) -> None:
-        (matrix, _), votes_cast = keyed
-        with self.guarded("ScaleClients"):
-            if matrix not in self._tallies:
-                self._tallies[matrix] = np.zeros(_width(self.open(), self._iteration), dtype=np.int64)
-                self._bits = self.open().grid_bits(self._iteration)
-            for row, votes in client_ballot(votes_cast, self._bits).items():
-                self._tallies[matrix][row] += votes
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for tally in self._tallies.items():  # more than one is refused where they are summed
-            yield WindowedValue((0, tally), MIN_TIMESTAMP, [GlobalWindow()])
-
-
-def _width(run: Run, iteration: int) -> int:
-    if iteration == 0:
-        return cell_count(run)
-    return run.candidate_count(iteration - 1)
-
-
-class _CommitCountsFn(_StageFn):
-    """Commits the exact counts once; what goes on is the same for the winner and for the loser."""
-
-    def process(self, keyed: tuple[int, Tally]) -> Iterator[int]:
-        matrix, counts = keyed[1]
-        with self.guarded("CommitCounts"):
-            steps.commit_counts(self.open(), self._iteration, counts, matrix)
-        yield self._iteration
-
-
-class _AddNoiseFn(_StageFn):
-    def process(self, _: int) -> Iterator[int]:
-        with self.guarded("AddNoise"):
-            if self._iteration:
-                steps.commit_histogram(self.open(), self._iteration)
-            else:
-                steps.commit_label_shares(self.open())
-        yield self._iteration
 
 
 class _SelectFn(_StageFn):
@@ -318,39 +134,17 @@ class EmbedCandidates(_IterationTransform):
         )
 
 
-class Vote(_IterationTransform):
-    """Shard names -> (0, tally of all candidates). The read and the search are one fused stage."""
+class Count(_IterationTransform):
+    """Shard names -> one tally of all candidates. The read and the search are one fused stage."""
 
     def __init__(self, run_dir: str, iteration: int, *, unit: str) -> None:
         super().__init__(run_dir, iteration)
         self._unit = unit
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        labels = self._at[1] == 0
-        batches = shards | "ReadShards" >> beam.ParDo(_ReadShardFn(*self._at))  # Arrow table
-        if self._unit == "client":
-            count = _ClientLabelFn(*self._at) if labels else _ClientVoteFn(*self._at)
-            partial = (
-                batches
-                | "VoteByClient" >> beam.ParDo(count)  # ((matrix, client), {row: votes})
-                | "JoinClients" >> beam.CombinePerKey(MergeBallotsCombineFn())
-                | "ScaleClients" >> beam.ParDo(_ScaleClientsFn(*self._at))  # (0, tally on the grid)
-            )
-        else:
-            count = _LabelFn(*self._at) if labels else _VoteFn(*self._at)
-            partial = batches | "Vote" >> beam.ParDo(count)  # (0, tally)
-        return partial | "SumVotes" >> beam.CombinePerKey(SumCountsCombineFn())
-
-
-class NoisyHistogram(_IterationTransform):
-    """(0, tally) -> the iteration's number, once exact counts and their one noise are committed."""
-
-    def expand(self, counts: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        return (
-            counts
-            | "CommitCounts" >> beam.ParDo(_CommitCountsFn(*self._at))
-            | "AddNoise" >> beam.ParDo(_AddNoiseFn(*self._at))
-        )
+        batches = shards | "ReadShards" >> beam.ParDo(_ReadShardFn(*self._at))  # Arrow batches
+        grid = RunMechanism(*self._at)
+        return batches | "Vote" >> Vote(RunBallots(*self._at), unit=self._unit, grid=grid, traces=self._at[0])
 
 
 class Generate(_IterationTransform):
@@ -378,8 +172,8 @@ class Iteration(_IterationTransform):
         return (
             start
             | "Embed" >> EmbedCandidates(*self._at).with_resource_hints(**self._hints.get("embed", {}))
-            | "Count" >> Vote(*self._at, unit=self._unit).with_resource_hints(**self._hints.get("vote", {}))
-            | "Noise" >> NoisyHistogram(*self._at)
+            | "Count" >> Count(*self._at, unit=self._unit).with_resource_hints(**self._hints.get("vote", {}))
+            | "Noise" >> NoisyHistogram(RunMechanism(*self._at), commit=self._at[0])
             | "Select" >> beam.ParDo(_SelectFn(*self._at))  # (first row, end row)
             | "Vary" >> Generate(*self._at).with_resource_hints(**self._hints.get("generate", {}))
         )
@@ -404,8 +198,8 @@ class LabelShares(RunTransform):
             start
             | "ListShards" >> beam.ParDo(_ListShardsFn(self._root, 0))
             | "SpreadShards" >> beam.Reshuffle()
-            | "Count" >> Vote(self._root, 0, unit=self._unit)
-            | "Noise" >> NoisyHistogram(self._root, 0)
+            | "Count" >> Count(self._root, 0, unit=self._unit)
+            | "Noise" >> NoisyHistogram(RunMechanism(self._root, 0), commit=self._root)
         )
 
 

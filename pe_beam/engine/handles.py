@@ -1,0 +1,74 @@
+"""What binds the public transforms to a run: handles that name its directory, and are resolved in the worker."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from pe_beam.contracts.mechanism import Mechanism
+from pe_beam.contracts.votes import BallotHandle, Ballots, Tally
+from pe_beam.engine import steps
+from pe_beam.engine.bought import Cells, read_bought
+from pe_beam.engine.run import open_run
+from pe_beam.errors import StageError
+from pe_beam.storage.local import Store
+
+
+@dataclass(frozen=True)
+class RunBallots(BallotHandle):
+    """What private records vote on in an iteration: its candidates, or in iteration 0 the cells that it buys."""
+
+    root: str
+    iteration: int
+
+    def load(self) -> Ballots:
+        """See `BallotHandle`."""
+        run = open_run(self.root)
+        limit_threads(run.recipe.execution.blas_threads)
+        if self.iteration == 0:
+            return _cells(self.root, run.run_id)
+        return steps.load_voter(run, self.iteration)
+
+
+@functools.cache
+def limit_threads(threads: int | None) -> None:
+    """Once a process: workers that share a machine are faster with a core each than with all of them each."""
+    if threads is not None:
+        threadpool_limits(limits=threads)
+
+
+@functools.lru_cache(maxsize=2)
+def _cells(root: str, run_id: str) -> Cells:
+    """Cached by the run: another one may begin in a directory of the same name."""
+    return Cells(open_run(root))
+
+
+@dataclass(frozen=True)
+class RunMechanism(Mechanism):
+    """The noise of an iteration, which the run's ledger pays for."""
+
+    root: str
+    iteration: int
+
+    def grid_bits(self) -> int:
+        """See `Grid`."""
+        return open_run(self.root).grid_bits(self.iteration)
+
+    def commit_counts(self, store: Store, tally: Tally) -> None:
+        """See `Mechanism`."""
+        run = open_run(self.root)
+        if (tally.unit, tally.grid_bits) != (run.recipe.privacy.unit, run.grid_bits(self.iteration)):
+            raise StageError("CommitCounts: votes were counted by another unit or on another grid than noise is for")
+        steps.commit_counts(run, self.iteration, tally.counts, tally.digest)
+
+    def noisy(self, store: Store) -> pa.Table:
+        """See `Mechanism`."""
+        run = open_run(self.root)
+        if self.iteration == 0:
+            steps.commit_label_shares(run)
+            return read_bought(run)
+        steps.commit_histogram(run, self.iteration)
+        return steps.read_histogram(run, self.iteration)

@@ -1,0 +1,35 @@
+"""Keeps private content out of what a failing worker says (DESIGN, privacy rule 7)."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+
+from pe_beam.errors import PeBeamError, StageError
+from pe_beam.storage.local import Store
+
+
+@contextlib.contextmanager
+def guarded(root: str | None, stage: str) -> Iterator[None]:
+    """Lets our own errors pass. Of any other error only its type and its stage are told.
+
+    Args:
+      root: the store whose `private/errors` gets the trace; None: the trace is dropped.
+      stage: the literal name of the stage.
+
+    Raises:
+      StageError: instead of an error that is not ours.
+    """
+    try:
+        yield
+    except PeBeamError:
+        raise
+    except Exception as error:
+        kind, where = type(error).__name__, ""
+        if root is not None:
+            with contextlib.suppress(PeBeamError):
+                text = "".join(traceback.format_exception(error))
+                Store(root).commit(f"private/errors/{stage}.txt", text.encode(), replace=True)
+            where = f"; its trace is in private/errors/{stage}.txt"
+        raise StageError(f"stage {stage} failed ({kind}){where}") from None

@@ -1,0 +1,65 @@
+"""NoisyHistogram: exact counts -> their one noisy histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pe_beam.contracts.mechanism import Mechanism
+from pe_beam.contracts.votes import Tally
+from pe_beam.storage.local import Store
+from pe_beam.transforms.guard import guarded
+
+
+class NoisyHistogram(beam.PTransform):
+    """`PCollection[Tally]` of one element -> `PCollection[pa.Table]` of one: a noisy count for every candidate.
+
+    Exact counts are committed before noise is drawn for them. A retry, a resume or a second worker finds those counts
+    and draws the same noise; it never draws another.
+
+    Args:
+      mechanism: came out of a ledger entry; that entry pays for this one histogram.
+      commit: the store where counts and histogram are committed once.
+    """
+
+    def __init__(self, mechanism: Mechanism, *, commit: str) -> None:
+        super().__init__()
+        self._about = mechanism, commit
+
+    def expand(self, tallies: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return (
+            tallies
+            | "CommitCounts" >> beam.ParDo(_CommitCountsFn(*self._about))  # 0, once counts are committed
+            | "AddNoise" >> beam.ParDo(_AddNoiseFn(*self._about))
+        )
+
+
+class _MechanismFn(beam.DoFn):
+    """A DoFn of one mechanism."""
+
+    def __init__(self, mechanism: Mechanism, commit: str) -> None:
+        self._mechanism, self._commit = mechanism, commit
+
+
+@beam.typehints.with_input_types(Tally)
+@beam.typehints.with_output_types(int)
+class _CommitCountsFn(_MechanismFn):
+    """Commits the exact counts once; what goes on is the same for the winner and for the loser."""
+
+    def process(self, tally: Tally) -> Iterator[int]:
+        with guarded(self._commit, "CommitCounts"):
+            self._mechanism.commit_counts(Store(self._commit), tally)
+        yield 0
+
+
+@beam.typehints.with_input_types(int)
+@beam.typehints.with_output_types(pa.Table)
+class _AddNoiseFn(_MechanismFn):
+    """Draws the noise of what is committed, not of what came in."""
+
+    def process(self, _: int) -> Iterator[pa.Table]:
+        with guarded(self._commit, "AddNoise"):
+            histogram = self._mechanism.noisy(Store(self._commit))
+        yield histogram

@@ -1,0 +1,194 @@
+"""Vote: embedded private records -> exact counts of what they vote for, as one tally."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pe_beam.contracts.votes import BallotHandle, Grid, Tally, Unit
+from pe_beam.errors import InputError
+from pe_beam.transforms.guard import guarded
+from pe_beam.voting.client import client_ballot
+from pe_beam.voting.votes import read_batch, read_clients
+
+Ballot = dict[int, int]
+"""Sparse votes of one client: position -> votes."""
+Voting = tuple[str, int, str]
+"""The key of a client's votes: the digest of what was voted on, its width, and the client."""
+_NOBODY = ""
+"""Stands for a batch without records, which still is a histogram of zeros. No client has an empty id."""
+
+
+class Vote(beam.PTransform):
+    """`PCollection[pa.RecordBatch]` (label, vector[, client]) -> `PCollection[Tally]` of one element.
+
+    An empty PCollection gives no tally. A batch without rows gives zeros.
+
+    Args:
+      candidates: names what is voted on: `Candidates`, or a handle of your own.
+      unit: whose votes are bounded together. CLIENT adds one shuffle, keyed by client over all labels.
+      grid: for CLIENT: how fine counts are, which the mechanism of the histogram says.
+      traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+
+    Raises:
+      InputError: CLIENT without a grid. In workers: counts over two different candidate matrices.
+    """
+
+    def __init__(
+        self,
+        candidates: BallotHandle,
+        *,
+        unit: Unit | str = Unit.RECORD,
+        grid: Grid | None = None,
+        traces: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._unit = Unit(unit)
+        if self._unit is Unit.CLIENT and grid is None:
+            raise InputError("Vote: unit client wants grid, which says how fine a client's counts are")
+        self._candidates, self._grid, self._traces = candidates, grid, traces
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        if self._unit is Unit.CLIENT:
+            assert self._grid is not None
+            partial = (
+                batches
+                | "VoteByClient" >> beam.ParDo(_ClientVoteFn(self._candidates, self._traces))  # (Voting, Ballot)
+                | "JoinClients" >> beam.CombinePerKey(MergeBallotsCombineFn())
+                | "ScaleClients" >> beam.ParDo(_ScaleClientsFn(self._grid, self._traces))  # (0, tally on the grid)
+            )
+        else:
+            partial = batches | "Vote" >> beam.ParDo(_VoteFn(self._candidates, self._traces))  # (0, tally)
+        total = partial | "SumVotes" >> beam.CombinePerKey(SumTalliesCombineFn())
+        return total | "DropKey" >> beam.Map(lambda keyed: keyed[1]).with_output_types(Tally)
+
+
+@beam.typehints.with_input_types(pa.RecordBatch)
+@beam.typehints.with_output_types(tuple[int, Tally])
+class _VoteFn(beam.DoFn):
+    """Batches -> one tally a bundle; fused with the read."""
+
+    def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
+        self._candidates, self._traces = candidates, traces
+
+    def start_bundle(self) -> None:
+        self._tally: Tally | None = None
+
+    def process(self, batch: pa.RecordBatch) -> None:
+        with guarded(self._traces, "Vote"):
+            vectors, labels, _ = read_batch(batch)
+            voted = self._candidates.load()
+            _, positions = voted.ballots(vectors, labels)
+            counts = np.bincount(positions, minlength=voted.width).astype(np.int64, copy=False)
+            tally = Tally(voted.digest, counts, Unit.RECORD, voted.votes_per_record, 0)
+            self._tally = added(self._tally, tally)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._tally is not None:
+            yield WindowedValue((0, self._tally), MIN_TIMESTAMP, [GlobalWindow()])
+
+
+@beam.typehints.with_input_types(pa.RecordBatch)
+@beam.typehints.with_output_types(tuple[Voting, Ballot])
+class _ClientVoteFn(beam.DoFn):
+    """Batches -> a client's votes, to be joined over all labels and bundles."""
+
+    def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
+        self._candidates, self._traces = candidates, traces
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[Voting, Ballot]]:
+        with guarded(self._traces, "Vote"):
+            vectors, labels, clients = read_clients(batch)
+            voted = self._candidates.load()
+            rows, positions = voted.ballots(vectors, labels)
+            ballots: dict[str, Ballot] = {}
+            for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
+                ballot = ballots.setdefault(clients[row], {})
+                ballot[position] = ballot.get(position, 0) + 1
+            about = voted.digest, voted.width
+        for client, ballot in (ballots or {_NOBODY: {}}).items():
+            yield (*about, client), ballot
+
+
+@beam.typehints.with_input_types(tuple[Voting, Ballot])
+@beam.typehints.with_output_types(tuple[int, Tally])
+class _ScaleClientsFn(beam.DoFn):
+    """All votes of a client -> whole numbers of norm 2^b at most, summed within the bundle (rule 1)."""
+
+    def __init__(self, grid: Grid, traces: str | None) -> None:
+        self._grid, self._traces = grid, traces
+
+    def start_bundle(self) -> None:
+        self._counts: dict[tuple[str, int], np.ndarray] = {}
+
+    def process(self, keyed: tuple[Voting, Ballot]) -> None:
+        (digest, width, _), ballot = keyed
+        with guarded(self._traces, "ScaleClients"):
+            if (digest, width) not in self._counts:
+                self._counts[digest, width] = np.zeros(width, dtype=np.int64)
+                self._bits = self._grid.grid_bits()
+            for position, votes in client_ballot(ballot, self._bits).items():
+                self._counts[digest, width][position] += votes
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for (digest, _), counts in self._counts.items():  # more than one is refused where they are summed
+            tally = Tally(digest, counts, Unit.CLIENT, 1, self._bits)
+            yield WindowedValue((0, tally), MIN_TIMESTAMP, [GlobalWindow()])
+
+
+class MergeBallotsCombineFn(beam.CombineFn):
+    """Adds sparse votes. They are integers, so any order of merging gives the same."""
+
+    def create_accumulator(self) -> Ballot:  # noqa: D102
+        return {}
+
+    def add_input(self, total: Ballot, ballot: Ballot) -> Ballot:  # noqa: D102
+        for position, votes in ballot.items():
+            total[position] = total.get(position, 0) + votes
+        return total
+
+    def merge_accumulators(self, totals: Iterable[Ballot]) -> Ballot:  # noqa: D102
+        merged: Ballot = {}
+        for total in totals:
+            self.add_input(merged, total)
+        return merged
+
+    def extract_output(self, total: Ballot) -> Ballot:  # noqa: D102
+        return total
+
+
+class SumTalliesCombineFn(beam.CombineFn):
+    """Adds tallies over one candidate matrix; InputError over two."""
+
+    def create_accumulator(self) -> Tally | None:  # noqa: D102
+        return None
+
+    def add_input(self, total: Tally | None, tally: Tally) -> Tally:  # noqa: D102
+        return added(total, tally)
+
+    def merge_accumulators(self, totals: Iterable[Tally | None]) -> Tally | None:  # noqa: D102
+        merged: Tally | None = None
+        for total in totals:
+            if total is not None:
+                merged = added(merged, total)
+        return merged
+
+    def extract_output(self, total: Tally | None) -> Tally | None:  # noqa: D102
+        return total
+
+
+def added(total: Tally | None, tally: Tally) -> Tally:
+    """The sum of two tallies over one candidate matrix (rule 3); raises InputError over two."""
+    if total is None:
+        return tally
+    if total.belongs() != tally.belongs() or total.counts.shape != tally.counts.shape:
+        raise InputError(
+            "private/counts: workers voted on different candidate matrices; run again once no other worker is at work"
+        )
+    return Tally(total.digest, total.counts + tally.counts, total.unit, total.votes_per_record, total.grid_bits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,11 +63,12 @@ class Chunk:
 
     Attributes:
       journal: a folder of this chunk alone for answers that have come in; it goes when the chunk is committed.
-      population: the population that the parents are from, sorted by candidate_id; None at random.
+      population: gives the population that the parents are from, sorted by candidate_id, read once a process; None at
+        random.
     """
 
     journal: Path | None = None
-    population: pa.Table | None = None
+    population: Callable[[], pa.Table] | None = None
 
 
 class Generator(abc.ABC):

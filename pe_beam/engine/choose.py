@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.engine import tables
+from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine.run import Run
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.models import Evolution, Turn
@@ -104,5 +104,5 @@ def _families(run: Run, iteration: int, histogram: pa.Table, draws: np.ndarray, 
             pa.array(labels[rows].tolist(), pa.string()),
             pa.array(np.arange(len(rows)) < len(kept)),
         ],
-        schema=tables.SELECTION,
+        schema=SELECTION,
     )

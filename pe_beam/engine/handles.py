@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from pe_beam.contracts.mechanism import Mechanism
+from pe_beam.contracts.steps import GenerateHandle, SelectHandle
 from pe_beam.contracts.votes import BallotHandle, Ballots, Tally
 from pe_beam.engine import steps
 from pe_beam.engine.bought import Cells, read_bought
@@ -72,3 +74,30 @@ class RunMechanism(Mechanism):
             return read_bought(run)
         steps.commit_histogram(run, self.iteration)
         return steps.read_histogram(run, self.iteration)
+
+
+@dataclass(frozen=True)
+class RunSelection(SelectHandle):
+    """The selection of an iteration, committed once."""
+
+    root: str
+    iteration: int
+
+    def select(self, histogram: pa.Table) -> Iterator[pa.RecordBatch]:
+        """See `SelectHandle`. What is read is the committed histogram, which `histogram` equals."""
+        run = open_run(self.root)
+        steps.commit_selection(run, self.iteration)
+        yield from steps.new_chunks(run, self.iteration)
+
+
+@dataclass(frozen=True)
+class RunGeneration(GenerateHandle):
+    """The new candidates of an iteration, committed chunk by chunk."""
+
+    root: str
+    iteration: int
+
+    def generate(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """See `GenerateHandle`. Returns a receipt: the ids that were made now, none where they were there."""
+        made = steps.generate_chunk(open_run(self.root), self.iteration, pa.Table.from_batches([rows]))
+        return rows.select(["candidate_id"]).slice(0, made)

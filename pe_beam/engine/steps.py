@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
+from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine import tables
 from pe_beam.engine.bought import LABELS, bought_cells, generator, read_bought, read_marginals
 from pe_beam.engine.choose import choose
@@ -40,6 +41,18 @@ def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
     """Row ranges in which candidates are generated, embedded and committed."""
     size = run.generator.chunk_size
     return [(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def population_rows(run: Run, iteration: int, rows: np.ndarray) -> pa.Table:
+    """Some rows of a released population, in the order given: what is read does not grow with the population."""
+    with run.store.path(run.public(iteration, POPULATION)).open("rb") as file:
+        return tables.take_rows(file, rows)
+
+
+@functools.lru_cache(maxsize=1)
+def _whole_population(root: str, iteration: int, stamp: tuple[int, ...]) -> pa.Table:
+    """Once a process, for generators that show candidates to each other. Cached by the very file."""
+    return read_population(open_run(root), iteration)
 
 
 def read_population(run: Run, iteration: int) -> pa.Table:
@@ -71,7 +84,7 @@ def plan_random(run: Run) -> pa.Table:
             pa.array(labels, pa.string()),
             pa.array([False] * count),
         ],
-        schema=tables.SELECTION,
+        schema=SELECTION,
     )
 
 
@@ -86,8 +99,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
     name = run.work(iteration, f"matrix/{start:09d}.npy")
     if run.store.exists(name):
         return 0
-    population = read_population(run, iteration - 1)
-    rows = population.slice(start, stop - start)
+    rows = population_rows(run, iteration - 1, np.arange(start, stop))
     ahead = run.recipe.evolution.lookahead
     if ahead == 0:
         vectors = _embed(run, rows)
@@ -96,7 +108,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
         ids = rows["candidate_id"].to_pylist()
         total = np.zeros((rows.num_rows, run.embedder.dimension), dtype=np.float64)
         journal = run.work(iteration, f"journal/lookahead-{start:09d}")
-        around = _around(run, journal, population)
+        around = _around(run, journal, iteration)
         for turn in range(ahead):
             rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
             total += _embed(run, generator(run).vary(rows, step, rngs, **around))
@@ -111,11 +123,16 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
     return ahead * rows.num_rows
 
 
-def _around(run: Run, journal: str, population: pa.Table | None = None) -> dict[str, Any]:
+def _around(run: Run, journal: str, iteration: int = 0) -> dict[str, Any]:
     """What a generator whose answers are paid for is told besides: nothing for any other."""
     if not isinstance(run.generator, PaidGenerator):
         return {}
-    return {"chunk": Chunk(journal=run.store.path(journal), population=population)}
+
+    def population() -> pa.Table:
+        stamp = run.store.stamp(run.public(iteration - 1, POPULATION))
+        return _whole_population(run.root, iteration - 1, stamp)
+
+    return {"chunk": Chunk(journal=run.store.path(journal), population=population if iteration else None)}
 
 
 def _embed(run: Run, rows: pa.Table) -> np.ndarray:
@@ -330,15 +347,24 @@ def read_histogram(run: Run, iteration: int) -> pa.Table:
 # --- selection ---------------------------------------------------------------------------------------------
 
 
-def commit_selection(run: Run, iteration: int) -> int:
-    """Post-processing of noisy votes into the rows of the next population; returns how many are generated."""
+def commit_selection(run: Run, iteration: int) -> None:
+    """Post-processing of noisy votes into the rows of the next population."""
     name = run.work(iteration, "selection.parquet")
-    if not run.store.exists(name):
-        table, notes = choose(run, iteration) if iteration else (plan_random(run), {})
-        run.store.commit(run.work(iteration, "selection.json"), _json(notes))
-        run.store.commit(name, tables.table_bytes(table, tables.SELECTION))
-    selected = tables.read_bytes(run.store.read(name))
-    return selected.num_rows - int(np.count_nonzero(selected["kept"].to_numpy(zero_copy_only=False)))
+    if run.store.exists(name):
+        return
+    table, notes = choose(run, iteration) if iteration else (plan_random(run), {})
+    run.store.commit(run.work(iteration, "selection.json"), _json(notes))
+    run.store.commit(name, tables.table_bytes(table, SELECTION))
+
+
+def new_chunks(run: Run, iteration: int) -> Iterator[pa.RecordBatch]:
+    """Rows of the committed selection that a generator has to make, as many at a time as it makes.
+
+    A selection of kept rows alone gives one batch without rows: it still has to reach the commit.
+    """
+    rows = new_rows(run, iteration)
+    for start, stop in chunk_ranges(run, rows.num_rows) or [(0, 0)]:
+        yield pa.RecordBatch.from_pydict(rows.slice(start, stop - start).to_pydict(), SELECTION)
 
 
 def _json(value: Any) -> bytes:
@@ -354,16 +380,22 @@ def new_rows(run: Run, iteration: int) -> pa.Table:
     return selected.filter(pc.invert(selected["kept"]))
 
 
-def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> int:
+def generate_chunk(run: Run, iteration: int, rows: pa.Table) -> int:
     """Makes and commits one chunk of new candidates; a committed chunk is never made again.
 
-    Returns how many candidates the generator was asked for.
+    Args:
+      run: it has the population before.
+      iteration: 0 or more.
+      rows: consecutive rows of the selection that are to be made, one or more.
+
+    Returns:
+      How many candidates the generator was asked for.
     """
+    ids = rows["candidate_id"].to_pylist()
+    start = ids[0] - (run.manifest_of(iteration - 1)["next_candidate_id"] if iteration else 0)
     name = run.work(iteration, f"chunks/{start:09d}.parquet")
     if run.store.exists(name):
         return 0
-    rows = new_rows(run, iteration).slice(start, stop - start)
-    ids = rows["candidate_id"].to_pylist()
     seed = run.recipe.seed
     journal = run.work(iteration, f"journal/{start:09d}")
     if iteration == 0:
@@ -371,9 +403,8 @@ def generate_chunk(run: Run, iteration: int, start: int, stop: int) -> int:
         made = generator(run).random(rows["label"].to_pylist(), rngs, **_around(run, journal))
     else:
         rngs = [keyed_rng(seed, iteration, i, "vary") for i in ids]
-        population = read_population(run, iteration - 1)
-        parents = population.take(rows["parent_row"])
-        made = generator(run).vary(parents, _step(run, iteration), rngs, **_around(run, journal, population))
+        parents = population_rows(run, iteration - 1, rows["parent_row"].to_numpy())
+        made = generator(run).vary(parents, _step(run, iteration), rngs, **_around(run, journal, iteration))
     if made.num_rows != rows.num_rows:
         raise StageError(f"generator: {made.num_rows} rows came back where {rows.num_rows} were asked for")
     origin = "random" if iteration == 0 else "varied"
@@ -401,7 +432,7 @@ def _kept_rows(run: Run, iteration: int) -> pa.Table | None:
     kept = selected.filter(selected["kept"])
     if not kept.num_rows:
         return None
-    parents = read_population(run, iteration - 1).take(kept["parent_row"])
+    parents = population_rows(run, iteration - 1, kept["parent_row"].to_numpy())
     schema = tables.population_schema(run.modality.payload)
     index = schema.get_field_index("origin")
     return parents.set_column(index, "origin", pa.array(["kept"] * kept.num_rows, pa.string()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -19,15 +19,6 @@ COUNTS = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("coun
 LABELS = pa.schema([("label", pa.string()), ("noisy_count", pa.float64())])
 MARGINALS = pa.schema(
     [("label", pa.string()), ("column", pa.string()), ("bin", pa.int64()), ("noisy_count", pa.float64())]
-)
-SELECTION = pa.schema(
-    [
-        ("candidate_id", pa.int64()),
-        ("parent_id", pa.int64()),
-        ("parent_row", pa.int64()),
-        ("label", pa.string()),
-        ("kept", pa.bool_()),
-    ]
 )
 
 
@@ -89,6 +80,26 @@ def table_bytes(table: pa.Table, schema: pa.Schema, *, private: bool = True) -> 
 def read_bytes(data: bytes) -> pa.Table:
     """A table from Parquet bytes."""
     return pq.read_table(pa.BufferReader(data))
+
+
+def take_rows(file: BinaryIO, rows: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:
+    """Some rows of a Parquet file, in the order given; only the row groups that hold them are read.
+
+    Args:
+      file: seekable.
+      rows: int64 (n,), positions in the file.
+      columns: those to read; None: all.
+    """
+    source = pq.ParquetFile(file)
+    sizes = [source.metadata.row_group(group).num_rows for group in range(source.num_row_groups)]
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    owners = np.searchsorted(starts, rows, side="right") - 1
+    groups, where = np.unique(owners, return_inverse=True)
+    if not len(groups):
+        return source.schema_arrow.empty_table().select(columns or source.schema_arrow.names)
+    table = source.read_row_groups(groups.tolist(), columns=columns)
+    read = np.concatenate([[0], np.cumsum(np.array(sizes)[groups])[:-1]])
+    return table.take(pa.array(read[where] + rows - starts[owners]))
 
 
 def save_array(array: np.ndarray) -> bytes:

@@ -205,7 +205,7 @@ def test_examples_are_synthetic_candidates_of_the_same_label(tmp_path):
 
         generator._ask = spy
         parents = pa.table({"text": ["a1", "b1"], "label": ["a", "b"], "state": [None, None]})
-        generator.vary(parents, STEP, _rngs(2), chunk=Chunk(population=population))
+        generator.vary(parents, STEP, _rngs(2), chunk=Chunk(population=lambda: population))
     for ask, label in zip(sorted(asked, key=lambda ask: ask.row)[:2], "ab", strict=True):
         lines = ask.messages[0][1].splitlines()[1:4]
         assert len(set(lines)) == 3

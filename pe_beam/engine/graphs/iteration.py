@@ -4,7 +4,6 @@ iteration and an unrolled graph are made of the same transform.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,8 +15,11 @@ from apache_beam.metrics import Metrics
 from pe_beam.contracts.source import BATCH_BYTES
 from pe_beam.engine import steps
 from pe_beam.engine.graphs.base import RunFn, RunTransform
-from pe_beam.engine.handles import RunBallots, RunMechanism, limit_threads
+from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
+from pe_beam.engine.tables import HISTOGRAM
+from pe_beam.transforms.generate import Generate
 from pe_beam.transforms.histogram import NoisyHistogram
+from pe_beam.transforms.select import Select
 from pe_beam.transforms.vote import Vote
 
 Hints = Mapping[str, Mapping[str, str]]
@@ -27,7 +29,6 @@ Hints = Mapping[str, Mapping[str, str]]
 # times of private stages are never metrics (DESIGN, privacy rule 7).
 _GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
 _CANDIDATES_EMBEDDED = Metrics.counter("pe_beam", "candidates_embedded")
-_CHUNK_MILLISECONDS = Metrics.distribution("pe_beam", "generated_chunk_milliseconds")
 _READ_BYTES = 4 << 20
 """Of a shard that are read at a time."""
 
@@ -82,28 +83,6 @@ class _ReadShardFn(_StageFn):
         return pq.ParquetFile(self.open().store.path(shard), pre_buffer=False, buffer_size=_READ_BYTES)
 
 
-class _SelectFn(_StageFn):
-    def process(self, _: Any) -> Iterator[tuple[int, int]]:
-        with self.guarded("Select"):
-            rows = steps.commit_selection(self.open(), self._iteration)
-            # No new row at all still has to reach the commit: an empty chunk carries the word on.
-            ranges = steps.chunk_ranges(self.open(), rows) or [(0, 0)]
-        yield from ranges
-
-
-class _GenerateFn(_StageFn):
-    def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
-        calls = 0
-        began = time.monotonic()
-        with self.guarded("Generate"):
-            if span[1] > span[0]:
-                calls = steps.generate_chunk(self.open(), self._iteration, *span)
-        _GENERATOR_CALLS.inc(calls)
-        if calls:
-            _CHUNK_MILLISECONDS.update(int(1000 * (time.monotonic() - began)))
-        yield 0, span[0]
-
-
 class _CommitIterationFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with self.guarded("CommitIteration"):
@@ -147,14 +126,20 @@ class Count(_IterationTransform):
         return batches | "Vote" >> Vote(RunBallots(*self._at), unit=self._unit, grid=grid, traces=self._at[0])
 
 
-class Generate(_IterationTransform):
-    """Row ranges of a selection -> the name of the committed manifest."""
+class Commit(_IterationTransform):
+    """A histogram -> the name of the committed manifest: selection, generation, and the commit of both."""
 
-    def expand(self, ranges: beam.PCollection) -> beam.PCollection:  # noqa: D102
+    def __init__(self, run_dir: str, iteration: int, *, hints: Hints) -> None:
+        super().__init__(run_dir, iteration)
+        self._hints = hints.get("generate", {})
+
+    def expand(self, histogram: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        root = self._at[0]
         return (
-            ranges
-            | "SpreadChunks" >> beam.Reshuffle()
-            | "Generate" >> beam.ParDo(_GenerateFn(*self._at))  # (0, first row)
+            histogram
+            | "Select" >> Select(RunSelection(*self._at), traces=root)
+            | "Generate" >> Generate(RunGeneration(*self._at), traces=root).with_resource_hints(**self._hints)
+            | "OneKey" >> beam.Map(lambda receipt: (0, receipt))
             | "GatherChunks" >> beam.GroupByKey()
             | "CommitIteration" >> beam.ParDo(_CommitIterationFn(*self._at))
         )
@@ -174,8 +159,7 @@ class Iteration(_IterationTransform):
             | "Embed" >> EmbedCandidates(*self._at).with_resource_hints(**self._hints.get("embed", {}))
             | "Count" >> Count(*self._at, unit=self._unit).with_resource_hints(**self._hints.get("vote", {}))
             | "Noise" >> NoisyHistogram(RunMechanism(*self._at), commit=self._at[0])
-            | "Select" >> beam.ParDo(_SelectFn(*self._at))  # (first row, end row)
-            | "Vary" >> Generate(*self._at).with_resource_hints(**self._hints.get("generate", {}))
+            | "Vary" >> Commit(*self._at, hints=self._hints)
         )
 
 
@@ -211,5 +195,5 @@ class RandomPopulation(RunTransform):
         self._hints = hints or {}
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        generate = Generate(self._root, 0).with_resource_hints(**self._hints.get("generate", {}))
-        return start | "Plan" >> beam.ParDo(_SelectFn(self._root, 0)) | "Random" >> generate
+        nothing = start | "NoVotes" >> beam.Map(lambda _: HISTOGRAM.empty_table()).with_output_types(pa.Table)
+        return nothing | "Random" >> Commit(self._root, 0, hints=self._hints)

@@ -47,6 +47,7 @@ class Llm(PaidGenerator):
         _limits(self._options.random.sampling, 1, 1, where="generator.random.sampling")
         self._around = Surroundings(iterations=1, service=Service(), folder=None)
         self._client: Client | None = None
+        self._shown: tuple[pa.Table | None, Pool] | None = None
 
     def attach(self, surroundings: Surroundings) -> None:
         """See Generator: schedules have to fit the run's iterations."""
@@ -96,7 +97,7 @@ class Llm(PaidGenerator):
         shares = self._mask_shares(step.iterations)
         share = step.degree if shares is None else shares[step.iteration - 1]
         used = names_in(part.user) + names_in(part.system or "")
-        pool = Pool(chunk.population if chunk is not None and part.examples_from_candidates else None)
+        pool = self._pool(chunk) if part.examples_from_candidates else Pool(None)
 
         def ask(row: int, attempt: int, stream: np.random.Generator) -> tuple[Ask, dict[str, str]]:
             values = draw_variables(options, labels[row], stream)
@@ -117,6 +118,13 @@ class Llm(PaidGenerator):
             return self._ask(row, attempt, messages, own, stream), chosen
 
         return self._made(ask, labels, texts, rngs, chunk)
+
+    def _pool(self, chunk: Chunk | None) -> Pool:
+        """The candidates that a prompt may show; one pool for all chunks of a population."""
+        population = chunk.population() if chunk is not None and chunk.population is not None else None
+        if self._shown is None or self._shown[0] is not population:
+            self._shown = population, Pool(population)
+        return self._shown[1]
 
     def _ask(
         self,

@@ -1,0 +1,53 @@
+"""Generate: rows of a selection -> candidates, a batch a call of the generator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from pe_beam.contracts.steps import GenerateHandle
+from pe_beam.transforms.guard import guarded
+
+# What is public may be counted where a runner shows it: generators see candidates only. Votes, records and the
+# times of private stages are never metrics (DESIGN, privacy rule 7).
+_GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
+_CHUNK_MILLISECONDS = Metrics.distribution("pe_beam", "generated_chunk_milliseconds")
+
+
+class Generate(beam.PTransform):
+    """`PCollection[pa.RecordBatch]` of a selection's rows -> `PCollection[pa.RecordBatch]`, one for each.
+
+    Batches are spread over workers first. A batch without rows passes through: it tells that nothing is to be made.
+
+    Args:
+      handle: makes the candidates of a batch, or commits them and gives a receipt.
+      traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+    """
+
+    def __init__(self, handle: GenerateHandle, *, traces: str | None = None) -> None:
+        super().__init__()
+        self._about = handle, traces
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return rows | "SpreadChunks" >> beam.Reshuffle() | "Generate" >> beam.ParDo(_GenerateFn(*self._about))
+
+
+@beam.typehints.with_input_types(pa.RecordBatch)
+@beam.typehints.with_output_types(pa.RecordBatch)
+class _GenerateFn(beam.DoFn):
+    def __init__(self, handle: GenerateHandle, traces: str | None) -> None:
+        self._handle, self._traces = handle, traces
+
+    def process(self, rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        made, began = rows, time.monotonic()
+        with guarded(self._traces, "Generate"):
+            if rows.num_rows:
+                made = self._handle.generate(rows)
+        _GENERATOR_CALLS.inc(made.num_rows)
+        if made.num_rows:
+            _CHUNK_MILLISECONDS.update(int(1000 * (time.monotonic() - began)))
+        yield made

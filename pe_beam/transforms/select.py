@@ -1,0 +1,39 @@
+"""Select: a noisy histogram -> the rows of the next population."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pe_beam.contracts.steps import SelectHandle
+from pe_beam.transforms.guard import guarded
+
+
+class Select(beam.PTransform):
+    """`PCollection[pa.Table]` of one histogram -> `PCollection[pa.RecordBatch]` of a selection's rows.
+
+    Args:
+      handle: says how.
+      traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+    """
+
+    def __init__(self, handle: SelectHandle, *, traces: str | None = None) -> None:
+        super().__init__()
+        self._about = handle, traces
+
+    def expand(self, histograms: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return histograms | "Select" >> beam.ParDo(_SelectFn(*self._about))
+
+
+@beam.typehints.with_input_types(pa.Table)
+@beam.typehints.with_output_types(pa.RecordBatch)
+class _SelectFn(beam.DoFn):
+    def __init__(self, handle: SelectHandle, traces: str | None) -> None:
+        self._handle, self._traces = handle, traces
+
+    def process(self, histogram: pa.Table) -> Iterator[pa.RecordBatch]:
+        with guarded(self._traces, "Select"):
+            batches = list(self._handle.select(histogram))
+        yield from batches

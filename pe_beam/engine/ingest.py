@@ -24,7 +24,7 @@ from pe_beam.engine.run import Run, fingerprint_of
 from pe_beam.engine.selfcheck import hold_embedder
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.recipe.parts import private_source
-from pe_beam.voting.nearest import normalise_rows
+from pe_beam.voting.records import embed_rows, vector_batch, vector_schema
 
 INDEX = "private/embeddings/index.json"
 EXPECTED = "private/embeddings/pieces"
@@ -130,27 +130,18 @@ def _write_shard(
     writer = None
     rows, dimension = 0, run.embedder.dimension
     client = run.recipe.privacy.unit == "client"
-    fields = [("label", pa.int32()), ("vector", pa.list_(pa.float32(), dimension))]
-    schema = pa.schema([*fields, ("client", pa.string())] if client else fields)
+    schema = vector_schema(dimension, by_client=client)
     # Dictionaries and compression buy nothing on float32 noise and cost the vote stage time on every read.
     writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
     with writer:
         tables = []
         for batch in _joined(batches, run.embedder.batch_size):
             vectors, faults = embed_batch(run, batch)
-            good = np.array([row not in faults for row in range(len(batch.labels))], dtype=bool)
             for row, fault in sorted(faults.items()):
                 rejects.append({"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail})
-            labels = [run.label_codes[x] for x, keep in zip(batch.labels, good, strict=True) if keep]
-            kept = np.ascontiguousarray(vectors[good])
-            columns = [
-                pa.array(labels, pa.int32()),
-                pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel(), pa.float32()), dimension),
-            ]
-            if client:
-                columns.append(pa.array([c for c, k in zip(batch.clients, good, strict=True) if k]))
-            tables.append(pa.table([c.cast(t) for c, t in zip(columns, schema.types, strict=True)], schema))
-            rows += len(labels)
+            made = vector_batch(vectors, batch.labels, batch.clients if client else None, faults, run.label_codes)
+            tables.append(pa.Table.from_batches([made]))
+            rows += made.num_rows
         if rows:
             writer.write_table(_whole(tables, dimension), row_group_size=8192)
     return rows, dimension
@@ -205,27 +196,17 @@ def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple
 
     A record of a holdout casts no vote, so it needs no client id.
     """
-    faults = dict(batch.faults)
-    by_client = run.recipe.privacy.unit == "client" and not holdout
-    for row, label in enumerate(batch.labels):
-        if row not in faults and label not in run.label_codes:
-            faults[row] = Fault("label that is not declared in data.labels")
-        if row not in faults and by_client and batch.clients[row] is None:
-            faults[row] = Fault("missing client id")
-    usable = [row for row in range(len(batch.labels)) if row not in faults]
-    vectors = np.zeros((len(batch.labels), run.embedder.dimension), dtype=np.float32)
-    if usable:
-        embedded = embedder_of(run).embed(batch.payload.take(pa.array(usable, pa.int64())))
-        vectors[usable] = embedded.vectors
-        faults |= {usable[row]: fault for row, fault in embedded.faults.items()}
-    for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
-        faults.setdefault(row, Fault("embedding that is not finite"))
-        vectors[row] = 0
-    if run.recipe.evolution.distance == "cosine":
-        vectors, zero = normalise_rows(vectors)
-        for row in np.flatnonzero(zero).tolist():
-            faults.setdefault(row, Fault("embedding of length zero"))
-    return vectors, faults
+    return embed_rows(
+        lambda payload: embedder_of(run).embed(payload),
+        run.embedder.dimension,
+        batch.payload,
+        batch.labels,
+        batch.clients,
+        codes=run.label_codes,
+        by_client=run.recipe.privacy.unit == "client" and not holdout,
+        distance=run.recipe.evolution.distance,
+        faults=batch.faults,
+    )
 
 
 def embedder_of(run: Run) -> Embedder | ApartEmbedder:

@@ -4,7 +4,8 @@
 - `proposals`  the fast engines: float32 products that propose candidates, with a proven bound on their error
 - `decide`     float64, then `math.fsum`, on what was proposed
 - `votes`      `CandidateMatrix`, `Voter`, and an Arrow batch as arrays
+- `records`    what embeds a batch of records, and which of them abstain
 - `client`     a client's votes as integers of bounded norm (privacy rule 1)
 
-May import NumPy, pyarrow and faiss; no Beam, no torch.
+May import: contracts, errors; NumPy, pyarrow, faiss. No Beam, no torch.
 """

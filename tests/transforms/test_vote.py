@@ -9,7 +9,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
-from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that
 
 from pe_beam.contracts.votes import BallotHandle, Ballots, Grid, Tally, Unit
@@ -75,7 +75,7 @@ def test_votes_are_those_of_the_definition_whatever_the_batches(size: int, votes
         assert tally.counts.tolist() == wanted and tally.counts.dtype == np.int64
         assert tally.belongs() == ("digest", Unit.RECORD, votes, 0)
 
-    with TestPipeline() as pipeline:
+    with Pipeline() as pipeline:
         assert_that(pipeline | beam.Create(batches(size)) | Vote(Given(votes)), one(check))
 
 
@@ -90,7 +90,7 @@ def test_a_client_votes_once_over_all_its_batches() -> None:
         assert tally.counts.tolist() == wanted.tolist()
         assert tally.belongs() == ("digest", Unit.CLIENT, 1, 10)
 
-    with TestPipeline() as pipeline:
+    with Pipeline() as pipeline:
         voted = pipeline | beam.Create(batches(9, client=True)) | Vote(Given(), unit=Unit.CLIENT, grid=FineGrid())
         assert_that(voted, one(check))
 
@@ -102,14 +102,14 @@ def test_a_batch_without_rows_is_a_histogram_of_zeros(unit: Unit) -> None:
     def check(tally: Tally) -> None:
         assert tally.counts.tolist() == [0] * 12
 
-    with TestPipeline() as pipeline:
+    with Pipeline() as pipeline:
         assert_that(pipeline | beam.Create([empty]) | Vote(Given(), unit=unit, grid=FineGrid()), one(check))
 
 
 def test_clients_want_a_grid_and_client_ids() -> None:
     with pytest.raises(InputError, match="wants grid"):
         Vote(Given(), unit=Unit.CLIENT)
-    with pytest.raises(Exception, match=r"stage Vote failed \(ValueError\)") as caught, TestPipeline() as pipeline:
+    with pytest.raises(Exception, match=r"stage Vote failed \(ValueError\)") as caught, Pipeline() as pipeline:
         _ = pipeline | beam.Create(batches(50)) | Vote(Given(), unit=Unit.CLIENT, grid=FineGrid())
     assert StageError.__name__ in str(caught.value) or isinstance(caught.value, StageError)
 

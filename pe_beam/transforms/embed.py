@@ -1,0 +1,100 @@
+"""EmbedRecords: private records -> labelled vectors, ready for `Vote`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.utils.shared import Shared
+
+from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.votes import Unit
+from pe_beam.errors import InputError
+from pe_beam.transforms.guard import guarded
+from pe_beam.voting.records import embed_rows, vector_batch
+
+REJECTS = pa.schema([("kind", pa.string()), ("detail", pa.string())])
+"""Why a record is left out. Private."""
+
+
+class EmbedRecords(beam.PTransform):
+    """`PCollection[pa.RecordBatch]` of records -> `PCollection[pa.RecordBatch]` (label, vector[, client]).
+
+    Records hold the columns that the embedder reads, `label` (string) where labels are declared, and `client` (string)
+    for that unit. A record that cannot be used abstains: it is left out of the vectors and told to `rejects` alone.
+
+    Args:
+      make: makes the embedder, once a process; pickled into the graph.
+      labels: declared; None: records have none.
+      unit: CLIENT wants client ids, and hands them on.
+      distance: "l2", "cosine" (vectors are normalised) or "inner_product", as the candidates say.
+      rejects: takes `PCollection[pa.RecordBatch]` of REJECTS, which is private; None: nothing is kept of them.
+      traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+
+    Raises:
+      InputError: labels that are empty or repeated.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Embedder],
+        *,
+        labels: Sequence[str] | None = None,
+        unit: Unit | str = Unit.RECORD,
+        distance: str = "l2",
+        rejects: beam.PTransform | None = None,
+        traces: str | None = None,
+    ) -> None:
+        super().__init__()
+        if labels is not None and (not labels or len(set(labels)) != len(labels)):
+            raise InputError("EmbedRecords: labels: at least one is wanted, none twice")
+        codes: dict[str | None, int] = {label: code for code, label in enumerate(labels or [None])}
+        self._fn = _EmbedFn(make, codes, Unit(unit), distance, traces)
+        self._rejects = rejects
+
+    def expand(self, records: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        found = records | "Embed" >> beam.ParDo(self._fn).with_outputs("rejects", main="vectors")
+        if self._rejects is not None:
+            _ = found.rejects | "Rejects" >> self._rejects
+        return found.vectors
+
+
+@beam.typehints.with_input_types(pa.RecordBatch)
+@beam.typehints.with_output_types(pa.RecordBatch)
+class _EmbedFn(beam.DoFn):
+    def __init__(
+        self,
+        make: Callable[[], Embedder],
+        codes: Mapping[str | None, int],
+        unit: Unit,
+        distance: str,
+        traces: str | None,
+    ) -> None:
+        self._make, self._codes, self._unit, self._distance = make, codes, unit, distance
+        self._traces, self._shared = traces, Shared()
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        with guarded(self._traces, "EmbedRecords"):
+            embedder = self._shared.acquire(self._make)
+            count, by_client = batch.num_rows, self._unit is Unit.CLIENT
+            labels = [None] * count if None in self._codes else batch["label"].to_pylist()
+            clients = batch["client"].to_pylist() if by_client else [None] * count
+            vectors, faults = embed_rows(
+                embedder.embed,
+                embedder.dimension,
+                pa.Table.from_batches([batch]),
+                labels,
+                clients,
+                codes=self._codes,
+                by_client=by_client,
+                distance=self._distance,
+            )
+            made = vector_batch(vectors, labels, clients if by_client else None, faults, self._codes)
+            rejects = pa.RecordBatch.from_pylist(
+                [{"kind": fault.kind, "detail": fault.detail} for _, fault in sorted(faults.items())], REJECTS
+            )
+        yield made
+        if rejects.num_rows:
+            yield beam.pvalue.TaggedOutput("rejects", rejects)

@@ -69,6 +69,13 @@ setup(
     entry_points={
         "console_scripts": ["pe-beam = pe_beam.cli.main:main"],
         # A third party adds a generator, an embedder or a modality the same way, in its own package.
+        "pe_beam.sources": [
+            "csv = pe_beam.sources.csv_files:CsvSource",
+            "folder = pe_beam.sources.folder:FolderSource",
+            "jsonl = pe_beam.sources.jsonl:JsonlSource",
+            "parquet = pe_beam.sources.parquet:ParquetSource",
+            "sklearn = pe_beam.sources.sklearn_sets:SklearnSource",
+        ],
         "pe_beam.modalities": [
             "image = pe_beam.modalities.image:MODALITY",
             "tabular = pe_beam.modalities.tabular:MODALITY",

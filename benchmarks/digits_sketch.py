@@ -20,8 +20,8 @@ from pe_beam.engine.run import Run
 from pe_beam.evaluation.distances import frechet_distance
 from pe_beam.evaluation.moments import Moments
 from pe_beam.recipe.loading import load_recipe
-from pe_beam.recipe.parts import source_at
 from pe_beam.recipe.plan import make_plan
+from pe_beam.recipe.sources import source_at
 from pe_beam.selection.samplers import draw
 from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above

@@ -40,7 +40,7 @@ from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.recipe.identity import to_plain, to_yaml
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.models import Recipe
-from pe_beam.recipe.parts import source_at
+from pe_beam.recipe.sources import source_at
 
 _INNER = ["loop", "rows-in-one-process"]  # what the others start in a process of its own
 

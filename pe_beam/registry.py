@@ -1,4 +1,4 @@
-"""Finds generators, embedders and modalities by name, ours and third parties', through entry points."""
+"""Finds parts by name, ours and third parties', through entry points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pe_beam.errors import MissingExtraError, RecipeError
 
 
 def names(kind: str) -> list[str]:
-    """The registered names of a kind ("generators", "embedders", "modalities"), sorted."""
+    """The registered names of a kind ("sources", "generators", "embedders", "modalities", "runners", ...), sorted."""
     return sorted({point.name for point in entry_points(group=f"pe_beam.{kind}")})
 
 

@@ -16,7 +16,7 @@ from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.service import Endpoint, Service, Surroundings
-from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.contracts.source import Piece, Source, SourceBatch, SourceRequest
 from pe_beam.contracts.view import History, Section, View
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Service",
     "Source",
     "SourceBatch",
+    "SourceRequest",
     "Step",
     "Surroundings",
     "View",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pyarrow as pa
 
+from pe_beam.contracts.content import Content
+from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 
 SHARD_ROWS = 8192
@@ -27,10 +30,6 @@ IMAGE_SCHEMA = pa.schema([pa.field("image", pa.binary())])
 
 
 PARTS = ("train", "test")
-
-
-WITH_COLUMNS = ("parquet", "csv", "jsonl")
-"""Sources whose records have columns, so that a column may hold client ids."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,63 @@ class SourceBatch:
     seen: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceRequest:
+    """What a source is asked to read, as the section `data` of a recipe says.
+
+    Attributes:
+      path: what `data.path` (or a holdout) says; not empty.
+      content: what becomes of the payload's columns.
+      columns: role (a payload field, label, client) -> column name, label also -> several; a role's own name where it
+        is not given.
+      labelled: whether records have labels.
+      client: whether records have client ids; only of a source that takes them.
+      part: ("train" or "test", test share, random state) of a cut, only of a source that cuts itself; None: all of it.
+      key: the recipe key that messages name for `path`.
+      labels: those that are declared: a record's label that is the same name in another spelling becomes the declared
+        one. None: labels are as they lie there.
+      separator: what parts the fields of a line.
+      chat: whether lists of messages are read as text.
+      never_stop: whether a file that cannot be opened is a reject instead of an error.
+      options: `data.options`, as the source's `Options` has validated them.
+    """
+
+    path: str
+    content: Content
+    columns: Mapping[str, str | Sequence[str]]
+    labelled: bool
+    client: bool
+    part: tuple[str, float, int] | None = None
+    key: str = "data.path"
+    labels: Sequence[str] | None = None
+    separator: str = ","
+    chat: bool = False
+    never_stop: bool = False
+    options: Options = field(default_factory=Options)
+
+
 class Source(abc.ABC):
-    """Rows that can be cut, read and digested piece by piece. Pickles, opens files only when asked."""
+    """Rows that can be cut, read and digested piece by piece. Pickles, opens files only when asked.
+
+    It is registered under the entry point group `pe_beam.sources`.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    """The typed model of `data.options`."""
+    takes: ClassVar[frozenset[str]] = frozenset({"columns", "client"})
+    """What of a request it heeds: columns, client, separator, chat, never_stop. A recipe that asks for more is refused;
+    "never_stop" promises that one damaged record never swallows others (DESIGN, privacy rule 14)."""
+    cuts: ClassVar[bool] = False
+    """Whether it heeds `SourceRequest.part` itself; if not, records are cut as they are read."""
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> Source:
+        """The source of a request. No data are read. Every registered source has it.
+
+        Raises:
+          RecipeError: it cannot be had so.
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def pieces(self) -> list[Piece]:

@@ -23,7 +23,7 @@ from pe_beam.engine.apart import ApartEmbedder, apart_embedder
 from pe_beam.engine.run import Run, fingerprint_of
 from pe_beam.engine.selfcheck import hold_embedder
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.recipe.parts import private_source
+from pe_beam.recipe.sources import private_source
 from pe_beam.voting.records import embed_rows, vector_batch, vector_schema
 
 INDEX = "private/embeddings/index.json"

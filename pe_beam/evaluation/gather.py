@@ -28,7 +28,7 @@ from pe_beam.evaluation.kept import embedded
 from pe_beam.evaluation.moments import Moments
 from pe_beam.evaluation.progress import note_portions
 from pe_beam.evaluation.setting import HELD_OUT, TRAINING, VOTED, WORK, Setting, population
-from pe_beam.recipe.parts import private_source
+from pe_beam.recipe.sources import private_source
 from pe_beam.subsamples import REAL_ROWS, chosen_of_range, chosen_rows
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import read_batch

@@ -17,7 +17,7 @@ from pe_beam.errors import PeBeamError
 from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.setting import Setting, population
-from pe_beam.recipe.parts import private_source
+from pe_beam.recipe.sources import private_source
 
 PAIRS = 12
 

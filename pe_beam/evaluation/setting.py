@@ -12,7 +12,7 @@ import numpy as np
 from pe_beam.contracts.source import Source
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
-from pe_beam.recipe.parts import source_at
+from pe_beam.recipe.sources import source_at
 
 FOLDER = "private/evaluation"
 WORK = f"{FOLDER}/work"

@@ -88,8 +88,10 @@ def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
-    """Fills in the options of generator and embedder, so that a resolved recipe says everything."""
-    parts = {}
+    """Fills in the options of source, generator and embedder, so that a resolved recipe says everything."""
+    source = registry.find("sources", recipe.data.source, key="data.source")
+    options = _plain_options(source, _with_files(recipe.data.options, folder, "data.options"), "data.options")
+    parts: dict[str, Any] = {"data": recipe.data.model_copy(update={"options": options})}
     for key, kind in (("generator", "generators"), ("embedder", "embedders")):
         part: Part = getattr(recipe, key)
         cls = registry.find(kind, part.name, key=f"{key}.name")
@@ -99,13 +101,17 @@ def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
                 f"{key}.name: {part.name!r} is for modality {cls.modality!r}, not for {recipe.modality!r} "
                 f"(allowed: {allowed})"
             )
-        raw = _with_files(part.options, folder, key)
-        try:
-            options = cls.Options.model_validate(raw)
-        except ValidationError as error:
-            raise RecipeError(explain(error, raw, cls.Options, key)) from None
-        parts[key] = Part(name=part.name, **options.model_dump(mode="json", by_alias=True))
+        parts[key] = Part(name=part.name, **_plain_options(cls, _with_files(part.options, folder, key), key))
     return recipe.model_copy(update=parts)
+
+
+def _plain_options(cls: Any, raw: Any, key: str) -> dict[str, Any]:
+    try:
+        options = cls.Options.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(explain(error, raw, cls.Options, key)) from None
+    plain: dict[str, Any] = options.model_dump(mode="json", by_alias=True)
+    return plain
 
 
 def _with_files(value: Any, folder: Path, key: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pe_beam import registry
 from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.service import Service
 from pe_beam.names import JOINT, label_parts
@@ -62,6 +63,12 @@ def _separator(value: Any) -> Any:
     return "\t" if value in ("tab", "\\t") else value
 
 
+def _those_that_take(what: str) -> str:
+    """Names of sources that heed something of a request."""
+    names = registry.names("sources")
+    return ", ".join(name for name in names if what in registry.find("sources", name, key="data.source").takes)
+
+
 Label = Annotated[str, BeforeValidator(_label)]
 _TEXTS: dict[str, Any] = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}}
 MAX_LABELS = 100_000
@@ -70,7 +77,7 @@ MAX_LABELS = 100_000
 class Data(_Section):
     """Where the private records lie, and what is declared of them."""
 
-    source: Literal["sklearn", "folder", "parquet", "csv", "jsonl"] = Field(description="what kind of files they are")
+    source: str = Field(description="what kind of files they are, as it is registered")
     path: str = Field(description="a data set's name, a folder, a file or a glob; may differ on a resume")
     columns: dict[str, str | list[str]] = Field(
         default_factory=dict,
@@ -95,6 +102,9 @@ class Data(_Section):
     )
     separator: Annotated[Literal[",", ";", "\t", "|"], BeforeValidator(_separator), NEWER] = Field(
         ",", description="what parts the fields of CSV; tab is taken too"
+    )
+    options: Annotated[dict[str, Any], NEWER] = Field(
+        default_factory=dict, description="what a source of your own wants besides"
     )
     chat: Annotated[bool, NEWER] = Field(
         False, description="JSONL, Parquet: lists of messages with role and content are read as lines 'role: content'"
@@ -148,20 +158,20 @@ class Data(_Section):
             raise ValueError("columns.label: at least one column, none twice")
         if self.labels is not None and (not self.labels or len(set(self.labels)) != len(self.labels)):
             raise ValueError("labels: at least one, none twice")
-        if self.never_stop and self.source == "csv":
+        source = registry.find("sources", self.source, key="data.source")
+        if self.never_stop and "never_stop" not in source.takes:
             raise ValueError(
-                "never_stop: refused for source csv, where one damaged line can swallow others; allowed: parquet, "
-                "folder, jsonl, sklearn"
+                f"never_stop: refused for source {self.source}, where one damaged record can swallow others; allowed: "
+                + _those_that_take("never_stop")
             )
         known: dict[tuple[str, ...], str] = {}
         for label in self.labels or ():
             other = known.setdefault(label_parts(label, several=isinstance(several, list) and len(several) > 1), label)
             if other != label:
                 raise ValueError(f"labels: {other!r} and {label!r} are one label in two spellings; one is wanted")
-        if self.source != "csv" and self.separator != ",":
-            raise ValueError("separator: is for source csv")
-        if self.source not in ("jsonl", "parquet") and self.chat:
-            raise ValueError("chat: is for sources jsonl and parquet")
+        for key, asked in (("separator", self.separator != ","), ("chat", self.chat)):
+            if asked and key not in source.takes:
+                raise ValueError(f"{key}: source {self.source} makes no use of it; allowed: {_those_that_take(key)}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Modality, generator, embedder and source as a recipe names them."""
+"""Modality, generator and embedder as a recipe names them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Generator
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.service import Surroundings
-from pe_beam.contracts.source import WITH_COLUMNS, Source
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.identity import declared_schema
-from pe_beam.recipe.models import Recipe, Split
-from pe_beam.sources.opening import open_source
+from pe_beam.recipe.models import Recipe
 
 
 def find_modality(recipe: Recipe) -> Modality:
@@ -64,52 +62,6 @@ def new_embedder(recipe: Recipe, folder: Path | None = None) -> Embedder:
     iterations, service = recipe.evolution.iterations, recipe.execution.embeddings
     made.attach(Surroundings(iterations=iterations, service=service, folder=folder, private=True))
     return made
-
-
-def private_source(recipe: Recipe) -> Source:
-    """The private records."""
-    by_client = recipe.privacy.unit == "client"
-    return source_at(recipe, recipe.data.path, part="train", client=by_client)
-
-
-def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = False, key: str = "data.path") -> Source:
-    """Records read as the recipe says, its own or a holdout.
-
-    Args:
-      recipe: resolved.
-      path: instead of data.path.
-      part: of data.holdout's cut, where it is one ("train" or "test"); None: all of it.
-      client: whether records have client ids.
-      key: the recipe key that messages name.
-
-    Raises:
-      RecipeError: the source cannot be had so.
-    """
-    data = recipe.data
-    cut = None if part is None else _cut(recipe, part)
-    declared = "client" in data.columns or recipe.privacy.unit == "client"
-    # A client's records are cut together wherever there are clients, whatever the unit.
-    by_client = cut is not None and declared and data.source in WITH_COLUMNS
-    return open_source(
-        source=data.source,
-        path=path,
-        content=find_modality(recipe).reader(),
-        columns=data.columns,
-        labelled=data.labels is not None,
-        client=client or by_client,
-        part=cut,
-        key=key,
-        labels=data.labels,
-        separator=data.separator,
-        chat=data.chat,
-        never_stop=data.never_stop,
-    )
-
-
-def _cut(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
-    """The recipe's cut, as sources take it; None: it has none."""
-    cut = recipe.data.holdout
-    return (part, cut.share, cut.random_state) if isinstance(cut, Split) else None
 
 
 def _schema_for(recipe: Recipe, cls: type[Generator] | type[Embedder]) -> dict[str, BaseModel]:

@@ -1,12 +1,9 @@
 """Where records come from: a scikit-learn data set by name, a folder of images, Parquet, CSV and JSONL files.
 
-`open_source` gives a `Source`. A source cuts its rows into pieces by sorted file and fixed row ranges, so
+A source cuts its rows into pieces by sorted file and fixed row ranges, so
 that the cut is a property of the data and never of bundles or machines; it then reads and digests one piece at a
 time, in bounded memory. What a source raises names the recipe key, the kind of fault and what is allowed;
 file, row and value of a faulty record are only in the batch that is handed to the caller.
+
+May import: contracts, names, errors; Beam's file systems where a path is not local.
 """
-
-from pe_beam.contracts.source import BATCH_ROWS, SHARD_ROWS, Piece, Source, SourceBatch
-from pe_beam.sources.opening import open_source
-
-__all__ = ["BATCH_ROWS", "SHARD_ROWS", "Piece", "Source", "SourceBatch", "open_source"]

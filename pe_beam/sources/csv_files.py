@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pe_beam import names as spelling
 from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import SourceRequest
 from pe_beam.errors import DataError
 from pe_beam.sources import files, forms
 from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted
@@ -31,6 +32,13 @@ class CsvSource(LinesSource):
     """
 
     kind = "CSV"
+
+    takes = frozenset({"columns", "client", "separator"})  # not never_stop: a quote can swallow other records
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> CsvSource:
+        """See Source."""
+        return cls(request.path, Roles.asked(request), request.separator)
 
     def __init__(self, path: str, roles: Roles, separator: str = ",") -> None:
         super().__init__(path, roles)

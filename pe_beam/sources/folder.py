@@ -10,8 +10,18 @@ from pathlib import Path
 
 from pe_beam import names
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut, image_table
-from pe_beam.errors import DataError, EmptyInputError
+from pe_beam.contracts.source import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    IMAGE_SCHEMA,
+    Piece,
+    Source,
+    SourceBatch,
+    SourceRequest,
+    cut,
+    image_table,
+)
+from pe_beam.errors import DataError, EmptyInputError, RecipeError
 from pe_beam.sources import files
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
@@ -48,6 +58,21 @@ class FolderSource(Source):
     read by its content, or rejected. With labels, a file that lies in no class folder has the label None. A file that
     cannot be opened stops a run, since it may be another's hour to read it; with `never_stop` it is a reject.
     """
+
+    takes = frozenset({"never_stop"})
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> FolderSource:
+        """See Source; RecipeError where records are not images."""
+        if request.content.payload.names != IMAGE_SCHEMA.names:
+            raise RecipeError("data.source: folder is for images; a source with columns is wanted here")
+        return cls(
+            request.path,
+            labelled=request.labelled,
+            key=request.key,
+            labels=request.labels,
+            never_stop=request.never_stop,
+        )
 
     def __init__(
         self,

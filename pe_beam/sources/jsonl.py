@@ -8,6 +8,7 @@ from typing import Any
 
 from pe_beam import names
 from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import SourceRequest
 from pe_beam.errors import DataError
 from pe_beam.sources import files
 from pe_beam.sources.chat import NO_MESSAGES, chat_text
@@ -31,6 +32,13 @@ class JsonlSource(LinesSource):
 
     endings = (".jsonl", ".ndjson")
     kind = "JSONL"
+
+    takes = frozenset({"columns", "client", "chat", "never_stop"})
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> JsonlSource:
+        """See Source."""
+        return cls(request.path, Roles.asked(request), chat=request.chat)
 
     def __init__(self, path: str, roles: Roles, *, chat: bool = False) -> None:
         super().__init__(path, roles)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, cut
+from pe_beam.contracts.source import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, SourceRequest, cut
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.sources import files, forms
 from pe_beam.sources.layout import Layout, paths_of
@@ -33,6 +33,13 @@ class ParquetSource(Source):
     Only the columns asked for and the row groups that overlap a piece are read, a batch at a time. Row groups
     of far more than `SHARD_ROWS` rows cost: each piece decodes them up to its own end.
     """
+
+    takes = frozenset({"columns", "client", "chat", "never_stop"})
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> ParquetSource:
+        """See Source."""
+        return cls(request.path, Roles.asked(request), chat=request.chat)
 
     def __init__(self, path: str, roles: Roles, *, chat: bool = False) -> None:
         self._path = path

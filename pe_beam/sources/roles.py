@@ -12,7 +12,7 @@ import pyarrow as pa
 from pe_beam import names as spelling
 from pe_beam.contracts.content import Content
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import SourceBatch
+from pe_beam.contracts.source import SourceBatch, SourceRequest
 from pe_beam.errors import DataError, RecipeError
 
 NAMED = "string, integer, float, decimal or boolean"
@@ -88,6 +88,18 @@ class Roles:
         if twice:
             raise RecipeError(f"data.columns: column {twice[0]!r} has two roles; one is wanted")
         return found
+
+    @classmethod
+    def asked(cls, request: SourceRequest) -> Roles:
+        """Roles as a request gives them; raises RecipeError as `of`."""
+        return cls.of(
+            request.content,
+            request.columns,
+            labelled=request.labelled,
+            client=request.client,
+            key=request.key,
+            labels=request.labels,
+        )
 
     def columns(self) -> list[str]:
         """The columns to be read, none twice."""

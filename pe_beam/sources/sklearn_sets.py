@@ -6,13 +6,12 @@ import functools
 import hashlib
 import io
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.contracts.content import Content
-from pe_beam.contracts.source import BATCH_ROWS, Piece, Source, SourceBatch, cut
+from pe_beam.contracts.source import BATCH_ROWS, Piece, Source, SourceBatch, SourceRequest, cut
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.sources.roles import Roles
 
@@ -21,31 +20,25 @@ TABLES = ("breast_cancer", "iris", "wine")
 NAMES = (*IMAGES, *TABLES)
 
 
-def open_set(
-    name: str,
-    content: Content,
-    columns: Mapping[str, str | Sequence[str]],
-    *,
-    labelled: bool,
-    part: tuple[str, float, int] | None,
-    key: str = "data.path",
-    labels: Sequence[str] | None = None,
-) -> SklearnSource:
-    """A data set by name; raises RecipeError for any other name, DataError for columns that it does not have."""
-    if name not in NAMES:
-        raise RecipeError(f"{key}: {name!r} is not a known data set; allowed: {', '.join(NAMES)}")
-    roles = Roles.of(content, columns, labelled=labelled, client=False, key=key, labels=labels)
-    if part is not None:
-        _load(name, part)
-    return SklearnSource(name, roles, part=part)
-
-
 class SklearnSource(Source):
     """A data set, or one part of scikit-learn's stratified cut of it, in the order that the cut gives.
 
     Digits are pictures in the column `image`; a table has its features by name, as float64. The column `label` is the
     digit, or the name of the class.
     """
+
+    takes = frozenset({"columns", "never_stop"})
+    cuts = True
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> SklearnSource:
+        """See Source; RecipeError for a name that is none of NAMES."""
+        if request.path not in NAMES:
+            allowed = ", ".join(NAMES)
+            raise RecipeError(f"{request.key}: {request.path!r} is not a known data set; allowed: {allowed}")
+        if request.part is not None:
+            _load(request.path, request.part)
+        return cls(request.path, Roles.asked(request), part=request.part)
 
     def __init__(self, name: str, roles: Roles, *, part: tuple[str, float, int] | None) -> None:
         self._name = name

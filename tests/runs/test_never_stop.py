@@ -21,7 +21,7 @@ from pe_beam.engine.run import open_run
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.privacy.statement import statement
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.recipe.parts import private_source
+from pe_beam.recipe.sources import private_source
 from tests.runs.test_attacks import parquet_recipe, picture_table
 
 

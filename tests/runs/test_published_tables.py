@@ -27,7 +27,7 @@ from pe_beam.privacy import accounting
 from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.models import Recipe
-from pe_beam.recipe.parts import source_at
+from pe_beam.recipe.sources import source_at
 from pe_beam.selection.schedules import resolve_schedule
 
 pytestmark = pytest.mark.xdist_group("published-tables")  # one run of each recipe serves all tests

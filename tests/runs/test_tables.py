@@ -31,8 +31,8 @@ from pe_beam.modalities.tabular.marginals import bin_of
 from pe_beam.modalities.tabular.schema import RESERVED
 from pe_beam.privacy import accounting
 from pe_beam.recipe.loading import load_recipe, parse_recipe
-from pe_beam.recipe.parts import private_source, source_at
 from pe_beam.recipe.plan import make_plan
+from pe_beam.recipe.sources import private_source, source_at
 from pe_beam.selection.quotas import largest_remainder
 from tests.runs.test_end_to_end import release_digests
 

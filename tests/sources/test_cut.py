@@ -14,7 +14,7 @@ from pe_beam.contracts import source as base
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source
 from pe_beam.modalities.tabular import modality_of
-from pe_beam.sources.opening import open_source
+from pe_beam.recipe.sources import open_source
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 PARTS = ("train", "test")

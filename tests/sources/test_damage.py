@@ -20,8 +20,8 @@ from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.sources import open_source
 from pe_beam.sources.csv_files import NOT_CLOSED
-from pe_beam.sources.opening import open_source
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 
@@ -191,9 +191,9 @@ def test_files_of_tabs_are_found_by_their_own_ending(tmp_path: Path) -> None:
 
 def test_a_separator_is_for_csv_and_one_of_four(small: Any) -> None:
     for data, told in (
-        ({"source": "jsonl", "separator": ";"}, r"data: separator: is for source csv"),
+        ({"source": "jsonl", "separator": ";"}, r"data: separator: source jsonl makes no use of it; allowed: csv"),
         ({"source": "csv", "separator": ":"}, r"data\.separator"),
-        ({"source": "csv", "chat": True}, r"data: chat: is for sources jsonl and parquet"),
+        ({"source": "csv", "chat": True}, r"data: chat: source csv makes no use of it; allowed: jsonl, parquet"),
     ):
         with pytest.raises(RecipeError, match=told):
             parse_recipe({**small, "data": {**small["data"], "holdout": None, **data}})

@@ -19,7 +19,7 @@ from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError
 from pe_beam.init.looking import look
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.sources.opening import open_source
+from pe_beam.recipe.sources import open_source
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 KINDS = ("parquet", "csv", "jsonl")

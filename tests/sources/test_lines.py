@@ -17,8 +17,8 @@ from pe_beam.contracts import source as base
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source, SourceBatch
 from pe_beam.errors import DataError, RecipeError
+from pe_beam.recipe.sources import open_source
 from pe_beam.sources import lines
-from pe_beam.sources.opening import open_source
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 

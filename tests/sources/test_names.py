@@ -17,7 +17,7 @@ from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.sources.opening import open_source
+from pe_beam.recipe.sources import open_source
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 IMAGE = FieldContent(base.IMAGE_SCHEMA)

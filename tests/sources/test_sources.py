@@ -21,8 +21,8 @@ from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import SHARD_ROWS, Piece, Source, SourceBatch
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
+from pe_beam.recipe.sources import open_source
 from pe_beam.sources import parquet
-from pe_beam.sources.opening import open_source
 
 
 def opened(source: str, path: Path | str, **more: Any) -> Source:

@@ -18,7 +18,7 @@ from pe_beam.init.main import write_recipe
 from pe_beam.modalities.tabular.codec import TableContent
 from pe_beam.modalities.tabular.propose import propose_schema
 from pe_beam.modalities.tabular.schema import TableSchema
-from pe_beam.sources.opening import open_source
+from pe_beam.recipe.sources import open_source
 
 MISSING = {"missing": True}
 WILD: dict[str, tuple[list[str], dict[str, Any]]] = {

@@ -27,7 +27,7 @@ from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encod
 from pe_beam.modalities.tabular.propose import _bounds, propose_schema
 from pe_beam.modalities.tabular.reading import read_column
 from pe_beam.modalities.tabular.schema import Column, TableSchema
-from pe_beam.sources.opening import open_source
+from pe_beam.recipe.sources import open_source
 from tests.modalities.tabular.conftest import KINDS
 
 

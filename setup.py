@@ -69,6 +69,10 @@ setup(
     entry_points={
         "console_scripts": ["pe-beam = pe_beam.cli.main:main"],
         # A third party adds a generator, an embedder or a modality the same way, in its own package.
+        "pe_beam.search_engines": [
+            "blas = pe_beam.voting.search.blas:BlasProposer",
+            "faiss = pe_beam.voting.search.faiss:FaissProposer",
+        ],
         "pe_beam.sources": [
             "csv = pe_beam.sources.csv_files:CsvSource",
             "folder = pe_beam.sources.folder:FolderSource",

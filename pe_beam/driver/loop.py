@@ -25,6 +25,7 @@ from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
 from pe_beam.recipe.plan import make_plan
 from pe_beam.storage.local import Store
+from pe_beam.voting.nearest import find_engine
 
 if TYPE_CHECKING:
     from pe_beam.runners.job import Job
@@ -64,6 +65,7 @@ def evolve(
 def check_parts(recipe: Recipe) -> None:
     """Builds plan, generator and embedder once, so that what they refuse costs nothing."""
     make_plan(recipe)
+    find_engine(recipe.execution.search_engine)
     generator, embedder = new_generator(recipe), new_embedder(recipe)
     if recipe.data.never_stop and embedder.remote:
         raise RecipeError(

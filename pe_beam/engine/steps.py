@@ -201,6 +201,7 @@ def _loaded_voter(root: str, iteration: int, stamps: tuple[tuple[int, ...], ...]
         load_matrix(run, iteration),
         distance=evolution.distance,
         votes_per_record=votes_bound(run.recipe),  # where it is below k no label has more candidates
+        engine=run.recipe.execution.search_engine,
     )
 
 

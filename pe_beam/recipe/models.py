@@ -386,6 +386,9 @@ class Execution(_Section):
     stages: Stages = Field(default_factory=Stages, description="resource hints by stage")
     llm: Service = Field(default_factory=Service, description="the service that a generator asks")
     embeddings: Service = Field(default_factory=Service, description="the service that an embedder asks")
+    search_engine: str = Field(
+        "blas", description="what proposes the nearest candidates, as it is registered; votes are the same with any"
+    )
     vote_batch: Whole = Field(8192, ge=1, description="private records voted on at a time, up to a shard")
 
 

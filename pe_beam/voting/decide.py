@@ -7,20 +7,13 @@ privacy rule 8 defines it as the `math.fsum` of float64 terms, so that no machin
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from pe_beam.contracts.search import Pairs
+
 _CHUNK = 1 << 18  # float64 terms evaluated at once: 2 MB, which stays in a cache
 _GRID_BITS = 24
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Proposed (query, candidate) pairs: int64 (p,) each, rows ascending."""
-
-    rows: np.ndarray
-    columns: np.ndarray
 
 
 def score_terms(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> np.ndarray:

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from pe_beam.voting.decide import Decider, Pairs, score_terms
-from pe_beam.voting.proposals import BlasProposer, FaissProposer, Frame, Proposer
+from pe_beam import registry
+from pe_beam.contracts.search import Frame, Pairs, SearchEngine
+from pe_beam.voting.decide import Decider, score_terms
 
 DISTANCES = ("l2", "cosine", "inner_product")
-ENGINES = ("blas", "faiss")
 DEFAULT_ENGINE = "blas"
 _BLOCK = 1024  # queries at a time; with fewer, BLAS spends more of its time on packing the candidates
 _TILE = 4096  # candidates at a time: block x tile float32 is 16 MB a thread, small enough for a cache
@@ -49,34 +49,41 @@ def flat_search(
       candidates: float32 (m, d), m and d at least 1, ordered by candidate_id.
       distance: "l2", "cosine" (rows come normalised: `normalise_rows`) or "inner_product".
       votes: how many nearest, at least 1; all m if there are fewer candidates.
-      engine: "blas" (NumPy) or "faiss": what proposes. The answer is the same.
+      engine: a registered search engine, which proposes. The answer is the same.
       block: queries at a time. tile: candidates at a time. They bound memory: 4 block tile bytes a thread.
 
     Raises:
-      ValueError: another type or shape, candidates that are not finite, or an unknown word.
+      ValueError: another type or shape, candidates that are not finite, or an unknown distance.
+      RecipeError: no such engine.
 
     >>> points = np.array([[0, 0], [3, 4], [0, 0]], dtype=np.float32)
     >>> flat_search(points, distance="l2", votes=2).nearest(np.array([[1, 0], [3, 3]], dtype=np.float32))
     array([[0, 2],
            [1, 0]])
     """
-    for name, value, allowed in (("distance", distance, DISTANCES), ("engine", engine, ENGINES)):
-        if value not in allowed:
-            raise ValueError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+    if distance not in DISTANCES:
+        raise ValueError(f"distance: {distance!r} is not one of {', '.join(DISTANCES)}")
     if min(votes, block, tile) < 1:
         raise ValueError(f"votes, block and tile must be 1 or more; got {votes}, {block}, {tile}")
     candidates = _checked(candidates, "candidates", None)
     if candidates.size == 0 or not np.isfinite(candidates).all():
         raise ValueError(f"candidates: every number must be finite, and shape {candidates.shape} not empty")
     product = distance == "inner_product"
-    return _FlatSearch(candidates, product=product, votes=votes, engine=engine, block=block, tile=tile)
+    found: SearchEngine = find_engine(engine)
+    return _FlatSearch(candidates, product=product, votes=votes, engine=found, block=block, tile=tile)
+
+
+def find_engine(name: str) -> SearchEngine:
+    """The registered search engine; RecipeError where there is none, MissingExtraError where its package is missing."""
+    found: SearchEngine = registry.find("search_engines", name, key="execution.search_engine")
+    return found
 
 
 class _FlatSearch:
     """`flat_search`: distinct candidates are proposed by an engine and decided by `Decider`."""
 
     def __init__(
-        self, candidates: np.ndarray, *, product: bool, votes: int, engine: str, block: int, tile: int
+        self, candidates: np.ndarray, *, product: bool, votes: int, engine: SearchEngine, block: int, tile: int
     ) -> None:
         # Equal candidates are searched once: each of them would leave every record undecided.
         distinct, members, starts = _collapse(candidates)
@@ -85,10 +92,7 @@ class _FlatSearch:
         self._frame = Frame.of(distinct, product=product)
         self._columns = np.arange(len(distinct))
         wanted = min(votes, len(distinct))
-        proposer: Proposer = BlasProposer(self._frame, votes=wanted, tile=tile)
-        if engine == "faiss":
-            proposer = FaissProposer(self._frame, votes=wanted, fallback=proposer)
-        self._proposer = proposer
+        self._proposer = engine(self._frame, votes=wanted, tile=tile)
 
     def nearest(self, queries: np.ndarray) -> np.ndarray:
         """See `NearestSearch`."""

@@ -69,6 +69,13 @@ setup(
     entry_points={
         "console_scripts": ["pe-beam = pe_beam.cli.main:main"],
         # A third party adds a generator, an embedder or a modality the same way, in its own package.
+        "pe_beam.runners": [
+            "dataflowrunner = pe_beam.runners.direct:DataflowRunner",
+            "directrunner = pe_beam.runners.direct:DirectRunner",
+            "flinkrunner = pe_beam.runners.flink.runner:FlinkRunner",
+            "fnapirunner = pe_beam.runners.direct:DirectRunner",
+            "portablerunner = pe_beam.runners.flink.runner:FlinkRunner",
+        ],
         "pe_beam.search_engines": [
             "blas = pe_beam.voting.search.blas:BlasProposer",
             "faiss = pe_beam.voting.search.faiss:FaissProposer",

@@ -1,1 +1,4 @@
-"""."""
+"""The command line `pe-beam`.
+
+May import: everything.
+"""

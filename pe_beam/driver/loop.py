@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from pe_beam import errors
 from pe_beam.driver.budget import check_ledger, ledger_lines, spending_iterations, write_ledger_line
 from pe_beam.driver.finishing import close, is_complete, restore
-from pe_beam.driver.progress import TIMES, Progress
+from pe_beam.driver.progress import JOB, TIMES, Progress
 from pe_beam.driver.resume import settle_recipe, settle_secret
 from pe_beam.engine.ingest import left_out
 from pe_beam.engine.run import Run, open_run
@@ -157,7 +157,20 @@ def new_job(run: Run, args: list[str]) -> Job:
     """What runs graphs with the user's Beam flags; Beam is imported only here, for plans do without it."""
     from pe_beam.runners.job import Job
 
-    return Job(run, args)
+    execution = run.recipe.execution
+
+    def note(label: str, runner: str) -> None:
+        """For the holder's `status`."""
+        run.store.commit(JOB, json.dumps({"job": label, "runner": runner}).encode(), replace=True)
+
+    return Job(
+        run.store,
+        [*execution.beam_args, *args],
+        runner=execution.runner,
+        parallelism=execution.parallelism,
+        hints=execution.stages.hints(),
+        started=note,
+    )
 
 
 def run_iteration(run: Run, iteration: int, job: Job) -> None:

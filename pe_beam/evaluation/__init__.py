@@ -2,5 +2,7 @@
 
 Everything here is computed from real records without noise: it is written to `private/evaluation/` alone, and no
 command filters, ranks or stops by it (DESIGN, privacy rule 9). NumPy, faiss, SciPy and scikit-learn; no Beam, which
-`pe_beam.evaluation.graph` brings. docs/evaluation.md says what each figure means.
+`graph` brings. docs/evaluation.md says what each figure means.
+
+May import: driver, engine, report, recipe, voting, contracts, subsamples, keyed, errors.
 """

@@ -1,47 +1,24 @@
-"""Runs one graph on the runner that the Beam flags name.
-
-On a cluster three things are added. The target is asked first, so that what is missing is named. The first stage
-answers the driver through the run directory, so that a job which no worker takes up ends with a message and not in
-silence, and a run directory that workers do not see is noticed. And one job server serves all jobs of a run.
-"""
+"""Runs one graph on the runner that the Beam flags name, and says in one line what failed."""
 
 from __future__ import annotations
 
-import argparse
-import atexit
 import contextlib
-import functools
 import io
-import json
 import logging
-import os
 import re
-import secrets
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.options import pipeline_options as beam_options
 from apache_beam.transforms.resources import parse_resource_hints
 
-from pe_beam import errors
-from pe_beam.driver.progress import JOB
-from pe_beam.engine.run import Run
-from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError, StorageError
-from pe_beam.recipe.models import Stages
-from pe_beam.runners.flink import check, install, watch
-from pe_beam.runners.flink.cluster import free_port
+from pe_beam import errors, registry
+from pe_beam.contracts.runner import Graph, Runner
+from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
+from pe_beam.runners.direct import PlainRunner
 from pe_beam.storage.local import Store
-
-ARRIVAL_SECONDS = 45.0
-JOB_SERVER_SECONDS = 45
-_PORTABLE = ("flinkrunner", "portablerunner")
-_HELD = b"\narrived"
-_LEFT = b"\nleft"
 
 
 class Job:
@@ -51,46 +28,69 @@ class Job:
       args: Beam's flags, the user's and what the recipe adds.
     """
 
-    def __init__(self, run: Run, args: list[str]) -> None:
-        """Refuses wrong flags; raises InputError."""
-        self._store = run.store
-        self.args = [*run.recipe.execution.beam_args, *args]
+    def __init__(
+        self,
+        store: Store,
+        args: Sequence[str],
+        *,
+        runner: str = "FnApiRunner",
+        parallelism: int | None = None,
+        hints: Mapping[str, Mapping[str, str]] | None = None,
+        started: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Refuses wrong flags.
+
+        Args:
+          store: the run directory, which the driver and all workers see.
+          args: Beam's flags.
+          runner: where the flags name none.
+          parallelism: workers, where the flags do not say.
+          hints: stage -> Beam's resource hints.
+          started: told label and runner of each graph as it starts.
+
+        Raises:
+          InputError: a flag or a hint that Beam does not take.
+        """
+        self._store, self._started = store, started
+        self.args = list(args)
         if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self.args):
-            self.args.append(f"--runner={run.recipe.execution.runner}")
-        self._runner = _parsed(self.args).get_all_options()["runner"]
-        self.args += _parallelism(run.recipe.execution.parallelism, self._runner, self.args)
-        _check_hints(run.recipe.execution.stages)
+            self.args.append(f"--runner={runner}")
+        self._name = str(_parsed(self.args).get_all_options()["runner"])
+        self._runner = find_runner(self._name)
+        self.args += _parallelism(parallelism, self._runner, self.args)
+        _check_hints(hints or {})
 
     def __call__(self, label: str, make: Callable[[], Any]) -> None:
         """Start token -> `make()`, to its end; raises PeBeamError."""
-        about = {"job": label, "runner": self._runner}
-        self._store.commit(JOB, json.dumps(about).encode(), replace=True)  # for the holder's `status`
+        if self._started is not None:
+            self._started(label, self._name)
         try:
             with _quiet():
-                run_graph(self._store, self.args, label, make)
+                self._runner().run(Graph(label, make, self._store), self.args)
         except Exception as error:
             raise _explained(error, label, self._store) from None
 
 
-def _parallelism(wanted: int | None, runner: str, args: Sequence[str]) -> list[str]:
-    """execution.parallelism as the flag of the runner; what the user has put in the flags counts more."""
-    flag = {
-        "FnApiRunner": "--direct_num_workers",
-        "DirectRunner": "--direct_num_workers",
-        "FlinkRunner": "--parallelism",
-        "PortableRunner": "--parallelism",
-        "DataflowRunner": "--num_workers",
-    }.get(runner)
-    if wanted is None or flag is None or any(arg.split("=")[0] == flag for arg in args):
+def find_runner(name: str) -> type[Runner]:
+    """The registered runner of a Beam runner's name; one that only Beam knows runs graphs as Beam does."""
+    key = name.rsplit(".", 1)[-1].lower()
+    found: type[Runner] = (
+        registry.find("runners", key, key="--runner") if key in registry.names("runners") else PlainRunner
+    )
+    return found
+
+
+def _parallelism(wanted: int | None, runner: type[Runner], args: Sequence[str]) -> list[str]:
+    """execution.parallelism as flags of the runner; what the user has put in the flags counts more."""
+    given = {arg.split("=")[0] for arg in args}
+    if wanted is None or runner.parallelism_flag in given:
         return []
-    threads = ["--direct_running_mode=multi_threading"] if flag == "--direct_num_workers" else []
-    given = any(arg.startswith("--direct_running_mode") for arg in args)
-    return [f"{flag}={wanted}", *([] if given else threads)]
+    return [flag for flag in runner.parallelism(wanted) if flag.split("=")[0] not in given]
 
 
-def _check_hints(stages: Stages) -> None:
+def _check_hints(stages: Mapping[str, Mapping[str, str]]) -> None:
     """Beam would refuse a wrong hint while it builds a graph, when the budget is spent already."""
-    for stage, hints in stages.hints().items():
+    for stage, hints in stages.items():
         for name, value in hints.items():
             try:
                 parse_resource_hints({name: value})
@@ -142,174 +142,3 @@ def _explained(error: Exception, label: str, store: Store) -> PeBeamError:
     with contextlib.suppress(PeBeamError):
         store.commit(name, "".join(traceback.format_exception(error)).encode(), replace=True)
     return StageError(f"{label}: the Beam job failed ({type(error).__name__}); what its runner said is in {name}")
-
-
-def run_graph(store: Store, args: Sequence[str], label: str, make: Callable[[], Any]) -> None:
-    """Runs start token -> `make()` to its end.
-
-    Raises:
-      PeBeamError: the target cannot run it, or a known cause of failure.
-      Exception: whatever else the runner says.
-    """
-    options = beam_options.PipelineOptions(list(args))
-    runner = str(options.view_as(beam_options.StandardOptions).runner).rsplit(".", 1)[-1].lower()
-    if runner not in _PORTABLE:
-        with beam.Pipeline(options=options) as pipeline:
-            _ = pipeline | "Start" >> beam.Create([0]) | label >> make()
-        return
-    target = _target(options, args, flink=runner == "flinkrunner")
-    if not any(re.match("--job[_-]server[_-]timeout", arg) for arg in args):
-        # Beam's own five minutes are a silence if the job server goes away after the check.
-        options.view_as(beam_options.PortableOptions).job_server_timeout = JOB_SERVER_SECONDS
-    check.check(target)
-    if target.own_server:
-        options.view_as(beam_options.PortableOptions).job_endpoint = _own_job_server(tuple(args), target.jar)
-    try:
-        _run_watched(store, options, target, label, make)
-    except PeBeamError:
-        raise
-    except Exception as error:
-        known = None if "pe_beam.errors." in str(error) else check.explain(f"{error!r} {error}")
-        raise known or error from None
-
-
-def _target(options: Any, args: Sequence[str], *, flink: bool) -> check.Target:
-    """Where the flags send a job; a FlinkRunner without a jar gets the one that we build."""
-    portable = options.view_as(beam_options.PortableOptions)
-    ours = options.view_as(beam_options.FlinkRunnerOptions)
-    rest_only = flink and ours.flink_submit_uber_jar
-    own_server = flink and not portable.job_endpoint and not rest_only
-    named = any(arg.startswith("--flink_master") for arg in args)
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    parser.add_argument("--parallelism", type=int)
-    jar = ours.flink_job_server_jar
-    if own_server and not jar:
-        install.find_java()
-        jar = str(install.job_server_jar())
-    return check.Target(
-        master=ours.flink_master if named else "",
-        job_endpoint=portable.job_endpoint or "",
-        jar=jar or "",
-        java=options.view_as(beam_options.JobServerOptions).job_server_java_launcher,
-        environment_type=(portable.environment_type or "").upper(),
-        environment_config=portable.environment_config or "",
-        parallelism=parser.parse_known_args(list(args))[0].parallelism,
-        own_server=own_server,
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def _own_job_server(args: tuple[str, ...], jar: str) -> str:
-    """Starts Beam's job server for this process's jobs; Beam itself would start one more with every job."""
-    from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
-
-    options = beam_options.PipelineOptions(list(args))
-    flink = options.view_as(beam_options.FlinkRunnerOptions)
-    flink.flink_master = FlinkRunner.add_http_scheme(flink.flink_master)
-    flink.flink_job_server_jar = jar
-    port = free_port()
-    server_options = options.view_as(beam_options.JobServerOptions)
-    server_options.job_port = port
-    # Marked, so that it ends with this process also where that is killed and says goodbye to nobody.
-    mark = f"pe_beam.job-server={os.getpid()}-{secrets.token_hex(8)}"
-    server_options.job_server_jvm_properties = [*(server_options.job_server_jvm_properties or []), f"-D{mark}/server"]
-    watch.start(mark, [os.getpid()], alone=True)
-    server = FlinkJarJobServer(options)
-    atexit.register(server.stop)
-    server.start()
-    return f"localhost:{port}"
-
-
-def _run_watched(store: Store, options: Any, target: check.Target, label: str, make: Callable[[], Any]) -> None:
-    slug = re.sub(r"\W+", "-", label.lower())
-    name = f"work/arrivals/{slug}"
-    token = secrets.token_hex(16)
-    store.commit(name, token.encode(), replace=True)
-    cloud = options.view_as(beam_options.GoogleCloudOptions)
-    cloud.job_name = cloud.job_name or f"pe-beam-{slug}-{token[:8]}"
-    pipeline = beam.Pipeline(options=options)
-    arrive = beam.ParDo(ArriveFn(str(store.root), name, token))
-    leave = beam.ParDo(LeaveFn(str(store.root), name))
-    _ = pipeline | "Start" >> beam.Create([0]) | "Arrive" >> arrive | label >> make() | "Leave" >> leave
-    result = pipeline.run()
-    try:
-        _watch(result, lambda: store.read(name), target, cloud.job_name)
-    except BaseException:
-        with contextlib.suppress(Exception):
-            result.cancel()
-        raise
-    store.remove(name)
-
-
-def _watch(result: Any, told: Callable[[], bytes], target: check.Target, job_name: str) -> None:
-    """Waits for a job; gives up on one whose tasks run while no worker arrives.
-
-    The job server asks Flink every 2 s whether a job has ended. Where job server and workers outlive this process, what
-    the last stage tells is enough: all is committed by then.
-    """
-    failed: list[BaseException] = []
-
-    def wait() -> None:
-        try:
-            result.wait_until_finish()
-        except BaseException as error:
-            failed.append(error)
-
-    waiting = threading.Thread(target=wait, daemon=True)
-    waiting.start()
-    limit = time.monotonic() + ARRIVAL_SECONDS
-    outlived = target.job_endpoint and target.environment_type == "EXTERNAL"
-    here = False
-    while waiting.is_alive():
-        waiting.join(0.1)
-        said = told()
-        here = here or _HELD in said
-        if outlived and _LEFT in said:
-            return
-        if not here and time.monotonic() > limit:
-            if check.tasks_running(target, job_name) is not False:
-                raise check.no_worker(target, ARRIVAL_SECONDS)
-            limit = time.monotonic() + ARRIVAL_SECONDS  # it waits for slots, for which Flink has its own limit
-    if failed:
-        raise failed[0]
-
-
-class ArriveFn(beam.DoFn):
-    """Passes its element on, once it has told the driver that a worker is there and sees the run directory."""
-
-    def __init__(self, root: str, name: str, token: str) -> None:
-        self._root = root
-        self._name = name
-        self._token = token
-
-    def process(self, element: int) -> Iterator[int]:
-        """Raises StorageError if the driver's token is not where the driver has put it."""
-        path = Path(self._root) / self._name
-        try:
-            seen = path.read_text().startswith(self._token)
-        except OSError:
-            seen = False
-        if not seen:
-            raise StorageError(
-                f"--run-dir {self._root}: the workers do not see it; it must lie on a file system that the driver and "
-                "all workers share, under the same path"
-            )
-        with path.open("ab") as file:
-            file.write(_HELD)
-        yield element
-
-
-class LeaveFn(beam.DoFn):
-    """Passes its element on, once it has told the driver that the last stage has committed its work."""
-
-    def __init__(self, root: str, name: str) -> None:
-        self._root = root
-        self._name = name
-
-    def process(self, element: Any) -> Iterator[Any]:
-        """Tells it through the file of the arrival, if the driver still has it."""
-        path = Path(self._root) / self._name
-        if path.exists():
-            with path.open("ab") as file:
-                file.write(_LEFT)
-        yield element

@@ -1,4 +1,6 @@
-"""Noisy votes -> who survives and how often: schedules, quotas, thresholds, samplers. NumPy only, no Beam.
+"""Noisy votes -> who survives and how often: schedules, quotas, thresholds, samplers.
 
 All of it is post-processing of what is released already: it costs no budget.
+
+May import: errors; NumPy. No Beam.
 """

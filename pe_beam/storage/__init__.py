@@ -1,1 +1,4 @@
-"""."""
+"""Where the files of a run lie.
+
+May import: contracts, durable, errors.
+"""

@@ -21,8 +21,8 @@ from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import InputError, StorageError
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.runners import job as jobs
 from pe_beam.runners.flink import check, install, processes
+from pe_beam.runners.flink import runner as flink_runner
 from pe_beam.runners.flink.check import FlinkError, Target
 from pe_beam.runners.flink.cluster import Cluster, Settings, free_port
 from tests.flink.conftest import environment_without, flink_command
@@ -217,11 +217,11 @@ def test_an_unknown_failure_is_not_guessed_at():
 
 def test_a_worker_tells_of_a_run_directory_that_is_another(tmp_path):
     (tmp_path / "a").write_text("token")
-    assert list(jobs.ArriveFn(str(tmp_path), "a", "token").process(0)) == [0]
+    assert list(flink_runner.ArriveFn(str(tmp_path), "a", "token").process(0)) == [0]
     assert (tmp_path / "a").read_text() == "token\narrived"
     for name, token in (("a", "other"), ("b", "token")):
         with pytest.raises(StorageError, match="workers do not see it"):
-            list(jobs.ArriveFn(str(tmp_path), name, token).process(0))
+            list(flink_runner.ArriveFn(str(tmp_path), name, token).process(0))
 
 
 def run_small(small, tmp_path, flags: list[str]) -> int:
@@ -245,8 +245,8 @@ class TestOnACluster:
         assert time.monotonic() - began < 60
 
     def test_a_pool_that_is_silent_is_named_after_a_while(self, whole, small, tmp_path, capsys, monkeypatch):
-        assert jobs.ARRIVAL_SECONDS <= 50  # with what comes before and after: within a minute
-        monkeypatch.setattr(jobs, "ARRIVAL_SECONDS", 15.0)
+        assert flink_runner.ARRIVAL_SECONDS <= 50  # with what comes before and after: within a minute
+        monkeypatch.setattr(flink_runner, "ARRIVAL_SECONDS", 15.0)
         began = time.monotonic()
         with socket.socket() as silent:
             silent.bind(("localhost", 0))
@@ -315,7 +315,7 @@ class TestOnACluster:
 
 def test_a_job_server_that_is_there_and_says_nothing(small, tmp_path, monkeypatch):
     """As one that is killed right after it was asked: Beam alone would wait for five minutes."""
-    monkeypatch.setattr(jobs, "JOB_SERVER_SECONDS", 2)
+    monkeypatch.setattr(flink_runner, "JOB_SERVER_SECONDS", 2)
     with socket.create_server(("localhost", 0)) as silent:
         flags = ["--runner=PortableRunner", f"--job_endpoint=localhost:{silent.getsockname()[1]}"]
         with pytest.raises(FlinkError, match="the job server stopped answering"):

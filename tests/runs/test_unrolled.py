@@ -8,12 +8,11 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pe_beam.driver.loop import evolve
+from pe_beam.driver.loop import evolve, new_job
 from pe_beam.engine.graphs.iteration import Iteration
 from pe_beam.engine.run import Run
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.runners import job as jobs
 from pipelines import evolve as evolve_pipeline
 from pipelines import iteration as iteration_pipeline
 from tests.runs.test_end_to_end import release_digests
@@ -136,7 +135,7 @@ def test_stages_may_want_machines_of_their_own(small):
 )
 def test_parallelism_is_the_runners_own_flag(small, tmp_path, runner, more, flags):
     small["execution"] = {"parallelism": 3}
-    job = jobs.Job(Run(str(tmp_path), parse_recipe(small)), [f"--runner={runner}", *more])
+    job = new_job(Run(str(tmp_path), parse_recipe(small)), [f"--runner={runner}", *more])
     assert job.args == [f"--runner={runner}", *more, *flags]
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.view import View
 from pe_beam.modalities.tabular.codec import TableContent
-from pe_beam.modalities.tabular.schema import Column, TableSchema, as_schema
+from pe_beam.modalities.tabular.columns import Column
+from pe_beam.modalities.tabular.schema import TableSchema, as_schema
 
 __all__ = ["MODALITY", "Column", "TableSchema", "modality_of"]
 

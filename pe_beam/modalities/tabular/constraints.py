@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
-    from pe_beam.modalities.tabular.schema import Column
+    from pe_beam.modalities.tabular.columns import Column
 
 PASSES = 10
 

@@ -15,8 +15,9 @@ from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.record import Fault
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.tabular.codec import encode_payload
+from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.marginals import bin_of
-from pe_beam.modalities.tabular.schema import Column, as_schema
+from pe_beam.modalities.tabular.schema import as_schema
 
 MAX_DIMENSION = 20_000
 

@@ -15,9 +15,10 @@ from pe_beam import contracts
 from pe_beam.contracts.generator import Marginals, Step
 from pe_beam.errors import RecipeError, StageError
 from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
+from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import PASSES, holds, repair
 from pe_beam.modalities.tabular.marginals import code_in, shares_of
-from pe_beam.modalities.tabular.schema import Column, as_schema
+from pe_beam.modalities.tabular.schema import as_schema
 
 _DRAWS = 4  # uniform numbers a value takes: mutate?, which bin, where in it, how far
 _TRIES = 20

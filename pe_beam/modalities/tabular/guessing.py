@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pe_beam.modalities.tabular.columns import EXACT, NUMBERS, Column
 from pe_beam.modalities.tabular.forms import DateFormat
 from pe_beam.modalities.tabular.reading import TOO_LARGE, read_column
-from pe_beam.modalities.tabular.schema import EXACT, NUMBERS, Column
 
 KNOWN_NULLS = frozenset(
     (

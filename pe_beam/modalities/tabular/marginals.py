@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pe_beam.modalities.tabular.schema import Column
+from pe_beam.modalities.tabular.columns import Column
 
 
 def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:

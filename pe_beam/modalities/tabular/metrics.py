@@ -12,8 +12,9 @@ from pe_beam.contracts.metric import Comparison, Measured, Series
 from pe_beam.errors import MissingExtraError
 from pe_beam.modalities.tabular.classifiers import classifiers, tabicl
 from pe_beam.modalities.tabular.codec import encode_payload
+from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
-from pe_beam.modalities.tabular.schema import Column, TableSchema, as_schema
+from pe_beam.modalities.tabular.schema import TableSchema, as_schema
 
 GRID = 19
 """Bins of a number between its declared bounds, as Tab-PE's evaluation has them (20 edges)."""

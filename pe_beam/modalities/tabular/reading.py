@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pe_beam.contracts.content import is_text, text_column
+from pe_beam.modalities.tabular.columns import EXACT, Column
 from pe_beam.modalities.tabular.forms import EPOCHS, DateFormat, folded, number_pattern, numbers
-from pe_beam.modalities.tabular.schema import EXACT, Column
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"^[+-]?(?i:nan|inf|infinity)$"

@@ -2,216 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pe_beam.contracts.newer import NEWER
+from pe_beam.modalities.tabular.columns import NUMBERS, Column
 from pe_beam.modalities.tabular.constraints import Constraint
-from pe_beam.modalities.tabular.forms import EPOCHS, FITTING, DateFormat, Forms, check_numbers, check_words, folded
+from pe_beam.modalities.tabular.forms import EPOCHS, DateFormat, Forms, check_numbers, check_words
 
-EXACT = 2**53
-"""From here on whole numbers are not exact as float64."""
 RESERVED = ("candidate_id", "parent_id", "label", "origin", "state", "client", "noisy_votes", "iteration")
 """Names of our own columns and roles; a column of the table may not have one, but may be read from one."""
 MAX_COLUMNS = 2000
-
-NUMBERS = ("integer", "float", "date", "datetime")
-CHOICES = ("categorical", "boolean", "ordinal")
-
-
-def _text(value: Any) -> Any:
-    """Whole numbers are fine as categories; true and false are YAML's traps for yes and no."""
-    if isinstance(value, bool):
-        raise ValueError("true, false, yes and no have to be in quotes to be categories")
-    return str(value) if isinstance(value, int) else value
-
-
-def _bound(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number or a date is wanted, not true or false")
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value.isoformat() if isinstance(value, date) else value
-
-
-Category = Annotated[str, BeforeValidator(_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})]
-Bound = Annotated[int | float | str, BeforeValidator(_bound)]
-
-
-class _Declared(BaseModel):
-    """What a column holds. A base of its own, so that these keys come before those of `Forms`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    type: Literal["integer", "float", "categorical", "boolean", "ordinal", "date", "datetime"] = Field(
-        description="what its values are"
-    )
-    min: Bound | None = Field(None, description="least value of a number or a date (ISO 8601)")
-    max: Bound | None = Field(None, description="greatest value")
-    values: tuple[Category, ...] | None = Field(None, description="categories; of an ordinal column in order")
-    missing: bool = Field(False, description="whether a value may be missing")
-    outside: Literal["reject", "clip"] = Field("reject", description="what becomes of a value out of bounds")
-    weight: float = Field(1.0, gt=0, le=1000, description="how much the column counts in distances")
-    bins: int | None = Field(None, ge=1, le=10_000, description="bins of a bought marginal; null: 32, or each value")
-    format: Annotated[str | None, NEWER] = Field(
-        None,
-        description="how texts write a date, such as '%d.%m.%Y' or '%m/%d/%y %I:%M %p'; or unix, unix-ms, unix-us, "
-        "unix-ns: numbers since 1970; null: ISO 8601",
-    )
-
-
-class Column(Forms, _Declared):
-    """One column.
-
-    Numbers and dates have a least and a greatest value, categorical and ordinal columns their values (ordinal: in
-    order), booleans nothing.
-    """
-
-    @model_validator(mode="after")
-    def _check(self) -> Column:
-        if self.type in NUMBERS:
-            if self.values is not None or self.min is None or self.max is None:
-                raise ValueError(f"{self.type}: min and max are wanted, and no values")
-            low, high = self.low, self.high
-            if not low <= high:
-                raise ValueError(f"bounds reversed: min {self.min!r} is above max {self.max!r}")
-            if self.type == "integer" and not (low.is_integer() and high.is_integer()):
-                raise ValueError("integer: whole numbers are wanted as min and max")
-            if max(-low, high) >= EXACT and self.type != "float":
-                raise ValueError(f"{self.type}: bounds of 2^53 or beyond cannot be told apart exactly")
-            if not math.isfinite(high - low):
-                raise ValueError("float: the range from min to max is too wide")
-        else:
-            self._check_choices()
-        self.check_forms()
-        return self
-
-    def _check_choices(self) -> None:
-        if self.min is not None or self.max is not None:
-            raise ValueError(f"{self.type}: has no min and no max")
-        if self.type == "boolean":
-            if self.values is not None:
-                raise ValueError("boolean: has no values of its own")
-        elif not self.values or len({folded(value) for value in self.values}) != len(self.values):
-            raise ValueError(
-                f"{self.type}: values are wanted, none twice (blanks around them and Unicode forms do not count)"
-            )
-        if self.outside == "clip":
-            raise ValueError(f"{self.type}: values that are not declared can only be rejected")
-
-    def check_forms(self) -> None:
-        """Refuses forms that do not fit the type or each other; raises ValueError."""
-        for key, types in FITTING.items():
-            if getattr(self, key) is not None and self.type not in types:
-                raise ValueError(f"{key}: is for {' and '.join(types)}, not for {self.type}")
-        check_numbers(self)
-        check_words(self, self.values or ())
-        if self.format is not None:
-            if self.type not in ("date", "datetime"):
-                raise ValueError(f"format: is for date and datetime, not for {self.type}")
-            if self.format not in EPOCHS:
-                DateFormat.of(self.format)
-
-    def inheriting(self, table: TableSchema) -> Column:
-        """This column with the forms of a table where it has none of its own; raises ValueError where they clash."""
-        own = {folded(value) for value in self.values or ()}
-        own |= {word.casefold() for word in (*(self.true_words or ()), *(self.false_words or ()))}
-        further: dict[str, Any] = {key: getattr(table, key) for key, types in FITTING.items() if self.type in types}
-        if self.true_words is not None:
-            del further["true_words"], further["false_words"]
-        if table.nulls is not None:  # a word that the column itself declares means what it says there
-            further["nulls"] = tuple(word for word in table.nulls if not {word, word.casefold()} & own)
-        further["format"] = {"date": table.date_format, "datetime": table.datetime_format}.get(self.type)
-        further = {key: value for key, value in further.items() if value is not None and getattr(self, key) is None}
-        if not further:
-            return self
-        found = self.model_copy(update=further)
-        found.check_forms()
-        return found
-
-    @property
-    def low(self) -> float:
-        """Least code: a number as it is, days or seconds since 1970 for dates, 0 for choices."""
-        return self.number(self.min) if self.type in NUMBERS else 0.0
-
-    @property
-    def high(self) -> float:
-        """Greatest code."""
-        return self.number(self.max) if self.type in NUMBERS else float(len(self.choices) - 1)
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """Categories as text; of a boolean false and true."""
-        return ("false", "true") if self.type == "boolean" else self.values or ()
-
-    @property
-    def whole(self) -> bool:
-        """Whether codes are whole numbers."""
-        return self.type != "float"
-
-    @property
-    def moves(self) -> bool:
-        """Whether a variation goes a step along an order (numbers, dates, ordinals) or is drawn anew."""
-        return self.type in NUMBERS or self.type == "ordinal"
-
-    @property
-    def arrow(self) -> pa.DataType:
-        """Type of the payload."""
-        kinds = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_(), "date": pa.date32()}
-        return {**kinds, "datetime": pa.timestamp("s")}.get(self.type, pa.string())
-
-    @property
-    def marginal_bins(self) -> int:
-        """Bins of a bought marginal, the one for missing values not counted."""
-        if self.type not in NUMBERS:
-            return len(self.choices)
-        distinct = self.high - self.low + 1 if self.whole else math.inf
-        if self.bins is not None:
-            return int(min(self.bins, distinct))
-        return int(distinct) if distinct <= 128 else (1 if self.low == self.high else 32)
-
-    def number(self, value: Any) -> float:
-        """A declared value as a code; raises ValueError for what is none."""
-        if self.type in CHOICES:
-            text = str(value).lower() if self.type == "boolean" else str(value)
-            if text not in self.choices:
-                raise ValueError(f"{value!r} is not among the declared values")
-            return float(self.choices.index(text))
-        if self.type in ("date", "datetime"):
-            return _moment(value, days=self.type == "date")
-        try:
-            number = float(value)
-        except OverflowError:
-            raise ValueError(f"{self.type}: a number that fits a float64 (up to 1.7e308) is wanted") from None
-        except ValueError:
-            raise ValueError(f"{self.type}: {_shown(value)}: a number is wanted") from None
-        if not math.isfinite(number):
-            raise ValueError("a finite number is wanted")
-        if self.type == "integer" and isinstance(value, int) and abs(value) >= EXACT:
-            raise ValueError("integer: bounds of 2^53 or beyond cannot be told apart exactly")
-        return number
-
-
-def _moment(value: Any, *, days: bool) -> float:
-    """Days or seconds since 1970 of a declared date; raises ValueError."""
-    try:
-        if days:
-            return float(date.fromisoformat(str(value)).toordinal() - date(1970, 1, 1).toordinal())
-        found = datetime.fromisoformat(str(value))
-    except ValueError:
-        wanted = "date: {}: a date as YYYY-MM-DD" if days else "datetime: {}: a date and time as YYYY-MM-DDTHH:MM:SS"
-        raise ValueError(f"{wanted.format(_shown(value))} is wanted") from None
-    return float(round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()))
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str) else format(value, "g") if isinstance(value, float) else str(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 class _Table(BaseModel):
@@ -269,7 +73,8 @@ class TableSchema(Forms, _Table):
 
     def _inherited(self, name: str) -> Column:
         try:
-            return self.columns[name].inheriting(self)
+            formats = {"date": self.date_format, "datetime": self.datetime_format}
+            return self.columns[name].inheriting(self, formats)
         except ValueError as error:
             raise ValueError(f"columns.{name}: with what the table declares, {error}") from None
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pe_beam.contracts.asking import listed
 from pe_beam.errors import InputError
+from pe_beam.modalities.tabular.columns import CHOICES, NUMBERS
 from pe_beam.modalities.tabular.propose import propose_schema, type_name
-from pe_beam.modalities.tabular.schema import CHOICES, NUMBERS, RESERVED
+from pe_beam.modalities.tabular.schema import RESERVED
 
 if TYPE_CHECKING:
     from pe_beam.contracts.asking import Asker, Seen

@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 from pe_beam.contracts.view import View
 from pe_beam.modalities.tabular.codec import encode_payload
+from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.metrics import column_shares, cramers_v, pearson
-from pe_beam.modalities.tabular.schema import Column, TableSchema
+from pe_beam.modalities.tabular.schema import TableSchema
 
 if TYPE_CHECKING:
     from pe_beam.contracts.view import History, Section

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from pe_beam.contracts.newer import without_newer_defaults
 from pe_beam.modalities.tabular.codec import TableContent
+from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.reading import read_column
-from pe_beam.modalities.tabular.schema import Column, TableSchema
+from pe_beam.modalities.tabular.schema import TableSchema
 
 BERLIN, NEW_YORK = zoneinfo.ZoneInfo("Europe/Berlin"), zoneinfo.ZoneInfo("America/New_York")
 DAYS: dict[str, Any] = {"type": "date", "min": "1900-01-01", "max": "2100-01-01", "missing": True}

@@ -24,9 +24,10 @@ from pe_beam.errors import DataError, InputError
 from pe_beam.init.main import write_recipe
 from pe_beam.modalities.tabular import modality_of
 from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload
+from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.propose import _bounds, propose_schema
 from pe_beam.modalities.tabular.reading import read_column
-from pe_beam.modalities.tabular.schema import Column, TableSchema
+from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.recipe.sources import open_source
 from tests.modalities.tabular.conftest import KINDS
 

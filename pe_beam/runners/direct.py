@@ -1,0 +1,36 @@
+"""Runners that want nothing but Beam: in this process, or by a service that Beam knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pe_beam.contracts.runner import Graph, Runner
+
+
+class PlainRunner(Runner):
+    """Runs graphs as Beam does."""
+
+    def run(self, graph: Graph, args: Sequence[str]) -> None:
+        """See Runner."""
+        with beam.Pipeline(options=PipelineOptions(list(args))) as pipeline:
+            _ = pipeline | "Start" >> beam.Create([0]) | graph.label >> graph.make()
+
+
+class DirectRunner(PlainRunner):
+    """FnApiRunner and DirectRunner: workers are threads of this process."""
+
+    parallelism_flag = "--direct_num_workers"
+
+    @classmethod
+    def parallelism(cls, workers: int) -> list[str]:
+        """See Runner."""
+        return [*super().parallelism(workers), "--direct_running_mode=multi_threading"]
+
+
+class DataflowRunner(PlainRunner):
+    """Google Cloud Dataflow."""
+
+    parallelism_flag = "--num_workers"

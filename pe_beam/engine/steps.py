@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
+from pe_beam.contracts.store import Folder
 from pe_beam.engine import tables
 from pe_beam.engine.bought import LABELS, bought_cells, generator, read_bought, read_marginals
 from pe_beam.engine.choose import choose
@@ -28,10 +28,10 @@ from pe_beam.keyed import encode_fields, keyed_rng
 from pe_beam.privacy import noise, secret
 from pe_beam.recipe.plan import declared_shares, votes_bound
 from pe_beam.selection.quotas import largest_remainder
+from pe_beam.storage.parquet import read_parquet
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import CandidateMatrix, Voter
 
-SECRET = "private/secret.key"
 POPULATION = "population/part-00000.parquet"
 HISTOGRAM = "histogram/part-00000.parquet"
 
@@ -115,7 +115,7 @@ def _around(run: Run, journal: str, population: pa.Table | None = None) -> dict[
     """What a generator whose answers are paid for is told besides: nothing for any other."""
     if not isinstance(run.generator, PaidGenerator):
         return {}
-    return {"chunk": Chunk(journal=run.store.path(journal), population=population)}
+    return {"chunk": Chunk(journal=Folder(run.store, journal), population=population)}
 
 
 def _embed(run: Run, rows: pa.Table) -> np.ndarray:
@@ -172,11 +172,11 @@ def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
 def load_voter(run: Run, iteration: int) -> Voter:
     """The voter of an iteration: matrix and search index are loaded once a process and shared by its threads."""
     names = (run.work(iteration, "matrix.npy"), run.public(iteration - 1, POPULATION))
-    return _loaded_voter(run.root, iteration, tuple(run.store.stamp(name) for name in names))
+    return _loaded_voter(run.root, iteration, tuple(run.store.version(name) for name in names))
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded_voter(root: str, iteration: int, stamps: tuple[tuple[int, ...], ...]) -> Voter:
+def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter:
     """Cached by the very files: another run may begin in a directory of the same name."""
     run = open_run(root)
     evolution = run.recipe.evolution
@@ -268,7 +268,7 @@ def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.n
     line, bits = run.ledger_line(iteration), run.grid_bits(iteration)
     sigma, key = line.sigma, b""
     if sigma:
-        held = secret.read_secret(run.store.path(SECRET))
+        held = secret.read_secret(run.store)
         run.refuse_unless_paid(line, held)
         key = noise.noise_key(
             secret=held,
@@ -450,7 +450,7 @@ def refuse_too_many(run: Run, iteration: int, candidates: Mapping[str, int]) -> 
 
 
 def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]:
-    table = pq.read_table(run.store.path(names[POPULATION]), columns=["candidate_id", "label", "origin", "state"])
+    table = read_parquet(run.store, names[POPULATION], columns=["candidate_id", "label", "origin", "state"])
     labels = table["label"].to_pylist()
     codes = run.codes(labels)
     last = int(table["candidate_id"].to_numpy().max()) + 1

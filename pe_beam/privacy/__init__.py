@@ -3,6 +3,7 @@
 `accounting` (budget -> sigma, and back), `loss` (the second accounting method), `noise` (the keyed stream and the
 one place where noise is added), `rounded` (the exact sampler), `precise`, `ledger`, `secret`, `statement`.
 
-May import NumPy, SciPy, mpmath and dp-accounting, and `errors`, `durable` and `keyed` of pe_beam; never Beam or pandas.
+May import NumPy, SciPy, mpmath and dp-accounting, and `contracts.store`, `errors` and `keyed` of pe_beam; never Beam or
+pandas.
 mpmath and dp-accounting take from 0.3 to 3 seconds to import, so functions that need them do it themselves.
 """

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 
 from pe_beam.errors import PeBeamError, StageError
-from pe_beam.storage.local import Store
+from pe_beam.storage import open_store
 
 
 @contextlib.contextmanager
@@ -20,6 +20,6 @@ def guarded(root: str, stage: str) -> Iterator[None]:
     except Exception as error:
         with contextlib.suppress(PeBeamError):
             text = "".join(traceback.format_exception(error))
-            Store(root).commit(f"private/errors/{stage}.txt", text.encode(), replace=True)
+            open_store(root).commit(f"private/errors/{stage}.txt", text.encode(), replace=True)
         kind = type(error).__name__
         raise StageError(f"stage {stage} failed ({kind}); its trace is in private/errors/{stage}.txt") from None

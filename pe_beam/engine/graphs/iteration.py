@@ -11,7 +11,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
@@ -24,6 +23,7 @@ from pe_beam.engine.bought import cell_count, cells_of
 from pe_beam.engine.graphs.base import RunFn, RunTransform
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
+from pe_beam.storage.parquet import parquet_file
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import read_batch, read_clients
 
@@ -35,8 +35,8 @@ Hints = Mapping[str, Mapping[str, str]]
 _GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
 _CANDIDATES_EMBEDDED = Metrics.counter("pe_beam", "candidates_embedded")
 _CHUNK_MILLISECONDS = Metrics.distribution("pe_beam", "generated_chunk_milliseconds")
-_READ_BYTES = 4 << 20
-"""Of a shard that are read at a time."""
+_READING = {"pre_buffer": False, "buffer_size": 4 << 20}
+"""How a shard is read: a few megabytes at a time."""
 
 
 class _StageFn(RunFn):
@@ -85,16 +85,13 @@ class _ReadShardFn(_StageFn):
     """Shard name -> Arrow batches, read as they are asked for: a row group of long vectors is half a gigabyte."""
 
     def process(self, shard: str) -> Iterator[pa.Table]:
-        with self.guarded("ReadShards"), self._opened(shard) as file:
+        with self.guarded("ReadShards"), parquet_file(self.open().store, shard, **_READING) as file:
             if not file.num_row_groups:  # no record still is a histogram of zeros
                 yield file.schema_arrow.empty_table()
             dimension = file.schema_arrow.field("vector").type.list_size
             size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
             for batch in file.iter_batches(size):
                 yield pa.Table.from_batches([batch])
-
-    def _opened(self, shard: str) -> pq.ParquetFile:
-        return pq.ParquetFile(self.open().store.path(shard), pre_buffer=False, buffer_size=_READ_BYTES)
 
 
 Tally = tuple[str, np.ndarray]

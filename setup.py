@@ -68,7 +68,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["pe-beam = pe_beam.cli.main:main"],
-        # A third party adds a generator, an embedder or a modality the same way, in its own package.
+        # A third party adds a part of any of these kinds the same way, in its own package.
         "pe_beam.runners": [
             "dataflowrunner = pe_beam.runners.direct:DataflowRunner",
             "directrunner = pe_beam.runners.direct:DirectRunner",
@@ -103,6 +103,11 @@ setup(
             "pixels = pe_beam.modalities.image.pixels:Pixels",
             "sentence-transformers = pe_beam.modalities.text.sentences:SentenceEmbedder",
             "tabular = pe_beam.modalities.tabular.embedder:TabularEmbedder",
+        ],
+        # By the scheme of their URL; a plain path is the local store.
+        "pe_beam.stores": [
+            "file = pe_beam.storage.local:LocalStore",
+            "memory = pe_beam.storage.memory:MemoryStore",
         ],
     },
 )

@@ -41,6 +41,7 @@ from pe_beam.recipe.identity import to_plain, to_yaml
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.sources import source_at
+from pe_beam.storage.parquet import read_parquet
 
 _INNER = ["loop", "rows-in-one-process"]  # what the others start in a process of its own
 
@@ -316,14 +317,14 @@ def one_process(folder: Path) -> None:
         voter = Voter(matrix, distance="l2", votes_per_record=1)
         began, cpu, counts = time.time(), time.process_time(), np.zeros(1000, np.int64)
         for shard in (run.index() or {})["shards"]:
-            vectors, labels, _ = read_batch(pq.read_table(run.store.path(shard["shard"])))
+            vectors, labels, _ = read_batch(read_parquet(run.store, shard["shard"]))
             counts += voter.count(vectors, labels)
         told("vote, exact", size, began, cpu)
         assert counts.sum() == size
         began, cpu, bare = time.time(), time.process_time(), np.zeros(1000, np.int64)
         half = (candidates**2).sum(axis=1) / 2
         for shard in (run.index() or {})["shards"]:
-            vectors, _, _ = read_batch(pq.read_table(run.store.path(shard["shard"])))
+            vectors, _, _ = read_batch(read_parquet(run.store, shard["shard"]))
             bare += np.bincount((vectors @ candidates.T - half).argmax(axis=1), minlength=1000)
         told("vote, bare NumPy loop", size, began, cpu)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

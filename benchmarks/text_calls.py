@@ -21,6 +21,7 @@ from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.openai_client import OpenAiClient
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
+from pe_beam.storage import open_folder
 from tests.text.server import Served
 
 LATENCY, FLYING, CALLS = 0.2, 64, 5000
@@ -30,7 +31,7 @@ PER_MINUTE, MINUTES = 600, 2.5
 def _client(url: str, folder: Path, **service: float) -> OpenAiClient:
     options = LlmOptions.model_validate({"model": "tiny", "random": {"user": "x"}, "vary": {"user": "x"}})
     settings = Service.model_validate({"endpoints": [Endpoint(base_url=url, key_env=None)], **service})
-    return OpenAiClient(options, Surroundings(iterations=1, service=settings, folder=folder))
+    return OpenAiClient(options, Surroundings(iterations=1, service=settings, folder=open_folder(folder)))
 
 
 def _asks(first: int, count: int) -> list[Ask]:
@@ -50,11 +51,11 @@ def throughput(folder: Path, *, toy: bool) -> None:
     calls = 2 * FLYING if toy else CALLS
     with Served(folder / "log", latency=LATENCY) as server:
         client = _client(server.url, folder / "services", concurrency=FLYING)
-        with Journal(folder / "warm") as journal:
+        with Journal(open_folder(folder / "warm")) as journal:
             client.answer_all(_asks(10**6, 2 * FLYING), _nothing, journal)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.monotonic()
-        with Journal(folder / "journal") as journal:
+        with Journal(open_folder(folder / "journal")) as journal:
             client.answer_all(_asks(0, calls), _nothing, journal)
         spent = time.monotonic() - began
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

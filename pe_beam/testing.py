@@ -1,4 +1,4 @@
-"""The contract of generators and embedders as checks that anyone can run on their own, in any test framework.
+"""The contracts of generators, embedders and stores as checks that anyone can run on their own, in any test framework.
 
 >>> from pe_beam.modalities.image.text_render import TextRender, TextRenderOptions
 >>> from pe_beam.modalities.image import MODALITY
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.breach import ContractError
+from pe_beam.contracts.breach import hold as _hold
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Generator, Step
 from pe_beam.contracts.modality import Modality
@@ -23,15 +25,9 @@ from pe_beam.contracts.selfcheck import self_check
 from pe_beam.contracts.view import View
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
+from pe_beam.storage.suite import check_store
 
-
-class ContractError(AssertionError):
-    """A generator or an embedder breaks its contract; the message says how."""
-
-
-def _hold(fine: bool, what: str) -> None:
-    if not fine:
-        raise ContractError(what)
+__all__ = ["ContractError", "check_embedder", "check_generator", "check_store", "check_view"]
 
 
 def _rngs(ids: Sequence[int], purpose: str) -> list[np.random.Generator]:

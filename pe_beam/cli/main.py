@@ -8,7 +8,6 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pe_beam import console
@@ -197,6 +196,7 @@ def _print_costs(costs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from pe_beam.contracts.store import Folder
     from pe_beam.driver.loop import evolve
     from pe_beam.recipe.loading import load_recipe
 
@@ -209,12 +209,12 @@ def _run(options: argparse.Namespace) -> None:
         progress=sys.stderr,
         unroll=options.unroll,
     )
-    release = run.store.path(run.release)
-    print(f"report             {release / 'report.html'}")
-    print(f"samples            {release / 'samples.parquet'}")
-    if (release / "samples.png").exists():
-        print(f"picture            {release / 'samples.png'}")
-    print(f"privacy statement  {release / 'privacy.json'}")
+    release = Folder(run.store, run.release)
+    print(f"report             {release}/report.html")
+    print(f"samples            {release}/samples.parquet")
+    if release.exists("samples.png"):
+        print(f"picture            {release}/samples.png")
+    print(f"privacy statement  {release}/privacy.json")
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -280,7 +280,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         _print_json(found)
         return
     print(text_table(found))
-    print(f"page  {Path(options.dir) / PAGE}")
+    print(f"page  {options.dir.rstrip('/')}/{PAGE}")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -291,9 +291,9 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _purge(options: argparse.Namespace) -> None:
-    from pe_beam.storage.local import Store
+    from pe_beam.storage import open_store
 
-    store = Store(options.dir)
+    store = open_store(options.dir)
     if not store.exists("recipe.yaml"):
         raise InputError(f"{options.dir}: not a run directory (it has no recipe.yaml)")
     with store.lock():

@@ -1,7 +1,7 @@
 """What a part has to be, one contract a file. Whoever brings a part of their own imports this package alone.
 
-Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`. `pe_beam.testing`
-holds the suites that each must pass, ours and a third party's.
+Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`, `pe_beam.stores`.
+`pe_beam.testing` holds the suites that each must pass, ours and a third party's.
 
 May import: errors, numbers; NumPy, Arrow, pydantic, MarkupSafe. No Beam.
 """
@@ -17,6 +17,7 @@ from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.contracts.source import Piece, Source, SourceBatch, SourceRequest
+from pe_beam.contracts.store import Folder, Store
 from pe_beam.contracts.view import History, Section, View
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Endpoint",
     "Fault",
     "FieldContent",
+    "Folder",
     "Generator",
     "History",
     "Marginals",
@@ -47,6 +49,7 @@ __all__ = [
     "SourceBatch",
     "SourceRequest",
     "Step",
+    "Store",
     "Surroundings",
     "View",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
+from pe_beam.contracts.store import Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Chunk:
         random.
     """
 
-    journal: Path | None = None
+    journal: Folder | None = None
     population: Callable[[], pa.Table] | None = None
 
 

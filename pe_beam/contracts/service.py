@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pe_beam.contracts.store import Folder
 from pe_beam.errors import RecipeError
 from pe_beam.numbers import Real, Whole
 
@@ -109,5 +110,5 @@ class Surroundings:
 
     iterations: int
     service: Service
-    folder: Path | None
+    folder: Folder | None
     private: bool = False

@@ -15,9 +15,9 @@ from pe_beam.recipe.plan import bought_sensitivity
 
 def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
     """What this run has spent, in the order it was spent."""
-    if not run.store.exists("ledger.jsonl"):
+    if not run.store.exists(ledger.LEDGER):
         return []
-    return ledger.parse_ledger(run.store.read("ledger.jsonl"))[0]
+    return ledger.parse_ledger(run.store.read(ledger.LEDGER))[0]
 
 
 def check_ledger(run: Run) -> None:
@@ -72,10 +72,10 @@ def write_ledger_line(run: Run, iteration: int) -> None:
         sensitivity=sensitivity,
         noise_multiplier=multiplier,
         data_hmac=run.line_hmac(
-            secret.read_secret(run.store.path(steps.SECRET)), iteration=iteration, sigma=sigma, sensitivity=sensitivity
+            secret.read_secret(run.store), iteration=iteration, sigma=sigma, sensitivity=sensitivity
         ),
     )
-    ledger.append_line(run.store.path("ledger.jsonl"), line)
+    ledger.append_line(run.store, line)
 
 
 def _refuse_beyond_plan(spent: Sequence[float], planned: Sequence[float]) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 
 from pe_beam import registry
 from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import ledger_lines, spending_iterations, spent_multipliers
 from pe_beam.driver.public import public_recipe, recipe_json
 from pe_beam.engine import tables
 from pe_beam.engine.run import Run
-from pe_beam.engine.steps import POPULATION, SECRET
+from pe_beam.engine.steps import POPULATION
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, secret
 from pe_beam.privacy.statement import statement
-from pe_beam.storage.local import PRIVATE_ATTEMPTS
 
 SUPPLIED = "private/secret.supplied"
 
@@ -80,13 +80,13 @@ def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True)
         recipe = json.loads(run.store.read(name))
     else:
         recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # as it is read back from recipe.json
-    return build(History(run.store.path(run.release), recipe, privacy, complete), run.modality)
+    return build(History(Folder(run.store, run.release), recipe, privacy, complete), run.modality)
 
 
 def forget_secret(run: Run) -> None:
     """Deletes the secret unless the recipe keeps it."""
     if not run.recipe.privacy.keep_secret:
-        secret.delete_secret(run.store.path(SECRET), temporary=run.store.path(PRIVATE_ATTEMPTS))
+        secret.delete_secret(run.store)
 
 
 def was_supplied(run: Run) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pe_beam import errors
+from pe_beam.contracts.store import Store
 from pe_beam.driver.budget import check_ledger, ledger_lines, spending_iterations, write_ledger_line
 from pe_beam.driver.finishing import close, is_complete, restore
 from pe_beam.driver.progress import JOB, TIMES, Progress
@@ -24,7 +25,7 @@ from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
 from pe_beam.recipe.plan import make_plan
-from pe_beam.storage.local import Store
+from pe_beam.storage import open_store
 from pe_beam.voting.nearest import find_engine
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def evolve(
       PeBeamError: lock, disk, a failed stage (exit status 1).
     """
     check_parts(recipe)
-    store = Store(run_dir)
-    store.make(".")
+    store = open_store(run_dir)
     with store.lock():
         return _evolve_locked(recipe, store, list(beam_options), secret_file, progress, unroll=unroll)
 
@@ -89,7 +89,7 @@ def _evolve_locked(
     unroll: bool,
 ) -> Run:
     settle_recipe(recipe, store)
-    run = open_run(store.root)
+    run = open_run(store.uri)
     progress = Progress(run, stream)
     if is_complete(run):
         check_ledger(run)
@@ -99,7 +99,7 @@ def _evolve_locked(
     job = new_job(run, args)
     run.generator.ready()
     run.embedder.ready()
-    ledger.settle_ledger(run.store.path("ledger.jsonl"))
+    ledger.settle_ledger(run.store)
     settle_secret(run, secret_file)
     with _timed(run, "ingest"):
         _freeze_data(run, job, progress)
@@ -120,11 +120,10 @@ def _evolve_locked(
 def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> Run:
     """Settles recipe and secret and freezes the private embeddings: what `evolve` does first. Spends nothing."""
     check_parts(recipe)
-    store = Store(run_dir)
-    store.make(".")
+    store = open_store(run_dir)
     with store.lock():
         settle_recipe(recipe, store)
-        run = open_run(store.root)
+        run = open_run(store.uri)
         if not is_complete(run):
             job = new_job(run, list(beam_options))
             settle_secret(run, None)
@@ -147,7 +146,7 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
         if iteration:
             run.manifest_of(iteration - 1)
         job = new_job(run, list(beam_options))
-        ledger.settle_ledger(run.store.path("ledger.jsonl"))
+        ledger.settle_ledger(run.store)
         settle_secret(run, None)
         check_ledger(run)
         run_iteration(run, iteration, job)
@@ -181,13 +180,13 @@ def run_iteration(run: Run, iteration: int, job: Job) -> None:
     if iteration == 0:
         if run.recipe.privacy.label_budget():
             write_ledger_line(run, 0)
-            job("LabelShares", lambda: transforms.LabelShares(str(run.store.root), unit=unit))
-        job("Iteration 00", lambda: transforms.RandomPopulation(str(run.store.root), hints=hints))
+            job("LabelShares", lambda: transforms.LabelShares(run.store.uri, unit=unit))
+        job("Iteration 00", lambda: transforms.RandomPopulation(run.store.uri, hints=hints))
     else:
         write_ledger_line(run, iteration)
         job(
             f"Iteration {iteration:02d}",
-            lambda: transforms.Iteration(str(run.store.root), iteration, unit=unit, hints=hints),
+            lambda: transforms.Iteration(run.store.uri, iteration, unit=unit, hints=hints),
         )
     _demand_manifest(run, iteration)
 
@@ -200,7 +199,7 @@ def run_unrolled(run: Run, first: int, job: Job) -> None:
     for iteration in spending_iterations(run):
         if iteration >= first:
             write_ledger_line(run, iteration)
-    unit, root, hints = run.recipe.privacy.unit, str(run.store.root), run.recipe.execution.stages.hints()
+    unit, root, hints = run.recipe.privacy.unit, run.store.uri, run.recipe.execution.stages.hints()
     job("Evolution", lambda: Evolution(root, first=first, last=last, unit=unit, label_shares=bought, hints=hints))
     _demand_manifest(run, last)
 
@@ -219,14 +218,14 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
         with progress.ingest():
             hints = run.recipe.execution.stages.hints().get("ingest", {})
             try:
-                job("Ingest", lambda: ingest.Ingest(str(run.store.root)).with_resource_hints(**hints))
+                job("Ingest", lambda: ingest.Ingest(run.store.uri).with_resource_hints(**hints))
             except errors.DataError as error:
                 kinds = left_out(run)
                 raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
     else:
         if (run.index() or {}).get("embedding_id") != run.embedding_id:
             raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
-        job("CheckSource", lambda: ingest.CheckSource(str(run.store.root)))
+        job("CheckSource", lambda: ingest.CheckSource(run.store.uri))
     if run.index() is None:
         raise errors.DataError("data.path: there is no record that can be used")
 
@@ -236,5 +235,6 @@ def _timed(run: Run, what: str) -> Iterator[None]:
     """Notes how long a part took, for the holder's `status`. Times tell of the number of records: they are private."""
     began = time.monotonic()
     yield
-    with contextlib.suppress(OSError), run.store.path(TIMES).open("a") as file:
-        file.write(json.dumps({"what": what, "seconds": round(time.monotonic() - began, 3)}) + "\n")
+    line = json.dumps({"what": what, "seconds": round(time.monotonic() - began, 3)}) + "\n"
+    with contextlib.suppress(errors.StorageError):
+        run.store.append(TIMES, line.encode(), durable=False)

@@ -19,7 +19,7 @@ from pe_beam.privacy import accounting
 UNFINISHED = "work/report-unfinished.html"
 
 
-def report(run_dir: str | Path) -> Path:
+def report(run_dir: str | Path) -> str:
     """Writes the report of a run again, as this version of the package draws it; returns where it is.
 
     A complete run has it in its release. One that is not complete gets one of the iterations there are, marked as
@@ -68,20 +68,20 @@ def _demand(same: bool, name: str) -> None:
         raise InputError(f"{name}: not what this run has made; restore it")
 
 
-def _write(run: Run) -> Path:
+def _write(run: Run) -> str:
     if is_complete(run):
         name = f"{run.release}/report.html"
         privacy = verify_release(run)
         run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe))
         run.store.commit(name, report_bytes(run, privacy, complete=True), replace=True)
-        return run.store.path(name)
+        return run.store.at(name)
     if run.manifest(0) is None:
         raise InputError(f"{run.root}: there is no population yet, so there is nothing to report; run it first")
     spent = sum(line.iteration > 0 for line in ledger_lines(run))
     record = privacy_record(run) | {"rounds_spent": spent, "statement": _so_far(run, spent)}
     data = report_bytes(run, record, complete=False)
     run.store.commit(UNFINISHED, data, replace=True)
-    return run.store.path(UNFINISHED)
+    return run.store.at(UNFINISHED)
 
 
 def _so_far(run: Run, histograms: int) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hmac
 from pathlib import Path
 
+from pe_beam.contracts.store import Store
 from pe_beam.driver.budget import ledger_lines
 from pe_beam.driver.finishing import SUPPLIED
 from pe_beam.engine.run import Run, stored_recipe
-from pe_beam.engine.steps import SECRET
 from pe_beam.errors import InputError, RecipeError, SecretError
-from pe_beam.privacy import secret
+from pe_beam.privacy import ledger, secret
 from pe_beam.recipe.identity import differing_keys, to_yaml
 from pe_beam.recipe.models import Recipe
-from pe_beam.storage.local import PRIVATE_ATTEMPTS, Store
+
+_LEFT_BY_RUNS = ("release", "release-NOT-PRIVATE", "private/counts")
 
 
 def settle_recipe(recipe: Recipe, store: Store) -> None:
@@ -28,13 +29,13 @@ def settle_recipe(recipe: Recipe, store: Store) -> None:
         keys = differing_keys(old, recipe)
         if keys:
             raise RecipeError(
-                f"{store.root}: holds a run of another recipe; it differs in {', '.join(keys)}. "
+                f"{store.uri}: holds a run of another recipe; it differs in {', '.join(keys)}. "
                 "Use another run directory, or the recipe.yaml that lies there"
             )
         if old == recipe:
             return
-    elif any(store.exists(name) for name in ("ledger.jsonl", "release", "release-NOT-PRIVATE", "private/counts")):
-        raise InputError(f"{store.root}: holds a run whose recipe.yaml is missing; put it back")
+    elif store.exists(ledger.LEDGER) or any(store.list_files(folder) for folder in _LEFT_BY_RUNS):
+        raise InputError(f"{store.uri}: holds a run whose recipe.yaml is missing; put it back")
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
 
 
@@ -44,33 +45,31 @@ def settle_secret(run: Run, supplied: str | Path | None) -> None:
     Raises:
       SecretError: it is missing though budget is spent, or another one.
     """
-    path = run.store.path(SECRET)
-    spent = bool(ledger_lines(run))
-    run.store.make("private").chmod(0o700)
-    run.store.make(PRIVATE_ATTEMPTS)
-    if not path.exists() and spent and supplied is None:
+    here, spent = run.store.exists(secret.SECRET), bool(ledger_lines(run))
+    run.store.protect("private")
+    if not here and spent and supplied is None:
         raise SecretError(
             f"{run.root}: budget is spent but private/secret.key is missing; without it the run cannot "
             "go on (a new run directory spends anew)"
         )
     if supplied is not None:
-        _adopt(run, Path(supplied), path, spent=spent)
-    elif not path.exists():
-        secret.create_secret(path, temporary=run.store.path(PRIVATE_ATTEMPTS))
-    _check_lines(run, secret.read_secret(path))
+        _adopt(run, Path(supplied), spent=spent)
+    elif not here:
+        secret.create_secret(run.store)
+    _check_lines(run, secret.read_secret(run.store))
 
 
-def _adopt(run: Run, supplied: Path, path: Path, *, spent: bool) -> None:
-    given = secret.read_secret(supplied)
-    if path.exists():
-        if hmac.compare_digest(given, secret.read_secret(path)):
+def _adopt(run: Run, supplied: Path, *, spent: bool) -> None:
+    given = secret.read_secret_file(supplied)
+    if run.store.exists(secret.SECRET):
+        if hmac.compare_digest(given, secret.read_secret(run.store)):
             return
         if spent:
             raise SecretError("--secret-file: not the secret of this run, which has spent budget already")
-        secret.delete_secret(path)
+        secret.delete_secret(run.store)
     _check_lines(run, given)
     run.store.commit(SUPPLIED, b"")
-    secret.adopt_secret(supplied, path, temporary=run.store.path(PRIVATE_ATTEMPTS))
+    secret.adopt_secret(supplied, run.store)
 
 
 def _check_lines(run: Run, key: bytes) -> None:

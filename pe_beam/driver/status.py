@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import check_ledger, ledger_lines, spent_multipliers
 from pe_beam.driver.finishing import is_complete, statement_over
 from pe_beam.driver.progress import JOB, TIMES, stage_of
@@ -53,7 +54,7 @@ def _services(run: Run) -> dict[str, dict[str, Any]]:
 
     What an embeddings service has taken tells the number of private records: its account is in private/services alone.
     """
-    used, price = read_totals(run.store.path(f"{PUBLIC_SERVICES}/llm")), run.recipe.execution.llm.price
+    used, price = read_totals(Folder(run.store, f"{PUBLIC_SERVICES}/llm")), run.recipe.execution.llm.price
     if used is None:
         return {}
     found = {"calls": used.calls, "input_tokens": used.input, "output_tokens": used.output}
@@ -79,7 +80,7 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
       InputError: no run directory, or runs of different unit or adjacency.
     """
     runs = [open_run(path) for path in run_dirs]
-    if len({run.store.root.resolve() for run in runs}) != len(runs):
+    if len({run.store.place() for run in runs}) != len(runs):
         raise InputError("privacy: a run directory is named twice")
     for run in runs:
         check_ledger(run)
@@ -109,7 +110,7 @@ def _statement(runs: list[Run], epsilon: float, delta: float) -> str:
 def _entry(run: Run) -> dict[str, Any]:
     delta = run.recipe.privacy.delta
     return {
-        "dir": str(run.store.root),
+        "dir": run.store.uri,
         "spent_epsilon": json_number(accounting.spent_epsilon(spent_multipliers(run), delta)),
         "delta": delta,
         "complete": is_complete(run),

@@ -84,11 +84,11 @@ def generator(run: Run) -> Generator:
         return run.generator
     own = run.work(0, "labels.parquet")
     name = own if run.store.exists(own) else run.public(0, LABELS)
-    return _seeded(run.root, run.store.stamp(name))
+    return _seeded(run.root, run.store.version(name))
 
 
 @functools.lru_cache(maxsize=2)
-def _seeded(root: str, stamp: tuple[int, ...]) -> Generator:
+def _seeded(root: str, version: str) -> Generator:
     """Cached by the very file: another run may begin in a directory of the same name."""
     run = open_run(root)
     return run.generator.seeded(read_marginals(run))

@@ -11,12 +11,12 @@ from threadpoolctl import threadpool_limits
 
 from pe_beam.contracts.mechanism import Mechanism
 from pe_beam.contracts.steps import GenerateHandle, SelectHandle
+from pe_beam.contracts.store import Store
 from pe_beam.contracts.votes import BallotHandle, Ballots, Tally
 from pe_beam.engine import steps
 from pe_beam.engine.bought import Cells, read_bought
 from pe_beam.engine.run import open_run
 from pe_beam.errors import StageError
-from pe_beam.storage.local import Store
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def share_done(run: Run) -> float:
     if not run.store.exists(EXPECTED):
         return 0.0
     expected = int(run.store.read(EXPECTED))
-    done = sum(1 for path in run.store.path("private/embeddings").glob("*-*.json"))
+    done = sum(name.endswith(".json") and "-" in name for name in run.store.list_files("private/embeddings"))
     return min(done / max(expected, 1), 1.0)
 
 

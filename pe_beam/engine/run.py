@@ -18,6 +18,7 @@ import yaml
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Generator
 from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.store import Folder, Store
 from pe_beam.errors import InputError, SecretError
 from pe_beam.privacy import ledger, noise
 from pe_beam.recipe import parts
@@ -26,7 +27,7 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import Plan, make_plan
 from pe_beam.selection.schedules import resolve_schedule
-from pe_beam.storage.local import Store
+from pe_beam.storage import open_store
 
 PUBLIC_SERVICES = "work/services"
 PRIVATE_SERVICES = "private/services"
@@ -43,7 +44,7 @@ class Run:
     """What all stages of a run share. Names are relative to the run directory.
 
     Attributes:
-      root: the run directory.
+      root: URI of the run directory, as its store spells it.
       recipe: resolved.
     """
 
@@ -53,7 +54,7 @@ class Run:
     @cached_property
     def store(self) -> Store:
         """Its files."""
-        return Store(self.root)
+        return open_store(self.root)
 
     @cached_property
     def plan(self) -> Plan:
@@ -71,7 +72,7 @@ class Run:
         Raises:
           InputError: no line.
         """
-        lines, _ = ledger.parse_ledger(self.store.read("ledger.jsonl"))
+        lines, _ = ledger.parse_ledger(self.store.read(ledger.LEDGER))
         for line in lines:
             if line.iteration == iteration:
                 return line
@@ -119,12 +120,12 @@ class Run:
     @cached_property
     def generator(self) -> Generator:
         """The generator, one a process."""
-        return parts.new_generator(self.recipe, self.store.path(PUBLIC_SERVICES))
+        return parts.new_generator(self.recipe, Folder(self.store, PUBLIC_SERVICES))
 
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder, one a process."""
-        return parts.new_embedder(self.recipe, self.store.path(PRIVATE_SERVICES))
+        return parts.new_embedder(self.recipe, Folder(self.store, PRIVATE_SERVICES))
 
     @cached_property
     def degrees(self) -> list[float]:
@@ -206,17 +207,17 @@ def stored_recipe(store: Store) -> Recipe:
     try:
         return parse_recipe(yaml.safe_load(store.read("recipe.yaml")))
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"{store.root}/recipe.yaml: damaged (not YAML); put the run's own back") from None
+        raise InputError(f"{store.at('recipe.yaml')}: damaged (not YAML); put the run's own back") from None
 
 
 @functools.lru_cache(maxsize=4)
 def _opened(root: str, digest: str) -> Run:
-    return Run(root, stored_recipe(Store(root)))
+    return Run(root, stored_recipe(open_store(root)))
 
 
 def open_run(root: str | Path) -> Run:
     """The run in a directory, as its recipe.yaml says; one object a process while that file is the same."""
-    store = Store(root)
+    store = open_store(root)
     if not store.exists("recipe.yaml"):
         raise InputError(f"{root}: not a run directory (it has no recipe.yaml)")
-    return _opened(str(store.root), hashlib.sha256(store.read("recipe.yaml")).hexdigest())
+    return _opened(store.uri, hashlib.sha256(store.read("recipe.yaml")).hexdigest())

@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
 from pe_beam.contracts.steps import SELECTION
+from pe_beam.contracts.store import Folder
 from pe_beam.engine import tables
 from pe_beam.engine.bought import LABELS, bought_cells, generator, read_bought, read_marginals
 from pe_beam.engine.choose import choose
@@ -29,10 +29,10 @@ from pe_beam.keyed import encode_fields, keyed_rng
 from pe_beam.privacy import noise, secret
 from pe_beam.recipe.plan import declared_shares, votes_bound
 from pe_beam.selection.quotas import largest_remainder
+from pe_beam.storage.parquet import read_parquet
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import CandidateMatrix, Voter
 
-SECRET = "private/secret.key"
 POPULATION = "population/part-00000.parquet"
 HISTOGRAM = "histogram/part-00000.parquet"
 
@@ -45,12 +45,12 @@ def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
 
 def population_rows(run: Run, iteration: int, rows: np.ndarray) -> pa.Table:
     """Some rows of a released population, in the order given: what is read does not grow with the population."""
-    with run.store.path(run.public(iteration, POPULATION)).open("rb") as file:
+    with run.store.open(run.public(iteration, POPULATION)) as file:
         return tables.take_rows(file, rows)
 
 
 @functools.lru_cache(maxsize=1)
-def _whole_population(root: str, iteration: int, stamp: tuple[int, ...]) -> pa.Table:
+def _whole_population(root: str, iteration: int, version: str) -> pa.Table:
     """Once a process, for generators that show candidates to each other. Cached by the very file."""
     return read_population(open_run(root), iteration)
 
@@ -129,10 +129,11 @@ def _around(run: Run, journal: str, iteration: int = 0) -> dict[str, Any]:
         return {}
 
     def population() -> pa.Table:
-        stamp = run.store.stamp(run.public(iteration - 1, POPULATION))
-        return _whole_population(run.root, iteration - 1, stamp)
+        version = run.store.version(run.public(iteration - 1, POPULATION))
+        return _whole_population(run.root, iteration - 1, version)
 
-    return {"chunk": Chunk(journal=run.store.path(journal), population=population if iteration else None)}
+    journals = Folder(run.store, journal)
+    return {"chunk": Chunk(journal=journals, population=population if iteration else None)}
 
 
 def _embed(run: Run, rows: pa.Table) -> np.ndarray:
@@ -189,11 +190,11 @@ def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
 def load_voter(run: Run, iteration: int) -> Voter:
     """The voter of an iteration: matrix and search index are loaded once a process and shared by its threads."""
     names = (run.work(iteration, "matrix.npy"), run.public(iteration - 1, POPULATION))
-    return _loaded_voter(run.root, iteration, tuple(run.store.stamp(name) for name in names))
+    return _loaded_voter(run.root, iteration, tuple(run.store.version(name) for name in names))
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded_voter(root: str, iteration: int, stamps: tuple[tuple[int, ...], ...]) -> Voter:
+def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter:
     """Cached by the very files: another run may begin in a directory of the same name."""
     run = open_run(root)
     evolution = run.recipe.evolution
@@ -286,7 +287,7 @@ def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.n
     line, bits = run.ledger_line(iteration), run.grid_bits(iteration)
     sigma, key = line.sigma, b""
     if sigma:
-        held = secret.read_secret(run.store.path(SECRET))
+        held = secret.read_secret(run.store)
         run.refuse_unless_paid(line, held)
         key = noise.noise_key(
             secret=held,
@@ -482,7 +483,7 @@ def refuse_too_many(run: Run, iteration: int, candidates: Mapping[str, int]) -> 
 
 
 def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]:
-    table = pq.read_table(run.store.path(names[POPULATION]), columns=["candidate_id", "label", "origin", "state"])
+    table = read_parquet(run.store, names[POPULATION], columns=["candidate_id", "label", "origin", "state"])
     labels = table["label"].to_pylist()
     codes = run.codes(labels)
     last = int(table["candidate_id"].to_numpy().max()) + 1

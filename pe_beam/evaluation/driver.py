@@ -62,7 +62,7 @@ def evaluate(
         setting.save(run)
         try:
             with EvaluationProgress(run, progress).watched():
-                job("Evaluate", lambda: Evaluate(str(run.store.root)))
+                job("Evaluate", lambda: Evaluate(run.store.uri))
             found: dict[str, Any] = json.loads(run.store.read(OUTCOME))
         except PeBeamError:
             _forget(run)
@@ -73,11 +73,11 @@ def evaluate(
 
 def _forget(run: Run, *, keep: str | None = None) -> None:
     """Deletes what an evaluation works with, of one that was killed as well."""
-    for path in run.store.path(WORK).glob("*"):
-        if path.name != keep:
-            run.store.remove(f"{WORK}/{path.name}")
     if keep is None:
-        run.store.remove(WORK)
+        run.store.delete_all(WORK)
+        return
+    for name in sorted({name.removeprefix(f"{WORK}/").split("/")[0] for name in run.store.list_files(WORK)} - {keep}):
+        run.store.remove(f"{WORK}/{name}")
 
 
 def _known(run: Run, options: Mapping[str, str]) -> dict[str, str]:

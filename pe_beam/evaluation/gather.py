@@ -23,12 +23,14 @@ from pe_beam.contracts.source import Piece, Source, SourceBatch
 from pe_beam.engine import ingest
 from pe_beam.engine.run import Run
 from pe_beam.engine.steps import POPULATION
-from pe_beam.errors import DataError, PeBeamError
+from pe_beam.engine.tables import load_array
+from pe_beam.errors import DataError, PeBeamError, StorageError
 from pe_beam.evaluation.kept import embedded
 from pe_beam.evaluation.moments import Moments
 from pe_beam.evaluation.progress import note_portions
 from pe_beam.evaluation.setting import HELD_OUT, TRAINING, VOTED, WORK, Setting, population
 from pe_beam.recipe.sources import private_source
+from pe_beam.storage.parquet import parquet_file, read_parquet
 from pe_beam.subsamples import REAL_ROWS, chosen_of_range, chosen_rows
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import read_batch
@@ -95,8 +97,8 @@ def list_portions(run: Run, setting: Setting) -> list[Portion]:
         with contextlib.suppress(PeBeamError):  # moved since: the result says that they are left out
             portions += _of_source(VOTED, private_source(run.recipe))
     for iteration in setting.populations:
-        file = pq.ParquetFile(run.store.path(run.public(iteration, POPULATION))).metadata
-        sizes = [file.row_group(group).num_rows for group in range(file.num_row_groups)]
+        with parquet_file(run.store, run.public(iteration, POPULATION)) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         spans = [(a, min(a + _GROUPS_AT_A_TIME, len(sizes))) for a in range(0, len(sizes), _GROUPS_AT_A_TIME)]
         portions += _portions(population(iteration), spans, [sum(sizes[a:b]) for a, b in spans])
     note_portions(run, len(portions))
@@ -114,8 +116,9 @@ def training_portions(run: Run, setting: Setting) -> list[Portion]:
 def shard_rows(run: Run, name: str) -> int:
     """Records in a frozen shard; DataError if it is not there."""
     try:
-        return int(pq.ParquetFile(run.store.path(name)).metadata.num_rows)
-    except (OSError, pa.ArrowException):
+        with parquet_file(run.store, name) as file:
+            return int(file.metadata.num_rows)
+    except (OSError, StorageError, pa.ArrowException):
         raise damaged_shard() from None
 
 
@@ -241,7 +244,7 @@ class _Gatherer:
     def _population(self) -> Iterator[Rows]:
         at = self._portion.first
         iteration = int(self._portion.group.rpartition("-")[2])
-        with pq.ParquetFile(self._run.store.path(self._run.public(iteration, POPULATION))) as file:
+        with parquet_file(self._run.store, self._run.public(iteration, POPULATION)) as file:
             for group in (group for part in self._portion.parts for group in range(*part)):
                 table = file.read_row_group(group)
                 vectors = self._candidates(table)
@@ -311,7 +314,7 @@ def read_shard(run: Run, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     known = {shard["shard"]: shard["sha256"] for shard in (run.index() or {"shards": []})["shards"]}
     if not run.store.exists(name) or run.store.digest(name) != known.get(name):
         raise damaged_shard()
-    with pq.ParquetFile(run.store.path(name)) as file:
+    with parquet_file(run.store, name) as file:
         for group in range(file.num_row_groups):
             vectors, codes, _ = read_batch(file.read_row_group(group, columns=["label", "vector"]).combine_chunks())
             yield vectors, codes
@@ -339,10 +342,15 @@ def _save(run: Run, name: str, tables: Sequence[pa.Table]) -> None:
         run.store.commit(f"{WORK}/{name}.parquet", sink.getvalue(), replace=True)
 
 
+def gathered_files(run: Run, group: str, ending: str = "") -> list[str]:
+    """What was gathered of a group: names of files, sorted."""
+    return [name for name in run.store.list_files(f"{WORK}/{group}") if name.endswith(ending)]
+
+
 def load_rows(run: Run, group: str) -> Rows:
     """The subsample of a group: all of it where there are no more than `REAL_ROWS` records."""
-    files = sorted(run.store.path(f"{WORK}/{group}").glob("*.vectors.parquet"))
-    table = pa.concat_tables([pq.read_table(file) for file in files]).combine_chunks()
+    files = gathered_files(run, group, ".vectors.parquet")
+    table = pa.concat_tables([read_parquet(run.store, file) for file in files]).combine_chunks()
     if not table.num_rows:
         return Rows(np.empty((0, run.embedder.dimension), np.float32), np.empty(0, np.int32), np.empty(0, np.int64))
     vectors, codes, _ = read_batch(table)
@@ -351,9 +359,9 @@ def load_rows(run: Run, group: str) -> Rows:
 
 def load_payload(run: Run, group: str) -> tuple[pa.Table, np.ndarray] | None:
     """The smaller subsample with its payload, and its vectors, for the modality's own metrics; None without one."""
-    files = sorted(run.store.path(f"{WORK}/{group}").glob("*.payload.parquet"))
+    files = gathered_files(run, group, ".payload.parquet")
     if not files:
         return None
-    table = pa.concat_tables([pq.read_table(file) for file in files]).combine_chunks()
-    vectors = np.concatenate([np.load(file.with_suffix(".npy"), allow_pickle=False) for file in files])
+    table = pa.concat_tables([read_parquet(run.store, file) for file in files]).combine_chunks()
+    vectors = np.concatenate([load_array(run.store.read(f"{file.removesuffix('.parquet')}.npy")) for file in files])
     return table.select(["label", *run.modality.payload.names]), vectors

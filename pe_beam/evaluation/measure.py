@@ -18,7 +18,7 @@ from pe_beam.engine.run import Run
 from pe_beam.errors import DataError, InputError, MissingExtraError, StageError
 from pe_beam.evaluation.classifiers import classifier_figures, cross_figures
 from pe_beam.evaluation.distances import frechet_distance, kernel_distance
-from pe_beam.evaluation.gather import CHANGED, Gathered, Rows, load_payload, load_rows, read_shard
+from pe_beam.evaluation.gather import CHANGED, Gathered, Rows, gathered_files, load_payload, load_rows, read_shard
 from pe_beam.evaluation.manifold import DENSITY_K, PRECISION_K, compare_manifolds, neighbour_radii
 from pe_beam.evaluation.memorisation import Nearest, nearer, nearest_in, nothing_near
 from pe_beam.evaluation.moments import Moments
@@ -58,8 +58,8 @@ def commit_groups(run: Run, groups: Iterable[tuple[str, Gathered]]) -> list[str]
         if name.startswith("population") and moments.count < 2:
             raise InputError("evaluate: two samples and two real records are wanted at least")
     if VOTED in found and CHANGED in found[VOTED].kinds:
-        for file in run.store.path(f"{WORK}/{VOTED}").glob("*.payload.parquet"):
-            run.store.remove(str(file.relative_to(run.store.root)))
+        for payload in gathered_files(run, VOTED, ".payload.parquet"):
+            run.store.delete(payload)
     radii = neighbour_radii(load_rows(run, HELD_OUT).vectors, [PRECISION_K, DENSITY_K])
     save_arrays(run, "radii", {"radii": radii})
     names = [population(iteration) for iteration in setting.populations]
@@ -118,8 +118,7 @@ def _what(setting: Setting, name: str) -> str:
 def _digest(run: Run, setting: Setting, name: str) -> str:
     """Of all that the figures of one population follow from: what was gathered, and what is asked."""
     names = [name, HELD_OUT, VOTED, population(setting.last)]
-    files = [path for own in names for path in run.store.path(f"{WORK}/{own}").glob("*") if path.is_file()]
-    held = sorted(str(path.relative_to(run.store.root)) for path in files)
+    held = sorted(file for own in names for file in gathered_files(run, own))
     sums = [(file, run.store.digest(file)) for file in held]
     asked = [run.run_id, name, dict(setting.options), setting.no_training, sums]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

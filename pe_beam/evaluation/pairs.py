@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pe_beam.contracts.source import Piece
 from pe_beam.engine.run import Run
@@ -18,6 +17,7 @@ from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.setting import Setting, population
 from pe_beam.recipe.sources import private_source
+from pe_beam.storage.parquet import parquet_file
 
 PAIRS = 12
 
@@ -51,7 +51,7 @@ def _samples(run: Run, iteration: int, rows: list[int]) -> list[dict[str, Any]]:
     """Rows of a population, in the order asked for; of the file only the row groups that hold them are read."""
     found: dict[int, dict[str, Any]] = {}
     start = 0
-    with pq.ParquetFile(run.store.path(run.public(iteration, POPULATION))) as file:
+    with parquet_file(run.store, run.public(iteration, POPULATION)) as file:
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
             here = [row - start for row in rows if start <= row < start + count]

@@ -54,6 +54,6 @@ class EvaluationProgress(Progress):
         store = self._run.store
         with contextlib.suppress(Exception):
             if store.exists(_PORTIONS):
-                done = sum(1 for _ in store.path(WORK).glob("*/*.done"))
+                done = sum(name.endswith(".done") for name in store.list_files(WORK))
                 return min(1.0, done / max(int(store.read(_PORTIONS)), 1))
         return 0.0

@@ -6,17 +6,16 @@ import hashlib
 import hmac
 import json
 import math
-import os
 import re
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, NoReturn
 
-from pe_beam.durable import sync_folder
-from pe_beam.errors import InputError, StorageError
+from pe_beam.contracts.store import Store
+from pe_beam.errors import InputError
 from pe_beam.keyed import encode_fields
 
 VERSION = 2
+LEDGER = "ledger.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,24 +146,31 @@ def _parse_line(text: bytes, number: int) -> LedgerLine:
         raise InputError(f"ledger.jsonl: line {number}: {error}") from None
 
 
-def append_line(path: Path, line: LedgerLine) -> None:
+def append_line(store: Store, line: LedgerLine) -> None:
     """Appends one line durably; called by the one driver, under the run's lock.
 
-    An unterminated tail is cut off first. When this returns, file and (if it is new) folder entry are on disk; when
-    it fails, the line may be there: then it means spent, as every line does.
+    An unterminated tail is cut off first. When this returns, the line is in the store for good; when it fails, the line
+    may be there: then it means spent, as every line does.
 
     Args:
-      path: ledger.jsonl, which need not exist yet; its folder has to.
+      store: of the run directory; its ledger need not exist yet.
       line: what is to be spent.
 
     Raises:
       InputError: the iteration has a line already, or the ledger cannot be read as one.
       StorageError: the disk says no.
     """
-    _write(path, line)
+
+    def change(before: bytes | None) -> bytes:
+        lines, whole = parse_ledger(before or b"")
+        if any(known.iteration == line.iteration for known in lines):
+            raise InputError(f"ledger.jsonl: iteration {line.iteration} has a line already")
+        return (before or b"")[:whole] + line.to_bytes()
+
+    store.update(LEDGER, change)
 
 
-def settle_ledger(path: Path) -> list[LedgerLine]:
+def settle_ledger(store: Store) -> list[LedgerLine]:
     """The lines of a resume: cuts off an unterminated tail and makes durable what is there, before it is trusted.
 
     A driver killed between write and fsync leaves a line that a power cut could still take back.
@@ -173,29 +179,9 @@ def settle_ledger(path: Path) -> list[LedgerLine]:
       InputError: the ledger cannot be read as one.
       StorageError: the disk says no.
     """
-    return _write(path, None) if path.exists() else []
-
-
-def _write(path: Path, line: LedgerLine | None) -> list[LedgerLine]:
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        with os.fdopen(handle, "r+b") as file:
-            lines, whole = parse_ledger(file.read())
-            if line is not None and any(known.iteration == line.iteration for known in lines):
-                raise InputError(f"ledger.jsonl: iteration {line.iteration} has a line already")
-            file.truncate(whole)
-            if line is not None:
-                file.seek(whole)
-                file.write(line.to_bytes())
-                lines.append(line)
-            file.flush()
-            os.fsync(file.fileno())
-        # Always: whether an earlier, killed driver came this far with the folder, nobody knows.
-        sync_folder(path.parent)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise StorageError(f"run directory: writing ledger.jsonl failed: {reason}") from error
-    return lines
+    if not store.exists(LEDGER):
+        return []
+    return parse_ledger(store.update(LEDGER, lambda before: (before or b"")[: parse_ledger(before or b"")[1]]))[0]
 
 
 def _is_whole(value: Any) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import BaseModel
 
 from pe_beam import registry
@@ -11,6 +9,7 @@ from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Generator
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.service import Surroundings
+from pe_beam.contracts.store import Folder
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.identity import declared_schema
 from pe_beam.recipe.models import Recipe
@@ -22,7 +21,7 @@ def find_modality(recipe: Recipe) -> Modality:
     return found if found.with_schema is None else found.with_schema(declared_schema(recipe))
 
 
-def new_generator(recipe: Recipe, folder: Path | None = None) -> Generator:
+def new_generator(recipe: Recipe, folder: Folder | None = None) -> Generator:
     """A generator as the recipe says.
 
     Args:
@@ -43,7 +42,7 @@ def new_generator(recipe: Recipe, folder: Path | None = None) -> Generator:
     return made
 
 
-def new_embedder(recipe: Recipe, folder: Path | None = None) -> Embedder:
+def new_embedder(recipe: Recipe, folder: Folder | None = None) -> Embedder:
     """An embedder as the recipe says.
 
     Args:

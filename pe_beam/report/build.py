@@ -7,6 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.store import Folder
 from pe_beam.contracts.view import View
 from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.privacy.statement import rounded_up
@@ -20,6 +21,7 @@ from pe_beam.report.plain import PlainView
 from pe_beam.report.promise import best_guess, promise_section
 from pe_beam.report.tree import tree_data, tree_section
 from pe_beam.report.votes import votes_section
+from pe_beam.storage import open_folder
 
 NOT_PRIVATE = "NOT PRIVATE"
 _UNITS = {"record": "one record", "client": "all records of one client"}
@@ -103,11 +105,10 @@ def _foot(history: History) -> Markup:
     return tag("p", said + "It is one file and asks for nothing from any network.")
 
 
-def history_of(folder: Path) -> History:
-    """A complete release: its own recipe.json and privacy.json."""
+def history_of(place: str | Path | Folder) -> History:
+    """A complete release, wherever it lies: its own recipe.json and privacy.json."""
     import json
 
-    recipe, privacy = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("recipe.json", "privacy.json")
-    )
+    folder = place if isinstance(place, Folder) else open_folder(place)
+    recipe, privacy = (json.loads(folder.read(name)) for name in ("recipe.json", "privacy.json"))
     return History(folder, recipe, privacy)

@@ -7,17 +7,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from pe_beam.contracts.store import Folder
 from pe_beam.privacy import accounting
+from pe_beam.storage.parquet import parquet_file, read_parquet
 
 _POPULATION, _HISTOGRAM = "population/part-00000.parquet", "histogram/part-00000.parquet"
+_BOUGHT = "labels/part-00000.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class History:
       complete: False for a run that goes on.
     """
 
-    folder: Path
+    folder: Folder
     recipe: Mapping[str, Any]
     privacy: Mapping[str, Any]
     complete: bool = True
@@ -40,7 +41,7 @@ class History:
     def iterations(self) -> list[int]:
         """The populations that exist, 0 to T in a complete run."""
         found: list[int] = []
-        while (self.folder / f"iteration={len(found):04d}" / "manifest.json").exists():
+        while self.folder.exists(_of(len(found), "manifest.json")):
             found.append(len(found))
         return found
 
@@ -68,7 +69,7 @@ class History:
     @functools.cache  # noqa: B019 - a History lives as long as one report
     def manifest(self, iteration: int) -> dict[str, Any]:
         """The manifest of an iteration."""
-        found: dict[str, Any] = json.loads((self._at(iteration) / "manifest.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(self.folder.read(_of(iteration, "manifest.json")))
         return found
 
     def size(self, iteration: int) -> int:
@@ -77,24 +78,24 @@ class History:
 
     def population(self, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
         """A population, sorted by candidate_id; `columns` names those to read (all of 100,000 pictures are large)."""
-        return pq.read_table(self._at(iteration) / _POPULATION, columns=columns)
+        return read_parquet(self.folder, _of(iteration, _POPULATION), columns)
 
     def records(self, iteration: int, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Some records of a population by candidate_id, read group by group: memory does not grow with it."""
         wanted = pa.array(sorted(set(ids)), pa.int64())
         found: dict[int, dict[str, Any]] = {}
-        file = pq.ParquetFile(self._at(iteration) / _POPULATION)
-        for group in range(file.num_row_groups if len(wanted) else 0):
-            own = file.read_row_group(group, columns=["candidate_id"])["candidate_id"]
-            mask = pc.is_in(own, value_set=wanted)
-            if pc.any(mask).as_py():
-                rows = file.read_row_group(group).filter(mask).to_pylist()
-                found |= {row["candidate_id"]: row for row in rows}
+        with parquet_file(self.folder, _of(iteration, _POPULATION)) as file:
+            for group in range(file.num_row_groups if len(wanted) else 0):
+                own = file.read_row_group(group, columns=["candidate_id"])["candidate_id"]
+                mask = pc.is_in(own, value_set=wanted)
+                if pc.any(mask).as_py():
+                    rows = file.read_row_group(group).filter(mask).to_pylist()
+                    found |= {row["candidate_id"]: row for row in rows}
         return found
 
     def histogram(self, iteration: int) -> pa.Table:
         """Noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for t from 1 on."""
-        return pq.read_table(self._at(iteration) / _HISTOGRAM)
+        return read_parquet(self.folder, _of(iteration, _HISTOGRAM))
 
     @functools.cache  # noqa: B019
     def votes(self, iteration: int) -> np.ndarray:
@@ -125,5 +126,10 @@ class History:
         spent = [float(z) for z in self.privacy["noise_multiplier"][:iteration]]
         return [float(bought), *spent] if bought is not None else spent
 
-    def _at(self, iteration: int) -> Path:
-        return self.folder / f"iteration={iteration:04d}"
+    def bought(self) -> pa.Table:
+        """The label shares or marginals that iteration 0 has bought."""
+        return read_parquet(self.folder, _of(0, _BOUGHT))
+
+
+def _of(iteration: int, name: str) -> str:
+    return f"iteration={iteration:04d}/{name}"

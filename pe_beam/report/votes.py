@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from pe_beam.contracts.view import Section
@@ -205,7 +204,7 @@ def _by_label(lineage: Lineage, t: int, limits: tuple[float, float]) -> Markup:
 
 
 def _bought(history: History) -> Markup:
-    found = pq.read_table(history.folder / "iteration=0000/labels/part-00000.parquet").to_pylist()
+    found = history.bought().to_pylist()
     if "column" in found[0]:
         return _marginals(history, found)
     rows = [[row["label"], float(row["noisy_count"])] for row in found]

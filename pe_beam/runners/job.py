@@ -16,9 +16,9 @@ from apache_beam.transforms.resources import parse_resource_hints
 
 from pe_beam import errors, registry
 from pe_beam.contracts.runner import Graph, Runner
+from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.runners.direct import PlainRunner
-from pe_beam.storage.local import Store
 
 
 class Job:

@@ -7,26 +7,28 @@ process had reserved counts as spent, since the service may have done the work.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pe_beam.contracts.service import Service
+from pe_beam.contracts.store import Folder
 from pe_beam.errors import SpentError, StorageError
 
 UNIT = 10**12
 """Money is counted in whole millionths of millionths, so that it adds up exactly."""
-_RECORD = 16384  # bytes of the file: one write, so that a kill leaves the old record or the new one
+_FILE = "account.json"
+_RECORD = 16384  # bytes of the file, always: a record that keeps its length is cheap to update
+_GAP, _BLANK = b"   ", b" " * _RECORD
 _MOST = 10**40  # of any number in it: larger ones are damage
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,14 @@ class Cost:
     money: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*(a + b for a, b in zip(self._parts(), other._parts(), strict=True)))
+        return Cost(
+            self.calls + other.calls, self.input + other.input, self.output + other.output, self.money + other.money
+        )
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(*(a - b for a, b in zip(self._parts(), other._parts(), strict=True)))
-
-    def _parts(self) -> tuple[int, int, int, int]:
-        return self.calls, self.input, self.output, self.money
+        return Cost(
+            self.calls - other.calls, self.input - other.input, self.output - other.output, self.money - other.money
+        )
 
 
 class Account:
@@ -59,7 +62,7 @@ class Account:
     """
 
     def __init__(
-        self, folder: Path | None, service: Service, *, key: str = "execution.llm", private: bool = False
+        self, folder: Folder | None, service: Service, *, key: str = "execution.llm", private: bool = False
     ) -> None:
         self._service = service
         self._private = private
@@ -68,14 +71,12 @@ class Account:
         self._folder = folder
         self._me = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._own = b"{}"
-        self._handle = self._alive = None
         self._synced = 0.0
+        self._alive = contextlib.ExitStack()
         if folder is not None:
-            (folder / "holders").mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(folder / "account.json", os.O_RDWR | os.O_CREAT, 0o600)
-            # The lock on this file dies with the process: that is how others know that it is gone.
-            self._alive = os.open(folder / "holders" / self._me, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._alive, fcntl.LOCK_EX)
+            folder.commit(_FILE, b"")
+            # The lease dies with the process: that is how others know that it is gone.
+            self._alive.enter_context(folder.lease(_holder(self._me)))
 
     def cost(self, *, input_tokens: int, output_tokens: int) -> Cost:
         """One call of so many tokens at the price of the recipe, rounded up."""
@@ -92,17 +93,22 @@ class Account:
         Raises:
           SpentError: it would pass the ceiling whatever those in flight cost.
         """
-        with self._changing() as book:
+
+        def change(book: _Book) -> tuple[bool, str | None, Cost]:
             over = self._over(book.total() + worst)
             if over is not None and book.held:
                 self._bury(book)
                 over = self._over(book.total() + worst)
             if over is None:
                 book.hold(self._me, worst)
-                return True
+                return True, None, book.spent
             if book.held and self._over(book.spent + worst) is None:
-                return False
-            spent = book.spent
+                return False, None, book.spent
+            return False, over, book.spent
+
+        taken, over, spent = self._change(change)
+        if over is None:
+            return taken
         used = "" if self._private else f" ({self._said(spent)} used so far)"
         raise SpentError(
             f"{self._key}.ceiling.{over}: the next call could pass it{used}; raise it and run again, the run goes on "
@@ -111,20 +117,25 @@ class Account:
 
     def settle(self, worst: Cost, actual: Cost) -> None:
         """Ends a reservation: what the call did cost is spent."""
-        with self._changing() as book:
+
+        def change(book: _Book) -> None:
             book.release(self._me, worst)
             book.spent = book.spent + actual
 
+        self._change(change)
+
     def spent(self) -> Cost:
         """What is spent, and what is set aside for calls in flight, together."""
-        with self._changing() as book:
+
+        def change(book: _Book) -> Cost:
             self._bury(book)
             return book.total()
 
+        return self._change(change)
+
     def has_tokens(self) -> bool:
         """Whether any call of the run, in whatever process, has brought or may have brought an answer."""
-        with self._changing() as book:
-            return book.spent.input + book.spent.output > 0
+        return self._change(lambda book: book.spent.input + book.spent.output > 0)
 
     def _over(self, total: Cost) -> str | None:
         ceiling = self._service.ceiling
@@ -147,36 +158,39 @@ class Account:
         if self._folder is None:
             return
         for owner in [owner for owner in book.held if owner != self._me]:
-            path = self._folder / "holders" / owner
-            if not _locked(path):
+            if not self._folder.is_leased(_holder(owner)):
                 book.spent = book.spent + book.held.pop(owner)
-                path.unlink(missing_ok=True)
+                self._folder.delete(_holder(owner))
 
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[_Book]:
+    def _change(self, step: Callable[[_Book], T]) -> T:
+        """Reads the record, changes it and writes it as one step; `step` may be called again if others were faster."""
+        found: list[T] = []
+
+        def change(before: bytes | None) -> bytes:
+            book = _Book.read((before or b"")[:_RECORD], self._folder)
+            found[:] = [step(book)]
+            return self._record(book)
+
         with self._mutex:
-            if self._handle is None:
+            if self._folder is None:
                 book = _Book.read(self._own, None)
-                yield book
+                found[:] = [step(book)]
                 self._own = book.text().encode()
-                return
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
-            try:
-                book = _Book.read(os.pread(self._handle, _RECORD, 0), self._folder)
-                yield book
-                os.pwrite(self._handle, self._record(book), 0)
+            else:
                 # A kill loses nothing; a machine that stops loses the last second at most.
-                if time.monotonic() - self._synced > 1:
-                    os.fdatasync(self._handle)
+                durable = time.monotonic() - self._synced > 1
+                self._folder.update(_FILE, change, durable=durable)
+                if durable:
                     self._synced = time.monotonic()
-            finally:
-                fcntl.flock(self._handle, fcntl.LOCK_UN)
+        return found[0]
 
     def _record(self, book: _Book) -> bytes:
         """What is written; raises StorageError where it would not fit, and the old record stays."""
-        if len(book.text()) > _RECORD:
+        data = book.text().encode()
+        if len(data) > _RECORD:
             self._bury(book)  # of processes that were killed, one entry each
-        data = book.text().encode().ljust(_RECORD, b" ")
+            data = book.text().encode()
+        data = data.ljust(_RECORD, b" ")
         if len(data) > _RECORD:
             raise StorageError(
                 f"{self._folder}/account.json: too many processes share it; run again with fewer workers"
@@ -192,10 +206,12 @@ class _Book:
         self.held = held
 
     @classmethod
-    def read(cls, data: bytes, folder: Path | None) -> _Book:
+    def read(cls, data: bytes, folder: Folder | None) -> _Book:
         """Reads a record; raises StorageError where it is none, since it must not be taken for an empty one."""
         try:
-            found: dict[str, Any] = json.loads(data.strip() or b"{}")
+            head, _, tail = data.partition(_GAP)  # comparing is faster than stripping 16 kB byte by byte
+            text = head if tail == _BLANK[: len(tail)] else data.strip()
+            found: dict[str, Any] = json.loads(text or b"{}")
             held = {owner: _cost(cost) for owner, cost in found.get("held", {}).items()}
             return cls(_cost(found.get("spent", {})), held)
         except (AttributeError, RecursionError, TypeError, ValueError):
@@ -229,26 +245,10 @@ def _cost(found: Any) -> Cost:
     return cost
 
 
-def _locked(path: Path) -> bool:
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+def _holder(owner: str) -> str:
+    return f"holders/{owner}"
 
 
-def read_totals(folder: Path) -> Cost | None:
+def read_totals(folder: Folder) -> Cost | None:
     """What an account says, for `status`; None: there is none. Raises StorageError where it is damaged."""
-    try:
-        with (folder / "account.json").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # else a record that is being written would look damaged
-            data = file.read(_RECORD)
-    except OSError:
-        return None
-    return _Book.read(data, folder).total()
+    return _Book.read(folder.read(_FILE), folder).total() if folder.exists(_FILE) else None

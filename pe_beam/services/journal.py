@@ -10,9 +10,13 @@ import json
 import os
 import secrets
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from pe_beam.contracts.store import Folder
+from pe_beam.errors import StorageError
+
+_SUFFIX = ".jsonl"
 
 
 class Journal:
@@ -22,11 +26,11 @@ class Journal:
       folder: made when the first answer arrives; None: nothing is kept.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Folder | None) -> None:
         self._folder = folder
-        self._handle: int | None = None
+        self._own: str | None = None
         self._synced = 0.0
-        self._known = _read(folder) if folder is not None and folder.is_dir() else {}
+        self._known = _read(folder) if folder is not None else {}
 
     def get(self, key: str) -> Any | None:
         """The answer that came before, or None."""
@@ -36,21 +40,19 @@ class Journal:
         """Keeps an answer: in the file before this returns, on the disk within half a second."""
         if self._folder is None:
             return
-        if self._handle is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            name = self._folder / f"{os.getpid()}-{secrets.token_hex(6)}.jsonl"
-            self._handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        _write_all(self._handle, (json.dumps([key, answer]) + "\n").encode())
-        if time.monotonic() - self._synced > 0.5:
-            os.fdatasync(self._handle)
+        if self._own is None:
+            self._own = f"{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}"
+        durable = time.monotonic() - self._synced > 0.5
+        self._folder.append(self._own, (json.dumps([key, answer]) + "\n").encode(), durable=durable)
+        if durable:
             self._synced = time.monotonic()
 
     def forget(self) -> None:
         """Drops what is kept here: the answers were of no use."""
         self._known = {}
-        if self._folder is not None and self._folder.is_dir():
-            for path in self._folder.glob("*.jsonl"):
-                path.unlink(missing_ok=True)
+        if self._folder is not None:
+            for name in _files(self._folder):
+                self._folder.delete(name)
 
     def __enter__(self) -> Journal:
         return self
@@ -58,24 +60,24 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            os.fdatasync(self._handle)
-            os.close(self._handle)
-            self._handle = None
+        if self._folder is not None and self._own is not None and self._folder.exists(self._own):
+            self._folder.append(self._own, b"")
+        self._own = None
 
 
-def _write_all(handle: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(handle, data) :]
+def _files(folder: Folder) -> list[str]:
+    return [name for name in folder.list_files() if name.endswith(_SUFFIX)]
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Folder) -> dict[str, Any]:
     known: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    for name in _files(folder):
         try:
-            text = path.read_bytes()
-        except FileNotFoundError:
-            continue
+            text = folder.read(name)
+        except StorageError:
+            if folder.exists(name):
+                raise
+            continue  # another process has committed the chunk
         for line in text.split(b"\n")[:-1]:  # an unterminated last line was never written
             key, answer = json.loads(line)
             known.setdefault(key, answer)

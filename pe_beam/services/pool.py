@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from pe_beam.contracts.service import Endpoint, Service
+from pe_beam.contracts.store import Folder
 from pe_beam.services.account import Account
 from pe_beam.services.engine import Engine, Line
 from pe_beam.services.pace import Pace
@@ -19,7 +20,7 @@ _LOCK = threading.Lock()
 
 def shared_engine(
     service: Service,
-    folder: Path | None,
+    folder: Folder | None,
     *,
     key: str,
     about: str,
@@ -37,11 +38,10 @@ def shared_engine(
       private: True where it is asked about private records, whose number no message may tell.
     """
     own = None if folder is None else folder / key.rpartition(".")[2]
-    # A file that is made anew is another account: a run directory of the same name may have been deleted in between.
-    stamp = None if own is None else _stamp(own)
+    identity = None if own is None else _identity(own)
     # A key that has changed since is another engine; in memory alone, and there as a digest.
     keys = "".join(endpoint.key(f"{key}.endpoints.{place}") + "\0" for place, endpoint in enumerate(service.endpoints))
-    name = (os.getpid(), stamp, service.model_dump_json(), key, about, hashlib.sha256(keys.encode()).digest())
+    name = (os.getpid(), identity, service.model_dump_json(), key, about, hashlib.sha256(keys.encode()).digest())
     with _LOCK:
         if name not in _ENGINES:
             paces = (
@@ -52,12 +52,11 @@ def shared_engine(
         return _ENGINES[name]
 
 
-def _stamp(folder: Path) -> tuple[str, int]:
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder), folder.stat().st_ino
+def _identity(folder: Folder) -> tuple[str, bytes]:
+    """A folder that is made anew is another account: a run directory of that name may have been deleted in between."""
+    folder.commit("identity", secrets.token_hex(16).encode())
+    return str(folder), folder.read("identity")
 
 
-def _pace(folder: Path | None, name: str, per_minute: float | None) -> Pace | None:
-    if per_minute is None:
-        return None
-    return Pace(None if folder is None else folder / f"{name}.pace", per_minute)
+def _pace(folder: Folder | None, name: str, per_minute: float | None) -> Pace | None:
+    return None if per_minute is None else Pace(folder, per_minute, name=name)

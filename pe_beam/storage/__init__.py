@@ -1,4 +1,51 @@
-"""Where the files of a run lie.
+"""Where the files of a run lie: the stores behind `pe_beam.contracts.store`, found by the scheme of their URL.
 
-May import: contracts, durable, errors.
+A plain path is the local store. Any other store is an entry point of the group `pe_beam.stores`: its name is the
+scheme, its object a class that is built from the URL.
+
+May import: contracts, errors; Arrow.
 """
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from pe_beam.contracts.store import Folder, Store
+from pe_beam.errors import MissingExtraError, PeBeamError
+from pe_beam.storage.local import LocalStore
+
+
+def open_store(uri: str | Path) -> Store:
+    """The store of a path or a URL.
+
+    Raises:
+      PeBeamError: no store is installed for its scheme.
+      MissingExtraError: the store lacks a package that is not installed.
+    """
+    scheme, is_url, _ = str(uri).partition("://")
+    if not is_url:
+        return LocalStore(uri)
+    try:
+        found = _class_of(scheme.lower())
+    except ImportError as error:
+        raise MissingExtraError(f"--run-dir {uri}: needs the package {error.name!r}, which is not installed") from error
+    if found is None:
+        raise PeBeamError(f"--run-dir {uri}: only local and mounted file systems are supported so far")
+    return found(str(uri))
+
+
+def open_folder(uri: str | Path) -> Folder:
+    """All of the store of a path or a URL, as a folder."""
+    return Folder(open_store(uri))
+
+
+@functools.lru_cache(maxsize=16)
+def _class_of(scheme: str) -> type[Store] | None:
+    """Kept: entry points are read off the disk, and every element of a pipeline opens its run."""
+    for point in entry_points(group="pe_beam.stores"):
+        if point.name == scheme:
+            found: type[Store] = point.load()
+            return found
+    return None

@@ -1,7 +1,7 @@
-"""Durable, create-if-absent files in a run directory: what Beam's file systems lack.
+"""The local store: files below a directory of a local or mounted file system that knows hard links and flock.
 
-Local: a commit is a temporary file (of a private file under `private/attempts`), fsync, `os.link` to its name, fsync of
-the folder; whoever comes second finds the winner's bytes there. Object stores will have conditional writes here.
+A commit is a temporary file (of a private file under `private/attempts`), fsync, `os.link` to its name, fsync of the
+folder; whoever comes second finds the winner's bytes there. A lease is a flock, which dies with its holder.
 """
 
 from __future__ import annotations
@@ -9,22 +9,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import filecmp
 import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+from urllib.parse import unquote, urlsplit
 
-from pe_beam.durable import sync_folder
-from pe_beam.errors import LockedError, PeBeamError, StorageError
+import pyarrow as pa
 
+from pe_beam.contracts.store import Store, Write, checked_name, shown_name
+from pe_beam.errors import LockedError, StorageError
+
+PRIVATE_ATTEMPTS = "private/attempts"
+WORK_ATTEMPTS = "work/attempts"
 # Times of files in release/ would tell how long private stages took to whoever gets a faithful copy (1980: the least
 # that every archive format can hold).
 _NO_TIME = 315532800
+_IN_PLACE = 1 << 16  # bytes of a file that `update` may write over; its content is then a part of its version
+# Files that a store keeps open between updates that need not be durable: opening one costs more than a small write.
+_MOST_OPEN = 8
+_FILE = "file://"
 
 
 @contextlib.contextmanager
@@ -32,187 +41,396 @@ def _explained(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "no space is left on its disk; free some and run again, it resumes"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "it cannot be written to; check its owner and rights"
-        else:
-            reason = f"{os.strerror(error.errno or 0)}"
-        raise StorageError(f"run directory: {doing} failed: {reason}") from error
+        raise _explanation(doing, error) from error
 
 
-class Store:
-    """Files below a run directory, by relative name."""
+def _explanation(doing: str, error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = "no space is left on its disk; free some and run again, it resumes"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason = "it cannot be written to; check its owner and rights"
+    else:
+        reason = f"{os.strerror(error.errno or 0)}"
+    return StorageError(f"run directory: {doing} failed: {reason}")
 
-    def __init__(self, root: str | Path) -> None:
-        """Names a run directory, which need not exist yet; URLs of object stores are refused."""
-        if "://" in str(root):
-            raise PeBeamError(f"--run-dir {root}: only local and mounted file systems are supported so far")
-        self.root = Path(root).absolute()  # a worker may have another working directory
 
-    def path(self, name: str) -> Path:
-        """The full path of a file."""
-        return self.root / name
+class LocalStore(Store):
+    """Files below a directory, which need not exist yet."""
+
+    def __init__(self, uri: str | Path) -> None:
+        """Takes a path or a file:// URL; a worker may have another working directory, so it is made absolute."""
+        text = str(uri)
+        self._root = Path(unquote(urlsplit(text).path) if text.startswith(_FILE) else text).absolute()
+        super().__init__(str(self._root))
+        self._kept: dict[str, _Kept] = {}
+        self._mutex = threading.Lock()
+
+    def place(self) -> str:
+        """The path without links."""
+        return str(self._root.resolve())
 
     def exists(self, name: str) -> bool:
         """True once it is committed."""
-        return self.path(name).exists()
+        return self._path(name).is_file()
 
-    def stamp(self, name: str) -> tuple[int, ...]:
-        """Device, inode, size and time of a file: other ones for another file."""
-        with _explained(f"reading {_shown(name)}"):
-            found = self.path(name).stat()
-        return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
+    def version(self, name: str) -> str:
+        """Device, inode, size and time of a file; of a small one its digest too, for it may be written over."""
+        with _explained(f"reading {shown_name(name)}"), self._path(name).open("rb") as file:
+            return _version(file.fileno())
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        with _explained(f"reading {shown_name(name)}"):
+            return self._path(name).stat().st_size
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file; StorageError if it is missing or unreadable."""
-        with _explained(f"reading {_shown(name)}"):
-            return self.path(name).read_bytes()
+        """The bytes of a file; a small one may be written over, so readers and writers of it take turns."""
+        with _explained(f"reading {shown_name(name)}"), self._path(name).open("rb") as file:
+            if os.fstat(file.fileno()).st_size <= _IN_PLACE:
+                _flock(file.fileno(), fcntl.LOCK_SH, patience=1.0)
+            return file.read()
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Some bytes of a file."""
+        with _explained(f"reading {shown_name(name)}"), self._path(name).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def open(self, name: str) -> BinaryIO:
+        """As Arrow opens files: Parquet is read from it without Python between."""
+        with _explained(f"reading {shown_name(name)}"):
+            return cast(BinaryIO, pa.OSFile(str(self._path(name)), "rb"))
 
     def digest(self, name: str) -> str:
         """SHA-256 (hex) of a file, read in pieces."""
-        with _explained(f"reading {_shown(name)}"), self.path(name).open("rb") as file:
+        with _explained(f"reading {shown_name(name)}"), self._path(name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def make(self, name: str) -> Path:
-        """Makes a folder (and those above it)."""
-        with _explained(f"making the folder {name}"):
-            self.path(name).mkdir(parents=True, exist_ok=True)
-        return self.path(name)
+    def list_files(self, folder: str = "") -> list[str]:
+        """Names below a folder; a folder may be linked from another disk."""
+        found: list[str] = []
+        top = self._path(folder) if folder else self._root
+        with _explained(f"reading {shown_name(folder)}"):
+            for place, folders, files in os.walk(top, onerror=_missing_or_raise, followlinks=True):
+                name = "/".join(part for part in (folder, *Path(place).relative_to(top).parts) if part)
+                folders[:] = [] if name in (PRIVATE_ATTEMPTS, WORK_ATTEMPTS) else folders
+                if name not in (PRIVATE_ATTEMPTS, WORK_ATTEMPTS):
+                    found += [f"{name}/{file}" if name else file for file in files]
+        return sorted(found)
 
-    def commit(self, name: str, write: bytes | Callable[[BinaryIO], None], *, replace: bool = False) -> bool:
-        """Writes a file whole and durably, if it is not there yet.
-
-        Args:
-          name: relative to the run directory.
-          write: the bytes, or a function that writes them.
-          replace: take the place of a file that is there (for what may change: recipe, status).
-
-        Returns:
-          True if these bytes won, False if the file was there first.
-
-        Raises:
-          StorageError: full disk, missing rights, or a file system without hard links.
-        """
-        target = self.path(name)
-        with _explained(f"writing {_shown(name)}"):
+    def commit(self, name: str, write: Write, *, replace: bool = False) -> bool:
+        """As `Store.commit`; StorageError too for a file system without hard links."""
+        target = self._path(name)
+        with _explained(f"writing {shown_name(name)}"):
             if not replace and target.exists():
                 return False
-            if name.startswith("private/"):
-                (self.root / "private").mkdir(mode=0o700, exist_ok=True)
-            attempts = self.path(attempts_for(name))
-            attempts.mkdir(parents=True, exist_ok=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=attempts)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(write) if isinstance(write, bytes) else write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if name.startswith("release"):
-                    os.utime(temporary, (_NO_TIME, _NO_TIME))
-                if replace:
-                    Path(temporary).replace(target)
-                    won = True
-                else:
-                    won = _link(temporary, target)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
-            if name.startswith("release"):
-                self._hide_times(target.parent)
-            sync_folder(target.parent)
-        return won
+            return self._write(name, write, replace=replace)
 
-    def sweep_attempts(self) -> None:
-        """Deletes what killed writers have left; for the end of a run, when no worker writes any more."""
-        self.remove(PRIVATE_ATTEMPTS)
-        self.remove(WORK_ATTEMPTS)
-
-    def hide_times(self, folder: str) -> None:
-        """Gives a folder of the release and all in it the one time that tells nothing; a kill may have left others."""
-        with _explained(f"setting times in {folder}"):
-            for path in [self.path(folder), *self.path(folder).rglob("*")]:
-                os.utime(path, (_NO_TIME, _NO_TIME))
-
-    def _hide_times(self, folder: Path) -> None:
-        """Whoever adds to a folder sets its time afterwards, so that the last one leaves it set."""
-        while folder != self.root:
-            os.utime(folder, (_NO_TIME, _NO_TIME))
-            folder = folder.parent
-
-    def copy(self, source: str, target: str) -> None:
-        """Commits the bytes of one file under another name.
-
-        Raises:
-          StorageError: other bytes are there already, or the disk says no.
-        """
-
-        def write(file: BinaryIO) -> None:
-            with self.path(source).open("rb") as data:
-                shutil.copyfileobj(data, file)
-
-        if not self.commit(target, write) and not filecmp.cmp(self.path(source), self.path(target), shallow=False):
-            raise StorageError(f"run directory: {target} is not what this run has made; restore or delete it")
-
-    def remove(self, name: str) -> None:
-        """Deletes a file or a folder with all below it; nothing happens if it is not there."""
-        with _explained(f"deleting {_shown(name)}"):
-            path = self.path(name)
-            if path.is_dir():
-                shutil.rmtree(path.resolve())  # where a folder is linked from another disk, that is what is meant
-            path.unlink(missing_ok=True)
-
-    def locked(self) -> bool:
-        """True while a process holds the run lock."""
-        if not self.exists("work/lock"):
-            return False
-        try:
-            with self.lock(patience=0):
+    def swap(self, name: str, data: bytes, expected: str | None) -> bool:
+        """As `Store.swap`: the file is locked between comparison and rename."""
+        if expected is None:
+            return self.commit(name, data)
+        with _explained(f"writing {shown_name(name)}"):
+            kept = self._held(name)
+            if kept is None:
                 return False
-        except LockedError:
-            return True
+            try:
+                same = _version(kept.handle) == expected
+                if same:
+                    self._write(name, data, replace=True, mode=os.fstat(kept.handle).st_mode)
+                return same
+            finally:
+                kept.release()
+                self._forget(name)
+
+    def update(self, name: str, change: Callable[[bytes | None], bytes], *, durable: bool = True) -> bytes:
+        """As `Store.update`: the file is locked. A record that keeps its length is written over, by one write."""
+        try:  # not `_explained`: accounts and paces are updated at every call of a service
+            while True:
+                kept = self._held(name)
+                if kept is not None:
+                    try:
+                        return self._changed(name, kept.handle, change, durable=durable)
+                    finally:
+                        kept.release()
+                        if durable:
+                            self._forget(name)
+                after = change(None)
+                if self._write(name, after):
+                    return after
+        except OSError as error:
+            raise _explanation(f"writing {shown_name(name)}", error) from error
+
+    def _changed(self, name: str, handle: int, change: Callable[[bytes | None], bytes], *, durable: bool) -> bytes:
+        before = _content(handle)
+        after = change(before)
+        if len(after) != len(before) or len(after) > _IN_PLACE:
+            self._write(name, after, replace=True, mode=os.fstat(handle).st_mode)
+            return after
+        os.pwrite(handle, after, 0)
+        if durable:
+            os.fsync(handle)
+            # Always: whether an earlier, killed writer came this far with the folder, nobody knows.
+            _sync_folder(self._path(name).parent)
+        return after
+
+    def append(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """As `Store.append`, by O_APPEND: what several processes add is not mixed."""
+        try:
+            kept = self._opened(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            if not kept.is_current():
+                self._forget(name)
+                kept = self._opened(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            while data:
+                data = data[os.write(kept.handle, data) :]
+            if durable:
+                os.fsync(kept.handle)
+                self._forget(name)  # who is done with a file says so by this: NFS deletes no folder of an open one
+        except OSError as error:
+            raise _explanation(f"writing {shown_name(name)}", error) from error
+
+    def delete(self, name: str) -> None:
+        """Deletes a file, durably."""
+        path = self._path(name)
+        with _explained(f"deleting {shown_name(name)}"):
+            if path.is_dir():
+                return
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                _sync_folder(path.parent)
+
+    def delete_all(self, folder: str) -> None:
+        """Deletes a folder; where it is linked from another disk, that is what is meant."""
+        path = self._path(folder) if folder else self._root
+        with _explained(f"deleting {shown_name(folder)}"):
+            if path.is_dir():
+                shutil.rmtree(path.resolve())
+            if path.is_symlink():
+                path.unlink()
 
     @contextlib.contextmanager
-    def lock(self, *, patience: float = 1.0) -> Iterator[None]:
-        """The run lock, which dies with its holder; LockedError if another process has it.
-
-        Args:
-          patience: seconds to wait for it, since `locked` holds it for an instant.
-        """
-        self.make("work")
+    def lease(self, name: str, *, patience: float = 1.0) -> Iterator[None]:
+        """As `Store.lease`: a flock on an empty file."""
         with _explained("locking"):
-            handle = os.open(self.path("work/lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            handle = _made(self._path(name), os.O_RDWR | os.O_CREAT)
         try:
-            deadline = time.monotonic() + patience
-            while not _try_lock(handle):
-                if time.monotonic() >= deadline:
-                    raise LockedError(f"{self.root}: another process is running in this directory")
-                time.sleep(0.05)
+            if not _flock(handle, fcntl.LOCK_EX, patience=patience):
+                raise LockedError(f"{self.uri}: another process holds {shown_name(name)}")
             yield
         finally:
             os.close(handle)
 
+    def is_leased(self, name: str) -> bool:
+        """True while a process holds the name."""
+        with _explained("locking"):
+            try:
+                handle = os.open(self._path(name), os.O_RDWR)
+            except FileNotFoundError:
+                return False
+            try:
+                return not _flock(handle, fcntl.LOCK_SH, patience=0)  # shared: two that ask find none but the holder
+            finally:
+                os.close(handle)
 
-PRIVATE_ATTEMPTS = "private/attempts"
-WORK_ATTEMPTS = "work/attempts"
+    def protect(self, folder: str) -> None:
+        """Makes a folder that only its owner may look into."""
+        with _explained(f"making the folder {folder}"):
+            self._path(folder).mkdir(parents=True, exist_ok=True)
+            self._path(folder).chmod(0o700)
+
+    def hide_times(self, folder: str) -> None:
+        """Gives a folder of the release and all in it the one time that tells nothing; a kill may have left others."""
+        with _explained(f"setting times in {folder}"):
+            for path in [self._path(folder), *self._path(folder).rglob("*")]:
+                os.utime(path, (_NO_TIME, _NO_TIME))
+
+    def sweep_attempts(self, name: str | None = None) -> None:
+        """Deletes what killed writers have left of a file, or of all; then also that of earlier versions of ours."""
+        if name is None:
+            self.delete_all(PRIVATE_ATTEMPTS)
+            self.delete_all(WORK_ATTEMPTS)
+            return
+        with _explained(f"deleting {shown_name(name)}"):
+            attempts = self._path(_attempts_for(name))
+            if attempts.is_dir():
+                for path in attempts.glob(f"{_attempt_of(name)}*"):
+                    path.unlink(missing_ok=True)
+                _sync_folder(attempts)
+
+    def _path(self, name: str) -> Path:
+        return self._root / checked_name(name)
+
+    def _held(self, name: str) -> _Kept | None:
+        """The file that has this name now, open and locked until it is released; None: there is none."""
+        while True:
+            try:
+                kept = self._opened(name, os.O_RDWR)
+            except FileNotFoundError:
+                return None
+            if kept.acquire():
+                return kept
+            self._forget(name)  # replaced or deleted while this waited, or since it was opened
+
+    def _opened(self, name: str, flags: int) -> _Kept:
+        kept = self._kept.get(name)
+        if kept is None or kept.flags != flags:
+            kept = _Kept(self._path(name), flags)
+            with self._mutex:
+                self._kept.pop(name, None)
+                self._kept[name] = kept
+                while len(self._kept) > _MOST_OPEN:
+                    del self._kept[next(iter(self._kept))]
+        return kept
+
+    def _forget(self, name: str) -> None:
+        with self._mutex:
+            self._kept.pop(name, None)
+
+    def _write(self, name: str, write: Write, *, replace: bool = False, mode: int | None = None) -> bool:
+        """Writes an attempt and makes it the file, if there is none or it is to be replaced; True: it is the file."""
+        target = self._path(name)
+        if name.startswith("private/"):
+            self._root.mkdir(parents=True, exist_ok=True)
+            (self._root / "private").mkdir(mode=0o700, exist_ok=True)
+        attempts = self._path(_attempts_for(name))
+        attempts.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=_attempt_of(name), dir=attempts)  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(write) if isinstance(write, bytes) else write(file)
+                file.flush()
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode & 0o777)
+                os.fsync(file.fileno())
+            if name.startswith("release"):
+                os.utime(temporary, (_NO_TIME, _NO_TIME))
+            if replace:
+                Path(temporary).replace(target)
+                won = True
+            else:
+                won = _link(temporary, target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        if name.startswith("release"):
+            self._hide_times(target.parent)
+        _sync_folder(target.parent)
+        return won
+
+    def _hide_times(self, folder: Path) -> None:
+        """Whoever adds to a folder sets its time afterwards, so that the last one leaves it set."""
+        while folder != self._root:
+            os.utime(folder, (_NO_TIME, _NO_TIME))
+            folder = folder.parent
 
 
-def attempts_for(name: str) -> str:
+class _Kept:
+    """An open file, closed when nobody has it any more. A forked process opens its own: it would share the locks."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self._path, self.flags = str(path), flags
+        self.handle = _made(path, flags)
+        found = os.fstat(self.handle)
+        self._file = (os.getpid(), found.st_dev, found.st_ino)
+        self._mutex = threading.Lock()
+
+    def is_current(self) -> bool:
+        """Whether the file of this name is still this one."""
+        try:
+            there = os.stat(self._path)  # noqa: PTH116 - half the price of a Path's
+        except FileNotFoundError:
+            return False
+        return self._file == (os.getpid(), there.st_dev, there.st_ino)
+
+    def acquire(self) -> bool:
+        """Locks it against all threads and processes; False: it is not the file of this name any more."""
+        if self._file[0] != os.getpid():
+            return False
+        self._mutex.acquire()  # a flock does not keep threads apart that share a handle
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX)
+            if self.is_current():
+                return True
+            fcntl.flock(self.handle, fcntl.LOCK_UN)
+        except BaseException:
+            self._mutex.release()
+            raise
+        self._mutex.release()
+        return False
+
+    def release(self) -> None:
+        """Gives the lock back."""
+        fcntl.flock(self.handle, fcntl.LOCK_UN)
+        self._mutex.release()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self.handle)
+
+
+def _missing_or_raise(error: OSError) -> None:
+    """Of a folder that is not there nothing is listed; one that may not be read is no empty one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _attempts_for(name: str) -> str:
     """The folder in which attempts at a file are written: what a kill leaves of a private file stays private."""
     return PRIVATE_ATTEMPTS if name.startswith("private/") else WORK_ATTEMPTS
 
 
-def _shown(name: str) -> str:
-    """A name that may be said aloud: below private/ only which folder, for names there hold digests and rows."""
-    return "/".join(name.split("/")[:2]) if name.startswith("private/") else name
+def _attempt_of(name: str) -> str:
+    """How attempts at a file begin: by it those of one file are found."""
+    return f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
 
 
-def _try_lock(handle: int) -> bool:
+def _version(handle: int) -> str:
+    found = os.fstat(handle)
+    told = f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_ctime_ns}"
+    # What is written over keeps its inode, and a clock's tick may be longer than two writes are apart.
+    small = found.st_size <= _IN_PLACE
+    return f"{told}-{hashlib.sha256(_content(handle)).hexdigest()}" if small else told
+
+
+def _content(handle: int) -> bytes:
+    size = os.fstat(handle).st_size
+    data = os.pread(handle, size, 0)
+    while len(data) < size:
+        data += os.pread(handle, size - len(data), len(data))
+    return data
+
+
+def _made(path: Path, flags: int) -> int:
+    """Opens a file; where it is to be made, its folder too."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
+def _flock(handle: int, how: int, *, patience: float) -> bool:
+    """Locks within some seconds; False: it is still locked, or this file system knows no locks."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, how | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES) or time.monotonic() >= deadline:
+                return False
+        time.sleep(min(0.05, patience / 100))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Writes a folder's entries to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _link(temporary: str, target: Path) -> bool:

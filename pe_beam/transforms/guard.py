@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 
 from pe_beam.errors import PeBeamError, StageError
-from pe_beam.storage.local import Store
+from pe_beam.storage import open_store
 
 
 @contextlib.contextmanager
@@ -30,6 +30,6 @@ def guarded(root: str | None, stage: str) -> Iterator[None]:
         if root is not None:
             with contextlib.suppress(PeBeamError):
                 text = "".join(traceback.format_exception(error))
-                Store(root).commit(f"private/errors/{stage}.txt", text.encode(), replace=True)
+                open_store(root).commit(f"private/errors/{stage}.txt", text.encode(), replace=True)
             where = f"; its trace is in private/errors/{stage}.txt"
         raise StageError(f"stage {stage} failed ({kind}){where}") from None

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.mechanism import Mechanism
 from pe_beam.contracts.votes import Tally
-from pe_beam.storage.local import Store
+from pe_beam.storage import open_store
 from pe_beam.transforms.guard import guarded
 
 
@@ -50,7 +50,7 @@ class _CommitCountsFn(_MechanismFn):
 
     def process(self, tally: Tally) -> Iterator[int]:
         with guarded(self._commit, "CommitCounts"):
-            self._mechanism.commit_counts(Store(self._commit), tally)
+            self._mechanism.commit_counts(open_store(self._commit), tally)
         yield 0
 
 
@@ -61,5 +61,5 @@ class _AddNoiseFn(_MechanismFn):
 
     def process(self, _: int) -> Iterator[pa.Table]:
         with guarded(self._commit, "AddNoise"):
-            histogram = self._mechanism.noisy(Store(self._commit))
+            histogram = self._mechanism.noisy(open_store(self._commit))
         yield histogram

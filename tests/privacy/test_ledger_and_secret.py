@@ -3,6 +3,7 @@ import math
 import os
 import pickle
 import stat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pe_beam.errors import InputError, SecretError, StorageError
 from pe_beam.privacy import ledger, secret
+from pe_beam.storage import local, open_store
 
 MAC = "ab" * 32
 
@@ -21,12 +23,12 @@ def _line(iteration: int, **changed: object) -> ledger.LedgerLine:
 
 def test_appends_and_reads_back(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    ledger.append_line(path, _line(1))
-    ledger.append_line(path, _line(2))
+    ledger.append_line(open_store(tmp_path), _line(1))
+    ledger.append_line(open_store(tmp_path), _line(2))
     assert ledger.parse_ledger(path.read_bytes()) == ([_line(1), _line(2)], path.stat().st_size)
     before = path.read_bytes()
     with pytest.raises(InputError, match="already"):
-        ledger.append_line(path, _line(2, sigma=9.0))
+        ledger.append_line(open_store(tmp_path), _line(2, sigma=9.0))
     assert path.read_bytes() == before
     assert list(json.loads(before.splitlines()[0])) == [
         "version",
@@ -50,31 +52,38 @@ def test_a_write_cut_off_anywhere_was_never_written(tmp_path):
     for length in range(len(_line(2).to_bytes())):
         path.write_bytes(whole + _line(2).to_bytes()[:length])
         assert ledger.parse_ledger(path.read_bytes()) == ([_line(1)], len(whole))
-        assert ledger.settle_ledger(path) == [_line(1)]
+        assert ledger.settle_ledger(open_store(tmp_path)) == [_line(1)]
         assert path.read_bytes() == whole
         path.write_bytes(whole + _line(2).to_bytes()[:length])
-        ledger.append_line(path, _line(3))
+        ledger.append_line(open_store(tmp_path), _line(3))
         assert path.read_bytes() == whole + _line(3).to_bytes()
 
 
 def test_settling_nothing_makes_nothing(tmp_path):
-    assert ledger.settle_ledger(tmp_path / "ledger.jsonl") == []
+    assert ledger.settle_ledger(open_store(tmp_path)) == []
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
 def test_a_line_is_on_disk_before_append_returns(tmp_path, monkeypatch):
-    """The file is synced after its bytes are there, and then its folder."""
+    """The file is synced after its bytes are there, and its folder once it has its name; a second line as the first."""
     path, seen = tmp_path / "ledger.jsonl", []
     real = os.fsync
 
     def fsync(handle: int) -> None:
-        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
-        seen.append("folder" if is_folder else path.read_bytes())
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            seen.append(("folder", path.read_bytes()))
+        else:
+            seen.append(Path(f"/proc/self/fd/{handle}").read_bytes())
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    ledger.append_line(path, _line(1))
-    assert seen == [_line(1).to_bytes(), "folder"]
+    ledger.append_line(open_store(tmp_path), _line(1))
+    one, both = _line(1).to_bytes(), _line(1).to_bytes() + _line(2).to_bytes()
+    assert seen == [one, ("folder", one)]
+    ledger.append_line(open_store(tmp_path), _line(2))
+    assert seen[2:] == [both, ("folder", both)]
+    ledger.settle_ledger(open_store(tmp_path))
+    assert seen[4:] == [both, ("folder", both)], "a killed driver may have come no further than its write"
 
 
 def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
@@ -82,10 +91,12 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="No space"):
-        ledger.append_line(tmp_path / "ledger.jsonl", _line(1))
+    with pytest.raises(StorageError, match=r"writing ledger\.jsonl failed: no space"):
+        ledger.append_line(open_store(tmp_path), _line(1))
+    assert not (tmp_path / "ledger.jsonl").exists()
+    (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"ledger\.jsonl"):
-        ledger.append_line(tmp_path / "missing" / "ledger.jsonl", _line(1))
+        ledger.append_line(open_store(tmp_path / "file"), _line(1))
 
 
 GOOD = _line(1).to_json()
@@ -152,67 +163,78 @@ def test_hmac_depends_on_all_that_a_line_pays_for():
 
 
 def test_secret_is_made_once_read_and_forgotten(tmp_path):
-    path, temporary = tmp_path / "secret.key", tmp_path / "attempts"
-    temporary.mkdir()
-    secret.create_secret(path, temporary=temporary)
-    first = secret.read_secret(path)
-    secret.create_secret(path, temporary=temporary)
-    assert secret.read_secret(path) == first
+    store, path = open_store(tmp_path), tmp_path / "private/secret.key"
+    secret.create_secret(store)
+    first = secret.read_secret(store)
+    secret.create_secret(store)
+    assert secret.read_secret(store) == first
     assert len(first) == secret.SECRET_BYTES
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert list(temporary.iterdir()) == []
-    secret.delete_secret(path)
-    secret.delete_secret(path)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert list((tmp_path / "private/attempts").iterdir()) == []
+    secret.delete_secret(store)
+    secret.delete_secret(store)
     with pytest.raises(SecretError, match="cannot be read"):
-        secret.read_secret(path)
-    secret.create_secret(path, temporary=temporary)
-    assert secret.read_secret(path) != first
+        secret.read_secret(store)
+    secret.create_secret(store)
+    assert secret.read_secret(store) != first
 
 
 def test_deleting_takes_copies_of_a_killed_driver_too(tmp_path, monkeypatch):
-    path, temporary = tmp_path / "secret.key", tmp_path / "attempts"
-    temporary.mkdir()
-    (temporary / "of-others").write_bytes(b"")
+    store, attempts = open_store(tmp_path), tmp_path / "private/attempts"
+    attempts.mkdir(parents=True)
+    (attempts / "of-others").write_bytes(b"")
     with monkeypatch.context() as patch:
-        patch.setattr(secret.Path, "unlink", lambda *_args, **_kwargs: None)  # killed before the copy was removed
-        secret.create_secret(path, temporary=temporary)
-    assert len(list(temporary.iterdir())) == 2
-    secret.delete_secret(path, temporary=temporary)
-    assert [entry.name for entry in temporary.iterdir()] == ["of-others"]
+        patch.setattr(local.Path, "unlink", lambda *_args, **_kwargs: None)  # killed before the copy was removed
+        secret.create_secret(store)
+    assert len(list(attempts.iterdir())) == 2
+    secret.delete_secret(store)
+    assert [entry.name for entry in attempts.iterdir()] == ["of-others"]
+
+
+def test_the_last_sweep_takes_copies_that_earlier_versions_left(tmp_path):
+    attempts = tmp_path / "private/attempts"
+    attempts.mkdir(parents=True)
+    (attempts / "secret-ab12").write_bytes(b"x" * 32)
+    open_store(tmp_path).sweep_attempts()
+    assert not attempts.exists()
 
 
 def test_a_supplied_secret_is_copied_and_has_to_be_32_bytes(tmp_path):
-    given, path = tmp_path / "given", tmp_path / "key"
+    given, store = tmp_path / "given", open_store(tmp_path)
     for wrong in (b"", b"x" * 31, b"x" * 32 + b"\n", b"78" * 32):
         given.write_bytes(wrong)
         with pytest.raises(SecretError, match="32 raw bytes"):
-            secret.adopt_secret(given, path, temporary=tmp_path)
+            secret.adopt_secret(given, store)
     given.write_bytes(b"x" * 32)
-    secret.adopt_secret(given, path, temporary=tmp_path)
-    secret.adopt_secret(given, path, temporary=tmp_path)
+    secret.adopt_secret(given, store)
+    secret.adopt_secret(given, store)
     assert given.exists()
-    assert secret.read_secret(path) == b"x" * 32
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert secret.read_secret(store) == b"x" * 32
+    assert stat.S_IMODE((tmp_path / "private/secret.key").stat().st_mode) == 0o600
     given.write_bytes(b"y" * 32)
     with pytest.raises(SecretError, match="another secret"):
-        secret.adopt_secret(given, path, temporary=tmp_path)
-    assert secret.read_secret(path) == b"x" * 32
+        secret.adopt_secret(given, store)
+    assert secret.read_secret(store) == b"x" * 32
 
 
 def test_a_secret_never_shows_itself(tmp_path):
-    path = tmp_path / "key"
+    path, store = tmp_path / "private/secret.key", open_store(tmp_path)
+    path.parent.mkdir()
     path.write_bytes(b"topsecret" + bytes(22))
     with pytest.raises(SecretError) as short:
-        secret.read_secret(path)
+        secret.read_secret(store)
     path.write_bytes(b"topsecret" + bytes(23))
-    value = secret.read_secret(path)
-    shown = [repr(value), str(value), f"{value}", f"{value!r:>50}", f"{[value]}", str(short.value)]
-    assert not any("topsecret" in text for text in shown)
-    with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(value)
+    for value in (secret.read_secret(store), secret.read_secret_file(path)):
+        shown = [repr(value), str(value), f"{value}", f"{value!r:>50}", f"{[value]}", str(short.value), repr(store)]
+        assert not any("topsecret" in text for text in shown)
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(value)
+    assert b"topsecret" not in pickle.dumps(store)
 
 
-def test_a_missing_folder_is_a_storage_error(tmp_path):
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="secret"):
-        secret.create_secret(tmp_path / "missing" / "key", temporary=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        secret.create_secret(open_store(tmp_path / "file"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -24,7 +24,7 @@ from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels
 from pe_beam.privacy import secret
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.storage.local import Store
+from pe_beam.storage.local import LocalStore
 from pe_beam.voting.votes import Voter
 from tests.runs.test_end_to_end import release_digests
 
@@ -103,7 +103,7 @@ def test_nothing_private_is_said_or_released(small, tmp_path):
     parquet_recipe(small, table.set_column(1, "label", pa.array(labels)), tmp_path)
     said = _said(small, tmp_path, status=0)
     run = open_run(tmp_path / "run")
-    key = secret.read_secret(tmp_path / "run/private/secret.key")
+    key = secret.read_secret(run.store)
     index = run.index()
     assert index is not None
     digests = [index["fingerprint"], *(s[k] for s in index["shards"] for k in ("sha256", "source"))]
@@ -188,7 +188,7 @@ def test_a_retry_with_other_last_bits_changes_nothing_committed(small, tmp_path,
 )
 def test_a_kill_between_the_last_iteration_and_the_end(small, tmp_path, secret_file, monkeypatch, name):
     evolve(parse_recipe(small), tmp_path / "whole", secret_file=secret_file)
-    real = Store.commit
+    real = LocalStore.commit
 
     def dies(self, target, *rest, **options):
         if target == name:
@@ -199,7 +199,7 @@ def test_a_kill_between_the_last_iteration_and_the_end(small, tmp_path, secret_f
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "commit", dies)
+        patch.setattr(LocalStore, "commit", dies)
         if name == "secret":
             patch.setattr(secret, "delete_secret", no_deletion)
         with pytest.raises(KeyboardInterrupt):
@@ -214,7 +214,7 @@ _FORKED = """
 import os, random, signal, sys, time
 import apache_beam, scipy.stats, sklearn.datasets, mpmath, matplotlib, dp_accounting
 from pe_beam.driver.loop import evolve
-from pe_beam.recipe.models import load_recipe
+from pe_beam.recipe.loading import load_recipe
 
 recipe, run_dir, secret_file, seconds = load_recipe(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
 for kill in range(10):

@@ -39,7 +39,7 @@ def write(path: Path, rows: int = 400) -> Path:
 
 
 def rows_of(run: Run) -> int:
-    return sum(pq.ParquetFile(run.store.path(shard["shard"])).metadata.num_rows for shard in run.index()["shards"])
+    return sum(pq.ParquetFile(run.store.at(shard["shard"])).metadata.num_rows for shard in run.index()["shards"])
 
 
 @pytest.mark.parametrize("by_client", [False, True])
@@ -49,7 +49,7 @@ def test_a_run_votes_with_one_side_and_is_measured_with_the_other(by_client: boo
     parsed = parse_recipe(plain)
     evolve(parsed, tmp_path / "run")
     run = open_run(tmp_path / "run")
-    rejects = [json.loads(line) for file in run.store.path("private/rejects").glob("*") for line in file.open()]
+    rejects = [json.loads(line) for file in Path(run.store.at("private/rejects")).glob("*") for line in file.open()]
     assert {reject["kind"] for reject in rejects} == {
         "column age: value out of its declared bounds",
         "quote that is not closed",

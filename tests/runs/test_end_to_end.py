@@ -18,7 +18,7 @@ from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, LockedError
 from pe_beam.privacy import accounting
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.storage.local import Store
+from pe_beam.storage import open_store
 from pe_beam.voting.nearest import reference_nearest
 
 
@@ -189,7 +189,7 @@ def test_a_secret_that_is_missing_or_of_another_run_is_refused(small, tmp_path, 
 
 
 def test_a_second_run_at_once_is_refused(small, tmp_path):
-    with Store(tmp_path / "run").lock(), pytest.raises(LockedError):
+    with open_store(tmp_path / "run").lock(), pytest.raises(LockedError):
         evolve(parse_recipe(small), tmp_path / "run")
 
 

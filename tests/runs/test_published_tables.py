@@ -121,7 +121,7 @@ def test_every_round_that_is_paid_for_selects(done: Run) -> None:
 
 
 def test_the_ledger_has_a_line_for_each_round_and_the_label_shares(done: Run) -> None:
-    lines = [json.loads(line) for line in done.store.path("ledger.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in done.store.read("ledger.jsonl").decode().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(ROUNDS + 1))
     delta = done.recipe.privacy.delta
     spent = accounting.spent_epsilon([line["noise_multiplier"] for line in lines], delta)
@@ -151,7 +151,7 @@ def accuracy(run: Run, samples: pa.Table) -> float:
 
 
 def test_samples_teach_what_the_labels_look_like(done: Run) -> None:
-    release = done.store.path(done.release)
+    release = Path(done.store.at(done.release))
     assert "</html>" in (release / "report.html").read_text()
     samples = pq.read_table(release / "samples.parquet")
     assert samples.num_rows == PUBLISHED_ROWS[done.recipe.name]

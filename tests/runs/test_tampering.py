@@ -20,6 +20,7 @@ from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
+from pe_beam.storage.local import LocalStore
 from tests.runs.test_attacks import parquet_recipe, picture_table
 from tests.runs.test_end_to_end import release_digests
 
@@ -228,12 +229,12 @@ def test_a_faulty_disk_names_no_digest(small, tmp_path, monkeypatch, capsys):
 
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(parquet_recipe(small, picture_table(30), tmp_path)))
-    real = driver.Store.commit
+    real = LocalStore.commit
 
     def commit(self, name, write, **options):
         return real(self, name, full if name.endswith(".parquet") else write, **options)
 
-    monkeypatch.setattr(driver.Store, "commit", commit)
+    monkeypatch.setattr(LocalStore, "commit", commit)
     assert main(["run", str(path), "--run-dir", str(tmp_path / "run")]) == 1
     said = capsys.readouterr().err
     assert "writing private/embeddings failed: no space is left" in said

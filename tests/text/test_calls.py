@@ -19,6 +19,7 @@ from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.privacy import accounting
 from pe_beam.services.pauses import retry_after
+from pe_beam.storage import open_folder
 from pe_beam.testing import check_generator
 from tests.text.server import Served
 
@@ -36,7 +37,9 @@ def _generator(*servers, folder=None, key_env=None, options=None, **service):
     endpoints = [
         Endpoint(base_url=server if isinstance(server, str) else server.url, key_env=key_env) for server in servers
     ]
-    around = Surroundings(iterations=1, service=Service(endpoints=endpoints, **service), folder=folder)
+    around = Surroundings(
+        iterations=1, service=Service(endpoints=endpoints, **service), folder=folder and open_folder(folder)
+    )
     made.attach(around)
     return made
 
@@ -80,7 +83,7 @@ def test_faults_cost_no_candidate_and_hardly_a_call(tmp_path):
 
 
 def test_a_resume_asks_for_nothing_that_had_come(tmp_path):
-    chunk = Chunk(journal=tmp_path / "journal")
+    chunk = Chunk(journal=open_folder(tmp_path / "journal"))
     with Served(tmp_path / "log") as server:
         whole = _generator(server).random(_labels(40), _rngs(40), chunk=chunk)
         before = len(server.requests())
@@ -152,7 +155,7 @@ def test_of_two_endpoints_the_faster_one_gets_more_and_a_dead_one_stops_nothing(
 
 @pytest.mark.parametrize("ceiling", [{"calls": 37}, {"tokens": 9000}, {"money": 0.001}])
 def test_a_ceiling_stops_before_it_is_passed_and_a_higher_one_goes_on(tmp_path, ceiling):
-    price, chunk = Price(input=0.1, output=0.2), Chunk(journal=tmp_path / "journal")
+    price, chunk = Price(input=0.1, output=0.2), Chunk(journal=open_folder(tmp_path / "journal"))
     with Served(tmp_path / "log", latency=0.01) as server:
         low = _generator(server, folder=tmp_path / "s", price=price, ceiling=Ceiling(**ceiling), concurrency=8)
         name = next(iter(ceiling))
@@ -181,7 +184,7 @@ def test_prompts_beyond_the_context_cost_their_candidate_alone(tmp_path):
 
 def test_answers_that_are_all_refusals(tmp_path):
     with Served(tmp_path / "log", text="I'm sorry, but I can't help with that.") as server:
-        generator, chunk = _generator(server), Chunk(journal=tmp_path / "journal")
+        generator, chunk = _generator(server), Chunk(journal=open_folder(tmp_path / "journal"))
         with pytest.raises(StageError, match=r"no answer of 6 could be used \(refusal\)"):
             generator.random(_labels(6), _rngs(6), chunk=chunk)
         assert not list((tmp_path / "journal").glob("*.jsonl")), "a later run asks again"

@@ -11,6 +11,7 @@ from pe_beam.errors import RecipeError
 from pe_beam.modalities.text.hashed import HashedWords, HashedWordsOptions
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
 from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions
+from pe_beam.storage import open_folder
 from pe_beam.testing import check_embedder
 from tests.text.server import Served
 
@@ -62,10 +63,10 @@ def test_a_remote_embedder_wants_to_be_allowed_in_words(tmp_path):
     with Served(tmp_path / "log", busy=0.2, retry_after="0.05") as server:
         service = Service(endpoints=[Endpoint(base_url=server.url, key_env=None)])
         embedder = RemoteEmbedder(RemoteOptions(model="tiny", dimension=8, batch_size=2, send_private_records=True))
-        embedder.attach(Surroundings(iterations=1, service=service, folder=tmp_path / "services"))
+        embedder.attach(Surroundings(iterations=1, service=service, folder=open_folder(tmp_path / "services")))
         embedder.ready()
         check_embedder(embedder, GOOD, bad=BAD)
         wrong = RemoteEmbedder(RemoteOptions(model="tiny", dimension=9, send_private_records=True))
-        wrong.attach(Surroundings(iterations=1, service=service, folder=tmp_path / "services"))
+        wrong.attach(Surroundings(iterations=1, service=service, folder=open_folder(tmp_path / "services")))
         with pytest.raises(RecipeError, match=r"embedder\.dimension: 9, but the service gives 8"):
             wrong.embed(GOOD)

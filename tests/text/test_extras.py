@@ -19,7 +19,7 @@ def _python(code: str) -> str:
 
 def test_recipes_and_plans_need_no_extra():
     code = (
-        "from pe_beam.recipe.models import load_recipe; from pe_beam.recipe.costs import estimate_costs; "
+        "from pe_beam.recipe.loading import load_recipe; from pe_beam.recipe.costs import estimate_costs; "
         "print(estimate_costs(load_recipe('templates/recipes/abstracts-openai.yaml')).calls)"
     )
     assert _python(code).split()[-1] == "62000"

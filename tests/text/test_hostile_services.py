@@ -26,6 +26,7 @@ from pe_beam.services.account import Account, Cost, read_totals
 from pe_beam.services.engine import Usage
 from pe_beam.services.journal import Journal
 from pe_beam.services.pauses import retry_after
+from pe_beam.storage import open_folder
 from tests.text.hostile import Hostile, chat
 
 YEAR = 31_536_000
@@ -37,7 +38,7 @@ def _generator(*servers: Hostile, folder: Path | None = None, max_tokens: int = 
     made = Llm(LlmOptions.model_validate(options), labels=["a"])
     endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY") for server in servers]
     settings = Service(**{"endpoints": endpoints, "concurrency": 4, "timeout": 3, "patience": 1} | service)
-    made.attach(Surroundings(iterations=1, service=settings, folder=folder))
+    made.attach(Surroundings(iterations=1, service=settings, folder=None if folder is None else open_folder(folder)))
     return made
 
 
@@ -213,7 +214,7 @@ def test_usage_of_4290_digits_bricks_nothing(texts, tmp_path, capsys):
 @pytest.mark.parametrize("number", [-1, 10**4000, 1.5, True, "7", None], ids=range(6))
 def test_numbers_in_an_account_that_cannot_be(tmp_path, path, number):
     (tmp_path / "account.json").write_text(json.dumps({"version": 1, "spent": {path: number}, "held": {}}))
-    for read in (lambda: read_totals(tmp_path), Account(tmp_path, Service()).spent):
+    for read in (lambda: read_totals(open_folder(tmp_path)), Account(open_folder(tmp_path), Service()).spent):
         with pytest.raises(StorageError, match=r"account\.json: is damaged"):
             read()
 
@@ -221,7 +222,7 @@ def test_numbers_in_an_account_that_cannot_be(tmp_path, path, number):
 def test_an_account_that_many_killed_processes_have_left_stays_within_its_record(tmp_path):
     held = {f"{i}-{'0' * 12}": {"calls": 1, "input": 500, "output": 500, "money": 10**12} for i in range(170)}
     (tmp_path / "account.json").write_text(json.dumps({"version": 1, "spent": {}, "held": held}))
-    account = Account(tmp_path, Service())
+    account = Account(open_folder(tmp_path), Service())
     cost = account.cost(input_tokens=1, output_tokens=1)
     while len(held) < 400:
         assert account.reserve(cost)
@@ -254,7 +255,9 @@ def _embedder(server: Hostile, folder: Path | None = None, **service: Any) -> Re
     embedder = RemoteEmbedder(RemoteOptions(model="m", dimension=2, send_private_records=True))
     endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY")]
     settings = Service(endpoints=endpoints, timeout=3, **{"patience": 0.5} | service)
-    embedder.attach(Surroundings(iterations=1, service=settings, folder=folder))
+    embedder.attach(
+        Surroundings(iterations=1, service=settings, folder=None if folder is None else open_folder(folder))
+    )
     return embedder
 
 

@@ -16,6 +16,7 @@ from pe_beam.modalities.text.huggingface import HuggingFaceClient, _loaded
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
+from pe_beam.storage import open_folder
 from pe_beam.testing import check_generator
 from tests.text.server import WORDS
 from tests.text.tiny_gpt2 import save_tiny_gpt2
@@ -88,7 +89,7 @@ def test_greedy_narrow_and_long(folder):
 
 
 def test_a_journal_spares_the_model_what_it_has_said(folder, tmp_path, monkeypatch):
-    chunk = Chunk(journal=tmp_path / "j")
+    chunk = Chunk(journal=open_folder(tmp_path / "j"))
     rngs = [keyed_rng(0, 0, i, "random") for i in range(7)]
     first = Llm(_options(folder), labels=["a"]).random(["a"] * 7, rngs, chunk=chunk)
     monkeypatch.setattr(HuggingFaceClient, "_answer", lambda *_: pytest.fail("asked again"))

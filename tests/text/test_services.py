@@ -18,6 +18,7 @@ from pe_beam.errors import RecipeError, SpentError, StorageError
 from pe_beam.services.account import UNIT, Account, Cost, read_totals
 from pe_beam.services.journal import Journal
 from pe_beam.services.pace import Pace
+from pe_beam.storage import open_folder
 
 
 @settings(max_examples=60, deadline=None)
@@ -49,8 +50,8 @@ def test_tokens_that_were_not_used_are_given_back():
     assert pace.reserve(10) < waiting / 10
 
 
-def _pull(path: Path, per_minute: float, until: float, out: str) -> None:
-    pace, times = Pace(path, per_minute), []
+def _pull(folder: Path, per_minute: float, until: float, out: str) -> None:
+    pace, times = Pace(open_folder(folder), per_minute), []
     while time.monotonic() < until:
         time.sleep(pace.reserve())
         times.append(time.monotonic())
@@ -62,7 +63,7 @@ def test_two_processes_keep_one_pace(tmp_path):
     until = time.monotonic() + 4
     context = multiprocessing.get_context("fork")
     jobs = [
-        context.Process(target=_pull, args=(tmp_path / "pace", 6000, until, str(tmp_path / f"{i}"))) for i in range(2)
+        context.Process(target=_pull, args=(tmp_path / "paces", 6000, until, str(tmp_path / f"{i}"))) for i in range(2)
     ]
     for job in jobs:
         job.start()
@@ -83,7 +84,7 @@ def _service(**ceiling):
 
 @pytest.mark.parametrize("ceiling", [{"calls": 3}, {"tokens": 450}, {"money": 0.0006}])
 def test_a_ceiling_is_never_passed_and_reached(tmp_path, ceiling):
-    account = Account(tmp_path, _service(**ceiling))
+    account = Account(open_folder(tmp_path), _service(**ceiling))
     worst = account.cost(input_tokens=50, output_tokens=100)
     made = 0
     with pytest.raises(SpentError, match=f"ceiling.{next(iter(ceiling))}"):
@@ -98,7 +99,7 @@ def test_a_ceiling_is_never_passed_and_reached(tmp_path, ceiling):
 
 
 def test_calls_in_flight_are_waited_for_where_they_may_turn_out_cheaper(tmp_path):
-    account = Account(tmp_path, _service(tokens=200))
+    account = Account(open_folder(tmp_path), _service(tokens=200))
     worst = account.cost(input_tokens=50, output_tokens=100)
     assert account.reserve(worst)
     assert not account.reserve(worst)
@@ -107,14 +108,14 @@ def test_calls_in_flight_are_waited_for_where_they_may_turn_out_cheaper(tmp_path
 
 
 def test_a_ceiling_of_zero_lets_nothing_through(tmp_path):
-    account = Account(tmp_path, _service(money=0))
+    account = Account(open_folder(tmp_path), _service(money=0))
     with pytest.raises(SpentError):
         account.reserve(account.cost(input_tokens=1, output_tokens=1))
     assert account.spent() == Cost()
 
 
 def _reserve_and_die(folder: Path) -> None:
-    account = Account(folder, _service())
+    account = Account(open_folder(folder), _service())
     account.reserve(account.cost(input_tokens=5, output_tokens=5))
     os._exit(9)
 
@@ -123,35 +124,35 @@ def test_what_a_killed_process_had_set_aside_counts_as_spent(tmp_path):
     job = multiprocessing.get_context("fork").Process(target=_reserve_and_die, args=(tmp_path,))
     job.start()
     job.join()
-    account = Account(tmp_path, _service(calls=1))
+    account = Account(open_folder(tmp_path), _service(calls=1))
     with pytest.raises(SpentError):
         account.reserve(account.cost(input_tokens=1, output_tokens=1))
     assert account.spent() == Cost(1, 5, 5, 15 * UNIT // 10**6)
-    assert read_totals(tmp_path) == account.spent()
+    assert read_totals(open_folder(tmp_path)) == account.spent()
 
 
 def test_a_damaged_account_is_not_taken_for_an_empty_one(tmp_path):
     (tmp_path / "account.json").write_text("{broken")
-    account = Account(tmp_path, _service())
+    account = Account(open_folder(tmp_path), _service())
     with pytest.raises(StorageError, match=r"account\.json: is damaged"):
         account.spent()
     with pytest.raises(StorageError, match=r"account\.json: is damaged"):
-        read_totals(tmp_path)
-    assert read_totals(tmp_path / "nowhere") is None
+        read_totals(open_folder(tmp_path))
+    assert read_totals(open_folder(tmp_path / "nowhere")) is None
 
 
 def test_a_journal_gives_back_what_came_and_ignores_a_line_without_end(tmp_path):
-    with Journal(tmp_path / "j") as journal:
+    with Journal(open_folder(tmp_path / "j")) as journal:
         journal.add("a", ["text\nwith \u2028 lines", "stop"])
         journal.add("b", ["", "filter"])
     next((tmp_path / "j").glob("*.jsonl")).open("a").write('["c", ["half')
-    with Journal(tmp_path / "j") as again:
+    with Journal(open_folder(tmp_path / "j")) as again:
         assert again.get("a") == ["text\nwith \u2028 lines", "stop"]
         assert again.get("b") == ["", "filter"]
         assert again.get("c") is None
         again.forget()
         assert again.get("a") is None
-    assert Journal(tmp_path / "j").get("a") is None
+    assert Journal(open_folder(tmp_path / "j")).get("a") is None
 
 
 def test_keys_come_from_the_environment_or_a_file_and_nowhere_else(tmp_path, monkeypatch):

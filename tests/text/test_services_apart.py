@@ -16,6 +16,7 @@ from pe_beam.cli.main import main
 from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.errors import ServiceError
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
+from pe_beam.storage import open_folder
 from tests.text.conftest import KEY
 from tests.text.server import Served
 
@@ -69,13 +70,13 @@ def test_azure_embeddings(tmp_path, monkeypatch, kind):
     with Served(tmp_path / "log", key=KEY, azure="my-gpt") as server:
         service = Service(endpoints=[Endpoint(**_endpoint(server, kind))])
         embedder = RemoteEmbedder(RemoteOptions(model="m", dimension=8, send_private_records=True))
-        embedder.attach(Surroundings(iterations=1, service=service, folder=tmp_path / "services"))
+        embedder.attach(Surroundings(iterations=1, service=service, folder=open_folder(tmp_path / "services")))
         embedder.ready()
         vectors = embedder.embed(pa.table({"text": ["one", "two"]})).vectors
         assert vectors.shape == (2, 8) and np.abs(vectors).min() > 0
         monkeypatch.setenv("PE_BEAM_TEST_KEY", "wrong")
         again = RemoteEmbedder(RemoteOptions(model="m", dimension=8, send_private_records=True))
-        again.attach(Surroundings(iterations=1, service=service, folder=tmp_path / "others"))
+        again.attach(Surroundings(iterations=1, service=service, folder=open_folder(tmp_path / "others")))
         with pytest.raises(ServiceError, match="key is not accepted"):
             again.ready()
 

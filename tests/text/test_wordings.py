@@ -17,6 +17,7 @@ from pe_beam.modalities.text.client import Answer
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
 from pe_beam.services.account import Account
 from pe_beam.services.pauses import retry_after
+from pe_beam.storage import open_folder
 from tests.text.hostile import Hostile, Reply, chat
 from tests.text.test_hostile_services import _key, _make, _spent
 from tests.text.vendors import VALIDATOR, answers, generator, refusal
@@ -279,7 +280,7 @@ def test_the_same_in_the_middle_of_a_run_may_pass(body):
 
 def test_a_page_that_a_later_process_meets_may_pass(tmp_path):
     """Another engine, but an account that says that the service has answered."""
-    account = Account(tmp_path / "llm", Service())
+    account = Account(open_folder(tmp_path / "llm"), Service())
     worst = account.cost(input_tokens=5, output_tokens=5)
     account.reserve(worst)
     assert not account.has_tokens()
@@ -307,7 +308,7 @@ def test_an_embedding_service_that_is_none_and_a_ceiling_that_tells_no_number_of
         made = RemoteEmbedder(RemoteOptions(model="m", dimension=2, batch_size=1, send_private_records=True))
         endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY")]
         settings = Service(endpoints=endpoints, timeout=3, patience=5, **service)
-        made.attach(Surroundings(iterations=1, service=settings, folder=tmp_path, private=True))
+        made.attach(Surroundings(iterations=1, service=settings, folder=open_folder(tmp_path), private=True))
         return made
 
     rows = pa.table({"text": [f"private {i}" for i in range(30)]})

@@ -11,6 +11,7 @@ from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.openai_client import OpenAiClient
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
+from pe_beam.storage import open_folder
 from tests.text.hostile import Hostile, Reply
 
 WHY = "They want a text. Let me think."
@@ -28,7 +29,7 @@ def generator(
     made = Llm(LlmOptions.model_validate(options | more), labels=["a"])
     endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY")]
     settings = Service(**{"endpoints": endpoints, "concurrency": 2, "timeout": 3, "patience": 5} | (service or {}))
-    made.attach(Surroundings(iterations=1, service=settings, folder=folder))
+    made.attach(Surroundings(iterations=1, service=settings, folder=None if folder is None else open_folder(folder)))
     return made
 
 

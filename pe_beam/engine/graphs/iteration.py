@@ -9,7 +9,6 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
 from pe_beam.contracts.source import BATCH_BYTES
@@ -17,6 +16,7 @@ from pe_beam.engine import steps
 from pe_beam.engine.graphs.base import RunFn, RunTransform
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
 from pe_beam.engine.tables import HISTOGRAM
+from pe_beam.storage.parquet import parquet_file
 from pe_beam.transforms.generate import Generate
 from pe_beam.transforms.histogram import NoisyHistogram
 from pe_beam.transforms.select import Select
@@ -29,8 +29,8 @@ Hints = Mapping[str, Mapping[str, str]]
 # times of private stages are never metrics (DESIGN, privacy rule 7).
 _GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
 _CANDIDATES_EMBEDDED = Metrics.counter("pe_beam", "candidates_embedded")
-_READ_BYTES = 4 << 20
-"""Of a shard that are read at a time."""
+_READING = {"pre_buffer": False, "buffer_size": 4 << 20}
+"""How a shard is read: a few megabytes at a time."""
 
 
 class _StageFn(RunFn):
@@ -72,15 +72,12 @@ class _ReadShardFn(_StageFn):
     """Shard name -> Arrow batches, read as they are asked for: a row group of long vectors is half a gigabyte."""
 
     def process(self, shard: str) -> Iterator[pa.RecordBatch]:
-        with self.guarded("ReadShards"), self._opened(shard) as file:
+        with self.guarded("ReadShards"), parquet_file(self.open().store, shard, **_READING) as file:
             if not file.num_row_groups:  # no record still is a histogram of zeros
                 yield pa.RecordBatch.from_pylist([], file.schema_arrow)
             dimension = file.schema_arrow.field("vector").type.list_size
             size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
             yield from file.iter_batches(size)
-
-    def _opened(self, shard: str) -> pq.ParquetFile:
-        return pq.ParquetFile(self.open().store.path(shard), pre_buffer=False, buffer_size=_READ_BYTES)
 
 
 class _CommitIterationFn(_StageFn):

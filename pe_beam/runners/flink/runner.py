@@ -17,7 +17,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -27,6 +26,7 @@ from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.errors import PeBeamError, StorageError
 from pe_beam.runners.flink import check, install, watch
 from pe_beam.runners.flink.cluster import free_port
+from pe_beam.storage import open_store
 
 ARRIVAL_SECONDS = 45.0
 JOB_SERVER_SECONDS = 45
@@ -115,8 +115,8 @@ def _run_watched(graph: Graph, options: Any, target: check.Target) -> None:
     cloud = options.view_as(beam_options.GoogleCloudOptions)
     cloud.job_name = cloud.job_name or f"pe-beam-{slug}-{token[:8]}"
     pipeline = beam.Pipeline(options=options)
-    arrive = beam.ParDo(ArriveFn(str(store.root), name, token))
-    leave = beam.ParDo(LeaveFn(str(store.root), name))
+    arrive = beam.ParDo(ArriveFn(store.uri, name, token))
+    leave = beam.ParDo(LeaveFn(store.uri, name))
     _ = pipeline | "Start" >> beam.Create([0]) | "Arrive" >> arrive | label >> graph.make() | "Leave" >> leave
     result = pipeline.run()
     try:
@@ -171,18 +171,17 @@ class ArriveFn(beam.DoFn):
 
     def process(self, element: int) -> Iterator[int]:
         """Raises StorageError if the driver's token is not where the driver has put it."""
-        path = Path(self._root) / self._name
+        store = open_store(self._root)
         try:
-            seen = path.read_text().startswith(self._token)
-        except OSError:
+            seen = store.read(self._name).startswith(self._token.encode())
+        except StorageError:
             seen = False
         if not seen:
             raise StorageError(
                 f"--run-dir {self._root}: the workers do not see it; it must lie on a file system that the driver and "
                 "all workers share, under the same path"
             )
-        with path.open("ab") as file:
-            file.write(_HELD)
+        store.append(self._name, _HELD, durable=False)
         yield element
 
 
@@ -195,8 +194,7 @@ class LeaveFn(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[Any]:
         """Tells it through the file of the arrival, if the driver still has it."""
-        path = Path(self._root) / self._name
-        if path.exists():
-            with path.open("ab") as file:
-                file.write(_LEFT)
+        store = open_store(self._root)
+        if store.exists(self._name):
+            store.append(self._name, _LEFT, durable=False)
         yield element

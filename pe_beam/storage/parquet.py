@@ -1,0 +1,25 @@
+"""Parquet files of a store: read by ranges, only what is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam.contracts.store import Folder, Store
+
+
+@contextlib.contextmanager
+def parquet_file(place: Store | Folder, name: str, **options: Any) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, open while the body runs; `options` are those of `pyarrow.parquet.ParquetFile`."""
+    with place.open(name) as source, pq.ParquetFile(source, **options) as file:
+        yield file
+
+
+def read_parquet(place: Store | Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table, or some of its columns."""
+    with place.open(name) as source:
+        return pq.read_table(source, columns=columns)

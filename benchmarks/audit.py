@@ -41,7 +41,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import beta, norm
 
-from pe_beam.engine import steps
+from pe_beam.engine import counting
 from pe_beam.engine.bought import cell_count, cells_of
 from pe_beam.engine.run import Run
 from pe_beam.privacy import accounting, noise
@@ -150,7 +150,7 @@ def _release(recipe: Recipe, made: dict[int, tuple[np.ndarray, np.ndarray, np.nd
         bits = noise.grid_bits_for(sigma, recipe.privacy.unit)
         counts = (out.astype(np.int64), within.astype(np.int64))
         tables = [pa.table({"candidate_id": np.arange(len(c)), "label": ["a"] * len(c), "count": c}) for c in counts]
-        digests = (steps._counts_digest(tables[0]), steps._counts_digest(tables[1]))
+        digests = (counting.counts_digest(tables[0]), counting.counts_digest(tables[1]))
         histograms.append(Histogram(iteration, counts, digests, codes, sigma, bits))
         shares.append(float(np.linalg.norm(histograms[-1].difference)) * multiplier / sigma)
     mu = math.sqrt(sum(1 / z**2 for z in schedule.all_multipliers))

@@ -187,12 +187,12 @@ def part(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     import pyarrow.parquet as pq
     from threadpoolctl import threadpool_limits
 
-    from pe_beam.engine import steps
+    from pe_beam.engine import matrices
     from pe_beam.engine.run import open_run
     from pe_beam.voting.votes import read_batch
 
     threadpool_limits(limits=1)
-    voter = steps.load_voter(open_run(folder), 1)
+    voter = matrices.load_voter(open_run(folder), 1)
     shards = sorted((folder / "private" / "embeddings").iterdir())[: -(-options.records // _SHARD)]
     votes = 0
     for shard in shards[options.part :: options.workers]:

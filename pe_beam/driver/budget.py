@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pe_beam.engine import steps
+from pe_beam.engine import counting, populations
 from pe_beam.engine.bought import LABELS
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
@@ -31,9 +31,9 @@ def check_ledger(run: Run) -> None:
         if (line.sigma, line.sensitivity, line.noise_multiplier) != _spending(run, iteration):
             raise InputError(f"ledger.jsonl: iteration {iteration} was spent otherwise than the recipe says")
     for iteration in spending_iterations(run):
-        traces = [steps.counts_name(iteration)]
+        traces = [counting.counts_name(iteration)]
         traces += [run.work(0, "labels.parquet"), run.public(0, LABELS)] if iteration == 0 else []
-        traces += [run.work(iteration, "histogram.parquet"), run.public(iteration, steps.HISTOGRAM)]
+        traces += [run.work(iteration, "histogram.parquet"), run.public(iteration, populations.HISTOGRAM)]
         if iteration not in lines and any(run.store.exists(name) for name in traces):
             raise InputError(
                 f"ledger.jsonl: no line for iteration {iteration}, which has read private data; put the ledger back, "

@@ -12,8 +12,8 @@ from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import ledger_lines, spending_iterations, spent_multipliers
 from pe_beam.driver.public import public_recipe, recipe_json
 from pe_beam.engine import tables
+from pe_beam.engine.populations import POPULATION
 from pe_beam.engine.run import Run
-from pe_beam.engine.steps import POPULATION
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, secret

@@ -11,8 +11,8 @@ import pyarrow as pa
 from pe_beam.driver.budget import ledger_lines, spent_multipliers
 from pe_beam.driver.finishing import is_complete, privacy_record, report_bytes, statement_over
 from pe_beam.driver.public import recipe_json
+from pe_beam.engine.populations import POPULATION
 from pe_beam.engine.run import Run, open_run
-from pe_beam.engine.steps import POPULATION
 from pe_beam.errors import InputError, StorageError
 from pe_beam.privacy import accounting
 

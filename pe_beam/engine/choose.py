@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.steps import SELECTION
+from pe_beam.engine.counting import noisy_label_shares, read_histogram
+from pe_beam.engine.matrices import make_matrix
 from pe_beam.engine.run import Run
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.models import Evolution, Turn
@@ -23,8 +25,6 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     Returns:
       A SELECTION table sorted by candidate_id, and notes for the manifest (threshold by label, fallbacks).
     """
-    from pe_beam.engine.steps import noisy_label_shares, read_histogram
-
     histogram = read_histogram(run, iteration)
     noisy = histogram["noisy_votes"].to_numpy()
     codes = run.codes(histogram["label"].to_pylist())
@@ -48,8 +48,6 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
 
 def _rounds(run: Run, iteration: int) -> list[list[Round]]:
     """By label, what iterations 1 to t released, if it is to be pooled; votes without noise need none of it."""
-    from pe_beam.engine.steps import make_matrix, read_histogram
-
     rounds: list[list[Round]] = [[] for _ in run.recipe.label_list]
     if not run.recipe.evolution.smoothing or not run.recipe.private:
         return rounds

@@ -13,7 +13,7 @@ from pe_beam.contracts.mechanism import Mechanism
 from pe_beam.contracts.steps import GenerateHandle, SelectHandle
 from pe_beam.contracts.store import Store
 from pe_beam.contracts.votes import BallotHandle, Ballots, Tally
-from pe_beam.engine import steps
+from pe_beam.engine import counting, matrices, steps
 from pe_beam.engine.bought import Cells, read_bought
 from pe_beam.engine.run import open_run
 from pe_beam.errors import StageError
@@ -32,7 +32,7 @@ class RunBallots(BallotHandle):
         limit_threads(run.recipe.execution.blas_threads)
         if self.iteration == 0:
             return _cells(self.root, run.run_id)
-        return steps.load_voter(run, self.iteration)
+        return matrices.load_voter(run, self.iteration)
 
 
 @functools.cache
@@ -64,16 +64,16 @@ class RunMechanism(Mechanism):
         run = open_run(self.root)
         if (tally.unit, tally.grid_bits) != (run.recipe.privacy.unit, run.grid_bits(self.iteration)):
             raise StageError("CommitCounts: votes were counted by another unit or on another grid than noise is for")
-        steps.commit_counts(run, self.iteration, tally.counts, tally.digest)
+        counting.commit_counts(run, self.iteration, tally.counts, tally.digest)
 
     def noisy(self, store: Store) -> pa.Table:
         """See `Mechanism`."""
         run = open_run(self.root)
         if self.iteration == 0:
-            steps.commit_label_shares(run)
+            counting.commit_label_shares(run)
             return read_bought(run)
-        steps.commit_histogram(run, self.iteration)
-        return steps.read_histogram(run, self.iteration)
+        counting.commit_histogram(run, self.iteration)
+        return counting.read_histogram(run, self.iteration)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import Piece, Source, SourceBatch
 from pe_beam.engine import ingest
+from pe_beam.engine.populations import POPULATION
 from pe_beam.engine.run import Run
-from pe_beam.engine.steps import POPULATION
 from pe_beam.engine.tables import load_array
 from pe_beam.errors import DataError, PeBeamError, StorageError
 from pe_beam.evaluation.kept import embedded

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.source import Piece
+from pe_beam.engine.populations import POPULATION
 from pe_beam.engine.run import Run
-from pe_beam.engine.steps import POPULATION
 from pe_beam.errors import PeBeamError
 from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows
 from pe_beam.evaluation.measure import load_nearest

@@ -4,5 +4,5 @@
 sections are made of, `lineage` finds who descends from whom, `build` puts all of it together. No Beam here, and nothing
 that is private: whatever a report shows lies in `release/` already.
 
-May import: contracts, privacy, recipe, errors; Jinja, Matplotlib.
+May import: contracts, privacy, recipe, storage, errors; Jinja, Matplotlib.
 """

@@ -18,7 +18,7 @@ import yaml
 
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import steps
+from pe_beam.engine import counting, matrices
 from pe_beam.engine.run import open_run
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels
@@ -50,7 +50,7 @@ def parquet_recipe(small: dict[str, Any], table: pa.Table, folder: Path) -> dict
 
 def _votes(run_dir: Path, iteration: int) -> tuple[np.ndarray, np.ndarray]:
     """Exact counts and the noise on them."""
-    counts = pq.read_table(run_dir / steps.counts_name(iteration))["count"].to_numpy()
+    counts = pq.read_table(run_dir / counting.counts_name(iteration))["count"].to_numpy()
     noisy = pq.read_table(run_dir / f"release/iteration={iteration:04d}/histogram")["noisy_votes"].to_numpy()
     return counts, noisy - counts
 
@@ -145,7 +145,7 @@ def test_duplicates_and_batch_sizes_change_no_byte(small, tmp_path, secret_file,
     """Degree 0 makes duplicates of all candidates, 1e-4 pictures that differ in a pixel or two."""
     small["evolution"] |= {"iterations": 3, "samples": 120, "degree": [0.0, 1e-4, 0.1]}
     evolve(parse_recipe(small), tmp_path / "plain", secret_file=secret_file)
-    vectors = steps.load_matrix(open_run(tmp_path / "plain"), 2).vectors
+    vectors = matrices.load_matrix(open_run(tmp_path / "plain"), 2).vectors
     assert len(np.unique(vectors, axis=0)) < len(vectors)
     small["execution"] = {"vote_batch": batch}
     flags = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
@@ -168,7 +168,7 @@ def test_a_retry_with_other_last_bits_changes_nothing_committed(small, tmp_path,
     index = run.index()
     assert index is not None
     for t in (1, 2):
-        voter = Voter(steps.load_matrix(run, t), distance="l2", votes_per_record=1)
+        voter = Voter(matrices.load_matrix(run, t), distance="l2", votes_per_record=1)
         shards = [pq.read_table(tmp_path / "run" / shard["shard"]) for shard in index["shards"]]
         vectors = np.array([row for shard in shards for row in shard["vector"].to_pylist()], dtype=np.float32)
         labels = np.concatenate([shard["label"].to_numpy() for shard in shards])

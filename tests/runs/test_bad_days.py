@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pe_beam.cli.main import main
+from pe_beam.engine import counting
 from pe_beam.modalities.image.codec import encode_png
 
 
@@ -102,10 +103,10 @@ def test_wrong_columns_of_parquet(images, tmp_path, capsys):
 
 
 def test_changed_data_are_refused_on_a_resume(images, tmp_path, capsys, monkeypatch):
-    from pe_beam.engine import steps
+    from pe_beam.engine import counting
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "commit_histogram", lambda run, t: 1 // 0)
+        patch.setattr(counting, "commit_histogram", lambda run, t: 1 // 0)
         assert _run(images, tmp_path) == 1
     changed = min((tmp_path / "images/1").iterdir())
     changed.write_bytes(encode_png(np.zeros((16, 16), dtype=np.uint8)))
@@ -217,7 +218,6 @@ def test_a_full_disk_is_said_and_survived(images, tmp_path, disk):
 
 def test_clients_votes_are_bounded_over_labels_and_bundles(small, tmp_path):
     """With one client more, the committed counts move by at most 2^b in norm, whatever its records."""
-    from pe_beam.engine import steps
     from pe_beam.engine.run import open_run
 
     rng = np.random.default_rng(0)
@@ -236,6 +236,6 @@ def test_clients_votes_are_bounded_over_labels_and_bundles(small, tmp_path):
         small["evolution"]["iterations"] = 1
         assert _run(small, folder) == 0
         run = open_run(folder / "run")
-        counts.append(pq.read_table(folder / "run" / steps.counts_name(1))["count"].to_numpy())
+        counts.append(pq.read_table(folder / "run" / counting.counts_name(1))["count"].to_numpy())
     change = (counts[0] - counts[1]).astype(object)
     assert 0 < (change**2).sum() <= 4 ** run.grid_bits(1)

@@ -13,7 +13,7 @@ import yaml
 
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import steps
+from pe_beam.engine import counting, matrices, steps
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, LockedError
 from pe_beam.privacy import accounting
@@ -60,13 +60,13 @@ def test_counts_equal_the_definition_and_noise_its_scale(done):
     shard = pq.read_table(done[0] / run.index()["shards"][0]["shard"])
     vectors = np.array(shard["vector"].to_pylist(), dtype=np.float32)
     codes = shard["label"].to_numpy()
-    matrix = steps.load_matrix(run, 1)
+    matrix = matrices.load_matrix(run, 1)
     wanted = np.zeros(len(matrix.ids), dtype=np.int64)
     for code in range(10):
         own = np.flatnonzero(matrix.labels == code)
         nearest = reference_nearest(vectors[codes == code], matrix.vectors[own], distance="l2", votes=1)
         wanted += np.bincount(own[nearest[:, 0]], minlength=len(wanted))
-    counts = pq.read_table(done[0] / steps.counts_name(1))["count"].to_numpy()
+    counts = pq.read_table(done[0] / counting.counts_name(1))["count"].to_numpy()
     assert (counts == wanted).all()
     noisy = pq.read_table(done[0] / "release/iteration=0001/histogram")["noisy_votes"].to_numpy()
     sigma = run.plan.schedule.sigmas[0]
@@ -162,9 +162,9 @@ def test_a_failure_right_after_the_noise_gives_the_same_noise(done, small, tmp_p
 
 def test_embeddings_that_come_back_otherwise_change_no_committed_count(done):
     run = open_run(done[0])
-    before = (done[0] / steps.counts_name(1)).read_bytes()
-    steps.commit_counts(run, 1, np.full(40, 7, dtype=np.int64), steps.load_matrix(run, 1).digest)
-    assert (done[0] / steps.counts_name(1)).read_bytes() == before
+    before = (done[0] / counting.counts_name(1)).read_bytes()
+    counting.commit_counts(run, 1, np.full(40, 7, dtype=np.int64), matrices.load_matrix(run, 1).digest)
+    assert (done[0] / counting.counts_name(1)).read_bytes() == before
 
 
 def test_a_secret_that_is_missing_or_of_another_run_is_refused(small, tmp_path, secret_file, monkeypatch):
@@ -255,14 +255,14 @@ def test_the_pipelines_one_by_one_give_the_same_release(done, small, tmp_path, s
 
 
 def test_status_shows_the_running_job_and_its_stage(small, tmp_path, monkeypatch, capsys):
-    real, seen = steps.commit_histogram, []
+    real, seen = counting.commit_histogram, []
 
     def look(run, iteration):
         assert main(["status", str(tmp_path / "run"), "--json"]) == 0
         seen.append(json.loads(capsys.readouterr().out))
         real(run, iteration)
 
-    monkeypatch.setattr(steps, "commit_histogram", look)
+    monkeypatch.setattr(counting, "commit_histogram", look)
     evolve(parse_recipe(small), tmp_path / "run")
     found = seen[1]
     assert found["state"] == "running"

@@ -15,7 +15,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.contracts.record import Fault
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import ingest, steps
+from pe_beam.engine import counting, ingest
 from pe_beam.engine.apart import CANNOT, ApartEmbedder
 from pe_beam.engine.run import open_run
 from pe_beam.errors import DataError, RecipeError
@@ -79,7 +79,7 @@ def test_no_record_at_all_is_an_ordinary_run(small, tmp_path, capsys, unit):
     assert ends[0] == ends[1] == ends[2]
     assert ends[0][0] == 0
     for name, votes in (("one", 1), ("none", 0), ("rejects", 0)):
-        counts = pq.read_table(tmp_path / name / "run" / steps.counts_name(1))["count"].to_numpy()
+        counts = pq.read_table(tmp_path / name / "run" / counting.counts_name(1))["count"].to_numpy()
         assert (counts > 0).sum() == votes
         assert len(counts) == 40
     noisy = pq.read_table(tmp_path / "none/run/release/iteration=0001/histogram")["noisy_votes"].to_numpy()
@@ -93,7 +93,7 @@ def test_an_empty_input_buys_noise_alone_and_stops_an_ordinary_run(small, tmp_pa
         evolve(parse_recipe(recipe), tmp_path / "stopped")
     recipe["data"]["never_stop"] = True
     evolve(parse_recipe(recipe), tmp_path / "run")
-    assert not pq.read_table(tmp_path / "run" / steps.counts_name(0))["count"].to_numpy().any()
+    assert not pq.read_table(tmp_path / "run" / counting.counts_name(0))["count"].to_numpy().any()
     evolve(parse_recipe(recipe), tmp_path / "run")  # complete: status 0 again
 
 
@@ -197,7 +197,7 @@ def test_records_that_bring_a_decoder_down_abstain(small, tmp_path, capsys, cras
 
 
 def _votes(run: Path) -> np.ndarray:
-    return pq.read_table(run / steps.counts_name(1))["count"].to_numpy()
+    return pq.read_table(run / counting.counts_name(1))["count"].to_numpy()
 
 
 def test_vectors_are_the_same_in_a_process_apart(small, tmp_path):

@@ -18,7 +18,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.driver.budget import _refuse_beyond_plan
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import ingest, steps
+from pe_beam.engine import counting, ingest, matrices, steps
 from pe_beam.engine.run import fingerprint_of, open_run
 from pe_beam.errors import InputError, SecretError
 from pe_beam.recipe.loading import load_recipe, parse_recipe
@@ -41,12 +41,12 @@ def test_a_recipe_edited_after_spending_is_refused(half):
     before = (half / "ledger.jsonl").read_bytes()
     with pytest.raises(SecretError, match="pays for another recipe"):
         evolve(load_recipe(half / "recipe.yaml"), half)
-    for name in (steps.counts_name(1), "private/noised/iteration=0001", "work/iteration=0001/histogram.parquet"):
+    for name in (counting.counts_name(1), "private/noised/iteration=0001", "work/iteration=0001/histogram.parquet"):
         (half / name).unlink()
     run = open_run(half)
-    steps.commit_counts(run, 1, np.zeros(40, dtype=np.int64), steps.load_matrix(run, 1).digest)
+    counting.commit_counts(run, 1, np.zeros(40, dtype=np.int64), matrices.load_matrix(run, 1).digest)
     with pytest.raises(SecretError, match="pays for another recipe"):  # a worker looks for itself before it draws noise
-        steps.commit_histogram(run, 1)
+        counting.commit_histogram(run, 1)
     assert (half / "ledger.jsonl").read_bytes() == before
 
 
@@ -92,9 +92,9 @@ def test_a_loser_that_voted_on_another_matrix_stops(half):
     run = open_run(half)
     counts = np.zeros(40, dtype=np.int64)
     digest = hashlib.sha256((half / "work/iteration=0001/matrix.npy").read_bytes()).hexdigest()
-    steps.commit_counts(run, 1, counts, digest)  # another attempt over the same matrix: the first one's counts stay
+    counting.commit_counts(run, 1, counts, digest)  # another attempt over the same matrix: the first one's counts stay
     with pytest.raises(InputError, match="counted over another candidate matrix"):
-        steps.commit_counts(run, 1, counts, "0" * 64)
+        counting.commit_counts(run, 1, counts, "0" * 64)
 
 
 _KILLED = """
@@ -175,7 +175,7 @@ def test_charging_the_bound_changes_noise_and_nothing_else(small, tmp_path, secr
     for k in (4, 50):
         small["evolution"] |= {"votes_per_record": k, "samples": 40, "iterations": 1}
         evolve(parse_recipe(small), tmp_path / str(k), secret_file=secret_file)
-    counts = [pq.read_table(tmp_path / k / steps.counts_name(1))["count"].to_pylist() for k in ("4", "50")]
+    counts = [pq.read_table(tmp_path / k / counting.counts_name(1))["count"].to_pylist() for k in ("4", "50")]
     assert counts[0] == counts[1]
     lines = [json.loads((tmp_path / k / "ledger.jsonl").read_text()) for k in ("4", "50")]
     assert lines[0]["sigma"] == lines[1]["sigma"]

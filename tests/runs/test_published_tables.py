@@ -19,7 +19,7 @@ import pytest
 
 from pe_beam.contracts.metric import Comparison
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import steps
+from pe_beam.engine import counting, populations
 from pe_beam.engine.run import Run, open_run
 from pe_beam.modalities.tabular.classifiers import classifiers
 from pe_beam.modalities.tabular.schema import TableSchema
@@ -77,20 +77,20 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def lineage(run: Run, t: int) -> tuple[set[int], list[int]]:
     """Of population t: ids of kept candidates, and the parent of each varied one."""
-    rows = steps.read_population(run, t).select(["candidate_id", "parent_id", "origin"]).to_pylist()
+    rows = populations.read_population(run, t).select(["candidate_id", "parent_id", "origin"]).to_pylist()
     kept = {row["candidate_id"] for row in rows if row["origin"] == "kept"}
     return kept, [row["parent_id"] for row in rows if row["origin"] == "varied"]
 
 
 def ids(run: Run, t: int) -> set[int]:
-    return set(steps.read_population(run, t)["candidate_id"].to_pylist())
+    return set(populations.read_population(run, t)["candidate_id"].to_pylist())
 
 
 def test_populations_are_those_of_the_two_stages(done: Run) -> None:
     n = PUBLISHED_ROWS[done.recipe.name]
-    sizes = [steps.read_population(done, t).num_rows for t in range(ROUNDS + 1)]
+    sizes = [populations.read_population(done, t).num_rows for t in range(ROUNDS + 1)]
     assert sizes == [n] * SWITCH + [4 * n] * (ROUNDS - SWITCH) + [n]
-    assert set(steps.read_population(done, 0)["origin"].to_pylist()) == {"random"}
+    assert set(populations.read_population(done, 0)["origin"].to_pylist()) == {"random"}
     for t in range(1, ROUNDS + 1):
         kept, parents = lineage(done, t)
         assert kept | set(parents) <= ids(done, t - 1)
@@ -112,7 +112,7 @@ def test_every_round_that_is_paid_for_selects(done: Run) -> None:
         assert kept | set(parents) < ids(done, t - 1)
         if t <= SWITCH:
             continue
-        histogram = steps.read_histogram(done, t)
+        histogram = counting.read_histogram(done, t)
         votes, labels = histogram["noisy_votes"].to_numpy(), np.array(histogram["label"].to_pylist())
         chosen = np.isin(histogram["candidate_id"].to_numpy(), list(kept))
         for label in done.recipe.data.labels or []:
@@ -160,6 +160,6 @@ def test_samples_teach_what_the_labels_look_like(done: Run) -> None:
     held_out = pyarrow.csv.read_csv(str(done.recipe.data.holdout))
     truth = Counter(held_out[str(done.recipe.data.columns["label"])].to_pylist())
     majority = max(truth.values()) / sum(truth.values())
-    reached, floor = (accuracy(done, table) for table in (samples, steps.read_population(done, 0)))
+    reached, floor = (accuracy(done, table) for table in (samples, populations.read_population(done, 0)))
     assert reached > 2.5 * majority
     assert floor < 1.5 * majority  # random rows teach nothing: it is the votes that do

@@ -23,7 +23,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.driver.export import export
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import steps
+from pe_beam.engine import counting, populations
 from pe_beam.engine.bought import read_marginals
 from pe_beam.engine.run import open_run
 from pe_beam.errors import RecipeError
@@ -111,7 +111,7 @@ def test_bought_marginals_are_what_a_direct_count_says_plus_noise(table, tmp_pat
         for name, size in sizes.items()
         for label in range(3)
     ]
-    exact = pq.read_table(tmp_path / "run" / steps.counts_name(0))["count"].to_numpy()
+    exact = pq.read_table(tmp_path / "run" / counting.counts_name(0))["count"].to_numpy()
     assert np.array_equal(exact, np.concatenate(wanted))
     # One query of norm sqrt(4): its line in the ledger, and the budget as a whole, say so.
     line = json.loads((tmp_path / "run/ledger.jsonl").read_text().splitlines()[0])
@@ -129,7 +129,7 @@ def test_bought_marginals_are_what_a_direct_count_says_plus_noise(table, tmp_pat
     totals = read_marginals(run).totals()
     assert np.abs(totals - np.bincount(labels, minlength=3)).max() < 5 * line["sigma"] * 2
     # They also say how many candidates each label gets; a label that nobody has still gets one.
-    population = steps.read_population(run, 0)["label"].to_pylist()
+    population = populations.read_population(run, 0)["label"].to_pylist()
     assert [population.count(label) for label in ("x", "y", "never seen")] == largest_remainder(totals.tolist(), 30)
     page = (tmp_path / "run/release/report.html").read_text()
     assert "Marginals that were bought" in page and "It begins with bought marginals" in page
@@ -142,7 +142,7 @@ def test_bought_marginals_are_what_a_direct_count_says_plus_noise(table, tmp_pat
 def test_noise_of_marginals_has_its_scale(table, tmp_path, secret_file):
     """57 noisy cells: their spread is within 2/3 and 3/2 of sigma but for a chance below 1 in 10,000."""
     evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
-    exact = pq.read_table(tmp_path / "run" / steps.counts_name(0))["count"].to_numpy()
+    exact = pq.read_table(tmp_path / "run" / counting.counts_name(0))["count"].to_numpy()
     noisy = pq.read_table(tmp_path / "run/release/iteration=0000/labels")["noisy_count"].to_numpy()
     sigma = open_run(tmp_path / "run").sigma(0)
     assert len(noisy) == 3 * (10 + 5 + 3 + 1)
@@ -157,7 +157,7 @@ def test_clients_are_bounded_over_all_columns(table, tmp_path, secret_file):
     )
     evolve(recipe, tmp_path / "run", secret_file=secret_file)
     run = open_run(tmp_path / "run")
-    counts = pq.read_table(tmp_path / "run" / steps.counts_name(0))["count"].to_numpy()
+    counts = pq.read_table(tmp_path / "run" / counting.counts_name(0))["count"].to_numpy()
     # 50 clients, each of norm 1 at most, over at most 57 cells: the norm of the sum is at most 50.
     assert np.sqrt((counts.astype(float) ** 2).sum()) / 2 ** run.grid_bits(0) <= 50
     assert counts.sum() > 0
@@ -196,15 +196,15 @@ def test_two_stages_as_published_without_a_paid_round_that_does_nothing(table, t
     assert recipe.evolution.populations() == [20, 20, 80, 80, 20]
     evolve(recipe, tmp_path / "run", secret_file=secret_file)
     run = open_run(tmp_path / "run")
-    origins = [steps.read_population(run, t)["origin"].to_pylist() for t in range(5)]
+    origins = [populations.read_population(run, t)["origin"].to_pylist() for t in range(5)]
     assert set(origins[0]) == {"random"} and set(origins[1]) == {"varied"} and set(origins[4]) == {"kept"}
     assert 1 < origins[2].count("kept") <= 20 and origins[3].count("kept") == 20
     # Rank: the best 10 of each label's 40, and every survivor gets three variations.
-    histogram = steps.read_histogram(run, 3)
+    histogram = counting.read_histogram(run, 3)
     votes, labels = histogram["noisy_votes"].to_numpy(), np.array(histogram["label"].to_pylist())
     kept = {
         i
-        for i, o in zip(steps.read_population(run, 3)["candidate_id"].to_pylist(), origins[3], strict=True)
+        for i, o in zip(populations.read_population(run, 3)["candidate_id"].to_pylist(), origins[3], strict=True)
         if o == "kept"
     }
     ids = histogram["candidate_id"].to_numpy()

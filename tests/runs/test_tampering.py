@@ -15,7 +15,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import steps
+from pe_beam.engine import counting, steps
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
 from pe_beam.recipe.loading import parse_recipe
@@ -125,7 +125,7 @@ def test_counts_of_other_data_are_never_noised(half, small, tmp_path, secret_fil
     other = parquet_recipe(small, picture_table(60), tmp_path / "b")
     stop_half_way(other, tmp_path / "run-b", secret_file, monkeypatch)
     shutil.rmtree(tmp_path / "run-b/work/iteration=0002")
-    shutil.copy(half / steps.counts_name(2), tmp_path / "run-b" / steps.counts_name(2))
+    shutil.copy(half / counting.counts_name(2), tmp_path / "run-b" / counting.counts_name(2))
     with pytest.raises(InputError, match="counts of another run or of other data"):
         evolve(parse_recipe(other), tmp_path / "run-b")
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import steps
+from pe_beam.engine import matrices, populations
 from pe_beam.engine.run import Run, open_run
 from pe_beam.evaluation.distances import frechet_distance
 from pe_beam.evaluation.moments import Moments
@@ -90,8 +90,8 @@ def quality(folder: Path, name: str) -> dict[str, Quality]:
     found = {"real": _compared(_embedded(run, folder / "private.csv"), held)}
     for word, iteration in (("first", 0), ("last", last)):
         # Votes have embedded them already: the last population was selected from the one before.
-        matrix = steps.load_matrix(run, min(iteration + 1, last))
-        own = np.isin(matrix.ids, steps.read_population(run, iteration)["candidate_id"].to_numpy())
+        matrix = matrices.load_matrix(run, min(iteration + 1, last))
+        own = np.isin(matrix.ids, populations.read_population(run, iteration)["candidate_id"].to_numpy())
         found[word] = _compared((matrix.vectors[own].astype(float), matrix.labels[own]), held)
     return found
 

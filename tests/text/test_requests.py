@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import steps
+from pe_beam.engine import populations
 from pe_beam.engine.run import Run, open_run
 from pe_beam.recipe.loading import parse_recipe
 from tests.text.conftest import serve
@@ -68,7 +68,7 @@ def test_parents_are_kept_or_not(texts: dict[str, Any], tmp_path: Path, secret_f
     """L variations of each selected row, with the row itself or without it."""
     texts["evolution"] |= {"selection": "rank", "keep_parents": keep, "variations": 3, "samples": 24}
     run, _ = _asked(texts, tmp_path / "run", secret_file)
-    rows = steps.read_population(run, 1).to_pylist()
+    rows = populations.read_population(run, 1).to_pylist()
     kept = {row["candidate_id"] for row in rows if row["origin"] == "kept"}
     parents, children = np.unique([row["parent_id"] for row in rows if row["origin"] != "kept"], return_counts=True)
     assert (children == 3).all()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import steps
+from pe_beam.engine import populations
 from pe_beam.engine.run import Run, open_run
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.models import Recipe
@@ -78,9 +78,9 @@ def _populations(run: Run, name: str) -> None:
     recipe = load_recipe(RECIPES / f"{name}.yaml")
     fold = 1 + recipe.evolution.variations
     samples = PER_LABEL * len(_labels(recipe))
-    sizes = [steps.read_population(run, iteration).num_rows for iteration in range(ITERATIONS + 1)]
+    sizes = [populations.read_population(run, iteration).num_rows for iteration in range(ITERATIONS + 1)]
     assert sizes == [samples * fold] * ITERATIONS + [samples]
-    first = steps.read_population(run, 1).to_pylist()
+    first = populations.read_population(run, 1).to_pylist()
     kept = {row["candidate_id"] for row in first if row["origin"] == "kept"}
     parents, children = np.unique([row["parent_id"] for row in first if row["origin"] != "kept"], return_counts=True)
     assert set(parents) == kept and (children == fold - 1).all()
@@ -130,4 +130,4 @@ def test_the_local_recipe(tmp_path: Path) -> None:
     changes = {"generator.model": folder, "generator.local.dtype": "float32"}
     run = _run("reviews-huggingface", tmp_path, **changes)
     _populations(run, "reviews-huggingface")
-    assert len(set(steps.read_population(run, ITERATIONS)["text"].to_pylist())) > 50
+    assert len(set(populations.read_population(run, ITERATIONS)["text"].to_pylist())) > 50

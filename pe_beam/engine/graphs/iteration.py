@@ -12,7 +12,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from pe_beam.contracts.source import BATCH_BYTES
-from pe_beam.engine import steps
+from pe_beam.engine import matrices, populations, steps
 from pe_beam.engine.graphs.base import RunFn, RunTransform
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
 from pe_beam.engine.tables import HISTOGRAM
@@ -45,7 +45,7 @@ class _ListCandidatesFn(_StageFn):
     def process(self, _: Any) -> Iterator[tuple[int, int]]:
         with self.guarded("ListCandidates"):
             run = self.open()
-            ranges = steps.chunk_ranges(run, run.candidate_count(self._iteration - 1))
+            ranges = populations.chunk_ranges(run, run.candidate_count(self._iteration - 1))
         yield from ranges
 
 
@@ -53,7 +53,7 @@ class _EmbedCandidatesFn(_StageFn):
     def process(self, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
         with self.guarded("EmbedCandidates"):
             limit_threads(self.open().recipe.execution.blas_threads)
-            calls = steps.embed_candidates(self.open(), self._iteration, *span)
+            calls = matrices.embed_candidates(self.open(), self._iteration, *span)
         _GENERATOR_CALLS.inc(calls)
         _CANDIDATES_EMBEDDED.inc(span[1] - span[0])
         yield 0, span[0]
@@ -62,7 +62,7 @@ class _EmbedCandidatesFn(_StageFn):
 class _CommitMatrixFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with self.guarded("CommitMatrix"):
-            shards = steps.commit_matrix(self.open(), self._iteration)
+            shards = matrices.commit_matrix(self.open(), self._iteration)
         yield from shards
 
 

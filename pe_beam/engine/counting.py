@@ -1,0 +1,164 @@
+"""Exact counts, committed once, and the one noise that they get."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.engine import tables
+from pe_beam.engine.bought import bought_cells, read_bought, read_marginals
+from pe_beam.engine.populations import HISTOGRAM, read_population
+from pe_beam.engine.run import Run
+from pe_beam.errors import InputError
+from pe_beam.keyed import encode_fields
+from pe_beam.privacy import noise, secret
+from pe_beam.recipe.plan import declared_shares
+
+_MATRIX = "pe_beam.matrix"
+
+
+def noisy_label_shares(run: Run) -> list[float]:
+    """Shares by label, as declared, or as bought in iteration 0 and released."""
+    if run.recipe.privacy.marginals:
+        return [float(x) for x in read_marginals(run).totals()]
+    shares = declared_shares(run.recipe)
+    return [float(x) for x in read_bought(run)["noisy_count"].to_pylist()] if shares is None else shares
+
+
+def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> None:
+    """Commits the exact counts of an iteration once; a later attempt changes nothing (rule 3).
+
+    Args:
+      run: whose embeddings are frozen.
+      iteration: 0 (what is bought) or more.
+      counts: int64 (m,), on the iteration's grid.
+      matrix: digest of the candidate matrix that was voted on; empty in iteration 0.
+
+    Raises:
+      InputError: counts over another candidate matrix are committed already.
+    """
+    if iteration == 0:
+        ids = np.arange(len(counts))
+        labels = bought_cells(run)["label"].to_pylist()
+    else:
+        population = read_population(run, iteration - 1)
+        ids, labels = population["candidate_id"].to_numpy(), population["label"].to_pylist()
+    table = pa.table(
+        [pa.array(ids, pa.int64()), pa.array(labels, pa.string()), pa.array(counts, pa.int64())],
+        schema=tables.COUNTS,
+    )
+    schema = tables.COUNTS.with_metadata(_belonging(run, iteration) | {_MATRIX: matrix})
+    won = run.store.commit(counts_name(iteration), tables.table_bytes(table, schema))
+    if not won and (read_counts(run, iteration).schema.metadata or {}).get(_MATRIX.encode()) != matrix.encode():
+        raise InputError(
+            f"private/counts: iteration {iteration} was counted over another candidate matrix before; restore work/ as "
+            "it was, or start a new run directory (its budget adds up with what is spent here)"
+        )
+
+
+def _belonging(run: Run, iteration: int) -> dict[str, str]:
+    """What exact counts belong to, and the grid that they are on."""
+    return {
+        "pe_beam.run_id": run.run_id,
+        "pe_beam.fingerprint": run.fingerprint(),
+        "pe_beam.grid_bits": str(run.grid_bits(iteration)),
+    }
+
+
+def read_counts(run: Run, iteration: int) -> pa.Table:
+    """The committed exact counts of an iteration.
+
+    Raises:
+      InputError: they are of another run, of other data or on another grid.
+    """
+    table = tables.read_bytes(run.store.read(counts_name(iteration)))
+    found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if any(found.get(key) != value for key, value in _belonging(run, iteration).items()):
+        raise InputError("private/counts: counts of another run or of other data lie there; restore this run's own")
+    return table
+
+
+def counts_name(iteration: int) -> str:
+    """Where the one committed exact count of an iteration lies (private)."""
+    return f"private/counts/iteration={iteration:04d}.parquet"
+
+
+def counts_digest(table: pa.Table) -> bytes:
+    """SHA-256 of all counts of an iteration, which its noise is keyed by."""
+    ids = table["candidate_id"].to_numpy().astype(">i8").tobytes()
+    labels = json.dumps(table["label"].to_pylist()).encode()
+    counts = table["count"].to_numpy().astype(">i8").tobytes()
+    return hashlib.sha256(encode_fields(ids, labels, counts)).digest()
+
+
+def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.ndarray:
+    """Adds the one noise of an iteration to its committed counts; in votes.
+
+    Raises:
+      InputError: other counts of this iteration were given noise before.
+    """
+    counts = table["count"].to_numpy()
+    line, bits = run.ledger_line(iteration), run.grid_bits(iteration)
+    sigma, key = line.sigma, b""
+    if sigma:
+        held = secret.read_secret(run.store)
+        run.refuse_unless_paid(line, held)
+        key = noise.noise_key(
+            secret=held,
+            run_id=run.run_id,
+            fingerprint=run.fingerprint(),
+            iteration=iteration,
+            sigma=sigma,
+            grid_bits=bits,
+            counts_digest=counts_digest(table),
+        )
+        _pledge(run, iteration, key)
+    return noise.add_noise(counts=counts, labels=codes, sigma=sigma, grid_bits=bits, key=key)
+
+
+def _pledge(run: Run, iteration: int, key: bytes) -> None:
+    """Notes which counts an iteration was noised with before it is: a recount that differs is not noised again."""
+    name = f"private/noised/iteration={iteration:04d}"
+    mine = hashlib.sha256(b"pe_beam/noised/1" + key).hexdigest().encode()
+    if not run.store.commit(name, mine) and not hmac.compare_digest(run.store.read(name), mine):
+        raise InputError(
+            f"private/counts: iteration {iteration} was noised with other counts before; a second noise would cost "
+            "budget again. Restore private/ and work/ as they were, or start a new run directory"
+        )
+
+
+def commit_label_shares(run: Run) -> None:
+    """Noises the bought counts of labels or marginals, once."""
+    table = read_counts(run, 0)
+    codes = np.zeros(table.num_rows, dtype=np.int32)
+    noisy = _noisy(run, 0, codes, table)
+    cells = bought_cells(run)
+    shares = cells.append_column("noisy_count", pa.array(noisy, pa.float64()))
+    schema = tables.MARGINALS if run.recipe.privacy.marginals else tables.LABELS
+    data = tables.table_bytes(shares, schema, private=run.recipe.private)
+    run.store.commit(run.work(0, "labels.parquet"), data)
+
+
+def commit_histogram(run: Run, iteration: int) -> None:
+    """Noise once per candidate on the committed counts; the noisy histogram is committed in `work/`."""
+    name = run.work(iteration, "histogram.parquet")
+    if run.store.exists(name):
+        return
+    table = read_counts(run, iteration)
+    codes = run.codes(table["label"].to_pylist())
+    noisy = _noisy(run, iteration, codes, table)
+    histogram = pa.table(
+        [table["candidate_id"], table["label"], pa.array(noisy, pa.float64())], schema=tables.HISTOGRAM
+    )
+    data = tables.table_bytes(histogram, tables.HISTOGRAM, private=run.recipe.private)
+    run.store.commit(name, data)
+
+
+def read_histogram(run: Run, iteration: int) -> pa.Table:
+    """The noisy histogram of an iteration, out of the release where `work/` has lost it."""
+    own = run.work(iteration, "histogram.parquet")
+    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.public(iteration, HISTOGRAM)))

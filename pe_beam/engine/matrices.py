@@ -1,0 +1,113 @@
+"""Candidates -> the matrix that a vote looks at, committed once."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.engine import tables
+from pe_beam.engine.bought import generator
+from pe_beam.engine.populations import POPULATION, around, chunk_ranges, population_rows, read_population, step_at
+from pe_beam.engine.run import Run, open_run
+from pe_beam.errors import PeBeamError, StageError
+from pe_beam.keyed import keyed_rng
+from pe_beam.recipe.plan import votes_bound
+from pe_beam.voting.nearest import normalise_rows
+from pe_beam.voting.votes import CandidateMatrix, Voter
+
+
+def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
+    """Embeds rows of population t-1 as iteration t votes on them: each alone, or its lookahead mean.
+
+    Returns how many variations the generator was asked for.
+    """
+    name = run.work(iteration, f"matrix/{start:09d}.npy")
+    if run.store.exists(name):
+        return 0
+    rows = population_rows(run, iteration - 1, np.arange(start, stop))
+    ahead = run.recipe.evolution.lookahead
+    if ahead == 0:
+        vectors = _embed(run, rows)
+    else:
+        step = step_at(run, iteration)
+        ids = rows["candidate_id"].to_pylist()
+        total = np.zeros((rows.num_rows, run.embedder.dimension), dtype=np.float64)
+        journal = run.work(iteration, f"journal/lookahead-{start:09d}")
+        about = around(run, journal, iteration)
+        for turn in range(ahead):
+            rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
+            total += _embed(run, generator(run).vary(rows, step, rngs, **about))
+        vectors = (total / ahead).astype(np.float32)
+    if run.recipe.evolution.distance == "cosine":
+        vectors, zero = normalise_rows(vectors)
+        if zero.any():
+            raise StageError("embedder: a candidate's embedding has length zero; cosine needs another embedder")
+    run.store.commit(name, tables.save_array(vectors))
+    if ahead:
+        run.store.remove(journal)
+    return ahead * rows.num_rows
+
+
+def _embed(run: Run, rows: pa.Table) -> np.ndarray:
+    embedded = run.embedder.embed(rows)
+    if embedded.faults:
+        kind = next(iter(embedded.faults.values())).kind
+        raise StageError(f"embedder: a generated candidate cannot be embedded ({kind})")
+    if not np.isfinite(embedded.vectors).all():
+        raise StageError("embedder: a generated candidate has an embedding that is not finite")
+    return embedded.vectors
+
+
+def commit_matrix(run: Run, iteration: int) -> list[str]:
+    """Commits the candidate matrix as one file; returns the shards that vote on it."""
+    index = run.index()
+    if index is None:
+        raise PeBeamError("private/embeddings: not frozen yet; the embed pipeline comes first")
+    spans = chunk_ranges(run, run.candidate_count(iteration - 1))
+    parts = [run.store.read(run.work(iteration, f"matrix/{start:09d}.npy")) for start, _ in spans]
+    joined = np.concatenate([tables.load_array(part) for part in parts])
+    run.store.commit(run.work(iteration, "matrix.npy"), tables.save_array(joined))
+    return [shard["shard"] for shard in index["shards"]]
+
+
+def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
+    """The candidate matrix of an iteration, embedded again where `work/` has lost it: candidates are public."""
+    if not run.store.exists(run.work(iteration, "matrix.npy")):
+        for span in chunk_ranges(run, run.candidate_count(iteration - 1)):
+            embed_candidates(run, iteration, *span)
+        commit_matrix(run, iteration)
+    return load_matrix(run, iteration)
+
+
+def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
+    """The committed candidate matrix that iteration t votes on."""
+    population = read_population(run, iteration - 1).select(["candidate_id", "label"])
+    data = run.store.read(run.work(iteration, "matrix.npy"))
+    return CandidateMatrix(
+        ids=population["candidate_id"].to_numpy(),
+        labels=run.codes(population["label"].to_pylist()),
+        vectors=tables.load_array(data),
+        digest=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def load_voter(run: Run, iteration: int) -> Voter:
+    """The voter of an iteration: matrix and search index are loaded once a process and shared by its threads."""
+    names = (run.work(iteration, "matrix.npy"), run.public(iteration - 1, POPULATION))
+    return _loaded_voter(run.root, iteration, tuple(run.store.version(name) for name in names))
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter:
+    """Cached by the very files: another run may begin in a directory of the same name."""
+    run = open_run(root)
+    evolution = run.recipe.evolution
+    return Voter(
+        load_matrix(run, iteration),
+        distance=evolution.distance,
+        votes_per_record=votes_bound(run.recipe),  # where it is below k no label has more candidates
+        engine=run.recipe.execution.search_engine,
+    )

@@ -1,34 +1,87 @@
 """Private Evolution on Apache Beam: differentially private synthetic data without training.
 
 `import pe_beam` is light; what a name needs is loaded when it is first asked for.
+
+>>> import pe_beam
+>>> pe_beam.Unit.CLIENT.value
+'client'
 """
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pe_beam.contracts.votes import Adjacency, Unit
     from pe_beam.driver.loop import evolve
+    from pe_beam.privacy.mechanism import GaussianMechanism, open_mechanism
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.models import Recipe
     from pe_beam.recipe.plan import Plan
     from pe_beam.recipe.plan import make_plan as plan
+    from pe_beam.storage import open_store
+    from pe_beam.transforms.candidates import Candidates, write_candidates
+    from pe_beam.transforms.embed import EmbedRecords
+    from pe_beam.transforms.generate import Generate
+    from pe_beam.transforms.histogram import NoisyHistogram
+    from pe_beam.transforms.select import Select
+    from pe_beam.transforms.vote import Vote
 
-__all__ = ["Plan", "Recipe", "evolve", "load_recipe", "plan"]
+__all__ = [
+    "Adjacency",
+    "Candidates",
+    "EmbedRecords",
+    "GaussianMechanism",
+    "Generate",
+    "NoisyHistogram",
+    "Plan",
+    "Recipe",
+    "Select",
+    "Unit",
+    "Vote",
+    "evolve",
+    "load_recipe",
+    "open_mechanism",
+    "open_store",
+    "plan",
+    "write_candidates",
+]
 
 _HOME = {
+    "Adjacency": ("pe_beam.contracts.votes", "Adjacency"),
+    "Candidates": ("pe_beam.transforms.candidates", "Candidates"),
+    "EmbedRecords": ("pe_beam.transforms.embed", "EmbedRecords"),
+    "GaussianMechanism": ("pe_beam.privacy.mechanism", "GaussianMechanism"),
+    "Generate": ("pe_beam.transforms.generate", "Generate"),
+    "NoisyHistogram": ("pe_beam.transforms.histogram", "NoisyHistogram"),
     "Plan": ("pe_beam.recipe.plan", "Plan"),
     "Recipe": ("pe_beam.recipe.models", "Recipe"),
+    "Select": ("pe_beam.transforms.select", "Select"),
+    "Unit": ("pe_beam.contracts.votes", "Unit"),
+    "Vote": ("pe_beam.transforms.vote", "Vote"),
     "evolve": ("pe_beam.driver.loop", "evolve"),
     "load_recipe": ("pe_beam.recipe.loading", "load_recipe"),
+    "open_mechanism": ("pe_beam.privacy.mechanism", "open_mechanism"),
+    "open_store": ("pe_beam.storage", "open_store"),
     "plan": ("pe_beam.recipe.plan", "make_plan"),
+    "write_candidates": ("pe_beam.transforms.candidates", "write_candidates"),
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("pe_beam")
+        except PackageNotFoundError:  # a checkout that is on the path and not installed
+            return "0+unknown"
     if name not in _HOME:
         raise AttributeError(f"module 'pe_beam' has no attribute {name!r}")
     import importlib
 
     module, attribute = _HOME[name]
     return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,229 @@
+"""A mechanism for one histogram of a pipeline of one's own: a ledger entry, a secret, and noise that is drawn once.
+
+The run directory of the mechanism is `URI/NAME`. It holds `ledger.jsonl` (one line), `private/secret.key` and
+`private/noised`, which names the counts that were given noise. Exact counts and the noisy histogram lie where
+`NoisyHistogram` is told to commit them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam.contracts.mechanism import Mechanism
+from pe_beam.contracts.store import Store
+from pe_beam.contracts.votes import Adjacency, Tally, Unit
+from pe_beam.errors import InputError, SecretError
+from pe_beam.keyed import encode_fields
+from pe_beam.privacy import accounting, ledger, noise, secret
+
+NOISED = "private/noised"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_FORMAT = "pe_beam/mechanism/1"
+_ITERATION = 1  # of the one ledger line
+
+
+@dataclass(frozen=True)
+class GaussianMechanism(Mechanism):
+    """The Gaussian mechanism, exactly rounded to the grid of votes, for one histogram. Made by `open_mechanism`.
+
+    It covers one histogram of counts whose privacy unit casts what `unit` and `votes_per_record` say. What the noisy
+    histogram is used for afterwards costs nothing more. Several mechanisms over the same data add up.
+
+    Attributes:
+      store: the mechanism's own directory.
+      name: the user's id of it.
+      epsilon: of (epsilon, delta)-differential privacy.
+      delta: a declared number.
+      unit: what is hidden: a record, or all of a client's.
+      adjacency: the neighbouring relation.
+      votes_per_record: k, for the unit record; 1 for clients.
+    """
+
+    store: Store
+    name: str
+    epsilon: float
+    delta: float
+    unit: Unit
+    adjacency: Adjacency
+    votes_per_record: int
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise, in votes."""
+        return self._line().sigma
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Sigma over sensitivity: what an accountant composes."""
+        return self._line().noise_multiplier
+
+    def grid_bits(self) -> int:
+        """See `Grid`."""
+        return noise.grid_bits_for(self.sigma, self.unit)
+
+    def commit_counts(self, store: Store, tally: Tally) -> None:
+        """See `Mechanism`."""
+        if (tally.unit, tally.grid_bits) != (self.unit, self.grid_bits()):
+            raise InputError(
+                f"mechanism {self.name!r}: votes were counted by another unit or on another grid than noise is for; "
+                "give Vote the same unit, and the mechanism as its grid"
+            )
+        if tally.votes_per_record > self.votes_per_record:
+            raise InputError(f"mechanism {self.name!r}: a record casts more than {self.votes_per_record} votes")
+        mine = pa.table({"count": pa.array(tally.counts, pa.int64())})
+        mine = mine.replace_schema_metadata({"pe_beam.matrix": tally.digest, "pe_beam.mechanism": self._id()})
+        sink = io.BytesIO()
+        pq.write_table(mine, sink)
+        if not store.commit(self._at("counts"), sink.getvalue()) and not self._counts(store).equals(mine, True):
+            raise InputError(
+                f"mechanism {self.name!r}: other counts are committed; one ledger entry pays for one histogram. "
+                "Open a mechanism of another name (its budget adds up)"
+            )
+
+    def noisy(self, store: Store) -> pa.Table:
+        """See `Mechanism`. Columns: position (int64) and noisy_votes (float64)."""
+        name = self._at("histogram")
+        if not store.exists(name):
+            counts, line, bits = self._counts(store)["count"].to_numpy(), self._line(), self.grid_bits()
+            digest = hashlib.sha256(encode_fields(counts.astype(">i8").tobytes())).digest()
+            key = noise.noise_key(
+                secret=self._secret(line),
+                run_id=self._id(),
+                fingerprint="",
+                iteration=_ITERATION,
+                sigma=line.sigma,
+                grid_bits=bits,
+                counts_digest=digest,
+            )
+            self._pledge(key)
+            labels = np.zeros(len(counts), dtype=np.int32)
+            votes = noise.add_noise(counts=counts, labels=labels, sigma=line.sigma, grid_bits=bits, key=key)
+            sink = io.BytesIO()
+            pq.write_table(pa.table({"position": np.arange(len(votes)), "noisy_votes": votes}), sink)
+            store.commit(name, sink.getvalue())
+        return pq.read_table(pa.BufferReader(store.read(name)))
+
+    def forget_secret(self) -> None:
+        """Deletes the secret: whoever has it can undo the privacy. To be called once the histogram is committed."""
+        secret.delete_secret(self.store)
+
+    def _at(self, what: str) -> str:
+        """Exact counts are private, the histogram is not."""
+        return f"private/{self.name}/counts.parquet" if what == "counts" else f"{self.name}/histogram.parquet"
+
+    def _counts(self, store: Store) -> pa.Table:
+        table = pq.read_table(pa.BufferReader(store.read(self._at("counts"))))
+        if (table.schema.metadata or {}).get(b"pe_beam.mechanism") != self._id().encode():
+            raise InputError(f"mechanism {self.name!r}: counts of another mechanism lie there; commit to another store")
+        return table
+
+    def _id(self) -> str:
+        what = (self.name, float(self.epsilon).hex(), float(self.delta).hex(), self.unit, self.adjacency)
+        return hashlib.sha256(encode_fields(_FORMAT, *map(str, what), self.votes_per_record)).hexdigest()
+
+    def _line(self) -> ledger.LedgerLine:
+        if self.store.exists(ledger.LEDGER):
+            lines, _ = ledger.parse_ledger(self.store.read(ledger.LEDGER))
+            if lines:
+                return lines[0]
+        raise InputError(f"mechanism {self.name!r}: its ledger entry is gone; put {ledger.LEDGER} back")
+
+    def _secret(self, line: ledger.LedgerLine) -> secret.Secret:
+        held = secret.read_secret(self.store)
+        if not hmac.compare_digest(self._hmac(held, line.sigma, line.sensitivity), line.data_hmac):
+            raise SecretError(f"mechanism {self.name!r}: its ledger entry pays for another mechanism or another secret")
+        return held
+
+    def _hmac(self, held: bytes, sigma: float, sensitivity: float) -> str:
+        return ledger.data_hmac(
+            held,
+            run_id=self._id(),
+            fingerprint="",  # no frozen data: what is paid for is bound by the counts, which are pledged
+            iteration=_ITERATION,
+            sigma=sigma,
+            sensitivity=sensitivity,
+            grid_bits=noise.grid_bits_for(sigma, self.unit),
+        )
+
+    def _pledge(self, key: bytes) -> None:
+        """Notes which counts were given noise before they are, so that no others ever are."""
+        mine = hashlib.sha256(b"pe_beam/noised/1" + key).hexdigest().encode()
+        if not self.store.commit(NOISED, mine) and not hmac.compare_digest(self.store.read(NOISED), mine):
+            raise InputError(
+                f"mechanism {self.name!r}: other counts were given noise before; another noise costs budget again. "
+                "Open a mechanism of another name (its budget adds up)"
+            )
+
+
+def open_mechanism(
+    store: Store,
+    name: str,
+    *,
+    epsilon: float,
+    delta: float,
+    unit: Unit | str = Unit.RECORD,
+    adjacency: Adjacency | str = Adjacency.ADD_OR_REMOVE_ONE,
+    votes_per_record: int = 1,
+) -> GaussianMechanism:
+    """Writes the ledger entry of one histogram, or finds it again. What is spent is spent when this returns.
+
+    Args:
+      store: the mechanism's own directory: `pe_beam.storage.open_store(f"{uri}/{name}")`.
+      name: the user's id: letters, digits, `_`, `.` and `-`.
+      epsilon: above 0, finite.
+      delta: above 0, below 1: a declared number, never computed from the data.
+      unit: the privacy unit.
+      adjacency: the neighbouring relation.
+      votes_per_record: k, for the unit record: a record casts k votes of 1 at most.
+
+    Raises:
+      InputError: a value that is not allowed, or a mechanism that was opened with other values.
+      SecretError: it was opened before, and its secret is gone.
+    """
+    unit, adjacency = Unit(unit), Adjacency(adjacency)
+    if not _NAME.fullmatch(name):
+        raise InputError(f"mechanism: name {name!r} is not allowed; letters, digits, _ . and - are wanted")
+    if not 0 < epsilon < math.inf or not 0 < delta < 1 or votes_per_record < 1:
+        raise InputError("mechanism: epsilon above 0, delta between 0 and 1 and 1 vote or more are wanted")
+    if unit is Unit.CLIENT and votes_per_record != 1:
+        raise InputError("mechanism: votes_per_record is for unit record; a client's votes have norm 1 in all")
+    sensitivity = accounting.sensitivity(unit=unit, adjacency=adjacency, votes_per_record=votes_per_record)
+    schedule = accounting.calibrate(
+        epsilon=epsilon,
+        delta=delta,
+        weights=[1.0],
+        label_share=0.0,
+        label_sensitivity=sensitivity,
+        sensitivity=sensitivity,
+    )
+    accounting.check_schedule(schedule, epsilon, delta)
+    sigma, multiplier = schedule.sigmas[0], schedule.noise_multipliers[0]
+    noise.refuse_unless_drawn(sigma, unit)
+    made = GaussianMechanism(store, name, epsilon, delta, unit, adjacency, votes_per_record)
+    with store.lease("lock"):
+        lines = ledger.settle_ledger(store)
+        if not lines:
+            secret.create_secret(store)
+            held = secret.read_secret(store)
+            line = ledger.LedgerLine(
+                iteration=_ITERATION,
+                sigma=sigma,
+                sensitivity=sensitivity,
+                noise_multiplier=multiplier,
+                data_hmac=made._hmac(held, sigma, sensitivity),
+            )
+            ledger.append_line(store, line)
+        elif (lines[0].sigma, lines[0].sensitivity) != (sigma, sensitivity):
+            raise InputError(f"mechanism {name!r}: it was opened with other values; each name is one mechanism")
+        elif store.exists(secret.SECRET):  # gone once the histogram is there: nothing is drawn any more
+            made._secret(lines[0])
+    return made

@@ -1,0 +1,99 @@
+"""Candidates of a pipeline of one's own: a file that graphs name, and workers load once a process."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pe_beam.contracts.votes import BallotHandle, Ballots
+from pe_beam.errors import InputError
+from pe_beam.storage import open_store
+from pe_beam.voting.nearest import DEFAULT_ENGINE
+from pe_beam.voting.votes import CandidateMatrix, Voter
+
+
+@dataclass(frozen=True)
+class Candidates(BallotHandle):
+    """What private records vote on. Made by `write_candidates`; pickles.
+
+    Attributes:
+      store: URI of the store that holds the file.
+      name: of the file.
+      digest: SHA-256 (hex) of its bytes; another file of that name is refused.
+      distance: "l2", "cosine" or "inner_product".
+      votes_per_record: k: a record votes for the k nearest candidates of its label.
+      engine: a registered search engine; votes are the same with any.
+    """
+
+    store: str
+    name: str
+    digest: str
+    distance: str = "l2"
+    votes_per_record: int = 1
+    engine: str = DEFAULT_ENGINE
+
+    def load(self) -> Ballots:
+        """See `BallotHandle`; raises InputError where the file is another one."""
+        return _loaded(self)
+
+
+def write_candidates(
+    store: str,
+    vectors: np.ndarray,
+    *,
+    name: str = "candidates.parquet",
+    labels: Sequence[int] | None = None,
+    distance: str = "l2",
+    votes_per_record: int = 1,
+    engine: str = DEFAULT_ENGINE,
+) -> Candidates:
+    """Writes candidates as one file and gives their handle.
+
+    Args:
+      store: URI of a store, or a folder.
+      vectors: float32 (m, d), independent of the private data; for cosine of length 1 (`normalise_rows`).
+      name: of the file; it is replaced.
+      labels: m positions in the declared list; None: no labels.
+      distance: as `Candidates`.
+      votes_per_record: as `Candidates`.
+      engine: as `Candidates`.
+
+    Raises:
+      ValueError: another type or shape, or a number that is not finite.
+    """
+    codes = np.zeros(len(vectors), dtype=np.int32) if labels is None else np.asarray(labels, dtype=np.int32)
+    matrix = CandidateMatrix(np.arange(len(vectors)), codes, vectors)
+    columns = {
+        "label": pa.array(matrix.labels, pa.int32()),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1]),
+    }
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="none", use_dictionary=False)
+    opened = open_store(store)
+    opened.commit(name, sink.getvalue(), replace=True)
+    digest = hashlib.sha256(sink.getvalue()).hexdigest()
+    return Candidates(opened.uri, name, digest, distance, votes_per_record, engine)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(handle: Candidates) -> Voter:
+    data = open_store(handle.store).read(handle.name)
+    if hashlib.sha256(data).hexdigest() != handle.digest:
+        raise InputError(f"candidates {handle.name}: another file lies there than the handle names; write them again")
+    table = pq.read_table(pa.BufferReader(data))
+    vector = table["vector"].combine_chunks()
+    matrix = CandidateMatrix(
+        np.arange(table.num_rows),
+        table["label"].to_numpy(),
+        vector.flatten().to_numpy().reshape(table.num_rows, vector.type.list_size),
+        digest=handle.digest,
+    )
+    votes = handle.votes_per_record
+    return Voter(matrix, distance=handle.distance, votes_per_record=votes, engine=handle.engine)

@@ -11,8 +11,9 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["pe_beam", "pe_beam.*"]),
-    package_data={"pe_beam": ["py.typed"], "pe_beam.report": ["page/*"]},
+    packages=[*find_packages(include=["pe_beam", "pe_beam.*", "pipelines"]), "pe_beam.templates"],
+    package_dir={"pe_beam.templates": "templates"},
+    package_data={"pe_beam": ["py.typed"], "pe_beam.report": ["page/*"], "pe_beam.templates": ["**/*"]},
     python_requires=">=3.11",
     install_requires=[
         "apache-beam>=2.70,<3",

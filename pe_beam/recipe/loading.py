@@ -13,25 +13,27 @@ from pe_beam import registry
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.explain import explain
 from pe_beam.recipe.models import Part, Recipe, same_form
+from pe_beam.shipped import recipe_path
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
     """Reads, overrides and checks a recipe.
 
     Args:
-      path: a YAML file.
+      path: a YAML file, or the bare name of a shipped recipe (`digits`).
       overrides: "a.b=c" strings (c is read as YAML), or a mapping of dotted keys to values.
 
     Raises:
       RecipeError: unreadable file, unknown key (the nearest is suggested), or a value out of its range.
     """
-    raw = _read_yaml(Path(path), "recipe")
+    path = recipe_path(path)
+    raw = _read_yaml(path, "recipe")
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
     for key, value in pairs:
         set_key(raw, key, value)
-    return parse_recipe(raw, folder=Path(path).parent)
+    return parse_recipe(raw, folder=path.parent)
 
 
 _NO_VALUE = "a date that does not exist (a day as YYYY-MM-DD is wanted), or a number that is far too long"

@@ -3,5 +3,5 @@
 `job` runs one graph on the runner that the flags name; `direct` is Beam in this process, `flink` a Flink of one machine
 or a cluster.
 
-May import: contracts, storage, registry, console, errors; Beam.
+May import: contracts, storage, registry, shipped, console, errors; Beam.
 """

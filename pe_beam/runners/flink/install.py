@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pe_beam.errors import PeBeamError
+from pe_beam.shipped import templates
 
 FLINK_LINE = "1.19"
 FLINK_PACKAGE = "apache-flink-libraries==1.19.3"
 JAVA_VERSIONS = (11, 17)
-TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "flink"
+TEMPLATES = templates() / "flink"
 
 
 class MissingToolError(PeBeamError):

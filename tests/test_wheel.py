@@ -25,7 +25,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
+    }
     done = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False, env=clean, timeout=600, **more
     )

@@ -18,6 +18,7 @@ from pe_beam.privacy import accounting
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
 from pe_beam.report.history import History
+from pe_beam.storage import open_folder
 
 
 def write_release(
@@ -88,7 +89,7 @@ def write_release(
         "supplied_secret": False,
         "statement": "The statement.",
     }
-    return History(folder, json.loads(json.dumps(public_recipe(parsed))), privacy)
+    return History(open_folder(folder), json.loads(json.dumps(public_recipe(parsed))), privacy)
 
 
 def _write(folder: Path, table: pa.Table, schema: pa.Schema) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+POPULATION = "population/part-{:05d}.parquet"
+"""Name of a part of a released population, below its iteration."""
 
 
 @dataclass(frozen=True)
@@ -11,3 +16,17 @@ class Fault:
 
     kind: str
     detail: str = ""
+
+
+def population_parts(manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Name and rows of each part of a population, in order.
+
+    Args:
+      manifest: of its iteration. A population of one part has no index: that part holds all candidates.
+
+    >>> population_parts({"files": {"population/part-00000.parquet": {}}, "candidates": {"a": 3, "b": 4}})
+    [('population/part-00000.parquet', 7)]
+    """
+    files = sorted(name for name in manifest["files"] if name.startswith("population/"))
+    every = sum(manifest["candidates"].values())
+    return [(name, int(manifest["files"][name].get("rows", every))) for name in files]

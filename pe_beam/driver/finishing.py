@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from pe_beam import registry
 from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.record import population_parts
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import ledger_lines, spending_iterations, spent_multipliers
 from pe_beam.driver.public import public_recipe, recipe_json
 from pe_beam.engine import tables
-from pe_beam.engine.populations import POPULATION
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, secret
 from pe_beam.privacy.statement import statement
+from pe_beam.storage.parquet import parquet_file
 
 SUPPLIED = "private/secret.supplied"
 
@@ -36,8 +41,7 @@ def close(run: Run) -> None:
     """
     if sorted(line.iteration for line in ledger_lines(run)) != spending_iterations(run):
         raise InputError("ledger.jsonl: lines are missing; put the ledger back as it was")
-    last = run.recipe.evolution.iterations
-    run.store.copy(run.public(last, POPULATION), f"{run.release}/samples.parquet")
+    commit_samples(run)
     if run.modality.preview is not None:
         samples = tables.read_bytes(run.store.read(f"{run.release}/samples.parquet"))
         note = None if run.recipe.private else "NOT PRIVATE"
@@ -51,6 +55,57 @@ def close(run: Run) -> None:
     run.store.hide_times(run.release)
     forget_secret(run)
     run.store.sweep_attempts()
+
+
+def commit_samples(run: Run) -> None:
+    """The last population as one file: its one part, or all of them joined."""
+    last, name = run.recipe.evolution.iterations, f"{run.release}/samples.parquet"
+    parts = [run.public(last, part) for part, _ in population_parts(run.manifest_of(last))]
+    if len(parts) == 1:
+        run.store.copy(parts[0], name)
+    else:
+        run.store.commit(name, lambda file: _write_joined(run, parts, file))
+
+
+def samples_digest(run: Run) -> str:
+    """SHA-256 (hex) of the samples that the last population gives."""
+    manifest = run.manifest_of(run.recipe.evolution.iterations)
+    parts = population_parts(manifest)
+    if len(parts) == 1:
+        return str(manifest["files"][parts[0][0]]["sha256"])
+    sink = _Digest()
+    _write_joined(run, [run.public(manifest["iteration"], part) for part, _ in parts], sink)
+    return sink.found.hexdigest()
+
+
+def _write_joined(run: Run, parts: Sequence[str], file: Any) -> None:
+    def groups() -> Iterator[pa.Table]:
+        for part in parts:
+            with parquet_file(run.store, part) as source:
+                for group in range(source.num_row_groups):
+                    yield source.read_row_group(group)
+
+    schema = tables.population_schema(run.modality.payload)
+    tables.write_table(file, groups(), schema, private=run.recipe.private)
+
+
+class _Digest(io.RawIOBase):
+    """A sink that keeps nothing but the digest of what is written."""
+
+    def __init__(self) -> None:
+        self.found = hashlib.sha256()
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.found.update(data)
+        self._size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._size
 
 
 def restore(run: Run) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from pe_beam.driver.budget import ledger_lines, spent_multipliers
-from pe_beam.driver.finishing import is_complete, privacy_record, report_bytes, statement_over
+from pe_beam.driver.finishing import is_complete, privacy_record, report_bytes, samples_digest, statement_over
 from pe_beam.driver.public import recipe_json
-from pe_beam.engine.populations import POPULATION
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, StorageError
 from pe_beam.privacy import accounting
@@ -49,7 +48,7 @@ def verify_release(run: Run) -> dict[str, Any]:
         for name, about in run.manifest_of(iteration)["files"].items():
             _demand(run.store.digest(run.public(iteration, name)) == about["sha256"], run.public(iteration, name))
     samples = f"{run.release}/samples.parquet"
-    _demand(run.store.digest(samples) == run.manifest_of(last)["files"][POPULATION]["sha256"], samples)
+    _demand(run.store.digest(samples) == samples_digest(run), samples)
     name = f"{run.release}/privacy.json"
     privacy: dict[str, Any] = json.loads(run.store.read(name))
     own = privacy_record(run)

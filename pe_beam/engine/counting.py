@@ -45,7 +45,7 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> 
         ids = np.arange(len(counts))
         labels = bought_cells(run)["label"].to_pylist()
     else:
-        population = read_population(run, iteration - 1)
+        population = read_population(run, iteration - 1, ["candidate_id", "label"])
         ids, labels = population["candidate_id"].to_numpy(), population["label"].to_pylist()
     table = pa.table(
         [pa.array(ids, pa.int64()), pa.array(labels, pa.string()), pa.array(counts, pa.int64())],

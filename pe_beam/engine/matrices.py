@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from pe_beam.engine import tables
 from pe_beam.engine.bought import generator
-from pe_beam.engine.populations import POPULATION, around, chunk_ranges, population_rows, read_population, step_at
+from pe_beam.engine.populations import around, chunk_ranges, population_rows, read_population, step_at
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import PeBeamError, StageError
 from pe_beam.keyed import keyed_rng
@@ -67,9 +68,16 @@ def commit_matrix(run: Run, iteration: int) -> list[str]:
     if index is None:
         raise PeBeamError("private/embeddings: not frozen yet; the embed pipeline comes first")
     spans = chunk_ranges(run, run.candidate_count(iteration - 1))
-    parts = [run.store.read(run.work(iteration, f"matrix/{start:09d}.npy")) for start, _ in spans]
-    joined = np.concatenate([tables.load_array(part) for part in parts])
-    run.store.commit(run.work(iteration, "matrix.npy"), tables.save_array(joined))
+    shape = (spans[-1][1], run.embedder.dimension)
+
+    def write(file: BinaryIO) -> None:
+        """Part by part: two matrices would not always fit into memory."""
+        tables.write_array_head(file, shape)
+        for start, _ in spans:
+            part = tables.load_array(run.store.read(run.work(iteration, f"matrix/{start:09d}.npy")))
+            file.write(part.tobytes())
+
+    run.store.commit(run.work(iteration, "matrix.npy"), write)
     return [shard["shard"] for shard in index["shards"]]
 
 
@@ -84,7 +92,7 @@ def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
 
 def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
     """The committed candidate matrix that iteration t votes on."""
-    population = read_population(run, iteration - 1).select(["candidate_id", "label"])
+    population = read_population(run, iteration - 1, ["candidate_id", "label"])
     data = run.store.read(run.work(iteration, "matrix.npy"))
     return CandidateMatrix(
         ids=population["candidate_id"].to_numpy(),
@@ -96,7 +104,7 @@ def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
 
 def load_voter(run: Run, iteration: int) -> Voter:
     """The voter of an iteration: matrix and search index are loaded once a process and shared by its threads."""
-    names = (run.work(iteration, "matrix.npy"), run.public(iteration - 1, POPULATION))
+    names = (run.work(iteration, "matrix.npy"), run.public(iteration - 1, "manifest.json"))
     return _loaded_voter(run.root, iteration, tuple(run.store.version(name) for name in names))
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
+from pe_beam.contracts.record import population_parts
 from pe_beam.contracts.store import Folder
 from pe_beam.engine import tables
 from pe_beam.engine.run import Run, open_run
+from pe_beam.storage.parquet import read_parquet
 
-POPULATION = "population/part-00000.parquet"
+PART_ROWS = 65_536
+"""Rows of a part of a population at most; a multiple of a row group. A constant of the format."""
 HISTOGRAM = "histogram/part-00000.parquet"
 
 
@@ -25,8 +29,19 @@ def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
 
 def population_rows(run: Run, iteration: int, rows: np.ndarray) -> pa.Table:
     """Some rows of a released population, in the order given: what is read does not grow with the population."""
-    with run.store.open(run.public(iteration, POPULATION)) as file:
-        return tables.take_rows(file, rows)
+    parts = population_parts(run.manifest_of(iteration))
+    starts = np.cumsum([0, *(count for _, count in parts)])
+    owners = np.searchsorted(starts, rows, side="right") - 1
+    found, places = [], []
+    for part in np.unique(owners).tolist() or [0]:
+        mine = np.flatnonzero(owners == part)
+        with run.store.open(run.public(iteration, parts[part][0])) as file:
+            found.append(tables.take_rows(file, rows[mine] - starts[part]))
+        places.append(mine)
+    if len(found) == 1:
+        return found[0]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return pa.concat_tables(found).take(pa.array(order))
 
 
 @functools.lru_cache(maxsize=1)
@@ -35,9 +50,10 @@ def _whole_population(root: str, iteration: int, version: str) -> pa.Table:
     return read_population(open_run(root), iteration)
 
 
-def read_population(run: Run, iteration: int) -> pa.Table:
-    """A released population, sorted by candidate_id."""
-    return tables.read_bytes(run.store.read(run.public(iteration, POPULATION)))
+def read_population(run: Run, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """A released population, sorted by candidate_id; `columns` names those to read."""
+    names = [run.public(iteration, name) for name, _ in population_parts(run.manifest_of(iteration))]
+    return pa.concat_tables([read_parquet(run.store, name, columns) for name in names])
 
 
 def around(run: Run, journal: str, iteration: int = 0) -> dict[str, Any]:
@@ -46,7 +62,7 @@ def around(run: Run, journal: str, iteration: int = 0) -> dict[str, Any]:
         return {}
 
     def population() -> pa.Table:
-        version = run.store.version(run.public(iteration - 1, POPULATION))
+        version = run.store.version(run.public(iteration - 1, "manifest.json"))
         return _whole_population(run.root, iteration - 1, version)
 
     journals = Folder(run.store, journal)

@@ -6,26 +6,29 @@ from those. No Beam here; `graphs` carries the calls to workers.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from pe_beam.contracts.record import POPULATION
 from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine import tables
 from pe_beam.engine.bought import LABELS, generator
 from pe_beam.engine.choose import choose
 from pe_beam.engine.counting import noisy_label_shares
-from pe_beam.engine.populations import HISTOGRAM, POPULATION, around, chunk_ranges, population_rows, step_at
+from pe_beam.engine.populations import HISTOGRAM, PART_ROWS, around, chunk_ranges, population_rows, step_at
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.plan import votes_bound
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.storage.parquet import read_parquet
+
+_KEPT_AT_A_TIME = 4096
 
 
 def plan_random(run: Run) -> pa.Table:
@@ -122,35 +125,30 @@ def _population(run: Run, rows: pa.Table, origin: str, content: pa.Table) -> pa.
     return pa.table(columns)
 
 
-def _kept_rows(run: Run, iteration: int) -> pa.Table | None:
-    selected = tables.read_bytes(run.store.read(run.work(iteration, "selection.parquet")))
-    kept = selected.filter(selected["kept"])
-    if not kept.num_rows:
-        return None
+def _kept_rows(run: Run, iteration: int, kept: pa.Table) -> pa.Table:
     parents = population_rows(run, iteration - 1, kept["parent_row"].to_numpy())
     schema = tables.population_schema(run.modality.payload)
     index = schema.get_field_index("origin")
     return parents.set_column(index, "origin", pa.array(["kept"] * kept.num_rows, pa.string()))
 
 
-def _chunk_tables(run: Run, iteration: int) -> Iterator[pa.Table]:
-    kept = _kept_rows(run, iteration)
-    if kept is not None:  # kept ids are older, so smaller, than any new one
-        yield kept
-    for start, _ in chunk_ranges(run, new_rows(run, iteration).num_rows):
-        yield tables.read_bytes(run.store.read(run.work(iteration, f"chunks/{start:09d}.parquet")))
+def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Table]:
+    """Rows of the next population in order: kept ids are older, so smaller, than any new one."""
+    selected = tables.read_bytes(run.store.read(run.work(iteration, "selection.parquet")))
+    kept = selected.filter(selected["kept"])
+    for first in range(start, min(stop, kept.num_rows), _KEPT_AT_A_TIME):
+        last = min(first + _KEPT_AT_A_TIME, stop, kept.num_rows)
+        yield _kept_rows(run, iteration, kept.slice(first, last - first))
+    low, high = max(start - kept.num_rows, 0), stop - kept.num_rows
+    for first, last in chunk_ranges(run, selected.num_rows - kept.num_rows):
+        if first < high and last > low:
+            chunk = tables.read_bytes(run.store.read(run.work(iteration, f"chunks/{first:09d}.parquet")))
+            yield chunk.slice(max(low - first, 0), min(high, last) - max(low, first))
 
 
 def commit_iteration(run: Run, iteration: int) -> None:
     """Commits population and manifest in `work/`, then copies to the release, the manifest last."""
-    population = run.work(iteration, "population.parquet")
-    schema = tables.population_schema(run.modality.payload)
-
-    def write(file: BinaryIO) -> None:
-        tables.write_table(file, _chunk_tables(run, iteration), schema, private=run.recipe.private)
-
-    run.store.commit(population, write)
-    names = {POPULATION: population}
+    names = _commit_parts(run, iteration)
     if iteration:
         names[HISTOGRAM] = run.work(iteration, "histogram.parquet")
     elif run.recipe.privacy.label_budget():
@@ -162,6 +160,23 @@ def commit_iteration(run: Run, iteration: int) -> None:
         run.store.copy(source, run.public(iteration, target))
     run.store.remove(run.work(iteration, "journal"))  # of a chunk whose worker was killed right after its commit
     run.store.copy(run.work(iteration, "manifest.json"), run.public(iteration, "manifest.json"))
+
+
+def _commit_parts(run: Run, iteration: int) -> dict[str, str]:
+    """Writes the population in parts of bounded rows; returns released name -> working name."""
+    rows = pq.ParquetFile(pa.BufferReader(run.store.read(run.work(iteration, "selection.parquet")))).metadata.num_rows
+    schema = tables.population_schema(run.modality.payload)
+    names = {}
+    for part, start in enumerate(range(0, rows, PART_ROWS)):
+
+        def write(file: BinaryIO, start: int = start) -> None:
+            content = _rows_of(run, iteration, start, min(start + PART_ROWS, rows))
+            tables.write_table(file, content, schema, private=run.recipe.private)
+
+        own = run.work(iteration, f"population-{part:05d}.parquet" if part else "population.parquet")
+        run.store.commit(own, write)
+        names[POPULATION.format(part)] = own
+    return names
 
 
 def refuse_too_many(run: Run, iteration: int, candidates: Mapping[str, int]) -> None:
@@ -176,9 +191,15 @@ def refuse_too_many(run: Run, iteration: int, candidates: Mapping[str, int]) -> 
 
 
 def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]:
-    table = read_parquet(run.store, names[POPULATION], columns=["candidate_id", "label", "origin", "state"])
-    labels = table["label"].to_pylist()
-    codes = run.codes(labels)
+    parts = [source for name, source in names.items() if name.startswith("population/")]
+    columns = ["candidate_id", "label", "origin", "state"]
+    tables_of = [read_parquet(run.store, source, columns=columns) for source in parts]
+    table = pa.concat_tables(tables_of)
+    files: dict[str, dict[str, Any]] = {name: {"sha256": run.store.digest(source)} for name, source in names.items()}
+    if len(parts) > 1:  # the index; a population of one part does without
+        for place, part in enumerate(tables_of):
+            files[POPULATION.format(place)]["rows"] = part.num_rows
+    codes = run.codes(table["label"].to_pylist())
     last = int(table["candidate_id"].to_numpy().max()) + 1
     before = run.manifest_of(iteration - 1)["next_candidate_id"] if iteration else 0
     manifest: dict[str, Any] = {
@@ -190,9 +211,7 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
             for label, code in run.label_codes.items()
         },
         "next_candidate_id": max(last, before),
-        "files": {
-            name: {"sha256": hashlib.sha256(run.store.read(source)).hexdigest()} for name, source in names.items()
-        },
+        "files": files,
     }
     made = run.generator.summary(table.filter(pc.not_equal(table["origin"], "kept")))
     if made:

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import Piece, Source, SourceBatch
 from pe_beam.engine import ingest
-from pe_beam.engine.populations import POPULATION
+from pe_beam.engine.populations import population_rows
 from pe_beam.engine.run import Run
-from pe_beam.engine.tables import load_array
+from pe_beam.engine.tables import ROW_GROUP, load_array
 from pe_beam.errors import DataError, PeBeamError, StorageError
 from pe_beam.evaluation.kept import embedded
 from pe_beam.evaluation.moments import Moments
@@ -97,8 +97,8 @@ def list_portions(run: Run, setting: Setting) -> list[Portion]:
         with contextlib.suppress(PeBeamError):  # moved since: the result says that they are left out
             portions += _of_source(VOTED, private_source(run.recipe))
     for iteration in setting.populations:
-        with parquet_file(run.store, run.public(iteration, POPULATION)) as file:
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        rows = run.candidate_count(iteration)
+        sizes = [min(ROW_GROUP, rows - start) for start in range(0, rows, ROW_GROUP)]
         spans = [(a, min(a + _GROUPS_AT_A_TIME, len(sizes))) for a in range(0, len(sizes), _GROUPS_AT_A_TIME)]
         portions += _portions(population(iteration), spans, [sum(sizes[a:b]) for a, b in spans])
     note_portions(run, len(portions))
@@ -244,13 +244,14 @@ class _Gatherer:
     def _population(self) -> Iterator[Rows]:
         at = self._portion.first
         iteration = int(self._portion.group.rpartition("-")[2])
-        with parquet_file(self._run.store, self._run.public(iteration, POPULATION)) as file:
-            for group in (group for part in self._portion.parts for group in range(*part)):
-                table = file.read_row_group(group)
-                vectors = self._candidates(table)
-                payload = table.select(self._run.modality.payload.names) if self._metric_rows else None
-                yield Rows(vectors, self._run.codes(table["label"].to_pylist()), at + np.arange(len(vectors)), payload)
-                at += len(vectors)
+        last = self._run.candidate_count(iteration)
+        for group in (group for part in self._portion.parts for group in range(*part)):
+            rows = np.arange(group * ROW_GROUP, min((group + 1) * ROW_GROUP, last))
+            table = population_rows(self._run, iteration, rows)
+            vectors = self._candidates(table)
+            payload = table.select(self._run.modality.payload.names) if self._metric_rows else None
+            yield Rows(vectors, self._run.codes(table["label"].to_pylist()), at + np.arange(len(vectors)), payload)
+            at += len(vectors)
 
     def _candidates(self, table: pa.Table) -> np.ndarray:
         run, payload = self._run, table.select(["state", *self._run.modality.payload.names])

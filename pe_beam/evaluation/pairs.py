@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from pe_beam.contracts.source import Piece
-from pe_beam.engine.populations import POPULATION
+from pe_beam.engine.populations import population_rows
 from pe_beam.engine.run import Run
 from pe_beam.errors import PeBeamError
 from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.setting import Setting, population
 from pe_beam.recipe.sources import private_source
-from pe_beam.storage.parquet import parquet_file
 
 PAIRS = 12
 
@@ -48,18 +46,9 @@ def closest_pairs(run: Run, setting: Setting) -> list[Pair]:
 
 
 def _samples(run: Run, iteration: int, rows: list[int]) -> list[dict[str, Any]]:
-    """Rows of a population, in the order asked for; of the file only the row groups that hold them are read."""
-    found: dict[int, dict[str, Any]] = {}
-    start = 0
-    with parquet_file(run.store, run.public(iteration, POPULATION)) as file:
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            here = [row - start for row in rows if start <= row < start + count]
-            if here:
-                table = file.read_row_group(group).take(pa.array(here))
-                found |= {start + row: record for row, record in zip(here, table.to_pylist(), strict=True)}
-            start += count
-    return [found[row] for row in rows]
+    """Rows of a population, in the order asked for."""
+    found: list[dict[str, Any]] = population_rows(run, iteration, np.array(rows, dtype=np.int64)).to_pylist()
+    return found
 
 
 def _records(run: Run, rows: np.ndarray) -> dict[int, dict[str, Any]]:

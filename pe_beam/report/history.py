@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pe_beam.contracts.record import population_parts
 from pe_beam.contracts.store import Folder
 from pe_beam.privacy import accounting
 from pe_beam.storage.parquet import parquet_file, read_parquet
 
-_POPULATION, _HISTOGRAM = "population/part-00000.parquet", "histogram/part-00000.parquet"
+_HISTOGRAM = "histogram/part-00000.parquet"
 _BOUGHT = "labels/part-00000.parquet"
 
 
@@ -78,20 +79,24 @@ class History:
 
     def population(self, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
         """A population, sorted by candidate_id; `columns` names those to read (all of 100,000 pictures are large)."""
-        return read_parquet(self.folder, _of(iteration, _POPULATION), columns)
+        return pa.concat_tables([read_parquet(self.folder, name, columns) for name in self._parts(iteration)])
 
     def records(self, iteration: int, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Some records of a population by candidate_id, read group by group: memory does not grow with it."""
         wanted = pa.array(sorted(set(ids)), pa.int64())
         found: dict[int, dict[str, Any]] = {}
-        with parquet_file(self.folder, _of(iteration, _POPULATION)) as file:
-            for group in range(file.num_row_groups if len(wanted) else 0):
-                own = file.read_row_group(group, columns=["candidate_id"])["candidate_id"]
-                mask = pc.is_in(own, value_set=wanted)
-                if pc.any(mask).as_py():
-                    rows = file.read_row_group(group).filter(mask).to_pylist()
-                    found |= {row["candidate_id"]: row for row in rows}
+        for name in self._parts(iteration) if len(wanted) else ():
+            with parquet_file(self.folder, name) as file:
+                for group in range(file.num_row_groups):
+                    own = file.read_row_group(group, columns=["candidate_id"])["candidate_id"]
+                    mask = pc.is_in(own, value_set=wanted)
+                    if pc.any(mask).as_py():
+                        rows = file.read_row_group(group).filter(mask).to_pylist()
+                        found |= {row["candidate_id"]: row for row in rows}
         return found
+
+    def _parts(self, iteration: int) -> list[str]:
+        return [_of(iteration, name) for name, _ in population_parts(self.manifest(iteration))]
 
     def histogram(self, iteration: int) -> pa.Table:
         """Noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for t from 1 on."""

@@ -77,9 +77,8 @@ def main() -> None:
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
     one = times["iteration 1"]
     print(f"{options.candidates:,} candidates, {options.records:,} records: {seconds:.1f} s in all; {times}")
-    print(
-        f"iteration 1: {options.candidates / one:,.0f} candidates/s; {len(parts)} parts, {size:.1f} MB; peak {peak:.0f} MB"
-    )
+    pace = f"{options.candidates / one:,.0f} candidates/s"
+    print(f"iteration 1: {pace}; {len(parts)} parts, {size:.1f} MB; peak {peak:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 # Threads of OpenMP that wait for each other sleep. They would spin, and where two workers of the tests share two cores
-# they spin in each other's way: MiniLM takes five times as long. As many threads as ever, so what is tested is the same.
+# they spin in each other's way: MiniLM takes five times as long. There are as many threads as ever.
 # OpenMP reads it once, when the first library loads it; processes that a test starts have it too.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -113,6 +113,20 @@ def secret_file(tmp_path: Path) -> Path:
     path = tmp_path / "given.secret"
     path.write_bytes(SECRET)
     return path
+
+
+LONG = ("flink", "text-offline", "benchmarks", "published-tables", "tabicl")
+"""Groups of tests that share one worker, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long groups begin first: one that begins last leaves the other worker with nothing to do."""
+
+    def place(item: pytest.Item) -> int:
+        group = item.get_closest_marker("xdist_group")
+        return LONG.index(group.args[0]) if group and group.args[0] in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

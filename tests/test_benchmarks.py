@@ -16,11 +16,10 @@ SCRIPTS = sorted(path.name for path in FOLDER.glob("[!_]*.py"))
 
 
 @pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    """Compiled modules are kept between the scripts, and threads that wait for each other do not spin."""
+def scripts() -> Iterator[Scripts]:
+    """One interpreter for all; what it compiles is kept for the processes that scripts start."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    own = {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode")), "OMP_NUM_THREADS": "1"}
-    with Scripts(kept | own) as started:
+    with Scripts(kept) as started:
         yield started
 
 

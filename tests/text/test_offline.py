@@ -46,7 +46,7 @@ FULL = Size(private=1200, held_out=340, samples=200, training_steps=250, changed
 """The recipe as it ships, and what docs/text.md tells of: `benchmarks/text_quality.py`."""
 HALF = Size(
     private=600,
-    held_out=200,
+    held_out=340,
     samples=100,
     training_steps=250,
     changed={"evolution.samples": 200, "evolution.population": 800, "embedder.batch_size": 8},

@@ -130,7 +130,7 @@ def test_a_failing_stage_says_nothing_private(small, tmp_path, capsys, monkeypat
     def broken(self, vectors, labels):
         raise ValueError(f"vector {vectors[0].tolist()} of record 17")
 
-    monkeypatch.setattr(Voter, "count", broken)
+    monkeypatch.setattr(Voter, "ballots", broken)
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(parquet_recipe(small, picture_table(50), tmp_path)))
     assert main(["run", str(path), "--run-dir", str(tmp_path / "run")]) == 1
@@ -142,16 +142,16 @@ def test_a_failing_stage_says_nothing_private(small, tmp_path, capsys, monkeypat
 
 
 @pytest.mark.parametrize("batch", [64, 20_000])
-def test_duplicates_and_batch_sizes_change_no_byte(small, tmp_path, secret_file, batch):
+def test_duplicates_and_batch_sizes_change_no_byte(small, runs, tmp_path, secret_file, batch):
     """Degree 0 makes duplicates of all candidates, 1e-4 pictures that differ in a pixel or two."""
     small["evolution"] |= {"iterations": 3, "samples": 120, "degree": [0.0, 1e-4, 0.1]}
-    evolve(parse_recipe(small), tmp_path / "plain", secret_file=secret_file)
-    vectors = matrices.load_matrix(open_run(tmp_path / "plain"), 2).vectors
+    plain = runs.finished(small)
+    vectors = matrices.load_matrix(open_run(plain), 2).vectors
     assert len(np.unique(vectors, axis=0)) < len(vectors)
     small["execution"] = {"vote_batch": batch}
     flags = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
     evolve(parse_recipe(small), tmp_path / "other", flags, secret_file=secret_file)
-    assert release_digests(tmp_path / "other") == release_digests(tmp_path / "plain")
+    assert release_digests(tmp_path / "other") == release_digests(plain)
 
 
 def test_a_retry_with_other_last_bits_changes_nothing_committed(small, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import counting, steps
+from pe_beam.engine import counting
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
 from pe_beam.recipe.loading import parse_recipe

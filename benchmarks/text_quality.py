@@ -13,12 +13,16 @@ from pathlib import Path
 
 import _place  # noqa: F401  (tests/ is on the path from here)
 
-from tests.text.test_offline import evolve_offline, prepare, quality
+from tests.text.test_offline import FULL, Size, evolve_offline, prepare, quality
 
 WORDS = ("first", "last", "real")
-
-
-TOY = {"evolution.samples": 20, "evolution.population": 40, "evolution.iterations": 1, "embedder.batch_size": 8}
+TOY = Size(
+    private=30,
+    held_out=30,
+    samples=10,
+    training_steps=2,
+    changed={"evolution.samples": 20, "evolution.population": 40, "evolution.iterations": 1, "embedder.batch_size": 8},
+)
 
 
 def main() -> None:
@@ -29,14 +33,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if options.toy:
-            prepare(folder, seconds=1, private=30, held_out=30)
-        else:
-            prepare(folder)
+        size = TOY if options.toy else FULL
+        prepare(folder, size)
         rows = []
         for seed in range(1 if options.toy else options.seeds):
-            evolve_offline(folder, f"run-{seed}", seed=seed, **(TOY if options.toy else {}))
-            found = quality(folder, f"run-{seed}")
+            evolve_offline(folder, f"run-{seed}", size, seed=seed)
+            found = quality(folder, f"run-{seed}", size)
             rows.append([figure for word in WORDS for figure in dataclasses.astuple(found[word])])
             print(f"seed {seed}: {_said(rows[-1])}", flush=True)
         print(f"median: {_said([statistics.median(column) for column in zip(*rows, strict=True)])}")

@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pe_beam.driver.loop import evolve
-from pe_beam.recipe.loading import parse_recipe
-from tests.conftest import SMALL
+from tests.conftest import SMALL, Runs, copied
 
 # Slow where a user would wait: an embedder that sleeps in a thread of Beam's.
 SLOW = """
@@ -33,10 +31,8 @@ Pixels.embed = embed
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("finished") / "run"
-    evolve(parse_recipe(SMALL), run)
-    return run
+def finished(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(runs.finished(SMALL), tmp_path_factory.mktemp("finished") / "run")
 
 
 def started(arguments: list[str], *, before: str = "", **more: Any) -> subprocess.Popen[str]:

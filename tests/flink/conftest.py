@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pe_beam.driver.loop import evolve
-from pe_beam.recipe.loading import parse_recipe
 from pe_beam.runners.flink import install
 from pe_beam.runners.flink.cluster import Cluster
 from tests.conftest import SMALL, UNTESTED
@@ -69,12 +67,9 @@ def whole(cluster) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def wanted(tmp_path_factory) -> Path:
+def wanted(runs) -> Path:
     """The run directory of the small recipe on FnApiRunner, with the fixed secret."""
-    folder = tmp_path_factory.mktemp("wanted")
-    (folder / "secret").write_bytes(bytes(range(32)))
-    evolve(parse_recipe(SMALL), folder / "run", secret_file=folder / "secret")
-    return folder / "run"
+    return runs.finished(SMALL)
 
 
 def environment_without(*programs: str, folder: Path) -> dict[str, str]:

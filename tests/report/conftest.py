@@ -9,19 +9,13 @@ from typing import Any
 
 import pytest
 
-from pe_beam.driver.loop import evolve
-from pe_beam.recipe.loading import parse_recipe
-from tests.conftest import SMALL
+from tests.conftest import SMALL, Runs
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(runs: Runs) -> Path:
     """The run directory; nothing may be changed in it."""
-    run = tmp_path_factory.mktemp("digits") / "run"
-    secret = run.parent / "given"
-    secret.write_bytes(bytes(range(32)))
-    evolve(parse_recipe(SMALL), run, secret_file=secret)
-    return run
+    return runs.finished(SMALL)
 
 
 @pytest.fixture(scope="session")

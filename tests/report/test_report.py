@@ -22,7 +22,6 @@ from pe_beam.contracts.view import Section, View
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.public import WITHHELD, public_recipe
 from pe_beam.driver.reporting import report
-from pe_beam.engine import steps
 from pe_beam.errors import InputError
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
@@ -30,6 +29,7 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import build, history_of
 from pe_beam.report.html import tag
 from pe_beam.report.lineage import Lineage, evenly
+from tests.conftest import copied
 from tests.report.releases import write_release
 from tests.runs.test_end_to_end import release_digests
 
@@ -141,31 +141,21 @@ def test_texts_among_options_are_withheld_unless_they_are_public(small, monkeypa
     }
 
 
-def test_without_noise_it_is_marked_all_over(small, tmp_path):
+def test_without_noise_it_is_marked_all_over(small, runs):
     small["privacy"]["epsilon"] = "inf"
-    evolve(parse_recipe(small), tmp_path / "run")
-    text = (tmp_path / "run/release-NOT-PRIVATE/report.html").read_text(encoding="utf-8")
+    release = runs.finished(small) / "release-NOT-PRIVATE"
+    text = (release / "report.html").read_text(encoding="utf-8")
     assert "<title>NOT PRIVATE: small</title>" in text
     assert text.count("NOT PRIVATE") >= 5
     assert "What is promised" not in text
     assert "The best guess" not in text
-    assert "NOT PRIVATE" in json.loads((tmp_path / "run/release-NOT-PRIVATE/recipe.json").read_text())["notice"]
+    assert "NOT PRIVATE" in json.loads((release / "recipe.json").read_text())["notice"]
 
 
 def test_a_run_that_goes_on_is_reported_in_work_and_resumes_to_the_same_release(
-    digits, small, tmp_path, secret_file, monkeypatch, capsys
+    digits, small, runs, tmp_path, secret_file, capsys
 ):
-    real = steps.commit_selection
-
-    def stops(run, iteration):
-        if iteration == 2:
-            raise ValueError
-        return real(run, iteration)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "commit_selection", stops)
-        with pytest.raises(Exception, match="failed"):
-            evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
+    copied(runs.half(small), tmp_path / "run")
     assert main(["report", str(tmp_path / "run")]) == 0
     where = Path(capsys.readouterr().out.strip())
     text = where.read_text(encoding="utf-8")

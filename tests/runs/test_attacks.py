@@ -26,6 +26,7 @@ from pe_beam.privacy import secret
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage.local import LocalStore
 from pe_beam.voting.votes import Voter
+from tests.conftest import copied
 from tests.runs.test_end_to_end import release_digests
 
 RECORDS, REJECTS = 1237, 43
@@ -129,7 +130,7 @@ def test_a_failing_stage_says_nothing_private(small, tmp_path, capsys, monkeypat
     def broken(self, vectors, labels):
         raise ValueError(f"vector {vectors[0].tolist()} of record 17")
 
-    monkeypatch.setattr(Voter, "count", broken)
+    monkeypatch.setattr(Voter, "ballots", broken)
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(parquet_recipe(small, picture_table(50), tmp_path)))
     assert main(["run", str(path), "--run-dir", str(tmp_path / "run")]) == 1
@@ -141,16 +142,16 @@ def test_a_failing_stage_says_nothing_private(small, tmp_path, capsys, monkeypat
 
 
 @pytest.mark.parametrize("batch", [64, 20_000])
-def test_duplicates_and_batch_sizes_change_no_byte(small, tmp_path, secret_file, batch):
+def test_duplicates_and_batch_sizes_change_no_byte(small, runs, tmp_path, secret_file, batch):
     """Degree 0 makes duplicates of all candidates, 1e-4 pictures that differ in a pixel or two."""
     small["evolution"] |= {"iterations": 3, "samples": 120, "degree": [0.0, 1e-4, 0.1]}
-    evolve(parse_recipe(small), tmp_path / "plain", secret_file=secret_file)
-    vectors = matrices.load_matrix(open_run(tmp_path / "plain"), 2).vectors
+    plain = runs.finished(small)
+    vectors = matrices.load_matrix(open_run(plain), 2).vectors
     assert len(np.unique(vectors, axis=0)) < len(vectors)
     small["execution"] = {"vote_batch": batch}
     flags = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
     evolve(parse_recipe(small), tmp_path / "other", flags, secret_file=secret_file)
-    assert release_digests(tmp_path / "other") == release_digests(tmp_path / "plain")
+    assert release_digests(tmp_path / "other") == release_digests(plain)
 
 
 def test_a_retry_with_other_last_bits_changes_nothing_committed(small, tmp_path, monkeypatch):
@@ -186,8 +187,8 @@ def test_a_retry_with_other_last_bits_changes_nothing_committed(small, tmp_path,
         "secret",
     ],
 )
-def test_a_kill_between_the_last_iteration_and_the_end(small, tmp_path, secret_file, monkeypatch, name):
-    evolve(parse_recipe(small), tmp_path / "whole", secret_file=secret_file)
+def test_a_kill_between_the_last_iteration_and_the_end(small, runs, tmp_path, secret_file, monkeypatch, name):
+    copied(runs.half(small), tmp_path / "run")
     real = LocalStore.commit
 
     def dies(self, target, *rest, **options):
@@ -207,7 +208,7 @@ def test_a_kill_between_the_last_iteration_and_the_end(small, tmp_path, secret_f
     assert (tmp_path / "run/private/secret.key").exists()
     evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
     assert not (tmp_path / "run/private/secret.key").exists()
-    assert release_digests(tmp_path / "run") == release_digests(tmp_path / "whole")
+    assert release_digests(tmp_path / "run") == release_digests(runs.finished(small))
 
 
 _FORKED = """
@@ -228,18 +229,18 @@ for kill in range(10):
 """
 
 
-def test_killed_at_ten_random_moments_it_gives_the_same_release(small, tmp_path, secret_file):
+def test_killed_at_ten_random_moments_it_gives_the_same_release(small, runs, tmp_path, secret_file):
     """A fork with everything imported is killed within its second of real work, ten times over."""
     path, run = tmp_path / "r.yaml", tmp_path / "run"
     path.write_text(yaml.safe_dump(small))
-    evolve(parse_recipe(small), tmp_path / "whole", secret_file=secret_file)
+    wanted = release_digests(runs.finished(small))
     command = [sys.executable, "-c", _FORKED, str(path), str(run), str(secret_file), "1.2"]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert killed.returncode == 0, killed.stderr
     for name, digest in release_digests(run).items():
-        assert digest == release_digests(tmp_path / "whole")[name]  # what is there already is final
+        assert digest == wanted[name]  # what is there already is final
     evolve(parse_recipe(small), run, secret_file=secret_file)
-    assert release_digests(run) == release_digests(tmp_path / "whole")
+    assert release_digests(run) == wanted
     assert len((run / "ledger.jsonl").read_text().splitlines()) == 2
     assert not (run / "work/attempts").exists()
     assert not (run / "private/attempts").exists()

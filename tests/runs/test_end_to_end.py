@@ -20,6 +20,7 @@ from pe_beam.privacy import accounting
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage import open_store
 from pe_beam.voting.nearest import reference_nearest
+from tests.conftest import SMALL, copied
 
 
 def release_digests(run_dir: Path) -> dict[str, str]:
@@ -30,16 +31,9 @@ def release_digests(run_dir: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """One finished run that kept its secret, and its recipe."""
-    from tests.conftest import SMALL
-
-    folder = tmp_path_factory.mktemp("done")
-    secret = folder / "given"
-    secret.write_bytes(bytes(range(32)))
-    recipe = parse_recipe(SMALL)
-    evolve(recipe, folder / "run", secret_file=secret)
-    return folder / "run", recipe
+def done(runs, tmp_path_factory):
+    """One finished run whose secret was given, and its recipe."""
+    return copied(runs.finished(SMALL), tmp_path_factory.mktemp("done") / "run"), parse_recipe(SMALL)
 
 
 @pytest.mark.parametrize(
@@ -212,11 +206,11 @@ def test_the_other_ways_to_evolve(small, tmp_path, changes):
     assert len(lines) == 2 + bool(run.recipe.privacy.label_budget())
 
 
-def test_infinite_epsilon_is_marked_everywhere(small, tmp_path):
+def test_infinite_epsilon_is_marked_everywhere(small, runs):
     small["privacy"]["epsilon"] = "inf"
-    evolve(parse_recipe(small), tmp_path / "run")
-    top = tmp_path / "run/release-NOT-PRIVATE"
-    assert not (tmp_path / "run/release").exists()
+    run = runs.finished(small)
+    top = run / "release-NOT-PRIVATE"
+    assert not (run / "release").exists()
     record = json.loads((top / "privacy.json").read_text())
     assert record["epsilon"] == record["spent_epsilon"] == "inf"
     for path in top.rglob("*"):
@@ -226,8 +220,8 @@ def test_infinite_epsilon_is_marked_everywhere(small, tmp_path):
             assert "NOT PRIVATE" in path.read_text()
 
 
-def test_purge_keeps_release_and_ledger(small, tmp_path, capsys):
-    evolve(parse_recipe(small), tmp_path / "run")
+def test_purge_keeps_release_and_ledger(small, runs, tmp_path, capsys):
+    copied(runs.finished(small), tmp_path / "run")
     before = release_digests(tmp_path / "run")
     assert main(["purge", str(tmp_path / "run")]) == 0
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["ledger.jsonl", "recipe.yaml", "release"]
@@ -290,10 +284,10 @@ def test_what_was_bought_is_in_the_statement(small, tmp_path):
     assert "and the noisy label counts that were bought before them" in record["statement"]
 
 
-def test_without_noise_an_export_is_named_for_it(small, tmp_path):
+def test_without_noise_an_export_is_named_for_it(small, runs, tmp_path):
     small["privacy"]["epsilon"] = "inf"
-    evolve(parse_recipe(small), tmp_path / "run")
+    run = str(runs.finished(small))
     for name in ("x.jsonl", "x.csv", "x.parquet", "x"):
-        assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / name)]) == 2
+        assert main(["export", run, "--to", str(tmp_path / name)]) == 2
         assert not (tmp_path / name).exists()
-    assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "x-NOT-PRIVATE.jsonl")]) == 0
+    assert main(["export", run, "--to", str(tmp_path / "x-NOT-PRIVATE.jsonl")]) == 0

@@ -23,14 +23,13 @@ from pe_beam.engine.run import fingerprint_of, open_run
 from pe_beam.errors import InputError, SecretError
 from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.plan import make_plan, votes_bound
+from tests.conftest import copied
 from tests.runs.test_end_to_end import release_digests
-from tests.runs.test_tampering import stop_half_way
 
 
 @pytest.fixture
-def half(small, tmp_path, secret_file, monkeypatch):
-    stop_half_way(small, tmp_path / "run", secret_file, monkeypatch)
-    return tmp_path / "run"
+def half(small, runs, tmp_path):
+    return copied(runs.half(small), tmp_path / "run")
 
 
 def test_a_recipe_edited_after_spending_is_refused(half):

@@ -1,6 +1,7 @@
 """The two-stage recipes of Tab-PE as they are shipped, on data made to their declared schema.
 
-The sets themselves cannot be had offline. What is checked: sizes and origins by phase, no paid round that does nothing,
+The sets themselves cannot be had offline. The larger recipe runs at a fifth of its size: as many records a candidate,
+and so as much noise for each of them. What is checked: sizes and origins by phase, no paid round that does nothing,
 one ledger line each, a report, and that a classifier learns from the samples what the labels look like.
 """
 
@@ -35,6 +36,17 @@ RECIPES = Path(__file__).parents[2] / "templates/recipes"
 SWITCH, ROUNDS = 5, 14
 PUBLISHED_SIGMA = {"artificial-characters": 13.573, "person-activity": 16.034}
 PUBLISHED_ROWS = {"artificial-characters": 1000, "person-activity": 5000}
+FOLD = {"artificial-characters": 1, "person-activity": 5}  # a run here is smaller by this
+
+
+def sizes_of(n: int) -> list[int]:
+    """Of all populations where n samples are wanted."""
+    return [n] * SWITCH + [4 * n] * (ROUNDS - SWITCH) + [n]
+
+
+def rows_of(recipe: Recipe) -> int:
+    """How many samples a run here makes."""
+    return PUBLISHED_ROWS[recipe.name] // FOLD[recipe.name]
 
 
 def records(recipe: Recipe, count: int, seed: int) -> pa.Table:
@@ -62,13 +74,18 @@ def records(recipe: Recipe, count: int, seed: int) -> pa.Table:
 
 @pytest.fixture(scope="module", params=["artificial-characters", "person-activity"])
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of the recipe as it is shipped, with as many records as it guesses."""
+    """A run of the recipe as it is shipped but for `FOLD`, with as many records as it guesses."""
     folder = tmp_path_factory.mktemp(request.param)
-    name = f"{request.param}.yaml"
-    paths = {"data.path": str(folder / "train.csv"), "data.holdout": str(folder / "test.csv")}
-    recipe = load_recipe(RECIPES / name, paths)
+    shipped = load_recipe(RECIPES / f"{request.param}.yaml")
+    assert shipped.evolution.populations() == sizes_of(PUBLISHED_ROWS[shipped.name])
+    n = rows_of(shipped)
+    changes: dict[str, Any] = {"data.path": str(folder / "train.csv"), "data.holdout": str(folder / "test.csv")}
+    if FOLD[shipped.name] > 1:
+        changes |= {"evolution.samples": n, "evolution.population": sizes_of(n)[:-1]}
+    recipe = load_recipe(RECIPES / f"{request.param}.yaml", changes)
     assert recipe.data.expected_records is not None
-    pyarrow.csv.write_csv(records(recipe, recipe.data.expected_records, 1), folder / "train.csv")
+    count = recipe.data.expected_records // FOLD[recipe.name]
+    pyarrow.csv.write_csv(records(recipe, count, 1), folder / "train.csv")
     pyarrow.csv.write_csv(records(recipe, 1500, 2), folder / "test.csv")
     (folder / "secret").write_bytes(bytes(range(32)))
     evolve(recipe, folder / "run", secret_file=folder / "secret")
@@ -87,9 +104,8 @@ def ids(run: Run, t: int) -> set[int]:
 
 
 def test_populations_are_those_of_the_two_stages(done: Run) -> None:
-    n = PUBLISHED_ROWS[done.recipe.name]
-    sizes = [populations.read_population(done, t).num_rows for t in range(ROUNDS + 1)]
-    assert sizes == [n] * SWITCH + [4 * n] * (ROUNDS - SWITCH) + [n]
+    n = rows_of(done.recipe)
+    assert [populations.read_population(done, t).num_rows for t in range(ROUNDS + 1)] == sizes_of(n)
     assert set(populations.read_population(done, 0)["origin"].to_pylist()) == {"random"}
     for t in range(1, ROUNDS + 1):
         kept, parents = lineage(done, t)
@@ -154,7 +170,7 @@ def test_samples_teach_what_the_labels_look_like(done: Run) -> None:
     release = Path(done.store.at(done.release))
     assert "</html>" in (release / "report.html").read_text()
     samples = pq.read_table(release / "samples.parquet")
-    assert samples.num_rows == PUBLISHED_ROWS[done.recipe.name]
+    assert samples.num_rows == rows_of(done.recipe)
     counts = Counter(samples["label"].to_pylist())
     assert set(counts) == set(done.recipe.data.labels or [])
     held_out = pyarrow.csv.read_csv(str(done.recipe.data.holdout))

@@ -15,42 +15,26 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import counting, steps
+from pe_beam.engine import counting
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
 from pe_beam.storage.local import LocalStore
+from tests.conftest import copied, stop_half_way
 from tests.runs.test_attacks import parquet_recipe, picture_table
 from tests.runs.test_end_to_end import release_digests
 
 
-def stop_half_way(small, run_dir: Path, secret_file: Path, monkeypatch, *, unroll: bool = False) -> None:
-    """A run that stops in iteration 2, with that iteration's ledger line and histogram already there."""
-    real = steps.commit_selection
-
-    def stop(run, iteration):
-        if iteration == 2:
-            raise RuntimeError("stopped")
-        return real(run, iteration)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "commit_selection", stop)
-        with pytest.raises(PeBeamError, match="Select failed"):
-            evolve(parse_recipe(small), run_dir, secret_file=secret_file, unroll=unroll)
+@pytest.fixture
+def half(small, runs, tmp_path):
+    return copied(runs.half(small), tmp_path / "run")
 
 
 @pytest.fixture
-def half(small, tmp_path, secret_file, monkeypatch):
-    stop_half_way(small, tmp_path / "run", secret_file, monkeypatch)
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def whole(small, tmp_path, secret_file):
+def whole(small, runs):
     """The release of an undisturbed run."""
-    evolve(parse_recipe(small), tmp_path / "whole", secret_file=secret_file)
-    return release_digests(tmp_path / "whole")
+    return release_digests(runs.finished(small))
 
 
 def _shard(run: Path) -> Path:
@@ -63,7 +47,7 @@ def test_pooled_votes_are_found_again_without_work(small, tmp_path, secret_file,
     """Selection by smoothing looks back at all iterations: at what was released, not at what `work/` may have lost."""
     small["evolution"] |= {"smoothing": 0.5, "samples": 80}
     evolve(parse_recipe(small), tmp_path / "whole", secret_file=secret_file)
-    stop_half_way(small, tmp_path / "run", secret_file, monkeypatch)
+    stop_half_way(small, tmp_path / "run", secret_file)
     shutil.rmtree(tmp_path / "run/work")
     flags = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
     evolve(parse_recipe(small), tmp_path / "run", flags)
@@ -123,7 +107,7 @@ def test_leftovers_of_a_vanished_ledger_are_refused(half, small):
 def test_counts_of_other_data_are_never_noised(half, small, tmp_path, secret_file, monkeypatch):
     """Ledger and release are gone, counts were copied in from another run."""
     other = parquet_recipe(small, picture_table(60), tmp_path / "b")
-    stop_half_way(other, tmp_path / "run-b", secret_file, monkeypatch)
+    stop_half_way(other, tmp_path / "run-b", secret_file)
     shutil.rmtree(tmp_path / "run-b/work/iteration=0002")
     shutil.copy(half / counting.counts_name(2), tmp_path / "run-b" / counting.counts_name(2))
     with pytest.raises(InputError, match="counts of another run or of other data"):
@@ -132,7 +116,7 @@ def test_counts_of_other_data_are_never_noised(half, small, tmp_path, secret_fil
 
 def test_bought_label_shares_need_their_line(small, tmp_path, secret_file, monkeypatch):
     small["privacy"]["label_counts"] = {"budget": 0.3}
-    stop_half_way(small, tmp_path / "run", secret_file, monkeypatch)
+    stop_half_way(small, tmp_path / "run", secret_file)
     lines = (tmp_path / "run/ledger.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "run/ledger.jsonl").write_text("".join(lines[1:]))
     with pytest.raises(InputError, match="no line for iteration 0"):
@@ -218,9 +202,9 @@ def test_a_damaged_file_is_named(half, small, name):
         evolve(parse_recipe(small), half)
 
 
-def test_times_of_released_files_tell_nothing(tmp_path, small):
-    evolve(parse_recipe(small), tmp_path / "run")
-    assert len({path.stat().st_mtime for path in (tmp_path / "run/release").rglob("*") if path.is_file()}) == 1
+def test_times_of_released_files_tell_nothing(runs, small):
+    release = runs.finished(small) / "release"
+    assert len({path.stat().st_mtime for path in release.rglob("*") if path.is_file()}) == 1
 
 
 def test_a_faulty_disk_names_no_digest(small, tmp_path, monkeypatch, capsys):

@@ -15,8 +15,8 @@ from pe_beam.errors import RecipeError
 from pe_beam.recipe.loading import parse_recipe
 from pipelines import evolve as evolve_pipeline
 from pipelines import iteration as iteration_pipeline
+from tests.conftest import stop_half_way
 from tests.runs.test_end_to_end import release_digests
-from tests.runs.test_tampering import stop_half_way
 
 
 @pytest.fixture
@@ -26,25 +26,23 @@ def labelled(small):
     return small
 
 
-def test_unrolled_is_the_same_release(labelled, tmp_path, secret_file):
-    recipe = parse_recipe(labelled)
-    evolve(recipe, tmp_path / "one-by-one", secret_file=secret_file)
-    evolve(recipe, tmp_path / "unrolled", secret_file=secret_file, unroll=True)
-    assert release_digests(tmp_path / "unrolled") == release_digests(tmp_path / "one-by-one")
-    assert (tmp_path / "unrolled/ledger.jsonl").read_bytes() == (tmp_path / "one-by-one/ledger.jsonl").read_bytes()
+def test_unrolled_is_the_same_release(labelled, runs, tmp_path, secret_file):
+    one_by_one = runs.finished(labelled)
+    evolve(parse_recipe(labelled), tmp_path / "unrolled", secret_file=secret_file, unroll=True)
+    assert release_digests(tmp_path / "unrolled") == release_digests(one_by_one)
+    assert (tmp_path / "unrolled/ledger.jsonl").read_bytes() == (one_by_one / "ledger.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("unroll_again", [True, False])
-def test_a_failure_in_the_middle_goes_on_from_there(labelled, tmp_path, secret_file, monkeypatch, unroll_again):
+def test_a_failure_in_the_middle_goes_on_from_there(labelled, runs, tmp_path, secret_file, unroll_again):
     recipe = parse_recipe(labelled)
-    stop_half_way(labelled, tmp_path / "run", secret_file, monkeypatch, unroll=True)
+    stop_half_way(labelled, tmp_path / "run", secret_file, unroll=True)
     lines = [json.loads(line)["iteration"] for line in (tmp_path / "run/ledger.jsonl").read_text().splitlines()]
     assert lines == [0, 1, 2, 3]  # spent before the job began
     assert (tmp_path / "run/release/iteration=0001/manifest.json").exists()
     assert not (tmp_path / "run/release/iteration=0002").exists()
     evolve(recipe, tmp_path / "run", secret_file=secret_file, unroll=unroll_again)
-    evolve(recipe, tmp_path / "whole", secret_file=secret_file)
-    assert release_digests(tmp_path / "run") == release_digests(tmp_path / "whole")
+    assert release_digests(tmp_path / "run") == release_digests(runs.finished(labelled))
     assert len((tmp_path / "run/ledger.jsonl").read_text().splitlines()) == 4
 
 

@@ -26,10 +26,32 @@ from tests.text.server import Served
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "templates/recipes/snippets-offline.yaml"
-TRAINING_SECONDS = 45
 pytestmark = pytest.mark.xdist_group("text-offline")  # one worker: it trains one model and makes one run
 KINDS = ("product review", "tweet")  # of the private texts; the public ones, which the model learns from, are of four
-PRIVATE, HELD_OUT, SAMPLES = 1200, 340, 200  # of each kind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything; texts and samples are of each kind."""
+
+    private: int
+    held_out: int
+    samples: int
+    training_steps: int
+    changed: dict[str, Any]
+    """Keys of the recipe with other values than it ships."""
+
+
+FULL = Size(private=1200, held_out=340, samples=200, training_steps=250, changed={})
+"""The recipe as it ships, and what docs/text.md tells of: `benchmarks/text_quality.py`."""
+HALF = Size(
+    private=600,
+    held_out=340,
+    samples=100,
+    training_steps=250,
+    changed={"evolution.samples": 200, "evolution.population": 800, "embedder.batch_size": 8},
+)
+"""As many votes a candidate, so as much noise for each of them; batches of 8 are quicker where calls are small."""
 
 
 def _some(rows: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
@@ -42,20 +64,18 @@ def _some(rows: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
     return chosen
 
 
-def prepare(
-    folder: Path, *, seconds: float = TRAINING_SECONDS, private: int = PRIVATE, held_out: int = HELD_OUT
-) -> None:
+def prepare(folder: Path, size: Size) -> None:
     """Puts private.csv, held-out.csv and a trained model into a folder."""
     parts = corpus.parts(corpus.load())
-    (folder / "private.csv").write_text(corpus.as_csv(_some(parts["private"], private)))
-    (folder / "held-out.csv").write_text(corpus.as_csv(_some(parts["held out"], held_out)))
+    (folder / "private.csv").write_text(corpus.as_csv(_some(parts["private"], size.private)))
+    (folder / "held-out.csv").write_text(corpus.as_csv(_some(parts["held out"], size.held_out)))
     (folder / "public.json").write_text(json.dumps([text for _, text in parts["public"]]))
     train = [sys.executable, "-m", "tests.text.language_model", "train", str(folder / "public.json")]
-    subprocess.run([*train, str(folder / "model.npz"), str(seconds)], check=True, cwd=ROOT)
+    subprocess.run([*train, str(folder / "model.npz"), str(size.training_steps)], check=True, cwd=ROOT)
 
 
-def evolve_offline(folder: Path, name: str, *, seed: int = 0, **changed: Any) -> None:
-    """Serves the model and runs the recipe in folder/name, with other values where keys are given."""
+def evolve_offline(folder: Path, name: str, size: Size, *, seed: int = 0) -> None:
+    """Serves the model and runs the recipe in folder/name, at a size."""
     serve = ("tests.text.language_model", "serve", str(folder / "model.npz"))
     with Served(folder / f"{name}.log", command=serve, models=["small-words"]) as server:
         recipe = load_recipe(
@@ -65,7 +85,7 @@ def evolve_offline(folder: Path, name: str, *, seed: int = 0, **changed: Any) ->
                 "data.path": str(folder / "private.csv"),
                 "data.holdout": str(folder / "held-out.csv"),
                 "execution.llm.endpoints": [{"base_url": server.url, "key_env": None}],
-                **changed,
+                **size.changed,
             },
         )
         evolve(recipe, folder / name)
@@ -73,7 +93,7 @@ def evolve_offline(folder: Path, name: str, *, seed: int = 0, **changed: Any) ->
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """Of `SAMPLES` texts of each kind: accuracy of a classifier trained on them and tested on held-out texts, and the
+    """Of `samples` texts of each kind: accuracy of a classifier trained on them and tested on held-out texts, and the
     Fréchet distance to held-out texts, of each kind by itself (their mean) and of all kinds together.
     """
 
@@ -82,32 +102,33 @@ class Quality:
     together: float
 
 
-def quality(folder: Path, name: str) -> dict[str, Quality]:
+def quality(folder: Path, name: str, size: Size) -> dict[str, Quality]:
     """Of the first and the last population, and of private texts themselves: what no samples can beat."""
     run = open_run(folder / name)
     last = run.recipe.evolution.iterations
-    held = _embedded(run, folder / "held-out.csv")
-    found = {"real": _compared(_embedded(run, folder / "private.csv"), held)}
+    held = _embedded(run, folder / "held-out.csv", size.held_out)
+    found = {"real": _compared(_embedded(run, folder / "private.csv", size.samples), held, size.samples)}
     for word, iteration in (("first", 0), ("last", last)):
         # Votes have embedded them already: the last population was selected from the one before.
         matrix = matrices.load_matrix(run, min(iteration + 1, last))
         own = np.isin(matrix.ids, populations.read_population(run, iteration)["candidate_id"].to_numpy())
-        found[word] = _compared((matrix.vectors[own].astype(float), matrix.labels[own]), held)
+        found[word] = _compared((matrix.vectors[own].astype(float), matrix.labels[own]), held, size.samples)
     return found
 
 
-def _embedded(run: Run, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _embedded(run: Run, path: Path, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors and labels of the first texts of each kind."""
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    vectors = run.embedder.embed(pa.table({"text": [row["text"] for row in rows]})).vectors
-    return vectors.astype(float), np.array([run.label_codes[row["kind"]] for row in rows])
+        rows = _some([(row["kind"], row["text"]) for row in csv.DictReader(file)], most)
+    vectors = run.embedder.embed(pa.table({"text": [text for _, text in rows]})).vectors
+    return vectors.astype(float), np.array([run.label_codes[kind] for kind, _ in rows])
 
 
-def _compared(own: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.ndarray]) -> Quality:
+def _compared(own: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.ndarray], samples: int) -> Quality:
     from sklearn.linear_model import LogisticRegression
 
     codes = range(len(KINDS))
-    rows = np.concatenate([np.flatnonzero(own[1] == code)[:SAMPLES] for code in codes])
+    rows = np.concatenate([np.flatnonzero(own[1] == code)[:samples] for code in codes])
     made, kinds = own[0][rows], own[1][rows]
     apart = [frechet_distance(Moments.of(made[kinds == code]), Moments.of(held[0][held[1] == code])) for code in codes]
     return Quality(
@@ -121,14 +142,14 @@ def _compared(own: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.nda
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data, the model and the finished run."""
     folder = tmp_path_factory.mktemp("offline")
-    prepare(folder)
-    evolve_offline(folder, "run")
+    prepare(folder, HALF)
+    evolve_offline(folder, "run", HALF)
     return folder
 
 
 def test_samples_are_clearly_better_than_the_first_population(finished: Path) -> None:
     """The model knows nothing of kinds, and half of what it has read is of neither: votes alone find them."""
-    found = quality(finished, "run")
+    found = quality(finished, "run", HALF)
     first, last, real = found["first"], found["last"], found["real"]
     assert last.accuracy > max(0.8, first.accuracy + 0.05)  # the first is chance: about 0.5, now above, now below
     # At least a third of the way from the first population to real texts, and a tenth where kinds are taken together.

@@ -1,0 +1,99 @@
+"""Starts scripts in forks of one interpreter that has imported what most of them need: imports are paid for once.
+
+Each script still has a process, a folder, arguments, output and an exit status of its own, and sees `sys.path` and
+`__main__` as `python SCRIPT` has them. It is a process apart from the tests, for theirs have threads, which no fork
+survives.
+
+`python -m tests.scripts`, then a line of JSON a script on stdin: folder and command. The answer is its status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+SHARED = (
+    "apache_beam",
+    "dp_accounting.pld.privacy_loss_distribution",
+    "matplotlib.figure",
+    "pe_beam.driver.loop",
+    "pe_beam.evaluation.driver",
+    "pe_beam.report.build",
+    "scipy.stats",
+    "sentence_transformers",
+    "sklearn.linear_model",
+    "sklearn.svm",
+    "transformers",
+)
+LONGEST = 300  # seconds
+
+
+class Scripts:
+    """The interpreter, for the length of a `with`."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+
+    def __enter__(self) -> Scripts:
+        command = [sys.executable, "-m", "tests.scripts"]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+            env=self._environment,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # the end of stdin ends it
+
+    def run(self, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+        """Runs a script and its arguments in a folder, which then holds `stdout` and `stderr`."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([str(folder), command]) + "\n")
+        self._process.stdin.flush()
+        status = int(self._process.stdout.readline())
+        out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
+        return subprocess.CompletedProcess(command, status, out, err)
+
+
+def _become(folder: str, command: list[str]) -> None:
+    """Makes this process, a fork, one that was started as `python COMMAND` in a folder, and runs it."""
+    os.chdir(folder)
+    with open(os.devnull) as nothing, open("stdout", "w") as out, open("stderr", "w") as err:  # noqa: PTH123
+        for ours, file in enumerate((nothing, out, err)):
+            os.dup2(file.fileno(), ours)
+    signal.alarm(LONGEST)
+    sys.argv = list(command)
+    sys.path[0] = str(Path(command[0]).parent)
+    runpy.run_path(command[0], run_name="__main__")
+
+
+def main() -> None:
+    """Answers until stdin ends. An answer is written to what was stdout: a script has another one."""
+    for name in SHARED:
+        try:
+            __import__(name)
+        except ImportError:  # not installed: a script that needs it will say so
+            continue
+    place = list(sys.path)
+    with os.fdopen(os.dup(1), "w") as answers:
+        for line in sys.stdin:
+            child = os.fork()
+            if child == 0:
+                sys.path[:] = place
+                _become(*json.loads(line))
+                sys.exit(0)
+            _, status = os.waitpid(child, 0)
+            print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -111,7 +111,7 @@ def test_while_a_command_imports(command: str, finished: Path, tmp_path: Path) -
 import importlib.abc
 class Slow(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name.startswith(("pe_beam.driver", "pe_beam.evaluation")):
+        if name.startswith(("pe_beam.driver", "pe_beam.evaluation", "pe_beam.storage")):
             open({str(tmp_path / "importing")!r}, "w").close()
             try:
                 time.sleep(60)

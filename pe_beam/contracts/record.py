@@ -27,6 +27,6 @@ def population_parts(manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
     >>> population_parts({"files": {"population/part-00000.parquet": {}}, "candidates": {"a": 3, "b": 4}})
     [('population/part-00000.parquet', 7)]
     """
-    files = sorted(name for name in manifest["files"] if name.startswith("population/"))
+    files = {name: about for name, about in manifest.get("files", {}).items() if name.startswith("population/")}
     every = sum(manifest["candidates"].values())
-    return [(name, int(manifest["files"][name].get("rows", every))) for name in files]
+    return [(name, int(files[name].get("rows", every))) for name in sorted(files)] or [(POPULATION.format(0), every)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import multiprocessing
 import multiprocessing.process
+import os
 import random
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 from pe_beam.driver.loop import evolve
 from pe_beam.recipe.loading import load_recipe
 from tests.runs.test_end_to_end import release_digests
-from tests.text.conftest import serve
+from tests.text.conftest import KEY, serve
 from tests.text.server import Served
 
 KILLS, CONCURRENCY = 10, 4
@@ -71,6 +72,7 @@ def _start(recipe: Path, run_dir: Path, secret: Path) -> multiprocessing.process
 
 
 def _run(recipe: Path, run_dir: Path, secret: Path) -> None:
+    os.environ["PE_BEAM_TEST_KEY"] = KEY  # another test may have started the server of forks, without it
     evolve(load_recipe(recipe), run_dir, secret_file=secret)
 
 

@@ -49,6 +49,15 @@ def allowed(name: str) -> set[str]:
     return {word.strip(" `") for word in found.group(1).split(",")}
 
 
+def refuse_circles(left: dict[str, set[str]]) -> None:
+    """Takes away what imports nothing that is left, again and again, until nothing is."""
+    while left:
+        lowest = [name for name, below in left.items() if not below & set(left)]
+        assert lowest, f"a circle among {sorted(left)}"
+        for name in lowest:
+            del left[name]
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_imports_what_its_docstring_says(name: str) -> None:
     may = allowed(name)
@@ -73,22 +82,14 @@ def test_the_ground_imports_the_ground_alone(name: str) -> None:
 def test_packages_are_in_no_circle() -> None:
     every = set(PACKAGES)
     left = {name: allowed(name) & every for name in PACKAGES if allowed(name) != {"everything"}}
-    while left:
-        lowest = [name for name, below in left.items() if not below & set(left)]
-        assert lowest, f"a circle among {sorted(left)}"
-        for name in lowest:
-            del left[name]
+    refuse_circles(left)
 
 
 def test_modules_are_in_no_circle() -> None:
     """A package's `__init__` stands for what it hands on, so it is left out: a module imports another directly."""
     left = {module: set(imports(module)) - {module} for module in modules() if modules()[module].name != "__init__.py"}
     left = {module: others & set(left) for module, others in left.items()}
-    while left:
-        lowest = [module for module, others in left.items() if not others & set(left)]
-        assert lowest, f"a circle among {sorted(left)}"
-        for module in lowest:
-            del left[module]
+    refuse_circles(left)
 
 
 def test_nothing_below_imports_a_modality_or_a_source() -> None:

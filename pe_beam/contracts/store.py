@@ -303,6 +303,15 @@ class Folder:
         return self.store.is_leased(self.name(name))
 
 
+def written_bytes(write: Write) -> bytes:
+    """All that is to be written, for a store that keeps a file whole."""
+    if isinstance(write, bytes):
+        return write
+    sink = io.BytesIO()
+    write(sink)
+    return sink.getvalue()
+
+
 def checked_name(name: str) -> str:
     """The name, if it stays in its store.
 

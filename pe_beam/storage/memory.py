@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pe_beam.contracts.store import Store, Write, checked_name, shown_name
+from pe_beam.contracts.store import Store, Write, checked_name, shown_name, written_bytes
 from pe_beam.errors import LockedError, StorageError
 
 
@@ -65,15 +64,11 @@ class MemoryStore(Store):
         """As `Store.commit`."""
         if not replace and self.exists(name):
             return False
-        data = write
-        if not isinstance(data, bytes):
-            sink = io.BytesIO()
-            data(sink)
-            data = sink.getvalue()
+        data = written_bytes(write)
         with self._space.lock:
             won = replace or checked_name(name) not in self._space.files
             if won:
-                self._space.files[name] = (bytes(data), next(_NEXT))
+                self._space.files[name] = (data, next(_NEXT))
         return won
 
     def swap(self, name: str, data: bytes, expected: str | None) -> bool:

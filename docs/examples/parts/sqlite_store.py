@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pe_beam.contracts.store import Store, Write, checked_name, shown_name
+from pe_beam.contracts.store import Store, Write, checked_name, shown_name, written_bytes
 from pe_beam.errors import LockedError, StorageError
 
 
@@ -82,11 +81,7 @@ class SqliteStore(Store):
         """See Store."""
         if not replace and self.exists(name):
             return False
-        data = write
-        if not isinstance(data, bytes):
-            sink = io.BytesIO()
-            data(sink)
-            data = sink.getvalue()
+        data = written_bytes(write)
         with self._database() as database:
             verb = "REPLACE" if replace else "INSERT OR IGNORE"
             values = (checked_name(name), self._next(database), data)

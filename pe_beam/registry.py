@@ -14,13 +14,13 @@ from pe_beam.errors import MissingExtraError, RecipeError
 
 def names(kind: str) -> list[str]:
     """The registered names of a kind ("sources", "generators", "embedders", "modalities", "runners", ...), sorted."""
-    return sorted({point.name for point in _points(kind)})
+    return sorted({point.name for point in points(kind)})
 
 
 def names_for(kind: str, modality: str) -> list[str]:
     """The names of generators or embedders that go with a modality; those that cannot be loaded are left out."""
     found = set()
-    for point in _points(kind):
+    for point in points(kind):
         with contextlib.suppress(ImportError):
             if fits(point.load(), modality):
                 found.add(point.name)
@@ -39,7 +39,7 @@ def find(kind: str, name: str, *, key: str) -> Any:
       RecipeError: no such name; the message holds the key, the value, and the names there are.
       MissingExtraError: its package lacks something that is not installed.
     """
-    for point in _points(kind):
+    for point in points(kind):
         if point.name == name:
             try:
                 return point.load()
@@ -53,12 +53,13 @@ def find(kind: str, name: str, *, key: str) -> Any:
     raise RecipeError(f"{key}: {name!r} is not known{hint} (allowed: {', '.join(known) or 'none installed'})")
 
 
-def _points(kind: str) -> tuple[EntryPoint, ...]:
+def points(kind: str) -> tuple[EntryPoint, ...]:
+    """All entry points of a kind, for whoever has words of its own for one that is missing."""
     return _installed(tuple(sys.path)).get(f"pe_beam.{kind}", ())
 
 
 @functools.lru_cache(maxsize=4)
 def _installed(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
     """All entry points of ours by group, read once for each `sys.path`: a run asks 40 times, each 20 ms of reading."""
-    points = entry_points()
-    return {group: tuple(points.select(group=group)) for group in points.groups if group.startswith("pe_beam.")}
+    every = entry_points()
+    return {group: tuple(every.select(group=group)) for group in every.groups if group.startswith("pe_beam.")}

@@ -3,15 +3,14 @@
 A plain path is the local store. Any other store is an entry point of the group `pe_beam.stores`: its name is the
 scheme, its object a class that is built from the URL.
 
-May import: contracts, errors; Arrow.
+May import: contracts, registry, errors; Arrow.
 """
 
 from __future__ import annotations
 
-import functools
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from pe_beam import registry
 from pe_beam.contracts.store import Folder, Store
 from pe_beam.errors import MissingExtraError, PeBeamError
 from pe_beam.storage.local import LocalStore
@@ -41,10 +40,8 @@ def open_folder(uri: str | Path) -> Folder:
     return Folder(open_store(uri))
 
 
-@functools.lru_cache(maxsize=16)
 def _class_of(scheme: str) -> type[Store] | None:
-    """Kept: entry points are read off the disk, and every element of a pipeline opens its run."""
-    for point in entry_points(group="pe_beam.stores"):
+    for point in registry.points("stores"):
         if point.name == scheme:
             found: type[Store] = point.load()
             return found

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,14 @@ def stop_half_way(recipe: dict[str, Any], run_dir: Path, secret_file: Path, *, u
 
 
 class Runs:
-    """Runs with the fixed secret, each made once a session: nothing may be changed in them. `copied` may be."""
+    """Runs with the fixed secret, each made once a session: nothing may be changed in them. `copied` may be.
+
+    A test that does change one is not seen in itself but in a later one, so each is looked at before it is lent again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._made: dict[tuple[str, bool], Path] = {}
+        self._made: dict[tuple[str, bool], tuple[Path, list[tuple[Any, ...]]]] = {}
         self.secret_file = folder / "given.secret"
         self.secret_file.write_bytes(SECRET)
 
@@ -86,8 +90,20 @@ class Runs:
                 stop_half_way(recipe, run, self.secret_file)
             else:
                 evolve(parse_recipe(recipe), run, secret_file=self.secret_file)
-            self._made[key] = run
-        return self._made[key]
+            self._made[key] = run, _looks(run)
+        self.check()
+        return self._made[key][0]
+
+    def check(self) -> None:
+        """Raises: AssertionError if a test has changed one of them."""
+        for made, looked in self._made.values():
+            assert _looks(made) == looked, f"a test changed {made}, which all tests share"
+
+
+def _looks(run: Path) -> list[tuple[Any, ...]]:
+    """Each file with its size and the time of its last change."""
+    found = [(path, path.stat()) for path in sorted(run.rglob("*")) if path.is_file()]
+    return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in found]
 
 
 def copied(run: Path, to: Path) -> Path:
@@ -96,9 +112,11 @@ def copied(run: Path, to: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """See `Runs`."""
-    return Runs(tmp_path_factory.mktemp("runs"))
+    made = Runs(tmp_path_factory.mktemp("runs"))
+    yield made
+    made.check()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from pe_beam.contracts.modality import Modality
 from pe_beam.evaluation.driver import evaluate
 from pe_beam.report.build import build
+from tests.conftest import copied
 from tests.report.releases import write_release
 from tests.report.test_report import HOSTILE, WORDS, _texts
 
@@ -36,6 +37,14 @@ class Watched:
         assert not self.said
         assert not [url for url in self.asked[1:] if not url.startswith("data:")]
         assert self.asked[0].startswith("file:")
+
+
+@pytest.fixture(scope="module")
+def evaluated(digits, tmp_path_factory):
+    """A copy of the run that has been evaluated."""
+    run = copied(digits, tmp_path_factory.mktemp("evaluated") / "run")
+    evaluate(run)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +107,8 @@ def test_axe_finds_nothing(browser, html, hostile, scheme, name):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_an_evaluation(browser, digits, scheme):
-    page = digits / "private/evaluation/evaluation.html"
-    if not page.exists():
-        evaluate(digits)
-    watched = Watched(browser, page, scheme=scheme, width=390)
+def test_axe_finds_nothing_in_an_evaluation(browser, evaluated, scheme):
+    watched = Watched(browser, evaluated / "private/evaluation/evaluation.html", scheme=scheme, width=390)
     assert watched.page.evaluate("document.documentElement.scrollWidth") == 390
     _accessible(watched)
 

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 STATUS = 130
@@ -36,15 +37,33 @@ class _State:
 def begin(line: str) -> None:
     """Takes this process over, before anything heavy is imported: it says `line` at Ctrl-C and ends.
 
-    Libraries log errors alone from here on; Beam warns of parts that nobody asked for while it is imported. Where
-    Ctrl-C is ignored (nohup), it stays so. To be called in the main thread.
+    Libraries log errors alone from here on, and draw no bars of their own; Beam warns of parts that nobody asked for
+    while it is imported. Where Ctrl-C is ignored (nohup), it stays so. To be called in the main thread.
     """
     logging.basicConfig(level=logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
     _State.line = line
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_interrupt)
         sys.excepthook = _on_exception
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Libraries and dying threads say nothing on stderr; where the process is not ours, they may."""
+    if _State.line is None:
+        yield
+        return
+    before, hook = logging.root.manager.disable, threading.excepthook
+    logging.disable(logging.CRITICAL)
+    threading.excepthook = lambda _: None  # Beam's threads that listen to a job server die with it, noisily
+    try:
+        yield
+    finally:
+        if not _State.asked:
+            logging.disable(before)
+            threading.excepthook = hook
 
 
 def asked() -> bool:

@@ -8,31 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pe_beam import console
 
 if __name__ == "__main__":
     console.begin("embed: interrupted; run it again, it goes on from here")
 
-import apache_beam as beam
-
 from pe_beam.driver.loop import embed_only
-from pe_beam.engine.graphs.ingest import Ingest
+from pe_beam.engine.graphs.ingest import Config, build
 from pe_beam.errors import PeBeamError
 from pe_beam.recipe.loading import load_recipe
 
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Where the run's recipe lies and its shards go."""
-
-    run_dir: str
-
-
-def build(root: beam.Pipeline, config: Config) -> beam.PCollection:
-    """The ingest graph, for any runner: gives the name of the index."""
-    return root | "Start" >> beam.Create([0]) | "Ingest" >> Ingest(config.run_dir)
+__all__ = ["Config", "build", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,31 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pe_beam import console
 
 if __name__ == "__main__":
     console.begin("evaluate: interrupted; run it again, it goes on from here")
 
-import apache_beam as beam
-
 from pe_beam.errors import PeBeamError
 from pe_beam.evaluation.driver import evaluate
-from pe_beam.evaluation.graph import Evaluate
+from pe_beam.evaluation.graph import Config, build
 from pe_beam.evaluation.setting import RESULT
 
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Where the complete run lies; what is compared is in its private/evaluation/work, written by `evaluate`."""
-
-    run_dir: str
-
-
-def build(root: beam.Pipeline, config: Config) -> beam.PCollection:
-    """The graph of an evaluation, for any runner: gives the name of its result."""
-    return root | "Start" >> beam.Create([0]) | "Evaluate" >> Evaluate(config.run_dir)
+__all__ = ["Config", "build", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

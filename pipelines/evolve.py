@@ -10,42 +10,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pe_beam import console
 
 if __name__ == "__main__":
     console.begin("evolve: interrupted; run it again, it goes on from here")
 
-import apache_beam as beam
-
 from pe_beam.driver.loop import evolve
-from pe_beam.engine.graphs.evolution import Evolution
+from pe_beam.engine.graphs.evolution import Config, build
 from pe_beam.errors import PeBeamError
 from pe_beam.recipe.loading import load_recipe
 
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """What the unrolled graph needs to know; all else is in the run directory."""
-
-    run_dir: str
-    first: int
-    last: int
-    unit: str
-    label_shares: bool
-
-
-def build(root: beam.Pipeline, config: Config) -> beam.PCollection:
-    """The graph of all iterations from `first` to `last`, for any runner: gives the last manifest's name."""
-    evolution = Evolution(
-        config.run_dir,
-        first=config.first,
-        last=config.last,
-        unit=config.unit,
-        label_shares=config.label_shares,
-    )
-    return root | "Start" >> beam.Create([0]) | "Evolution" >> evolution
+__all__ = ["Config", "build", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,35 +11,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pe_beam import console
 
 if __name__ == "__main__":
     console.begin("iteration: interrupted; run it again, it goes on from here")
 
-import apache_beam as beam
-
 from pe_beam.driver.loop import run_one
-from pe_beam.engine.graphs.iteration import Iteration, RandomPopulation
+from pe_beam.engine.graphs.iteration import Config, build
 from pe_beam.errors import PeBeamError
 
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """What one iteration needs to know; all else is in the run directory."""
-
-    run_dir: str
-    iteration: int
-    unit: str
-
-
-def build(root: beam.Pipeline, config: Config) -> beam.PCollection:
-    """The graph of one iteration, for any runner: gives the manifest's name."""
-    start = root | "Start" >> beam.Create([0])
-    if config.iteration == 0:
-        return start | "RandomPopulation" >> RandomPopulation(config.run_dir)
-    return start | "Iteration" >> Iteration(config.run_dir, config.iteration, unit=config.unit)
+__all__ = ["Config", "build", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -190,3 +192,22 @@ def test_the_library_leaves_logging_to_its_host() -> None:
     code = "import logging, pe_beam, pe_beam.cli, pe_beam.driver.loop; print(logging.root.level, logging.root.disabled)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["30", "False"]
+
+
+def test_a_job_leaves_all_that_its_host_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Beam's workers alone are not heard while it runs: a trace of theirs may quote a value."""
+    from pe_beam.runners.job import Job
+    from pe_beam.storage import open_store
+
+    beams, hooks = logging.getLogger("apache_beam.runners.worker"), []
+
+    def build(_: object) -> None:
+        logging.getLogger("host").error("mine")
+        beams.error("a trace")
+        hooks.append(threading.excepthook)
+
+    Job(open_store("memory://quiet"), [])("Nothing", build)
+    beams.error("after")
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert said == ["mine", "after"]
+    assert hooks == [threading.excepthook]

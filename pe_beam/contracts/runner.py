@@ -17,12 +17,13 @@ class Graph:
 
     Attributes:
       label: a literal name.
-      make: makes its transform, which takes one start token.
+      build: puts it on a root, which is a Beam pipeline, or a PCollection of one element after which it is to start;
+        returns a PCollection of names.
       store: the run directory that the driver and all workers see.
     """
 
     label: str
-    make: Callable[[], Any]
+    build: Callable[[Any], Any]
     store: Store
 
 

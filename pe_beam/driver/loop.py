@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pe_beam import errors
 from pe_beam.contracts.store import Store
@@ -173,35 +173,38 @@ def new_job(run: Run, args: list[str]) -> Job:
 
 
 def run_iteration(run: Run, iteration: int, job: Job) -> None:
-    """Writes the ledger line and runs the job of one iteration."""
-    from pe_beam.engine.graphs import iteration as transforms
+    """Writes the ledger line of an iteration that spends, and runs its job."""
+    from pe_beam.engine.graphs.iteration import Config, build
 
-    unit, hints = run.recipe.privacy.unit, run.recipe.execution.stages.hints()
-    if iteration == 0:
-        if run.recipe.privacy.label_budget():
-            write_ledger_line(run, 0)
-            job("LabelShares", lambda: transforms.LabelShares(run.store.uri, unit=unit))
-        job("Iteration 00", lambda: transforms.RandomPopulation(run.store.uri, hints=hints))
-    else:
+    if iteration in spending_iterations(run):
         write_ledger_line(run, iteration)
-        job(
-            f"Iteration {iteration:02d}",
-            lambda: transforms.Iteration(run.store.uri, iteration, unit=unit, hints=hints),
-        )
+    config = Config(iteration=iteration, **_told(run))
+    job(f"Iteration {iteration:02d}", lambda root: build(root, config))
     _demand_manifest(run, iteration)
 
 
 def run_unrolled(run: Run, first: int, job: Job) -> None:
     """Writes all ledger lines that are missing, then runs iterations `first` to T as one job."""
-    from pe_beam.engine.graphs.evolution import Evolution
+    from pe_beam.engine.graphs.evolution import Config, build
 
-    last, bought = run.recipe.evolution.iterations, bool(run.recipe.privacy.label_budget())
+    last = run.recipe.evolution.iterations
     for iteration in spending_iterations(run):
         if iteration >= first:
             write_ledger_line(run, iteration)
-    unit, root, hints = run.recipe.privacy.unit, run.store.uri, run.recipe.execution.stages.hints()
-    job("Evolution", lambda: Evolution(root, first=first, last=last, unit=unit, label_shares=bought, hints=hints))
+    config = Config(first=first, last=last, **_told(run))
+    job("Evolution", lambda root: build(root, config))
     _demand_manifest(run, last)
+
+
+def _told(run: Run) -> dict[str, Any]:
+    """What every graph of iterations is told."""
+    recipe = run.recipe
+    return {
+        "run_dir": run.store.uri,
+        "unit": recipe.privacy.unit,
+        "label_shares": bool(recipe.privacy.label_budget()),
+        "hints": recipe.execution.stages.hints(),
+    }
 
 
 def _demand_manifest(run: Run, iteration: int) -> None:
@@ -212,20 +215,20 @@ def _demand_manifest(run: Run, iteration: int) -> None:
 def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
     from pe_beam.engine.graphs import ingest
 
+    config = ingest.Config(run_dir=run.store.uri, hints=run.recipe.execution.stages.hints())
     if run.index() is None:
         if ledger_lines(run):
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
         with progress.ingest():
-            hints = run.recipe.execution.stages.hints().get("ingest", {})
             try:
-                job("Ingest", lambda: ingest.Ingest(run.store.uri).with_resource_hints(**hints))
+                job("Ingest", lambda root: ingest.build(root, config))
             except errors.DataError as error:
                 kinds = left_out(run)
                 raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
     else:
         if (run.index() or {}).get("embedding_id") != run.embedding_id:
             raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
-        job("CheckSource", lambda: ingest.CheckSource(run.store.uri))
+        job("CheckSource", lambda root: ingest.build_check(root, config))
     if run.index() is None:
         raise errors.DataError("data.path: there is no record that can be used")
 

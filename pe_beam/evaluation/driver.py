@@ -43,7 +43,7 @@ def evaluate(
       PeBeamError: lock, disk, a failed stage.
     """
     from pe_beam.driver.loop import new_job
-    from pe_beam.evaluation.graph import Evaluate
+    from pe_beam.evaluation.graph import Config, build
 
     if iterations not in ("last", "all"):
         raise InputError(f"--iterations {iterations}: last or all is wanted")
@@ -62,7 +62,7 @@ def evaluate(
         setting.save(run)
         try:
             with EvaluationProgress(run, progress).watched():
-                job("Evaluate", lambda: Evaluate(run.store.uri))
+                job("Evaluate", lambda root: build(root, Config(run_dir=run.store.uri)))
             found: dict[str, Any] = json.loads(run.store.read(OUTCOME))
         except PeBeamError:
             _forget(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -11,7 +12,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pe_beam.engine.graphs.base import RunFn, RunTransform
+from pe_beam.engine.graphs.base import RunFn, RunTransform, start
 from pe_beam.evaluation import measure
 from pe_beam.evaluation.gather import Gathered, Portion, gather, list_portions, training_portions
 from pe_beam.evaluation.memorisation import Nearest, nearer
@@ -180,3 +181,15 @@ class Evaluate(RunTransform):
             | "GatherAll" >> beam.GroupByKey()
             | "CommitOutcome" >> beam.ParDo(_CommitOutcomeFn(self._root))
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Where the complete run lies; what is compared is in its private/evaluation/work, written by `evaluate`."""
+
+    run_dir: str
+
+
+def build(root: Any, config: Config) -> beam.PCollection:
+    """The graph of an evaluation, for any runner: gives the name of its result."""
+    return start(root) | "Evaluate" >> Evaluate(config.run_dir)

@@ -16,7 +16,7 @@ class PlainRunner(Runner):
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
         with beam.Pipeline(options=PipelineOptions(list(args))) as pipeline:
-            _ = pipeline | "Start" >> beam.Create([0]) | graph.label >> graph.make()
+            graph.build(pipeline)
 
 
 class DirectRunner(PlainRunner):

@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import re
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from apache_beam.options import pipeline_options as beam_options
 from apache_beam.transforms.resources import parse_resource_hints
 
-from pe_beam import errors, registry
+from pe_beam import console, errors, registry
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
@@ -22,7 +21,7 @@ from pe_beam.runners.direct import PlainRunner
 
 
 class Job:
-    """Runs one graph of one transform with the user's Beam flags, and says in one line what failed.
+    """Runs one graph with the user's Beam flags, and says in one line what failed.
 
     Attributes:
       args: Beam's flags, the user's and what the recipe adds.
@@ -60,13 +59,13 @@ class Job:
         self.args += _parallelism(parallelism, self._runner, self.args)
         _check_hints(hints or {})
 
-    def __call__(self, label: str, make: Callable[[], Any]) -> None:
-        """Start token -> `make()`, to its end; raises PeBeamError."""
+    def __call__(self, label: str, build: Callable[[Any], Any]) -> None:
+        """Runs what `build` puts on its root to its end; see `Graph`. Raises PeBeamError."""
         if self._started is not None:
             self._started(label, self._name)
         try:
             with _quiet():
-                self._runner().run(Graph(label, make, self._store), self.args)
+                self._runner().run(Graph(label, build, self._store), self.args)
         except Exception as error:
             raise _explained(error, label, self._store) from None
 
@@ -115,15 +114,18 @@ def _parsed(args: list[str]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Runners log the traces of workers: what failed is said once, by us, and without values (rule 7)."""
-    before, hook = logging.root.manager.disable, threading.excepthook
-    logging.disable(logging.CRITICAL)
-    threading.excepthook = lambda _: None  # Beam's threads that listen to a job server die with it, noisily
+    """Beam logs the traces of workers: what failed is said once, by us, and without values (rule 7).
+
+    Beam alone is held back, and only while a job runs: all else that the host process logs is not ours to silence.
+    """
+    beams = logging.getLogger("apache_beam")
+    before = beams.level
+    beams.setLevel(logging.CRITICAL + 1)
     try:
-        yield
+        with console.hushed():
+            yield
     finally:
-        logging.disable(before)
-        threading.excepthook = hook
+        beams.setLevel(before)
 
 
 _OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?$", re.MULTILINE)

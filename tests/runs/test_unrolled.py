@@ -9,10 +9,10 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pe_beam.driver.loop import evolve, new_job
-from pe_beam.engine.graphs.iteration import Iteration
 from pe_beam.engine.run import Run
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.loading import parse_recipe
+from pipelines import embed as embed_pipeline
 from pipelines import evolve as evolve_pipeline
 from pipelines import iteration as iteration_pipeline
 from tests.conftest import stop_half_way
@@ -74,25 +74,37 @@ def test_one_iteration_is_a_small_plain_graph(unit):
 
 
 def test_the_unrolled_graph_labels_each_iteration():
-    config = evolve_pipeline.Config(run_dir="/data/run", first=0, last=8, unit="record", label_shares=False)
+    config = evolve_pipeline.Config(run_dir="/data/run", first=0, last=8, unit="record", label_shares=True)
     proto, data = _proto(evolve_pipeline.build, config)
     names = {x.unique_name for x in proto.components.transforms.values()}
-    assert {f"Evolution/Iteration {t:02d}" for t in range(9)} <= names
+    assert {f"Iteration {t:02d}" for t in range(9)} <= names
     assert len(data) < 500_000
 
 
-def test_metrics_count_candidates_and_nothing_private(small, tmp_path, secret_file, monkeypatch):
+def _steps(proto):
+    """Transforms of a graph: name -> kind."""
+    return {x.unique_name: x.spec.urn for x in proto.components.transforms.values()}
+
+
+def test_the_driver_runs_what_pipelines_build_and_counts_nothing_private(small, tmp_path, secret_file, monkeypatch):
     """Every counter of an iteration's job is known from the recipe alone."""
     small["evolution"]["lookahead"] = 2
-    recipe, results = parse_recipe(small), []
+    recipe, results, graphs = parse_recipe(small), [], []
     real = beam.Pipeline.run
 
     def run(self, *args, **options):
+        graphs.append(_steps(self.to_runner_api()))
         results.append(real(self, *args, **options))
         return results[-1]
 
     monkeypatch.setattr(beam.Pipeline, "run", run)
     evolve(recipe, tmp_path / "run", secret_file=secret_file)
+    run_dir = str(tmp_path / "run")
+    built = [_proto(embed_pipeline.build, embed_pipeline.Config(run_dir=run_dir))[0]]
+    for t in range(3):
+        config = iteration_pipeline.Config(run_dir=run_dir, iteration=t, unit="record")
+        built.append(_proto(iteration_pipeline.build, config)[0])
+    assert graphs == [_steps(proto) for proto in built]
     metrics = results[-1].metrics().query()
     counters = {c.key.metric.name: c.committed for c in metrics["counters"]}
     ours = {c.key.metric.name for c in metrics["counters"] if c.key.metric.namespace.startswith("pe_beam")}
@@ -107,7 +119,8 @@ def test_stages_may_want_machines_of_their_own(small):
     hints = parse_recipe(small).execution.stages.hints()
     assert hints == {"vote": {"cpu_count": "8"}, "generate": {"accelerator": "type:nvidia-l4;count:1"}}
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
-    _ = pipeline | "Start" >> beam.Create([0]) | "Iteration" >> Iteration("/data/run", 1, unit="record", hints=hints)
+    config = iteration_pipeline.Config(run_dir="/data/run", iteration=1, unit="record", hints=hints)
+    iteration_pipeline.build(pipeline, config)
     parts = pipeline.to_runner_api().components
     names = ("Iteration/Count/Vote", "Iteration/Vary/Generate", "Iteration/Embed/EmbedCandidates")
     wants = {

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import apache_beam as beam
 
 from pe_beam.engine.run import Run, open_run
 from pe_beam.transforms.guard import guarded
+
+Hints = Mapping[str, Mapping[str, str]]
+"""Stage (ingest, embed, vote, generate) -> Beam's resource hints."""
+
+
+def start(root: Any) -> beam.PCollection:
+    """A PCollection of one start token on a pipeline; one that is there already is the token itself."""
+    return root if isinstance(root, beam.PCollection) else root | "Start" >> beam.Create([0])
 
 
 class RunFn(beam.DoFn):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import apache_beam as beam
 
-from pe_beam.engine.graphs.iteration import Hints, Iteration, LabelShares, RandomPopulation
+from pe_beam.engine.graphs import iteration
+from pe_beam.engine.graphs.base import Hints, start
 
 
-class Evolution(beam.PTransform):
-    """Start token -> name of the last manifest; each iteration begins when the one before is committed.
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the unrolled graph needs to know; all else is in the run directory.
 
-    Args:
+    Attributes:
       run_dir: with frozen embeddings, and a ledger line for every iteration that spends.
       first: the first iteration to be made, 0 to last.
       last: T.
@@ -19,24 +24,27 @@ class Evolution(beam.PTransform):
       hints: resource hints by stage.
     """
 
-    def __init__(
-        self, run_dir: str, *, first: int, last: int, unit: str, label_shares: bool, hints: Hints | None = None
-    ) -> None:
-        super().__init__()
-        self._root = run_dir
-        self._span = range(first, last + 1)
-        self._unit = unit
-        self._label_shares = label_shares
-        self._hints = hints
+    run_dir: str
+    first: int
+    last: int
+    unit: str
+    label_shares: bool = False
+    hints: Hints = field(default_factory=dict)
 
-    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        token = start  # one element: what is done so far
-        for iteration in self._span:
-            if iteration == 0:
-                if self._label_shares:
-                    token = token | "LabelShares" >> LabelShares(self._root, unit=self._unit)
-                token = token | "Iteration 00" >> RandomPopulation(self._root, hints=self._hints)
-            else:
-                label = f"Iteration {iteration:02d}"
-                token = token | label >> Iteration(self._root, iteration, unit=self._unit, hints=self._hints)
-        return token
+
+def build(root: Any, config: Config) -> beam.PCollection:
+    """The graph of iterations `first` to `last`, for any runner: gives the last manifest's name.
+
+    Each iteration begins when the one before is committed.
+    """
+    token = start(root)  # one element: what is done so far
+    for t in range(config.first, config.last + 1):
+        of = iteration.Config(
+            run_dir=config.run_dir,
+            iteration=t,
+            unit=config.unit,
+            label_shares=config.label_shares,
+            hints=config.hints,
+        )
+        token = token | f"Iteration {t:02d}" >> iteration.Iteration(of)
+    return token

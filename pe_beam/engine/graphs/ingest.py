@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 
 from pe_beam.contracts.source import Piece
 from pe_beam.engine import ingest
-from pe_beam.engine.graphs.base import RunFn, RunTransform
+from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Where the run's recipe lies and its shards go.
+
+    Attributes:
+      run_dir: with recipe.yaml and the secret.
+      hints: resource hints by stage.
+    """
+
+    run_dir: str
+    hints: Hints = field(default_factory=dict)
+
+
+def build(root: Any, config: Config) -> beam.PCollection:
+    """The graph that freezes the private embeddings, for any runner: gives the name of the index."""
+    return start(root) | "Ingest" >> Ingest(config.run_dir).with_resource_hints(**config.hints.get("ingest", {}))
+
+
+def build_check(root: Any, config: Config) -> beam.PCollection:
+    """The graph that holds the source against what was embedded: gives the name of the index."""
+    return start(root) | "CheckSource" >> CheckSource(config.run_dir)
 
 
 class _ListPiecesFn(RunFn):

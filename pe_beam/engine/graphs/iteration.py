@@ -4,7 +4,8 @@ iteration and an unrolled graph are made of the same transform.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -13,7 +14,7 @@ from apache_beam.metrics import Metrics
 
 from pe_beam.contracts.source import BATCH_BYTES
 from pe_beam.engine import matrices, populations, steps
-from pe_beam.engine.graphs.base import RunFn, RunTransform
+from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
 from pe_beam.engine.tables import HISTOGRAM
 from pe_beam.storage.parquet import parquet_file
@@ -21,9 +22,6 @@ from pe_beam.transforms.generate import Generate
 from pe_beam.transforms.histogram import NoisyHistogram
 from pe_beam.transforms.select import Select
 from pe_beam.transforms.vote import Vote
-
-Hints = Mapping[str, Mapping[str, str]]
-"""Stage (embed, vote, generate) -> Beam's resource hints."""
 
 # What is public may be counted where a runner shows it: generators see candidates only. Votes, records and the
 # times of private stages are never metrics (DESIGN, privacy rule 7).
@@ -142,24 +140,6 @@ class Commit(_IterationTransform):
         )
 
 
-class Iteration(_IterationTransform):
-    """One iteration: start token -> name of the manifest of population t."""
-
-    def __init__(self, run_dir: str, iteration: int, *, unit: str, hints: Hints | None = None) -> None:
-        super().__init__(run_dir, iteration)
-        self._unit = unit
-        self._hints = hints or {}
-
-    def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        return (
-            start
-            | "Embed" >> EmbedCandidates(*self._at).with_resource_hints(**self._hints.get("embed", {}))
-            | "Count" >> Count(*self._at, unit=self._unit).with_resource_hints(**self._hints.get("vote", {}))
-            | "Noise" >> NoisyHistogram(RunMechanism(*self._at), commit=self._at[0])
-            | "Vary" >> Commit(*self._at, hints=self._hints)
-        )
-
-
 class _ListShardsFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         index = self.open().index() or {"shards": []}
@@ -184,13 +164,49 @@ class LabelShares(RunTransform):
         )
 
 
-class RandomPopulation(RunTransform):
-    """Start token -> name of the manifest of population 0, made from nothing."""
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What an iteration needs to know; all else is in the run directory.
 
-    def __init__(self, run_dir: str, *, hints: Hints | None = None) -> None:
-        super().__init__(run_dir)
-        self._hints = hints or {}
+    Attributes:
+      run_dir: with frozen embeddings, and the iteration's ledger line if it spends.
+      iteration: 0 to T.
+      unit: record or client.
+      label_shares: whether iteration 0 buys label shares first.
+      hints: resource hints by stage.
+    """
+
+    run_dir: str
+    iteration: int
+    unit: str
+    label_shares: bool = False
+    hints: Hints = field(default_factory=dict)
+
+
+class Iteration(beam.PTransform):
+    """One iteration: start token -> name of the manifest of its population."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self._config = config
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        nothing = start | "NoVotes" >> beam.Map(lambda _: HISTOGRAM.empty_table()).with_output_types(pa.Table)
-        return nothing | "Random" >> Commit(self._root, 0, hints=self._hints)
+        of = self._config
+        at = of.run_dir, of.iteration
+        if of.iteration:
+            histogram = (
+                start
+                | "Embed" >> EmbedCandidates(*at).with_resource_hints(**of.hints.get("embed", {}))
+                | "Count" >> Count(*at, unit=of.unit).with_resource_hints(**of.hints.get("vote", {}))
+                | "Noise" >> NoisyHistogram(RunMechanism(*at), commit=of.run_dir)
+            )
+        else:
+            if of.label_shares:
+                start = start | "LabelShares" >> LabelShares(of.run_dir, unit=of.unit)
+            histogram = start | "NoVotes" >> beam.Map(lambda _: HISTOGRAM.empty_table()).with_output_types(pa.Table)
+        return histogram | "Vary" >> Commit(*at, hints=of.hints)
+
+
+def build(root: Any, config: Config) -> beam.PCollection:
+    """The graph of one iteration, for any runner: gives the manifest's name."""
+    return start(root) | "Iteration" >> Iteration(config)

@@ -153,9 +153,7 @@ def _loaded(model: str, revision: str | None, dtype: str, device_map: str | None
     with _explained(model):
         import torch
         from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
         more = {"device_map": device_map, "quantization_config": _quantised(dtype, bits)}
         kind = "auto" if dtype == "auto" else getattr(torch, dtype)
         with _placed(device_map, bits):

@@ -137,11 +137,9 @@ def _loaded(path: str, revision: str | None, device: str | None, dtype: str) -> 
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import get_device_name
-    from transformers.utils import logging
 
     from pe_beam.modalities.exact import make_exact
 
-    logging.disable_progress_bar()
     device = device or get_device_name()
     try:
         own = {"dtype": getattr(torch, dtype), **make_exact(device)}

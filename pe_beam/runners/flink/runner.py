@@ -117,7 +117,7 @@ def _run_watched(graph: Graph, options: Any, target: check.Target) -> None:
     pipeline = beam.Pipeline(options=options)
     arrive = beam.ParDo(ArriveFn(store.uri, name, token))
     leave = beam.ParDo(LeaveFn(store.uri, name))
-    _ = pipeline | "Start" >> beam.Create([0]) | "Arrive" >> arrive | label >> graph.make() | "Leave" >> leave
+    _ = graph.build(pipeline | "Start" >> beam.Create([0]) | "Arrive" >> arrive) | "Leave" >> leave
     result = pipeline.run()
     try:
         _watch(result, lambda: store.read(name), target, cloud.job_name)

@@ -84,7 +84,7 @@ def make_run(folder: Path, samples: int, real: int) -> Path:
 
 def write_texts(path: Path, rows: int, seed: int) -> None:
     """A CSV file of two kinds of texts, 60 to 140 words each; a kind has words of its own."""
-    from tests.text.server import WORDS
+    from tests.modalities.text.server import WORDS
 
     rng = np.random.default_rng(seed)
     with path.open("w", newline="") as file:
@@ -98,7 +98,7 @@ def write_texts(path: Path, rows: int, seed: int) -> None:
 
 def make_text_run(folder: Path, samples: int, real: int) -> Path:
     """A finished run of one iteration whose model is a server on this machine."""
-    from tests.text.server import Served
+    from tests.modalities.text.server import Served
 
     run = folder / f"texts-{samples}-{real}"
     if (run / "release/privacy.json").exists():

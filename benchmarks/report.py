@@ -80,8 +80,8 @@ def _paints(path: str, browser: str) -> list[float]:
 
 
 def _made_up(folder: Path, samples: int) -> History:
-    from tests.conftest import SMALL
     from tests.report.releases import write_release
+    from tests.whole_runs import SMALL
 
     rng = np.random.default_rng(0)
     smooth = [np.kron(rng.integers(0, 255, (4, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(5000)]

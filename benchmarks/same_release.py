@@ -26,8 +26,8 @@ from _place import RECIPES, ROOT
 
 from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import load_recipe
-from tests.text.conftest import TEXTS, serve, write_texts
-from tests.text.server import Served
+from tests.modalities.text.recipes import TEXTS, serve, write_texts
+from tests.modalities.text.server import Served
 
 
 def recipes(folder: Path, *, toy: bool) -> dict[str, dict[str, Any]]:

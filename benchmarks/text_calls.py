@@ -22,7 +22,7 @@ from pe_beam.modalities.text.openai_client import OpenAiClient
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.services.journal import Journal
 from pe_beam.storage import open_folder
-from tests.text.server import Served
+from tests.modalities.text.server import Served
 
 LATENCY, FLYING, CALLS = 0.2, 64, 5000
 PER_MINUTE, MINUTES = 600, 2.5

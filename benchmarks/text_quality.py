@@ -13,7 +13,7 @@ from pathlib import Path
 
 import _place  # noqa: F401  (tests/ is on the path from here)
 
-from tests.text.test_offline import FULL, Size, evolve_offline, prepare, quality
+from tests.modalities.text.offline import FULL, Size, evolve_offline, prepare, quality
 
 WORDS = ("first", "last", "real")
 TOY = Size(

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import SMALL, Runs, copied
+from tests.whole_runs import SMALL, Runs, copied
 
 # Slow where a user would wait: an embedder that sleeps in a thread of Beam's.
 SLOW = """

@@ -25,8 +25,8 @@ from pe_beam.evaluation.figures import shown
 from pe_beam.evaluation.table import text_table
 from pe_beam.modalities.image.pixels import Pixels
 from pe_beam.recipe.loading import parse_recipe
-from tests.conftest import SMALL
-from tests.evaluation.test_evaluate import pictures, write_files
+from tests.evaluation.pictures import pictures, write_files
+from tests.whole_runs import SMALL
 
 
 @pytest.fixture(scope="module")

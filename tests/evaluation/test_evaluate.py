@@ -29,24 +29,10 @@ from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
 from pe_beam.recipe.loading import parse_recipe
 from pipelines import evaluate as pipeline
+from tests.evaluation.pictures import LABELS, pictures, write_files
 
-LABELS = ["0", "1", "2"]
 TRAINING, HELD_OUT = (5, 40, 61), (30, 1, 33)  # records in each of several files: several pieces and shards
 SECRET_LABEL = "zzz-private-label"
-
-
-def pictures(rows: int, seed: int) -> pa.Table:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, rows)
-    images = rng.integers(0, 120, (rows, 8, 8)) + labels[:, None, None] * 45
-    encoded = [encode_png(image.astype(np.uint8)) for image in images]
-    return pa.table({"image": encoded, "label": [LABELS[x] for x in labels]})
-
-
-def write_files(folder: Path, sizes: tuple[int, ...], seed: int) -> None:
-    folder.mkdir(parents=True)
-    for i, size in enumerate(sizes):
-        pq.write_table(pictures(size, seed + i), folder / f"part-{i}.parquet")
 
 
 def recipe_on(small: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -59,7 +45,7 @@ def recipe_on(small: dict[str, Any], folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> Path:
     """A finished run on several files of training and of held-out records."""
-    from tests.conftest import SMALL
+    from tests.whole_runs import SMALL
 
     folder = tmp_path_factory.mktemp("evaluation")
     write_files(folder / "training", TRAINING, 10)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.whole_runs import ROOT
+
 EXAMPLE = ROOT / "docs/examples/parts"
 
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
-ROOT = Path(__file__).parents[2]
+from tests.whole_runs import ROOT
+
 EXAMPLE = ROOT / "docs/examples/discs"
 
 

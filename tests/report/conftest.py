@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SMALL, Runs
+from tests.whole_runs import SMALL, Runs
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ import pytest
 from pe_beam.contracts.modality import Modality
 from pe_beam.evaluation.driver import evaluate
 from pe_beam.report.build import build
-from tests.conftest import copied
 from tests.report.releases import write_release
-from tests.report.test_report import HOSTILE, WORDS, _texts
+from tests.report.words import HOSTILE, WORDS, texts
+from tests.whole_runs import copied
 
 WIDTHS = (390, 820, 1440)
 
@@ -57,12 +57,12 @@ def hostile(tmp_path_factory):
     """Hostile labels and texts in a third party's modality."""
     import copy
 
-    from tests.conftest import SMALL
+    from tests.whole_runs import SMALL
 
     folder = tmp_path_factory.mktemp("hostile")
     recipe = copy.deepcopy(SMALL)
     recipe["data"]["labels"] = HOSTILE
-    history = write_release(folder / "release", recipe, WORDS, _texts)
+    history = write_release(folder / "release", recipe, WORDS, texts)
     (folder / "report.html").write_bytes(build(history, WORDS))
     plain = Modality(name="words", payload=WORDS.payload)
     (folder / "plain.html").write_bytes(build(history, plain))

@@ -18,7 +18,6 @@ from pe_beam import registry
 from pe_beam.cli.main import main
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.options import Options
-from pe_beam.contracts.view import Section, View
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.public import WITHHELD, public_recipe
 from pe_beam.driver.reporting import report
@@ -27,13 +26,10 @@ from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import build, history_of
-from pe_beam.report.html import tag
 from pe_beam.report.lineage import Lineage, evenly
-from tests.conftest import copied
 from tests.report.releases import write_release
-from tests.runs.test_end_to_end import release_digests
-
-HOSTILE = ["</script><img src=x onerror=alert(1)>", "$\\frac{", "a\"b'&amp;"]
+from tests.report.words import HOSTILE, WORDS, Words, texts
+from tests.whole_runs import copied, release_digests
 
 
 def test_it_is_built_from_a_copy_of_the_release_to_the_same_bytes(digits, tmp_path):
@@ -263,41 +259,11 @@ def test_the_other_ways_to_evolve_are_reported(small, tmp_path, changes):
     assert "Population 0" in text
 
 
-class _Words(View):
-    """A third party's: words, with those that changed marked, and a section of its own."""
-
-    gallery_size = 4
-
-    def fragment(self, record, parent=None, *, large=False):
-        old = set(parent["text"].split()) if parent else None
-        words = [
-            tag("mark" if old is not None and word not in old else "span", word) for word in record["text"].split()
-        ]
-        return tag("p", tag("span", " ").join(words))
-
-    def alt(self, record):
-        return record["text"][:20]
-
-    def sections(self, history):
-        longest = max(len(x) for x in history.population(history.last, ["text"])["text"].to_pylist())
-        return [Section(key="lengths", title="Lengths", body=tag("p", f"At most {longest} letters."))]
-
-    def css(self):
-        return "mark{background:var(--accent-soft);color:var(--ink)}"
-
-
-WORDS = Modality(name="words", payload=pa.schema([("text", pa.string())]), view=_Words)
-
-
-def _texts(rows, rng):
-    return {"text": [f"{HOSTILE[0]} the text number {x} & more" for x in rng.integers(0, 99, rows)]}
-
-
-@pytest.mark.parametrize("view", [_Words, None])
+@pytest.mark.parametrize("view", [Words, None])
 def test_another_modality_and_hostile_labels(small, tmp_path, view):
     small["data"]["labels"] = HOSTILE
     modality = Modality(name="words", payload=WORDS.payload, view=view)
-    history = write_release(tmp_path / "release", small, modality, _texts)
+    history = write_release(tmp_path / "release", small, modality, texts)
     text = build(history, modality).decode()
     assert "<img" not in text
     assert "onerror=alert(1)&gt;" in text

@@ -1,0 +1,20 @@
+"""A small recipe on texts, answered by a server of its own, that runs in seconds."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.modalities.text.recipes import KEY, TEXTS, write_texts
+
+
+@pytest.fixture
+def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The recipe as plain data; `serve` puts a server's address into it."""
+    monkeypatch.setenv("PE_BEAM_TEST_KEY", KEY)
+    recipe = copy.deepcopy(TEXTS)
+    recipe["data"]["path"] = str(write_texts(tmp_path / "private.csv"))
+    return recipe

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pe_beam.modalities.text.openai_client import import_openai
 from tests.modalities.text.recipes import KEY, TEXTS, write_texts
 
 
@@ -18,3 +19,10 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     recipe = copy.deepcopy(TEXTS)
     recipe["data"]["path"] = str(write_texts(tmp_path / "private.csv"))
     return recipe
+
+
+@pytest.fixture
+def key_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key in the environment, and the client imported."""
+    monkeypatch.setenv("PE_BEAM_TEST_KEY", "sk-secret")
+    import_openai()  # seconds on a busy machine, and not while a test measures time

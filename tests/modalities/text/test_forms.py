@@ -15,11 +15,11 @@ from pe_beam.cli.main import main
 from pe_beam.errors import ServiceError, StageError
 from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.options import LlmOptions
-from tests.modalities.text.asking import key_is_set, make, spent
+from tests.modalities.text.asking import make, spent
 from tests.modalities.text.hostile import Hostile, Reply, chat
 from tests.modalities.text.vendors import VALIDATOR, WHY, answers, generator, refusal
 
-__all__ = ["key_is_set"]
+pytestmark = pytest.mark.usefixtures("key_is_set")
 
 
 # Forms of an answer.

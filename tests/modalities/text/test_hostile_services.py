@@ -29,6 +29,8 @@ from pe_beam.storage import open_folder
 from tests.modalities.text.asking import make, spent
 from tests.modalities.text.hostile import Hostile, chat
 
+pytestmark = pytest.mark.usefixtures("key_is_set")
+
 YEAR = 31_536_000
 
 

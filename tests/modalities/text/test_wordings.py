@@ -18,11 +18,11 @@ from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOption
 from pe_beam.services.account import Account
 from pe_beam.services.pauses import retry_after
 from pe_beam.storage import open_folder
-from tests.modalities.text.asking import key_is_set, make, spent
+from tests.modalities.text.asking import make, spent
 from tests.modalities.text.hostile import Hostile, Reply, chat
 from tests.modalities.text.vendors import VALIDATOR, answers, generator, refusal
 
-__all__ = ["key_is_set"]
+pytestmark = pytest.mark.usefixtures("key_is_set")
 
 PAGE = b"<!doctype html><html><body>Open WebUI</body></html>"
 

@@ -33,7 +33,7 @@ def load_digits(run: Run, part: str) -> tuple[np.ndarray, np.ndarray]:
     source = source_at(run.recipe, run.recipe.data.path, part=part)
     batches = [batch for piece in source.pieces() for batch in source.read(piece)]
     vectors = np.concatenate([run.embedder.embed(batch.payload).vectors for batch in batches])
-    return vectors, run.codes([label for batch in batches for label in batch.labels])
+    return vectors, run.recipe.codes([label for batch in batches for label in batch.labels])
 
 
 def evolve_in_numpy(run: Run, seed: int, real: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def evolve_in_numpy(run: Run, seed: int, real: np.ndarray, codes: np.ndarray) ->
             parents += np.repeat(rows, draws).tolist()
         labels = labels[parents]
         chosen = population.take(pa.array(parents)).append_column("label", pa.array([str(x) for x in labels]))
-        step = Step(iteration=t, iterations=evolution.iterations, degree=run.degrees[t - 1])
+        step = Step(iteration=t, iterations=evolution.iterations, degree=run.recipe.evolution.degrees()[t - 1])
         population = run.generator.vary(chosen, step, rng.spawn(len(labels)))
     return run.embedder.embed(population).vectors, labels
 

@@ -44,7 +44,7 @@ def main() -> None:
     print("report                      build s       MB   first paint ms (median of 5, slowest)")
     for path in options.run_dirs:
         run = open_run(path)
-        _measure(path, history_of(run.store.at(run.release)), options.browser)
+        _measure(path, history_of(run.store.at(run.layout.release)), options.browser)
     if options.samples:
         with tempfile.TemporaryDirectory() as folder:
             _measure(

@@ -95,12 +95,12 @@ def write_run(folder: Path, options: argparse.Namespace) -> list[str]:
     run.store.commit("recipe.yaml", yaml.safe_dump(_RECIPE).encode())
     sentences = Sentences(options.dimension, np.random.default_rng(0))
     candidates = sentences.candidates(options.candidates)
-    run.store.commit(run.work(1, "matrix.npy"), tables.save_array(candidates))
+    run.store.commit(run.layout.work(1, "matrix.npy"), tables.save_array(candidates))
     population = pa.table({"candidate_id": np.arange(len(candidates)), "label": ["all"] * len(candidates)})
     schema = pa.schema([("candidate_id", pa.int64()), ("label", pa.string())])
-    run.store.commit(run.public(0, "population/part-00000.parquet"), tables.table_bytes(population, schema))
+    run.store.commit(run.layout.public(0, "population/part-00000.parquet"), tables.table_bytes(population, schema))
     manifest = {"candidates": {"all": len(candidates)}, "next_candidate_id": len(candidates), "files": {}}
-    run.store.commit(run.public(0, "manifest.json"), json.dumps(manifest).encode())
+    run.store.commit(run.layout.public(0, "manifest.json"), json.dumps(manifest).encode())
 
     run.__dict__["embedder"] = _handing_on(options.dimension)  # so that ingest itself writes the shards
     shards = []

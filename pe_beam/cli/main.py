@@ -209,7 +209,7 @@ def _run(options: argparse.Namespace) -> None:
         progress=sys.stderr,
         unroll=options.unroll,
     )
-    release = Folder(run.store, run.release)
+    release = Folder(run.store, run.layout.release)
     print(f"report             {release}/report.html")
     print(f"samples            {release}/samples.parquet")
     if release.exists("samples.png"):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pe_beam.engine import counting, populations
 from pe_beam.engine.bought import LABELS
 from pe_beam.engine.run import Run
+from pe_beam.engine.spending import line_hmac
 from pe_beam.errors import InputError
 from pe_beam.privacy import ledger, secret
 from pe_beam.recipe.plan import bought_sensitivity
@@ -32,8 +33,8 @@ def check_ledger(run: Run) -> None:
             raise InputError(f"ledger.jsonl: iteration {iteration} was spent otherwise than the recipe says")
     for iteration in spending_iterations(run):
         traces = [counting.counts_name(iteration)]
-        traces += [run.work(0, "labels.parquet"), run.public(0, LABELS)] if iteration == 0 else []
-        traces += [run.work(iteration, "histogram.parquet"), run.public(iteration, populations.HISTOGRAM)]
+        traces += [run.layout.work(0, "labels.parquet"), run.layout.public(0, LABELS)] if iteration == 0 else []
+        traces += [run.layout.work(iteration, "histogram.parquet"), run.layout.public(iteration, populations.HISTOGRAM)]
         if iteration not in lines and any(run.store.exists(name) for name in traces):
             raise InputError(
                 f"ledger.jsonl: no line for iteration {iteration}, which has read private data; put the ledger back, "
@@ -71,8 +72,8 @@ def write_ledger_line(run: Run, iteration: int) -> None:
         sigma=sigma,
         sensitivity=sensitivity,
         noise_multiplier=multiplier,
-        data_hmac=run.line_hmac(
-            secret.read_secret(run.store), iteration=iteration, sigma=sigma, sensitivity=sensitivity
+        data_hmac=line_hmac(
+            run, secret.read_secret(run.store), iteration=iteration, sigma=sigma, sensitivity=sensitivity
         ),
     )
     ledger.append_line(run.store, line)

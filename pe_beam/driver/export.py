@@ -35,7 +35,7 @@ def export(run_dir: str, to: str | Path) -> None:
     run = open_run(run_dir)
     if not is_complete(run):
         raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
-    samples = _clean(run, read_bytes(run.store.read(f"{run.release}/samples.parquet")))
+    samples = _clean(run, read_bytes(run.store.read(f"{run.layout.release}/samples.parquet")))
     path = Path(to)
     if not run.recipe.private and "NOT-PRIVATE" not in path.name:
         raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")

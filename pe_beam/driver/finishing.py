@@ -17,6 +17,7 @@ from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import ledger_lines, spending_iterations, spent_multipliers
 from pe_beam.driver.public import public_recipe, recipe_json
 from pe_beam.engine import tables
+from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
@@ -29,7 +30,7 @@ SUPPLIED = "private/secret.supplied"
 
 def is_complete(run: Run) -> bool:
     """True once samples and privacy.json, the last of the release, are there."""
-    return run.store.exists(f"{run.release}/privacy.json")
+    return run.store.exists(f"{run.layout.release}/privacy.json")
 
 
 def close(run: Run) -> None:
@@ -43,24 +44,24 @@ def close(run: Run) -> None:
         raise InputError("ledger.jsonl: lines are missing; put the ledger back as it was")
     commit_samples(run)
     if run.modality.preview is not None:
-        samples = tables.read_bytes(run.store.read(f"{run.release}/samples.parquet"))
+        samples = tables.read_bytes(run.store.read(f"{run.layout.release}/samples.parquet"))
         note = None if run.recipe.private else "NOT PRIVATE"
-        run.store.commit(f"{run.release}/samples.png", run.modality.preview(samples, note))
+        run.store.commit(f"{run.layout.release}/samples.png", run.modality.preview(samples, note))
     record = privacy_record(run)
-    run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe))
-    if not run.store.exists(f"{run.release}/report.html"):
-        run.store.commit(f"{run.release}/report.html", report_bytes(run, record))
+    run.store.commit(f"{run.layout.release}/recipe.json", recipe_json(run.recipe))
+    if not run.store.exists(f"{run.layout.release}/report.html"):
+        run.store.commit(f"{run.layout.release}/report.html", report_bytes(run, record))
     body = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    run.store.commit(f"{run.release}/privacy.json", body.encode())
-    run.store.hide_times(run.release)
+    run.store.commit(f"{run.layout.release}/privacy.json", body.encode())
+    run.store.hide_times(run.layout.release)
     forget_secret(run)
     run.store.sweep_attempts()
 
 
 def commit_samples(run: Run) -> None:
     """The last population as one file: its one part, or all of them joined."""
-    last, name = run.recipe.evolution.iterations, f"{run.release}/samples.parquet"
-    parts = [run.public(last, part) for part, _ in population_parts(run.manifest_of(last))]
+    last, name = run.recipe.evolution.iterations, f"{run.layout.release}/samples.parquet"
+    parts = [run.layout.public(last, part) for part, _ in population_parts(manifest_of(run, last))]
     if len(parts) == 1:
         run.store.copy(parts[0], name)
     else:
@@ -69,12 +70,12 @@ def commit_samples(run: Run) -> None:
 
 def samples_digest(run: Run) -> str:
     """SHA-256 (hex) of the samples that the last population gives."""
-    manifest = run.manifest_of(run.recipe.evolution.iterations)
+    manifest = manifest_of(run, run.recipe.evolution.iterations)
     parts = population_parts(manifest)
     if len(parts) == 1:
         return str(manifest["files"][parts[0][0]]["sha256"])
     sink = _Digest()
-    _write_joined(run, [run.public(manifest["iteration"], part) for part, _ in parts], sink)
+    _write_joined(run, [run.layout.public(manifest["iteration"], part) for part, _ in parts], sink)
     return sink.found.hexdigest()
 
 
@@ -112,7 +113,7 @@ def restore(run: Run) -> None:
     """Makes again what a complete run's release has lost and its iterations still give."""
     wanted = ["samples.parquet", "recipe.json", "report.html"]
     wanted += ["samples.png"] if run.modality.preview is not None else []
-    if all(run.store.exists(f"{run.release}/{name}") for name in wanted):
+    if all(run.store.exists(f"{run.layout.release}/{name}") for name in wanted):
         forget_secret(run)
         run.store.sweep_attempts()
     else:
@@ -130,12 +131,12 @@ def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True)
     from pe_beam.report.build import build
     from pe_beam.report.history import History
 
-    name = f"{run.release}/recipe.json"
+    name = f"{run.layout.release}/recipe.json"
     if run.store.exists(name):
         recipe = json.loads(run.store.read(name))
     else:
         recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # as it is read back from recipe.json
-    return build(History(Folder(run.store, run.release), recipe, privacy, complete), run.modality)
+    return build(History(Folder(run.store, run.layout.release), recipe, privacy, complete), run.modality)
 
 
 def forget_secret(run: Run) -> None:
@@ -147,7 +148,7 @@ def forget_secret(run: Run) -> None:
 def was_supplied(run: Run) -> bool:
     """True if the user gave the secret; the finished release remembers it when private/ is purged."""
     if is_complete(run):
-        return bool(json.loads(run.store.read(f"{run.release}/privacy.json"))["supplied_secret"])
+        return bool(json.loads(run.store.read(f"{run.layout.release}/privacy.json"))["supplied_secret"])
     return run.store.exists(SUPPLIED)
 
 

@@ -18,7 +18,9 @@ from pe_beam.driver.budget import check_ledger, ledger_lines, spending_iteration
 from pe_beam.driver.finishing import close, is_complete, restore
 from pe_beam.driver.progress import JOB, TIMES, Progress
 from pe_beam.driver.resume import settle_recipe, settle_secret
+from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out
+from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, RecipeError, StageError
 from pe_beam.privacy import ledger
@@ -105,7 +107,7 @@ def _evolve_locked(
         _freeze_data(run, job, progress)
     progress.left_out()
     check_ledger(run)
-    missing = [t for t in range(run.recipe.evolution.iterations + 1) if run.manifest(t) is None]
+    missing = [t for t in range(run.recipe.evolution.iterations + 1) if read_manifest(run, t) is None]
     if unroll and missing:
         with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(missing[0]):
             run_unrolled(run, missing[0], job)
@@ -141,10 +143,10 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
     if not 0 <= iteration <= run.recipe.evolution.iterations:
         raise InputError(f"--iteration {iteration}: 0 to {run.recipe.evolution.iterations} is wanted")
     with run.store.lock():
-        if run.manifest(iteration) is not None:
+        if read_manifest(run, iteration) is not None:
             return
         if iteration:
-            run.manifest_of(iteration - 1)
+            manifest_of(run, iteration - 1)
         job = new_job(run, list(beam_options))
         ledger.settle_ledger(run.store)
         settle_secret(run, None)
@@ -208,7 +210,7 @@ def _told(run: Run) -> dict[str, Any]:
 
 
 def _demand_manifest(run: Run, iteration: int) -> None:
-    if run.manifest(iteration) is None:
+    if read_manifest(run, iteration) is None:
         raise StageError(f"iteration {iteration}: the job ended without its manifest; run again to go on")
 
 
@@ -216,7 +218,7 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
     from pe_beam.engine.graphs import ingest
 
     config = ingest.Config(run_dir=run.store.uri, hints=run.recipe.execution.stages.hints())
-    if run.index() is None:
+    if read_index(run) is None:
         if ledger_lines(run):
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
         with progress.ingest():
@@ -226,10 +228,10 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
                 kinds = left_out(run)
                 raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
     else:
-        if (run.index() or {}).get("embedding_id") != run.embedding_id:
+        if (read_index(run) or {}).get("embedding_id") != run.embedding_id:
             raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
         job("CheckSource", lambda root: ingest.build_check(root, config))
-    if run.index() is None:
+    if read_index(run) is None:
         raise errors.DataError("data.path: there is no record that can be used")
 
 

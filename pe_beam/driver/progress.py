@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TextIO
 
 from pe_beam.engine.ingest import left_out, share_done
+from pe_beam.engine.manifests import read_manifest
 from pe_beam.engine.run import Run
 from pe_beam.privacy.accounting import spent_epsilon
 
@@ -66,7 +67,7 @@ class Progress:
 
     def _done(self, iteration: int, spent: str) -> None:
         """One line; it also says where no noisy vote passed the threshold, which is released and public."""
-        manifest = self._run.manifest(iteration) or {}
+        manifest = read_manifest(self._run, iteration) or {}
         fallen = manifest.get("selection", {}).get("fallback", {})
         where = f" for label {', '.join(ascii(label)[1:-1] for label in sorted(fallen))}" if any(fallen) else ""
         note = f"; nothing passed the threshold{where}" if fallen else ""
@@ -81,7 +82,7 @@ class Progress:
 
         def line() -> str:
             nonlocal current
-            while current <= total and self._run.manifest(current) is not None:
+            while current <= total and read_manifest(self._run, current) is not None:
                 self._done(current, self._spent(total))  # all is spent beforehand
                 current += 1
             return self._line(min(current, total), total)
@@ -143,6 +144,6 @@ def stage_of(run: Run, iteration: int) -> tuple[str, float]:
         ("matrix.npy", "voting", 0.3),
     ]
     for name, stage, share in marks:
-        if run.store.exists(run.work(iteration, name)):
+        if run.store.exists(run.layout.work(iteration, name)):
             return stage, share
     return ("embedding candidates", 0.0) if iteration else ("generating", 0.0)

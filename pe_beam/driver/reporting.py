@@ -11,6 +11,7 @@ import pyarrow as pa
 from pe_beam.driver.budget import ledger_lines, spent_multipliers
 from pe_beam.driver.finishing import is_complete, privacy_record, report_bytes, samples_digest, statement_over
 from pe_beam.driver.public import recipe_json
+from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, StorageError
 from pe_beam.privacy import accounting
@@ -31,7 +32,7 @@ def report(run_dir: str | Path) -> str:
     try:
         return _write(run)
     except (OSError, StorageError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{run.release}: a file of it is missing or damaged; restore it") from error
+        raise InputError(f"{run.layout.release}: a file of it is missing or damaged; restore it") from error
 
 
 def verify_release(run: Run) -> dict[str, Any]:
@@ -45,11 +46,12 @@ def verify_release(run: Run) -> dict[str, Any]:
     """
     last = run.recipe.evolution.iterations
     for iteration in range(last + 1):
-        for name, about in run.manifest_of(iteration)["files"].items():
-            _demand(run.store.digest(run.public(iteration, name)) == about["sha256"], run.public(iteration, name))
-    samples = f"{run.release}/samples.parquet"
+        for name, about in manifest_of(run, iteration)["files"].items():
+            released = run.layout.public(iteration, name)
+            _demand(run.store.digest(released) == about["sha256"], released)
+    samples = f"{run.layout.release}/samples.parquet"
     _demand(run.store.digest(samples) == samples_digest(run), samples)
-    name = f"{run.release}/privacy.json"
+    name = f"{run.layout.release}/privacy.json"
     privacy: dict[str, Any] = json.loads(run.store.read(name))
     own = privacy_record(run)
     _demand(all(privacy[key] == own[key] for key in _PROMISED), name)
@@ -69,12 +71,12 @@ def _demand(same: bool, name: str) -> None:
 
 def _write(run: Run) -> str:
     if is_complete(run):
-        name = f"{run.release}/report.html"
+        name = f"{run.layout.release}/report.html"
         privacy = verify_release(run)
-        run.store.commit(f"{run.release}/recipe.json", recipe_json(run.recipe))
+        run.store.commit(f"{run.layout.release}/recipe.json", recipe_json(run.recipe))
         run.store.commit(name, report_bytes(run, privacy, complete=True), replace=True)
         return run.store.at(name)
-    if run.manifest(0) is None:
+    if read_manifest(run, 0) is None:
         raise InputError(f"{run.root}: there is no population yet, so there is nothing to report; run it first")
     spent = sum(line.iteration > 0 for line in ledger_lines(run))
     record = privacy_record(run) | {"rounds_spent": spent, "statement": _so_far(run, spent)}

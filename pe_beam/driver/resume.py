@@ -8,7 +8,9 @@ from pathlib import Path
 from pe_beam.contracts.store import Store
 from pe_beam.driver.budget import ledger_lines
 from pe_beam.driver.finishing import SUPPLIED
+from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import Run, stored_recipe
+from pe_beam.engine.spending import refuse_unless_paid
 from pe_beam.errors import InputError, RecipeError, SecretError
 from pe_beam.privacy import ledger, secret
 from pe_beam.recipe.identity import differing_keys, to_yaml
@@ -74,6 +76,6 @@ def _adopt(run: Run, supplied: Path, *, spent: bool) -> None:
 
 def _check_lines(run: Run, key: bytes) -> None:
     """Refuses lines that pay for another recipe, secret or other data (rule 15)."""
-    if run.index() is not None:
+    if read_index(run) is not None:
         for line in ledger_lines(run):
-            run.refuse_unless_paid(line, key)
+            refuse_unless_paid(run, line, key)

@@ -11,8 +11,11 @@ from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import check_ledger, ledger_lines, spent_multipliers
 from pe_beam.driver.finishing import is_complete, statement_over
 from pe_beam.driver.progress import JOB, TIMES, stage_of
+from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out, share_done
-from pe_beam.engine.run import PUBLIC_SERVICES, Run, open_run
+from pe_beam.engine.layout import PUBLIC_SERVICES
+from pe_beam.engine.manifests import read_manifest
+from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
@@ -25,12 +28,12 @@ def status(run_dir: str) -> dict[str, Any]:
     run = open_run(run_dir)
     evolution = run.recipe.evolution
     total = evolution.iterations
-    done = [t for t in range(total + 1) if run.manifest(t) is not None]
+    done = [t for t in range(total + 1) if read_manifest(run, t) is not None]
     times = []
     if run.store.exists(TIMES):
         lines = run.store.read(TIMES).decode().split("\n")
         times = [json.loads(line) for line in lines[:-1]]  # what has no end yet is being written
-    sizes = run.populations
+    sizes = run.recipe.evolution.populations()
     return {
         "name": run.recipe.name,
         **_standing(run, done),
@@ -68,7 +71,7 @@ def _standing(run: Run, done: list[int]) -> dict[str, Any]:
     if not run.store.locked():
         return {"state": "not complete, and no process is at work; the same command goes on"}
     job = json.loads(run.store.read(JOB)) if run.store.exists(JOB) else {"job": None, "runner": None}
-    if run.index() is None:
+    if read_index(run) is None:
         return {"state": "running", **job, "stage": f"embedding the private records, {share_done(run):.0%}"}
     return {"state": "running", **job, "stage": stage_of(run, max(done, default=-1) + 1)[0]}
 

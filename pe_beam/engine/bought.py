@@ -10,6 +10,7 @@ import pyarrow as pa
 from pe_beam.contracts.generator import Generator, Marginals
 from pe_beam.engine import tables
 from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.spending import sigma_of
 
 LABELS = "labels/part-00000.parquet"
 
@@ -64,8 +65,8 @@ class Cells:
 
 def read_bought(run: Run) -> pa.Table:
     """What was bought, noisy; out of the release where `work/` has lost it."""
-    own = run.work(0, "labels.parquet")
-    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.public(0, LABELS)))
+    own = run.layout.work(0, "labels.parquet")
+    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(0, LABELS)))
 
 
 def read_marginals(run: Run) -> Marginals:
@@ -75,15 +76,15 @@ def read_marginals(run: Run) -> Marginals:
     for column, size in run.embedder.marginal_sizes().items():
         counts[column] = noisy[start : start + labels * size].reshape(labels, size)
         start += labels * size
-    return Marginals(run.recipe.label_list, counts, run.sigma(0))
+    return Marginals(run.recipe.label_list, counts, sigma_of(run, 0))
 
 
 def generator(run: Run) -> Generator:
     """The run's generator; with bought marginals, one that draws by them."""
     if not run.recipe.privacy.marginals:
         return run.generator
-    own = run.work(0, "labels.parquet")
-    name = own if run.store.exists(own) else run.public(0, LABELS)
+    own = run.layout.work(0, "labels.parquet")
+    name = own if run.store.exists(own) else run.layout.public(0, LABELS)
     return _seeded(run.root, run.store.version(name))
 
 

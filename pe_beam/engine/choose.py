@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine.counting import noisy_label_shares, read_histogram
+from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.matrices import make_matrix
 from pe_beam.engine.run import Run
+from pe_beam.engine.spending import sigma_of
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.models import Evolution, Turn
 from pe_beam.selection.quotas import largest_remainder
@@ -27,10 +29,10 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     """
     histogram = read_histogram(run, iteration)
     noisy = histogram["noisy_votes"].to_numpy()
-    codes = run.codes(histogram["label"].to_pylist())
-    rounds, sigma = _rounds(run, iteration), run.sigma(iteration)
+    codes = run.recipe.codes(histogram["label"].to_pylist())
+    rounds, sigma = _rounds(run, iteration), sigma_of(run, iteration)
     variations, keep = run.recipe.evolution.family_at(iteration)
-    places = run.populations[iteration] // (variations + keep)
+    places = run.recipe.evolution.populations()[iteration] // (variations + keep)
     quotas = largest_remainder(noisy_label_shares(run), places)
     turn = run.recipe.evolution.turn(iteration)
     draws = np.zeros(len(noisy), dtype=np.int64)
@@ -54,7 +56,7 @@ def _rounds(run: Run, iteration: int) -> list[list[Round]]:
     for t in range(1, iteration + 1):
         noisy = read_histogram(run, t)["noisy_votes"].to_numpy()
         matrix = make_matrix(run, t)
-        sigma = run.sigma(t)
+        sigma = sigma_of(run, t)
         for code, own in enumerate(rounds):
             rows = matrix.labels == code
             own.append(Round(matrix.vectors[rows], noisy[rows], sigma))
@@ -89,10 +91,10 @@ def _families(run: Run, iteration: int, histogram: pa.Table, draws: np.ndarray, 
     made = draws * variations + (np.maximum(draws - 1, 0) if keep else 0)
     kept = np.flatnonzero(draws > 0) if keep else np.zeros(0, dtype=np.int64)
     # New ids run through the labels in declared order, so that a label's chunks stay together.
-    codes = run.codes(labels.tolist())
+    codes = run.recipe.codes(labels.tolist())
     order = np.lexsort((np.arange(len(ids)), codes))
     parents = np.repeat(order, made[order])
-    first = run.manifest_of(iteration - 1)["next_candidate_id"]
+    first = manifest_of(run, iteration - 1)["next_candidate_id"]
     rows = np.concatenate([kept, parents])
     return pa.table(
         [

@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from pe_beam.engine import tables
 from pe_beam.engine.bought import bought_cells, read_bought, read_marginals
+from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.populations import HISTOGRAM, read_population
 from pe_beam.engine.run import Run
+from pe_beam.engine.spending import grid_bits, ledger_line, refuse_unless_paid
 from pe_beam.errors import InputError
 from pe_beam.keyed import encode_fields
 from pe_beam.privacy import noise, secret
@@ -64,8 +66,8 @@ def _belonging(run: Run, iteration: int) -> dict[str, str]:
     """What exact counts belong to, and the grid that they are on."""
     return {
         "pe_beam.run_id": run.run_id,
-        "pe_beam.fingerprint": run.fingerprint(),
-        "pe_beam.grid_bits": str(run.grid_bits(iteration)),
+        "pe_beam.fingerprint": fingerprint(run),
+        "pe_beam.grid_bits": str(grid_bits(run, iteration)),
     }
 
 
@@ -102,15 +104,15 @@ def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.n
       InputError: other counts of this iteration were given noise before.
     """
     counts = table["count"].to_numpy()
-    line, bits = run.ledger_line(iteration), run.grid_bits(iteration)
+    line, bits = ledger_line(run, iteration), grid_bits(run, iteration)
     sigma, key = line.sigma, b""
     if sigma:
         held = secret.read_secret(run.store)
-        run.refuse_unless_paid(line, held)
+        refuse_unless_paid(run, line, held)
         key = noise.noise_key(
             secret=held,
             run_id=run.run_id,
-            fingerprint=run.fingerprint(),
+            fingerprint=fingerprint(run),
             iteration=iteration,
             sigma=sigma,
             grid_bits=bits,
@@ -140,16 +142,16 @@ def commit_label_shares(run: Run) -> None:
     shares = cells.append_column("noisy_count", pa.array(noisy, pa.float64()))
     schema = tables.MARGINALS if run.recipe.privacy.marginals else tables.LABELS
     data = tables.table_bytes(shares, schema, private=run.recipe.private)
-    run.store.commit(run.work(0, "labels.parquet"), data)
+    run.store.commit(run.layout.work(0, "labels.parquet"), data)
 
 
 def commit_histogram(run: Run, iteration: int) -> None:
     """Noise once per candidate on the committed counts; the noisy histogram is committed in `work/`."""
-    name = run.work(iteration, "histogram.parquet")
+    name = run.layout.work(iteration, "histogram.parquet")
     if run.store.exists(name):
         return
     table = read_counts(run, iteration)
-    codes = run.codes(table["label"].to_pylist())
+    codes = run.recipe.codes(table["label"].to_pylist())
     noisy = _noisy(run, iteration, codes, table)
     histogram = pa.table(
         [table["candidate_id"], table["label"], pa.array(noisy, pa.float64())], schema=tables.HISTOGRAM
@@ -160,5 +162,5 @@ def commit_histogram(run: Run, iteration: int) -> None:
 
 def read_histogram(run: Run, iteration: int) -> pa.Table:
     """The noisy histogram of an iteration, out of the release where `work/` has lost it."""
-    own = run.work(iteration, "histogram.parquet")
-    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.public(iteration, HISTOGRAM)))
+    own = run.layout.work(iteration, "histogram.parquet")
+    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(iteration, HISTOGRAM)))

@@ -16,6 +16,7 @@ from pe_beam.contracts.votes import BallotHandle, Ballots, Tally
 from pe_beam.engine import counting, matrices, steps
 from pe_beam.engine.bought import Cells, read_bought
 from pe_beam.engine.run import open_run
+from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import StageError
 
 
@@ -57,12 +58,12 @@ class RunMechanism(Mechanism):
 
     def grid_bits(self) -> int:
         """See `Grid`."""
-        return open_run(self.root).grid_bits(self.iteration)
+        return grid_bits(open_run(self.root), self.iteration)
 
     def commit_counts(self, store: Store, tally: Tally) -> None:
         """See `Mechanism`."""
         run = open_run(self.root)
-        if (tally.unit, tally.grid_bits) != (run.recipe.privacy.unit, run.grid_bits(self.iteration)):
+        if (tally.unit, tally.grid_bits) != (run.recipe.privacy.unit, grid_bits(run, self.iteration)):
             raise StageError("CommitCounts: votes were counted by another unit or on another grid than noise is for")
         counting.commit_counts(run, self.iteration, tally.counts, tally.digest)
 

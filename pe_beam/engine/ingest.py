@@ -20,13 +20,13 @@ from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import BATCH_BYTES, Piece, SourceBatch
 from pe_beam.engine.apart import ApartEmbedder, apart_embedder
-from pe_beam.engine.run import Run, fingerprint_of
+from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
+from pe_beam.engine.run import Run
 from pe_beam.engine.selfcheck import hold_embedder
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.recipe.sources import private_source
 from pe_beam.voting.records import embed_rows, vector_batch, vector_schema
 
-INDEX = "private/embeddings/index.json"
 EXPECTED = "private/embeddings/pieces"
 KINDS = "private/kinds.json"
 """The kinds of faults that records were left out for: for the holder's terminal, never a count."""
@@ -139,7 +139,8 @@ def _write_shard(
             vectors, faults = embed_batch(run, batch)
             for row, fault in sorted(faults.items()):
                 rejects.append({"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail})
-            made = vector_batch(vectors, batch.labels, batch.clients if client else None, faults, run.label_codes)
+            clients = batch.clients if client else None
+            made = vector_batch(vectors, batch.labels, clients, faults, run.recipe.label_codes)
             tables.append(pa.Table.from_batches([made]))
             rows += made.num_rows
         if rows:
@@ -202,7 +203,7 @@ def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple
         batch.payload,
         batch.labels,
         batch.clients,
-        codes=run.label_codes,
+        codes=run.recipe.label_codes,
         by_client=run.recipe.privacy.unit == "client" and not holdout,
         distance=run.recipe.evolution.distance,
         faults=batch.faults,
@@ -260,8 +261,7 @@ def check_piece(run: Run, piece: Piece) -> None:
     Raises:
       DataError: other data, or other embeddings than this run froze.
     """
-    index = run.index() or {"shards": []}
-    known = {shard["piece"]: shard for shard in index["shards"]}.get(piece.name)
+    known = {shard["piece"]: shard for shard in shards_of(run)}.get(piece.name)
     if known is None or known["source"] != _source_digest(run, piece):
         raise changed_data()
     if not run.store.exists(known["shard"]):

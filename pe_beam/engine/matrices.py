@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from pe_beam.engine import tables
 from pe_beam.engine.bought import generator
+from pe_beam.engine.frozen import read_index
+from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.populations import around, chunk_ranges, population_rows, read_population, step_at
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import PeBeamError, StageError
@@ -25,7 +27,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
 
     Returns how many variations the generator was asked for.
     """
-    name = run.work(iteration, f"matrix/{start:09d}.npy")
+    name = run.layout.work(iteration, f"matrix/{start:09d}.npy")
     if run.store.exists(name):
         return 0
     rows = population_rows(run, iteration - 1, np.arange(start, stop))
@@ -36,7 +38,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
         step = step_at(run, iteration)
         ids = rows["candidate_id"].to_pylist()
         total = np.zeros((rows.num_rows, run.embedder.dimension), dtype=np.float64)
-        journal = run.work(iteration, f"journal/lookahead-{start:09d}")
+        journal = run.layout.work(iteration, f"journal/lookahead-{start:09d}")
         about = around(run, journal, iteration)
         for turn in range(ahead):
             rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
@@ -64,27 +66,27 @@ def _embed(run: Run, rows: pa.Table) -> np.ndarray:
 
 def commit_matrix(run: Run, iteration: int) -> list[str]:
     """Commits the candidate matrix as one file; returns the shards that vote on it."""
-    index = run.index()
+    index = read_index(run)
     if index is None:
         raise PeBeamError("private/embeddings: not frozen yet; the embed pipeline comes first")
-    spans = chunk_ranges(run, run.candidate_count(iteration - 1))
+    spans = chunk_ranges(run, candidate_count(run, iteration - 1))
     shape = (spans[-1][1], run.embedder.dimension)
 
     def write(file: BinaryIO) -> None:
         """Part by part: two matrices would not always fit into memory."""
         tables.write_array_head(file, shape)
         for start, _ in spans:
-            part = tables.load_array(run.store.read(run.work(iteration, f"matrix/{start:09d}.npy")))
+            part = tables.load_array(run.store.read(run.layout.work(iteration, f"matrix/{start:09d}.npy")))
             file.write(part.tobytes())
 
-    run.store.commit(run.work(iteration, "matrix.npy"), write)
+    run.store.commit(run.layout.work(iteration, "matrix.npy"), write)
     return [shard["shard"] for shard in index["shards"]]
 
 
 def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
     """The candidate matrix of an iteration, embedded again where `work/` has lost it: candidates are public."""
-    if not run.store.exists(run.work(iteration, "matrix.npy")):
-        for span in chunk_ranges(run, run.candidate_count(iteration - 1)):
+    if not run.store.exists(run.layout.work(iteration, "matrix.npy")):
+        for span in chunk_ranges(run, candidate_count(run, iteration - 1)):
             embed_candidates(run, iteration, *span)
         commit_matrix(run, iteration)
     return load_matrix(run, iteration)
@@ -93,10 +95,10 @@ def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
 def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
     """The committed candidate matrix that iteration t votes on."""
     population = read_population(run, iteration - 1, ["candidate_id", "label"])
-    data = run.store.read(run.work(iteration, "matrix.npy"))
+    data = run.store.read(run.layout.work(iteration, "matrix.npy"))
     return CandidateMatrix(
         ids=population["candidate_id"].to_numpy(),
-        labels=run.codes(population["label"].to_pylist()),
+        labels=run.recipe.codes(population["label"].to_pylist()),
         vectors=tables.load_array(data),
         digest=hashlib.sha256(data).hexdigest(),
     )
@@ -104,7 +106,7 @@ def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
 
 def load_voter(run: Run, iteration: int) -> Voter:
     """The voter of an iteration: matrix and search index are loaded once a process and shared by its threads."""
-    names = (run.work(iteration, "matrix.npy"), run.public(iteration - 1, "manifest.json"))
+    names = (run.layout.work(iteration, "matrix.npy"), run.layout.public(iteration - 1, "manifest.json"))
     return _loaded_voter(run.root, iteration, tuple(run.store.version(name) for name in names))
 
 

@@ -13,6 +13,7 @@ from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
 from pe_beam.contracts.record import population_parts
 from pe_beam.contracts.store import Folder
 from pe_beam.engine import tables
+from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.run import Run, open_run
 from pe_beam.storage.parquet import read_parquet
 
@@ -29,13 +30,13 @@ def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
 
 def population_rows(run: Run, iteration: int, rows: np.ndarray) -> pa.Table:
     """Some rows of a released population, in the order given: what is read does not grow with the population."""
-    parts = population_parts(run.manifest_of(iteration))
+    parts = population_parts(manifest_of(run, iteration))
     starts = np.cumsum([0, *(count for _, count in parts)])
     owners = np.searchsorted(starts, rows, side="right") - 1
     found, places = [], []
     for part in np.unique(owners).tolist() or [0]:
         mine = np.flatnonzero(owners == part)
-        with run.store.open(run.public(iteration, parts[part][0])) as file:
+        with run.store.open(run.layout.public(iteration, parts[part][0])) as file:
             found.append(tables.take_rows(file, rows[mine] - starts[part]))
         places.append(mine)
     if len(found) == 1:
@@ -52,7 +53,7 @@ def _whole_population(root: str, iteration: int, version: str) -> pa.Table:
 
 def read_population(run: Run, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
     """A released population, sorted by candidate_id; `columns` names those to read."""
-    names = [run.public(iteration, name) for name, _ in population_parts(run.manifest_of(iteration))]
+    names = [run.layout.public(iteration, name) for name, _ in population_parts(manifest_of(run, iteration))]
     return pa.concat_tables([read_parquet(run.store, name, columns) for name in names])
 
 
@@ -62,7 +63,7 @@ def around(run: Run, journal: str, iteration: int = 0) -> dict[str, Any]:
         return {}
 
     def population() -> pa.Table:
-        version = run.store.version(run.public(iteration - 1, "manifest.json"))
+        version = run.store.version(run.layout.public(iteration - 1, "manifest.json"))
         return _whole_population(run.root, iteration - 1, version)
 
     journals = Folder(run.store, journal)
@@ -74,5 +75,5 @@ def step_at(run: Run, iteration: int) -> Step:
     return Step(
         iteration=iteration,
         iterations=run.recipe.evolution.iterations,
-        degree=run.degrees[iteration - 1],
+        degree=run.recipe.evolution.degrees()[iteration - 1],
     )

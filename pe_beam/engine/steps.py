@@ -20,6 +20,7 @@ from pe_beam.engine import tables
 from pe_beam.engine.bought import LABELS, generator
 from pe_beam.engine.choose import choose
 from pe_beam.engine.counting import noisy_label_shares
+from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.populations import HISTOGRAM, PART_ROWS, around, chunk_ranges, population_rows, step_at
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, StageError
@@ -33,7 +34,7 @@ _KEPT_AT_A_TIME = 4096
 
 def plan_random(run: Run) -> pa.Table:
     """Which candidates population 0 holds: ids from 0, by label."""
-    quotas = largest_remainder(noisy_label_shares(run), run.populations[0])
+    quotas = largest_remainder(noisy_label_shares(run), run.recipe.evolution.populations()[0])
     labels = [label for label, q in zip(run.recipe.label_list, quotas, strict=True) for _ in range(q)]
     count = len(labels)
     return pa.table(
@@ -50,11 +51,11 @@ def plan_random(run: Run) -> pa.Table:
 
 def commit_selection(run: Run, iteration: int) -> None:
     """Post-processing of noisy votes into the rows of the next population."""
-    name = run.work(iteration, "selection.parquet")
+    name = run.layout.work(iteration, "selection.parquet")
     if run.store.exists(name):
         return
     table, notes = choose(run, iteration) if iteration else (plan_random(run), {})
-    run.store.commit(run.work(iteration, "selection.json"), _json(notes))
+    run.store.commit(run.layout.work(iteration, "selection.json"), _json(notes))
     run.store.commit(name, tables.table_bytes(table, SELECTION))
 
 
@@ -74,7 +75,7 @@ def _json(value: Any) -> bytes:
 
 def new_rows(run: Run, iteration: int) -> pa.Table:
     """Rows of an iteration's selection that a generator has to make, in order of id."""
-    selected = tables.read_bytes(run.store.read(run.work(iteration, "selection.parquet")))
+    selected = tables.read_bytes(run.store.read(run.layout.work(iteration, "selection.parquet")))
     return selected.filter(pc.invert(selected["kept"]))
 
 
@@ -90,12 +91,12 @@ def generate_chunk(run: Run, iteration: int, rows: pa.Table) -> int:
       How many candidates the generator was asked for.
     """
     ids = rows["candidate_id"].to_pylist()
-    start = ids[0] - (run.manifest_of(iteration - 1)["next_candidate_id"] if iteration else 0)
-    name = run.work(iteration, f"chunks/{start:09d}.parquet")
+    start = ids[0] - (manifest_of(run, iteration - 1)["next_candidate_id"] if iteration else 0)
+    name = run.layout.work(iteration, f"chunks/{start:09d}.parquet")
     if run.store.exists(name):
         return 0
     seed = run.recipe.seed
-    journal = run.work(iteration, f"journal/{start:09d}")
+    journal = run.layout.work(iteration, f"journal/{start:09d}")
     if iteration == 0:
         rngs = [keyed_rng(seed, 0, i, "random") for i in ids]
         made = generator(run).random(rows["label"].to_pylist(), rngs, **around(run, journal))
@@ -134,7 +135,7 @@ def _kept_rows(run: Run, iteration: int, kept: pa.Table) -> pa.Table:
 
 def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Table]:
     """Rows of the next population in order: kept ids are older, so smaller, than any new one."""
-    selected = tables.read_bytes(run.store.read(run.work(iteration, "selection.parquet")))
+    selected = tables.read_bytes(run.store.read(run.layout.work(iteration, "selection.parquet")))
     kept = selected.filter(selected["kept"])
     for first in range(start, min(stop, kept.num_rows), _KEPT_AT_A_TIME):
         last = min(first + _KEPT_AT_A_TIME, stop, kept.num_rows)
@@ -142,7 +143,7 @@ def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Tab
     low, high = max(start - kept.num_rows, 0), stop - kept.num_rows
     for first, last in chunk_ranges(run, selected.num_rows - kept.num_rows):
         if first < high and last > low:
-            chunk = tables.read_bytes(run.store.read(run.work(iteration, f"chunks/{first:09d}.parquet")))
+            chunk = tables.read_bytes(run.store.read(run.layout.work(iteration, f"chunks/{first:09d}.parquet")))
             yield chunk.slice(max(low - first, 0), min(high, last) - max(low, first))
 
 
@@ -150,21 +151,22 @@ def commit_iteration(run: Run, iteration: int) -> None:
     """Commits population and manifest in `work/`, then copies to the release, the manifest last."""
     names = _commit_parts(run, iteration)
     if iteration:
-        names[HISTOGRAM] = run.work(iteration, "histogram.parquet")
+        names[HISTOGRAM] = run.layout.work(iteration, "histogram.parquet")
     elif run.recipe.privacy.label_budget():
-        names[LABELS] = run.work(0, "labels.parquet")
+        names[LABELS] = run.layout.work(0, "labels.parquet")
     manifest = _manifest(run, iteration, names)
     refuse_too_many(run, iteration, manifest["candidates"])
-    run.store.commit(run.work(iteration, "manifest.json"), _json(manifest))
+    run.store.commit(run.layout.work(iteration, "manifest.json"), _json(manifest))
     for target, source in names.items():
-        run.store.copy(source, run.public(iteration, target))
-    run.store.remove(run.work(iteration, "journal"))  # of a chunk whose worker was killed right after its commit
-    run.store.copy(run.work(iteration, "manifest.json"), run.public(iteration, "manifest.json"))
+        run.store.copy(source, run.layout.public(iteration, target))
+    run.store.remove(run.layout.work(iteration, "journal"))  # of a chunk whose worker was killed right after its commit
+    run.store.copy(run.layout.work(iteration, "manifest.json"), run.layout.public(iteration, "manifest.json"))
 
 
 def _commit_parts(run: Run, iteration: int) -> dict[str, str]:
     """Writes the population in parts of bounded rows; returns released name -> working name."""
-    rows = pq.ParquetFile(pa.BufferReader(run.store.read(run.work(iteration, "selection.parquet")))).metadata.num_rows
+    selected = run.store.read(run.layout.work(iteration, "selection.parquet"))
+    rows = pq.ParquetFile(pa.BufferReader(selected)).metadata.num_rows
     schema = tables.population_schema(run.modality.payload)
     names = {}
     for part, start in enumerate(range(0, rows, PART_ROWS)):
@@ -173,7 +175,7 @@ def _commit_parts(run: Run, iteration: int) -> dict[str, str]:
             content = _rows_of(run, iteration, start, min(start + PART_ROWS, rows))
             tables.write_table(file, content, schema, private=run.recipe.private)
 
-        own = run.work(iteration, f"population-{part:05d}.parquet" if part else "population.parquet")
+        own = run.layout.work(iteration, f"population-{part:05d}.parquet" if part else "population.parquet")
         run.store.commit(own, write)
         names[POPULATION.format(part)] = own
     return names
@@ -199,16 +201,16 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
     if len(parts) > 1:  # the index; a population of one part does without
         for place, part in enumerate(tables_of):
             files[POPULATION.format(place)]["rows"] = part.num_rows
-    codes = run.codes(table["label"].to_pylist())
+    codes = run.recipe.codes(table["label"].to_pylist())
     last = int(table["candidate_id"].to_numpy().max()) + 1
-    before = run.manifest_of(iteration - 1)["next_candidate_id"] if iteration else 0
+    before = manifest_of(run, iteration - 1)["next_candidate_id"] if iteration else 0
     manifest: dict[str, Any] = {
         "version": tables.FORMAT_VERSION,
         "iteration": iteration,
         "private": run.recipe.private,
         "candidates": {
             str(label) if label is not None else "": int((codes == code).sum())
-            for label, code in run.label_codes.items()
+            for label, code in run.recipe.label_codes.items()
         },
         "next_candidate_id": max(last, before),
         "files": files,
@@ -219,6 +221,6 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
     if not run.recipe.private:
         manifest["notice"] = tables.NOT_PRIVATE
     if iteration:
-        manifest["degree"] = run.degrees[iteration - 1]
-        manifest["selection"] = json.loads(run.store.read(run.work(iteration, "selection.json")))
+        manifest["degree"] = run.recipe.evolution.degrees()[iteration - 1]
+        manifest["selection"] = json.loads(run.store.read(run.layout.work(iteration, "selection.json")))
     return manifest

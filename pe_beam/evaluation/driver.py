@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pe_beam.driver.finishing import is_complete
+from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, PeBeamError
 from pe_beam.evaluation.progress import EvaluationProgress
@@ -90,7 +91,7 @@ def _known(run: Run, options: Mapping[str, str]) -> dict[str, str]:
 
 
 def _no_training(run: Run) -> str:
-    index = run.index()
+    index = read_index(run)
     if index is None:
         return "the private embeddings of this run are gone (purged), so there is no training record to compare with"
     if index.get("embedding_id") != run.embedding_id:

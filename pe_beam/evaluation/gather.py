@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import Piece, Source, SourceBatch
 from pe_beam.engine import ingest
+from pe_beam.engine.frozen import shards_of
+from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.populations import population_rows
 from pe_beam.engine.run import Run
 from pe_beam.engine.tables import ROW_GROUP, load_array
@@ -97,7 +99,7 @@ def list_portions(run: Run, setting: Setting) -> list[Portion]:
         with contextlib.suppress(PeBeamError):  # moved since: the result says that they are left out
             portions += _of_source(VOTED, private_source(run.recipe))
     for iteration in setting.populations:
-        rows = run.candidate_count(iteration)
+        rows = candidate_count(run, iteration)
         sizes = [min(ROW_GROUP, rows - start) for start in range(0, rows, ROW_GROUP)]
         spans = [(a, min(a + _GROUPS_AT_A_TIME, len(sizes))) for a in range(0, len(sizes), _GROUPS_AT_A_TIME)]
         portions += _portions(population(iteration), spans, [sum(sizes[a:b]) for a, b in spans])
@@ -109,7 +111,7 @@ def training_portions(run: Run, setting: Setting) -> list[Portion]:
     """The frozen embeddings of training records; none where they are left out."""
     if setting.no_training:
         return []
-    names = [shard["shard"] for shard in (run.index() or {"shards": []})["shards"]]
+    names = [shard["shard"] for shard in shards_of(run)]
     return _portions(TRAINING, names, [shard_rows(run, name) for name in names])
 
 
@@ -203,7 +205,7 @@ class _Gatherer:
                 self._rejected += len(faults)
                 self._kinds |= {fault.kind for fault in faults.values()}
                 good = np.flatnonzero([row not in faults for row in range(count)])
-                codes = np.array([run.label_codes[batch.labels[i]] for i in good.tolist()], dtype=np.int32)
+                codes = run.recipe.codes(batch.labels[i] for i in good.tolist())
                 payload = batch.payload.take(pa.array(good)) if self._metric_rows else None
                 yield Rows(vectors[good], codes, at + good, payload)
                 at += count
@@ -231,7 +233,7 @@ class _Gatherer:
                 at += count
 
     def _unchanged(self, source: Source, piece: Piece) -> bool:
-        known = {shard["piece"]: shard["source"] for shard in (self._run.index() or {"shards": []})["shards"]}
+        known = {shard["piece"]: shard["source"] for shard in shards_of(self._run)}
         return known.get(piece.name) == source.digest(piece)
 
     def _shards(self) -> Iterator[Rows]:
@@ -244,13 +246,14 @@ class _Gatherer:
     def _population(self) -> Iterator[Rows]:
         at = self._portion.first
         iteration = int(self._portion.group.rpartition("-")[2])
-        last = self._run.candidate_count(iteration)
+        last = candidate_count(self._run, iteration)
         for group in (group for part in self._portion.parts for group in range(*part)):
             rows = np.arange(group * ROW_GROUP, min((group + 1) * ROW_GROUP, last))
             table = population_rows(self._run, iteration, rows)
             vectors = self._candidates(table)
             payload = table.select(self._run.modality.payload.names) if self._metric_rows else None
-            yield Rows(vectors, self._run.codes(table["label"].to_pylist()), at + np.arange(len(vectors)), payload)
+            codes = self._run.recipe.codes(table["label"].to_pylist())
+            yield Rows(vectors, codes, at + np.arange(len(vectors)), payload)
             at += len(vectors)
 
     def _candidates(self, table: pa.Table) -> np.ndarray:
@@ -268,7 +271,7 @@ class _Frozen:
     """The frozen vectors and label codes of a piece, in the order of its records that were not rejected."""
 
     def __init__(self, run: Run, piece: str) -> None:
-        shards = (run.index() or {"shards": []})["shards"]
+        shards = shards_of(run)
         name = next(shard["shard"] for shard in shards if shard["piece"] == piece)
         self._groups = read_shard(run, name)
         self._vectors = np.empty((0, run.embedder.dimension), dtype=np.float32)
@@ -302,7 +305,7 @@ def embed_candidates(run: Run, table: pa.Table) -> np.ndarray:
     embedded = run.embedder.embed(table)
     vectors = embedded.vectors
     if embedded.faults or not np.isfinite(vectors).all():
-        raise DataError(f"{run.release}: a candidate there cannot be embedded; put the release back as it was")
+        raise DataError(f"{run.layout.release}: a candidate there cannot be embedded; put the release back as it was")
     return normalise_rows(vectors)[0] if run.recipe.evolution.distance == "cosine" else vectors
 
 
@@ -312,7 +315,7 @@ def read_shard(run: Run, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     Raises:
       DataError: it is not what was frozen.
     """
-    known = {shard["shard"]: shard["sha256"] for shard in (run.index() or {"shards": []})["shards"]}
+    known = {shard["shard"]: shard["sha256"] for shard in shards_of(run)}
     if not run.store.exists(name) or run.store.digest(name) != known.get(name):
         raise damaged_shard()
     with parquet_file(run.store, name) as file:

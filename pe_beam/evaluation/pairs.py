@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pe_beam.contracts.source import Piece
+from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.populations import population_rows
 from pe_beam.engine.run import Run
 from pe_beam.errors import PeBeamError
@@ -58,7 +59,7 @@ def _records(run: Run, rows: np.ndarray) -> dict[int, dict[str, Any]]:
     start = 0
     try:
         pieces = {piece.name: piece for piece in private_source(run.recipe).pieces()}
-        for shard in (run.index() or {"shards": []})["shards"]:
+        for shard in shards_of(run):
             count = shard_rows(run, shard["shard"])
             here = sorted(row - start for row in wanted if start <= row < start + count)
             piece = pieces.get(shard["piece"])

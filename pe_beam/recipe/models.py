@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pe_beam import registry
@@ -290,6 +291,10 @@ class Evolution(_Section):
         sizes = self.populations()
         return sum(sizes[t] + (self.lookahead * sizes[t - 1] if t else 0) for t in iterations)
 
+    def degrees(self) -> list[float]:
+        """Degree of variation in iterations 1 to T."""
+        return resolve_schedule(self.degree, self.iterations, name="evolution.degree")
+
     def populations(self) -> list[int]:
         """Sizes of populations 0 to T; the last is `samples`. Those between are whole families."""
         value = self.samples if self.population is None else self.population
@@ -441,6 +446,16 @@ class Recipe(_Section):
     def label_list(self) -> list[str | None]:
         """The declared labels; [None] without labels."""
         return list(self.data.labels) if self.data.labels is not None else [None]
+
+    @property
+    def label_codes(self) -> dict[str | None, int]:
+        """Label -> its position in the declared list."""
+        return {label: code for code, label in enumerate(self.label_list)}
+
+    def codes(self, labels: Iterable[str | None]) -> np.ndarray:
+        """Labels of records -> int32 positions; raises KeyError for a label that is not declared."""
+        positions = self.label_codes
+        return np.array([positions[label] for label in labels], dtype=np.int32)
 
     @property
     def private(self) -> bool:

@@ -17,6 +17,7 @@ import yaml
 
 from pe_beam.cli.main import main
 from pe_beam.engine import counting
+from pe_beam.engine.spending import grid_bits
 from pe_beam.modalities.image.codec import encode_png
 
 
@@ -238,4 +239,4 @@ def test_clients_votes_are_bounded_over_labels_and_bundles(small, tmp_path):
         run = open_run(folder / "run")
         counts.append(pq.read_table(folder / "run" / counting.counts_name(1))["count"].to_numpy())
     change = (counts[0] - counts[1]).astype(object)
-    assert 0 < (change**2).sum() <= 4 ** run.grid_bits(1)
+    assert 0 < (change**2).sum() <= 4 ** grid_bits(run, 1)

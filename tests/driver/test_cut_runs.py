@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pe_beam.driver.loop import evolve
+from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import DataError
 from pe_beam.evaluation.gather import gather, list_portions
@@ -39,7 +40,7 @@ def write(path: Path, rows: int = 400) -> Path:
 
 
 def rows_of(run: Run) -> int:
-    return sum(pq.ParquetFile(run.store.at(shard["shard"])).metadata.num_rows for shard in run.index()["shards"])
+    return sum(pq.ParquetFile(run.store.at(shard["shard"])).metadata.num_rows for shard in read_index(run)["shards"])
 
 
 @pytest.mark.parametrize("by_client", [False, True])

@@ -12,6 +12,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting, matrices, steps
+from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, LockedError
 from pe_beam.privacy import accounting
@@ -42,7 +43,7 @@ def test_release_is_the_same_bytes_however_it_runs(done, tmp_path, secret_file, 
 
 def test_counts_equal_the_definition_and_noise_its_scale(done):
     run = open_run(done[0])
-    shard = pq.read_table(done[0] / run.index()["shards"][0]["shard"])
+    shard = pq.read_table(done[0] / read_index(run)["shards"][0]["shard"])
     vectors = np.array(shard["vector"].to_pylist(), dtype=np.float32)
     codes = shard["label"].to_numpy()
     matrix = matrices.load_matrix(run, 1)
@@ -72,7 +73,7 @@ def test_privacy_json_is_what_the_ledger_spends(done):
 
 def test_nothing_private_is_in_the_release(done):
     run = open_run(done[0])
-    index = run.index()
+    index = read_index(run)
     needles = [bytes(range(32)), bytes(range(32)).hex().encode(), index["fingerprint"].encode(), b"1257"]
     needles += [shard["sha256"].encode() for shard in index["shards"]]
     needles += [str(done[0]).encode()]

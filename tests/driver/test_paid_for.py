@@ -18,8 +18,9 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.driver.budget import _refuse_beyond_plan
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import counting, ingest, matrices, steps
-from pe_beam.engine.run import fingerprint_of, open_run
+from pe_beam.engine import counting, matrices, steps
+from pe_beam.engine.frozen import INDEX, fingerprint_of
+from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, SecretError
 from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.plan import make_plan, votes_bound
@@ -59,7 +60,7 @@ def test_lines_never_add_up_to_more_than_the_plan():
 
 def _drop_a_record(run: Path, *, fingerprint: bool) -> None:
     """The first shard loses its last record, and the index says that this is what was frozen."""
-    name = run / ingest.INDEX
+    name = run / INDEX
     index = json.loads(name.read_text())
     shard = run / index["shards"][0]["shard"]
     table = pq.read_table(shard)
@@ -81,7 +82,7 @@ def test_a_shard_that_lost_a_record_is_refused_whatever_the_index_says(half, sma
 
 @pytest.mark.parametrize("index", [b"{}", b"[]", b'{"fingerprint": "x", "shards": [{"sha256": "zz"}]}'])
 def test_a_damaged_index_is_said_in_one_line(half, small, index):
-    (half / ingest.INDEX).write_bytes(index)
+    (half / INDEX).write_bytes(index)
     with pytest.raises(InputError, match="damaged"):
         evolve(parse_recipe(small), half)
 

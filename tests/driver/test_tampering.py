@@ -16,6 +16,7 @@ from pe_beam.cli.main import main
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting
+from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
 from pe_beam.recipe.loading import parse_recipe
@@ -36,7 +37,7 @@ def whole(small, runs):
 
 
 def _shard(run: Path) -> Path:
-    index = open_run(run).index()
+    index = read_index(open_run(run))
     assert index is not None
     return run / index["shards"][0]["shard"]
 

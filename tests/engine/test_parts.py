@@ -13,6 +13,7 @@ from pe_beam.contracts.record import population_parts
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.reporting import report
 from pe_beam.engine import populations, steps, tables
+from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.run import open_run
 from pe_beam.evaluation import gather
 from pe_beam.evaluation.driver import evaluate
@@ -45,9 +46,9 @@ def test_parts_change_no_candidate_and_no_vote(small: Any, tmp_path: Any, secret
     evolve(recipe, tmp_path / "many", secret_file=secret_file)
     one, many = open_run(tmp_path / "one"), open_run(tmp_path / "many")
     for iteration in range(3):
-        parts = population_parts(many.manifest_of(iteration))
+        parts = population_parts(manifest_of(many, iteration))
         assert [rows for _, rows in parts] == [16, 16, 8]
-        assert len(population_parts(one.manifest_of(iteration))) == 1
+        assert len(population_parts(manifest_of(one, iteration))) == 1
         wanted = populations.read_population(one, iteration)
         assert populations.read_population(many, iteration).equals(wanted)
         rows = np.array([39, 0, 17, 16, 15, 0])

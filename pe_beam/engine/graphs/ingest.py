@@ -10,6 +10,7 @@ import apache_beam as beam
 
 from pe_beam.contracts.source import Piece
 from pe_beam.engine import ingest
+from pe_beam.engine.frozen import INDEX, shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 
 
@@ -54,7 +55,7 @@ class _FreezeFn(RunFn):
     def process(self, keyed: tuple[int, Iterable[dict[str, Any]]]) -> Iterator[str]:
         with self.guarded("Freeze"):
             ingest.commit_index(self.open(), list(keyed[1]))
-        yield ingest.INDEX
+        yield INDEX
 
 
 class _CheckPieceFn(RunFn):
@@ -67,10 +68,9 @@ class _CheckPieceFn(RunFn):
 class _CheckAllFn(RunFn):
     def process(self, keyed: tuple[int, Iterable[str]]) -> Iterator[str]:
         with self.guarded("CheckAll"):
-            index = self.open().index() or {"shards": []}
-            if sorted(keyed[1]) != [shard["piece"] for shard in index["shards"]]:
+            if sorted(keyed[1]) != [shard["piece"] for shard in shards_of(self.open())]:
                 raise ingest.changed_data()
-        yield ingest.INDEX
+        yield INDEX
 
 
 class Ingest(RunTransform):

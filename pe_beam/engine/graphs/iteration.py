@@ -14,8 +14,10 @@ from apache_beam.metrics import Metrics
 
 from pe_beam.contracts.source import BATCH_BYTES
 from pe_beam.engine import matrices, populations, steps
+from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
+from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.tables import HISTOGRAM
 from pe_beam.storage.parquet import parquet_file
 from pe_beam.transforms.generate import Generate
@@ -43,7 +45,7 @@ class _ListCandidatesFn(_StageFn):
     def process(self, _: Any) -> Iterator[tuple[int, int]]:
         with self.guarded("ListCandidates"):
             run = self.open()
-            ranges = populations.chunk_ranges(run, run.candidate_count(self._iteration - 1))
+            ranges = populations.chunk_ranges(run, candidate_count(run, self._iteration - 1))
         yield from ranges
 
 
@@ -82,7 +84,7 @@ class _CommitIterationFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with self.guarded("CommitIteration"):
             steps.commit_iteration(self.open(), self._iteration)
-        yield self.open().public(self._iteration, "manifest.json")
+        yield self.open().layout.public(self._iteration, "manifest.json")
 
 
 class _IterationTransform(beam.PTransform):
@@ -142,8 +144,7 @@ class Commit(_IterationTransform):
 
 class _ListShardsFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
-        index = self.open().index() or {"shards": []}
-        for shard in index["shards"]:
+        for shard in shards_of(self.open()):
             yield shard["shard"]
 
 

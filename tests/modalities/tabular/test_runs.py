@@ -26,6 +26,7 @@ from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting, populations
 from pe_beam.engine.bought import read_marginals
 from pe_beam.engine.run import open_run
+from pe_beam.engine.spending import grid_bits, sigma_of
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.tabular.marginals import bin_of
 from pe_beam.modalities.tabular.schema import RESERVED
@@ -100,7 +101,7 @@ def test_noise_of_marginals_has_its_scale(table, tmp_path, secret_file):
     evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
     exact = pq.read_table(tmp_path / "run" / counting.counts_name(0))["count"].to_numpy()
     noisy = pq.read_table(tmp_path / "run/release/iteration=0000/labels")["noisy_count"].to_numpy()
-    sigma = open_run(tmp_path / "run").sigma(0)
+    sigma = sigma_of(open_run(tmp_path / "run"), 0)
     assert len(noisy) == 3 * (10 + 5 + 3 + 1)
     assert 2 / 3 < np.std(noisy - exact) / sigma < 3 / 2
 
@@ -115,7 +116,7 @@ def test_clients_are_bounded_over_all_columns(table, tmp_path, secret_file):
     run = open_run(tmp_path / "run")
     counts = pq.read_table(tmp_path / "run" / counting.counts_name(0))["count"].to_numpy()
     # 50 clients, each of norm 1 at most, over at most 57 cells: the norm of the sum is at most 50.
-    assert np.sqrt((counts.astype(float) ** 2).sum()) / 2 ** run.grid_bits(0) <= 50
+    assert np.sqrt((counts.astype(float) ** 2).sum()) / 2 ** grid_bits(run, 0) <= 50
     assert counts.sum() > 0
 
 

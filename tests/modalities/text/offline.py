@@ -123,7 +123,7 @@ def _embedded(run: Run, path: Path, most: int) -> tuple[np.ndarray, np.ndarray]:
     with path.open(newline="") as file:
         rows = _some([(row["kind"], row["text"]) for row in csv.DictReader(file)], most)
     vectors = run.embedder.embed(pa.table({"text": [text for _, text in rows]})).vectors
-    return vectors.astype(float), np.array([run.label_codes[kind] for kind, _ in rows])
+    return vectors.astype(float), run.recipe.codes(kind for kind, _ in rows)
 
 
 def _compared(own: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.ndarray], samples: int) -> Quality:

@@ -1,0 +1,51 @@
+"""The frozen private embeddings: which shards there are, and the fingerprint that all that is spent is bound to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pe_beam.engine.run import Run
+from pe_beam.errors import InputError
+
+INDEX = "private/embeddings/index.json"
+
+
+def fingerprint_of(digests: Iterable[str]) -> str:
+    """SHA-256 (hex) over the digests (hex) of the frozen shards, in the order of their pieces. Private."""
+    joined = b"".join(bytes.fromhex(digest) for digest in digests)
+    return hashlib.sha256(b"pe_beam/data/1" + joined).hexdigest()
+
+
+def read_index(run: Run) -> dict[str, Any] | None:
+    """The frozen embeddings: fingerprint, dimension, shards. None: not embedded yet.
+
+    Raises:
+      InputError: it is damaged, or its shards' digests do not give its fingerprint.
+    """
+    if not run.store.exists(INDEX):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(run.store.read(INDEX))
+        whole = found["fingerprint"] == fingerprint_of(shard["sha256"] for shard in found["shards"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{INDEX}: damaged; restore it, or start a new run directory") from None
+    if not whole:
+        raise InputError(f"{INDEX}: names other shards than were frozen; restore it, or start a new run directory")
+    return found
+
+
+def shards_of(run: Run) -> list[dict[str, Any]]:
+    """What the index says of each frozen shard, in order; none before they are frozen. Raises as `read_index`."""
+    index = read_index(run)
+    return [] if index is None else list(index["shards"])
+
+
+def fingerprint(run: Run) -> str:
+    """Of the frozen embeddings (private); InputError if there are none yet."""
+    index = read_index(run)
+    if index is None:
+        raise InputError("private/embeddings: not frozen yet; the embed pipeline comes first")
+    return str(index["fingerprint"])

@@ -1,0 +1,56 @@
+"""What an iteration may spend: its ledger line, and whether that line pays for this run."""
+
+from __future__ import annotations
+
+import hmac
+
+from pe_beam.engine.frozen import fingerprint
+from pe_beam.engine.run import Run
+from pe_beam.errors import InputError, SecretError
+from pe_beam.privacy import ledger, noise
+
+
+def ledger_line(run: Run, iteration: int) -> ledger.LedgerLine:
+    """The line that pays for an iteration: without it nothing is noised (rule 6).
+
+    Raises:
+      InputError: no line.
+    """
+    lines, _ = ledger.parse_ledger(run.store.read(ledger.LEDGER))
+    for line in lines:
+        if line.iteration == iteration:
+            return line
+    raise InputError(f"ledger.jsonl: no line for iteration {iteration}; a pipeline runs after its line")
+
+
+def sigma_of(run: Run, iteration: int) -> float:
+    """The sigma that the ledger says an iteration spends, in votes; raises InputError without a line."""
+    return ledger_line(run, iteration).sigma
+
+
+def grid_bits(run: Run, iteration: int) -> int:
+    """b of an iteration: its counts are whole multiples of 2^-b votes."""
+    return noise.grid_bits_for(sigma_of(run, iteration), run.recipe.privacy.unit)
+
+
+def line_hmac(run: Run, secret: bytes, *, iteration: int, sigma: float, sensitivity: float) -> str:
+    """What an iteration's line carries if it pays for this recipe on these data under this secret (rule 15)."""
+    return ledger.data_hmac(
+        secret,
+        run_id=run.run_id,
+        fingerprint=fingerprint(run),
+        iteration=iteration,
+        sigma=sigma,
+        sensitivity=sensitivity,
+        grid_bits=noise.grid_bits_for(sigma, run.recipe.privacy.unit),
+    )
+
+
+def refuse_unless_paid(run: Run, line: ledger.LedgerLine, secret: bytes) -> None:
+    """Raises SecretError where a line pays for another recipe, other data or another secret than are here."""
+    mine = line_hmac(run, secret, iteration=line.iteration, sigma=line.sigma, sensitivity=line.sensitivity)
+    if not hmac.compare_digest(mine, line.data_hmac):
+        raise SecretError(
+            f"ledger.jsonl: the line of iteration {line.iteration} pays for another recipe, another secret or "
+            "other data; put back recipe.yaml and private/ as they were, or start a new run directory"
+        )

@@ -42,7 +42,7 @@ import pyarrow as pa
 from scipy.stats import beta, norm
 
 from pe_beam.engine import counting
-from pe_beam.engine.bought import cell_count, cells_of
+from pe_beam.engine.measurements import cell_count, cells_of
 from pe_beam.engine.run import Run
 from pe_beam.privacy import accounting, noise
 from pe_beam.recipe.loading import parse_recipe

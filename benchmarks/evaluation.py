@@ -35,7 +35,7 @@ from pe_beam.recipe.loading import parse_recipe
 LABELS = [str(x) for x in range(10)]
 _CHILD = """
 import json, resource, sys, time
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 began = time.perf_counter()
 evaluate(sys.argv[1])
 seconds = time.perf_counter() - began

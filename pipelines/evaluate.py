@@ -15,7 +15,7 @@ if __name__ == "__main__":
     console.begin("evaluate: interrupted; run it again, it goes on from here")
 
 from pe_beam.errors import PeBeamError
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.evaluation.graph import Config, build
 from pe_beam.evaluation.setting import RESULT
 

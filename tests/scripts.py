@@ -22,7 +22,7 @@ SHARED = (
     "dp_accounting.pld.privacy_loss_distribution",
     "matplotlib.figure",
     "pe_beam.driver.loop",
-    "pe_beam.evaluation.driver",
+    "pe_beam.evaluation.evaluate",
     "pe_beam.report.build",
     "scipy.stats",
     "sentence_transformers",

@@ -263,7 +263,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from pe_beam.evaluation.driver import evaluate
+    from pe_beam.evaluation.evaluate import evaluate
     from pe_beam.evaluation.setting import PAGE
     from pe_beam.evaluation.table import text_table
 

@@ -18,13 +18,13 @@ class Fault:
     detail: str = ""
 
 
-def population_parts(manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
+def population_files(manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Name and rows of each part of a population, in order.
 
     Args:
       manifest: of its iteration. A population of one part has no index: that part holds all candidates.
 
-    >>> population_parts({"files": {"population/part-00000.parquet": {}}, "candidates": {"a": 3, "b": 4}})
+    >>> population_files({"files": {"population/part-00000.parquet": {}}, "candidates": {"a": 3, "b": 4}})
     [('population/part-00000.parquet', 7)]
     """
     files = {name: about for name, about in manifest.get("files", {}).items() if name.startswith("population/")}

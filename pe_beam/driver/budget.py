@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from pe_beam.engine import counting, populations
-from pe_beam.engine.bought import LABELS
+from pe_beam.engine.measurements import LABELS
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import line_hmac
 from pe_beam.errors import InputError

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pe_beam.driver.finishing import is_complete
+from pe_beam.driver.finalize import is_complete
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.tables import read_bytes
 from pe_beam.errors import InputError, StorageError

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pe_beam import errors
 from pe_beam.contracts.store import Store
 from pe_beam.driver.budget import check_ledger, ledger_lines, spending_iterations, write_ledger_line
-from pe_beam.driver.finishing import close, is_complete, restore
+from pe_beam.driver.finalize import finalize, is_complete, restore
 from pe_beam.driver.progress import JOB, TIMES, Progress
-from pe_beam.driver.resume import settle_recipe, settle_secret
+from pe_beam.driver.resume import pin_recipe, pin_secret
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out
 from pe_beam.engine.manifests import manifest_of, read_manifest
@@ -90,7 +90,7 @@ def _evolve_locked(
     *,
     unroll: bool,
 ) -> Run:
-    settle_recipe(recipe, store)
+    pin_recipe(recipe, store)
     run = open_run(store.uri)
     progress = Progress(run, stream)
     if is_complete(run):
@@ -101,8 +101,8 @@ def _evolve_locked(
     job = new_job(run, args)
     run.generator.ready()
     run.embedder.ready()
-    ledger.settle_ledger(run.store)
-    settle_secret(run, secret_file)
+    ledger.repair_ledger(run.store)
+    pin_secret(run, secret_file)
     with _timed(run, "ingest"):
         _freeze_data(run, job, progress)
     progress.left_out()
@@ -115,7 +115,7 @@ def _evolve_locked(
         for iteration in missing:
             with _timed(run, f"iteration {iteration}"), progress.iteration(iteration):
                 run_iteration(run, iteration, job)
-    close(run)
+    finalize(run)
     return run
 
 
@@ -124,11 +124,11 @@ def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] 
     check_parts(recipe)
     store = open_store(run_dir)
     with store.lock():
-        settle_recipe(recipe, store)
+        pin_recipe(recipe, store)
         run = open_run(store.uri)
         if not is_complete(run):
             job = new_job(run, list(beam_options))
-            settle_secret(run, None)
+            pin_secret(run, None)
             _freeze_data(run, job, Progress(run, None))
     return run
 
@@ -148,8 +148,8 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
         if iteration:
             manifest_of(run, iteration - 1)
         job = new_job(run, list(beam_options))
-        ledger.settle_ledger(run.store)
-        settle_secret(run, None)
+        ledger.repair_ledger(run.store)
+        pin_secret(run, None)
         check_ledger(run)
         run_iteration(run, iteration, job)
 

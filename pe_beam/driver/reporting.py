@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pe_beam.driver.budget import ledger_lines, spent_multipliers
-from pe_beam.driver.finishing import is_complete, privacy_record, report_bytes, samples_digest, statement_over
+from pe_beam.driver.finalize import is_complete, privacy_record, report_bytes, samples_digest, statement_over
 from pe_beam.driver.public import recipe_json
 from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.run import Run, open_run

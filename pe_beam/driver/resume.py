@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pe_beam.contracts.store import Store
 from pe_beam.driver.budget import ledger_lines
-from pe_beam.driver.finishing import SUPPLIED
+from pe_beam.driver.finalize import SUPPLIED
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import Run, stored_recipe
 from pe_beam.engine.spending import refuse_unless_paid
@@ -19,7 +19,7 @@ from pe_beam.recipe.models import Recipe
 _LEFT_BY_RUNS = ("release", "release-NOT-PRIVATE", "private/counts")
 
 
-def settle_recipe(recipe: Recipe, store: Store) -> None:
+def pin_recipe(recipe: Recipe, store: Store) -> None:
     """Writes the resolved recipe, or makes sure that the directory's run is the same one.
 
     Raises:
@@ -41,7 +41,7 @@ def settle_recipe(recipe: Recipe, store: Store) -> None:
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
 
 
-def settle_secret(run: Run, supplied: str | Path | None) -> None:
+def pin_secret(run: Run, supplied: str | Path | None) -> None:
     """Draws the run's secret, takes the supplied one, or makes sure that the one here wrote the ledger.
 
     Raises:

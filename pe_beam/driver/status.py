@@ -9,7 +9,7 @@ from typing import Any
 
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import check_ledger, ledger_lines, spent_multipliers
-from pe_beam.driver.finishing import is_complete, statement_over
+from pe_beam.driver.finalize import is_complete, statement_over
 from pe_beam.driver.progress import JOB, TIMES, stage_of
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out, share_done

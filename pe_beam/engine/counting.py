@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.engine import tables
-from pe_beam.engine.bought import bought_cells, read_bought, read_marginals
 from pe_beam.engine.frozen import fingerprint
+from pe_beam.engine.measurements import measured_cells, read_marginals, read_measurements
 from pe_beam.engine.populations import HISTOGRAM, read_population
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import grid_bits, ledger_line, refuse_unless_paid
@@ -28,7 +28,7 @@ def noisy_label_shares(run: Run) -> list[float]:
     if run.recipe.privacy.marginals:
         return [float(x) for x in read_marginals(run).totals()]
     shares = declared_shares(run.recipe)
-    return [float(x) for x in read_bought(run)["noisy_count"].to_pylist()] if shares is None else shares
+    return [float(x) for x in read_measurements(run)["noisy_count"].to_pylist()] if shares is None else shares
 
 
 def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> None:
@@ -45,7 +45,7 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> 
     """
     if iteration == 0:
         ids = np.arange(len(counts))
-        labels = bought_cells(run)["label"].to_pylist()
+        labels = measured_cells(run)["label"].to_pylist()
     else:
         population = read_population(run, iteration - 1, ["candidate_id", "label"])
         ids, labels = population["candidate_id"].to_numpy(), population["label"].to_pylist()
@@ -138,7 +138,7 @@ def commit_label_shares(run: Run) -> None:
     table = read_counts(run, 0)
     codes = np.zeros(table.num_rows, dtype=np.int32)
     noisy = _noisy(run, 0, codes, table)
-    cells = bought_cells(run)
+    cells = measured_cells(run)
     shares = cells.append_column("noisy_count", pa.array(noisy, pa.float64()))
     schema = tables.MARGINALS if run.recipe.privacy.marginals else tables.LABELS
     data = tables.table_bytes(shares, schema, private=run.recipe.private)

@@ -14,7 +14,7 @@ from pe_beam.contracts.steps import GenerateHandle, SelectHandle
 from pe_beam.contracts.store import Store
 from pe_beam.contracts.votes import BallotHandle, Ballots, Tally
 from pe_beam.engine import counting, matrices, steps
-from pe_beam.engine.bought import Cells, read_bought
+from pe_beam.engine.measurements import Cells, read_measurements
 from pe_beam.engine.run import open_run
 from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import StageError
@@ -72,7 +72,7 @@ class RunMechanism(Mechanism):
         run = open_run(self.root)
         if self.iteration == 0:
             counting.commit_label_shares(run)
-            return read_bought(run)
+            return read_measurements(run)
         counting.commit_histogram(run, self.iteration)
         return counting.read_histogram(run, self.iteration)
 

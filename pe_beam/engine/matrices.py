@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.engine import tables
-from pe_beam.engine.bought import generator
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.manifests import candidate_count
+from pe_beam.engine.measurements import generator
 from pe_beam.engine.populations import around, chunk_ranges, population_rows, read_population, step_at
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import PeBeamError, StageError
@@ -119,5 +119,5 @@ def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter
         load_matrix(run, iteration),
         distance=evolution.distance,
         votes_per_record=votes_bound(run.recipe),  # where it is below k no label has more candidates
-        engine=run.recipe.execution.search_engine,
+        search_engine=run.recipe.execution.search_engine,
     )

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
-from pe_beam.contracts.record import population_parts
+from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
 from pe_beam.engine import tables
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.run import Run, open_run
 from pe_beam.storage.parquet import read_parquet
 
-PART_ROWS = 65_536
+FILE_ROWS = 65_536
 """Rows of a part of a population at most; a multiple of a row group. A constant of the format."""
 HISTOGRAM = "histogram/part-00000.parquet"
 
@@ -30,7 +30,7 @@ def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
 
 def population_rows(run: Run, iteration: int, rows: np.ndarray) -> pa.Table:
     """Some rows of a released population, in the order given: what is read does not grow with the population."""
-    parts = population_parts(manifest_of(run, iteration))
+    parts = population_files(manifest_of(run, iteration))
     starts = np.cumsum([0, *(count for _, count in parts)])
     owners = np.searchsorted(starts, rows, side="right") - 1
     found, places = [], []
@@ -53,7 +53,7 @@ def _whole_population(root: str, iteration: int, version: str) -> pa.Table:
 
 def read_population(run: Run, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
     """A released population, sorted by candidate_id; `columns` names those to read."""
-    names = [run.layout.public(iteration, name) for name, _ in population_parts(manifest_of(run, iteration))]
+    names = [run.layout.public(iteration, name) for name, _ in population_files(manifest_of(run, iteration))]
     return pa.concat_tables([read_parquet(run.store, name, columns) for name in names])
 
 

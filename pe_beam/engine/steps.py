@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.record import POPULATION
 from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine import tables
-from pe_beam.engine.bought import LABELS, generator
 from pe_beam.engine.choose import choose
 from pe_beam.engine.counting import noisy_label_shares
 from pe_beam.engine.manifests import manifest_of
-from pe_beam.engine.populations import HISTOGRAM, PART_ROWS, around, chunk_ranges, population_rows, step_at
+from pe_beam.engine.measurements import LABELS, generator
+from pe_beam.engine.populations import FILE_ROWS, HISTOGRAM, around, chunk_ranges, population_rows, step_at
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng
@@ -149,7 +149,7 @@ def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Tab
 
 def commit_iteration(run: Run, iteration: int) -> None:
     """Commits population and manifest in `work/`, then copies to the release, the manifest last."""
-    names = _commit_parts(run, iteration)
+    names = _commit_files(run, iteration)
     if iteration:
         names[HISTOGRAM] = run.layout.work(iteration, "histogram.parquet")
     elif run.recipe.privacy.label_budget():
@@ -163,16 +163,16 @@ def commit_iteration(run: Run, iteration: int) -> None:
     run.store.copy(run.layout.work(iteration, "manifest.json"), run.layout.public(iteration, "manifest.json"))
 
 
-def _commit_parts(run: Run, iteration: int) -> dict[str, str]:
+def _commit_files(run: Run, iteration: int) -> dict[str, str]:
     """Writes the population in parts of bounded rows; returns released name -> working name."""
     selected = run.store.read(run.layout.work(iteration, "selection.parquet"))
     rows = pq.ParquetFile(pa.BufferReader(selected)).metadata.num_rows
     schema = tables.population_schema(run.modality.payload)
     names = {}
-    for part, start in enumerate(range(0, rows, PART_ROWS)):
+    for part, start in enumerate(range(0, rows, FILE_ROWS)):
 
         def write(file: BinaryIO, start: int = start) -> None:
-            content = _rows_of(run, iteration, start, min(start + PART_ROWS, rows))
+            content = _rows_of(run, iteration, start, min(start + FILE_ROWS, rows))
             tables.write_table(file, content, schema, private=run.recipe.private)
 
         own = run.layout.work(iteration, f"population-{part:05d}.parquet" if part else "population.parquet")

@@ -170,7 +170,7 @@ def append_line(store: Store, line: LedgerLine) -> None:
     store.update(LEDGER, change)
 
 
-def settle_ledger(store: Store) -> list[LedgerLine]:
+def repair_ledger(store: Store) -> list[LedgerLine]:
     """The lines of a resume: cuts off an unterminated tail and makes durable what is there, before it is trusted.
 
     A driver killed between write and fsync leaves a line that a power cut could still take back.

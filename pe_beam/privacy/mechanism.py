@@ -210,7 +210,7 @@ def open_mechanism(
     noise.refuse_unless_drawn(sigma, unit)
     made = GaussianMechanism(store, name, epsilon, delta, unit, adjacency, votes_per_record)
     with store.lease("lock"):
-        lines = ledger.settle_ledger(store)
+        lines = ledger.repair_ledger(store)
         if not lines:
             secret.create_secret(store)
             held = secret.read_secret(store)

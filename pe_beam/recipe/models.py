@@ -308,7 +308,7 @@ class Evolution(_Section):
         return [sizes[0], *whole[1:], self.samples]
 
 
-class Bought(_Section):
+class InitialMeasurement(_Section):
     """What is bought before the first iteration."""
 
     budget: Real = Field(gt=0, lt=1, description="share of the budget")
@@ -329,7 +329,7 @@ class Privacy(_Section):
     label_counts: Literal["uniform"] | dict[Label, Real] = Field(
         "uniform", description="uniform, shares by label, or {budget: share of the budget that buys them}"
     )
-    marginals: Bought | None = Field(
+    marginals: InitialMeasurement | None = Field(
         None,
         description="{budget: share of the budget}: one-way counts by label, for generators that use them",
     )

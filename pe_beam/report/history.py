@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pe_beam.contracts.record import population_parts
+from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
 from pe_beam.privacy import accounting
 from pe_beam.storage.parquet import parquet_file, read_parquet
@@ -96,7 +96,7 @@ class History:
         return found
 
     def _parts(self, iteration: int) -> list[str]:
-        return [_of(iteration, name) for name, _ in population_parts(self.manifest(iteration))]
+        return [_of(iteration, name) for name, _ in population_files(self.manifest(iteration))]
 
     def histogram(self, iteration: int) -> pa.Table:
         """Noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for t from 1 on."""

@@ -29,7 +29,7 @@ class Candidates(BallotHandle):
       digest: SHA-256 (hex) of its bytes; another file of that name is refused.
       distance: "l2", "cosine" or "inner_product".
       votes_per_record: k: a record votes for the k nearest candidates of its label.
-      engine: a registered search engine; votes are the same with any.
+      search_engine: a registered search engine; votes are the same with any.
     """
 
     store: str
@@ -37,7 +37,7 @@ class Candidates(BallotHandle):
     digest: str
     distance: str = "l2"
     votes_per_record: int = 1
-    engine: str = DEFAULT_ENGINE
+    search_engine: str = DEFAULT_ENGINE
 
     def load(self) -> Ballots:
         """See `BallotHandle`; raises InputError where the file is another one."""
@@ -52,7 +52,7 @@ def write_candidates(
     labels: Sequence[int] | None = None,
     distance: str = "l2",
     votes_per_record: int = 1,
-    engine: str = DEFAULT_ENGINE,
+    search_engine: str = DEFAULT_ENGINE,
 ) -> Candidates:
     """Writes candidates as one file and gives their handle.
 
@@ -63,7 +63,7 @@ def write_candidates(
       labels: m positions in the declared list; None: no labels.
       distance: as `Candidates`.
       votes_per_record: as `Candidates`.
-      engine: as `Candidates`.
+      search_engine: as `Candidates`.
 
     Raises:
       ValueError: another type or shape, or a number that is not finite.
@@ -79,7 +79,7 @@ def write_candidates(
     opened = open_store(store)
     opened.commit(name, sink.getvalue(), replace=True)
     digest = hashlib.sha256(sink.getvalue()).hexdigest()
-    return Candidates(opened.uri, name, digest, distance, votes_per_record, engine)
+    return Candidates(opened.uri, name, digest, distance, votes_per_record, search_engine)
 
 
 @functools.lru_cache(maxsize=2)
@@ -96,4 +96,4 @@ def _loaded(handle: Candidates) -> Voter:
         digest=handle.digest,
     )
     votes = handle.votes_per_record
-    return Voter(matrix, distance=handle.distance, votes_per_record=votes, engine=handle.engine)
+    return Voter(matrix, distance=handle.distance, votes_per_record=votes, search_engine=handle.search_engine)

@@ -39,7 +39,7 @@ def flat_search(
     *,
     distance: str,
     votes: int,
-    engine: str = DEFAULT_ENGINE,
+    search_engine: str = DEFAULT_ENGINE,
     block: int = _BLOCK,
     tile: int = _TILE,
 ) -> NearestSearch:
@@ -49,7 +49,7 @@ def flat_search(
       candidates: float32 (m, d), m and d at least 1, ordered by candidate_id.
       distance: "l2", "cosine" (rows come normalised: `normalise_rows`) or "inner_product".
       votes: how many nearest, at least 1; all m if there are fewer candidates.
-      engine: a registered search engine, which proposes. The answer is the same.
+      search_engine: a registered search engine, which proposes. The answer is the same.
       block: queries at a time. tile: candidates at a time. They bound memory: 4 block tile bytes a thread.
 
     Raises:
@@ -69,8 +69,8 @@ def flat_search(
     if candidates.size == 0 or not np.isfinite(candidates).all():
         raise ValueError(f"candidates: every number must be finite, and shape {candidates.shape} not empty")
     product = distance == "inner_product"
-    found: SearchEngine = find_engine(engine)
-    return _FlatSearch(candidates, product=product, votes=votes, engine=found, block=block, tile=tile)
+    found: SearchEngine = find_engine(search_engine)
+    return _FlatSearch(candidates, product=product, votes=votes, search_engine=found, block=block, tile=tile)
 
 
 def find_engine(name: str) -> SearchEngine:
@@ -83,7 +83,7 @@ class _FlatSearch:
     """`flat_search`: distinct candidates are proposed by an engine and decided by `Decider`."""
 
     def __init__(
-        self, candidates: np.ndarray, *, product: bool, votes: int, engine: SearchEngine, block: int, tile: int
+        self, candidates: np.ndarray, *, product: bool, votes: int, search_engine: SearchEngine, block: int, tile: int
     ) -> None:
         # Equal candidates are searched once: each of them would leave every record undecided.
         distinct, members, starts = _collapse(candidates)
@@ -92,7 +92,7 @@ class _FlatSearch:
         self._frame = Frame.of(distinct, product=product)
         self._columns = np.arange(len(distinct))
         wanted = min(votes, len(distinct))
-        self._proposer = engine(self._frame, votes=wanted, tile=tile)
+        self._proposer = search_engine(self._frame, votes=wanted, tile=tile)
 
     def nearest(self, queries: np.ndarray) -> np.ndarray:
         """See `NearestSearch`."""

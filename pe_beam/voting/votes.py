@@ -53,7 +53,7 @@ class Voter:
 
     Args:
       matrix: the candidates.
-      distance, engine: as in `flat_search`.
+      distance, search_engine: as in `flat_search`.
       votes_per_record: k; a record casts min(k, candidates of its label) votes of 1, so its norm is at most sqrt(k).
 
     Raises:
@@ -66,9 +66,14 @@ class Voter:
     """
 
     def __init__(
-        self, matrix: CandidateMatrix, *, distance: str, votes_per_record: int, engine: str = DEFAULT_ENGINE
+        self, matrix: CandidateMatrix, *, distance: str, votes_per_record: int, search_engine: str = DEFAULT_ENGINE
     ) -> None:
-        self._matrix, self._distance, self._votes, self._engine = matrix, distance, votes_per_record, engine
+        self._matrix, self._distance, self._votes, self._search_engine = (
+            matrix,
+            distance,
+            votes_per_record,
+            search_engine,
+        )
         self.digest, self.width, self.votes_per_record = matrix.digest, len(matrix.ids), votes_per_record
         self._lock = threading.Lock()
         self._searches: dict[int, tuple[NearestSearch, np.ndarray] | None] = {}
@@ -119,7 +124,7 @@ class Voter:
 
     def _build(self, members: np.ndarray) -> NearestSearch:
         vectors = self._matrix.vectors[members]
-        return flat_search(vectors, distance=self._distance, votes=self._votes, engine=self._engine)
+        return flat_search(vectors, distance=self._distance, votes=self._votes, search_engine=self._search_engine)
 
 
 def read_batch(batch: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, list[str] | None]:

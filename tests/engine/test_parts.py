@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pe_beam.contracts.record import population_parts
+from pe_beam.contracts.record import population_files
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.reporting import report
 from pe_beam.engine import populations, steps, tables
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.run import open_run
 from pe_beam.evaluation import gather
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.history import History
 from pe_beam.storage import open_folder
@@ -28,7 +28,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 16 rows in groups of 8, so that 40 candidates are three parts."""
     monkeypatch.setattr(tables, "ROW_GROUP", 8)
     monkeypatch.setattr(gather, "ROW_GROUP", 8)
-    monkeypatch.setattr(steps, "PART_ROWS", 16)
+    monkeypatch.setattr(steps, "FILE_ROWS", 16)
     monkeypatch.setattr(steps, "_KEPT_AT_A_TIME", 5)
 
 
@@ -39,16 +39,16 @@ def test_parts_change_no_candidate_and_no_vote(small: Any, tmp_path: Any, secret
     for owner, name, value in (
         (tables, "ROW_GROUP", 8),
         (gather, "ROW_GROUP", 8),
-        (steps, "PART_ROWS", 16),
+        (steps, "FILE_ROWS", 16),
         (steps, "_KEPT_AT_A_TIME", 5),
     ):
         monkeypatch.setattr(owner, name, value)
     evolve(recipe, tmp_path / "many", secret_file=secret_file)
     one, many = open_run(tmp_path / "one"), open_run(tmp_path / "many")
     for iteration in range(3):
-        parts = population_parts(manifest_of(many, iteration))
+        parts = population_files(manifest_of(many, iteration))
         assert [rows for _, rows in parts] == [16, 16, 8]
-        assert len(population_parts(manifest_of(one, iteration))) == 1
+        assert len(population_files(manifest_of(one, iteration))) == 1
         wanted = populations.read_population(one, iteration)
         assert populations.read_population(many, iteration).equals(wanted)
         rows = np.array([39, 0, 17, 16, 15, 0])
@@ -106,7 +106,7 @@ def test_bytes_read_in_an_iteration_grow_linearly(small: Any, monkeypatch: pytes
     # As with many more candidates: chunks are small beside a part, and a part beside a population.
     monkeypatch.setattr("pe_beam.modalities.image.text_render.TextRender.chunk_size", 32)
     monkeypatch.setattr(tables, "ROW_GROUP", 32)
-    monkeypatch.setattr(steps, "PART_ROWS", 128)
+    monkeypatch.setattr(steps, "FILE_ROWS", 128)
     small["evolution"]["iterations"] = 1
     found = {}
     for samples in (200, 400, 800):

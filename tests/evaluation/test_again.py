@@ -20,7 +20,7 @@ import pytest
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.evaluation import kept, measure
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.evaluation.figures import shown
 from pe_beam.evaluation.table import text_table
 from pe_beam.modalities.image.pixels import Pixels

@@ -21,7 +21,7 @@ from pe_beam.driver.loop import evolve
 from pe_beam.errors import DataError, InputError
 from pe_beam.evaluation import gather, measure, outcome, page, pairs
 from pe_beam.evaluation.distances import frechet_distance, kernel_distance
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.evaluation.manifold import compare_manifolds, neighbour_radii
 from pe_beam.evaluation.memorisation import memorisation
 from pe_beam.evaluation.moments import Moments

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pe_beam.driver.loop import evolve
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.recipe.loading import parse_recipe
 
 CODE = '''

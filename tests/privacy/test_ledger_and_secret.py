@@ -52,7 +52,7 @@ def test_a_write_cut_off_anywhere_was_never_written(tmp_path):
     for length in range(len(_line(2).to_bytes())):
         path.write_bytes(whole + _line(2).to_bytes()[:length])
         assert ledger.parse_ledger(path.read_bytes()) == ([_line(1)], len(whole))
-        assert ledger.settle_ledger(open_store(tmp_path)) == [_line(1)]
+        assert ledger.repair_ledger(open_store(tmp_path)) == [_line(1)]
         assert path.read_bytes() == whole
         path.write_bytes(whole + _line(2).to_bytes()[:length])
         ledger.append_line(open_store(tmp_path), _line(3))
@@ -60,7 +60,7 @@ def test_a_write_cut_off_anywhere_was_never_written(tmp_path):
 
 
 def test_settling_nothing_makes_nothing(tmp_path):
-    assert ledger.settle_ledger(open_store(tmp_path)) == []
+    assert ledger.repair_ledger(open_store(tmp_path)) == []
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
@@ -82,7 +82,7 @@ def test_a_line_is_on_disk_before_append_returns(tmp_path, monkeypatch):
     assert seen == [one, ("folder", one)]
     ledger.append_line(open_store(tmp_path), _line(2))
     assert seen[2:] == [both, ("folder", both)]
-    ledger.settle_ledger(open_store(tmp_path))
+    ledger.repair_ledger(open_store(tmp_path))
     assert seen[4:] == [both, ("folder", both)], "a killed driver may have come no further than its write"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pe_beam.contracts.modality import Modality
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.report.build import build
 from tests.report.releases import write_release
 from tests.report.words import HOSTILE, WORDS, texts

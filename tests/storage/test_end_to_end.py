@@ -16,7 +16,7 @@ from pe_beam.driver.reporting import report
 from pe_beam.driver.status import privacy, status
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, LockedError, SecretError
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.evaluation.setting import WORK
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import history_of

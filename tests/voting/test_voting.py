@@ -55,7 +55,7 @@ def test_equals_the_definition(kind, votes, distance):
 def test_blocks_tiles_and_engines_equal_the_definition(kind, distance):
     for votes in (1, 3, 40):
         _same(*_vectors(kind), distance, votes, block=7, tile=11)
-        _same(*_vectors(kind), distance, votes, engine="faiss")
+        _same(*_vectors(kind), distance, votes, search_engine="faiss")
 
 
 @settings(max_examples=40, deadline=None)

@@ -25,7 +25,7 @@ def test_the_engine_finds_what_the_definition_says() -> None:
     rng = np.random.default_rng(0)
     candidates, records = (rng.integers(-2, 3, (count, 4)).astype(np.float32) for count in (50, 300))
     assert Every.__name__ == "Every"
-    found = flat_search(candidates, distance="l2", votes=3, engine="every").nearest(records)
+    found = flat_search(candidates, distance="l2", votes=3, search_engine="every").nearest(records)
     assert (found == reference_nearest(records, candidates, distance="l2", votes=3)).all()
 
 

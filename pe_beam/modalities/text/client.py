@@ -67,7 +67,7 @@ class Answer:
     finish: Finish
 
 
-Settle = Callable[[Ask, Answer], Ask | None]
+OnAnswer = Callable[[Ask, Answer], Ask | None]
 """Takes an answer; returns what to ask in its place, or None. Called on one thread at a time."""
 
 
@@ -75,8 +75,8 @@ class Client(abc.ABC):
     """A language model, remote or local."""
 
     @abc.abstractmethod
-    def answer_all(self, asks: Iterable[Ask], settle: Settle, journal: Journal) -> None:
-        """Answers all asks, and what `settle` returns, in any order; nothing that is in the journal is asked again.
+    def answer_all(self, asks: Iterable[Ask], on_answer: OnAnswer, journal: Journal) -> None:
+        """Answers all asks, and what `on_answer` returns, in any order; nothing that is in the journal is asked again.
 
         Raises:
           PeBeamError: it cannot go on; answers that came are settled and in the journal.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pe_beam.errors import MissingExtraError, RecipeError
-from pe_beam.modalities.text.client import Answer, Ask, Client, Settle
+from pe_beam.modalities.text.client import Answer, Ask, Client, OnAnswer
 from pe_beam.modalities.text.options import LlmOptions, Local
 from pe_beam.services.journal import Journal
 
@@ -34,7 +34,7 @@ class HuggingFaceClient(Client):
         local = self._options.local
         return _loaded(self._options.model, local.revision, local.dtype, local.device_map, local.bits)
 
-    def answer_all(self, asks: Iterable[Ask], settle: Settle, journal: Journal) -> None:
+    def answer_all(self, asks: Iterable[Ask], on_answer: OnAnswer, journal: Journal) -> None:
         """See Client."""
         fresh, again = iter(asks), deque[Ask]()
         while True:
@@ -47,13 +47,13 @@ class HuggingFaceClient(Client):
                 if found is None:
                     batch.append(ask)
                     continue
-                follow = settle(ask, Answer(*found))
+                follow = on_answer(ask, Answer(*found))
                 again.extend([follow] if follow is not None else [])
             if not batch:
                 return
             for ask, answer in zip(batch, self._answer(batch), strict=True):
                 journal.add(ask.key, [answer.text, answer.finish])
-                follow = settle(ask, answer)
+                follow = on_answer(ask, answer)
                 again.extend([follow] if follow is not None else [])
 
     def _answer(self, batch: Sequence[Ask]) -> list[Answer]:

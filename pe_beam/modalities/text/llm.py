@@ -167,13 +167,13 @@ class Llm(PaidGenerator):
             made, rows.chosen[row] = ask(row, attempt, _stream(keys[row], attempt))
             return made
 
-        def settle(asked: Ask, answer: Answer) -> Ask | None:
+        def on_answer(asked: Ask, answer: Answer) -> Ask | None:
             return at(asked.row) if rows.judge(asked.row, answer) else None
 
         with Journal(None if chunk is None else chunk.journal) as journal:
             wanted = list(range(len(labels)))
             while wanted:
-                self.client.answer_all((at(row) for row in wanted), settle, journal)
+                self.client.answer_all((at(row) for row in wanted), on_answer, journal)
                 wanted = rows.repeated()
             rows.stand_in(labels, keys, forget=journal.forget)
         return _table(rows.texts, rows.states())

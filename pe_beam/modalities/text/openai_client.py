@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pe_beam.contracts.service import Endpoint, Surroundings
 from pe_beam.errors import MissingExtraError, PeBeamError, ServiceError
-from pe_beam.modalities.text.client import Answer, Ask, Client, Settle
+from pe_beam.modalities.text.client import Answer, Ask, Client, OnAnswer
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.modalities.text.refusals import Asked, explained, lists_no_models
 from pe_beam.modalities.text.replies import read_answer, read_json
 from pe_beam.modalities.text.wordings import Said, one_candidate, said_by
-from pe_beam.services.engine import Engine, Line, Passing, Usage
+from pe_beam.services.dispatch import Connection, Dispatcher, TransientError, Usage
 from pe_beam.services.journal import Journal
-from pe_beam.services.pool import shared_engine
+from pe_beam.services.pool import shared_dispatcher
 
 if TYPE_CHECKING:
     import openai
@@ -47,20 +47,20 @@ class OpenAiClient(Client):
         self._options = options
         self._around = surroundings
 
-    def answer_all(self, asks: Iterable[Ask], settle: Settle, journal: Journal) -> None:
+    def answer_all(self, asks: Iterable[Ask], on_answer: OnAnswer, journal: Journal) -> None:
         """See Client."""
 
         def keep(ask: Ask, answer: Answer) -> Ask | None:
             if journal.get(ask.key) is None:
                 journal.add(ask.key, [answer.text, answer.finish])
-            return settle(ask, answer)
+            return on_answer(ask, answer)
 
         def known(ask: Ask) -> Answer | None:
             found = journal.get(ask.key)
             return None if found is None else Answer(*found)
 
-        self._engine().ask_all(
-            asks, size=lambda ask: Usage(ask.prompt_tokens, ask.max_tokens), settle=keep, known=known
+        self._dispatcher().ask_all(
+            asks, size=lambda ask: Usage(ask.prompt_tokens, ask.max_tokens), on_answer=keep, known=known
         )
 
     def ready(self) -> None:
@@ -68,22 +68,22 @@ class OpenAiClient(Client):
         service = self._around.service
         for place, endpoint in enumerate(service.endpoints):
             endpoint.key(f"execution.llm.endpoints.{place}")
-        # A new engine: what is asked here is answered before any other process begins.
-        self._engine().greet(min(service.patience, 30.0))
+        # A new dispatcher: what is asked here is answered before any other process begins.
+        self._dispatcher().probe(min(service.patience, 30.0))
 
-    def _engine(self) -> Engine:
+    def _dispatcher(self) -> Dispatcher:
         options = self._options
-        return shared_engine(
+        return shared_dispatcher(
             self._around.service,
             self._around.folder,
             key="execution.llm",
             about=f"{options.model}|{options.format}|{options.seeded}|{options.token_limit}",
-            open_line=lambda endpoint, where: _TextLine(endpoint, where, options, self._around.service.concurrency),
+            connect=lambda endpoint, where: _TextLine(endpoint, where, options, self._around.service.concurrency),
         )
 
 
 def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
-    """The package's client for an endpoint: it makes no retries of its own, the engine does, and follows no redirect.
+    """The package's client for an endpoint. It retries nothing (the dispatcher does) and follows no redirect.
 
     What is sent may be private: it goes to no address that the recipe does not name.
     """
@@ -104,7 +104,7 @@ def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
     return client
 
 
-class OpenAiLine(Line):
+class OpenAiLine(Connection):
     """One endpoint, reached through `openai.AsyncOpenAI`; what is asked there is a subclass's business."""
 
     def __init__(self, endpoint: Endpoint, where: str, *, model: str, concurrency: int) -> None:
@@ -115,7 +115,7 @@ class OpenAiLine(Line):
         self._asked = Asked(where, self._model)
 
     async def send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
-        """See Line."""
+        """See Connection."""
         try:
             return await asyncio.wait_for(self._send(ask, timeout), timeout + 1)
         except PeBeamError:
@@ -135,11 +135,11 @@ class OpenAiLine(Line):
     def _spared(self, said: Said) -> Any | None:
         """The answer that an error stands for where it belongs to one ask alone, or None."""
 
-    async def greet(self) -> None:
+    async def probe(self) -> None:
         """Asks for the list of models, which costs nothing; a service that shows none is taken as it is.
 
         Raises:
-          Passing: it does not answer, or, as a stranger, with a web page.
+          TransientError: it does not answer, or, as a unrecognised, with a web page.
           ServiceError: it does not take the key, or redirects elsewhere.
         """
         try:
@@ -150,7 +150,7 @@ class OpenAiLine(Line):
                 raise _fault(error, self._asked) from None
             return
         if reply[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-            raise Passing("a web page", stranger=True)
+            raise TransientError("a web page", unrecognised=True)
 
     @property
     def _client(self) -> openai.AsyncOpenAI:
@@ -209,18 +209,18 @@ def _advice(name: str, options: LlmOptions) -> str | None:
 
 def _fault(error: Exception, asked: Asked) -> Exception:
     """A client's error as a fault that may pass, or as one message that says what to do."""
-    if isinstance(error, Passing):
+    if isinstance(error, TransientError):
         return error
     said = said_by(error)
     if said is not None:
         return explained(said, asked)
     package = import_openai()
     if isinstance(error, package.APITimeoutError | TimeoutError):
-        return Passing("time-out", billed=True)
+        return TransientError("time-out", billed=True)
     if isinstance(error, package.APIConnectionError):
         cause = type(error.__cause__).__name__
         refused = "Connect" in cause and "Timeout" not in cause  # no connection was made, so nothing was asked
-        return Passing("no connection" if refused else "a cut connection", billed=not refused, sent=not refused)
+        return TransientError("no connection" if refused else "a cut connection", billed=not refused, sent=not refused)
     if isinstance(error, package.APIResponseValidationError):
-        return Passing("an answer that is not JSON", billed=True)
+        return TransientError("an answer that is not JSON", billed=True)
     return ServiceError(f"{asked.where}: the call failed ({type(error).__name__})")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pe_beam.errors import RefusedError, SpentError
 from pe_beam.modalities.text.wordings import Said, named_field
-from pe_beam.services.engine import Passing
+from pe_beam.services.dispatch import TransientError
 from pe_beam.services.pauses import retry_after
 
 _MAY_PASS = (408, 409, 425, 429)
@@ -60,9 +60,9 @@ def explained(said: Said, asked: Asked) -> Exception:
     if status in _MAY_PASS or status >= 500:
         # A gateway's time-out is a time-out: what lies behind it may have done the work.
         wait = retry_after(said.headers, said.text)
-        return Passing(f"status {status}", wait=wait, billed=status in (504, 524))
+        return TransientError(f"status {status}", wait=wait, billed=status in (504, 524))
     if status == 200:
-        return Passing("an answer that is an error", billed=True, stranger=True)
+        return TransientError("an answer that is an error", billed=True, unrecognised=True)
     return _refused(said, asked)
 
 

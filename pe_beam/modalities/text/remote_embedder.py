@@ -17,8 +17,8 @@ from pe_beam.modalities.text.openai_client import OpenAiLine
 from pe_beam.modalities.text.replies import ErrorReply, counted, read_json
 from pe_beam.modalities.text.wordings import Said
 from pe_beam.numbers import Whole
-from pe_beam.services.engine import Engine, Passing, Usage
-from pe_beam.services.pool import shared_engine
+from pe_beam.services.dispatch import Dispatcher, TransientError, Usage
+from pe_beam.services.pool import shared_dispatcher
 
 _KEY = "execution.embeddings"
 
@@ -63,7 +63,7 @@ class RemoteEmbedder(contracts.Embedder):
         service = self._around.service
         for place, endpoint in enumerate(service.endpoints):
             endpoint.key(f"{_KEY}.endpoints.{place}")
-        self._engine().greet(min(service.patience, 30.0))
+        self._dispatcher().probe(min(service.patience, 30.0))
 
     def embed(self, records: pa.Table) -> Embedding:
         """Embeds the column `text`, `batch_size` texts a call."""
@@ -75,23 +75,21 @@ class RemoteEmbedder(contracts.Embedder):
             for start in range(0, len(texts), own.batch_size)
         )
 
-        def settle(asked: _Batch, found: np.ndarray) -> None:
+        def on_answer(asked: _Batch, found: np.ndarray) -> None:
             vectors[asked[0] : asked[0] + len(found)] = found
 
-        self._engine().ask_all(batches, size=_most, settle=settle, known=lambda _: None)
+        self._dispatcher().ask_all(batches, size=_most, on_answer=on_answer, known=lambda _: None)
         return spread(vectors, rows, records.num_rows, faults)
 
-    def _engine(self) -> Engine:
+    def _dispatcher(self) -> Dispatcher:
         options = self._options
-        return shared_engine(
+        return shared_dispatcher(
             self._around.service,
             self._around.folder,
             key=_KEY,
             private=self._around.private,
             about=f"{options.model}|{options.dimension}",
-            open_line=lambda endpoint, where: _EmbeddingLine(
-                endpoint, where, options, self._around.service.concurrency
-            ),
+            connect=lambda endpoint, where: _EmbeddingLine(endpoint, where, options, self._around.service.concurrency),
         )
 
 
@@ -135,5 +133,5 @@ def _vectors(reply: Any, count: int) -> np.ndarray:
         pass
     if isinstance(reply, dict) and reply.get("error"):
         raise ErrorReply(reply)
-    stranger = not isinstance(reply, dict) or "data" not in reply
-    raise Passing("an answer that is not one", billed=True, stranger=stranger)
+    unrecognised = not isinstance(reply, dict) or "data" not in reply
+    raise TransientError("an answer that is not one", billed=True, unrecognised=unrecognised)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pe_beam.modalities.text.client import Answer, Ask, Finish
-from pe_beam.services.engine import Passing, Usage
+from pe_beam.services.dispatch import TransientError, Usage
 
 _LONGEST_TEXT = 100_000  # characters of an answer; longer ones are cut, unless more than this was asked for
 _CHARACTERS_A_TOKEN = 20  # more than tokens of any language have
@@ -48,7 +48,8 @@ def read_json(reply: bytes) -> Any:
     """The body of a reply: JSON, or a stream of it joined to one.
 
     Raises:
-      Passing: it is neither; the service may have done the work. `stranger` where it is whole, and something else.
+      TransientError: it is neither; the service may have done the work. `unrecognised` where it is whole, and
+        something else.
     """
     head = reply[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if head.startswith((b"data:", b"event:", b":")):
@@ -59,11 +60,11 @@ def read_json(reply: bytes) -> Any:
         # What begins as JSON was broken on its way. A page, or values one after another, came as they were meant.
         whole = error.msg == "Extra data" or not head.startswith((b"{", b"["))
         page = "a web page" if head[:1] == b"<" else "an answer that is not JSON"
-        raise Passing(page, billed=True, stranger=whole and bool(head)) from None
+        raise TransientError(page, billed=True, unrecognised=whole and bool(head)) from None
     except UnicodeDecodeError:
-        raise Passing("an answer that is not JSON", billed=True) from None
+        raise TransientError("an answer that is not JSON", billed=True) from None
     except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
-        raise Passing(_NO_ANSWER, billed=True) from None
+        raise TransientError(_NO_ANSWER, billed=True) from None
 
 
 def _joined(reply: bytes) -> dict[str, Any]:
@@ -86,9 +87,9 @@ def _joined(reply: bytes) -> dict[str, Any]:
                 choice |= {"text": text, "message": {"content": text, "refusal": "".join(refused)}}
                 whole["choices"] = [choice]
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
-        raise Passing(_NO_ANSWER, billed=True) from None
+        raise TransientError(_NO_ANSWER, billed=True) from None
     if not reply.rstrip().endswith(b"[DONE]") and not choice.get("finish_reason"):
-        raise Passing("a cut answer", billed=True)
+        raise TransientError("a cut answer", billed=True)
     return whole
 
 
@@ -104,19 +105,19 @@ def read_answer(reply: Any, ask: Ask, chat: bool) -> tuple[Answer, Usage]:
 
     Raises:
       ErrorReply: the body is an error.
-      Passing: it is JSON but no answer; `stranger` where it has nothing of one.
+      TransientError: it is JSON but no answer; `unrecognised` where it has nothing of one.
     """
     if not isinstance(reply, dict):
-        raise Passing(_NO_ANSWER, billed=True, stranger=True)
+        raise TransientError(_NO_ANSWER, billed=True, unrecognised=True)
     if not reply.get("choices") and (reply.get("error") or reply.get("object") == "error"):
         raise ErrorReply(reply)
     if "choices" not in reply:
-        raise Passing(_NO_ANSWER, billed=True, stranger=True)
+        raise TransientError(_NO_ANSWER, billed=True, unrecognised=True)
     usage = counted(reply.get("usage"), Usage(ask.prompt_tokens, ask.max_tokens))
     try:
         text, finish = _choice(reply["choices"], chat)
     except (AttributeError, LookupError, TypeError):
-        raise Passing(_NO_ANSWER, billed=True) from None
+        raise TransientError(_NO_ANSWER, billed=True) from None
     longest = max(_LONGEST_TEXT, _CHARACTERS_A_TOKEN * ask.max_tokens)
     if len(text) > longest:
         text, finish = text[:longest], "length"
@@ -133,7 +134,7 @@ def _choice(choices: Any, chat: bool) -> tuple[str, Finish]:
         raise TypeError
     ended = (ended or "").lower()
     if ended in _CUT_SHORT or choice.get("error"):
-        raise Passing("an answer that the service broke off", billed=True)
+        raise TransientError("an answer that the service broke off", billed=True)
     finish = _FINISH.get(ended, "stop")
     message = choice.get("message") if chat else None
     if message is None:

@@ -24,7 +24,7 @@ from pe_beam.cli.main import main
 from pe_beam.driver.export import export
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting, populations
-from pe_beam.engine.bought import read_marginals
+from pe_beam.engine.measurements import read_marginals
 from pe_beam.engine.run import open_run
 from pe_beam.engine.spending import grid_bits, sigma_of
 from pe_beam.errors import RecipeError

@@ -16,7 +16,7 @@ import pytest
 from pe_beam.contracts.metric import Comparison
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import MissingExtraError
-from pe_beam.evaluation.driver import evaluate
+from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.modalities.tabular import classifiers
 from pe_beam.recipe.loading import parse_recipe
 

@@ -279,7 +279,7 @@ def test_the_same_in_the_middle_of_a_run_may_pass(body):
 
 
 def test_a_page_that_a_later_process_meets_may_pass(tmp_path):
-    """Another engine, but an account that says that the service has answered."""
+    """Another dispatcher, but an account that says that the service has answered."""
     account = Account(open_folder(tmp_path / "llm"), Service())
     worst = account.cost(input_tokens=5, output_tokens=5)
     account.reserve(worst)

@@ -1,4 +1,4 @@
-"""The engine: many calls in flight, one pace, one account, several endpoints, and patience with what passes.
+"""The dispatcher: many calls in flight, one pace, one account, several endpoints, and patience with what passes.
 
 A retry is only for what may pass by itself: 408, 409, 429, 5xx, time-outs, cut connections and answers that are not
 JSON. All else ends the run with one message, or belongs to one candidate alone (filtered, too long).
@@ -38,7 +38,7 @@ class Usage:
     output_tokens: int
 
 
-class Passing(Exception):  # noqa: N818 - a fault, not an error: it is retried
+class TransientError(Exception):
     """A fault of the service that may pass.
 
     Attributes:
@@ -46,7 +46,7 @@ class Passing(Exception):  # noqa: N818 - a fault, not an error: it is retried
       wait: seconds that the service asked for, or None.
       billed: whether the service may have done the work: the call is then accounted at its most.
       sent: False where the call never reached the service.
-      stranger: whether what answered may be no such service at all. Where it never answered as one, it is refused.
+      unrecognised: whether what answered may be no such service at all. Where it never answered as one, it is refused.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class Passing(Exception):  # noqa: N818 - a fault, not an error: it is retried
         wait: float | None = None,
         billed: bool = False,
         sent: bool = True,
-        stranger: bool = False,
+        unrecognised: bool = False,
     ) -> None:
         super().__init__(kind)
         self.kind = kind
         self.wait = wait
         self.billed = billed
         self.sent = sent
-        self.stranger = stranger
+        self.unrecognised = unrecognised
 
     def said(self) -> str:
         """The kind, and how long the service asks to wait."""
         return self.kind if not self.wait else f"{self.kind}; it asks to wait {math.ceil(self.wait):.10g} s"
 
 
-class Line(abc.ABC):
+class Connection(abc.ABC):
     """One endpoint as a client library reaches it."""
 
     @abc.abstractmethod
@@ -78,21 +78,21 @@ class Line(abc.ABC):
         """Makes one call.
 
         Raises:
-          Passing: a fault that may pass.
+          TransientError: a fault that may pass.
           RefusedError, SpentError: one that will not; the service did no work.
           PeBeamError: one that will not; the service may have done the work.
         """
 
     @abc.abstractmethod
-    async def greet(self) -> None:
+    async def probe(self) -> None:
         """Finds out whether it answers and takes its key, at no cost; raises as `send` does."""
 
 
 @dataclass
-class _Station:
+class _Endpoint:
     """An endpoint with its live speed."""
 
-    line: Line
+    connection: Connection
     place: int
     flying: int = 0
     latency: float | None = None
@@ -121,14 +121,14 @@ class _Batch:
             await asyncio.wait_for(self.over.wait(), seconds)
 
 
-class Engine:
+class Dispatcher:
     """Makes calls for all threads of this process, on an event loop of its own.
 
     Args:
       service: endpoints, concurrency, pace.
       account: where what is spent is written.
       paces: (requests, tokens) a minute; None: no limit.
-      open_line: an endpoint and its recipe key -> its Line.
+      connect: an endpoint and its recipe key -> its Connection.
       key: recipe key of the service, for messages.
     """
 
@@ -137,7 +137,7 @@ class Engine:
         service: Service,
         account: Account,
         paces: tuple[Pace | None, Pace | None],
-        open_line: Callable[[Endpoint, str], Line],
+        connect: Callable[[Endpoint, str], Connection],
         *,
         key: str,
     ) -> None:
@@ -146,20 +146,20 @@ class Engine:
         self._requests, self._tokens = paces
         self._key = key
         self._jitter = random.Random()  # how long to wait shapes nothing
-        self._stations = [
-            _Station(open_line(endpoint, f"{key}.endpoints.{i}"), i) for i, endpoint in enumerate(service.endpoints)
+        self._endpoints = [
+            _Endpoint(connect(endpoint, f"{key}.endpoints.{i}"), i) for i, endpoint in enumerate(service.endpoints)
         ]
         self._loop = asyncio.new_event_loop()
         self._next_start = 0.0
         self._silent_since: float | None = None  # the first fault, or wait for a pause to end, since the last answer
-        self._last_fault: Passing | None = None
+        self._last_fault: TransientError | None = None
         self._batches = 0
         self._gave_up = False
         self._flights = asyncio.Semaphore(service.concurrency)
         threading.Thread(target=self._loop.run_forever, name="pe-beam-calls", daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the engine's loop and waits for it."""
+        """Runs a coroutine on the dispatcher's loop and waits for it."""
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -167,39 +167,39 @@ class Engine:
             future.cancel()
             raise
 
-    def greet(self, patience: float) -> None:
+    def probe(self, patience: float) -> None:
         """Every endpoint answers within `patience` seconds and takes its key.
 
         Raises:
           ServiceError: one that does not.
         """
-        self.run(self._greet(patience))
+        self.run(self._probe(patience))
 
-    async def _greet(self, patience: float) -> None:
-        for station in self._stations:
+    async def _probe(self, patience: float) -> None:
+        for endpoint in self._endpoints:
             limit = time.monotonic() + patience
             while True:
                 try:
-                    await station.line.greet()
+                    await endpoint.connection.probe()
                     break
-                except Passing as fault:
-                    if fault.stranger:
-                        raise self._stranger(station, fault) from None
+                except TransientError as fault:
+                    if fault.unrecognised:
+                        raise self._unrecognised(endpoint, fault) from None
                     left = limit - time.monotonic()
                     if left < 0:
                         raise ServiceError(
-                            f"{self._named(station)} does not answer ({fault.said()}); start it, or correct base_url, "
+                            f"{self._named(endpoint)} does not answer ({fault.said()}); start it, or correct base_url, "
                             "and run again"
                         ) from None
                     await asyncio.sleep(min(max(0.5, fault.wait or 0.0), left + 0.05))
 
-    def _named(self, station: _Station) -> str:
-        address = self._service.endpoints[station.place].base_url or "its default address"
-        return f"{self._key}.endpoints.{station.place}: the service at {address}"
+    def _named(self, endpoint: _Endpoint) -> str:
+        address = self._service.endpoints[endpoint.place].base_url or "its default address"
+        return f"{self._key}.endpoints.{endpoint.place}: the service at {address}"
 
-    def _stranger(self, station: _Station, fault: Passing) -> RefusedError:
+    def _unrecognised(self, endpoint: _Endpoint, fault: TransientError) -> RefusedError:
         return RefusedError(
-            f"{self._named(station)} answers, but not in the OpenAI protocol ({fault.kind}); correct base_url "
+            f"{self._named(endpoint)} answers, but not in the OpenAI protocol ({fault.kind}); correct base_url "
             "(most end in /v1), and run again"
         )
 
@@ -208,7 +208,7 @@ class Engine:
         asks: Iterable[T],
         *,
         size: Callable[[T], Usage],
-        settle: Callable[[T, Any], T | None],
+        on_answer: Callable[[T, Any], T | None],
         known: Callable[[T], Any | None],
     ) -> None:
         """Asks for many things, at most `concurrency` at once.
@@ -216,7 +216,7 @@ class Engine:
         Args:
           asks: what to ask for; drawn from as places become free.
           size: the most tokens that an ask can take.
-          settle: takes an answer as it arrives, on one thread at a time; may return what to ask next in its place.
+          on_answer: takes an answer as it arrives, on one thread at a time; may return what to ask next in its place.
           known: the answer to an ask that need not be asked for again, or None.
 
         Raises:
@@ -233,7 +233,7 @@ class Engine:
                     answer = known(ask)
                     if answer is None:
                         answer = await self._ask(ask, size(ask), batch)
-                    ask = settle(ask, answer)
+                    ask = on_answer(ask, answer)
                 if batch.failed:
                     return
 
@@ -260,8 +260,8 @@ class Engine:
         """A batch begins: who runs again after patience was lost asks anew, whatever pause is left."""
         if self._gave_up and not self._batches:
             self._gave_up, self._silent_since = False, None
-            for station in self._stations:
-                station.closed_until, station.failures = 0.0, 0
+            for endpoint in self._endpoints:
+                endpoint.closed_until, endpoint.failures = 0.0, 0
         self._batches += 1
 
     async def _ask(self, ask: Any, most: Usage, batch: _Batch) -> Any:
@@ -274,7 +274,7 @@ class Engine:
             try:
                 async with self._flights:
                     return await self._attempt(ask, most, batch)
-            except Passing as fault:
+            except TransientError as fault:
                 now = time.monotonic()
                 began = now if began is None else began
                 if now - began > self._service.patience:
@@ -283,14 +283,14 @@ class Engine:
                 attempt += 1
                 await batch.sleep(min(pause, max(began + self._service.patience - now, 0.0) + 0.05))
 
-    def _pause(self, fault: Passing, attempt: int) -> float:
+    def _pause(self, fault: TransientError, attempt: int) -> float:
         """Seconds until the next attempt: what the service asks for, unless another takes over, else a back-off."""
-        others = len(self._stations) > 1 and any(s.closed_until <= time.monotonic() for s in self._stations)
+        others = len(self._endpoints) > 1 and any(s.closed_until <= time.monotonic() for s in self._endpoints)
         if fault.wait is not None and fault.wait >= _SHORTEST and not others:
             return fault.wait * self._jitter.uniform(1.0, 1.1)
         return self._jitter.uniform(0.1, 1) * min(0.5 * 2 ** min(attempt, 7), _LONGEST)
 
-    def _impatient(self, fault: Passing | None) -> ServiceError:
+    def _impatient(self, fault: TransientError | None) -> ServiceError:
         self._gave_up = True
         return ServiceError(
             f"{self._key}: no answer for {self._service.patience:g} s ({fault.said() if fault else 'a pause'}); run "
@@ -298,13 +298,13 @@ class Engine:
         )
 
     async def _attempt(self, ask: Any, most: Usage, batch: _Batch) -> Any:
-        station = await self._station(batch)
+        endpoint = await self._endpoint(batch)
         worst = self._account.cost(input_tokens=most.input_tokens, output_tokens=most.output_tokens)
         wait = max(
             self._requests.reserve() if self._requests else 0.0,
             self._tokens.reserve(most.input_tokens + most.output_tokens) if self._tokens else 0.0,
         )
-        wait = max(wait, self._spread(station))
+        wait = max(wait, self._spread(endpoint))
         if wait:
             # The event costs more than short waits, which are many.
             await (batch.sleep(wait) if wait > 1 else asyncio.sleep(wait))
@@ -314,31 +314,31 @@ class Engine:
             self._account.settle(worst, worst - worst)
             raise asyncio.CancelledError
         actual = worst
-        station.flying += 1
+        endpoint.flying += 1
         began = time.monotonic()
         try:
-            answer, usage = await station.line.send(ask, self._service.timeout)
+            answer, usage = await endpoint.connection.send(ask, self._service.timeout)
             actual = self._account.cost(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
-            self._note_speed(station, time.monotonic() - began)
-        except Passing as fault:
+            self._note_speed(endpoint, time.monotonic() - began)
+        except TransientError as fault:
             if not fault.billed:
                 actual = worst - worst if not fault.sent else self._account.cost(input_tokens=0, output_tokens=0)
-            if fault.stranger and station.latency is None and not self._account.has_tokens():
+            if fault.unrecognised and endpoint.latency is None and not self._account.has_tokens():
                 actual = self._account.cost(input_tokens=0, output_tokens=0)
-                raise self._stranger(station, fault) from None
-            self._note_fault(station, fault)
+                raise self._unrecognised(endpoint, fault) from None
+            self._note_fault(endpoint, fault)
             raise
         except (RefusedError, SpentError):
             actual = self._account.cost(input_tokens=0, output_tokens=0)
             raise
         finally:
-            station.flying -= 1
+            endpoint.flying -= 1
             self._account.settle(worst, actual)
             if self._tokens:
                 self._tokens.correct(actual.input + actual.output - worst.input - worst.output)
         return answer
 
-    async def _station(self, batch: _Batch) -> _Station:
+    async def _endpoint(self, batch: _Batch) -> _Endpoint:
         """The endpoint that would answer first, among those that have not asked for a pause.
 
         Raises:
@@ -346,15 +346,15 @@ class Engine:
         """
         while not batch.failed:
             now = time.monotonic()
-            open_ones = [station for station in self._stations if station.closed_until <= now]
+            open_ones = [endpoint for endpoint in self._endpoints if endpoint.closed_until <= now]
             if open_ones:
-                measured = [s.latency for s in self._stations if s.latency is not None]
+                measured = [s.latency for s in self._endpoints if s.latency is not None]
                 usual = min(measured) if measured else 1.0  # an endpoint that has not been tried is tried
-                return min(open_ones, key=lambda station: station.expected(usual))
+                return min(open_ones, key=lambda endpoint: endpoint.expected(usual))
             limit = self._note_silence(now) + self._service.patience
             if now > limit:
                 raise self._impatient(self._last_fault)
-            await batch.sleep(min(limit, *(s.closed_until for s in self._stations)) - now + 0.001)
+            await batch.sleep(min(limit, *(s.closed_until for s in self._endpoints)) - now + 0.001)
         raise asyncio.CancelledError
 
     def _note_silence(self, now: float) -> float:
@@ -363,7 +363,7 @@ class Engine:
             self._silent_since = now
         return self._silent_since
 
-    def _spread(self, station: _Station) -> float:
+    def _spread(self, endpoint: _Endpoint) -> float:
         """Seconds until a call may begin so that calls leave as a stream.
 
         Calls that come back together are worked on in turns, so all of them leave late and come back together again:
@@ -372,27 +372,27 @@ class Engine:
         """
         now = time.monotonic()
         start = max(now, self._next_start)
-        usual = (station.latency or 0.0) / self._service.concurrency
+        usual = (endpoint.latency or 0.0) / self._service.concurrency
         self._next_start = start + min(usual / 2, _WORK)
         return start - now
 
-    def _note_speed(self, station: _Station, seconds: float) -> None:
-        before = seconds if station.latency is None else station.latency
-        station.latency = before + _SPEED_MEMORY * (seconds - before)
-        station.failures = 0
+    def _note_speed(self, endpoint: _Endpoint, seconds: float) -> None:
+        before = seconds if endpoint.latency is None else endpoint.latency
+        endpoint.latency = before + _SPEED_MEMORY * (seconds - before)
+        endpoint.failures = 0
         self._silent_since = None
 
-    def _note_fault(self, station: _Station, fault: Passing) -> None:
+    def _note_fault(self, endpoint: _Endpoint, fault: TransientError) -> None:
         """A pause that was asked for is kept by all calls; so is one after repeated faults of the whole endpoint."""
         now = time.monotonic()
         self._note_silence(now)
         self._last_fault = fault
         if fault.wait is not None:
             # One call's Retry-After holds the endpoint only where another can take over, or faults pile up.
-            station.failures += 1
-            if len(self._stations) > 1 or station.failures > self._service.concurrency:
-                station.closed_until = max(station.closed_until, now + min(fault.wait, self._service.patience))
+            endpoint.failures += 1
+            if len(self._endpoints) > 1 or endpoint.failures > self._service.concurrency:
+                endpoint.closed_until = max(endpoint.closed_until, now + min(fault.wait, self._service.patience))
         elif not fault.sent:
-            station.failures += 1
-            pause = self._jitter.uniform(0.5, 1) * min(0.5 * 2 ** min(station.failures, 7), _LONGEST)
-            station.closed_until = max(station.closed_until, now + min(pause, self._service.patience / 4 + 0.05))
+            endpoint.failures += 1
+            pause = self._jitter.uniform(0.5, 1) * min(0.5 * 2 ** min(endpoint.failures, 7), _LONGEST)
+            endpoint.closed_until = max(endpoint.closed_until, now + min(pause, self._service.patience / 4 + 0.05))

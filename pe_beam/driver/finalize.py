@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pe_beam import registry
 from pe_beam.contracts.embedder import Embedder
-from pe_beam.contracts.record import population_parts
+from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import ledger_lines, spending_iterations, spent_multipliers
 from pe_beam.driver.public import public_recipe, recipe_json
@@ -33,7 +33,7 @@ def is_complete(run: Run) -> bool:
     return run.store.exists(f"{run.layout.release}/privacy.json")
 
 
-def close(run: Run) -> None:
+def finalize(run: Run) -> None:
     """Completes the release, then forgets the secret; each step may have been done by a run that was killed.
 
     Raises:
@@ -61,7 +61,7 @@ def close(run: Run) -> None:
 def commit_samples(run: Run) -> None:
     """The last population as one file: its one part, or all of them joined."""
     last, name = run.recipe.evolution.iterations, f"{run.layout.release}/samples.parquet"
-    parts = [run.layout.public(last, part) for part, _ in population_parts(manifest_of(run, last))]
+    parts = [run.layout.public(last, part) for part, _ in population_files(manifest_of(run, last))]
     if len(parts) == 1:
         run.store.copy(parts[0], name)
     else:
@@ -71,7 +71,7 @@ def commit_samples(run: Run) -> None:
 def samples_digest(run: Run) -> str:
     """SHA-256 (hex) of the samples that the last population gives."""
     manifest = manifest_of(run, run.recipe.evolution.iterations)
-    parts = population_parts(manifest)
+    parts = population_files(manifest)
     if len(parts) == 1:
         return str(manifest["files"][parts[0][0]]["sha256"])
     sink = _Digest()
@@ -117,7 +117,7 @@ def restore(run: Run) -> None:
         forget_secret(run)
         run.store.sweep_attempts()
     else:
-        close(run)
+        finalize(run)
 
 
 def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True) -> bytes:
@@ -184,7 +184,7 @@ def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms
         unit=promise.unit,
         iterations=histograms,
         supplied_secret=any(was_supplied(run) for run in runs),
-        bought=" and ".join(sorted({what for run in runs if (what := bought_of(run))})) or None,
+        bought=" and ".join(sorted({what for run in runs if (what := measured_by(run))})) or None,
         never_stop=all(run.recipe.data.never_stop for run in runs),
         vectors_checked=all(_checks_itself(run) for run in runs),
     )
@@ -196,7 +196,7 @@ def _checks_itself(run: Run) -> bool:
     return bool(embedder.trial is not Embedder.trial)
 
 
-def bought_of(run: Run) -> str | None:
+def measured_by(run: Run) -> str | None:
     """What iteration 0 buys, in the statement's words; None: nothing."""
     if run.recipe.privacy.marginals:
         return "one-way counts of the columns by label"

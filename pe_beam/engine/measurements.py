@@ -15,7 +15,7 @@ from pe_beam.engine.spending import sigma_of
 LABELS = "labels/part-00000.parquet"
 
 
-def bought_cells(run: Run) -> pa.Table:
+def measured_cells(run: Run) -> pa.Table:
     """The counts that iteration 0 buys, in order: columns `label` and, for marginals, `column` and `bin`."""
     labels = run.recipe.label_list
     if not run.recipe.privacy.marginals:
@@ -63,7 +63,7 @@ class Cells:
         return np.repeat(np.arange(len(cells)), cells.shape[1]), cells.ravel()
 
 
-def read_bought(run: Run) -> pa.Table:
+def read_measurements(run: Run) -> pa.Table:
     """What was bought, noisy; out of the release where `work/` has lost it."""
     own = run.layout.work(0, "labels.parquet")
     return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(0, LABELS)))
@@ -71,7 +71,7 @@ def read_bought(run: Run) -> pa.Table:
 
 def read_marginals(run: Run) -> Marginals:
     """The bought marginals of a run that buys them."""
-    noisy = read_bought(run)["noisy_count"].to_numpy()
+    noisy = read_measurements(run)["noisy_count"].to_numpy()
     counts, start, labels = {}, 0, run.recipe.label_count
     for column, size in run.embedder.marginal_sizes().items():
         counts[column] = noisy[start : start + labels * size].reshape(labels, size)

@@ -80,7 +80,7 @@ def _ask_on(url: str, folder: Path, first: int, stop: float) -> None:
 def pace(folder: Path, *, toy: bool) -> None:
     """600 requests a minute by two processes, counted where they arrive."""
     with Served(folder / "log", latency=0.05) as server:
-        stop = time.monotonic() + (8 if toy else 60 * MINUTES)
+        stop = time.monotonic() + (4 if toy else 60 * MINUTES)
         context = multiprocessing.get_context("spawn")
         jobs = [
             context.Process(target=_ask_on, args=(server.url, folder / "services", i * 10**6, stop)) for i in range(2)

@@ -61,3 +61,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason in sorted(reasons):
         if "NOT tested" in reason:
             terminalreporter.write_sep("=", reason.removeprefix("Skipped: "), yellow=True, bold=True)
+
+
+@pytest.fixture
+def unreported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For modules whose runs' reports nobody reads: drawing one takes a third of a small run. `reported` draws it."""
+    if request.node.get_closest_marker("reported") is None:
+        monkeypatch.setattr("pe_beam.driver.finalize.report_bytes", lambda *_, **__: b"no test reads this page")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dofns_are_looked_at_once() -> Iterator[None]:
+    """Beam inspects the signature of every method of every DoFn some 30 times a graph, a tenth of a small run."""
+    from apache_beam.transforms import userstate
+
+    inspect, seen = userstate.get_dofn_specs, {}
+
+    def once(dofn: Any) -> Any:
+        kind = type(dofn)
+        if kind.__module__.startswith("apache_beam."):  # wrappers of functions: what they take is the function's
+            return inspect(dofn)
+        if kind not in seen:
+            seen[kind] = inspect(dofn)
+        return seen[kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(userstate, "get_dofn_specs", once)
+        yield

@@ -61,6 +61,25 @@ def stop_half_way(recipe: dict[str, Any], run_dir: Path, secret_file: Path, *, u
             evolve(parse_recipe(recipe), run_dir, secret_file=secret_file, unroll=unroll)
 
 
+def stop_before_the_first_vote(recipe: dict[str, Any], run_dir: Path, secret_file: Path) -> None:
+    """A run with frozen embeddings and its random population, and nothing spent."""
+    from pe_beam.driver import loop
+    from pe_beam.errors import PeBeamError
+    from pe_beam.recipe.loading import parse_recipe
+
+    real = loop.run_iteration
+
+    def stop(run: Any, iteration: int, job: Any) -> None:
+        if iteration:
+            raise PeBeamError("stopped")
+        real(run, iteration, job)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "run_iteration", stop)
+        with pytest.raises(PeBeamError, match="stopped"):
+            loop.evolve(parse_recipe(recipe), run_dir, secret_file=secret_file)
+
+
 class Runs:
     """Runs with the fixed secret, each made once a session: nothing may be changed in them. `copied` may be.
 
@@ -69,27 +88,33 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._made: dict[tuple[str, bool], tuple[Path, list[tuple[Any, ...]]]] = {}
+        self._made: dict[tuple[str, str], tuple[Path, list[tuple[Any, ...]]]] = {}
         self.secret_file = folder / "given.secret"
         self.secret_file.write_bytes(SECRET)
 
     def finished(self, recipe: dict[str, Any]) -> Path:
         """The directory of a whole run."""
-        return self._run(recipe, half=False)
+        return self._run(recipe, "finished")
+
+    def begun(self, recipe: dict[str, Any]) -> Path:
+        """The directory of a run that `stop_before_the_first_vote` has stopped."""
+        return self._run(recipe, "begun")
 
     def half(self, recipe: dict[str, Any]) -> Path:
         """The directory of a run that `stop_half_way` has stopped."""
-        return self._run(recipe, half=True)
+        return self._run(recipe, "half")
 
-    def _run(self, recipe: dict[str, Any], *, half: bool) -> Path:
+    def _run(self, recipe: dict[str, Any], how: str) -> Path:
         from pe_beam.driver.loop import evolve
         from pe_beam.recipe.loading import parse_recipe
 
-        key = json.dumps(recipe, sort_keys=True), half
+        key = json.dumps(recipe, sort_keys=True), how
         if key not in self._made:
             run = self._folder / f"{len(self._made)}/run"
-            if half:
+            if how == "half":
                 stop_half_way(recipe, run, self.secret_file)
+            elif how == "begun":
+                stop_before_the_first_vote(recipe, run, self.secret_file)
             else:
                 evolve(parse_recipe(recipe), run, secret_file=self.secret_file)
             self._made[key] = run, _looks(run)

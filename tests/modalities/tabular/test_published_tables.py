@@ -88,7 +88,7 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     pyarrow.csv.write_csv(records(recipe, count, 1), folder / "train.csv")
     pyarrow.csv.write_csv(records(recipe, 1500, 2), folder / "test.csv")
     (folder / "secret").write_bytes(bytes(range(32)))
-    evolve(recipe, folder / "run", secret_file=folder / "secret")
+    evolve(recipe, folder / "run", secret_file=folder / "secret", unroll=True)
     return open_run(folder / "run")
 
 

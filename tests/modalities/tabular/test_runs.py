@@ -38,6 +38,8 @@ from pe_beam.selection.quotas import largest_remainder
 from tests.modalities.tabular.tables import SCHEMA, TABLE, rows
 from tests.whole_runs import RECIPES, release_digests
 
+pytestmark = pytest.mark.usefixtures("unreported")
+
 
 @pytest.fixture
 def table(tmp_path: Path) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def table(tmp_path: Path) -> dict[str, Any]:
     return recipe
 
 
+@pytest.mark.reported
 def test_bought_marginals_are_what_a_direct_count_says_plus_noise(table, tmp_path, secret_file):
     recipe = parse_recipe(table)
     evolve(recipe, tmp_path / "run", secret_file=secret_file)

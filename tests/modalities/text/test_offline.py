@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.modalities.text.offline import HALF, evolve_offline, prepare, quality
+from tests.modalities.text.offline import QUARTER, evolve_offline, prepare, quality
 
 pytestmark = pytest.mark.xdist_group("text-offline")  # one worker: it trains one model and makes one run
 
@@ -16,19 +16,19 @@ pytestmark = pytest.mark.xdist_group("text-offline")  # one worker: it trains on
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data, the model and the finished run."""
     folder = tmp_path_factory.mktemp("offline")
-    prepare(folder, HALF)
-    evolve_offline(folder, "run", HALF)
+    prepare(folder, QUARTER)
+    evolve_offline(folder, "run", QUARTER)
     return folder
 
 
 def test_samples_are_clearly_better_than_the_first_population(finished: Path) -> None:
     """The model knows nothing of kinds, and half of what it has read is of neither: votes alone find them."""
-    found = quality(finished, "run", HALF)
+    found = quality(finished, "run", QUARTER)
     first, last, real = found["first"], found["last"], found["real"]
     assert last.accuracy > max(0.8, first.accuracy + 0.05)  # the first is chance: about 0.5, now above, now below
-    # At least a third of the way from the first population to real texts, and a tenth where kinds are taken together.
-    assert last.by_kind < first.by_kind - 0.33 * (first.by_kind - real.by_kind)
-    assert last.together < 0.9 * first.together
+    # A good part of the way from the first population to real texts, which is as far as samples can go.
+    assert last.by_kind < first.by_kind - 0.3 * (first.by_kind - real.by_kind)
+    assert last.together < first.together - 0.2 * (first.together - real.together)
 
 
 def test_the_release_says_what_was_rejected_and_nothing_of_the_service(finished: Path) -> None:

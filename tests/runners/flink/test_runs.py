@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.whole_runs import ROOT, release_digests
+from tests.whole_runs import ROOT, copied, release_digests
 
 pytestmark = [pytest.mark.flink, pytest.mark.xdist_group("flink")]
 LONG = 240
@@ -51,12 +51,13 @@ def check_run(run: Path, wanted: Path) -> None:
 
 def test_embedded_flink_gives_the_same_release(flink_pieces, command, tmp_path, wanted):
     (line,) = re.findall(r"^pe-beam run \S+ --run-dir runs/embedded -- (.*)$", DOCS.read_text(), re.MULTILINE)
-    done = finish([*command, *shlex.split(line)])
+    done = finish([*command[:-1], "--unroll", "--", *shlex.split(line)])
     assert done.returncode == 0, done.stderr
     check_run(tmp_path / "run", wanted)
 
 
-@pytest.mark.parametrize(("slots", "unrolled"), [(1, []), (2, []), (2, ["--unroll"])])
+# Two slots and a job an iteration: what goes on after each kill below.
+@pytest.mark.parametrize(("slots", "unrolled"), [(1, []), (2, ["--unroll"])])
 def test_a_standalone_cluster_gives_the_same_release(whole, command, tmp_path, wanted, slots, unrolled):
     flags = [flag for flag in whole.beam_flags() if not flag.startswith("--parallelism")]
     began = time.monotonic()
@@ -103,8 +104,8 @@ def kill_job_server(whole) -> None:
         (kill_job_server, "release/iteration=0001/manifest.json", "job server"),
     ],
 )
-def test_what_is_killed_costs_nothing(whole, command, tmp_path, wanted, kill, begun, message):
-    run = tmp_path / "run"
+def test_what_is_killed_costs_nothing(whole, command, small, runs, tmp_path, wanted, kill, begun, message):
+    run = copied(runs.begun(small), tmp_path / "run")
     flags = whole.beam_flags()
     if kill is kill_job_server:  # a job that is sent to none is waited for; test_bad_days holds our own limit
         flags.append("--job_server_timeout=15")
@@ -122,8 +123,8 @@ def test_what_is_killed_costs_nothing(whole, command, tmp_path, wanted, kill, be
     check_run(run, wanted)
 
 
-def test_a_killed_driver_leaves_a_job_that_does_no_harm(whole, command, tmp_path, wanted):
-    run = tmp_path / "run"
+def test_a_killed_driver_leaves_a_job_that_does_no_harm(whole, command, small, runs, tmp_path, wanted):
+    run = copied(runs.begun(small), tmp_path / "run")
     with subprocess.Popen([*command, *whole.beam_flags()], stderr=subprocess.PIPE, text=True) as process:
         until((run / "work/iteration=0001/matrix.npy").exists, process)
         os.kill(process.pid, signal.SIGKILL)

@@ -11,14 +11,22 @@ import numpy as np
 
 
 class Unit(enum.StrEnum):
-    """The privacy unit: what one noisy histogram hides."""
+    """The privacy unit: what one noisy histogram hides.
+
+    >>> Unit("client").value
+    'client'
+    """
 
     RECORD = "record"
     CLIENT = "client"
 
 
 class Adjacency(enum.StrEnum):
-    """The neighbouring relation: what makes two data sets neighbours."""
+    """The neighbouring relation: what makes two data sets neighbours.
+
+    >>> [adjacency.value for adjacency in Adjacency]
+    ['add-or-remove-one', 'replace-one']
+    """
 
     ADD_OR_REMOVE_ONE = "add-or-remove-one"
     REPLACE_ONE = "replace-one"

@@ -57,6 +57,12 @@ def evolve(
     Raises:
       InputError: recipe, changed recipe or data, secret, too many rejects (exit status 2).
       PeBeamError: lock, disk, a failed stage (exit status 1).
+
+    >>> from pe_beam.recipe.loading import load_recipe
+    >>> recipe = load_recipe("digits", ["evolution.iterations=1", "evolution.samples=20", "evolution.population=20"])
+    >>> run = evolve(recipe, "memory://twenty-digits")
+    >>> sorted(run.store.list_files("release/iteration=0001"))[0]
+    'release/iteration=0001/histogram/part-00000.parquet'
     """
     check_parts(recipe)
     store = open_store(run_dir)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 
 import numpy as np
@@ -18,6 +17,7 @@ from pe_beam.engine.spending import grid_bits, ledger_line, refuse_unless_paid
 from pe_beam.errors import InputError
 from pe_beam.keyed import encode_fields
 from pe_beam.privacy import noise, secret
+from pe_beam.privacy.pledge import pledge
 from pe_beam.recipe.plan import declared_shares
 
 _MATRIX = "pe_beam.matrix"
@@ -124,9 +124,7 @@ def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.n
 
 def _pledge(run: Run, iteration: int, key: bytes) -> None:
     """Notes which counts an iteration was noised with before it is: a recount that differs is not noised again."""
-    name = f"private/noised/iteration={iteration:04d}"
-    mine = hashlib.sha256(b"pe_beam/noised/1" + key).hexdigest().encode()
-    if not run.store.commit(name, mine) and not hmac.compare_digest(run.store.read(name), mine):
+    if not pledge(run.store, f"private/noised/iteration={iteration:04d}", key):
         raise InputError(
             f"private/counts: iteration {iteration} was noised with other counts before; a second noise would cost "
             "budget again. Restore private/ and work/ as they were, or start a new run directory"

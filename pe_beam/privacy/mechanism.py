@@ -24,6 +24,7 @@ from pe_beam.contracts.votes import Adjacency, Tally, Unit
 from pe_beam.errors import InputError, SecretError
 from pe_beam.keyed import encode_fields
 from pe_beam.privacy import accounting, ledger, noise, secret
+from pe_beam.privacy.pledge import pledge
 
 NOISED = "private/noised"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -156,8 +157,7 @@ class GaussianMechanism(Mechanism):
 
     def _pledge(self, key: bytes) -> None:
         """Notes which counts were given noise before they are, so that no others ever are."""
-        mine = hashlib.sha256(b"pe_beam/noised/1" + key).hexdigest().encode()
-        if not self.store.commit(NOISED, mine) and not hmac.compare_digest(self.store.read(NOISED), mine):
+        if not pledge(self.store, NOISED, key):
             raise InputError(
                 f"mechanism {self.name!r}: other counts were given noise before; another noise costs budget again. "
                 "Open a mechanism of another name (its budget adds up)"
@@ -188,6 +188,12 @@ def open_mechanism(
     Raises:
       InputError: a value that is not allowed, or a mechanism that was opened with other values.
       SecretError: it was opened before, and its secret is gone.
+
+    >>> from pe_beam.storage import open_store
+    >>> mechanism = open_mechanism(open_store("memory://visits"), "visits", epsilon=1, delta=1e-6)
+    >>> again = open_mechanism(open_store("memory://visits"), "visits", epsilon=1, delta=1e-6)
+    >>> mechanism.sigma == again.sigma > 3
+    True
     """
     unit, adjacency = Unit(unit), Adjacency(adjacency)
     if not _NAME.fullmatch(name):

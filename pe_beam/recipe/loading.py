@@ -25,6 +25,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
 
     Raises:
       RecipeError: unreadable file, unknown key (the nearest is suggested), or a value out of its range.
+
+    >>> recipe = load_recipe("digits", ["privacy.epsilon=2", "evolution.iterations=3"])
+    >>> recipe.privacy.epsilon, recipe.evolution.iterations
+    (2.0, 3)
     """
     path = recipe_path(path)
     raw = _read_yaml(path, "recipe")

@@ -28,6 +28,11 @@ class Plan:
       chance_of_noise: probability that noise alone passes the threshold; None where it is auto.
       generator_calls: candidates and variations to be made, lookahead included.
       warnings: what a user should think about before spending.
+
+    >>> from pe_beam.recipe.loading import load_recipe
+    >>> plan = make_plan(load_recipe("digits", ["evolution.iterations=3"]))
+    >>> len(plan.schedule.sigmas), plan.candidates[-1], round(plan.epsilons[-1], 6)
+    (3, 1000, 1.0)
     """
 
     schedule: accounting.NoiseSchedule

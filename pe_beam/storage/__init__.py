@@ -22,6 +22,12 @@ def open_store(uri: str | Path) -> Store:
     Raises:
       PeBeamError: no store is installed for its scheme.
       MissingExtraError: the store lacks a package that is not installed.
+
+    >>> store = open_store("memory://an-example")
+    >>> store.commit("notes.txt", b"whole or not at all")
+    True
+    >>> store.read("notes.txt")
+    b'whole or not at all'
     """
     scheme, is_url, _ = str(uri).partition("://")
     if not is_url:

@@ -67,6 +67,11 @@ def write_candidates(
 
     Raises:
       ValueError: another type or shape, or a number that is not finite.
+
+    >>> corners = np.array([[0, 0], [9, 9]], dtype=np.float32)
+    >>> candidates = write_candidates("memory://a-vote", corners)
+    >>> candidates.load().width
+    2
     """
     codes = np.zeros(len(vectors), dtype=np.int32) if labels is None else np.asarray(labels, dtype=np.int32)
     matrix = CandidateMatrix(np.arange(len(vectors)), codes, vectors)

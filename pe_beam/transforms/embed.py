@@ -35,6 +35,18 @@ class EmbedRecords(beam.PTransform):
 
     Raises:
       InputError: labels that are empty or repeated.
+
+    >>> import functools
+    >>> from pe_beam.modalities.image.codec import encode_png
+    >>> from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
+    >>> import numpy as np
+    >>> pictures = [encode_png(np.full((8, 8), gray, np.uint8)) for gray in (0, 255)]
+    >>> records = pa.RecordBatch.from_pydict({"image": [*pictures, b"not a picture"]})
+    >>> make = functools.partial(Pixels, PixelsOptions(size=2))
+    >>> with beam.Pipeline() as pipeline:
+    ...     vectors = pipeline | beam.Create([records]) | EmbedRecords(make)
+    ...     _ = vectors | beam.Map(lambda batch: print(batch.num_rows, batch.schema.names))
+    2 ['label', 'vector']
     """
 
     def __init__(

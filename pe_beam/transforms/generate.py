@@ -26,6 +26,16 @@ class Generate(beam.PTransform):
     Args:
       handle: makes the candidates of a batch, or commits them and gives a receipt.
       traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+
+    >>> class Echo(GenerateHandle):
+    ...     def generate(self, rows):
+    ...         names = [f"a variation of {parent}" for parent in rows["parent_id"].to_pylist()]
+    ...         return rows.append_column("text", pa.array(names))
+    >>> rows = pa.RecordBatch.from_pydict({"candidate_id": [7, 8], "parent_id": [1, 1]})
+    >>> with beam.Pipeline() as pipeline:
+    ...     made = pipeline | beam.Create([rows]) | Generate(Echo())
+    ...     _ = made | beam.Map(lambda batch: print(batch["text"].to_pylist()))
+    ['a variation of 1', 'a variation of 1']
     """
 
     def __init__(self, handle: GenerateHandle, *, traces: str | None = None) -> None:

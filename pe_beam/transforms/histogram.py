@@ -22,6 +22,16 @@ class NoisyHistogram(beam.PTransform):
     Args:
       mechanism: came out of a ledger entry; that entry pays for this one histogram.
       commit: the store where counts and histogram are committed once.
+
+    >>> import numpy as np
+    >>> from pe_beam.contracts.votes import Unit
+    >>> from pe_beam.privacy.mechanism import open_mechanism
+    >>> paid = open_mechanism(open_store("memory://paid"), "towns", epsilon=1, delta=1e-6)
+    >>> tally = Tally("", np.array([30, 0, 12]), Unit.RECORD, votes_per_record=1, grid_bits=0)
+    >>> with beam.Pipeline() as pipeline:
+    ...     noisy = pipeline | beam.Create([tally]) | NoisyHistogram(paid, commit="memory://paid")
+    ...     _ = noisy | beam.Map(lambda table: print(table.num_rows, table.column_names))
+    3 ['position', 'noisy_votes']
     """
 
     def __init__(self, mechanism: Mechanism, *, commit: str) -> None:

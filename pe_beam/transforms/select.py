@@ -17,6 +17,18 @@ class Select(beam.PTransform):
     Args:
       handle: says how.
       traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+
+    >>> from pe_beam.contracts.steps import SELECTION
+    >>> class Best(SelectHandle):
+    ...     def select(self, histogram):
+    ...         best = max(histogram.to_pylist(), key=lambda row: row["noisy_votes"])["candidate_id"]
+    ...         row = {"candidate_id": 7, "parent_id": best, "parent_row": best, "label": None, "kept": False}
+    ...         yield pa.RecordBatch.from_pylist([row], SELECTION)
+    >>> histogram = pa.table({"candidate_id": [0, 1], "label": [None, None], "noisy_votes": [1.5, 8.25]})
+    >>> with beam.Pipeline() as pipeline:
+    ...     rows = pipeline | beam.Create([histogram]) | Select(Best())
+    ...     _ = rows | beam.Map(lambda batch: print(batch["parent_id"].to_pylist()))
+    [1]
     """
 
     def __init__(self, handle: SelectHandle, *, traces: str | None = None) -> None:

@@ -38,6 +38,14 @@ class Vote(beam.PTransform):
 
     Raises:
       InputError: CLIENT without a grid. In workers: counts over two different candidate matrices.
+
+    >>> from pe_beam.transforms.candidates import write_candidates
+    >>> from pe_beam.voting.records import vector_batch
+    >>> corners = write_candidates("memory://corners", np.array([[0, 0], [9, 9]], dtype=np.float32))
+    >>> records = vector_batch(np.array([[1, 0], [8, 9], [9, 8]], dtype=np.float32), [None] * 3, None, {}, {None: 0})
+    >>> with beam.Pipeline() as pipeline:
+    ...     _ = pipeline | beam.Create([records]) | Vote(corners) | beam.Map(lambda tally: print(tally.counts))
+    [1 2]
     """
 
     def __init__(

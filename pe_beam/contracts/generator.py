@@ -33,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Marginals:
-    """Noisy one-way counts that a run has bought in iteration 0: public, as all that is noised.
+    """Noisy one-way counts that a run has measured in iteration 0: public, as all that is noised.
 
     Attributes:
       labels: the declared labels; [None] without labels.
@@ -89,7 +89,7 @@ class Generator(abc.ABC):
     takes_schema: ClassVar[bool] = False
     """True where `__init__` also takes `schema=`: the modality's `schema_model`, as `data.schema` declares it."""
     takes_marginals: ClassVar[bool] = False
-    """True where `seeded` draws by bought marginals (`privacy.marginals`)."""
+    """True where `seeded` draws by measured marginals (`privacy.marginals`)."""
 
     @abc.abstractmethod
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
@@ -104,7 +104,7 @@ class Generator(abc.ABC):
         """One variation of each row of `parents` (columns `label`, `state` and the payload)."""
 
     def seeded(self, marginals: Marginals) -> Generator:
-        """A generator that draws by bought marginals, which are noisy and so public; for `takes_marginals` alone."""
+        """A generator that draws by measured marginals, which are noisy and so public; for `takes_marginals` alone."""
         raise NotImplementedError
 
     def attach(self, surroundings: Surroundings) -> None:  # noqa: B027

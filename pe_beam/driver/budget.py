@@ -43,7 +43,7 @@ def check_ledger(run: Run) -> None:
 
 
 def spending_iterations(run: Run) -> list[int]:
-    """The iterations that spend budget: 1 to T, and 0 where label shares are bought."""
+    """The iterations that spend budget: 1 to T, and 0 where label shares are measured."""
     return list(range(0 if run.recipe.privacy.label_budget() else 1, run.recipe.evolution.iterations + 1))
 
 

@@ -197,7 +197,7 @@ def _checks_itself(run: Run) -> bool:
 
 
 def measured_by(run: Run) -> str | None:
-    """What iteration 0 buys, in the statement's words; None: nothing."""
+    """What iteration 0 measures, in the statement's words; None: nothing."""
     if run.recipe.privacy.marginals:
         return "one-way counts of the columns by label"
     return "label counts" if run.recipe.privacy.label_budget() else None

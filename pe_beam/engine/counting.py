@@ -24,7 +24,7 @@ _MATRIX = "pe_beam.matrix"
 
 
 def noisy_label_shares(run: Run) -> list[float]:
-    """Shares by label, as declared, or as bought in iteration 0 and released."""
+    """Shares by label, as declared, or as measured in iteration 0 and released."""
     if run.recipe.privacy.marginals:
         return [float(x) for x in read_marginals(run).totals()]
     shares = declared_shares(run.recipe)
@@ -36,7 +36,7 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> 
 
     Args:
       run: whose embeddings are frozen.
-      iteration: 0 (what is bought) or more.
+      iteration: 0 (what is measured first) or more.
       counts: int64 (m,), on the iteration's grid.
       matrix: digest of the candidate matrix that was voted on; empty in iteration 0.
 
@@ -132,7 +132,7 @@ def _pledge(run: Run, iteration: int, key: bytes) -> None:
 
 
 def commit_label_shares(run: Run) -> None:
-    """Noises the bought counts of labels or marginals, once."""
+    """Noises the measured counts of labels or marginals, once."""
     table = read_counts(run, 0)
     codes = np.zeros(table.num_rows, dtype=np.int32)
     noisy = _noisy(run, 0, codes, table)

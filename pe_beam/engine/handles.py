@@ -22,7 +22,7 @@ from pe_beam.errors import StageError
 
 @dataclass(frozen=True)
 class RunBallots(BallotHandle):
-    """What private records vote on in an iteration: its candidates, or in iteration 0 the cells that it buys."""
+    """What private records vote on in an iteration: its candidates, or in iteration 0 the cells that it measures."""
 
     root: str
     iteration: int

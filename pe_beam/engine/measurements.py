@@ -1,4 +1,4 @@
-"""What iteration 0 buys, if the recipe says so: label shares, or one-way marginals by label. No Beam."""
+"""What iteration 0 measures, if the recipe says so: label shares, or one-way marginals by label. No Beam."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABELS = "labels/part-00000.parquet"
 
 
 def measured_cells(run: Run) -> pa.Table:
-    """The counts that iteration 0 buys, in order: columns `label` and, for marginals, `column` and `bin`."""
+    """The counts that iteration 0 measures, in order: columns `label` and, for marginals, `column` and `bin`."""
     labels = run.recipe.label_list
     if not run.recipe.privacy.marginals:
         return pa.table({"label": pa.array(labels, pa.string())})
@@ -31,7 +31,7 @@ def measured_cells(run: Run) -> pa.Table:
 
 
 def cell_count(run: Run) -> int:
-    """How many counts iteration 0 buys."""
+    """How many counts iteration 0 measures."""
     if not run.recipe.privacy.marginals:
         return run.recipe.label_count
     return run.recipe.label_count * sum(run.embedder.marginal_sizes().values())
@@ -52,7 +52,7 @@ class Cells:
     digest = ""
 
     def __init__(self, run: Run) -> None:
-        """Takes a run that buys label shares or marginals."""
+        """Takes a run that measures label shares or marginals."""
         self._run = run
         self.width = cell_count(run)
         self.votes_per_record = len(run.embedder.marginal_sizes()) if run.recipe.privacy.marginals else 1
@@ -64,13 +64,13 @@ class Cells:
 
 
 def read_measurements(run: Run) -> pa.Table:
-    """What was bought, noisy; out of the release where `work/` has lost it."""
+    """What was measured, noisy; out of the release where `work/` has lost it."""
     own = run.layout.work(0, "labels.parquet")
     return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(0, LABELS)))
 
 
 def read_marginals(run: Run) -> Marginals:
-    """The bought marginals of a run that buys them."""
+    """The measured marginals of a run that measures them."""
     noisy = read_measurements(run)["noisy_count"].to_numpy()
     counts, start, labels = {}, 0, run.recipe.label_count
     for column, size in run.embedder.marginal_sizes().items():
@@ -80,7 +80,7 @@ def read_marginals(run: Run) -> Marginals:
 
 
 def generator(run: Run) -> Generator:
-    """The run's generator; with bought marginals, one that draws by them."""
+    """The run's generator; with measured marginals, one that draws by them."""
     if not run.recipe.privacy.marginals:
         return run.generator
     own = run.layout.work(0, "labels.parquet")

@@ -75,7 +75,7 @@ def _memorisation(near: Mapping[str, Nearest], iteration: int, setting: Setting)
 
 def _floor(run: Run) -> str:
     if run.recipe.privacy.marginals:
-        return "population 0, drawn by bought marginals"
+        return "population 0, drawn by measured marginals"
     return "population 0, which no record has shaped"
 
 

@@ -44,7 +44,7 @@ class NoiseSchedule:
     Attributes:
       sigmas: standard deviation in votes, one an iteration; all 0 at epsilon = inf.
       noise_multipliers: sigma over sensitivity, rounded down, so that they never claim more noise than there is.
-      label_sigma: of bought label counts, in votes, or None if none are bought.
+      label_sigma: of measured label counts, in votes, or None if none are measured.
       label_noise_multiplier: likewise.
       sensitivity: L2 sensitivity of the vote histogram, in votes.
 
@@ -72,7 +72,7 @@ class NoiseSchedule:
 
     @property
     def all_multipliers(self) -> tuple[float, ...]:
-        """Every multiplier that is spent, bought label counts first."""
+        """Every multiplier that is spent, measured label counts first."""
         label = self.label_noise_multiplier
         return self.noise_multipliers if label is None else (label, *self.noise_multipliers)
 
@@ -125,7 +125,7 @@ def calibrate(
       delta: above 0 and below 1.
       weights: one above 0 for each iteration: its share of mu^2 = sum 1/z^2.
       sensitivity: of the vote histogram, in votes.
-      label_share: share of mu^2 that label counts get, 0 (not bought) to below 1.
+      label_share: share of mu^2 that label counts get, 0 (not measured) to below 1.
       label_sensitivity: of the label counts, in votes; default: as `sensitivity`.
 
     Returns:

@@ -20,7 +20,7 @@ LEDGER = "ledger.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerLine:
-    """What one iteration spends; iteration 0 is bought label shares.
+    """What one iteration spends; iteration 0 is measured label shares.
 
     Attributes:
       version: of the format, 2.

@@ -309,7 +309,7 @@ class Evolution(_Section):
 
 
 class InitialMeasurement(_Section):
-    """What is bought before the first iteration."""
+    """What is measured before the first iteration."""
 
     budget: Real = Field(gt=0, lt=1, description="share of the budget")
 
@@ -327,7 +327,7 @@ class Privacy(_Section):
     )
     unit: Literal["record", "client"] = Field("record", description="what is protected: a record, or all of a client's")
     label_counts: Literal["uniform"] | dict[Label, Real] = Field(
-        "uniform", description="uniform, shares by label, or {budget: share of the budget that buys them}"
+        "uniform", description="uniform, shares by label, or {budget: share of the budget that measures them}"
     )
     marginals: InitialMeasurement | None = Field(
         None,
@@ -352,11 +352,11 @@ class Privacy(_Section):
         return self
 
     def label_budget(self) -> float:
-        """Share of the budget that iteration 0 spends on label shares or marginals; 0 where it buys none."""
+        """Share of the budget that iteration 0 spends on label shares or marginals; 0 where it measures none."""
         if self.marginals:
             return self.marginals.budget
-        bought = isinstance(self.label_counts, dict) and set(self.label_counts) == {"budget"}
-        return float(self.label_counts["budget"]) if bought else 0.0  # type: ignore[index]
+        measured = isinstance(self.label_counts, dict) and set(self.label_counts) == {"budget"}
+        return float(self.label_counts["budget"]) if measured else 0.0  # type: ignore[index]
 
 
 class Stage(_Section):
@@ -419,10 +419,10 @@ class Recipe(_Section):
                 raise ValueError("privacy.label_counts: one share for each of data.labels, or budget")
             if not all(0 <= share < math.inf for share in shares.values()) or sum(shares.values()) <= 0:
                 raise ValueError("privacy.label_counts: shares of 0 or more, not all 0")
-        bought = self.privacy.label_budget() if self.privacy.marginals is None else 0
-        if bought and labels is None:
-            raise ValueError("privacy.label_counts: label shares cannot be bought without data.labels")
-        if bought and "budget" in (labels or []):
+        measured = self.privacy.label_budget() if self.privacy.marginals is None else 0
+        if measured and labels is None:
+            raise ValueError("privacy.label_counts: label shares cannot be measured without data.labels")
+        if measured and "budget" in (labels or []):
             raise ValueError("privacy.label_counts: a label named budget makes this ambiguous; give it another name")
         for iteration, size in enumerate(self.evolution.populations()):
             wanted = self.label_count * (sum(self.evolution.family_at(iteration)) if iteration else 1)
@@ -431,7 +431,7 @@ class Recipe(_Section):
                     f"evolution: samples and population must be {wanted} at least (labels times rows of a family)"
                 )
         if self.privacy.marginals and shares != "uniform":
-            raise ValueError("privacy.label_counts: bought marginals say the label shares; leave it away")
+            raise ValueError("privacy.label_counts: measured marginals say the label shares; leave it away")
         weights = self.privacy.weights
         if weights is not None and len(weights) != self.evolution.iterations:
             raise ValueError("privacy.weights: one for each iteration")

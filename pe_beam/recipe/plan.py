@@ -20,8 +20,8 @@ class Plan:
     """The plan of a recipe.
 
     Attributes:
-      schedule: sigma (votes) and noise multiplier of every iteration, and of bought label shares.
-      epsilons: spent after iterations 1 to T, bought label shares included.
+      schedule: sigma (votes) and noise multiplier of every iteration, and of measured label shares.
+      epsilons: spent after iterations 1 to T, measured label shares included.
       candidates: sizes of populations 0 to T.
       votes_per_candidate: expected exact votes of a candidate in each iteration; None without
         data.expected_records.
@@ -84,7 +84,7 @@ def make_plan(recipe: Recipe) -> Plan:
         noise.refuse_unless_drawn(sigma, privacy.unit)
     accounting.check_schedule(schedule, privacy.epsilon, privacy.delta)
     multipliers = schedule.all_multipliers
-    before = len(multipliers) - evolution.iterations  # bought label shares come first
+    before = len(multipliers) - evolution.iterations  # measured label shares come first
     spent = [
         accounting.spent_epsilon(multipliers[: before + t], privacy.delta) for t in range(1, evolution.iterations + 1)
     ]
@@ -104,7 +104,7 @@ def make_plan(recipe: Recipe) -> Plan:
 
 
 def declared_shares(recipe: Recipe) -> list[float] | None:
-    """Shares of the labels, in their declared order, as the recipe states them; None where they are bought."""
+    """Shares of the labels, in their declared order, as the recipe states them; None where they are measured."""
     shares = recipe.privacy.label_counts
     if recipe.privacy.label_budget():
         return None
@@ -133,7 +133,7 @@ def votes_bound(recipe: Recipe) -> int:
 
 
 def bought_sensitivity(recipe: Recipe) -> float:
-    """Of what iteration 0 buys: a record has one label, or one bin in each column's marginal."""
+    """Of what iteration 0 measures: a record has one label, or one bin in each column's marginal."""
     columns = 1
     if recipe.privacy.marginals:
         columns = len(new_embedder(recipe).marginal_sizes())

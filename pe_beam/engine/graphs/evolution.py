@@ -20,7 +20,7 @@ class Config:
       first: the first iteration to be made, 0 to last.
       last: T.
       unit: record or client.
-      label_shares: whether iteration 0 buys label shares.
+      label_shares: whether iteration 0 measures label shares.
       hints: resource hints by stage.
     """
 

@@ -149,7 +149,7 @@ class _ListShardsFn(_StageFn):
 
 
 class LabelShares(RunTransform):
-    """Start token -> 0, once the bought label shares are noised and committed (iteration 0's spending)."""
+    """Start token -> 0, once the measured label shares are noised and committed (iteration 0's spending)."""
 
     def __init__(self, run_dir: str, *, unit: str) -> None:
         super().__init__(run_dir)
@@ -173,7 +173,7 @@ class Config:
       run_dir: with frozen embeddings, and the iteration's ledger line if it spends.
       iteration: 0 to T.
       unit: record or client.
-      label_shares: whether iteration 0 buys label shares first.
+      label_shares: whether iteration 0 measures label shares first.
       hints: resource hints by stage.
     """
 

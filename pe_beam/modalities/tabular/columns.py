@@ -53,7 +53,7 @@ class _Declared(BaseModel):
     missing: bool = Field(False, description="whether a value may be missing")
     outside: Literal["reject", "clip"] = Field("reject", description="what becomes of a value out of bounds")
     weight: float = Field(1.0, gt=0, le=1000, description="how much the column counts in distances")
-    bins: int | None = Field(None, ge=1, le=10_000, description="bins of a bought marginal; null: 32, or each value")
+    bins: int | None = Field(None, ge=1, le=10_000, description="bins of a measured marginal; null: 32, or each value")
     format: Annotated[str | None, NEWER] = Field(
         None,
         description="how texts write a date, such as '%d.%m.%Y' or '%m/%d/%y %I:%M %p'; or unix, unix-ms, unix-us, "
@@ -171,7 +171,7 @@ class Column(Forms, _Declared):
 
     @property
     def marginal_bins(self) -> int:
-        """Bins of a bought marginal, the one for missing values not counted."""
+        """Bins of a measured marginal, the one for missing values not counted."""
         if self.type not in NUMBERS:
             return len(self.choices)
         distinct = self.high - self.low + 1 if self.whole else math.inf

@@ -36,7 +36,7 @@ class TabularOptions(contracts.Options):
 
 
 class Tabular(contracts.Generator):
-    """Values are drawn uniformly from what the schema declares, or by bought marginals, label by label.
+    """Values are drawn uniformly from what the schema declares, or by measured marginals, label by label.
 
     A variation draws a category anew with probability `degree` (it may stay the same); numbers move as `steps` says,
     are rounded where they are whole, and stay within bounds. Constraints hold for every row: what breaks one is

@@ -1,4 +1,4 @@
-"""Bins of one-way marginals, and what bought counts of them say: shares by column and label. NumPy only."""
+"""Bins of one-way marginals, and what measured counts of them say: shares by column and label. NumPy only."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: dict[str, Column] = Field(min_length=1, description="name -> type, bounds, categories")
-    bins: int | None = Field(None, ge=1, le=10_000, description="bins of bought marginals where a column says none")
+    bins: int | None = Field(None, ge=1, le=10_000, description="bins of measured marginals where a column says none")
     constraints: tuple[Constraint, ...] = Field((), description="what every candidate obeys")
     date_format: Annotated[str | None, NEWER] = Field(None, description="`format` of date columns that say none")
     datetime_format: Annotated[str | None, NEWER] = Field(

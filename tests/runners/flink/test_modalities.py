@@ -1,4 +1,4 @@
-"""Tables and texts on Flink: the same release as in process, with bought marginals, phases and a remote service."""
+"""Tables and texts on Flink: the same release as in process, with measured marginals, phases and a remote service."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.whole_runs import SECRET, SMALL, Runs
+from tests.whole_runs import SECRET, SMALL, UNREPORTED, Runs
 
 # Threads of OpenMP that wait for each other sleep. They would spin, and where two workers of the tests share two cores
 # they spin in each other's way: MiniLM takes five times as long. There are as many threads as ever.
@@ -63,11 +63,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_sep("=", reason.removeprefix("Skipped: "), yellow=True, bold=True)
 
 
-@pytest.fixture
-def unreported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For modules whose runs' reports nobody reads: drawing one takes a third of a small run. `reported` draws it."""
+@pytest.fixture(autouse=True)
+def _unreported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports that nobody reads are not drawn: it takes a third of a small run. Tests marked `reported` have them.
+
+    In this process alone: what a test compares with the release of another process has to be marked.
+    """
     if request.node.get_closest_marker("reported") is None:
-        monkeypatch.setattr("pe_beam.driver.finalize.report_bytes", lambda *_, **__: b"no test reads this page")
+        monkeypatch.setattr("pe_beam.driver.finalize.report_bytes", lambda *_, **__: UNREPORTED)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,6 +37,8 @@ SMALL: dict[str, Any] = {
 }
 
 
+UNREPORTED = b"no test reads this page"
+"""Stands for the report of a run in tests that are not marked `reported`."""
 SECRET = bytes(range(32))
 """What makes a run repeatable: that of `secret_file` and of `runs`."""
 
@@ -105,10 +107,12 @@ class Runs:
         return self._run(recipe, "half")
 
     def _run(self, recipe: dict[str, Any], how: str) -> Path:
+        from pe_beam.driver import finalize
         from pe_beam.driver.loop import evolve
         from pe_beam.recipe.loading import parse_recipe
 
-        key = json.dumps(recipe, sort_keys=True), how
+        drawn = finalize.report_bytes.__module__ == finalize.__name__  # see conftest.py
+        key = json.dumps(recipe, sort_keys=True), f"{how}, {'with' if drawn else 'without'} a report"
         if key not in self._made:
             run = self._folder / f"{len(self._made)}/run"
             if how == "half":

@@ -28,6 +28,8 @@ from pe_beam.storage.local import LocalStore
 from pe_beam.voting.votes import Voter
 from tests.whole_runs import copied, parquet_recipe, picture_table, release_digests
 
+pytestmark = pytest.mark.reported
+
 RECORDS, REJECTS = 1237, 43
 
 

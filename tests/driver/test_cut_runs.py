@@ -18,8 +18,6 @@ from pe_beam.evaluation.setting import HELD_OUT, Setting
 from pe_beam.recipe.identity import embedding_id, run_id
 from pe_beam.recipe.loading import parse_recipe
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 COLUMNS = {"age": {"type": "integer", "min": 0, "max": 99}, "city": {"type": "categorical", "values": ["Oslo", "Rome"]}}
 
 

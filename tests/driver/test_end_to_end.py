@@ -21,6 +21,8 @@ from pe_beam.storage import open_store
 from pe_beam.voting.nearest import reference_nearest
 from tests.whole_runs import SMALL, copied, release_digests
 
+pytestmark = pytest.mark.reported
+
 
 @pytest.fixture(scope="module")
 def done(runs, tmp_path_factory):

@@ -26,6 +26,8 @@ from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.plan import make_plan, votes_bound
 from tests.whole_runs import copied, release_digests
 
+pytestmark = pytest.mark.reported
+
 
 @pytest.fixture
 def half(small, runs, tmp_path):

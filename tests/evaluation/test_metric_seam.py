@@ -17,8 +17,6 @@ from pe_beam.driver.loop import evolve
 from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.recipe.loading import parse_recipe
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 CODE = '''
 import pyarrow as pa
 import numpy as np

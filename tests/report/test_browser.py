@@ -11,6 +11,8 @@ from tests.report.releases import write_release
 from tests.report.words import HOSTILE, WORDS, texts
 from tests.whole_runs import copied
 
+pytestmark = pytest.mark.reported
+
 WIDTHS = (390, 820, 1440)
 
 

@@ -12,6 +12,8 @@ from pe_beam.contracts.view import Section, View
 from pe_beam.report import charts, html
 from pe_beam.report.page import Page, render
 
+pytestmark = pytest.mark.reported
+
 HOSTILE = """</script></style></svg><img src=x onerror=alert(1)>"'&$\\frac{"""
 
 

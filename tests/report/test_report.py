@@ -31,6 +31,8 @@ from tests.report.releases import write_release
 from tests.report.words import HOSTILE, WORDS, Words, texts
 from tests.whole_runs import copied, release_digests
 
+pytestmark = pytest.mark.reported
+
 
 def test_it_is_built_from_a_copy_of_the_release_to_the_same_bytes(digits, tmp_path):
     shutil.copytree(digits / "release", tmp_path / "elsewhere")

@@ -22,6 +22,8 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import history_of
 from pe_beam.storage import open_store
 
+pytestmark = pytest.mark.reported
+
 
 def _release(uri: str | Path) -> dict[str, bytes]:
     store = open_store(uri)

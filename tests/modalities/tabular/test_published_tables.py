@@ -32,7 +32,10 @@ from pe_beam.recipe.sources import source_at
 from pe_beam.selection.schedules import resolve_schedule
 from tests.whole_runs import RECIPES
 
-pytestmark = pytest.mark.xdist_group("published-tables")  # one run of each recipe serves all tests
+pytestmark = [
+    pytest.mark.xdist_group("published-tables"),
+    pytest.mark.reported,
+]  # one run of each recipe serves all tests
 SWITCH, ROUNDS = 5, 14
 PUBLISHED_SIGMA = {"artificial-characters": 13.573, "person-activity": 16.034}
 PUBLISHED_ROWS = {"artificial-characters": 1000, "person-activity": 5000}

@@ -38,8 +38,6 @@ from pe_beam.selection.quotas import largest_remainder
 from tests.modalities.tabular.tables import SCHEMA, TABLE, rows
 from tests.whole_runs import RECIPES, release_digests
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 
 @pytest.fixture
 def table(tmp_path: Path) -> dict[str, Any]:

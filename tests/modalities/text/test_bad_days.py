@@ -14,8 +14,6 @@ from pe_beam.cli.main import main
 from tests.modalities.text.recipes import KEY, serve, write_texts
 from tests.modalities.text.server import Served
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 
 def _run(recipe: dict[str, Any], folder: Path, *more: str) -> int:
     path = folder / "r.yaml"

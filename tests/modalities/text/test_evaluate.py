@@ -14,6 +14,8 @@ from pe_beam.recipe.loading import parse_recipe
 from tests.modalities.text.recipes import serve, write_texts
 from tests.modalities.text.server import Served
 
+pytestmark = pytest.mark.reported
+
 
 def test_a_run_of_texts_is_evaluated_and_reported(
     texts: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]

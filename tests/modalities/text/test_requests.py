@@ -16,8 +16,6 @@ from pe_beam.recipe.loading import parse_recipe
 from tests.modalities.text.recipes import serve
 from tests.modalities.text.server import Served
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 HEAT = [1.2, 0.9, 0.6]
 
 

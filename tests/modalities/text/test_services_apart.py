@@ -20,8 +20,6 @@ from pe_beam.storage import open_folder
 from tests.modalities.text.recipes import KEY
 from tests.modalities.text.server import Served
 
-pytestmark = pytest.mark.usefixtures("unreported")
-
 VERSION = "2024-10-21"
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from tests.whole_runs import ROOT, copied, release_digests
 
-pytestmark = [pytest.mark.flink, pytest.mark.xdist_group("flink")]
+pytestmark = [pytest.mark.flink, pytest.mark.xdist_group("flink"), pytest.mark.reported]
 LONG = 240
 DOCS = ROOT / "docs/flink.md"
 

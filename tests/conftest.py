@@ -40,17 +40,43 @@ def secret_file(tmp_path: Path) -> Path:
     return path
 
 
-LONG = ("flink", "text-offline", "benchmarks", "published-tables", "tabicl")
-"""Groups of tests that share one worker, the longest first."""
+LONG = (
+    "flink",
+    "benchmarks",
+    "tests/driver/test_attacks.py",
+    "text-offline",
+    "tests/driver/test_end_to_end.py",
+    "tests/modalities/tabular/test_runs.py",
+    "tests/evaluation/test_evaluate.py",
+    "tests/report/test_browser.py",
+    "tests/evaluation/test_again.py",
+    "tests/driver/test_tampering.py",
+    "tests/driver/test_never_stop.py",
+    "published-tables",
+    "tests/driver/test_bad_days.py",
+    "tests/engine/test_graphs.py",
+    "tests/report/test_report.py",
+    "tests/modalities/text/test_kills.py",
+    "tests/modalities/text/test_workers.py",
+    "tests/test_console.py",
+    "tests/engine/test_parts.py",
+)
+"""Groups of tests that take long, the longest first. A module without a group is one: what its fixtures make, they make
+once. Wants `--dist loadgroup --no-loadscope-reorder`."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long groups begin first: one that begins last leaves the other worker with nothing to do."""
+    """Long groups begin first: one that begins last leaves the other workers with nothing to do."""
 
     def place(item: pytest.Item) -> int:
         group = item.get_closest_marker("xdist_group")
-        return LONG.index(group.args[0]) if group and group.args[0] in LONG else len(LONG)
+        assert group is not None
+        return LONG.index(group.args[0]) if group.args[0] in LONG else len(LONG)
 
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     items.sort(key=place)
 
 

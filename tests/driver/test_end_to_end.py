@@ -31,15 +31,16 @@ def done(runs, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("flags", "unroll"),
     [
-        ["--direct_num_workers=2", "--direct_running_mode=multi_threading"],
-        ["--direct_num_workers=2", "--direct_running_mode=multi_processing"],
-        ["--direct_runner_bundle_repeat=1"],
+        (["--direct_num_workers=2", "--direct_running_mode=multi_threading"], False),
+        # Two processes that import Beam, for every job.
+        (["--direct_num_workers=2", "--direct_running_mode=multi_processing"], True),
+        (["--direct_runner_bundle_repeat=1"], False),
     ],
 )
-def test_release_is_the_same_bytes_however_it_runs(done, tmp_path, secret_file, flags):
-    evolve(done[1], tmp_path / "run", flags, secret_file=secret_file)
+def test_release_is_the_same_bytes_however_it_runs(done, tmp_path, secret_file, flags, unroll):
+    evolve(done[1], tmp_path / "run", flags, secret_file=secret_file, unroll=unroll)
     assert release_digests(tmp_path / "run") == release_digests(done[0])
 
 

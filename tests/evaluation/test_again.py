@@ -113,7 +113,7 @@ def test_an_evaluation_that_is_killed_goes_on(run: Path, monkeypatch: pytest.Mon
     """Killed while the second population is measured: neither embeddings nor the first one's figures are made again."""
     code = f"""
 import os
-from pe_beam.evaluation import driver, measure
+from pe_beam.evaluation import evaluate as driver, measure
 own = measure._distances
 count = 0
 def distances(*arguments):

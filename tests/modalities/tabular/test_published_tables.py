@@ -170,7 +170,7 @@ def accuracy(run: Run, samples: pa.Table) -> float:
 
 
 def test_samples_teach_what_the_labels_look_like(done: Run) -> None:
-    release = Path(done.store.at(done.release))
+    release = Path(done.store.at(done.layout.release))
     assert "</html>" in (release / "report.html").read_text()
     samples = pq.read_table(release / "samples.parquet")
     assert samples.num_rows == rows_of(done.recipe)

@@ -23,7 +23,7 @@ def test_two_processes_share_the_account_and_give_the_same_release(
         recipe = parse_recipe(serve(texts, server))
         evolve(recipe, tmp_path / "one", secret_file=secret_file)
         flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
-        evolve(recipe, tmp_path / "two", flags, secret_file=secret_file)
+        evolve(recipe, tmp_path / "two", flags, secret_file=secret_file, unroll=True)
         counts = collections.Counter(entry["digest"] for entry in server.requests())
     assert release_digests(tmp_path / "one") == release_digests(tmp_path / "two")
     assert set(counts.values()) == {2}, "each run asked for each thing once"

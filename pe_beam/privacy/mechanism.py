@@ -47,6 +47,11 @@ class GaussianMechanism(Mechanism):
       unit: what is hidden: a record, or all of a client's.
       adjacency: the neighbouring relation.
       votes_per_record: k, for the unit record; 1 for clients.
+
+    >>> from pe_beam.storage import open_store
+    >>> mechanism = open_mechanism(open_store("memory://clicks"), "clicks", epsilon=0.5, delta=1e-6, votes_per_record=4)
+    >>> mechanism.sigma == 2 * mechanism.noise_multiplier  # sensitivity: the square root of 4 votes
+    True
     """
 
     store: Store

@@ -398,7 +398,13 @@ class Execution(_Section):
 
 
 class Recipe(_Section):
-    """All of a run."""
+    """All of a run.
+
+    >>> from pe_beam.recipe.loading import load_recipe
+    >>> recipe = load_recipe("digits")
+    >>> recipe.label_list[:3], recipe.evolution.samples, recipe.private
+    (['0', '1', '2'], 1000, True)
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the run; it is released")
     seed: Whole = Field(0, description="of all that is random but the noise")

@@ -30,6 +30,11 @@ class Candidates(BallotHandle):
       distance: "l2", "cosine" or "inner_product".
       votes_per_record: k: a record votes for the k nearest candidates of its label.
       search_engine: a registered search engine; votes are the same with any.
+
+    >>> import pickle
+    >>> found = write_candidates("memory://a-handle", np.zeros((1, 2), dtype=np.float32), labels=[0])
+    >>> len(pickle.dumps(found)) < 500
+    True
     """
 
     store: str

@@ -90,7 +90,7 @@ def test_bought_marginals_are_what_a_direct_count_says_plus_noise(table, tmp_pat
     population = populations.read_population(run, 0)["label"].to_pylist()
     assert [population.count(label) for label in ("x", "y", "never seen")] == largest_remainder(totals.tolist(), 30)
     page = (tmp_path / "run/release/report.html").read_text()
-    assert "Marginals that were bought" in page and "It begins with measured marginals" in page
+    assert "Marginals that were bought" in page and "It begins with bought marginals" in page
     assert "private-file" not in page and "income in dollars" not in page
     again = tmp_path / "again"
     evolve(recipe, again, ["--direct_runner_bundle_repeat=1"], secret_file=secret_file, unroll=True)

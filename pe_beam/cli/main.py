@@ -142,7 +142,7 @@ def _init(options: argparse.Namespace) -> None:
     asker = Asker(given, interactive=not options.yes and sys.stdin.isatty(), flags=flags)
     recipe, plan = write_recipe(asker, options.out, force=options.force)
     print(
-        f"written: {options.out}  (epsilon {_epsilon(recipe.privacy.epsilon)}, delta {recipe.privacy.delta:g}, "
+        f"written: {options.out}  (epsilon {_epsilon(plan.epsilon)}, delta {recipe.privacy.delta:g}, "
         f"{recipe.evolution.iterations} iterations, {plan.generator_calls} generator calls)"
     )
     for warning in plan.warnings:

@@ -158,7 +158,7 @@ def privacy_record(run: Run) -> dict[str, object]:
     spent = accounting.spent_epsilon(spent_multipliers(run), privacy.delta)
     return {
         "version": tables.FORMAT_VERSION,
-        "epsilon": json_number(privacy.epsilon),
+        "epsilon": json_number(run.plan.epsilon),
         "delta": privacy.delta,
         "adjacency": privacy.adjacency,
         "unit": privacy.unit,

@@ -26,7 +26,7 @@ from pe_beam.services.account import UNIT, read_totals
 def status(run_dir: str) -> dict[str, Any]:
     """Where a run stands, for the holder's terminal; raises InputError if it is no run directory."""
     run = open_run(run_dir)
-    evolution = run.recipe.evolution
+    evolution, declared = run.recipe.evolution, run.recipe.privacy.epsilon
     total = evolution.iterations
     done = [t for t in range(total + 1) if read_manifest(run, t) is not None]
     times = []
@@ -40,7 +40,7 @@ def status(run_dir: str) -> dict[str, Any]:
         "iterations_done": max(done, default=0),
         "iterations": total,
         "epsilon_spent": json_number(accounting.spent_epsilon(spent_multipliers(run), run.recipe.privacy.delta)),
-        "epsilon": json_number(run.recipe.privacy.epsilon),
+        "epsilon": json_number(run.plan.epsilon if declared is None else declared),
         "delta": run.recipe.privacy.delta,
         "candidates_made": sum(sizes[t] for t in done),
         "generator_calls": evolution.generator_calls(done),

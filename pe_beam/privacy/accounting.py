@@ -164,6 +164,46 @@ def calibrate(
     raise RecipeError(f"privacy.epsilon: no noise was found that keeps {epsilon!r} at delta {delta!r}")
 
 
+def fixed(
+    *,
+    noise_multipliers: Sequence[float],
+    sensitivity: float,
+    label_share: float = 0.0,
+    label_sensitivity: float | None = None,
+) -> NoiseSchedule:
+    """The noise that is asked for, rounded up, whatever epsilon it comes to.
+
+    Label counts get z with 1/z^2 = s / (1 - s) sum 1/z_t^2, s the label share: that share of the whole mu^2.
+
+    Args:
+      noise_multipliers: z_t, finite and above 0, one for each iteration.
+      sensitivity: of the vote histogram, in votes.
+      label_share: as in `calibrate`.
+      label_sensitivity: as in `calibrate`.
+
+    Returns:
+      The schedule; `spent_epsilon` of its multipliers is what it spends.
+
+    Raises:
+      RecipeError: a value out of its range.
+
+    >>> fixed(noise_multipliers=[4.0, 2.0], sensitivity=1.0).sigmas
+    (4.0, 2.0)
+    """
+    label_norm = sensitivity if label_sensitivity is None else label_sensitivity
+    values = list(noise_multipliers)
+    usable = len(values) > 0 and all(0 < value < math.inf for value in values)
+    _refuse_unless(usable, "privacy.noise_multiplier", values, "a finite number above 0 for each iteration")
+    _refuse_unless(0 < sensitivity < math.inf, "sensitivity", sensitivity, "above 0")
+    _refuse_unless(0 < label_norm < math.inf, "label_sensitivity", label_norm, "above 0")
+    _refuse_unless(0 <= label_share < 1, "privacy.label_counts.budget", label_share, "0 to below 1")
+    label = (0.0, 0.0)
+    if label_share:
+        spent = math.fsum((1 / value) ** 2 for value in values)
+        label = _rounded(math.sqrt((1 - label_share) / (label_share * spent)), label_norm)
+    return _schedule([label, *(_rounded(value, sensitivity) for value in values)], sensitivity, label_share)
+
+
 def _shares(weights: Sequence[float], label_share: float) -> list[float]:
     """Each iteration's share of mu^2."""
     usable = len(weights) > 0 and all(0 < weight < math.inf for weight in weights)

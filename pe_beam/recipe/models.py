@@ -317,9 +317,17 @@ class InitialMeasurement(_Section):
 class Privacy(_Section):
     """The promise. Everything here is fixed before any data is read."""
 
-    epsilon: Real = Field(
-        description="0.001 to 1000, or inf (NOT PRIVATE)",
-        json_schema_extra={"anyOf": [{"type": "number", "minimum": 0.001, "maximum": 1000}, {"const": "inf"}]},
+    epsilon: Real | None = Field(
+        None,
+        description="0.001 to 1000, or inf (NOT PRIVATE); null: noise_multiplier is given in its place",
+        json_schema_extra={
+            "anyOf": [{"type": "number", "minimum": 0.001, "maximum": 1000}, {"const": "inf"}, {"type": "null"}]
+        },
+    )
+    noise_multiplier: Annotated[Real | list[Real] | None, NEWER] = Field(
+        None,
+        description="in place of epsilon, as papers publish it: sigma over sensitivity in each iteration, or a list of "
+        "one an iteration; `plan` and the statement say the epsilon",
     )
     delta: Real = Field(gt=0, lt=1, description="a number, never computed from the data")
     adjacency: Literal["add-or-remove-one", "replace-one"] = Field(
@@ -342,14 +350,37 @@ class Privacy(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Privacy:
-        if not (self.epsilon == math.inf or 1e-3 <= self.epsilon <= 1000):
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            given = "both are given; set one of them to null" if self.epsilon is not None else "neither is given"
+            raise ValueError(f"epsilon: from 0.001 to 1000, or inf, or noise_multiplier in its place; {given}")
+        if self.epsilon is not None and not (self.epsilon == math.inf or 1e-3 <= self.epsilon <= 1000):
             raise ValueError("epsilon: from 0.001 to 1000, or inf")
+        if self.noise_multiplier is not None:
+            several = isinstance(self.noise_multiplier, list)
+            values = self.noise_multiplier if several else [self.noise_multiplier]
+            if not values or not all(0 < value < math.inf for value in values):  # type: ignore[operator,union-attr]
+                raise ValueError("noise_multiplier: a finite number above 0, or a list of them")
+            if self.weights is not None:
+                raise ValueError("weights: only with epsilon; noise_multiplier may be a list, one an iteration")
         if self.weights is not None and not all(0 < w < math.inf for w in self.weights):
             raise ValueError("weights: finite numbers above 0")
         budget = self.label_budget()
         if not 0 <= budget < 1:
             raise ValueError("label_counts.budget: above 0 and below 1")
         return self
+
+    def multipliers(self, iterations: int) -> list[float] | None:
+        """The noise multipliers of iterations 1 to T, where they are given; raises ValueError for another number."""
+        given = self.noise_multiplier
+        if given is None:
+            return None
+        found = [float(value) for value in given] if isinstance(given, list) else [float(given)] * iterations
+        if len(found) != iterations:
+            raise ValueError(
+                f"privacy.noise_multiplier: {len(found)} numbers, but evolution.iterations is {iterations}; one an "
+                "iteration is wanted, or a single number"
+            )
+        return found
 
     def label_budget(self) -> float:
         """Share of the budget that iteration 0 spends on label shares or marginals; 0 where it measures none."""
@@ -420,6 +451,7 @@ class Recipe(_Section):
     def _check(self) -> Recipe:
         labels = self.data.labels
         shares = self.privacy.label_counts
+        self.privacy.multipliers(self.evolution.iterations)
         if isinstance(shares, dict) and self.privacy.label_budget() == 0:
             if labels is None or set(shares) != set(labels):
                 raise ValueError("privacy.label_counts: one share for each of data.labels, or budget")

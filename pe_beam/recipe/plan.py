@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pe_beam.errors import RecipeError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, noise
 from pe_beam.recipe.models import Recipe
@@ -20,6 +21,7 @@ class Plan:
     """The plan of a recipe.
 
     Attributes:
+      epsilon: what the run spends at most: privacy.epsilon, or what privacy.noise_multiplier comes to.
       schedule: sigma (votes) and noise multiplier of every iteration, and of measured label shares.
       epsilons: spent after iterations 1 to T, measured label shares included.
       candidates: sizes of populations 0 to T.
@@ -35,6 +37,7 @@ class Plan:
     (3, 1000, 1.0)
     """
 
+    epsilon: float
     schedule: accounting.NoiseSchedule
     epsilons: list[float]
     candidates: list[int]
@@ -52,6 +55,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """One JSON object; infinity is "inf"."""
         return {
+            "epsilon": json_number(self.epsilon),
             "delta": self.delta,
             "sigma": list(self.schedule.sigmas),
             "noise_multiplier": list(self.schedule.noise_multipliers),
@@ -72,17 +76,10 @@ def make_plan(recipe: Recipe) -> Plan:
     sensitivity = accounting.sensitivity(
         unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)
     )
-    schedule = accounting.calibrate(
-        epsilon=privacy.epsilon,
-        delta=privacy.delta,
-        weights=privacy.weights or [1.0] * evolution.iterations,
-        label_share=privacy.label_budget(),
-        label_sensitivity=bought_sensitivity(recipe),
-        sensitivity=sensitivity,
-    )
+    schedule, epsilon = _schedule(recipe, sensitivity)
     for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0):
         noise.refuse_unless_drawn(sigma, privacy.unit)
-    accounting.check_schedule(schedule, privacy.epsilon, privacy.delta)
+    accounting.check_schedule(schedule, epsilon, privacy.delta)
     multipliers = schedule.all_multipliers
     before = len(multipliers) - evolution.iterations  # measured label shares come first
     spent = [
@@ -92,6 +89,7 @@ def make_plan(recipe: Recipe) -> Plan:
     votes = _expected_votes(recipe, sizes)
     chances = _chances(recipe, list(schedule.sigmas))
     return Plan(
+        epsilon=epsilon,
         schedule=schedule,
         epsilons=spent,
         candidates=sizes,
@@ -101,6 +99,30 @@ def make_plan(recipe: Recipe) -> Plan:
         delta=privacy.delta,
         warnings=_warnings(recipe, list(schedule.sigmas), votes),
     )
+
+
+def _schedule(recipe: Recipe, sensitivity: float) -> tuple[accounting.NoiseSchedule, float]:
+    """The noise of a recipe, and the epsilon that it keeps."""
+    privacy = recipe.privacy
+    about: dict[str, Any] = {
+        "sensitivity": sensitivity,
+        "label_share": privacy.label_budget(),
+        "label_sensitivity": bought_sensitivity(recipe),
+    }
+    if privacy.epsilon is not None:
+        weights = privacy.weights or [1.0] * recipe.evolution.iterations
+        made = accounting.calibrate(epsilon=privacy.epsilon, delta=privacy.delta, weights=weights, **about)
+        return made, privacy.epsilon
+    given = privacy.multipliers(recipe.evolution.iterations)
+    assert given is not None
+    made = accounting.fixed(noise_multipliers=given, **about)
+    epsilon = accounting.spent_epsilon(made.all_multipliers, privacy.delta)
+    if not 1e-3 <= epsilon <= 1000:
+        raise RecipeError(
+            f"privacy.noise_multiplier: comes to epsilon {epsilon:.4g} at delta {privacy.delta!r}; 0.001 to 1000 is "
+            "allowed"
+        )
+    return made, epsilon
 
 
 def declared_shares(recipe: Recipe) -> list[float] | None:

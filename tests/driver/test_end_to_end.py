@@ -16,6 +16,7 @@ from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, LockedError
 from pe_beam.privacy import accounting
+from pe_beam.privacy.statement import rounded_up
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage import open_store
 from pe_beam.voting.nearest import reference_nearest
@@ -286,3 +287,20 @@ def test_without_noise_an_export_is_named_for_it(small, runs, tmp_path):
         assert main(["export", run, "--to", str(tmp_path / name)]) == 2
         assert not (tmp_path / name).exists()
     assert main(["export", run, "--to", str(tmp_path / "x-NOT-PRIVATE.jsonl")]) == 0
+
+
+def test_a_run_by_its_noise_multiplier_says_what_it_spends(small, tmp_path, secret_file, capsys):
+    """The release is that of the same noise under its epsilon, but for the budget that is named."""
+    small["privacy"] = {"epsilon": None, "noise_multiplier": [4, 5], "delta": 1e-5}
+    run = evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
+    record = json.loads(run.store.read("release/privacy.json"))
+    assert record["noise_multiplier"] == [4, 5]
+    assert record["epsilon"] == record["spent_epsilon"] == accounting.spent_epsilon([4, 5], 1e-5)
+    assert f"({rounded_up(record['spent_epsilon'])}, 1e-05)-differentially private" in record["statement"]
+    lines = [json.loads(line) for line in (tmp_path / "run/ledger.jsonl").read_text().splitlines()]
+    assert [line["noise_multiplier"] for line in lines] == [4, 5]
+    assert main(["status", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epsilon"] == record["epsilon"]
+    small["privacy"]["noise_multiplier"] = [4, 6]
+    with pytest.raises(InputError, match=r"privacy\.noise_multiplier"):
+        evolve(parse_recipe(small), tmp_path / "run")

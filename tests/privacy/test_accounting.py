@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from fractions import Fraction
 
 import dp_accounting
 import pytest
@@ -184,3 +185,35 @@ def test_dp_event_is_what_dp_accounting_composes():
     accountant = pld.PLDAccountant()
     accountant.compose(accounting.dp_event(schedule.noise_multipliers))
     assert accountant.get_epsilon(1e-5) == pytest.approx(2, rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("multipliers", [[4.0], [7.0, 3.5, 2.25], [0.3, 11.1]])
+def test_noise_that_is_asked_for_is_never_less(multipliers, share):
+    """Sigma is rounded up, what is claimed of it down, and label counts have their share of the whole."""
+    norm, label_norm = math.sqrt(2), math.sqrt(3)
+    found = accounting.fixed(
+        noise_multipliers=multipliers, sensitivity=norm, label_share=share, label_sensitivity=label_norm
+    )
+    for asked, sigma, claimed in zip(multipliers, found.sigmas, found.noise_multipliers, strict=True):
+        assert Fraction(sigma) >= Fraction(asked * norm) * (1 - Fraction(1, 2**50))
+        assert Fraction(claimed) * Fraction(norm) <= Fraction(sigma)
+        assert claimed == pytest.approx(asked, rel=2**-29)
+    squares = [z**-2 for z in found.all_multipliers]
+    assert len(squares) == len(multipliers) + (share > 0)
+    if share:
+        assert squares[0] / sum(squares) == pytest.approx(share, rel=1e-8)
+        assert found.label_sigma == pytest.approx(found.label_noise_multiplier * label_norm)
+
+
+def test_noise_as_calibrated_gives_its_schedule_again():
+    wanted = accounting.calibrate(epsilon=2, delta=1e-5, weights=[1, 2, 4], sensitivity=math.sqrt(2))
+    found = accounting.fixed(noise_multipliers=wanted.noise_multipliers, sensitivity=math.sqrt(2))
+    assert found.noise_multipliers == pytest.approx(wanted.noise_multipliers, rel=2**-29)
+    assert accounting.spent_epsilon(found.all_multipliers, 1e-5) <= 2
+
+
+@pytest.mark.parametrize("bad", [[], [0.0], [-1.0], [math.inf], [1.0, math.nan]])
+def test_noise_that_is_none_is_refused(bad):
+    with pytest.raises(RecipeError, match="noise_multiplier"):
+        accounting.fixed(noise_multipliers=bad, sensitivity=1.0)

@@ -5,6 +5,7 @@ import yaml
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
+from pe_beam.privacy import accounting
 from pe_beam.recipe.identity import differing_keys, run_id, to_yaml
 from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.plan import make_plan
@@ -157,3 +158,38 @@ def test_parts_of_a_modality_are_those_that_say_so_or_go_with_any():
     assert not {"llm", "tabular"} & set(registry.names_for("generators", "image"))
     assert set(registry.names_for("embedders", "tabular")) & {"pixels", "tabular", "hashed-words"} == {"tabular"}
     assert registry.fits(object(), "image")  # a class that says nothing
+
+
+def test_a_noise_multiplier_stands_in_place_of_epsilon(small):
+    """Improved-diffusion PE on CIFAR-10 publishes sigma; 4 iterations of multiplier 2 are one of multiplier 1."""
+    small["privacy"] = {"epsilon": None, "noise_multiplier": 2, "delta": 1e-5}
+    small["evolution"]["iterations"] = 4
+    plan = make_plan(parse_recipe(small))
+    assert plan.schedule.noise_multipliers == (2.0,) * 4
+    assert plan.epsilon == plan.epsilons[-1] == pytest.approx(accounting.spent_epsilon([1.0], 1e-5), rel=1e-6)
+    small["privacy"]["noise_multiplier"] = [4, 3, 2, 1]
+    assert make_plan(parse_recipe(small)).schedule.noise_multipliers == (4.0, 3.0, 2.0, 1.0)
+    small["privacy"]["label_counts"] = {"budget": 0.2}
+    found = make_plan(parse_recipe(small))
+    assert found.schedule.noise_multipliers == (4.0, 3.0, 2.0, 1.0)
+    assert found.epsilon > plan.epsilon
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epsilon": 1, "noise_multiplier": 2}, "both are given"),
+        ({}, "neither is given"),
+        ({"noise_multiplier": 0}, "above 0"),
+        ({"noise_multiplier": []}, "above 0"),
+        ({"noise_multiplier": "inf"}, "above 0"),
+        ({"noise_multiplier": [1, 2, 3]}, r"3 numbers, but evolution\.iterations is 2"),
+        ({"noise_multiplier": 2, "weights": [1, 1]}, "only with epsilon"),
+        ({"noise_multiplier": 1e-3}, "comes to epsilon"),
+        ({"noise_multiplier": 1e9}, "comes to epsilon"),
+    ],
+)
+def test_a_noise_multiplier_that_does_not_do_is_refused(small, changes, said):
+    small["privacy"] = {"delta": 1e-5, **changes}
+    with pytest.raises(RecipeError, match=said):
+        make_plan(parse_recipe(small))

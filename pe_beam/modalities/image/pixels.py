@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from pe_beam import contracts
 from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.record import Fault
 from pe_beam.modalities.image.codec import decode_image
 
@@ -21,10 +22,14 @@ class PixelsOptions(contracts.Options):
 
     size: int | tuple[int, int] = Field(8, description="side, or [height, width]")
     mode: Literal["gray", "rgb"] = Field("gray", description="one value a pixel, or three")
+    resize: Annotated[bool, NEWER] = Field(True, description="false: a picture of another size is a reject")
 
 
 class Pixels(contracts.Embedder):
-    """Resizes by averaging areas and flattens to float32 in [0, 1], row by row of the picture."""
+    """Resizes by averaging areas and flattens to float32 in [0, 1], row by row of the picture.
+
+    Without `resize` the pixels are taken as they are, and a picture of another size than `size` abstains.
+    """
 
     modality = "image"
     Options: ClassVar[type[contracts.Options]] = PixelsOptions
@@ -38,6 +43,7 @@ class Pixels(contracts.Embedder):
         self._height, self._width = (size, size) if isinstance(size, int) else size
         if not (1 <= self._height <= 4096 and 1 <= self._width <= 4096):
             raise RecipeError(f"embedder.size: {size!r} is not allowed; 1 to 4096 is wanted")
+        self._resize = own.resize
         self._mode = "L" if own.mode == "gray" else "RGB"
         self.dimension = self._height * self._width * (1 if self._mode == "L" else 3)
 
@@ -50,6 +56,8 @@ class Pixels(contracts.Embedder):
             image = decode_image(data, mode=self._mode)
             if isinstance(image, Fault):
                 faults[row] = image
+            elif not self._resize and image.size != (self._width, self._height):
+                faults[row] = Fault("image of another size than embedder.size", f"{image.width} x {image.height}")
             else:
                 vectors[row] = self._shrink(image).ravel()
         return Embedding(vectors, faults)

@@ -12,6 +12,7 @@ from pe_beam.modalities.image.codec import decode_image, encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
 from pe_beam.modalities.image.preview import samples_grid
 from pe_beam.modalities.image.text_render import TextRender, TextRenderOptions
+from pe_beam.testing import check_embedder
 
 
 def _rngs(count, seed=0):
@@ -125,3 +126,13 @@ def test_the_picture_of_samples(parents):
     assert grid.width > 1000
     assert samples_grid(parents, None) == samples_grid(parents, None)
     assert samples_grid(parents.slice(0, 0), None)
+
+
+def test_pixels_without_resizing_are_the_picture_and_another_size_is_left_out():
+    rng = np.random.default_rng(0)
+    own, other = rng.integers(0, 256, (6, 4, 3), dtype=np.uint8), rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    embedder = Pixels(PixelsOptions(size=(6, 4), mode="rgb", resize=False))
+    found = embedder.embed(pa.table({"image": [encode_png(own), encode_png(other)]}))
+    assert found.vectors[0].tolist() == (own.ravel() / 255).astype(np.float32).tolist()
+    assert {row: fault.kind for row, fault in found.faults.items()} == {1: "image of another size than embedder.size"}
+    check_embedder(embedder, pa.table({"image": [encode_png(own), encode_png(255 - own), encode_png(own // 2)]}))

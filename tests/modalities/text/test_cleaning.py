@@ -11,7 +11,7 @@ from pe_beam.modalities.text import cleaning
 from pe_beam.modalities.text.cleaning import clean, fault
 from pe_beam.modalities.text.options import Cleaning
 
-SIZE = 1_000_000
+SIZE = 250_000
 RUNS = [
     "\n", " ", "\n ", "\t", '"', "'", "“", "(", "[", ")", "7", "`", "```\n", "a", "- ", ". ", ".", '."', "é", "\u3000",
     "I hope this helps ", "I hope this helps\n", "(note ", "(note) ", "(5 words) ", "Review: ", "Sure! ", "sure ",
@@ -20,12 +20,12 @@ RUNS = [
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_million_characters_take_no_minutes(run):
+def test_a_quarter_of_a_million_characters_take_no_minutes(run):
     body = run * (SIZE // len(run))
     began = time.process_time()
     for text in (body, f"hello{body}b", f"Sure!{body}b", f'"{body}', f"({body}", f"b. {body}(note: x)"):
         fault(clean(text, Cleaning()), finish="length", options=Cleaning())
-    assert time.process_time() - began < 10  # six of them; what was quadratic took hours
+    assert time.process_time() - began < 5  # six of them; what was quadratic took minutes
 
 
 PIECES = [

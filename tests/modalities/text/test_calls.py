@@ -122,7 +122,7 @@ def test_a_server_that_is_down_is_waited_for_and_then_named(tmp_path):
     began = time.monotonic()
     with pytest.raises(ServiceError, match=r"no answer for 1 s .*no connection"):
         generator.random(_labels(4), _rngs(4))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 def test_a_server_that_comes_back_is_used_again(tmp_path):

@@ -58,7 +58,7 @@ def test_a_pause_of_a_year_ends_with_patience(tmp_path, endpoints):
             ServiceError, match=rf"no answer for 1 s \(status 429; it asks to wait {YEAR} s\); run again"
         ):
             make(generator)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
         healthy.append(1)
         assert len(make(generator)) == 12, "who runs again asks again"
 
@@ -96,7 +96,7 @@ def test_nobody_sleeps_on_once_the_run_is_to_stop(tmp_path):
         began = time.monotonic()
         with pytest.raises(ServiceError, match="refuses the request"):
             make(_generator(server, patience=100))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
 
 def test_nobody_waits_for_a_slow_pace_once_the_run_is_to_stop():
@@ -104,7 +104,7 @@ def test_nobody_waits_for_a_slow_pace_once_the_run_is_to_stop():
         began = time.monotonic()
         with pytest.raises(ServiceError, match="key is not accepted"):
             make(_generator(server, requests_per_minute=2))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_greeting_says_what_the_service_asks_for():
         began = time.monotonic()
         with pytest.raises(ServiceError, match=rf"does not answer \(status 429; it asks to wait {YEAR} s\)"):
             _generator(server).ready()
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
         assert len(server.asked) == 2
 
 

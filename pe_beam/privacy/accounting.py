@@ -138,9 +138,7 @@ def calibrate(
     in_range = epsilon == math.inf or 1e-3 <= epsilon <= 1000
     _refuse_unless(in_range, "privacy.epsilon", epsilon, "0.001 to 1000, or inf")
     _refuse_unless(0 < delta < 1, "privacy.delta", delta, "above 0 and below 1")
-    _refuse_unless(0 < sensitivity < math.inf, "sensitivity", sensitivity, "above 0")
-    _refuse_unless(0 < label_norm < math.inf, "label_sensitivity", label_norm, "above 0")
-    _refuse_unless(0 <= label_share < 1, "privacy.label_counts.budget", label_share, "0 to below 1")
+    _check_norms(sensitivity, label_norm, label_share)
     shares = _shares(weights, label_share)
     if epsilon == math.inf:
         pairs = [(0.0, 0.0)] * (len(shares) + 1)
@@ -194,14 +192,18 @@ def fixed(
     values = list(noise_multipliers)
     usable = len(values) > 0 and all(0 < value < math.inf for value in values)
     _refuse_unless(usable, "privacy.noise_multiplier", values, "a finite number above 0 for each iteration")
-    _refuse_unless(0 < sensitivity < math.inf, "sensitivity", sensitivity, "above 0")
-    _refuse_unless(0 < label_norm < math.inf, "label_sensitivity", label_norm, "above 0")
-    _refuse_unless(0 <= label_share < 1, "privacy.label_counts.budget", label_share, "0 to below 1")
+    _check_norms(sensitivity, label_norm, label_share)
     label = (0.0, 0.0)
     if label_share:
         spent = math.fsum((1 / value) ** 2 for value in values)
         label = _rounded(math.sqrt((1 - label_share) / (label_share * spent)), label_norm)
     return _schedule([label, *(_rounded(value, sensitivity) for value in values)], sensitivity, label_share)
+
+
+def _check_norms(sensitivity: float, label_sensitivity: float, label_share: float) -> None:
+    _refuse_unless(0 < sensitivity < math.inf, "sensitivity", sensitivity, "above 0")
+    _refuse_unless(0 < label_sensitivity < math.inf, "label_sensitivity", label_sensitivity, "above 0")
+    _refuse_unless(0 <= label_share < 1, "privacy.label_counts.budget", label_share, "0 to below 1")
 
 
 def _shares(weights: Sequence[float], label_share: float) -> list[float]:

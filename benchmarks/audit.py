@@ -4,9 +4,9 @@
 
 An attacker who knows all records but one, the canary, looks at a release and says whether the canary was in. All that
 makes a release runs here in memory by the product's own functions: the plan's sigma (`make_plan`), votes (`Voter`,
-`client_ballot`), bought cells (`bought.cells_of`), the key and the noise (`noise_key`, `add_noise`), a secret of its
-own for every draw. Canaries are as bad as the claim allows: their votes have the largest norm, on candidates that
-nobody else votes for. Every release is asked for twice, as a retry does, and the attacker sees both.
+`client_ballot`), measured cells (`measurements.cells_of`), the key and the noise (`noise_key`, `add_noise`), a secret
+of its own for every draw. Canaries are as bad as the claim allows: their votes have the largest norm, on candidates
+that nobody else votes for. Every release is asked for twice, as a retry does, and the attacker sees both.
 
 What the attacker thresholds is the likelihood ratio of the two cases, or how many of the canary's candidates show
 exactly no vote (noise that was left away). Which of the two, and the threshold, are chosen on one half of the draws;

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pe_beam.engine import counting, populations
-from pe_beam.engine.measurements import LABELS
+from pe_beam.engine import counting
+from pe_beam.engine.queries import query_of, spending_iterations
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import line_hmac
 from pe_beam.errors import InputError
 from pe_beam.privacy import ledger, secret
-from pe_beam.recipe.plan import bought_sensitivity
 
 
 def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
@@ -29,12 +28,10 @@ def check_ledger(run: Run) -> None:
     """
     lines = {line.iteration: line for line in ledger_lines(run)}
     for iteration, line in lines.items():
-        if (line.sigma, line.sensitivity, line.noise_multiplier) != _spending(run, iteration):
+        if (line.sigma, line.sensitivity, line.noise_multiplier) != query_of(run, iteration).cost():
             raise InputError(f"ledger.jsonl: iteration {iteration} was spent otherwise than the recipe says")
     for iteration in spending_iterations(run):
-        traces = [counting.counts_name(iteration)]
-        traces += [run.layout.work(0, "labels.parquet"), run.layout.public(0, LABELS)] if iteration == 0 else []
-        traces += [run.layout.work(iteration, "histogram.parquet"), run.layout.public(iteration, populations.HISTOGRAM)]
+        traces = [counting.counts_name(iteration), *query_of(run, iteration).traces()]
         if iteration not in lines and any(run.store.exists(name) for name in traces):
             raise InputError(
                 f"ledger.jsonl: no line for iteration {iteration}, which has read private data; put the ledger back, "
@@ -42,30 +39,12 @@ def check_ledger(run: Run) -> None:
             )
 
 
-def spending_iterations(run: Run) -> list[int]:
-    """The iterations that spend budget: 1 to T, and 0 where label shares are measured."""
-    return list(range(0 if run.recipe.privacy.label_budget() else 1, run.recipe.evolution.iterations + 1))
-
-
-def _spending(run: Run, iteration: int) -> tuple[float, float, float]:
-    schedule = run.plan.schedule
-    if iteration == 0:
-        sigma, multiplier = schedule.label_sigma, schedule.label_noise_multiplier
-    elif iteration <= len(schedule.sigmas):
-        sigma, multiplier = schedule.sigmas[iteration - 1], schedule.noise_multipliers[iteration - 1]
-    else:
-        sigma = multiplier = None
-    if sigma is None or multiplier is None:
-        raise InputError(f"ledger.jsonl: a line for iteration {iteration}, which the recipe does not have")
-    return sigma, schedule.sensitivity if iteration else bought_sensitivity(run.recipe), multiplier
-
-
 def write_ledger_line(run: Run, iteration: int) -> None:
     """Writes that an iteration is spent, durably, before its job starts; nothing if it is written already."""
     lines = ledger_lines(run)
     if any(line.iteration == iteration for line in lines):
         return
-    sigma, sensitivity, multiplier = _spending(run, iteration)
+    sigma, sensitivity, multiplier = query_of(run, iteration).cost()
     _refuse_beyond_plan([*(line.noise_multiplier for line in lines), multiplier], run.plan.schedule.all_multipliers)
     line = ledger.LedgerLine(
         iteration=iteration,

@@ -14,10 +14,11 @@ from pe_beam import registry
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
-from pe_beam.driver.budget import ledger_lines, spending_iterations, spent_multipliers
+from pe_beam.driver.budget import ledger_lines, spent_multipliers
 from pe_beam.driver.public import public_recipe, recipe_json
 from pe_beam.engine import tables
 from pe_beam.engine.manifests import manifest_of
+from pe_beam.engine.queries import spending_iterations
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number

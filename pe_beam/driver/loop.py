@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pe_beam import errors
 from pe_beam.contracts.store import Store
-from pe_beam.driver.budget import check_ledger, ledger_lines, spending_iterations, write_ledger_line
+from pe_beam.driver.budget import check_ledger, ledger_lines, write_ledger_line
 from pe_beam.driver.finalize import finalize, is_complete, restore
 from pe_beam.driver.progress import JOB, TIMES, Progress
 from pe_beam.driver.resume import pin_recipe, pin_secret
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out
 from pe_beam.engine.manifests import manifest_of, read_manifest
+from pe_beam.engine.queries import spending_iterations
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, RecipeError, StageError
 from pe_beam.privacy import ledger

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.steps import SELECTION
-from pe_beam.engine.counting import noisy_label_shares, read_histogram
+from pe_beam.engine.counting import noisy_label_shares
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.matrices import make_matrix
+from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.keyed import keyed_rng

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from pe_beam.engine import tables
 from pe_beam.engine.frozen import fingerprint
-from pe_beam.engine.measurements import measured_cells, read_marginals, read_measurements
-from pe_beam.engine.populations import HISTOGRAM, read_population
+from pe_beam.engine.measurements import read_marginals, read_measurements
+from pe_beam.engine.queries import query_of
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import grid_bits, ledger_line, refuse_unless_paid
 from pe_beam.errors import InputError
@@ -43,16 +43,9 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> 
     Raises:
       InputError: counts over another candidate matrix are committed already.
     """
-    if iteration == 0:
-        ids = np.arange(len(counts))
-        labels = measured_cells(run)["label"].to_pylist()
-    else:
-        population = read_population(run, iteration - 1, ["candidate_id", "label"])
-        ids, labels = population["candidate_id"].to_numpy(), population["label"].to_pylist()
-    table = pa.table(
-        [pa.array(ids, pa.int64()), pa.array(labels, pa.string()), pa.array(counts, pa.int64())],
-        schema=tables.COUNTS,
-    )
+    bins = query_of(run, iteration).bins()
+    columns = [bins["candidate_id"], bins["label"], pa.array(counts, pa.int64())]
+    table = pa.table(columns, schema=tables.COUNTS)
     schema = tables.COUNTS.with_metadata(_belonging(run, iteration) | {_MATRIX: matrix})
     won = run.store.commit(counts_name(iteration), tables.table_bytes(table, schema))
     if not won and (read_counts(run, iteration).schema.metadata or {}).get(_MATRIX.encode()) != matrix.encode():
@@ -131,34 +124,12 @@ def _pledge(run: Run, iteration: int, key: bytes) -> None:
         )
 
 
-def commit_label_shares(run: Run) -> None:
-    """Noises the measured counts of labels or marginals, once."""
-    table = read_counts(run, 0)
-    codes = np.zeros(table.num_rows, dtype=np.int32)
-    noisy = _noisy(run, 0, codes, table)
-    cells = measured_cells(run)
-    shares = cells.append_column("noisy_count", pa.array(noisy, pa.float64()))
-    schema = tables.MARGINALS if run.recipe.privacy.marginals else tables.LABELS
-    data = tables.table_bytes(shares, schema, private=run.recipe.private)
-    run.store.commit(run.layout.work(0, "labels.parquet"), data)
-
-
 def commit_histogram(run: Run, iteration: int) -> None:
-    """Noise once per candidate on the committed counts; the noisy histogram is committed in `work/`."""
-    name = run.layout.work(iteration, "histogram.parquet")
+    """Noise once per bin on the committed counts of an iteration; what comes out is committed in `work/`."""
+    query = query_of(run, iteration)
+    name = run.layout.work(iteration, query.work)
     if run.store.exists(name):
         return
-    table = read_counts(run, iteration)
-    codes = run.recipe.codes(table["label"].to_pylist())
-    noisy = _noisy(run, iteration, codes, table)
-    histogram = pa.table(
-        [table["candidate_id"], table["label"], pa.array(noisy, pa.float64())], schema=tables.HISTOGRAM
-    )
-    data = tables.table_bytes(histogram, tables.HISTOGRAM, private=run.recipe.private)
-    run.store.commit(name, data)
-
-
-def read_histogram(run: Run, iteration: int) -> pa.Table:
-    """The noisy histogram of an iteration, out of the release where `work/` has lost it."""
-    own = run.layout.work(iteration, "histogram.parquet")
-    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(iteration, HISTOGRAM)))
+    counts = read_counts(run, iteration)
+    noisy = _noisy(run, iteration, query.blocks(counts["label"].to_pylist()), counts)
+    run.store.commit(name, tables.table_bytes(*query.answer(counts, noisy), private=run.recipe.private))

@@ -13,8 +13,8 @@ from pe_beam.contracts.mechanism import Mechanism
 from pe_beam.contracts.steps import GenerateHandle, SelectHandle
 from pe_beam.contracts.store import Store
 from pe_beam.contracts.votes import BallotHandle, Ballots, Tally
-from pe_beam.engine import counting, matrices, steps
-from pe_beam.engine.measurements import Cells, read_measurements
+from pe_beam.engine import counting, steps
+from pe_beam.engine.queries import query_of
 from pe_beam.engine.run import open_run
 from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import StageError
@@ -31,9 +31,7 @@ class RunBallots(BallotHandle):
         """See `BallotHandle`."""
         run = open_run(self.root)
         limit_threads(run.recipe.execution.blas_threads)
-        if self.iteration == 0:
-            return _cells(self.root, run.run_id)
-        return matrices.load_voter(run, self.iteration)
+        return query_of(run, self.iteration).ballots()
 
 
 @functools.cache
@@ -41,12 +39,6 @@ def limit_threads(threads: int | None) -> None:
     """Once a process: workers that share a machine are faster with a core each than with all of them each."""
     if threads is not None:
         threadpool_limits(limits=threads)
-
-
-@functools.lru_cache(maxsize=2)
-def _cells(root: str, run_id: str) -> Cells:
-    """Cached by the run: another one may begin in a directory of the same name."""
-    return Cells(open_run(root))
 
 
 @dataclass(frozen=True)
@@ -70,11 +62,8 @@ class RunMechanism(Mechanism):
     def noisy(self, store: Store) -> pa.Table:
         """See `Mechanism`."""
         run = open_run(self.root)
-        if self.iteration == 0:
-            counting.commit_label_shares(run)
-            return read_measurements(run)
         counting.commit_histogram(run, self.iteration)
-        return counting.read_histogram(run, self.iteration)
+        return query_of(run, self.iteration).read()
 
 
 @dataclass(frozen=True)

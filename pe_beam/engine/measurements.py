@@ -12,7 +12,8 @@ from pe_beam.engine import tables
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import sigma_of
 
-LABELS = "labels/part-00000.parquet"
+MEASURED = "labels/part-00000.parquet"
+MEASURED_WORK = "labels.parquet"
 
 
 def measured_cells(run: Run) -> pa.Table:
@@ -65,8 +66,12 @@ class Cells:
 
 def read_measurements(run: Run) -> pa.Table:
     """What was measured, noisy; out of the release where `work/` has lost it."""
-    own = run.layout.work(0, "labels.parquet")
-    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(0, LABELS)))
+    return tables.read_bytes(run.store.read(_where(run)))
+
+
+def _where(run: Run) -> str:
+    own = run.layout.work(0, MEASURED_WORK)
+    return own if run.store.exists(own) else run.layout.public(0, MEASURED)
 
 
 def read_marginals(run: Run) -> Marginals:
@@ -83,9 +88,7 @@ def generator(run: Run) -> Generator:
     """The run's generator; with measured marginals, one that draws by them."""
     if not run.recipe.privacy.marginals:
         return run.generator
-    own = run.layout.work(0, "labels.parquet")
-    name = own if run.store.exists(own) else run.layout.public(0, LABELS)
-    return _seeded(run.root, run.store.version(name))
+    return _seeded(run.root, run.store.version(_where(run)))
 
 
 @functools.lru_cache(maxsize=2)

@@ -20,6 +20,7 @@ from pe_beam.storage.parquet import read_parquet
 FILE_ROWS = 65_536
 """Rows of a part of a population at most; a multiple of a row group. A constant of the format."""
 HISTOGRAM = "histogram/part-00000.parquet"
+HISTOGRAM_WORK = "histogram.parquet"
 
 
 def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
@@ -55,6 +56,12 @@ def read_population(run: Run, iteration: int, columns: Sequence[str] | None = No
     """A released population, sorted by candidate_id; `columns` names those to read."""
     names = [run.layout.public(iteration, name) for name, _ in population_files(manifest_of(run, iteration))]
     return pa.concat_tables([read_parquet(run.store, name, columns) for name in names])
+
+
+def read_histogram(run: Run, iteration: int) -> pa.Table:
+    """The noisy histogram of an iteration, out of the release where `work/` has lost it."""
+    own = run.layout.work(iteration, HISTOGRAM_WORK)
+    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(iteration, HISTOGRAM)))
 
 
 def around(run: Run, journal: str, iteration: int = 0) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from pe_beam.engine import tables
 from pe_beam.engine.choose import choose
 from pe_beam.engine.counting import noisy_label_shares
 from pe_beam.engine.manifests import manifest_of
-from pe_beam.engine.measurements import LABELS, generator
-from pe_beam.engine.populations import FILE_ROWS, HISTOGRAM, around, chunk_ranges, population_rows, step_at
+from pe_beam.engine.measurements import generator
+from pe_beam.engine.populations import FILE_ROWS, around, chunk_ranges, population_rows, step_at
+from pe_beam.engine.queries import query_of, spending_iterations
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng
@@ -150,10 +151,9 @@ def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Tab
 def commit_iteration(run: Run, iteration: int) -> None:
     """Commits population and manifest in `work/`, then copies to the release, the manifest last."""
     names = _commit_files(run, iteration)
-    if iteration:
-        names[HISTOGRAM] = run.layout.work(iteration, "histogram.parquet")
-    elif run.recipe.privacy.label_budget():
-        names[LABELS] = run.layout.work(0, "labels.parquet")
+    if iteration in spending_iterations(run):
+        query = query_of(run, iteration)
+        names[query.released] = run.layout.work(iteration, query.work)
     manifest = _manifest(run, iteration, names)
     refuse_too_many(run, iteration, manifest["candidates"])
     run.store.commit(run.layout.work(iteration, "manifest.json"), _json(manifest))

@@ -107,7 +107,7 @@ def _schedule(recipe: Recipe, sensitivity: float) -> tuple[accounting.NoiseSched
     about: dict[str, Any] = {
         "sensitivity": sensitivity,
         "label_share": privacy.label_budget(),
-        "label_sensitivity": bought_sensitivity(recipe),
+        "label_sensitivity": measurement_sensitivity(recipe),
     }
     if privacy.epsilon is not None:
         weights = privacy.weights or [1.0] * recipe.evolution.iterations
@@ -139,7 +139,7 @@ def most_of_a_label(recipe: Recipe, iteration: int) -> int:
     """Candidates that one label has in population t, at most: each label has one family at least."""
     family = sum(recipe.evolution.family_at(iteration)) if iteration else 1
     places, shares = recipe.evolution.populations()[iteration] // family, declared_shares(recipe)
-    if shares is None:  # bought: one label may take all that the others leave
+    if shares is None:  # measured: one label may take all that the others leave
         return (places - recipe.label_count + 1) * family
     return max(largest_remainder(shares, places)) * family
 
@@ -154,7 +154,7 @@ def votes_bound(recipe: Recipe) -> int:
     return 1 if k == 1 else min(k, max(most_of_a_label(recipe, t) for t in voted_on))
 
 
-def bought_sensitivity(recipe: Recipe) -> float:
+def measurement_sensitivity(recipe: Recipe) -> float:
     """Of what iteration 0 measures: a record has one label, or one bin in each column's marginal."""
     columns = 1
     if recipe.privacy.marginals:

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from pe_beam.contracts.metric import Comparison
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import counting, populations
+from pe_beam.engine import populations
 from pe_beam.engine.run import Run, open_run
 from pe_beam.modalities.tabular.classifiers import classifiers
 from pe_beam.modalities.tabular.schema import TableSchema
@@ -132,7 +132,7 @@ def test_every_round_that_is_paid_for_selects(done: Run) -> None:
         assert kept | set(parents) < ids(done, t - 1)
         if t <= SWITCH:
             continue
-        histogram = counting.read_histogram(done, t)
+        histogram = populations.read_histogram(done, t)
         votes, labels = histogram["noisy_votes"].to_numpy(), np.array(histogram["label"].to_pylist())
         chosen = np.isin(histogram["candidate_id"].to_numpy(), list(kept))
         for label in done.recipe.data.labels or []:

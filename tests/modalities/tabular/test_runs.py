@@ -158,7 +158,7 @@ def test_two_stages_as_published_without_a_paid_round_that_does_nothing(table, t
     assert set(origins[0]) == {"random"} and set(origins[1]) == {"varied"} and set(origins[4]) == {"kept"}
     assert 1 < origins[2].count("kept") <= 20 and origins[3].count("kept") == 20
     # Rank: the best 10 of each label's 40, and every survivor gets three variations.
-    histogram = counting.read_histogram(run, 3)
+    histogram = populations.read_histogram(run, 3)
     votes, labels = histogram["noisy_votes"].to_numpy(), np.array(histogram["label"].to_pylist())
     kept = {
         i

@@ -22,9 +22,10 @@ from pe_beam.contracts.service import Service, Surroundings
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.text.client import Answer, Ask, Client, rough_tokens
 from pe_beam.modalities.text.options import Example, LlmOptions, Sampling
-from pe_beam.modalities.text.prompts import check_templates, draw_variables, fill, mask, names_in, word_target
+from pe_beam.modalities.text.prompts import check_templates, mask, word_target
 from pe_beam.modalities.text.rows import Rows
 from pe_beam.modalities.text.sampling import Dials, Pool
+from pe_beam.modalities.variables import draw_variables, fill, names_in
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.services.journal import Journal
 

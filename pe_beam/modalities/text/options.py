@@ -8,72 +8,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pe_beam import contracts
 from pe_beam.contracts.newer import NEWER
+from pe_beam.modalities.variables import Part, Schedule, Variable, split_lines
 from pe_beam.numbers import Real, Whole
 
-Schedule = Real | list[Real] | dict[str, Any]
-"""A number, a list of one number an iteration, or {from, to, decay}: see `selection.schedules`."""
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, validate_default=True
-    )
-
-
-def _lines(value: Any) -> Any:
-    """A file's content, or a block of text: a value a line, empty lines and lines that begin with # left out."""
-    if isinstance(value, str):
-        return [line.strip() for line in value.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return value
-
-
-class Numbers(_Part):
-    """Whole numbers, each as likely."""
-
-    least: Whole = Field(ge=0, description="the smallest")
-    most: Whole = Field(ge=0, description="the largest")
-
-    @model_validator(mode="after")
-    def _check(self) -> Numbers:
-        if self.least > self.most:
-            raise ValueError("least: not above most")
-        return self
-
-
-class Dependent(_Part):
-    """Values that depend on another variable, or on a field of the label."""
-
-    by: str = Field(description="the variable or label field that decides")
-    values: dict[str, list[str]] = Field(description="its value -> the values to draw from")
-
-    @field_validator("values", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return {key: _lines(own) for key, own in value.items()} if isinstance(value, dict) else value
-
-    @model_validator(mode="after")
-    def _check(self) -> Dependent:
-        empty = sorted(key for key, own in self.values.items() if not own)
-        if empty or not self.values:
-            raise ValueError(f"values: at least one for each; none for {', '.join(empty) or 'any'}")
-        return self
-
-
-Variable = list[str] | Numbers | Dependent
-
-
-class Example(_Part):
+class Example(Part):
     """A question and the answer wanted, public: shown to the model before the question."""
 
     user: str = Field(description="what is asked")
     assistant: str = Field(description="the answer wanted")
 
 
-class Sampling(_Part):
+class Sampling(Part):
     """How tokens are drawn. Lists and decays run over the iterations; random candidates take a number alone."""
 
     temperature: Schedule | None = Field(1.0, description="0 or more; null: not sent, for services that refuse it")
@@ -90,7 +40,7 @@ class Sampling(_Part):
         return self.model_copy(update=dict.fromkeys(self.left_out, 1.0))
 
 
-class Random(_Part):
+class Random(Part):
     """The question for a candidate from nothing."""
 
     system: str | None = Field(None, description="template")
@@ -106,7 +56,7 @@ class Random(_Part):
         return self
 
 
-class Words(_Part):
+class Words(Part):
     """A target in words, drawn around the parent's own (Aug-PE: max(least, words + trunc(N(0, sd))))."""
 
     sd: Real = Field(ge=0, description="standard deviation, in words")
@@ -115,7 +65,7 @@ class Words(_Part):
     most_tokens: Whole = Field(1200, ge=1, description="tokens of an answer at most")
 
 
-class Vary(_Part):
+class Vary(Part):
     """The question for a variation of a parent: {sample} is its text, {masked} the text with blanks."""
 
     system: str | None = Field(None, description="template")
@@ -130,7 +80,7 @@ class Vary(_Part):
     words: Words | None = Field(None, description="target length; {words} in the template")
 
 
-class Cleaning(_Part):
+class Cleaning(Part):
     """What is done to an answer, and what makes it a rejected one."""
 
     newlines: bool = Field(False, description="keep line breaks; false: all white space becomes one space")
@@ -150,7 +100,7 @@ class Cleaning(_Part):
     duplicates: bool = Field(True, description="reject an answer that equals its parent or one of its chunk")
 
 
-class Local(_Part):
+class Local(Part):
     """Of back end huggingface alone."""
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="of the weights")
@@ -204,7 +154,7 @@ class LlmOptions(contracts.Options):
     @field_validator("variables", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return {key: _lines(own) for key, own in value.items()} if isinstance(value, dict) else value
+        return {key: split_lines(own) for key, own in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _check(self) -> LlmOptions:

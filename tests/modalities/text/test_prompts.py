@@ -11,7 +11,8 @@ from pe_beam.errors import RecipeError
 from pe_beam.modalities.text.cleaning import clean, fault
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import Cleaning, LlmOptions
-from pe_beam.modalities.text.prompts import draw_variables, fill, mask, tokens_of, word_target
+from pe_beam.modalities.text.prompts import mask, tokens_of, word_target
+from pe_beam.modalities.variables import draw_variables, fill
 from pe_beam.recipe.loading import load_recipe
 
 

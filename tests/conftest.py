@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import types
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 
 from tests.whole_runs import SECRET, SMALL, UNREPORTED, Runs
 
-# Threads of OpenMP that wait for each other sleep. They would spin, and where two workers of the tests share two cores
-# they spin in each other's way: MiniLM takes five times as long. There are as many threads as ever.
+# One thread a worker of the tests, for several workers share two cores; and where a library asks for more, threads that
+# wait for each other sleep. They would spin in each other's way: MiniLM takes five times as long.
 # OpenMP reads it once, when the first library loads it; processes that a test starts have it too.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -101,16 +103,36 @@ def _unreported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _digits_are_drawn_once() -> Iterator[None]:
+    """Most runs here read the same handwritten digits: each becomes a PNG file once."""
+    from pe_beam.sources import sklearn_sets
+
+    encode, drawn = sklearn_sets.encode_png, dict[tuple[Any, ...], bytes]()
+
+    def encode_once(image: Any) -> bytes:
+        key = (image.shape, image.dtype.str, image.tobytes())
+        if key not in drawn:
+            drawn[key] = encode(image)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sklearn_sets, "encode_png", encode_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _beam_looks_once() -> Iterator[None]:
     """Beam inspects each method of a DoFn, and parses all of its flags, some hundred times a graph: here once each.
 
-    What it finds is the same every time. It is half of the time of a small run.
+    What it finds is the same every time. It is more than half of the time of a small run.
     """
     from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.transforms import userstate
+    from apache_beam.transforms import core, ptransform, userstate, util
+    from apache_beam.typehints import decorators
 
-    inspect, view_as = userstate.get_dofn_specs, PipelineOptions.view_as
+    inspect, view_as, sign = userstate.get_dofn_specs, PipelineOptions.view_as, decorators.get_signature
     specs: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+    signatures: weakref.WeakKeyDictionary[Any, dict[bool, Any]] = weakref.WeakKeyDictionary()
     views: dict[tuple[int, type], tuple[weakref.ref[Any], Any]] = {}
 
     def inspect_once(dofn: Any) -> Any:
@@ -127,7 +149,18 @@ def _beam_looks_once() -> Iterator[None]:
             views[id(options), kind] = weakref.ref(options), view
         return view
 
+    def sign_once(function: Any) -> Any:
+        own = getattr(function, "__func__", function)
+        if not isinstance(own, types.FunctionType):
+            return sign(function)
+        known, bound = signatures.setdefault(own, {}), own is not function
+        if bound not in known:
+            known[bound] = sign(function)
+        return known[bound]
+
     with pytest.MonkeyPatch.context() as patch:
+        for module in (core, decorators, ptransform, util):
+            patch.setattr(module, "get_signature", sign_once)
         patch.setattr(userstate, "get_dofn_specs", inspect_once)
         patch.setattr(PipelineOptions, "view_as", view_once)
         yield

@@ -104,11 +104,13 @@ def test_frechet_distance_of_constant_vectors_is_the_squared_shift():
 
 def test_kernel_distance_equals_scikit_learns_kernel_on_the_same_subsets():
     a, b = cloud(1500, 6, 0), cloud(1200, 6, 1, shift=0.1)
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    whole = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
     values = []
     for left, right in kernel_subsets(len(a), len(b)):
         assert len(set(left.tolist())) == len(set(right.tolist())) == 1000
-        x, y = a[left].astype(np.float64), b[right].astype(np.float64)
-        xx, yy, xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
+        ends = ((left, left), (right, right), (left, right))
+        xx, yy, xy = (kernel[np.ix_(*both)] for kernel, both in zip(whole, ends, strict=True))
         apart = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (1000 * 999)
         values.append(apart - 2 * xy.mean())
     found = kernel_distance(a, b)

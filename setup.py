@@ -94,6 +94,7 @@ setup(
             "text = pe_beam.modalities.text:MODALITY",
         ],
         "pe_beam.generators": [
+            "diffusers = pe_beam.modalities.image.diffusion.generator:Diffusers",
             "llm = pe_beam.modalities.text.llm:Llm",
             "tabular = pe_beam.modalities.tabular.generator:Tabular",
             "text-render = pe_beam.modalities.image.text_render:TextRender",

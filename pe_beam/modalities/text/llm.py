@@ -7,8 +7,6 @@ stands in, and the candidate's state and the manifest say so.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -20,6 +18,7 @@ from pe_beam import contracts
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
 from pe_beam.contracts.service import Service, Surroundings
 from pe_beam.errors import RecipeError
+from pe_beam.modalities import rejected
 from pe_beam.modalities.text.client import Answer, Ask, Client, rough_tokens
 from pe_beam.modalities.text.options import Example, LlmOptions, Sampling
 from pe_beam.modalities.text.prompts import check_templates, mask, word_target
@@ -190,13 +189,7 @@ class Llm(PaidGenerator):
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
         """Rejected answers by kind, and how many candidates another text stands in for."""
-        rejected: Counter[str] = Counter()
-        stand_ins = 0
-        for state in made["state"].to_pylist():
-            found = json.loads(state) if state else {}
-            rejected.update(found.get("rejected", []))
-            stand_ins += bool(found.get("stand_in"))
-        return {"rejected_answers": dict(sorted(rejected.items())), "stand_ins": stand_ins}
+        return rejected.summary(made)
 
     def expected_tokens(self, iteration: int, iterations: int, labels: Sequence[str | None]) -> tuple[int, int]:
         """A call's tokens for `plan`: (sent, about; received, at most). Iteration 0 is random.

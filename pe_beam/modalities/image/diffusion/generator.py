@@ -1,0 +1,188 @@
+"""Generator `diffusers`: pictures from a diffusion model, as Private Evolution began with (arXiv 2305.15560).
+
+A candidate's noise, prompt and class follow from its own random stream. Pictures are drawn in batches of one shape,
+filled up where rows are fewer, so that a picture does not depend on those beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel
+
+from pe_beam import contracts
+from pe_beam.contracts.generator import Generator, Step
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.service import Surroundings
+from pe_beam.errors import RecipeError, StageError
+from pe_beam.keyed import keyed_rng
+from pe_beam.modalities import rejected
+from pe_beam.modalities.image.codec import decode_image, encode_png
+from pe_beam.modalities.image.diffusion.loading import Loaded, load, look
+from pe_beam.modalities.image.diffusion.options import DiffusersOptions
+from pe_beam.modalities.image.diffusion.painter import Ask, Dials
+from pe_beam.modalities.image.diffusion.prompts import Prompts
+from pe_beam.modalities.image.diffusion.schedule import Schedules
+
+_STREAM = 1 << 62
+_CHUNK = 64
+
+
+class Diffusers(Generator):
+    """A diffusion model of the library `diffusers`, on this machine."""
+
+    modality = "image"
+    Options: ClassVar[type[contracts.Options]] = DiffusersOptions
+
+    def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
+        """Checks prompts, classes and schedules against the declared labels; the model loads when it is first needed.
+
+        Raises:
+          RecipeError: a label without a prompt or class, a name in a template that is not known.
+        """
+        self._options = DiffusersOptions.model_validate(options.model_dump())
+        self._prompts = Prompts(self._options, labels)
+        size = self._options.local.batch_size
+        self.chunk_size = size * max(_CHUNK // size, 1)  # type: ignore[misc]  # whole batches; it is in the run id
+        classes = self._options.classes
+        missing = [label for label in labels if classes is not None and label not in classes]
+        if missing:
+            raise RecipeError(f"generator.classes: none for label {missing[0]!r}")
+
+    def attach(self, surroundings: Surroundings) -> None:
+        """See Generator: schedules have to fit the run's iterations."""
+        Schedules(self._options, surroundings.iterations)
+        self._prompts.check_iterations(surroundings.iterations)
+
+    def ready(self) -> None:
+        """See Generator: packages and configuration are there. Weights are read by the first chunk."""
+        look(self._options)
+
+    def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """New pictures, one for each label; state has the prompt and what was drawn for it, or the class."""
+        if not labels:
+            return _table([], [])
+        model, own = load(self._options), self._options.random
+        keys = [int(rng.integers(_STREAM)) for rng in rngs]
+        states = [self._drawn(label, _stream(key, "state"), model) for label, key in zip(labels, keys, strict=True)]
+        asks = [self._ask(label, state, iteration=None) for label, state in zip(labels, states, strict=True)]
+        return self._painted(model, asks, Dials(steps=own.steps, guidance=own.guidance), keys, states)
+
+    def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """A variation of each parent, which stands in where all answers were rejected."""
+        if not parents.num_rows:
+            return _table([], [])
+        model, schedules = load(self._options), Schedules(self._options, step.iterations)
+        labels, keys = parents["label"].to_pylist(), [int(rng.integers(_STREAM)) for rng in rngs]
+        redraw = schedules.redraw(step)
+        states = []
+        for label, text, key in zip(labels, parents["state"].to_pylist(), keys, strict=True):
+            old = {name: value for name, value in json.loads(text or "{}").items() if name in ("class", "variables")}
+            fresh = _stream(key, "redraw").random() < redraw or (model.painter.classes is not None) != ("class" in old)
+            states.append(self._drawn(label, _stream(key, "state"), model) if fresh else old)
+        pictures = [decode_image(data, mode=model.painter.mode) for data in parents["image"].to_pylist()]
+        if any(isinstance(picture, Fault) for picture in pictures):
+            raise StageError("generator: a parent's picture cannot be read")
+        asks = [
+            self._ask(label, state, iteration=step.iteration, parent=np.asarray(picture))
+            for label, state, picture in zip(labels, states, pictures, strict=True)
+        ]
+        return self._painted(model, asks, schedules.dials(step), keys, states)
+
+    def _drawn(self, label: str | None, stream: np.random.Generator, model: Loaded) -> dict[str, Any]:
+        """What a new candidate is about: variables of its prompt, or its class."""
+        if self._options.random.prompt is not None:
+            variables = self._prompts.draw(label, stream)
+            return {"variables": variables} if variables else {}
+        count = model.painter.classes
+        if count is None:
+            if self._options.classes is not None:
+                raise RecipeError(f"generator.classes: {self._options.model!r} knows no classes")
+            return {}
+        allowed = range(count) if self._options.classes is None else self._options.classes[str(label)]
+        if max(allowed) >= count:
+            raise RecipeError(f"generator.classes: {max(allowed)} is not one of the model's classes 0 to {count - 1}")
+        return {"class": int(allowed[int(stream.integers(len(allowed)))])}
+
+    def _ask(
+        self, label: str | None, state: dict[str, Any], *, iteration: int | None, parent: np.ndarray | None = None
+    ) -> Ask:
+        """What the model is asked; the prompt goes into the state, which a report shows."""
+        if self._options.random.prompt is None:
+            return Ask(seed=0, kind=state.get("class"), parent=parent)
+        prompt, negative = self._prompts.texts(label, state.get("variables", {}), iteration)
+        state["prompt"] = prompt
+        return Ask(seed=0, prompt=prompt, negative=negative, parent=parent)
+
+    def _painted(
+        self, model: Loaded, asks: list[Ask], dials: Dials, keys: list[int], states: list[dict[str, Any]]
+    ) -> pa.Table:
+        """Asks until each row has a picture or was rejected `reasks` times more than once; then something stands in."""
+        pictures: list[np.ndarray | None] = [None] * len(asks)
+        kinds: list[list[str]] = [[] for _ in asks]
+        for attempt in range(self._options.reasks + 1):
+            wanted = [row for row, picture in enumerate(pictures) if picture is None]
+            if not wanted:
+                break
+            seeded = [_seeded(asks[row], _stream(keys[row], f"noise/{attempt}")) for row in wanted]
+            with model.lock:
+                drawn = model.batches.run(seeded, lambda batch: model.painter.paint(batch, dials))
+            for row, one in zip(wanted, drawn, strict=True):
+                if isinstance(one, str):
+                    kinds[row].append(one)
+                else:
+                    pictures[row] = one
+        return _with_stand_ins(asks, pictures, kinds, keys, states)
+
+    def summary(self, made: pa.Table) -> dict[str, Any]:
+        """Rejected answers by kind, and how many candidates another picture stands in for."""
+        return rejected.summary(made)
+
+
+def _with_stand_ins(
+    asks: Sequence[Ask],
+    pictures: list[np.ndarray | None],
+    kinds: Sequence[Sequence[str]],
+    keys: Sequence[int],
+    states: Sequence[dict[str, Any]],
+) -> pa.Table:
+    """The chunk's table. For a rejected variation its parent stands in, at random another picture of the chunk.
+
+    Raises:
+      StageError: no picture of a whole chunk could be used.
+    """
+    good = [row for row, picture in enumerate(pictures) if picture is not None]
+    if not good:
+        found = sorted({kind for each in kinds for kind in each})
+        raise StageError(
+            f"generator: none of {len(asks)} pictures could be used ({', '.join(found)}); look at the prompts, at "
+            "generator.safety_checker and, where they are not finite, at generator.local.dtype"
+        )
+    for row, picture in enumerate(pictures):
+        if kinds[row]:
+            states[row]["rejected"] = list(kinds[row])
+        if picture is None:
+            states[row]["stand_in"] = True
+            parent = asks[row].parent
+            pictures[row] = parent if parent is not None else pictures[good[keys[row] % len(good)]]
+    return _table(pictures, states)
+
+
+def _stream(key: int, purpose: str) -> np.random.Generator:
+    """A stream of a row's own for each purpose: more of one changes nothing of another."""
+    return keyed_rng(key, 0, -1, purpose)
+
+
+def _seeded(ask: Ask, stream: np.random.Generator) -> Ask:
+    return dataclasses.replace(ask, seed=int(stream.integers(1 << 62)))
+
+
+def _table(pictures: Sequence[np.ndarray | None], states: Sequence[Mapping[str, Any]]) -> pa.Table:
+    images = [encode_png(picture) for picture in pictures if picture is not None]
+    texts = [json.dumps(state, sort_keys=True, separators=(",", ":")) if state else None for state in states]
+    return pa.table({"state": pa.array(texts, pa.string()), "image": pa.array(images, pa.binary())})

@@ -1,0 +1,27 @@
+"""What candidates' states tell of answers that could not be used."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+
+def summary(made: pa.Table) -> dict[str, Any]:
+    """Rejected answers by kind, and how many candidates another stands in for.
+
+    Args:
+      made: new candidates with the column `state`: null, or JSON with `rejected` (a list of kinds) and `stand_in`.
+
+    >>> summary(pa.table({"state": ['{"rejected": ["empty"]}', None]}))
+    {'rejected_answers': {'empty': 1}, 'stand_ins': 0}
+    """
+    rejected: Counter[str] = Counter()
+    stand_ins = 0
+    for state in made["state"].to_pylist():
+        found = json.loads(state) if state else {}
+        rejected.update(found.get("rejected", []))
+        stand_ins += bool(found.get("stand_in"))
+    return {"rejected_answers": dict(sorted(rejected.items())), "stand_ins": stand_ins}

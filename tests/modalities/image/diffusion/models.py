@@ -1,0 +1,141 @@
+"""Tiny models of the real classes with random weights, saved as their library saves them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def pixel_model(folder: Path, *, classes: int | None = 3, learned: bool = False, channels: int = 1) -> Path:
+    """A DDPM pipeline, or for classes one of a class-conditional UNet, on 8 x 8 pixels."""
+    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8,
+        in_channels=channels,
+        out_channels=channels * (2 if learned else 1),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=8,
+        num_class_embeds=classes,
+    )
+    scheduler = DDIMScheduler(num_train_timesteps=100, beta_schedule="squaredcos_cap_v2")
+    DDIMPipeline(unet, scheduler).save_pretrained(folder)
+    return folder
+
+
+def bare_model(folder: Path) -> Path:
+    """The UNet of `pixel_model` alone."""
+    from diffusers import UNet2DModel
+
+    pixel_model(folder / "pipeline")
+    UNet2DModel.from_pretrained(folder / "pipeline/unet").save_pretrained(folder / "unet")
+    return folder / "unet"
+
+
+def _autoencoder(latents: int = 4) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=latents,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+
+
+def dit_model(folder: Path) -> Path:
+    """A class-conditional diffusion transformer on the latents of an autoencoder: 16 x 16 pixels."""
+    from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+
+    torch.manual_seed(0)
+    transformer = DiTTransformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        patch_size=2,
+        num_embeds_ada_norm=5,
+        norm_num_groups=4,
+    )
+    DiTPipeline(transformer, _autoencoder(), DDIMScheduler()).save_pretrained(folder)
+    return folder
+
+
+def tokenizer(folder: Path) -> Any:
+    """CLIP's tokenizer with a vocabulary of letters."""
+    from transformers import CLIPTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = [chr(code) for code in range(33, 127)]
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    (folder / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=24)
+
+
+def stable_diffusion(folder: Path, *, safety: bool = False) -> Path:
+    """Stable Diffusion 1.x in a tiny configuration: 16 x 16 pixels."""
+    from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    words = tokenizer(folder / "words")
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=16,
+            intermediate_size=16,
+            num_attention_heads=2,
+            num_hidden_layers=1,
+            vocab_size=len(words),
+            max_position_embeddings=24,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=8,
+    )
+    scheduler = PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+    )
+    checker = extractor = None
+    if safety:
+        vision = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+        checker = StableDiffusionSafetyChecker(
+            CLIPConfig(vision_config={**vision, "image_size": 16, "patch_size": 8}, projection_dim=8)
+        )
+        extractor = CLIPImageProcessor(size=16, crop_size=16)
+    StableDiffusionPipeline(
+        vae=_autoencoder(),
+        text_encoder=text,
+        tokenizer=words,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=checker,
+        feature_extractor=extractor,
+        requires_safety_checker=safety,
+    ).save_pretrained(folder / "pipeline")
+    return folder / "pipeline"

@@ -1,0 +1,397 @@
+"""The generator `diffusers` on tiny models of the real classes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pe_beam.contracts.generator import Step
+from pe_beam.contracts.service import Service, Surroundings
+from pe_beam.errors import MissingExtraError, RecipeError, StageError
+from pe_beam.keyed import keyed_rng
+from pe_beam.modalities.image import MODALITY
+from pe_beam.modalities.image.codec import decode_image
+from pe_beam.modalities.image.diffusion import loading
+from pe_beam.modalities.image.diffusion.generator import Diffusers
+from pe_beam.modalities.image.diffusion.options import DiffusersOptions
+from pe_beam.modalities.image.diffusion.painter import Ask, Dials
+from pe_beam.testing import check_generator
+from tests.modalities.image.diffusion import models
+
+KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
+    "pixels": (models.pixel_model, {}),
+    "learned": (lambda folder: models.pixel_model(folder, classes=None, learned=True, channels=3), {}),
+    "bare": (models.bare_model, {"scheduler": "DDPMScheduler"}),
+    "dit": (models.dit_model, {}),
+    "prompted": (models.stable_diffusion, {"random": {"prompt": "a {label}", "steps": 4}}),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Each model once."""
+    folder, made = tmp_path_factory.mktemp("models"), dict[str, Path]()
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = KINDS[kind][0](folder / kind)
+        return made[kind]
+
+    return get
+
+
+def generator(path: Path, labels: list[str | None] = ["x", "y"], **options: Any) -> Diffusers:  # noqa: B006
+    given = {"model": str(path), "random": {"steps": 4}, "local": {"batch_size": 4}} | options
+    return Diffusers(DiffusersOptions.model_validate(given), labels=labels)
+
+
+def rngs(count: int, purpose: str = "random") -> list[np.random.Generator]:
+    return [keyed_rng(0, 1, i, purpose) for i in range(count)]
+
+
+def pixels(table: pa.Table, mode: str) -> np.ndarray:
+    return np.stack([np.asarray(decode_image(data, mode=mode)) for data in table["image"].to_pylist()])
+
+
+def parents(made: pa.Table, labels: list[str | None]) -> pa.Table:
+    return made.append_column("label", pa.array(labels, pa.string()))
+
+
+def ask(label: str, state: dict[str, Any], row: int, attempt: int = 0, purpose: str = "random") -> Ask:
+    """What the generator asks of its model, by the same keys."""
+    key = int(keyed_rng(0, 1, row, purpose).integers(1 << 62))
+    seed = int(keyed_rng(key, 0, -1, f"noise/{attempt}").integers(1 << 62))
+    return Ask(seed=seed, prompt=state.get("prompt"), kind=state.get("class"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_keeps_the_contract(kind: str, saved: Callable[[str], Path]) -> None:
+    """Each picture to the bit, whatever stands beside it."""
+    own = generator(saved(kind), **KINDS[kind][1])
+    own.ready()
+    check_generator(own, MODALITY, labels=["x", "y"])
+
+
+def test_random_pictures_are_those_of_the_bare_pipeline(saved: Callable[[str], Path]) -> None:
+    from diffusers import DiTPipeline, StableDiffusionPipeline
+
+    made = generator(saved("prompted"), **KINDS["prompted"][1]).random(["x"] * 4, rngs(4))
+    seeds = [ask("x", {}, row).seed for row in range(4)]
+    noises = [torch.Generator().manual_seed(seed) for seed in seeds]
+    pipe: Any = StableDiffusionPipeline.from_pretrained(saved("prompted"))
+    bare = pipe(prompt=["a x"] * 4, num_inference_steps=4, generator=noises, output_type="np").images
+    assert np.array_equal(pixels(made, "RGB"), np.rint(np.clip(bare, 0, 1) * 255).astype(np.uint8))
+
+    made = generator(saved("dit"), random={"steps": 4, "guidance": 3.0}).random(["x"] * 4, rngs(4))
+    classes = [json.loads(state)["class"] for state in made["state"].to_pylist()]
+    noises = [torch.Generator().manual_seed(seed) for seed in seeds]
+    dit: Any = DiTPipeline.from_pretrained(saved("dit"))
+    real = torch.tensor
+    with pytest.MonkeyPatch.context() as patch:  # the pipeline takes 1000 for no class, and this model has 5
+        patch.setattr(torch, "tensor", lambda data, *a, **k: real([5] * 4 if data == [1000] * 4 else data, *a, **k))
+        bare = dit(classes, guidance_scale=3.0, num_inference_steps=4, generator=noises, output_type="np").images
+    assert np.array_equal(pixels(made, "RGB"), np.rint(bare * 255).astype(np.uint8))
+
+
+def test_variations_by_text_are_those_of_image_to_image(saved: Callable[[str], Path]) -> None:
+    from diffusers import StableDiffusionImg2ImgPipeline
+    from PIL import Image
+
+    own = generator(
+        saved("prompted"), **KINDS["prompted"][1], vary={"strength": [0.9, 0.5], "prompt": ["b", "c {label}"]}
+    )
+    old = parents(own.random(["x"] * 4, rngs(4)), ["x"] * 4)
+    made = own.vary(old, Step(iteration=2, iterations=2, degree=1.0), rngs(4, "vary"))
+    assert set(made["state"].to_pylist()) == {'{"prompt":"c x"}'}
+    noises = [torch.Generator().manual_seed(ask("x", {}, row, purpose="vary").seed) for row in range(4)]
+    pipe: Any = StableDiffusionImg2ImgPipeline.from_pretrained(saved("prompted"))
+    given = [Image.fromarray(each) for each in pixels(old, "RGB")]
+    bare = pipe(
+        prompt=["c x"] * 4, image=given, strength=0.5, num_inference_steps=4, generator=noises, output_type="np"
+    ).images
+    assert np.array_equal(pixels(made, "RGB"), np.rint(np.clip(bare, 0, 1) * 255).astype(np.uint8))
+
+
+def test_a_variation_noises_to_a_level_and_denoises(saved: Callable[[str], Path]) -> None:
+    """Against the formulas of DDIM (arXiv 2010.02502, equation 12, eta 0), written out."""
+    from diffusers import DDIMPipeline
+
+    own = generator(saved("pixels"), vary={"skip": [3], "steps": 5})
+    old = parents(own.random(["x"] * 4, rngs(4)), ["x"] * 4)
+    made = own.vary(old, Step(iteration=1, iterations=1, degree=1.0), rngs(4, "vary"))
+    classes = [json.loads(state)["class"] for state in old["state"].to_pylist()]
+    assert [json.loads(state)["class"] for state in made["state"].to_pylist()] == classes, "it keeps its class"
+    pipe: Any = DDIMPipeline.from_pretrained(saved("pixels"))
+    pipe.scheduler.set_timesteps(5)
+    levels = pipe.scheduler.timesteps[3:].tolist()
+    x = torch.from_numpy(pixels(old, "L")[:, None].astype(np.float32) / 127.5 - 1)
+    noise = torch.cat([
+        torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(ask("x", {}, row, purpose="vary").seed))
+        for row in range(4)
+    ])  # fmt: skip
+    kept = pipe.scheduler.alphas_cumprod
+    x = kept[levels[0]].sqrt() * x + (1 - kept[levels[0]]).sqrt() * noise
+    with torch.inference_mode():
+        for level in levels:
+            predicted = pipe.unet(x, torch.tensor([level] * 4), class_labels=torch.tensor(classes)).sample
+            clean = ((x - (1 - kept[level]).sqrt() * predicted) / kept[level].sqrt()).clamp(-1, 1)
+            before = level - 100 // 5
+            to = kept[before] if before >= 0 else pipe.scheduler.final_alpha_cumprod
+            x = to.sqrt() * clean + (1 - to).sqrt() * predicted
+    expected = np.rint((x / 2 + 0.5).clamp(0, 1).numpy()[:, 0] * 255)
+    assert np.abs(pixels(made, "L") - expected).max() <= 1  # sums in another order
+
+
+@pytest.mark.parametrize("kind", ["pixels", "dit", "prompted"])
+def test_nothing_is_done_anew_where_strength_is_zero(kind: str, saved: Callable[[str], Path]) -> None:
+    own = generator(saved(kind), **KINDS[kind][1])
+    old = parents(own.random(["x", "y"], rngs(2)), ["x", "y"])
+    made = own.vary(old, Step(iteration=1, iterations=1, degree=0.0), rngs(2, "vary"))
+    assert made["image"].to_pylist() == old["image"].to_pylist()
+
+
+def test_variables_are_kept_or_drawn_anew(saved: Callable[[str], Path]) -> None:
+    words = {"tone": ["a", "b", "c", "d", "e", "f", "g", "h"]}
+    for redraw, same in ((0.0, 4), (1.0, 0)):
+        own = generator(
+            saved("prompted"),
+            random={"prompt": {"x": "one {tone}", "y": "two {tone}"}, "steps": 2, "negative_prompt": "not {label}"},
+            variables=words,
+            vary={"redraw": redraw},
+        )
+        old = parents(own.random(["x", "y"] * 2, rngs(4)), ["x", "y"] * 2)
+        made = own.vary(old, Step(iteration=1, iterations=1, degree=0.5), rngs(4, "vary"))
+        before, after = ([json.loads(s) for s in t["state"].to_pylist()] for t in (old, made))
+        assert all(state["prompt"] == f"{word} {state['variables']['tone']}" for state, word in
+                   zip(after, ["one", "two"] * 2, strict=True))  # fmt: skip
+        kept = sum(a["variables"] == b["variables"] for a, b in zip(before, after, strict=True))
+        assert kept == 4 if same else kept < 4
+
+
+class Greedy:
+    """A painter that has memory for `most` pictures."""
+
+    def __init__(self, painter: Any, most: int, error: Exception) -> None:
+        self._painter, self._most, self._error, self.sizes = painter, most, error, list[int]()
+        self.mode, self.classes = painter.mode, painter.classes
+
+    def paint(self, asks: Any, dials: Dials) -> Any:
+        self.sizes.append(len(asks))
+        if len(asks) > self._most:
+            raise self._error
+        return self._painter.paint(asks, dials)
+
+
+def swap(own: Diffusers, monkeypatch: pytest.MonkeyPatch, painter: Callable[[Any], Any], size: int) -> Any:
+    """The generator's model behind another painter."""
+    found = loading.Loaded(painter(loading.load(own._options).painter), size)
+    monkeypatch.setattr("pe_beam.modalities.image.diffusion.generator.load", lambda options: found)
+    return found.painter
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+@pytest.mark.parametrize("kind", ["pixels", "prompted"])
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    kind: str, error: Exception, saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = generator(saved(kind), **KINDS[kind][1], local={"batch_size": 8})
+    whole = pixels(own.random(["x"] * 9, rngs(9)), "RGB").astype(int)
+    painter = swap(own, monkeypatch, lambda real: Greedy(real, 3, error), 8)
+    halved = pixels(own.random(["x"] * 9, rngs(9)), "RGB").astype(int)
+    assert painter.sizes == [8, 4, 2, 2, 2, 2, 2]
+    assert np.abs(whole - halved).max() <= 2, "gray levels"
+    own.random(["x"] * 2, rngs(2))
+    assert painter.sizes[7:] == [2], "the smaller batch stays"
+
+
+def test_out_of_memory_with_one_picture_is_said(saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    own = generator(saved("pixels"))
+    swap(own, monkeypatch, lambda real: Greedy(real, 0, torch.OutOfMemoryError("no")), 4)
+    with pytest.raises(StageError, match=r"generator\.local: out of memory with one picture at a time"):
+        own.random(["x"], rngs(1))
+
+
+def test_another_error_is_not_taken_for_memory(saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    own = generator(saved("pixels"))
+    painter = swap(own, monkeypatch, lambda real: Greedy(real, 0, RuntimeError("shapes differ")), 4)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        own.random(["x"], rngs(1))
+    assert painter.sizes == [4]
+
+
+class Broken:
+    """A painter whose answers are rejected for some seeds, or always."""
+
+    def __init__(self, painter: Any, kind: str, share: float) -> None:
+        self._painter, self._kind, self._share = painter, kind, share
+        self.mode, self.classes = painter.mode, painter.classes
+
+    def paint(self, asks: Any, dials: Dials) -> Any:
+        bad = [ask.seed / 2**62 < self._share for ask in asks]
+        return [self._kind if no else one for no, one in zip(bad, self._painter.paint(asks, dials), strict=True)]
+
+
+def test_rejected_pictures_are_asked_for_again_then_something_stands_in(
+    saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = generator(saved("pixels"), reasks=1)
+    swap(own, monkeypatch, lambda real: Broken(real, "safety checker", 0.6), 4)
+    old = parents(own.random(["x"] * 16, rngs(16)), ["x"] * 16)
+    found = own.summary(old)
+    assert found["rejected_answers"]["safety checker"] > found["stand_ins"] > 0
+    made = own.vary(old, Step(iteration=1, iterations=1, degree=0.5), rngs(16, "vary"))
+    states = [json.loads(state) for state in made["state"].to_pylist()]
+    assert any(state.get("stand_in") for state in states)
+    for state, before, after in zip(states, old["image"].to_pylist(), made["image"].to_pylist(), strict=True):
+        assert (before == after) == bool(state.get("stand_in"))
+
+
+def test_pictures_that_are_never_finite_are_said(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    from diffusers import DDIMPipeline
+
+    pipe: Any = DDIMPipeline.from_pretrained(saved("pixels"))
+    with torch.no_grad():
+        pipe.unet.conv_out.bias.fill_(float("nan"))
+    pipe.save_pretrained(tmp_path / "nan")
+    with pytest.raises(StageError, match=r"none of 2 pictures could be used \(not finite\).*generator\.local\.dtype"):
+        generator(tmp_path / "nan").random(["x"] * 2, rngs(2))
+
+
+def test_a_black_picture_of_the_safety_checker_is_rejected(tmp_path: Path) -> None:
+    path = models.stable_diffusion(tmp_path, safety=True)
+    from diffusers import StableDiffusionPipeline
+
+    pipe: Any = StableDiffusionPipeline.from_pretrained(path)
+    pipe.safety_checker.concept_embeds_weights.data.fill_(-10.0)  # everything is beyond its threshold
+    pipe.save_pretrained(tmp_path / "strict")
+    prompt = {"prompt": "a", "steps": 2}
+    with pytest.raises(StageError, match=r"\(safety checker\)"):
+        generator(tmp_path / "strict", [None], random=prompt, reasks=0).random([None], rngs(1))
+    off = generator(tmp_path / "strict", [None], random=prompt, safety_checker="off")
+    assert off.random([None], rngs(1)).num_rows == 1
+
+
+def test_lora_weights_change_the_pictures(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import convert_state_dict_to_diffusers
+
+    pipe: Any = StableDiffusionPipeline.from_pretrained(saved("prompted"))
+    torch.manual_seed(1)
+    pipe.unet.add_adapter(peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_v"]))
+    weights = convert_state_dict_to_diffusers(peft.get_peft_model_state_dict(pipe.unet))
+    StableDiffusionPipeline.save_lora_weights(tmp_path / "lora", unet_lora_layers=weights)
+    made = []
+    for adapters in (
+        [],
+        [{"path": str(tmp_path / "lora"), "scale": 0}],
+        [{"path": str(tmp_path / "lora"), "scale": 5}],
+    ):
+        own = generator(saved("prompted"), **KINDS["prompted"][1], adapters=adapters)
+        made.append(pixels(own.random(["x"] * 2, rngs(2)), "RGB").astype(int))
+    assert np.abs(made[0] - made[1]).max() <= 1
+    assert np.abs(made[0] - made[2]).max() > 2
+    with pytest.raises(RecipeError, match=r"generator\.adapters: .*cannot be loaded"):
+        generator(saved("prompted"), **KINDS["prompted"][1], adapters=[{"path": str(tmp_path)}]).random(["x"], rngs(1))
+
+
+@pytest.mark.parametrize("kind", ["pixels", "prompted"])
+def test_schedulers_by_name(kind: str, saved: Callable[[str], Path]) -> None:
+    for name, options in (("EulerDiscreteScheduler", {}), ("DDPMScheduler", {"clip_sample": False})):
+        own = generator(saved(kind), **KINDS[kind][1], scheduler=name, scheduler_options=options)
+        check_generator(own, MODALITY, labels=["x", "y"])
+    with pytest.raises(RecipeError, match=r"generator\.scheduler: diffusers has no 'NoScheduler'"):
+        generator(saved(kind), **KINDS[kind][1], scheduler="NoScheduler").random(["x"], rngs(1))
+    with pytest.raises(RecipeError, match=r"generator\.scheduler_options: DDIMScheduler has no 'colour'"):
+        generator(
+            saved(kind), **KINDS[kind][1], scheduler="DDIMScheduler", scheduler_options={"colour": 1}
+        ).random(["x"], rngs(1))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"random": {"prompt": {"x": "one"}}}, r"generator\.random\.prompt: no template for label 'y'"),
+        ({"random": {"prompt": {"x": "1", "y": "2", "z": "3"}}}, r"prompt: 'z' is not one of data\.labels"),
+        ({"random": {"prompt": "a {tone}"}}, r"generator\.random\.prompt: \{tone\} is not known; allowed: label"),
+        ({"random": {"prompt": "a {"}}, r"generator\.random\.prompt: not a template"),
+        ({"classes": {"x": 1}}, r"generator\.classes: none for label 'y'"),
+        ({"label_texts": {"z": "?"}, "random": {"prompt": "a"}}, r"label_texts: 'z' is not one"),
+    ],
+)
+def test_a_prompt_or_class_that_is_missing_is_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        generator(Path("nowhere"), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"vary": {"strength": [0.5]}}, r"generator\.vary\.strength: .*list of 2 numbers"),
+        ({"vary": {"strength": [0.5, 1.5]}}, r"generator\.vary\.strength: from 0 to 1"),
+        ({"vary": {"skip": [1, 5]}}, r"generator\.vary\.skip: 5 is more than there are steps"),
+        ({"vary": {"skip": [1, 1.5]}}, r"generator\.vary\.skip: whole numbers"),
+        ({"vary": {"steps": 0}}, r"generator\.vary\.steps: whole numbers"),
+        ({"random": {"prompt": "a"}, "vary": {"prompt": ["a"]}}, r"vary\.prompt: 1 templates where 2 iterations are"),
+    ],
+)
+def test_schedules_have_to_fit(options: dict[str, Any], said: str) -> None:
+    own = generator(Path("nowhere"), **{"random": {"steps": 4}, **options})
+    with pytest.raises(RecipeError, match=said):
+        own.attach(Surroundings(iterations=2, service=Service(), folder=None))
+
+
+def test_models_that_are_not_there_or_of_another_kind(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    prompt = {"random": {"prompt": "a"}}
+    cases = [
+        (generator(tmp_path / "none"), r"generator\.model: .*cannot be loaded by diffusers"),
+        (generator(saved("pixels"), **prompt), r"generator\.random\.prompt: .* is a DDIMPipeline, which takes no text"),
+        (generator(saved("prompted")), r"random\.prompt: .*StableDiffusionPipeline; a template is wanted"),
+    ]
+    for own, said in cases:
+        with pytest.raises(RecipeError, match=said):
+            own.ready()
+    with pytest.raises(RecipeError, match=r"generator\.scheduler: wanted where generator\.model is a denoiser alone"):
+        generator(models.bare_model(tmp_path / "bare")).random(["x"], rngs(1))
+    with pytest.raises(RecipeError, match=r"generator\.classes: 7 is not one of the model's classes 0 to 2"):
+        generator(saved("pixels"), classes={"x": 7, "y": 1}).random(["x"], rngs(1))
+    unconditional = generator(saved("learned"), classes={"x": 0, "y": 1})
+    with pytest.raises(RecipeError, match=r"knows no classes"):
+        unconditional.random(["x"], rngs(1))
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
+def test_weights_that_are_damaged(damage: str, saved: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(saved("pixels"), tmp_path / "model")
+    weights = tmp_path / "model/unet/diffusion_pytorch_model.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        shutil.copy(saved("learned") / "unet/diffusion_pytorch_model.safetensors", weights)
+    with pytest.raises(RecipeError, match=r"generator\.model: .*cannot be loaded by diffusers"):
+        generator(tmp_path / "model").random(["x"], rngs(1))
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(MissingExtraError, match=r"needs the package 'diffusers'; install pe_beam\[image\]"):
+        generator(Path("anything")).ready()
+
+
+def test_half_precision_gives_the_same_picture_in_the_same_shape(saved: Callable[[str], Path]) -> None:
+    own = generator(saved("pixels"), local={"dtype": "bfloat16", "batch_size": 4})
+    check_generator(own, MODALITY, labels=["x", "y"])

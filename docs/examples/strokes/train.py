@@ -48,8 +48,9 @@ def train(folder: Path, *, steps: int, seed: int, examples: int = 2000, batch: i
         block_out_channels=(16, 32),
         layers_per_block=1,
         norm_num_groups=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        add_attention=False,
         num_class_embeds=len(DIGITS),
     )
     scheduler = DDIMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")

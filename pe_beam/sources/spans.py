@@ -11,7 +11,7 @@ from pe_beam.sources import files
 
 
 def cut_spans(spans: Iterable[tuple[int, int]], file: str, index: int) -> Iterator[Piece]:
-    """Pieces of a file from the byte range (start, stop) of each record, ascending; what lies between counts to none."""
+    """Pieces of a file from the byte range (start, stop) of each record, ascending; what lies between is of none."""
     rows = begin = end = 0
     for start, stop in spans:
         begin = start if rows % base.SHARD_ROWS == 0 else begin

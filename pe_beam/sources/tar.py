@@ -72,7 +72,7 @@ def members(file: BinaryIO, size: int, start: int = 0, stop: int | None = None) 
     while stop is None or position < stop:
         file.seek(position)
         block = file.read(BLOCK)
-        if stop is None and block and not any(block):
+        if stop is None and len(block) == BLOCK and not any(block):
             _check_end(file)
             return
         found = _header(block)

@@ -22,7 +22,7 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 
 class CifarOptions(Options):
-    """`data.options` of `cifar`."""
+    """Which records there are, and what their labels are called."""
 
     variant: Literal["cifar-10", "cifar-100-coarse", "cifar-100-fine"] = Field(
         "cifar-10", description="how a record begins, and which of its numbers is the label"

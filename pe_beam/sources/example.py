@@ -6,10 +6,12 @@ An Example holds Features (field 1), those a map (field 1) from a name (1) to a 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 _VARINT, _EIGHT, _LONG, _FOUR = 0, 1, 2, 5
-_MOST_NUMBERS = 1 << 16
+_MOST_VALUES = 1 << 16
+_MOST_FEATURES = 1 << 14
 
 Value = list[bytes] | list[int] | None
 
@@ -21,16 +23,22 @@ class ExampleError(ValueError):
 def features(data: bytes) -> dict[str, Value]:
     """The features of an Example by name: bytes, or integers; None for floats and for none.
 
+    Of a list the first 65,536 values.
+
     >>> features(bytes([10, 13, 10, 11, 10, 1, 97, 18, 6, 26, 4, 10, 2, 150, 1]))
     {'a': [150]}
 
     Raises:
-      ExampleError: it is none.
+      ExampleError: it is none, or one of more than 16,384 features.
     """
     found: dict[str, Value] = {}
+    entries = 0
     for all_of_them in _messages(data, 1):
         for entry in _messages(all_of_them, 1):
             name, feature = b"", b""
+            entries += 1
+            if entries > _MOST_FEATURES:
+                raise ExampleError
             for number, value in _fields(entry):
                 if number == 1 and isinstance(value, bytes):
                     name = value
@@ -51,7 +59,7 @@ def _feature(data: bytes) -> Value:
             parts = parts + value if number == chosen else value
             chosen = number
     if chosen == 1:
-        return list(_messages(parts, 1))
+        return list(itertools.islice(_messages(parts, 1), _MOST_VALUES))
     return _integers(parts) if chosen == 3 else None
 
 
@@ -59,13 +67,13 @@ def _integers(data: bytes) -> list[int]:
     """Packed or one by one."""
     found: list[int] = []
     for number, value in _fields(data):
-        if number != 1:
+        if number != 1 or len(found) >= _MOST_VALUES:
             continue
         if isinstance(value, int):
             found.append(_signed(value))
             continue
         position = 0
-        while position < len(value) and len(found) < _MOST_NUMBERS:
+        while position < len(value) and len(found) < _MOST_VALUES:
             one, position = _varint(value, position)
             found.append(_signed(one))
     return found

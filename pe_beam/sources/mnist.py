@@ -28,7 +28,7 @@ _GZIP = b"\x1f\x8b"
 
 
 class MnistOptions(Options):
-    """`data.options` of `mnist`."""
+    """What labels are called."""
 
     names: list[str] | None = Field(None, description="what the labels 0, 1, ... mean, in order; null: the numbers")
 

@@ -37,7 +37,7 @@ NO_TEXT = Fault("feature that is neither text nor a whole number")
 
 
 class TfrecordOptions(Options):
-    """`data.options` of `tfrecord`."""
+    """What labels are called."""
 
     names: list[str] | None = Field(None, description="what labels that are numbers mean, in order; null: the numbers")
 

@@ -34,7 +34,7 @@ TOO_MANY = Fault("record of too many files")
 
 
 class WebdatasetOptions(Options):
-    """`data.options` of `webdataset`."""
+    """What labels are called."""
 
     names: list[str] | None = Field(None, description="what labels that are numbers mean, in order; null: the numbers")
 
@@ -191,6 +191,7 @@ class WebdatasetSource(Source):
         try:
             text = _content(handle, member).decode("utf-8-sig")
             value = _inside(json.loads(text), inside) if inside else text
+            str(value).encode()  # JSON may give half a character
         except (ValueError, RecursionError):
             return BAD_LABEL
         if isinstance(value, bool):

@@ -109,8 +109,16 @@ def test_what_the_parts_of_a_record_may_be(tmp_path):
 
 @pytest.mark.parametrize(
     "damaged",
-    [b"\xff\xfe", b"{", b'{"a": ' * 100_000, b'{"a": NaN}{', b"x" * (2 << 20), b'{"a": ' + b"9" * 5000 + b"}"],
-    ids=["no text", "cut", "deep", "two", "long", "a number of 5,000 digits"],
+    [
+        b"\xff\xfe",
+        b"{",
+        b'{"a": ' * 100_000,
+        b'{"a": NaN}{',
+        b"x" * (2 << 20),
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": "\\ud800"}',
+    ],
+    ids=["no text", "cut", "deep", "two", "long", "a number of 5,000 digits", "half a character"],
 )
 def test_a_damaged_label_costs_its_own_record(tmp_path, damaged):
     members = [("1.jpg", b"1"), ("1.json", damaged), ("2.jpg", b"2"), ("2.json", b'{"a": 1}')]

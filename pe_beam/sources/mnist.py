@@ -36,6 +36,8 @@ class MnistOptions(Options):
 class MnistSource(RawPictures):
     """Gray pictures of IDX files, plain or gzip; the labels lie beside them, in the file called `labels` and `idx1`.
 
+    Of a file that lies there both ways, as torchvision leaves it, the plain one counts: each record votes once.
+
     A folder means all its `idx3-ubyte` files, `FOLDER#train` and `FOLDER#test` those of one split. Both files have to
     be whole and of equal length, checked before anything is spent: of gzip by unpacking it once, in bounded memory.
     """
@@ -58,6 +60,7 @@ class MnistSource(RawPictures):
 
     def _files(self) -> list[str]:
         found = files.find(self._path, _ENDINGS)
+        found = [file for file in found if file.removesuffix(".gz") == file or file.removesuffix(".gz") not in found]
         if self._split is None:
             return found
         return [file for file in found if file.rpartition("/")[2].startswith(_SPLITS[self._split])]

@@ -161,6 +161,14 @@ def test_mnist_is_read_in_order(tmp_path, monkeypatch, packed):
     assert joined(read(fashion), "labels") == ["shirt"] * 3
 
 
+def test_a_file_that_lies_there_plain_and_packed_counts_once(tmp_path):
+    mnist(tmp_path, 4)
+    mnist(tmp_path, 4, packed=".gz")
+    assert len(joined(read(with_options("mnist", tmp_path)), "labels")) == 4
+    (tmp_path / PICTURES).unlink()
+    assert len(joined(read(with_options("mnist", tmp_path)), "labels")) == 4
+
+
 def test_mnist_without_labels_needs_no_file_of_them(tmp_path):
     mnist(tmp_path, 4)
     (tmp_path / "train-labels-idx1-ubyte").unlink()

@@ -97,6 +97,7 @@ def test_extreme_ratios(shape, policy, size):
     assert 7 in made
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_what_cannot_be_read_is_a_fault_and_nothing_else_of_the_batch_changes():
     good = encode_png(np.zeros((9, 5), np.uint8))
     bomb = io.BytesIO()

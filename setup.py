@@ -82,11 +82,18 @@ setup(
             "faiss = pe_beam.voting.search.faiss:FaissProposer",
         ],
         "pe_beam.sources": [
+            "camelyon = pe_beam.sources.camelyon:CamelyonSource",
+            "celeba = pe_beam.sources.celeba:CelebaSource",
+            "cifar = pe_beam.sources.cifar:CifarSource",
             "csv = pe_beam.sources.csv_files:CsvSource",
             "folder = pe_beam.sources.folder:FolderSource",
+            "imagefolder = pe_beam.sources.imagefolder:ImageFolderSource",
             "jsonl = pe_beam.sources.jsonl:JsonlSource",
+            "mnist = pe_beam.sources.mnist:MnistSource",
             "parquet = pe_beam.sources.parquet:ParquetSource",
             "sklearn = pe_beam.sources.sklearn_sets:SklearnSource",
+            "tfrecord = pe_beam.sources.tfrecord:TfrecordSource",
+            "webdataset = pe_beam.sources.webdataset:WebdatasetSource",
         ],
         "pe_beam.modalities": [
             "image = pe_beam.modalities.image:MODALITY",

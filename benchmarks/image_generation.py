@@ -3,8 +3,8 @@
 python benchmarks/image_generation.py [--pictures 64] [--pairs 5] [--toy]
 
 Each pair draws as many pictures with a small UNet (32 x 32 pixels; on a GPU 64 x 64 and more channels): once
-by the pipeline of diffusers in a loop, once as the step Generate of a pipeline on FnApiRunner, PNG files included. Loading
-is in neither. What is said is bare time / Beam time of each pair, and their median.
+by the pipeline of diffusers in a loop, once as the step Generate of a pipeline on FnApiRunner, PNG files included.
+Loading is in neither. What is said is bare time / Beam time of each pair, and their median.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+
+from pe_beam.recipe.loading import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,3 +25,12 @@ def test_links_lead_somewhere(page):
 def test_files_and_modules_that_are_named_exist(page):
     for name in re.findall(r"`((?:pe_beam|pipelines|templates|tests|benchmarks|docs)/[\w./-]+)`", page.read_text()):
         assert (ROOT / name.split("::")[0]).exists(), f"{page.name}: {name} is not there"
+
+
+def test_examples_of_data_are_recipes(small):
+    """Those of docs/images.md, as they stand there."""
+    text = (ROOT / "docs/images.md").read_text(encoding="utf-8")
+    found = [yaml.safe_load(block)["data"] for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)]
+    assert len(found) >= 8
+    for data in found:
+        parse_recipe(small | {"data": {"source": "folder", "path": "x", "labels": ["a"], **data}})

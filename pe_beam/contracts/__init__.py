@@ -7,7 +7,7 @@ May import: errors, numbers; NumPy, Arrow, pydantic, MarkupSafe. No Beam.
 """
 
 from pe_beam.contracts.asking import Asker, Seen
-from pe_beam.contracts.content import Content, FieldContent
+from pe_beam.contracts.content import Content, FieldContent, Preparation
 from pe_beam.contracts.embedder import Embedder, Embedding
 from pe_beam.contracts.generator import Chunk, Generator, Marginals, PaidGenerator, Step
 from pe_beam.contracts.metric import Comparison, Measured, Metric, Series
@@ -41,6 +41,7 @@ __all__ = [
     "Options",
     "PaidGenerator",
     "Piece",
+    "Preparation",
     "Section",
     "Seen",
     "Series",

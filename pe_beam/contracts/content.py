@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 
 MAX_TEXT = 16 << 20
@@ -33,6 +34,17 @@ class Content(abc.ABC):
     @abc.abstractmethod
     def convert(self, columns: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
         """Columns named as the payload, of any type that is `wanted` -> a payload table and the rows that fail."""
+
+
+class Preparation(Options):
+    """What `data.prepare` says: what is done to records as they are read, whatever source they come from. Pickles."""
+
+    def prepared(self, payload: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
+        """A payload table -> one of the same columns, and the rows that cannot be prepared.
+
+        What becomes of a row follows from that row alone.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from pe_beam.contracts.asking import Asker, Seen
-from pe_beam.contracts.content import Content, FieldContent
+from pe_beam.contracts.content import Content, FieldContent, Preparation
 from pe_beam.contracts.metric import Metric
 from pe_beam.contracts.view import View
 
@@ -24,6 +24,7 @@ class Modality:
       payload: the Arrow fields of a record's content.
       preview: samples table -> PNG bytes of a picture of them, or None where there is none.
       content: how a file's columns become the payload; None: as they are (`FieldContent`).
+      preparation: the typed model of `data.prepare`, which a recipe may give; None: it may not.
       schema_model: the typed model of `data.schema`, which the recipe then has to give; None: it may not.
       with_schema: a validated `schema_model` -> this modality with the payload and content that it declares.
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
@@ -39,6 +40,7 @@ class Modality:
     payload: pa.Schema
     preview: Callable[[pa.Table, str | None], bytes] | None = None
     content: Content | None = None
+    preparation: type[Preparation] | None = None
     schema_model: type[BaseModel] | None = None
     with_schema: Callable[[Any], Modality] | None = None
     view: Callable[[], View] | None = None

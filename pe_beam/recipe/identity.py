@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from pe_beam import registry
+from pe_beam.contracts.content import Preparation
 from pe_beam.contracts.newer import without_newer_defaults
 from pe_beam.numbers import json_number
 from pe_beam.recipe.models import Part, Recipe, Split
@@ -43,6 +44,13 @@ def identity(recipe: Recipe) -> dict[str, Any]:
         part: Part = getattr(recipe, key)
         options = registry.find(kind, part.name, key=f"{key}.name").Options.model_validate(part.options)
         plain[key] = without_newer_defaults(options, plain[key])
+    preparation = declared_preparation(recipe)
+    if preparation is not None:
+        plain["data"]["prepare"] = without_newer_defaults(preparation, plain["data"]["prepare"])
+    if "options" in plain["data"]:
+        source = registry.find("sources", recipe.data.source, key="data.source").Options
+        options = without_newer_defaults(source.model_validate(recipe.data.options), plain["data"].pop("options"))
+        plain["data"] |= {"options": options} if options else {}
     schema = declared_schema(recipe)
     if schema is not None:
         plain["data"]["schema"] = without_newer_defaults(schema, plain["data"]["schema"])
@@ -53,6 +61,14 @@ def declared_schema(recipe: Recipe) -> BaseModel | None:
     """What data.schema declares; None: the modality takes no schema."""
     model = registry.find("modalities", recipe.modality, key="modality").schema_model
     found: BaseModel | None = None if model is None else model.model_validate(recipe.data.table_schema)
+    return found
+
+
+def declared_preparation(recipe: Recipe) -> Preparation | None:
+    """What data.prepare declares; None: records are as they are read."""
+    model = registry.find("modalities", recipe.modality, key="modality").preparation
+    given = recipe.data.prepare
+    found: Preparation | None = None if model is None or given is None else model.model_validate(given)
     return found
 
 

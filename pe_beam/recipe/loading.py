@@ -72,7 +72,7 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
         raise RecipeError(explain(error, raw, Recipe)) from None
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
-    return _resolve_parts(_resolve_schema(recipe, Path(folder)), Path(folder))
+    return _resolve_parts(_resolve_preparation(_resolve_schema(recipe, Path(folder))), Path(folder))
 
 
 def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
@@ -91,6 +91,21 @@ def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
         raise RecipeError(explain(error, raw, model, "data.schema")) from None
     plain = found.model_dump(mode="json", by_alias=True, exclude_none=True)
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"table_schema": plain})})
+
+
+def _resolve_preparation(recipe: Recipe) -> Recipe:
+    """Fills in what data.prepare leaves out."""
+    model = registry.find("modalities", recipe.modality, key="modality").preparation
+    raw = recipe.data.prepare
+    if raw is None:
+        return recipe
+    if model is None:
+        raise RecipeError(f"data.prepare: modality {recipe.modality!r} takes none")
+    try:
+        plain = model.model_validate(raw).model_dump(mode="json", by_alias=True)
+    except ValidationError as error:
+        raise RecipeError(explain(error, raw, model, "data.prepare")) from None
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"prepare": plain})})
 
 
 def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:

@@ -107,6 +107,9 @@ class Data(_Section):
     options: Annotated[dict[str, Any], NEWER] = Field(
         default_factory=dict, description="what a source of your own wants besides"
     )
+    prepare: Annotated[dict[str, Any] | None, NEWER] = Field(
+        None, description="what is done to records as they are read, as the modality declares (images: size, policy)"
+    )
     chat: Annotated[bool, NEWER] = Field(
         False, description="JSONL, Parquet: lists of messages with role and content are read as lines 'role: content'"
     )
@@ -164,6 +167,10 @@ class Data(_Section):
             raise ValueError(
                 f"never_stop: refused for source {self.source}, where one damaged record can swallow others; allowed: "
                 + _those_that_take("never_stop")
+            )
+        if self.never_stop and self.prepare is not None:
+            raise ValueError(
+                "never_stop: refused with prepare, which opens records in a process that one may bring down"
             )
         known: dict[tuple[str, ...], str] = {}
         for label in self.labels or ():

@@ -63,6 +63,20 @@ def own_schemas() -> Iterator[tuple[str, type[BaseModel]]]:
             yield point.name, model
 
 
+def own_preparations() -> Iterator[tuple[str, type[BaseModel]]]:
+    """(name, model of `data.prepare`) of the modalities of this package that have one."""
+    for point in sorted(entry_points(group="pe_beam.modalities"), key=lambda found: found.name):
+        if point.module.split(".")[0] == "pe_beam" and (model := point.load().preparation):
+            yield point.name, model
+
+
+def own_sources() -> Iterator[tuple[str, type[BaseModel]]]:
+    """(name, model of `data.options`) of the sources of this package that have options."""
+    for point in sorted(entry_points(group="pe_beam.sources"), key=lambda found: found.name):
+        if point.module.split(".")[0] == "pe_beam" and (model := point.load().Options).model_fields:
+            yield point.name, model
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a recipe, with the options of each generator and embedder and the schemas of this package."""
     schema = Recipe.model_json_schema(by_alias=True)
@@ -78,6 +92,16 @@ def json_schema() -> dict[str, Any]:
         either = {"anyOf": [{"$ref": f"#/$defs/schema {name}"}, {"type": "string"}]}
         wanted = {"properties": {"data": {"properties": {"schema": either}}}}
         schema["allOf"].append({"if": {"properties": {"modality": {"const": name}}}, "then": wanted})
+    for name, model in own_preparations():
+        _defined(schema, f"prepare {name}", model)
+        or_null = {"anyOf": [{"$ref": f"#/$defs/prepare {name}"}, {"type": "null"}]}
+        wanted = {"properties": {"data": {"properties": {"prepare": or_null}}}}
+        schema["allOf"].append({"if": {"properties": {"modality": {"const": name}}}, "then": wanted})
+    for name, model in own_sources():
+        _defined(schema, f"options {name}", model, rewrite=_or_file)
+        given = {"data": {"properties": {"source": {"const": name}}}}
+        wanted_of_it = {"data": {"properties": {"options": {"$ref": f"#/$defs/options {name}"}}}}
+        schema["allOf"].append({"if": {"properties": given}, "then": {"properties": wanted_of_it}})
     return schema
 
 
@@ -130,6 +154,11 @@ def markdown() -> str:
         own = model.model_json_schema(by_alias=True)
         parts += [f"## `data.schema` of modality `{name}`\n\n{_first_line(model)}\n\n{_table(own, own)}"]
         parts += [f"### `{path}` of it\n\n{text}" for path, text in _below(own, own, "", set())]
+    further = [(f"`data.prepare` of modality `{name}`", model) for name, model in own_preparations()]
+    further += [(f"`data.options` of source `{name}`", model) for name, model in own_sources()]
+    for title, model in further:
+        own = model.model_json_schema(by_alias=True)
+        parts.append(f"## {title}\n\n{_first_line(model)}\n\n{_table(own, own)}")
     return "\n".join(parts)
 
 

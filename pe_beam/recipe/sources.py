@@ -8,8 +8,10 @@ from pe_beam import registry
 from pe_beam.contracts.source import PARTS, Source, SourceRequest
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.cut import CutSource
+from pe_beam.recipe.identity import declared_preparation
 from pe_beam.recipe.models import Recipe, Split
 from pe_beam.recipe.parts import find_modality
+from pe_beam.recipe.prepared import PreparedSource
 
 
 def private_source(recipe: Recipe) -> Source:
@@ -36,7 +38,7 @@ def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = Fal
     declared = "client" in data.columns or recipe.privacy.unit == "client"
     # A client's records are cut together wherever there are clients, whatever the unit.
     by_client = cut is not None and declared and "client" in find_source(data.source).takes
-    return open_source(
+    found = open_source(
         source=data.source,
         path=path,
         content=find_modality(recipe).reader(),
@@ -51,6 +53,8 @@ def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = Fal
         never_stop=data.never_stop,
         options=find_source(data.source).Options.model_validate(data.options),
     )
+    preparation = declared_preparation(recipe)
+    return found if preparation is None else PreparedSource(found, preparation)
 
 
 def find_source(name: str) -> type[Source]:

@@ -1,4 +1,5 @@
-"""Where records come from: a scikit-learn data set by name, a folder of images, Parquet, CSV and JSONL files.
+"""Where records come from: a scikit-learn data set by name, image folders, Parquet, CSV, JSONL, and the standard
+files of pictures (CIFAR, MNIST, CelebA, Camelyon, WebDataset, TFRecord).
 
 A source cuts its rows into pieces by sorted file and fixed row ranges, so
 that the cut is a property of the data and never of bundles or machines; it then reads and digests one piece at a

@@ -219,6 +219,11 @@ def stamp(path: str) -> tuple[str, int, float, int]:
     return path, found[0].size_in_bytes, found[0].last_updated_in_seconds or 0.0, 0
 
 
+def size(path: str) -> int:
+    """Bytes of a file."""
+    return stamp(path)[1]
+
+
 def chunks(path: str) -> Iterator[bytes]:
     """The bytes of a file, `CHUNK` at a time."""
     with open_file(path) as handle:

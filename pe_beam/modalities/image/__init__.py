@@ -1,4 +1,4 @@
-"""Images: PNG codec, the text-render simulator, the pixels embedder. Pillow and NumPy; no Beam."""
+"""Images: PNG codec, resizing, the text-render simulator, the pixels embedder. Pillow and NumPy; no Beam."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.view import View
+from pe_beam.modalities.image.resize import Resize
 
 if TYPE_CHECKING:
     from pe_beam.contracts.asking import Asker, Seen
@@ -33,5 +34,10 @@ def _start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, An
 
 
 MODALITY = Modality(
-    name="image", payload=pa.schema([("image", pa.binary())]), preview=_preview, view=_view, start=_start
+    name="image",
+    payload=pa.schema([("image", pa.binary())]),
+    preview=_preview,
+    preparation=Resize,
+    view=_view,
+    start=_start,
 )

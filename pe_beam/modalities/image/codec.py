@@ -43,12 +43,12 @@ def encode_png(array: np.ndarray) -> bytes:
     return sink.getvalue()
 
 
-def decode_image(data: object, *, mode: str) -> Image.Image | Fault:
+def decode_image(data: object, *, mode: str | None) -> Image.Image | Fault:
     """The bytes of any image file -> an "L" or "RGB" picture, by the policies of this module.
 
     Args:
       data: the file's bytes.
-      mode: "L" or "RGB".
+      mode: "L" or "RGB"; None: "L" of a gray picture, "RGB" of any other.
     """
     if not isinstance(data, bytes):
         return Fault("image that is missing or not bytes")
@@ -91,12 +91,14 @@ def _unheard() -> Iterator[None]:
             os.close(nowhere)
 
 
-def _convert(image: Image.Image, mode: str) -> Image.Image:
+def _convert(image: Image.Image, mode: str | None) -> Image.Image:
     """In strips where it takes room: a picture may be as large as `MAX_PIXELS`."""
     if image.mode.startswith("I"):
         image = _in_strips(image, "L", _eight_bits)
     elif image.has_transparency_data:
         image = _in_strips(image, "RGB", _over_white)
+    if mode is None:
+        mode = "L" if image.mode in ("1", "L") else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 

@@ -1,0 +1,83 @@
+"""`data.prepare` of images: all private pictures in one size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Self
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from pe_beam.contracts.content import Preparation
+from pe_beam.contracts.record import Fault
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_MOST = 4096
+
+
+class Resize(Preparation):
+    """Every picture `size` large, before it is embedded and before `evaluate` looks at it."""
+
+    size: int | tuple[int, int] = Field(description="pixels: the side, or [height, width]; 1 to 4096")
+    policy: Literal["squeeze", "crop", "pad"] = Field(
+        description="squeeze: the ratio of the sides changes; crop: the largest part in the middle that has the ratio; "
+        "pad: all of it in the middle, on a background"
+    )
+    filter: Literal["box", "bilinear", "bicubic", "lanczos"] = Field(
+        "bicubic", description="Pillow's, all of which average where a picture is made smaller"
+    )
+    background: Literal["black", "white"] = Field("black", description="of pad")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not all(1 <= side <= _MOST for side in self._shape):
+            raise ValueError(f"size: 1 to {_MOST} is wanted")
+        return self
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def prepared(self, payload: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
+        """The column `image`: PNG files of the size; a picture that has it already stays the file that it is."""
+        images: list[bytes | None] = []
+        faults: dict[int, Fault] = {}
+        for row, data in enumerate(payload["image"].to_pylist()):
+            image = self._resized(data)
+            if isinstance(image, Fault):
+                faults[row] = image
+            images.append(None if isinstance(image, Fault) else image)
+        return pa.table([pa.array(images, pa.binary())], schema=payload.schema), faults
+
+    def _resized(self, data: object) -> bytes | Fault:
+        import numpy as np
+        from PIL import Image
+
+        from pe_beam.modalities.image.codec import decode_image, encode_png
+
+        image = decode_image(data, mode=None)
+        if isinstance(image, Fault):
+            return image
+        tall, wide = self._shape
+        if image.size == (wide, tall) and isinstance(data, bytes):
+            return data
+        method = Image.Resampling[self.filter.upper()]
+        if self.policy == "pad":
+            made = Image.new(image.mode, (wide, tall), self.background)
+            scale = min(wide / image.width, tall / image.height)
+            inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+            made.paste(image.resize(inner, method), ((wide - inner[0]) // 2, (tall - inner[1]) // 2))
+        else:
+            # Cut out first: with `resize(box=...)` the filters would look beyond the box.
+            part = _middle(image, tall, wide) if self.policy == "crop" else image
+            made = part.resize((wide, tall), method)
+        return encode_png(np.asarray(made))
+
+
+def _middle(image: Image.Image, tall: int, wide: int) -> Image.Image:
+    """The largest part in the middle with sides of that ratio, in whole pixels."""
+    across = min(image.width, max(1, round(image.height * wide / tall)))
+    down = min(image.height, max(1, round(image.width * tall / wide)))
+    left, top = (image.width - across) // 2, (image.height - down) // 2
+    return image.crop((left, top, left + across, top + down))

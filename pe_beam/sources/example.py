@@ -1,0 +1,126 @@
+"""`tf.train.Example` by its wire format (protobuf.dev/programming-guides/encoding), without TensorFlow.
+
+An Example holds Features (field 1), those a map (field 1) from a name (1) to a Feature (2), and that a list of bytes
+(1), of floats (2) or of integers (3), whose values are field 1 of each.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+_VARINT, _EIGHT, _LONG, _FOUR = 0, 1, 2, 5
+_MOST_VALUES = 1 << 16
+_MOST_FEATURES = 1 << 14
+
+Value = list[bytes] | list[int] | None
+
+
+class ExampleError(ValueError):
+    """Bytes that are no Example."""
+
+
+def features(data: bytes) -> dict[str, Value]:
+    """The features of an Example by name: bytes, or integers; None for floats and for none.
+
+    Of a list the first 65,536 values.
+
+    >>> features(bytes([10, 13, 10, 11, 10, 1, 97, 18, 6, 26, 4, 10, 2, 150, 1]))
+    {'a': [150]}
+
+    Raises:
+      ExampleError: it is none, or one of more than 16,384 features.
+    """
+    found: dict[str, Value] = {}
+    entries = 0
+    for all_of_them in _messages(data, 1):
+        for entry in _messages(all_of_them, 1):
+            name, feature = b"", b""
+            entries += 1
+            if entries > _MOST_FEATURES:
+                raise ExampleError
+            for number, value in _fields(entry):
+                if number == 1 and isinstance(value, bytes):
+                    name = value
+                elif number == 2 and isinstance(value, bytes):
+                    feature += value  # a message that comes twice is merged
+            try:
+                found[name.decode("utf-8")] = _feature(feature)
+            except UnicodeDecodeError:
+                raise ExampleError from None
+    return found
+
+
+def _feature(data: bytes) -> Value:
+    """The list of the kind that comes last, as protobuf reads alternatives."""
+    chosen, parts = 0, b""
+    for number, value in _fields(data):
+        if number in (1, 2, 3) and isinstance(value, bytes):
+            parts = parts + value if number == chosen else value
+            chosen = number
+    if chosen == 1:
+        return list(itertools.islice(_messages(parts, 1), _MOST_VALUES))
+    return _integers(parts) if chosen == 3 else None
+
+
+def _integers(data: bytes) -> list[int]:
+    """Packed or one by one."""
+    found: list[int] = []
+    for number, value in _fields(data):
+        if number != 1 or len(found) >= _MOST_VALUES:
+            continue
+        if isinstance(value, int):
+            found.append(_signed(value))
+            continue
+        position = 0
+        while position < len(value) and len(found) < _MOST_VALUES:
+            one, position = _varint(value, position)
+            found.append(_signed(one))
+    return found
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _messages(data: bytes, wanted: int) -> Iterator[bytes]:
+    for number, value in _fields(data):
+        if number == wanted and isinstance(value, bytes):
+            yield value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """(number, content) of the fields of a message; fixed numbers as their bytes are passed over."""
+    position = 0
+    while position < len(data):
+        tag, position = _varint(data, position)
+        number, wire = tag >> 3, tag & 7
+        if wire == _VARINT:
+            value, position = _varint(data, position)
+            yield number, value
+            continue
+        if wire == _LONG:
+            size, position = _varint(data, position)
+        elif wire in (_EIGHT, _FOUR):
+            size = 8 if wire == _EIGHT else 4
+        else:
+            raise ExampleError
+        if not number or size > len(data) - position:
+            raise ExampleError
+        if wire == _LONG:
+            yield number, data[position : position + size]
+        position += size
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """A number of seven bits a byte, the lowest first, and the place behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (1 << 64) - 1, position
+    raise ExampleError

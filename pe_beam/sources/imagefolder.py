@@ -1,0 +1,106 @@
+"""Hugging Face's image folders: a `metadata.csv`, `.jsonl` or `.parquet` that names the pictures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+
+from pe_beam.contracts.content import FieldContent
+from pe_beam.contracts.source import Piece, Source, SourceBatch, SourceRequest
+from pe_beam.errors import DataError, EmptyInputError
+from pe_beam.sources import files
+from pe_beam.sources.csv_files import CsvSource
+from pe_beam.sources.jsonl import JsonlSource
+from pe_beam.sources.listed import NO_NAME, Listed, ListedSource
+from pe_beam.sources.parquet import ParquetSource
+from pe_beam.sources.pictures import need_images
+from pe_beam.sources.roles import Roles
+
+_FILE = "file_name"
+_TABLE = FieldContent(pa.schema([(_FILE, pa.string())]))
+_KINDS: Mapping[str, type[CsvSource] | type[JsonlSource] | type[ParquetSource]] = {
+    ".csv": CsvSource,
+    ".jsonl": JsonlSource,
+    ".parquet": ParquetSource,
+}
+
+
+class ImageFolderSource(ListedSource):
+    """Pictures by the rows of the metadata files at any depth below a folder, names relative to the file's own folder.
+
+    `data.columns.image` is the column of file names (`file_name` where it is not given), label and client are columns
+    too. The path may also be one metadata file. Class folders without metadata are source `folder`.
+    """
+
+    takes = frozenset({"columns", "client"})  # not never_stop: it may be CSV
+
+    @classmethod
+    def open(cls, request: SourceRequest) -> ImageFolderSource:
+        """See Source."""
+        need_images(request, "imagefolder")
+        columns = {_FILE if role == "image" else role: column for role, column in request.columns.items()}
+        roles = Roles.of(
+            _TABLE,
+            columns,
+            labelled=request.labelled,
+            client=request.client,
+            key=request.key,
+            labels=request.labels,
+        )
+        return cls(request.path, roles)
+
+    def __init__(self, path: str, roles: Roles) -> None:
+        super().__init__(roles.key)
+        self._path = path.rstrip("/") or "/"
+        self._roles = roles
+
+    def pieces(self) -> list[Piece]:
+        """See Source."""
+        cuts: list[Piece] = []
+        empty: EmptyInputError | None = None
+        for index, file in enumerate(self._files()):
+            try:
+                cuts += [replace(piece, file_index=index) for piece in self._source(file).pieces()]
+            except EmptyInputError as error:
+                empty = error
+        if empty is not None and not cuts:
+            raise empty
+        return cuts
+
+    def _files(self) -> list[str]:
+        with files.explained(self._key, self._path):
+            found = files.find(self._path, tuple(f"metadata{ending}" for ending in _KINDS))
+        found = [file for file in found if file == self._path or file.rpartition("/")[2].startswith("metadata.")]
+        if not found:
+            raise DataError(
+                f"{self._key}: no metadata.csv, metadata.jsonl or metadata.parquet below {self._path}; class folders "
+                "without one are data.source: folder"
+            )
+        if len({_ending(file) for file in found}) > 1:
+            raise DataError(f"{self._key}: metadata files of several kinds lie below {self._path}; one kind is wanted")
+        return found
+
+    def _source(self, file: str) -> Source:
+        kind = _KINDS.get(_ending(file))
+        if kind is None:
+            raise DataError(f"{self._key}: a metadata file there is none of {', '.join(_KINDS)}; unpack it first")
+        return kind(file, self._roles)
+
+    def _table(self, piece: Piece) -> Source:
+        return self._source(piece.file)
+
+    def _any_table(self) -> Source:
+        return self._source(self._files()[0])
+
+    def _folder(self, piece: Piece) -> str:
+        return piece.file.rpartition("/")[0] or "."
+
+    def _listed(self, batch: SourceBatch) -> Listed:
+        names = [name or NO_NAME for name in batch.payload[_FILE].to_pylist()]
+        return Listed(range(len(names)), names, batch.labels, batch.clients)
+
+
+def _ending(file: str) -> str:
+    return "." + file.rpartition(".")[2].lower()

@@ -1,0 +1,158 @@
+"""Picture files that a table beside them names: a row of the table is a record."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import struct
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import BATCH_BYTES, Piece, Source, SourceBatch, image_table
+from pe_beam.sources import files
+from pe_beam.sources.folder import MAX_BYTES
+
+NOT_THERE = Fault("image file that is not there")
+NO_NAME = Fault("file name that is missing or leads out of its folder")
+NO_SPLIT = Fault("row that is in no split")
+TOO_LARGE = Fault("image file of too many bytes")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Records of one batch of the table, n of them.
+
+    Attributes:
+      places: rows of the batch that they are; the others are of another split. Rows that cannot be read are of each.
+      names: their files, below the folder that the source names, or why there is none.
+      labels: as text, None where there is none.
+      clients: as text, None where there is none.
+    """
+
+    places: Sequence[int]
+    names: Sequence[str | Fault]
+    labels: Sequence[str | None]
+    clients: Sequence[str | None]
+
+
+class ListedSource(Source):
+    """Reads the table as its own source does, and the files that it names. Only rows count, files alone do not.
+
+    A row whose file is not there, or whose name leads out of the folder, is a reject. One that may not be opened stops
+    the run.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    @abc.abstractmethod
+    def _table(self, piece: Piece) -> Source:
+        """The source of the table that a piece is cut from."""
+
+    @abc.abstractmethod
+    def _listed(self, batch: SourceBatch) -> Listed:
+        """What a batch of the table says."""
+
+    @abc.abstractmethod
+    def _folder(self, piece: Piece) -> str:
+        """Where the files of a piece lie."""
+
+    def read(self, piece: Piece) -> Iterator[SourceBatch]:
+        """See Source. A file's bytes are handed on as they are; decoding is the embedder's."""
+        folder = self._folder(piece)
+        for batch in self._table(piece).read(piece):
+            listed = self._listed(batch)
+            images: list[bytes | Fault] = []
+            size = first = 0
+            for at, row in enumerate(listed.places):
+                image = batch.faults.get(row) or self._image(folder, listed.names[at])
+                if images and size + _size(image) > BATCH_BYTES:
+                    yield _batch(batch, listed, first, images)
+                    images, size, first = [], 0, at
+                images.append(image)
+                size += _size(image)
+            if images:
+                yield _batch(batch, listed, first, images)
+
+    def digest(self, piece: Piece) -> str:
+        """SHA-256 over the table's own digest, and name and SHA-256 of each file that counts."""
+        table, folder = self._table(piece), self._folder(piece)
+        total = hashlib.sha256(b"pe_beam listed 1\0" + table.digest(piece).encode())
+        for batch in table.read(piece):
+            listed = self._listed(batch)
+            for at, row in enumerate(listed.places):
+                name = batch.faults.get(row) or listed.names[at]
+                raw, inner = repr(name).encode(), self._file_digest(folder, name)
+                label, client = (repr(values[at]).encode() for values in (listed.labels, listed.clients))
+                total.update(b"".join(struct.pack(">Q", len(part)) + part for part in (raw, inner, label, client)))
+        return total.hexdigest()
+
+    def refuse(self, seen: Collection[str]) -> None:
+        """See Source."""
+        self._any_table().refuse(seen)
+
+    @abc.abstractmethod
+    def _any_table(self) -> Source:
+        """A source of the table, for what all batches show together."""
+
+    def _image(self, folder: str, name: str | Fault) -> bytes | Fault:
+        if isinstance(name, Fault):
+            return name
+        if not is_inside(name):
+            return NO_NAME
+        path = f"{folder}/{name}"
+        with files.explained(self._key, path):
+            if not _is_file(path):
+                return NOT_THERE
+            with files.open_file(path) as handle:
+                image: bytes = handle.read(MAX_BYTES + 1)
+        return image if len(image) <= MAX_BYTES else TOO_LARGE
+
+    def _file_digest(self, folder: str, name: str | Fault) -> bytes:
+        """Empty for a file that is not there."""
+        if isinstance(name, Fault) or not is_inside(name):
+            return b""
+        path = f"{folder}/{name}"
+        inner = hashlib.sha256()
+        with files.explained(self._key, path):
+            if not _is_file(path):
+                return b""
+            for chunk in files.chunks(path):
+                inner.update(chunk)
+        return inner.digest()
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file's name leads to below the folder that it is relative to.
+
+    >>> [is_inside(name) for name in ("a/1.png", "../1.png", "/etc/1.png", "gs://x/1.png", "")]
+    [True, False, False, False, False]
+    """
+    parts = name.split("/")
+    return not ("" in parts or ".." in parts or "\0" in name)
+
+
+def _is_file(path: str) -> bool:
+    """A folder or a pipe by that name is no file."""
+    try:
+        return Path(path).is_file() if files.is_local(path) else files.exists(path)
+    except OSError:  # a name that is too long
+        return False
+
+
+def _size(image: bytes | Fault) -> int:
+    return len(image) if isinstance(image, bytes) else 0
+
+
+def _batch(batch: SourceBatch, listed: Listed, first: int, images: list[bytes | Fault]) -> SourceBatch:
+    places = slice(first, first + len(images))
+    return SourceBatch(
+        image_table([image if isinstance(image, bytes) else None for image in images]),
+        list(listed.labels[places]),
+        list(listed.clients[places]),
+        [batch.rows[row] for row in listed.places[places]],
+        {at: image for at, image in enumerate(images) if isinstance(image, Fault)},
+        batch.seen,
+    )

@@ -1,0 +1,136 @@
+"""What sources of standard picture files share: splits by name, class names, pictures that lie as raw pixels."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.contracts.source import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    IMAGE_SCHEMA,
+    Piece,
+    Source,
+    SourceBatch,
+    SourceRequest,
+    cut,
+)
+from pe_beam.errors import DataError, EmptyInputError, RecipeError
+from pe_beam.sources import files
+from pe_beam.sources.roles import Roles
+from pe_beam.sources.sklearn_sets import encode_png
+
+
+def split_of(path: str, allowed: Collection[str], key: str) -> tuple[str, str | None]:
+    """What lies there, and the split that is asked for after a `#`; None: all of it.
+
+    >>> split_of("/data/celeba#test", ["train", "test"], "data.path")
+    ('/data/celeba', 'test')
+
+    Raises:
+      RecipeError: a split of another name.
+    """
+    place, sign, name = path.rpartition("#")
+    if not sign:
+        return path, None
+    if name not in allowed:
+        known = ", ".join(f"#{one}" for one in allowed)
+        raise RecipeError(f"{key}: #{name} is no split of these data; allowed: {known}, or none for all")
+    return place, name
+
+
+def need_images(request: SourceRequest, source: str) -> None:
+    """RecipeError where records are not images."""
+    if request.content.payload.names != IMAGE_SCHEMA.names:
+        raise RecipeError(f"data.source: {source} is for images; another source is wanted for records of this modality")
+
+
+def class_name(number: int, names: Sequence[str] | None) -> str | None:
+    """A class by its number: its declared name, None beyond them, or its digits where there are no names."""
+    if names is None:
+        return str(number)
+    return names[number] if 0 <= number < len(names) else None
+
+
+class RawPictures(Source):
+    """Pictures of one size as raw bytes, so many to a file: a row is where it is by arithmetic alone."""
+
+    takes = frozenset({"never_stop"})  # a row of fixed length cannot swallow others
+    kind: str
+    """What the files are called in messages."""
+
+    def __init__(self, path: str, roles: Roles) -> None:
+        self._path = path
+        self._roles = roles
+        self._key = roles.key
+
+    @abc.abstractmethod
+    def _files(self) -> list[str]:
+        """The files, sorted; raises what `files.explained` explains."""
+
+    @abc.abstractmethod
+    def _count(self, file: str) -> int:
+        """Rows of a file; DataError where it is not whole."""
+
+    @abc.abstractmethod
+    def _shape(self, file: str) -> tuple[int, ...]:
+        """Of a picture: (height, width) or (height, width, 3)."""
+
+    @abc.abstractmethod
+    def _blocks(self, piece: Piece, rows: int) -> Iterator[tuple[np.ndarray, Sequence[int] | None]]:
+        """uint8 (n, *shape) and n class numbers, up to `rows` at a time; None: there are no labels."""
+
+    @abc.abstractmethod
+    def _label(self, number: int) -> str | None:
+        """A class by its number."""
+
+    def pieces(self) -> list[Piece]:
+        """See Source."""
+        with files.explained(self._key, self._path):
+            found = self._files()
+        if not found:
+            raise files.no_files(self._path, self._key, self.kind)
+        cuts = [Piece(file, i, a, b) for i, file in enumerate(found) for a, b in cut(self._counted(file))]
+        if not cuts:
+            raise EmptyInputError(f"{self._key}: the {self.kind} files at {self._path} hold no pictures")
+        return cuts
+
+    def _counted(self, file: str) -> int:
+        with files.explained(self._key, file):
+            return self._count(file)
+
+    def read(self, piece: Piece) -> Iterator[SourceBatch]:
+        """See Source."""
+        name, first = files.below(piece.file, self._path), piece.start
+        for pixels, numbers in self._read(piece):
+            labels = [None] * len(pixels) if numbers is None else [self._label(number) for number in numbers]
+            pngs = pa.array([encode_png(picture) for picture in pixels], pa.binary())
+            columns = {self._roles.names["image"]: pngs}
+            columns |= {column: pa.array(labels, pa.string()) for column in self._roles.label}
+            rows = [f"{name}:{first + i}" for i in range(len(pixels))]
+            first += len(pixels)
+            yield self._roles.batch(pa.table(columns), rows, {})
+
+    def digest(self, piece: Piece) -> str:
+        """SHA-256 over the shape, pixels and class numbers of the range."""
+        with files.explained(self._key, piece.file):
+            shape = self._shape(piece.file)
+        total = hashlib.sha256(f"pe_beam {self.kind} 1\0{shape}\0".encode())
+        for pixels, numbers in self._read(piece):
+            total.update(pixels.tobytes())
+            total.update(b"" if numbers is None else bytes(numbers))
+        return total.hexdigest()
+
+    def _read(self, piece: Piece) -> Iterator[tuple[np.ndarray, Sequence[int] | None]]:
+        done = piece.start
+        with files.explained(self._key, piece.file):
+            size = max(1, int(np.prod(self._shape(piece.file))))
+            for pixels, numbers in self._blocks(piece, max(1, min(BATCH_ROWS, BATCH_BYTES // size))):
+                done += len(pixels)
+                yield pixels, numbers
+        if done != piece.stop:
+            raise DataError(f"{self._key}: a {self.kind} file is not what it was when it was listed")

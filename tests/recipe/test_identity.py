@@ -28,6 +28,7 @@ PINNED = {
     "reviews-openai": ("f4bbc8218c74fd31f7ac39ecc6784eaf", "fe7112f91dc67582898cc383a495e888"),
     "reviews-vllm": ("44944a592740d54279c14d11cc2bb851", "3b0e9c4d883ba88e938b4f7af94465ae"),
     "snippets-offline": ("7de70cfa48389b6f23d716ac79483ee4", "6c7265f3b2a225605f4d3e489fc20014"),
+    "strokes": ("9ba681f223f0d0973cfd07511b01c18f", "cb7602b0384fd857914f9d5d8614e957"),
 }
 
 

@@ -104,7 +104,7 @@ class Diffusers(Generator):
             if self._options.classes is not None:
                 raise RecipeError(f"generator.classes: {self._options.model!r} knows no classes")
             return {}
-        allowed = range(count) if self._options.classes is None else self._options.classes[str(label)]
+        allowed = self._options.classes_of(label) or range(count)
         if max(allowed) >= count:
             raise RecipeError(f"generator.classes: {max(allowed)} is not one of the model's classes 0 to {count - 1}")
         return {"class": int(allowed[int(stream.integers(len(allowed)))])}

@@ -12,7 +12,7 @@ from typing import Any
 
 from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.modalities.image.diffusion.batches import Batches
-from pe_beam.modalities.image.diffusion.options import DiffusersOptions, Local
+from pe_beam.modalities.image.diffusion.options import DiffusersOptions, Placement
 from pe_beam.modalities.image.diffusion.painter import Painter
 
 
@@ -101,7 +101,7 @@ def _check_kind(options: DiffusersOptions, name: str) -> None:
         raise RecipeError("generator.local: compile and offload do not go together")
 
 
-def _arguments(local: Local) -> dict[str, Any]:
+def _arguments(local: Placement) -> dict[str, Any]:
     import torch
 
     made: dict[str, Any] = {"dtype": getattr(torch, local.dtype), "revision": local.revision}
@@ -109,7 +109,7 @@ def _arguments(local: Local) -> dict[str, Any]:
     return {name: value for name, value in made.items() if value is not None}
 
 
-def _device(local: Local) -> str:
+def _device(local: Placement) -> str:
     import torch
 
     from pe_beam.modalities.exact import make_exact

@@ -14,7 +14,7 @@ Prompt = str | dict[str, str]
 """A template, or one a label."""
 
 
-class Random(Part):
+class RandomPicture(Part):
     """A picture from nothing."""
 
     prompt: Prompt | None = Field(None, description="template, or label -> template; null: the model takes no text")
@@ -23,7 +23,7 @@ class Random(Part):
     steps: Whole = Field(50, ge=1, le=10_000, description="denoising steps")
 
 
-class Vary(Part):
+class PictureVariation(Part):
     """A variation of a parent: noised to a level and denoised. Schedules run over the iterations."""
 
     prompt: Prompt | list[str] | None = Field(
@@ -49,7 +49,7 @@ class Adapter(Part):
     scale: Real = Field(1.0, ge=0, description="1: as it was trained")
 
 
-class Local(Part):
+class Placement(Part):
     """How the model runs here."""
 
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="of the weights")
@@ -67,7 +67,7 @@ class Local(Part):
     variant: str | None = Field(None, description="of the weights' files, such as fp16")
 
     @model_validator(mode="after")
-    def _check(self) -> Local:
+    def _check(self) -> Placement:
         if self.device_map and (self.device or self.offload):
             raise ValueError("device_map: not together with device or offload")
         return self
@@ -80,8 +80,12 @@ class DiffusersOptions(contracts.Options):
         description="a local path or hub name of a pipeline, or of a denoiser alone (a UNet2DModel)",
         json_schema_extra={"public": "name"},
     )
-    random: Random = Field(default_factory=Random, description="from nothing", json_schema_extra={"public": True})
-    vary: Vary = Field(default_factory=Vary, description="near a parent", json_schema_extra={"public": True})
+    random: RandomPicture = Field(
+        default_factory=RandomPicture, description="from nothing", json_schema_extra={"public": True}
+    )
+    vary: PictureVariation = Field(
+        default_factory=PictureVariation, description="near a parent", json_schema_extra={"public": True}
+    )
     label_fields: list[str] = Field(
         default_factory=list,
         description="names of the parts of a label that combines several columns",
@@ -95,7 +99,7 @@ class DiffusersOptions(contracts.Options):
         description="drawn for every random picture; a variation keeps its parent's",
         json_schema_extra={"public": True},
     )
-    classes: dict[str, list[Whole]] | None = Field(
+    classes: dict[str, Whole | list[Whole]] | None = Field(
         None,
         description="label -> the model's classes to draw from; null: any class for any label",
         json_schema_extra={"public": True},
@@ -121,19 +125,12 @@ class DiffusersOptions(contracts.Options):
         "keep", description="of pipelines that bring one; what it blackens is a rejected answer"
     )
     reasks: Whole = Field(2, ge=0, le=20, description="times that a rejected picture is asked for again")
-    local: Local = Field(default_factory=Local)
+    local: Placement = Field(default_factory=Placement, description="how the model runs here")
 
     @field_validator("variables", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return {key: split_lines(own) for key, own in value.items()} if isinstance(value, dict) else value
-
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {key: own if isinstance(own, list) else [own] for key, own in value.items()}
 
     @model_validator(mode="after")
     def _check(self) -> DiffusersOptions:
@@ -147,3 +144,10 @@ class DiffusersOptions(contracts.Options):
         if self.random.prompt is not None and (self.vary.skip is not None or self.classes is not None):
             raise ValueError("vary.skip, classes: of models that take no text; random.prompt says that this one does")
         return self
+
+    def classes_of(self, label: str | None) -> list[int] | None:
+        """The model's classes of a label; None: any."""
+        if self.classes is None:
+            return None
+        own = self.classes[str(label)]
+        return list(own) if isinstance(own, list) else [own]

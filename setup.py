@@ -99,6 +99,7 @@ setup(
             "text-render = pe_beam.modalities.image.text_render:TextRender",
         ],
         "pe_beam.embedders": [
+            "efficientnet-lite0 = pe_beam.modalities.image.embedders.efficientnet:EfficientNetLite0",
             "hashed-words = pe_beam.modalities.text.hashed:HashedWords",
             "openai-embeddings = pe_beam.modalities.text.remote_embedder:RemoteEmbedder",
             "pixels = pe_beam.modalities.image.pixels:Pixels",

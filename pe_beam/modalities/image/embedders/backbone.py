@@ -43,8 +43,8 @@ class Network:
     Attributes:
       module: the torch module, with its weights.
       features: (module, batch) -> features; batch (b, 3, h, w), features (b, d), of the module's dtype.
-      prepare: an RGB picture -> float32 (3, h, w), h and w always the same; a function of the picture alone, and safe to
-        call from several threads.
+      prepare: an RGB picture -> float32 (3, h, w), h and w always the same; a function of the picture alone, and safe
+        to call from several threads.
     """
 
     module: Any
@@ -76,7 +76,7 @@ class Backbone(contracts.Embedder):
         self.check(own)
 
     @classmethod
-    def check(cls, options: Any) -> None:  # noqa: B027
+    def check(cls, options: Any) -> None:
         """Refuses at once what can be told without loading anything; raises RecipeError."""
 
     @classmethod
@@ -194,7 +194,9 @@ def _placed(kind: type[Backbone], options: BackboneOptions) -> Placed:
             "batch is wanted"
         ) from None
     if found.ndim != 2 or len(found) != options.batch_size:
-        raise RecipeError(f"embedder: the network gives features of shape {found.shape}; one vector a picture is wanted")
+        raise RecipeError(
+            f"embedder: the network gives features of shape {found.shape}; one vector a picture is wanted"
+        )
     threads = min(os.cpu_count() or 1, 16)
     return Placed(network, device, dtype, shape, found.shape[1], threads)
 

@@ -20,7 +20,8 @@ class EfficientNetOptions(BackboneOptions):
     """Options of `efficientnet-lite0`."""
 
     crop: bool = Field(
-        True, description="look at the middle square of 7/8 of the shorter side, as in training; false: at all, squeezed"
+        True,
+        description="look at the middle square of 7/8 of the shorter side, as in training; false: at all, squeezed",
     )
 
 
@@ -53,8 +54,10 @@ def _pooled(module: Any, batch: Any) -> Any:
 
 
 def _cropped(image: Image.Image) -> np.ndarray:
-    """As the official evaluation crops: the middle square of 224/256 of the shorter side (tensorflow/tpu,
-    models/official/efficientnet, preprocessing.py), but with Pillow's bicubic filter, which widens when it makes smaller.
+    """As the official evaluation crops: the middle square of 224/256 of the shorter side.
+
+    Source: tensorflow/tpu, models/official/efficientnet/preprocessing.py. Its bicubic filter looks at 16 pixels around
+    a place, Pillow's at all that the place stands for.
     """
     side = max(_SIDE * min(image.size) // (_SIDE + _PADDING), 1)
     left, top = (image.width - side + 1) // 2, (image.height - side + 1) // 2
@@ -62,6 +65,6 @@ def _cropped(image: Image.Image) -> np.ndarray:
 
 
 def _squeezed(image: Image.Image) -> np.ndarray:
-    """float32 (3, 224, 224), scaled by the Lite models' own mean of 127 and deviation of 128 (efficientnet_lite_builder.py)."""
+    """float32 (3, 224, 224), with the Lite models' own mean and deviation (lite/efficientnet_lite_builder.py)."""
     small = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), dtype=np.float32)
     return ((small - np.float32(127)) / np.float32(128)).transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Files of weights: read without running anything in them, and put into a module whose names and shapes they must have."""
+"""Files of weights: read without running what is in them, put into modules whose names and shapes they must have."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Backbone(contracts.Embedder):
 
     def trial(self) -> pa.Table:
         """See Embedder: a batch of made-up pictures, every other one large and colourful."""
-        return pa.table({"image": pa.array(trial_pictures(max(self._options.batch_size, 8)), pa.binary())})
+        return pa.table({"image": pa.array(trial_pictures(max(self._options.batch_size, 4)), pa.binary())})
 
 
 @dataclass(frozen=True)
@@ -185,12 +185,12 @@ def _placed(kind: type[Backbone], options: BackboneOptions) -> Placed:
         )
     shape = (options.batch_size, *next(iter(sides)))
     try:
-        network.module.eval().requires_grad_(False).to(device=device, dtype=dtype)
+        network.module.eval().to(device=device, dtype=dtype)
         found = _run(network, torch.zeros(shape), device, dtype)
     except (RuntimeError, NotImplementedError) as error:
         raise RecipeError(
             f"embedder: the network cannot compute with device {str(device)!r}, dtype {options.dtype!r} and batch_size "
-            f"{options.batch_size} ({type(error).__name__}); a device with room for it, float32 on a CPU, or a smaller "
+            f"{options.batch_size} ({_first_line(error)}); a device with room for it, float32 on a CPU, or a smaller "
             "batch is wanted"
         ) from None
     if found.ndim != 2 or len(found) != options.batch_size:
@@ -199,6 +199,11 @@ def _placed(kind: type[Backbone], options: BackboneOptions) -> Placed:
         )
     threads = min(os.cpu_count() or 1, 16)
     return Placed(network, device, dtype, shape, found.shape[1], threads)
+
+
+def _first_line(error: Exception) -> str:
+    """What torch says of made-up pictures: nothing private."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
 def _run(network: Network, pictures: Any, device: Any, dtype: Any) -> np.ndarray:

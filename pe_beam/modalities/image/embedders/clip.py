@@ -9,6 +9,8 @@ from pe_beam import contracts
 from pe_beam.modalities.image.embedders.backbone import Backbone, Network
 from pe_beam.modalities.image.embedders.pretrained import PretrainedOptions, check_folder, load_pretrained
 
+_KINDS = {"clip": "CLIPModel", "clip_vision_model": "CLIPVisionModelWithProjection"}
+
 
 class ClipEmbedder(Backbone):
     """Image features of any CLIP that `transformers` loads, as `CLIPModel.get_image_features` gives them.
@@ -26,6 +28,12 @@ class ClipEmbedder(Backbone):
 
     @classmethod
     def load(cls, options: PretrainedOptions, exact: Mapping[str, Any]) -> Network:
-        """See Backbone: the image half alone."""
-        half = "CLIPVisionModelWithProjection"
-        return load_pretrained(options, exact, kinds={"clip": half, "clip_vision_model": half}, output="image_embeds")
+        """See Backbone: the half that looks at images."""
+        network = load_pretrained(options, exact, kinds=_KINDS, features=_image_features)
+        if hasattr(network.module, "text_model"):
+            del network.module.text_model
+        return network
+
+
+def _image_features(module: Any, batch: Any) -> Any:
+    return module.visual_projection(module.vision_model(pixel_values=batch).pooler_output)

@@ -26,4 +26,8 @@ class Dinov2Embedder(Backbone):
     @classmethod
     def load(cls, options: PretrainedOptions, exact: Mapping[str, Any]) -> Network:
         """See Backbone."""
-        return load_pretrained(options, exact, kinds=_KINDS, output="pooler_output")
+        return load_pretrained(options, exact, kinds=_KINDS, features=_class_token)
+
+
+def _class_token(module: Any, batch: Any) -> Any:
+    return module(pixel_values=batch).pooler_output

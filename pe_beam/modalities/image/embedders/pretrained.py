@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,11 @@ def check_folder(options: PretrainedOptions) -> None:
 
 
 def load_pretrained(
-    options: PretrainedOptions, exact: Mapping[str, Any], *, kinds: Mapping[str, str], output: str
+    options: PretrainedOptions,
+    exact: Mapping[str, Any],
+    *,
+    kinds: Mapping[str, str],
+    features: Callable[[Any, Any], Any],
 ) -> Network:
     """A model with its own image processor.
 
@@ -36,7 +40,7 @@ def load_pretrained(
       options: which.
       exact: what the model is loaded with.
       kinds: `model_type` of its config.json -> class of transformers.
-      output: attribute of the model's output that holds features (b, d).
+      features: (model, batch) -> features (b, d).
 
     Raises:
       RecipeError: it cannot be loaded, is of another type, or lacks weights.
@@ -62,7 +66,7 @@ def load_pretrained(
         )
     return Network(
         module,
-        lambda module, batch: getattr(module(pixel_values=batch), output),
+        features,
         lambda image: processor(images=image, return_tensors="np")["pixel_values"][0],
     )
 

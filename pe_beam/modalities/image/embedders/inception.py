@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -134,7 +135,8 @@ def _scripted(file: Path) -> Any:
     import torch
 
     try:
-        module = torch.jit.load(str(file), map_location="cpu")
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of torch, that its format is old
+            module = torch.jit.load(str(file), map_location="cpu")
     except Exception as error:  # of every kind on a damaged file
         raise RecipeError(
             f"embedder.weights: {str(file)!r} cannot be read as TorchScript ({type(error).__name__}); a whole "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -90,7 +91,8 @@ def scripted_inception() -> Any:
             found = torch.nn.functional.interpolate(pictures, [299, 299], mode="bilinear")
             return self.layers((found - 128) / 128)
 
-    return torch.jit.script(Whole().eval())
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        return torch.jit.script(Whole().eval())
 
 
 def _make_inception(folder: Path) -> None:

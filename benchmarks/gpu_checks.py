@@ -18,11 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import _place  # noqa: F401  (tests/ is on the path from here)
 import numpy as np
 import pyarrow as pa
 
 DTYPES, BATCHES = ("float32", "float16", "bfloat16"), (16, 256)
 _WORDS = "a the soup was cold and staff slow but we would come again for room with some view of to in is on that as are"
+IMAGES = 670  # not a multiple of a batch
 WANTED = 0.9  # of the speed of plain `generate`
 
 
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fine = [
             check_uniforms(device, toy=toy),
             check_vectors(device, Path(name), toy=toy),
+            check_images(device, Path(name), toy=toy),
             check_draws(device, toy=toy),
         ]
     print("gpu_checks: all hold" if all(fine) else "gpu_checks: NOT all hold")
@@ -102,21 +105,60 @@ def changed_rows(embedder: Any, count: int) -> tuple[int, int, float]:
     rng = np.random.default_rng(1)
     lengths = np.where(rng.random(count) < 0.4, 6, np.minimum(rng.geometric(1 / 30, count), 300))
     texts = np.array([" ".join(rng.choice(_WORDS.split(), size)) for size in lengths])
-    orders = [np.arange(count), np.arange(count)[::-1], rng.permutation(count), np.argsort(lengths, kind="stable")]
-    embedder.embed(pa.table({"text": texts[:64]}))
+    return _changed(embedder, "text", texts, lengths)
+
+
+def _changed(embedder: Any, column: str, data: np.ndarray, keys: np.ndarray) -> tuple[int, int, float]:
+    """Records in four orders, one of them by `keys`: how many vectors differ, of how many, and records a second."""
+    count = len(data)
+    permuted = np.random.default_rng(2).permutation(count)
+    orders = [np.arange(count), np.arange(count)[::-1], permuted, np.argsort(keys, kind="stable")]
+    embedder.embed(pa.table({column: data[:64]}))
     began = time.monotonic()
-    found = np.stack([_in_order(embedder, texts, order) for order in orders])
+    found = np.stack([_in_order(embedder, column, data, order) for order in orders])
     speed = len(orders) * count / (time.monotonic() - began)
     return int((found != found[0]).any(axis=(0, 2)).sum()), count, speed
 
 
-def _in_order(embedder: Any, texts: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Vectors of the texts, bits as whole numbers, embedded in this order, in three tables."""
-    parts = [embedder.embed(pa.table({"text": texts[own]})).vectors for own in np.array_split(order, 3)]
+def _in_order(embedder: Any, column: str, data: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Vectors of the records, bits as whole numbers, embedded in this order, in three tables."""
+    parts = [embedder.embed(pa.table({column: data[own]})).vectors for own in np.array_split(order, 3)]
     vectors = np.concatenate(parts)
     found = np.empty_like(vectors)
     found[order] = vectors
     return found.view(np.uint32)
+
+
+def check_images(device: str, folder: Path, *, toy: bool) -> bool:
+    """Rule 13 for every embedder of images, as check_vectors; all weights but efficientnet-lite0's are random."""
+    from image_embedding import full_size, pictures
+
+    from pe_beam import registry
+    from pe_beam.contracts.selfcheck import self_check
+    from pe_beam.errors import RecipeError
+    from tests.modalities.image.embedders import small_models
+
+    full = [] if toy else [(name, full_size) for name in small_models.NAMES]
+    small = [("inception", small_models.options), *([("clip", small_models.options)] if toy else [])]  # one TorchScript
+    data = pictures(9 if toy else IMAGES, 64)["image"].to_numpy()
+    fine = True
+    for name, made_by in [*full, *small]:
+        options = made_by(name, folder / made_by.__name__)
+        part = registry.find("embedders", name, key="embedder.name")
+        for dtype in DTYPES[:1] if toy else DTYPES:
+            for size in (4,) if toy else (16, 64):
+                embedder = part(part.Options(**options, dtype=dtype, batch_size=size, device=device))
+                try:
+                    said = str(self_check(embedder))[:12]
+                    other, count, speed = _changed(embedder, "image", data, np.arange(len(data)) % 7)
+                except RecipeError as error:
+                    said, other, count, speed = f"REFUSED ({error})", 0, 0, 0.0
+                fine &= other == 0 and not said.startswith("REFUSED")
+                print(
+                    f"{name} {dtype} batch {size}: self-check {said}; {other} of {count:,} vectors changed with their "
+                    f"company; {speed:,.0f} pictures a second"
+                )
+    return fine
 
 
 def small_encoder(folder: Path) -> str:

@@ -29,7 +29,19 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
         side = number(0, 4096, whole=True)
         embedder["size"] = asker.ask("embedder.size", "Pixels a side at which to compare", parse=side, default=8)
         embedder["mode"] = asker.ask("embedder.mode", "Compare them in", choices=("gray", "rgb"), default="gray")
+    else:
+        embedder |= _own_files(asker, embedder["name"])
     return {"generator": generator, "embedder": embedder}
+
+
+def _own_files(asker: Asker, name: str) -> dict[str, Any]:
+    """Which model, and where its weights are, for embedders that cannot do without."""
+    options = registry.find("embedders", name, key="embedder.name").Options.model_fields
+    asked: dict[str, Any] = {}
+    for key, question in (("model", "Its model"), ("weights", "Its weights")):
+        if key in options and options[key].is_required():
+            asked[key] = asker.ask(f"embedder.{key}", f"{question}: {options[key].description}", parse=_text)
+    return asked
 
 
 def _text(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Embedders of images that compute on torch: published networks, each behind the base class `backbone.Backbone`."""

@@ -1,0 +1,239 @@
+"""What all image embedders on torch share: how pictures become batches, and batches vectors (DESIGN, rule 13).
+
+A network adds in another order for another shape of its input, so every batch has one shape: as many places as always,
+and the same height and width. A place without a picture, or whose picture cannot be read, is zeros.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import importlib.util
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from pe_beam import contracts
+from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.record import Fault
+from pe_beam.errors import MissingExtraError, RecipeError
+from pe_beam.modalities.image.embedders.feeding import fed
+from pe_beam.modalities.image.embedders.trial import trial_pictures
+from pe_beam.numbers import Whole
+
+
+class BackboneOptions(contracts.Options):
+    """Options of every embedder on torch. Each may change last bits of a vector, or more."""
+
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; null: cuda where there is one, else cpu")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="of weights and arithmetic")
+    batch_size: Whole = Field(16, ge=1, le=4096, description="pictures in a batch, always; more on a GPU")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as its library loads it, on the CPU.
+
+    Attributes:
+      module: the torch module, with its weights.
+      features: (module, batch) -> features; batch (b, 3, h, w), features (b, d), of the module's dtype.
+      prepare: an RGB picture -> float32 (3, h, w), h and w always the same; a function of the picture alone, and safe
+        to call from several threads.
+    """
+
+    module: Any
+    features: Callable[[Any, Any], Any]
+    prepare: Callable[[Image.Image], np.ndarray]
+
+
+class Backbone(contracts.Embedder):
+    """A network's features of a picture, float32. Values that are not finite are a fault of their row."""
+
+    modality = "image"
+    Options: ClassVar[type[contracts.Options]] = BackboneOptions
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    """Modules that have to be installed; the extra `image` brings them."""
+
+    def __init__(self, options: BaseModel) -> None:
+        """Looks for packages and, by `check`, for files; the network loads when it is first needed.
+
+        Raises:
+          MissingExtraError: a package is missing.
+          RecipeError: options, or files that they name, are not usable.
+        """
+        own = self.Options.model_validate(options.model_dump())
+        assert isinstance(own, BackboneOptions)
+        self._options = own
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtraError(f"embedder.name: it needs the package {package!r}; install pe_beam[image]")
+        self.check(own)
+
+    @classmethod
+    def check(cls, options: Any) -> None:
+        """Refuses at once what can be told without loading anything; raises RecipeError."""
+
+    @classmethod
+    @abc.abstractmethod
+    def load(cls, options: Any, exact: Mapping[str, Any]) -> Network:
+        """Reads weights from files that are here.
+
+        Args:
+          options: of this class's `Options`.
+          exact: what models of `transformers` are loaded with (`modalities.exact`).
+
+        Raises:
+          RecipeError: weights are missing, damaged or another model's.
+        """
+
+    def placed(self) -> Placed:
+        """The network on its device, loaded once a process; raises RecipeError."""
+        with _LOADING:
+            return _placed(type(self), self._options)
+
+    @property
+    def dimension(self) -> int:  # type: ignore[override]
+        """Length of the vectors."""
+        return self.placed().dimension
+
+    def ready(self) -> None:
+        """Loads the network, so that what is wrong with it is said before any data are read.
+
+        Not where the device that the recipe names is a worker's, and not this machine's.
+        """
+        if _is_here(self._options.device):
+            self.placed()
+
+    def embed(self, records: pa.Table) -> Embedding:
+        """Embeds the column `image`."""
+        placed, data = self.placed(), records["image"].to_pylist()
+        vectors = np.zeros((len(data), placed.dimension), np.float32)
+        faults: dict[int, Fault] = {}
+        for batch in fed(data, placed.prepare, shape=placed.shape, threads=placed.threads, pinned=placed.pinned):
+            found = placed.run(batch.pictures)[: batch.count]
+            vectors[batch.start : batch.start + batch.count] = found
+            faults |= batch.faults
+            for place in np.flatnonzero(~np.isfinite(found).all(axis=1)):
+                faults.setdefault(batch.start + int(place), Fault("embedding that is not finite"))
+        vectors[list(faults)] = 0
+        return Embedding(vectors, faults)
+
+    def trial(self) -> pa.Table:
+        """See Embedder: a batch of made-up pictures, every other one large and colourful."""
+        return pa.table({"image": pa.array(trial_pictures(max(self._options.batch_size, 4)), pa.binary())})
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A network on its device.
+
+    Attributes:
+      network: as loaded.
+      device: torch's.
+      dtype: torch's, of weights and arithmetic.
+      shape: of every batch: (b, 3, h, w).
+      dimension: d, length of its vectors.
+      threads: how many prepare pictures while the network computes.
+    """
+
+    network: Network
+    device: Any
+    dtype: Any
+    shape: tuple[int, int, int, int]
+    dimension: int
+    threads: int
+
+    @property
+    def prepare(self) -> Callable[[Image.Image], np.ndarray]:
+        """See Network."""
+        return self.network.prepare
+
+    @property
+    def pinned(self) -> bool:
+        """Whether batches lie in memory from which a GPU copies by itself."""
+        return bool(self.device.type == "cuda")
+
+    def run(self, pictures: Any) -> np.ndarray:
+        """A batch, float32 tensor of `shape` on the CPU -> features, float32 (b, d)."""
+        return _run(self.network, pictures, self.device, self.dtype)
+
+
+_LOADING = threading.RLock()
+
+
+@functools.lru_cache(maxsize=2)
+def _placed(kind: type[Backbone], options: BackboneOptions) -> Placed:
+    import os
+
+    import torch
+
+    from pe_beam.modalities.exact import make_exact
+
+    device = _device(options.device)
+    network = kind.load(options, make_exact(device))
+    dtype = getattr(torch, options.dtype)
+    sides = {network.prepare(Image.new("RGB", size)).shape for size in ((64, 48), (30, 50))}
+    if len(sides) != 1 or len(height_and_width := next(iter(sides))) != 3 or height_and_width[0] != 3:
+        raise RecipeError(
+            f"embedder: its preprocessing makes pictures of shapes {sorted(sides)}; one shape, of 3 channels, is wanted"
+        )
+    shape = (options.batch_size, *next(iter(sides)))
+    try:
+        network.module.eval().to(device=device, dtype=dtype)
+        found = _run(network, torch.zeros(shape), device, dtype)
+    except (RuntimeError, NotImplementedError) as error:
+        raise RecipeError(
+            f"embedder: the network cannot compute with device {str(device)!r}, dtype {options.dtype!r} and batch_size "
+            f"{options.batch_size} ({_first_line(error)}); a device with room for it, float32 on a CPU, or a smaller "
+            "batch is wanted"
+        ) from None
+    if found.ndim != 2 or len(found) != options.batch_size:
+        raise RecipeError(
+            f"embedder: the network gives features of shape {found.shape}; one vector a picture is wanted"
+        )
+    threads = min(os.cpu_count() or 1, 16)
+    return Placed(network, device, dtype, shape, found.shape[1], threads)
+
+
+def _first_line(error: Exception) -> str:
+    """What torch says of made-up pictures: nothing private."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
+def _run(network: Network, pictures: Any, device: Any, dtype: Any) -> np.ndarray:
+    import torch
+
+    from pe_beam.modalities.exact import make_exact
+
+    make_exact(device)  # again: another library may have changed it since
+    with torch.inference_mode():
+        found = network.features(network.module, pictures.to(device, non_blocking=True).to(dtype))
+        vectors: np.ndarray = found.to(torch.float32).cpu().numpy()
+    return vectors
+
+
+def _is_here(device: str | None) -> bool:
+    try:
+        _device(device)
+    except RecipeError:
+        return False
+    return True
+
+
+def _device(name: str | None) -> Any:
+    import torch
+
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise RecipeError(
+            f"embedder.device: {name!r} is not on this machine; null (the best there is), cpu, cuda or mps is wanted"
+        ) from None
+    return device

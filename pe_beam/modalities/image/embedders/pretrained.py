@@ -1,0 +1,100 @@
+"""Models of `transformers` in a local folder or on a hub, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from pe_beam.errors import RecipeError
+from pe_beam.modalities.image.embedders.backbone import BackboneOptions, Network
+
+
+class PretrainedOptions(BackboneOptions):
+    """Options of `clip` and `dinov2`."""
+
+    model: str = Field(description="a local folder or a hub name", json_schema_extra={"public": "name"})
+    revision: str | None = Field(None, description="of a hub's model")
+
+
+def check_folder(options: PretrainedOptions) -> None:
+    """Raises RecipeError where what looks like a path is no folder."""
+    if options.model.startswith((".", "/", "~")) and not Path(options.model).expanduser().is_dir():
+        raise RecipeError(f"embedder.model: {options.model!r} is not a folder")
+
+
+def load_pretrained(
+    options: PretrainedOptions,
+    exact: Mapping[str, Any],
+    *,
+    kinds: Mapping[str, str],
+    features: Callable[[Any, Any], Any],
+) -> Network:
+    """A model with its own image processor.
+
+    Args:
+      options: which.
+      exact: what the model is loaded with.
+      kinds: `model_type` of its config.json -> class of transformers.
+      features: (model, batch) -> features (b, d).
+
+    Raises:
+      RecipeError: it cannot be loaded, is of another type, or lacks weights.
+    """
+    import transformers
+
+    path = str(Path(options.model).expanduser()) if options.model.startswith("~") else options.model
+    about = {"revision": options.revision}
+    with _explained(options.model), _quiet(transformers):
+        kind = transformers.AutoConfig.from_pretrained(path, **about).model_type
+        if kind not in kinds:
+            raise RecipeError(f"embedder.model: {options.model!r} is of type {kind!r} (allowed: {', '.join(kinds)})")
+        load = getattr(transformers, kinds[kind]).from_pretrained
+        module, found = load(path, **about, **exact, output_loading_info=True)
+        # Pillow's resampling, as the models were trained with, and the same in every release of torchvision.
+        newer = importlib.util.find_spec("transformers.image_processing_backends") is not None
+        pillow: dict[str, Any] = {"backend": "pil"} if newer else {"use_fast": False}
+        processor = transformers.AutoImageProcessor.from_pretrained(path, **about, **pillow)
+    if missing := sorted(found["missing_keys"]):
+        raise RecipeError(
+            f"embedder.model: the weights of {options.model!r} lack {len(missing)} tensors ({missing[0]!r} is one), "
+            "which would be random; a whole model is wanted"
+        )
+    return Network(
+        module,
+        features,
+        lambda image: processor(images=image, return_tensors="np")["pixel_values"][0],
+    )
+
+
+@contextlib.contextmanager
+def _explained(model: str) -> Iterator[None]:
+    try:
+        yield
+    except RecipeError:
+        raise
+    except Exception as error:  # hub, configuration, files and shapes: each raises of its own kind
+        raise RecipeError(
+            f"embedder.model: {model!r} cannot be loaded by transformers ({type(error).__name__}); a folder with "
+            "config.json, preprocessor_config.json and whole weights, or a hub name that this machine has or can "
+            "fetch, is wanted"
+        ) from None
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Without remarks on the half of a model that is not read, and without bars of progress."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

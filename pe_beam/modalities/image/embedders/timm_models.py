@@ -1,0 +1,93 @@
+"""Embedder `timm`: any of its models, as pooled features."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from pe_beam import contracts
+from pe_beam.errors import RecipeError
+from pe_beam.modalities.image.embedders.backbone import Backbone, BackboneOptions, Network
+
+
+class TimmOptions(BackboneOptions):
+    """Options of `timm`."""
+
+    model: str = Field(
+        description="a folder with config.json and weights as timm saves them, a name of timm's, or hf-hub:OWNER/NAME",
+        json_schema_extra={"public": "name"},
+    )
+
+
+class TimmEmbedder(Backbone):
+    """A model's features before its classifying layer, preprocessed as its own data configuration says."""
+
+    Options: ClassVar[type[contracts.Options]] = TimmOptions
+    packages = ("torch", "timm")
+
+    @classmethod
+    def check(cls, options: TimmOptions) -> None:
+        """See Backbone: is a local folder there?"""
+        _source(options.model)
+
+    @classmethod
+    def load(cls, options: TimmOptions, exact: Mapping[str, Any]) -> Network:
+        """See Backbone. Weights are read with torch's restricted unpickler, or from safetensors."""
+        import timm
+        import torch
+
+        with torch.random.fork_rng(devices=[]), _quiet():
+            try:
+                module = timm.create_model(_source(options.model), pretrained=True, num_classes=0)
+            except Exception as error:  # hub, configuration, files and shapes: each raises of its own kind
+                raise RecipeError(
+                    f"embedder.model: {options.model!r} cannot be loaded by timm ({type(error).__name__}); a folder "
+                    "with config.json and the whole weights of that model, or a name that this machine has or can "
+                    "fetch, is wanted"
+                ) from None
+        config = timm.data.resolve_model_data_config(module)
+        if config["input_size"][0] != 3:
+            raise RecipeError(
+                f"embedder.model: {options.model!r} takes {config['input_size'][0]} channels; 3 are wanted"
+            )
+        if exact:
+            for layer in module.modules():
+                if hasattr(layer, "fused_attn"):
+                    layer.fused_attn = False
+        transform = timm.data.create_transform(**config, is_training=False)
+        return Network(module, lambda module, batch: module(batch), lambda image: transform(image).numpy())
+
+
+def _source(model: str) -> str:
+    """What timm calls it; raises RecipeError."""
+    import timm
+
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise RecipeError(f"embedder.model: {model!r} has no config.json; a folder as timm saves a model is wanted")
+        return f"local-dir:{folder}"
+    if model.startswith((".", "/", "~", "local-dir:")):
+        raise RecipeError(f"embedder.model: {model!r} is not a folder")
+    if ":" not in model and not timm.is_model(model):
+        raise RecipeError(
+            f"embedder.model: {model!r} is neither a folder nor a model of timm; a folder, a name such as "
+            "vit_small_patch14_dinov2.lvd142m, or hf-hub:OWNER/NAME is wanted"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without timm's remarks on a classifying layer that is left out."""
+    logger = logging.getLogger("timm")
+    kept, logger.level = logger.level, logging.ERROR
+    try:
+        yield
+    finally:
+        logger.level = kept

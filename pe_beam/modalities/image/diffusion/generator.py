@@ -83,7 +83,7 @@ class Diffusers(Generator):
         states = []
         for label, text, key in zip(labels, parents["state"].to_pylist(), keys, strict=True):
             old = {name: value for name, value in json.loads(text or "{}").items() if name in ("class", "variables")}
-            fresh = _stream(key, "redraw").random() < redraw or (model.painter.classes is not None) != ("class" in old)
+            fresh = _stream(key, "redraw").random() < redraw or not self._is_own(old, model)
             states.append(self._drawn(label, _stream(key, "state"), model) if fresh else old)
         pictures = [decode_image(data, mode=model.painter.mode) for data in parents["image"].to_pylist()]
         if any(isinstance(picture, Fault) for picture in pictures):
@@ -93,6 +93,11 @@ class Diffusers(Generator):
             for label, state, picture in zip(labels, states, pictures, strict=True)
         ]
         return self._painted(model, asks, schedules.dials(step), keys, states)
+
+    def _is_own(self, state: Mapping[str, Any], model: Loaded) -> bool:
+        """Whether a parent's state says all that a variation keeps: another generator may have made it."""
+        variables = set(self._options.variables) == set(state.get("variables", {}))
+        return variables and (model.painter.classes is not None) == ("class" in state)
 
     def _drawn(self, label: str | None, stream: np.random.Generator, model: Loaded) -> dict[str, Any]:
         """What a new candidate is about: variables of its prompt, or its class."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 from PIL import Image
 
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.view import View
+from pe_beam.contracts.view import History, Section, View
+from pe_beam.modalities.image.asked import asked_sections, prompt_of
 from pe_beam.modalities.image.codec import decode_image
 
 _SIDES = (96, 64, 48, 32, 24)
@@ -24,6 +25,7 @@ _MOST_BYTES = 4_500_000
 _ON_A_SHEET = 256
 _ACROSS = 16
 _SHARP = 32
+_SAID = 200  # characters of a prompt that are read aloud
 
 
 class ImageView(View):
@@ -55,9 +57,14 @@ class ImageView(View):
         )
 
     def alt(self, record: Mapping[str, Any]) -> str:
-        """Number and label: what a picture shows beyond its label is not known."""
-        label = record["label"]
-        return f"picture {record['candidate_id']}" + (f", label {label}" if label is not None else "")
+        """Number, label and prompt: what a picture shows beyond them is not known."""
+        label, prompt = record["label"], prompt_of(record.get("state"))
+        said = f"picture {record['candidate_id']}" + (f", label {label}" if label is not None else "")
+        return said if prompt is None else f"{said}, asked for as: {prompt[:_SAID]}"
+
+    def sections(self, history: History) -> Sequence[Section]:
+        """The prompts that pictures were asked for with, and how votes have moved them; what was rejected."""
+        return asked_sections(history)
 
     def css(self) -> str:
         """The sheets, as data: with the largest tiles that keep all of them together below the limit."""

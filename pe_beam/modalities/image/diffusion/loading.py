@@ -187,8 +187,6 @@ def _adapt(pipeline: Any, name: str, path: str, weight_name: str | None) -> None
 def _unprompted(options: DiffusersOptions) -> Painter:
     from diffusers import DiffusionPipeline
 
-    from pe_beam.modalities.image.diffusion.unprompted import Unprompted
-
     _refuse_adapters(options)
     cls: Any = DiffusionPipeline
     with _quiet():
@@ -201,14 +199,12 @@ def _unprompted(options: DiffusersOptions) -> Painter:
     if options.local.compile:
         denoiser.compile()
     autoencoder = getattr(pipeline, "vae", None) or getattr(pipeline, "vqvae", None)
-    return Unprompted(denoiser, pipeline.scheduler, autoencoder, null_class=options.null_class, eta=options.eta)
+    return _without_text(denoiser, pipeline.scheduler, autoencoder, options)
 
 
 def _bare(options: DiffusersOptions) -> Painter:
     """A UNet2DModel alone: it works on pixels, and the recipe names its scheduler."""
     from diffusers import UNet2DModel
-
-    from pe_beam.modalities.image.diffusion.unprompted import Unprompted
 
     _refuse_adapters(options)
     if options.scheduler is None:
@@ -220,7 +216,33 @@ def _bare(options: DiffusersOptions) -> Painter:
     if options.local.compile:
         denoiser.compile()
     scheduler = _scheduler(options, {"_class_name": options.scheduler})
-    return Unprompted(denoiser, scheduler, None, null_class=options.null_class, eta=options.eta)
+    return _without_text(denoiser, scheduler, None, options)
+
+
+def _without_text(denoiser: Any, scheduler: Any, autoencoder: Any, options: DiffusersOptions) -> Painter:
+    from pe_beam.modalities.image.diffusion.unprompted import Unprompted
+
+    if options.attention_heads is not None:
+        _set_heads(denoiser, options.attention_heads)
+    return Unprompted(
+        denoiser,
+        scheduler,
+        autoencoder,
+        null_class=options.null_class,
+        eta=options.eta,
+        level_scale=options.level_scale,
+    )
+
+
+def _set_heads(denoiser: Any, heads: int) -> None:
+    """diffusers' UNets have heads of one width, improved-diffusion's one number of heads at every width."""
+    from diffusers.models.attention_processor import Attention
+
+    for part in denoiser.modules():
+        if isinstance(part, Attention):
+            if part.inner_dim % heads:
+                raise RecipeError(f"generator.attention_heads: {part.inner_dim} channels do not divide into {heads}")
+            part.heads, part.scale = heads, (part.inner_dim // heads) ** -0.5
 
 
 def _refuse_adapters(options: DiffusersOptions) -> None:

@@ -105,6 +105,12 @@ class DiffusersOptions(contracts.Options):
         json_schema_extra={"public": True},
     )
     null_class: Whole | None = Field(None, ge=0, description="the class that stands for none, for guidance")
+    attention_heads: Whole | None = Field(
+        None, ge=1, description="of every attention of a converted model (see docs/diffusion.md); null: its own"
+    )
+    level_scale: Real = Field(
+        1.0, gt=0, description="levels are told to the denoiser times this: 0.25 where 4,000 were rescaled to 1,000"
+    )
     size: tuple[Whole, Whole] | None = Field(
         None, description="[height, width] of prompted pictures; null: the model's"
     )

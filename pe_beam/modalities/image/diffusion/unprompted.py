@@ -21,7 +21,16 @@ from pe_beam.modalities.image.diffusion.painter import Ask, Dials, Drawn, Painte
 class Unprompted(Painter):
     """A denoiser (UNet2DModel, DiT) with its scheduler, on pixels or on the latents of an autoencoder."""
 
-    def __init__(self, denoiser: Any, scheduler: Any, autoencoder: Any, *, null_class: int | None, eta: float) -> None:
+    def __init__(
+        self,
+        denoiser: Any,
+        scheduler: Any,
+        autoencoder: Any,
+        *,
+        null_class: int | None = None,
+        eta: float = 0.0,
+        level_scale: float = 1.0,
+    ) -> None:
         """Takes models on their device; `autoencoder` None: it works on pixels.
 
         Raises:
@@ -37,7 +46,7 @@ class Unprompted(Painter):
         is_dit = hasattr(config, "num_embeds_ada_norm")
         self.classes = config.num_embeds_ada_norm if is_dit else config.num_class_embeds
         self._null = null_class if null_class is not None or not is_dit else self.classes
-        self._eta = eta
+        self._eta, self._level_scale = eta, level_scale
         pictured = self._channels if autoencoder is None else autoencoder.config.out_channels
         if pictured not in (1, 3):
             raise RecipeError(f"generator.model: pictures of {pictured} channels; 1 (gray) or 3 (RGB) is wanted")
@@ -92,6 +101,7 @@ class Unprompted(Painter):
         import torch
 
         levels = level[None].expand(len(x)) if torch.is_tensor(level) else torch.tensor([level] * len(x))
+        levels = levels if self._level_scale == 1 else levels * self._level_scale
         more = {} if kinds is None else {"class_labels": kinds}
         answer = self._denoiser(x, levels.to(x.device), **more).sample
         if guidance is not None and guidance > 1 and kinds is not None and self._null is not None:

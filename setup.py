@@ -95,6 +95,7 @@ setup(
         ],
         "pe_beam.generators": [
             "llm = pe_beam.modalities.text.llm:Llm",
+            "nearest-image = pe_beam.modalities.image.simulators.nearest:NearestImage",
             "tabular = pe_beam.modalities.tabular.generator:Tabular",
             "text-render = pe_beam.modalities.image.text_render:TextRender",
         ],

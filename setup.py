@@ -96,6 +96,7 @@ setup(
         "pe_beam.generators": [
             "llm = pe_beam.modalities.text.llm:Llm",
             "nearest-image = pe_beam.modalities.image.simulators.nearest:NearestImage",
+            "program = pe_beam.modalities.image.simulators.program:Program",
             "tabular = pe_beam.modalities.tabular.generator:Tabular",
             "text-render = pe_beam.modalities.image.text_render:TextRender",
         ],

@@ -21,8 +21,8 @@ from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import decode_image, encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
 from pe_beam.modalities.image.simulators import picture_set
+from pe_beam.modalities.image.simulators.fitting import fitted
 from pe_beam.modalities.image.simulators.nearest import NearestImage, NearestImageOptions
-from pe_beam.modalities.image.simulators.set_reading import fitted
 from pe_beam.testing import check_generator
 
 STEP = Step(iteration=1, iterations=1, degree=0.5)

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 from pydantic import ValidationError
 
 from pe_beam import names, registry
@@ -22,6 +21,7 @@ from pe_beam.contracts.source import IMAGE_SCHEMA, Source, SourceBatch, SourceRe
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import encode_fields
 from pe_beam.modalities.image.codec import decode_image, encode_png
+from pe_beam.modalities.image.simulators.fitting import fitted
 from pe_beam.modalities.image.simulators.picture_set import Writer, set_key
 
 _MOST_REJECTS = 0.05
@@ -150,13 +150,3 @@ def _embed(writer: Writer, embedder: Embedder, images: list[bytes], labels: list
     rejects.update(faults.values())
     good = [row for row in range(len(images)) if row not in faults]
     writer.add([images[row] for row in good], found.vectors[good], [labels[row] for row in good])
-
-
-def fitted(image: Image.Image, side: int | None) -> Image.Image:
-    """The shorter side made `side` pixels (bicubic), and the middle of the longer one kept; None: as it is."""
-    if side is None or image.size == (side, side):
-        return image
-    wide, tall = image.size
-    short = min(wide, tall)
-    left, top = (wide - short) / 2, (tall - short) / 2
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + short, top + short))

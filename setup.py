@@ -34,6 +34,10 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
+        "image": [
+            "python-avatars>=1.4,<2",  # generator avatar draws SVG,
+            "resvg-py>=0.5,<1",  # which this renders, without libraries of the system
+        ],
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -115,8 +119,11 @@ setup(
             "text = pe_beam.modalities.text:MODALITY",
         ],
         "pe_beam.generators": [
+            "avatar = pe_beam.modalities.image.simulators.avatar:Avatar",
             "diffusers = pe_beam.modalities.image.diffusion.generator:Diffusers",
             "llm = pe_beam.modalities.text.llm:Llm",
+            "nearest-image = pe_beam.modalities.image.simulators.nearest:NearestImage",
+            "program = pe_beam.modalities.image.simulators.program:Program",
             "tabular = pe_beam.modalities.tabular.generator:Tabular",
             "text-render = pe_beam.modalities.image.text_render:TextRender",
         ],

@@ -15,7 +15,7 @@ from pe_beam.init.composing import compose, propose_delta
 from pe_beam.init.looking import guess_source, look
 from pe_beam.init.main import write_recipe
 from pe_beam.modalities.image.codec import encode_png
-from pe_beam.recipe.loading import load_recipe
+from pe_beam.recipe.loading import load_recipe, parse_recipe
 
 GIVEN = {"data.labels": "A,B", "data.expected_records": "20000"}
 
@@ -101,6 +101,15 @@ def test_a_person_is_asked_again_until_the_answer_is_right(folder, tmp_path):
     assert recipe.embedder.options["mode"] == "rgb"
     assert (recipe.name, recipe.evolution.samples, recipe.evolution.iterations) == ("scans", 10, 10)
     assert plan.warnings == []
+
+
+def test_a_public_set_of_pictures_is_asked_for_with_the_embedder_of_the_votes(folder):
+    given = _answers(**{"data.source": "folder", "data.path": str(folder), "modality": "image"})
+    given |= {"generator.name": "nearest-image", "generator.path": "public/faces", "embedder.mode": "rgb"}
+    recipe = compose(_flags(given))
+    assert recipe["generator"]["path"] == "public/faces"
+    assert recipe["generator"]["embedder"] == recipe["embedder"] == {"name": "pixels", "size": 8, "mode": "rgb"}
+    parse_recipe(recipe)
 
 
 def test_answers_that_end_too_soon_are_named(tmp_path):

@@ -13,16 +13,19 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
     """Generator and embedder by name, with the options that matter first."""
     del seen
     asker.say(
-        "The generator that ships for images, text-render, draws the label as text. For photographs or scans name your "
-        "own (docs/own-parts.md)."
+        "text-render draws the label as text, nearest-image takes the pictures of a public set, avatar draws cartoon "
+        "faces. A program of your own, with its parameters, is written into the recipe by hand (docs/images.md)."
     )
-    names = registry.names_for("generators", "image")
+    names = [name for name in registry.names_for("generators", "image") if name != "program"]
     generator: dict[str, Any] = {
         "name": asker.ask("generator.name", "The generator", choices=names, default="text-render")
     }
     if generator["name"] == "text-render" and not data.get("labels"):
         text = asker.ask("generator.texts", "There are no labels to draw. The text to draw", parse=_text)
         generator["texts"] = text if isinstance(text, dict) else {"": text}
+    if generator["name"] == "nearest-image":
+        generator["path"] = asker.ask("generator.path", "The folder of public pictures", parse=_text)
+        generator["neighbours"] = {"from": 100, "to": 5, "decay": "geometric"}
     names = registry.names_for("embedders", "image")
     embedder: dict[str, Any] = {"name": asker.ask("embedder.name", "The embedder", choices=names, default="pixels")}
     if embedder["name"] == "pixels":
@@ -31,6 +34,8 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
         embedder["mode"] = asker.ask("embedder.mode", "Compare them in", choices=("gray", "rgb"), default="gray")
     else:
         embedder |= _own_files(asker, embedder["name"])
+    if generator["name"] == "nearest-image":
+        generator["embedder"] = dict(embedder)  # near as votes see it
     return {"generator": generator, "embedder": embedder}
 
 

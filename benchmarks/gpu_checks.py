@@ -139,7 +139,10 @@ def check_images(device: str, folder: Path, *, toy: bool) -> bool:
     from tests.modalities.image.embedders import small_models
 
     full = [] if toy else [(name, full_size) for name in small_models.NAMES]
-    small = [("inception", small_models.options), *([("clip", small_models.options)] if toy else [])]  # one TorchScript
+    small = [
+        ("inception", small_models.options),
+        *([("dinov2", small_models.options)] if toy else []),
+    ]  # one TorchScript
     data = pictures(9 if toy else IMAGES, 64)["image"].to_numpy()
     fine = True
     for name, made_by in [*full, *small]:

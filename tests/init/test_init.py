@@ -260,3 +260,15 @@ def test_pictures_without_labels_need_a_text_or_another_generator(tmp_path):
 def test_what_a_recipe_refuses_is_refused_when_it_is_said(key, value):
     with pytest.raises(InputError, match=key.replace(".", r"\.") + ".*is not allowed"):
         compose(_flags(_answers(**{key: value})))
+
+
+def test_embedders_of_images_are_asked_for_the_model_that_they_need():
+    assert compose(_flags(_answers(**{"embedder.name": "efficientnet-lite0"})))["embedder"] == {
+        "name": "efficientnet-lite0"
+    }
+    given = _answers(**{"embedder.name": "clip", "embedder.model": "openai/clip-vit-base-patch32"})
+    assert compose(_flags(given))["embedder"] == {"name": "clip", "model": "openai/clip-vit-base-patch32"}
+    with pytest.raises(
+        InputError, match=r"embedder\.weights=\.\.\. is missing \(Its weights: path of a file: inception-"
+    ):
+        compose(_flags(_answers(**{"embedder.name": "inception"})))

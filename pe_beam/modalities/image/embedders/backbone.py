@@ -116,9 +116,11 @@ class Backbone(contracts.Embedder):
         vectors = np.zeros((len(data), placed.dimension), np.float32)
         faults: dict[int, Fault] = {}
         for batch in fed(data, placed.prepare, shape=placed.shape, threads=placed.threads, pinned=placed.pinned):
+            faults |= batch.faults
+            if len(batch.faults) == batch.count:
+                continue
             found = placed.run(batch.pictures)[: batch.count]
             vectors[batch.start : batch.start + batch.count] = found
-            faults |= batch.faults
             for place in np.flatnonzero(~np.isfinite(found).all(axis=1)):
                 faults.setdefault(batch.start + int(place), Fault("embedding that is not finite"))
         vectors[list(faults)] = 0

@@ -20,10 +20,10 @@ ROTTEN = [b"no picture", None, png(pictures(1)[0])[:90]]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_embedder_keeps_its_contract(name, embedder):
-    check_embedder(embedder(name), table(pictures(3)), bad=pa.table({"image": pa.array(ROTTEN, pa.binary())}))
+    check_embedder(embedder(name), table(pictures(2)), bad=pa.table({"image": pa.array(ROTTEN, pa.binary())}))
 
 
-@pytest.mark.parametrize(("name", "batch_size"), [("clip", 1), ("clip", 5), ("dinov2", 3), ("efficientnet-lite0", 3)])
+@pytest.mark.parametrize(("name", "batch_size"), [("clip", 1), ("clip", 5), ("dinov2", 3), ("timm", 4)])
 def test_no_company_changes_a_bit(name, batch_size, embedder):
     """Alone, backwards, and with faults between, before and after."""
     subject = embedder(name, batch_size=batch_size)

@@ -61,7 +61,7 @@ def test_real_features_tell_two_photographs_apart(embedder):
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(0)
-    views, kinds = [], np.repeat([0, 1], 12)
+    views, kinds = [], np.repeat([0, 1], 8)
     for kind in kinds:
         photograph = load_sample_images().images[kind]
         size = int(rng.integers(140, 210))

@@ -1,5 +1,7 @@
 """FID's features: those of torch-fidelity and clean-fid, on files such as they use."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,7 +75,8 @@ def test_features_are_those_of_clean_fids_own_wrapper_of_its_file(embedder):
     from cleanfid.resize import build_resizer
 
     subject = embedder("inception", batch_size=3)
-    network = InceptionV3W(subject._options.weights.rpartition("/")[0], download=False, resize_inside=False)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        network = InceptionV3W(subject._options.weights.rpartition("/")[0], download=False, resize_inside=False)
     images = pictures(4)
     resized = np.stack([build_resizer("clean")(image) for image in images]).transpose(0, 3, 1, 2)
     with torch.no_grad():

@@ -92,6 +92,7 @@ class Neighbours:
         self._vectors, self._basis, self._heads, self._tails = vectors, basis, heads, tails
         self._levels = levels_of(vectors.shape[1])
         self._centre = basis.centre.astype(np.float32)
+        self._samples: dict[int | None, np.ndarray] = {}
 
     def nearest(self, rows: np.ndarray, keep: int, members: np.ndarray | None = None) -> list[np.ndarray]:
         """For each row the nearest others, itself first.
@@ -144,24 +145,34 @@ class Neighbours:
         sample = np.arange(0, count, -(-count // _SAMPLE))
         chosen = sample if members is None else members[sample]
         wanted = rank * len(chosen) / count * keep
-        place = min(math.ceil(wanted + 4 * math.sqrt(wanted) + 4), len(chosen) - 1)
-        squares = self._bounds(queries, chosen, None)
+        place = min(math.ceil(wanted + 3 * math.sqrt(wanted) + 3), len(chosen) - 1)  # too small once in 100,000 times
+        squares = self._bounds(queries, self._sampled(chosen, members, None), None)
         limits = np.partition(squares, place, axis=1)[:, place].astype(np.float64)
         some = slice(0, 32)
         dimension = self._vectors.shape[1]
         costs: dict[int | None, float] = {None: dimension * _PRODUCT}
         costs[None] += float((squares[some] <= limits[some, None]).mean()) * dimension * _PAIR
         for level, length in enumerate(self._levels):
-            below = self._bounds(queries[some], chosen, level) <= limits[some, None]
+            own = self._sampled(chosen, members, level)
+            below = self._bounds(queries[some], own, level) <= limits[some, None]
             costs[level] = length * _PRODUCT + float(below.mean()) * dimension * _PAIR
         return limits, min(costs, key=lambda key: costs[key])
 
-    def _bounds(self, queries: np.ndarray, rows: np.ndarray, level: int | None) -> np.ndarray:
+    def _sampled(self, chosen: np.ndarray, members: np.ndarray | None, level: int | None) -> np.ndarray:
+        """The sample as the product takes it; that of the whole set is kept."""
+        if members is not None:
+            return self._tile(chosen, level)
+        if level not in self._samples:
+            self._samples[level] = self._tile(chosen, level)
+        return self._samples[level]
+
+    def _bounds(self, queries: np.ndarray, right: np.ndarray, level: int | None) -> np.ndarray:
         """Squares of L, float32 (q, rows), without care for rounding."""
-        left, right = self._sides(queries, level), self._tile(rows, level)
+        left = self._sides(queries, level)
         scores: np.ndarray = left @ right.T
-        norms = (left[:, :-1] ** 2).sum(axis=1)
-        return norms[:, None] - 2 * scores
+        scores *= -2
+        scores += (left[:, :-1] ** 2).sum(axis=1)[:, None]
+        return scores
 
     def _sides(self, queries: np.ndarray, level: int | None) -> np.ndarray:
         """Queries as the product takes them: coordinates, norm of the rest, 1."""

@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
     if options.toy:
-        options.pictures, options.dimension, options.candidates = 20_000, 128, 100
+        options.pictures, options.dimension, options.candidates = 17_000, 128, 50
     with tempfile.TemporaryDirectory(prefix="nearest-image-") as name:
         own = {"path": "made-up", "neighbours": options.neighbours, "embedder": {"name": "pixels"}}
         generator = MadeUp(NearestImageOptions.model_validate(own), labels=[None])

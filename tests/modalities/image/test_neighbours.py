@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pe_beam.modalities.image.simulators import neighbours
-from pe_beam.modalities.image.simulators.neighbours import Basis, Neighbours, levels_of
+from pe_beam.modalities.image.simulators.basis import Basis, levels_of
+from pe_beam.modalities.image.simulators.neighbours import Neighbours
 
 
 def _search(vectors):

@@ -255,3 +255,21 @@ def test_wrong_options_are_refused(program, options):
 def test_wrong_schedules_are_refused(program, options):
     with pytest.raises(RecipeError, match=r"generator\.(seed_move|parameters\.a\.move)"):
         program(**options).attach(Surroundings(iterations=3, service=Service(), folder=None))
+
+
+def test_a_run_that_stops_in_the_middle_goes_on_from_its_chunks(program, tmp_path, small):
+    """The program dies for good in the second chunk of iteration 1; repaired, it is asked for that chunk and on."""
+    from pe_beam.driver.loop import evolve
+    from pe_beam.errors import PeBeamError
+    from pe_beam.recipe.loading import parse_recipe
+
+    dies = "os.path.exists(sys.argv[1] + '/repaired') or count <= 1 + 40 + 35 or sys.exit(1)"
+    small["generator"] = {"name": "program", **program(dies, restarts=1)._options.model_dump()}
+    recipe = parse_recipe(small)
+    with pytest.raises(PeBeamError, match=r"generator\.command: no picture after 2 tries"):
+        evolve(recipe, tmp_path / "run")
+    (tmp_path / "repaired").touch()
+    (tmp_path / "tries").unlink()
+    evolve(recipe, tmp_path / "run")
+    assert (tmp_path / "run/release/samples.parquet").exists()
+    assert len(_asked(tmp_path)) in (1 + 8 + 40, 1 + 32 + 40)  # a trial, the chunk that was missing, iteration 2

@@ -18,9 +18,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
+
+from pe_beam.modalities.image.simulators.basis import Basis, levels_of
 
 BLOCK = 1024
 """Queries at a time: with fewer, reading the rows costs more than the products."""
@@ -29,54 +30,7 @@ _SAMPLE = 32_768
 _FEW = 16_384  # so few rows are all computed in float64
 _UNIT = 2.0**-24
 _PAIR, _PRODUCT = 1e-9, 1.4e-11  # seconds a number, of a pair and of a product on two cores, for a choice alone
-_LEVELS = (8, 4, 2)
 _THREADS = 2
-
-
-def levels_of(dimension: int) -> tuple[int, ...]:
-    """The m that are kept: an eighth, a quarter and a half of the dimension; none where it is small.
-
-    >>> levels_of(512), levels_of(64)
-    ((64, 128, 256), ())
-    """
-    return tuple(dimension // share for share in _LEVELS) if dimension >= 128 else ()
-
-
-@dataclass(frozen=True)
-class Basis:
-    """Where the vectors are looked at from.
-
-    Attributes:
-      centre: float64 (d,).
-      axes: float64 (d, d / 2), orthonormal columns, the principal ones first; no columns where d is small.
-    """
-
-    centre: np.ndarray
-    axes: np.ndarray
-
-    @classmethod
-    def of(cls, vectors: np.ndarray) -> Basis:
-        """The principal axes of a sample of float32 (n, d) vectors."""
-        step = max(1, len(vectors) // _SAMPLE)
-        sample = vectors[::step][:_SAMPLE].astype(np.float64)
-        centre = sample.mean(axis=0)
-        levels = levels_of(vectors.shape[1])
-        if not levels:
-            return cls(centre, np.zeros((len(centre), 0)))
-        sample -= centre
-        _, axes = np.linalg.eigh(sample.T @ sample)
-        return cls(centre, np.ascontiguousarray(axes[:, ::-1][:, : levels[-1]]))
-
-    def place(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float32 (n, d) -> heads, float32 (n, d / 2), and norms of what follows each level, float32 (n, levels)."""
-        moved = vectors.astype(np.float64) - self.centre
-        heads = moved @ self.axes
-        whole = (moved * moved).sum(axis=1)
-        tails = np.empty((len(moved), len(levels_of(vectors.shape[1]))), np.float32)
-        for place, level in enumerate(levels_of(vectors.shape[1])):
-            left = whole - (heads[:, :level] ** 2).sum(axis=1)
-            tails[:, place] = np.sqrt(np.maximum(left, 0))
-        return heads.astype(np.float32), tails
 
 
 class Neighbours:
@@ -92,6 +46,7 @@ class Neighbours:
         self._vectors, self._basis, self._heads, self._tails = vectors, basis, heads, tails
         self._levels = levels_of(vectors.shape[1])
         self._centre = basis.centre.astype(np.float32)
+        self._samples: dict[int | None, np.ndarray] = {}
 
     def nearest(self, rows: np.ndarray, keep: int, members: np.ndarray | None = None) -> list[np.ndarray]:
         """For each row the nearest others, itself first.
@@ -144,24 +99,34 @@ class Neighbours:
         sample = np.arange(0, count, -(-count // _SAMPLE))
         chosen = sample if members is None else members[sample]
         wanted = rank * len(chosen) / count * keep
-        place = min(math.ceil(wanted + 4 * math.sqrt(wanted) + 4), len(chosen) - 1)
-        squares = self._bounds(queries, chosen, None)
+        place = min(math.ceil(wanted + 3 * math.sqrt(wanted) + 3), len(chosen) - 1)  # too small once in 100,000 times
+        squares = self._bounds(queries, self._sampled(chosen, members, None), None)
         limits = np.partition(squares, place, axis=1)[:, place].astype(np.float64)
         some = slice(0, 32)
         dimension = self._vectors.shape[1]
         costs: dict[int | None, float] = {None: dimension * _PRODUCT}
         costs[None] += float((squares[some] <= limits[some, None]).mean()) * dimension * _PAIR
         for level, length in enumerate(self._levels):
-            below = self._bounds(queries[some], chosen, level) <= limits[some, None]
+            own = self._sampled(chosen, members, level)
+            below = self._bounds(queries[some], own, level) <= limits[some, None]
             costs[level] = length * _PRODUCT + float(below.mean()) * dimension * _PAIR
         return limits, min(costs, key=lambda key: costs[key])
 
-    def _bounds(self, queries: np.ndarray, rows: np.ndarray, level: int | None) -> np.ndarray:
+    def _sampled(self, chosen: np.ndarray, members: np.ndarray | None, level: int | None) -> np.ndarray:
+        """The sample as the product takes it; that of the whole set is kept."""
+        if members is not None:
+            return self._tile(chosen, level)
+        if level not in self._samples:
+            self._samples[level] = self._tile(chosen, level)
+        return self._samples[level]
+
+    def _bounds(self, queries: np.ndarray, right: np.ndarray, level: int | None) -> np.ndarray:
         """Squares of L, float32 (q, rows), without care for rounding."""
-        left, right = self._sides(queries, level), self._tile(rows, level)
+        left = self._sides(queries, level)
         scores: np.ndarray = left @ right.T
-        norms = (left[:, :-1] ** 2).sum(axis=1)
-        return norms[:, None] - 2 * scores
+        scores *= -2
+        scores += (left[:, :-1] ** 2).sum(axis=1)[:, None]
+        return scores
 
     def _sides(self, queries: np.ndarray, level: int | None) -> np.ndarray:
         """Queries as the product takes them: coordinates, norm of the rest, 1."""

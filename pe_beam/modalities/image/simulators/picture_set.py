@@ -23,7 +23,8 @@ import numpy as np
 
 from pe_beam.errors import StorageError
 from pe_beam.keyed import encode_fields
-from pe_beam.modalities.image.simulators.neighbours import Basis, Neighbours, levels_of
+from pe_beam.modalities.image.simulators.basis import Basis, levels_of
+from pe_beam.modalities.image.simulators.neighbours import Neighbours
 
 VERSION = 1
 _ABOUT = "set.json"

@@ -85,6 +85,7 @@ class Program(contracts.Generator):
 
     modality = "image"
     Options: ClassVar[type[contracts.Options]] = ProgramOptions
+    chunk_size = 32  # pictures may take seconds each, and a kill loses a chunk
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
         """Checks the options; starts nothing."""

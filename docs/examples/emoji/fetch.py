@@ -2,9 +2,9 @@
 
 python docs/examples/emoji/fetch.py FOLDER
 
-FOLDER/private/<category>/ gets Twitter's pictures, FOLDER/public/<category>/ Google's, 64 x 64 pixels each. The
-packages are `emoji-datasource-twitter` and `emoji-datasource-google` (their LICENSE files say whose the pictures are).
-What is there already is not fetched again.
+FOLDER/private/<category>/ gets Twitter's pictures of three categories, FOLDER/public/<category>/ Google's of all, each
+64 x 64 pixels. The packages are `emoji-datasource-twitter` and `emoji-datasource-google`; their LICENSE files say whose
+the pictures are. What is there already is not fetched again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 VERSION = "16.0.0"
 VENDORS = {"twitter": "private", "google": "public"}
+PRIVATE = ("animals-and-nature", "food-and-drink", "smileys-and-emotion")
 _LEFT_OUT = ("Component", "Flags")  # parts of others; and flags, which are the same of every vendor
 
 
@@ -43,8 +44,10 @@ def _fetch_vendor(vendor: str, target: Path) -> None:
             tar.extractall(name, members, filter="data")
         made = Path(name) / "made"
         for emoji in json.loads((Path(name) / "package/emoji.json").read_text(encoding="utf-8")):
-            if emoji["category"] not in _LEFT_OUT and emoji[f"has_img_{vendor}"]:
-                place = made / emoji["category"].replace(" & ", "-and-").replace(" ", "-").lower()
+            name_of = emoji["category"].replace(" & ", "-and-").replace(" ", "-").lower()
+            wanted = name_of in PRIVATE if vendor == "twitter" else emoji["category"] not in _LEFT_OUT
+            if wanted and emoji[f"has_img_{vendor}"]:
+                place = made / name_of
                 place.mkdir(parents=True, exist_ok=True)
                 shutil.copy(Path(name) / kept / emoji["image"], place / emoji["image"])
         target.parent.mkdir(parents=True, exist_ok=True)

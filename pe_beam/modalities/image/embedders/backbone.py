@@ -61,23 +61,20 @@ class Backbone(contracts.Embedder):
     """Modules that have to be installed; the extra `image` brings them."""
 
     def __init__(self, options: BaseModel) -> None:
-        """Looks for packages and, by `check`, for files; the network loads when it is first needed.
-
-        Raises:
-          MissingExtraError: a package is missing.
-          RecipeError: options, or files that they name, are not usable.
-        """
+        """Takes options alone: a recipe is planned where its packages and weights are not. `ready` looks for them."""
         own = self.Options.model_validate(options.model_dump())
         assert isinstance(own, BackboneOptions)
         self._options = own
+
+    def _check(self) -> None:
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
                 raise MissingExtraError(f"embedder.name: it needs the package {package!r}; install pe_beam[image]")
-        self.check(own)
+        self.check(self._options)
 
     @classmethod
     def check(cls, options: Any) -> None:
-        """Refuses at once what can be told without loading anything; raises RecipeError."""
+        """Refuses what can be told without loading anything; raises RecipeError."""
 
     @classmethod
     @abc.abstractmethod
@@ -93,7 +90,13 @@ class Backbone(contracts.Embedder):
         """
 
     def placed(self) -> Placed:
-        """The network on its device, loaded once a process; raises RecipeError."""
+        """The network on its device, loaded once a process.
+
+        Raises:
+          MissingExtraError: a package is missing.
+          RecipeError: options, or files that they name, are not usable.
+        """
+        self._check()
         with _LOADING:
             return _placed(type(self), self._options)
 
@@ -105,8 +108,9 @@ class Backbone(contracts.Embedder):
     def ready(self) -> None:
         """Loads the network, so that what is wrong with it is said before any data are read.
 
-        Not where the device that the recipe names is a worker's, and not this machine's.
+        Where the device that the recipe names is a worker's, and not this machine's, packages and files alone.
         """
+        self._check()
         if _is_here(self._options.device):
             self.placed()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from pydantic import Field
 from pe_beam import contracts
 from pe_beam.modalities.image.embedders.backbone import Backbone, BackboneOptions, Network
 from pe_beam.modalities.image.embedders.weights import fill, read_state
+from pe_beam.numbers import Whole
 
 _SIDE, _PADDING = 224, 32
 
@@ -22,6 +24,9 @@ class EfficientNetOptions(BackboneOptions):
     crop: bool = Field(
         True,
         description="look at the middle square of 7/8 of the shorter side, as in training; false: at all, squeezed",
+    )
+    side: Whole = Field(
+        _SIDE, ge=32, le=1024, description="pixels a side that the network sees; it has learned at 224, less is faster"
     )
 
 
@@ -46,25 +51,25 @@ class EfficientNetLite0(Backbone):
         with torch.device("meta"):
             module = EfficientNet.from_name("efficientnet-lite0")
         fill(module, state, key="embedder.name")
-        return Network(module, _pooled, _cropped if options.crop else _squeezed)
+        return Network(module, _pooled, functools.partial(_cropped if options.crop else _squeezed, side=options.side))
 
 
 def _pooled(module: Any, batch: Any) -> Any:
     return module._avg_pooling(module.extract_features(batch)).flatten(1)
 
 
-def _cropped(image: Image.Image) -> np.ndarray:
+def _cropped(image: Image.Image, side: int = _SIDE) -> np.ndarray:
     """As the official evaluation crops: the middle square of 224/256 of the shorter side.
 
     Source: tensorflow/tpu, models/official/efficientnet/preprocessing.py. Its bicubic filter looks at 16 pixels around
     a place, Pillow's at all that the place stands for.
     """
-    side = max(_SIDE * min(image.size) // (_SIDE + _PADDING), 1)
-    left, top = (image.width - side + 1) // 2, (image.height - side + 1) // 2
-    return _squeezed(image.crop((left, top, left + side, top + side)))
+    cut = max(_SIDE * min(image.size) // (_SIDE + _PADDING), 1)
+    left, top = (image.width - cut + 1) // 2, (image.height - cut + 1) // 2
+    return _squeezed(image.crop((left, top, left + cut, top + cut)), side)
 
 
-def _squeezed(image: Image.Image) -> np.ndarray:
-    """float32 (3, 224, 224), with the Lite models' own mean and deviation (lite/efficientnet_lite_builder.py)."""
-    small = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), dtype=np.float32)
+def _squeezed(image: Image.Image, side: int = _SIDE) -> np.ndarray:
+    """float32 (3, side, side), with the Lite models' own mean and deviation (lite/efficientnet_lite_builder.py)."""
+    small = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
     return ((small - np.float32(127)) / np.float32(128)).transpose(2, 0, 1)

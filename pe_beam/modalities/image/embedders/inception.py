@@ -16,6 +16,7 @@ from pe_beam import contracts
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.image.embedders.backbone import Backbone, BackboneOptions, Network
 from pe_beam.modalities.image.embedders.weights import fill, read_state
+from pe_beam.numbers import Whole
 
 _SIDE = 299
 _FILES = (
@@ -32,6 +33,9 @@ class InceptionOptions(BackboneOptions):
         "clean",
         description="to 299 x 299: as clean-fid does (Pillow's bicubic filter on floats), or as TensorFlow 1 and "
         "torch-fidelity do (two neighbours a side, whatever is between)",
+    )
+    first: tuple[Whole, Whole] | None = Field(
+        None, description="[height, width] that every picture is brought to before, as published runs do; null: none"
     )
 
 
@@ -56,8 +60,8 @@ class InceptionEmbedder(Backbone):
         resized = resized_clean if options.resize == "clean" else resized_tensorflow
         file = Path(options.weights).expanduser()
         if _is_torchscript(file):
-            return Network(_scripted(file), _scripted_features, _Scaled(resized))
-        return Network(_module(file), lambda module, batch: module(batch), _Scaled(resized))
+            return Network(_scripted(file), _scripted_features, _Scaled(resized, options.first))
+        return Network(_module(file), lambda module, batch: module(batch), _Scaled(resized, options.first))
 
 
 def resized_clean(pixels: np.ndarray) -> np.ndarray:
@@ -94,12 +98,15 @@ def _neighbours(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class _Scaled:
-    """Resized, then (x - 128) / 128, as in TensorFlow's graph."""
+    """Made as large as all others if that is asked for, resized, then (x - 128) / 128, as in TensorFlow's graph."""
 
-    def __init__(self, resized: Any) -> None:
+    def __init__(self, resized: Any, first: tuple[int, int] | None) -> None:
         self._resized = resized
+        self._first = None if first is None else first[::-1]
 
     def __call__(self, image: Image.Image) -> np.ndarray:
+        if self._first is not None and image.size != self._first:
+            image = image.resize(self._first, Image.Resampling.BICUBIC)
         pixels = self._resized(np.asarray(image))
         return ((pixels - np.float32(128)) / np.float32(128)).transpose(2, 0, 1)
 

@@ -41,7 +41,7 @@ def test_a_missing_package_names_the_extra(name, monkeypatch):
     last = registry.find("embedders", name, key="").packages[-1]
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package == last else real(package))
     with pytest.raises(MissingExtraError, match=rf"needs the package '{last}'; install pe_beam\[image\]"):
-        _new(name, **options)
+        _new(name, **options).ready()
 
 
 def test_a_recipe_loads_no_torch_before_it_is_used():
@@ -53,7 +53,7 @@ def test_a_recipe_loads_no_torch_before_it_is_used():
 @pytest.mark.parametrize("name", ["clip", "dinov2", "timm"])
 def test_a_model_that_is_not_there(name, tmp_path):
     with pytest.raises(RecipeError, match=r"embedder\.model: '/nowhere/at/all' is not a folder"):
-        _new(name, model="/nowhere/at/all")
+        _new(name, model="/nowhere/at/all").ready()
     with pytest.raises(RecipeError, match=r"embedder\.model: .*wanted"):
         _new(name, model=str(tmp_path)).ready()
 
@@ -62,17 +62,17 @@ def test_files_that_are_not_there_say_which_to_fetch():
     with pytest.raises(
         RecipeError, match=r"embedder\.weights: 'w\.pt' is not a file.*inception-2015-12-05\.pt.*clean-fid"
     ):
-        _new("inception", weights="w.pt")
+        _new("inception", weights="w.pt").ready()
     with pytest.raises(RecipeError, match=r"embedder\.weights: 'w\.pth' is neither a file.*IMAGENET1K_V2"):
-        _new("torchvision", model="resnet50", weights="w.pth")
+        _new("torchvision", model="resnet50", weights="w.pth").ready()
     with pytest.raises(
         RecipeError, match=r"embedder\.model: 'resnet5' is no classifier of torchvision \(allowed: alexnet"
     ):
-        _new("torchvision", model="resnet5", weights="DEFAULT")
+        _new("torchvision", model="resnet5", weights="DEFAULT").ready()
     with pytest.raises(RecipeError, match=r"embedder\.preprocessing: 'V9' is not known \(allowed: IMAGENET1K_V1"):
-        _new("torchvision", model="resnet50", weights=__file__, preprocessing="V9")
+        _new("torchvision", model="resnet50", weights=__file__, preprocessing="V9").ready()
     with pytest.raises(RecipeError, match=r"embedder\.model: 'vit_of_mine' is neither a folder nor a model of timm"):
-        _new("timm", model="vit_of_mine")
+        _new("timm", model="vit_of_mine").ready()
 
 
 @pytest.mark.parametrize("name", ["clip", "dinov2", "timm"])

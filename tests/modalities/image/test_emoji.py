@@ -1,0 +1,24 @@
+"""Emoji, whole: one vendor's pictures re-created out of another's. Left out aloud where they have not been fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.modalities.image.emoji import PICTURES, evolve_emoji, nearness
+
+pytestmark = [
+    pytest.mark.xdist_group("emoji"),
+    pytest.mark.skipif(
+        not (PICTURES / "public").is_dir(),
+        reason="emoji were NOT tested: no pictures; python docs/examples/emoji/fetch.py data/emoji",
+    ),
+]
+
+
+def test_samples_are_nearer_to_the_private_pictures(tmp_path: Path) -> None:
+    evolve_emoji(tmp_path / "run", generator__index=str(tmp_path / "index"))
+    found = nearness(tmp_path / "run")
+    assert found["last"][0] > found["first"][0] + 0.05, found
+    assert found["last"][1] < found["first"][1] - 30, found

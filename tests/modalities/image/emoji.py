@@ -31,8 +31,8 @@ def evolve_emoji(run_dir: Path, **changed: Any) -> None:
 
 
 def nearness(run_dir: Path) -> dict[str, tuple[float, float]]:
-    """Of the first and the last population: accuracy of their nearest neighbour on the category of the private pictures,
-    and their Fréchet distance to them, in the space of the recipe's embedder.
+    """Of the first and the last population: nearest neighbour accuracy on the categories of the private pictures,
+    and Fréchet distance to them, in the space of the recipe's embedder.
     """
     run = open_run(run_dir)
     files = sorted((PICTURES / "private").glob("*/*.png"))

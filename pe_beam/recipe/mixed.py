@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from pe_beam.contracts.generator import Chunk, Generator, PaidGenerator, Step
 from pe_beam.contracts.makers import with_maker, without_maker
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
-from pe_beam.errors import StageError
+from pe_beam.errors import RecipeError, StageError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.makers import openers, receivers, shares_of
 from pe_beam.recipe.models import Maker
@@ -21,6 +22,17 @@ from pe_beam.recipe.models import Maker
 _STEP = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio: multiples of it are spread evenly over 64 bits, however many are taken in a row."""
 _WORD = 1 << 64
+
+
+@contextlib.contextmanager
+def of_maker(name: str) -> Iterator[None]:
+    """Puts a maker's name before what its generator raises, which says "generator.key: ..." as if it were alone."""
+    try:
+        yield
+    except (RecipeError, StageError) as error:
+        if type(error) not in (RecipeError, StageError):
+            raise
+        raise type(error)(f"generators, {name}: {error}") from error
 
 
 class Mixed(PaidGenerator):
@@ -56,13 +68,15 @@ class Mixed(PaidGenerator):
 
     def attach(self, surroundings: Surroundings) -> None:
         """See Generator."""
-        for part in self._parts:
-            part.attach(surroundings)
+        for maker, part in zip(self._makers, self._parts, strict=True):
+            with of_maker(maker.name):
+                part.attach(surroundings)
 
     def ready(self) -> None:
         """See Generator."""
-        for part in self._parts:
-            part.ready()
+        for maker, part in zip(self._makers, self._parts, strict=True):
+            with of_maker(maker.name):
+                part.ready()
 
     def random(
         self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
@@ -171,12 +185,10 @@ class Mixed(PaidGenerator):
         places = []
         for place in asked:
             rows = np.flatnonzero(owners == place)
-            made = make(place, rows.tolist())
-            if made.num_rows != len(rows):
-                raise StageError(
-                    f"generator: {made.num_rows} rows came back where {len(rows)} were asked for "
-                    f"({self._makers[place].name})"
-                )
+            with of_maker(self._makers[place].name):
+                made = make(place, rows.tolist())
+                if made.num_rows != len(rows):
+                    raise StageError(f"generator: {made.num_rows} rows came back where {len(rows)} were asked for")
             named = [with_maker(self._makers[place].name, state) for state in made["state"].to_pylist()]
             made = _with_states(made, named)
             tables.append(made if not tables else made.select(tables[0].column_names).cast(tables[0].schema))

@@ -205,8 +205,8 @@ class Maker(_Section):
     generator: Part = Field(description="what makes candidates, as where there is one")
     share: Real = Field(
         1.0,
-        gt=0,
-        lt=math.inf,
+        ge=1e-6,
+        le=1e6,
         description="of what is made from nothing or handed over, against the shares of the others that are open",
     )
     first: Whole = Field(0, alias="from", ge=0, description="the first iteration in which it makes candidates")

@@ -12,7 +12,7 @@ from pe_beam.contracts.service import Surroundings
 from pe_beam.contracts.store import Folder
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.identity import declared_schema
-from pe_beam.recipe.mixed import Mixed
+from pe_beam.recipe.mixed import Mixed, of_maker
 from pe_beam.recipe.models import Part, Recipe
 
 
@@ -39,10 +39,8 @@ def new_generator(recipe: Recipe, folder: Folder | None = None) -> Generator:
         raise RecipeError("privacy.marginals: with several generators they are not supported; one generator is wanted")
     made = []
     for maker, (key, part) in zip(recipe.generators, recipe.generator_parts, strict=True):
-        try:
+        with of_maker(maker.name):
             made.append(_new_generator(recipe, key, part, folder))
-        except RecipeError as error:  # it says "generator.sides: ..."
-            raise RecipeError(f"generators, {maker.name}: {error}") from None
     return Mixed(recipe.generators, made, labels=recipe.label_list, seed=recipe.seed)
 
 

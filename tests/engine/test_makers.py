@@ -22,10 +22,11 @@ from pe_beam.engine import steps
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.populations import read_histogram, read_population
 from pe_beam.engine.run import open_run
-from pe_beam.errors import PeBeamError
+from pe_beam.errors import PeBeamError, RecipeError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.image.text_render import TextRender, TextRenderOptions
 from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.parts import new_generator
 from tests.modalities.image.diffusion import models
 from tests.whole_runs import SMALL, Runs, copied, release_digests
 
@@ -54,7 +55,7 @@ def by_phase(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         {"name": "letters", "to": 1, "generator": {"name": "text-render", "side": 8}},
         {"name": "paint", "from": 2, "generator": diffusion | {"local": {"batch_size": 4}}},
     ]
-    recipe["evolution"] |= {"samples": 12, "iterations": 3}
+    recipe["evolution"] |= {"samples": 12, "iterations": 3, "keep_parents": True}
     return recipe
 
 
@@ -144,19 +145,31 @@ def test_unrolled_and_in_small_chunks_it_is_the_same_release(
 
 def test_by_phase_a_simulator_hands_over_to_a_diffusion_model(by_phase: Any, runs: Runs) -> None:
     run = open_run(runs.finished(by_phase))
-    found = [set(makers_of(run, iteration)) for iteration in range(4)]
-    assert found == [{"letters"}, {"letters"}, {"paint"}, {"paint"}]
     told = [manifest_of(run, iteration)["generation"]["makers"] for iteration in range(4)]
-    assert [own["letters"]["candidates"] for own in told] == [12, 12, 0, 0]
+    for iteration, maker in enumerate(["letters", "letters", "paint", "paint"]):
+        origins = read_population(run, iteration)["origin"].to_pylist()
+        new = {name for name, how in zip(makers_of(run, iteration), origins, strict=True) if how != "kept"}
+        assert new == {maker}
+        assert told[iteration][maker]["new"] == len(origins) - origins.count("kept") > 0
+    assert [own["letters"]["candidates"] for own in told[:2]] == [12, 12]
+    assert 0 < told[2]["letters"]["candidates"] < 12  # kept ones
     assert told[2]["letters"]["noisy_votes"] != 0
     assert told[2]["paint"]["noisy_votes"] == 0
     assert told[2]["paint"]["summary"] == {"rejected_answers": {}, "stand_ins": 0}
-    states = [json.loads(state)["state"] for state in read_population(run, 2)["state"].to_pylist()]
-    assert all(set(state) == {"class"} for state in states)  # nothing is left of the letters' own
+    states = [without_maker(state) for state in read_population(run, 2)["state"].to_pylist()]
+    own = [json.loads(state or "") for name, state in states if name == "paint"]
+    assert all(set(state) == {"class"} for state in own)  # nothing is left of the letters' own
     recipe = json.loads((Path(run.root.removeprefix("file://")) / "release/recipe.json").read_text())
     assert recipe["generators"][1]["generator"]["model"] == "(withheld)"
     samples = pq.read_table(Path(run.root.removeprefix("file://")) / "release/samples.parquet")
     assert samples.num_rows == 12
+
+
+def test_what_is_missing_before_a_run_is_told_with_its_maker(by_phase: Any, tmp_path: Path) -> None:
+    wrong = copy.deepcopy(by_phase)
+    wrong["generators"][1]["generator"]["model"] = str(tmp_path / "nowhere")
+    with pytest.raises(RecipeError, match=r"generators, paint: generator\.model"):
+        new_generator(parse_recipe(wrong)).ready()
 
 
 def test_a_phase_that_is_stopped_in_its_hand_over_goes_on_to_the_same_release(

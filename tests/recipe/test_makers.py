@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from pe_beam import contracts
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
 from pe_beam.contracts.makers import with_maker, without_maker
+from pe_beam.driver.loop import check_parts
 from pe_beam.driver.public import WITHHELD, public_recipe
 from pe_beam.errors import RecipeError, StageError
 from pe_beam.keyed import keyed_rng
@@ -35,9 +36,12 @@ from pe_beam.storage import open_folder
 from pe_beam.testing import check_generator
 from tests.modalities.text.recipes import TEXTS
 
-SMALL_ONE = {"name": "small", "generator": {"name": "text-render", "side": 8}, "share": 0.3}
-LARGE_ONE = {"name": "large", "generator": {"name": "text-render", "side": 16}, "share": 0.7}
-PAINT = {"name": "paint", "generator": {"name": "diffusers", "model": "nowhere", "random": {"steps": 4}}}
+SMALL_ONE: dict[str, Any] = {"name": "small", "generator": {"name": "text-render", "side": 8}, "share": 0.3}
+LARGE_ONE: dict[str, Any] = {"name": "large", "generator": {"name": "text-render", "side": 16}, "share": 0.7}
+PAINT: dict[str, Any] = {
+    "name": "paint",
+    "generator": {"name": "diffusers", "model": "nowhere", "random": {"steps": 4}},
+}
 STEP = Step(iteration=1, iterations=2, degree=0.5)
 
 
@@ -104,7 +108,10 @@ def test_the_schema_knows_them(several: Any) -> None:
     ("makers", "said"),
     [
         ([], "generators"),
-        ([SMALL_ONE | {"share": 0}, LARGE_ONE], "generators.0.share: 0 input should be greater than 0"),
+        (
+            [SMALL_ONE | {"share": 0}, LARGE_ONE],
+            "generators.0.share: 0 input should be greater than or equal to 0.000001",
+        ),
         ([SMALL_ONE | {"share": "inf"}, LARGE_ONE], "generators.0.share"),
         ([SMALL_ONE | {"share": "nan"}, LARGE_ONE], "generators.0.share"),
         ([SMALL_ONE | {"shares": 1}, LARGE_ONE], "generators.0.shares: unknown key; did you mean 'share'"),
@@ -143,6 +150,21 @@ def test_what_a_generator_itself_refuses_is_told_with_its_maker(several: Any) ->
     several["generators"][1]["generator"]["size"] = [2, 1]
     with pytest.raises(RecipeError, match=r"generators, large: generator.size"):
         new_generator(parse_recipe(several))
+
+
+def test_what_a_maker_raises_later_is_told_with_its_name(several: Any, monkeypatch: Any) -> None:
+    both = mixed(several)
+    monkeypatch.setattr(TextRender, "random", lambda self, labels, rngs: pa.table({"state": []}))
+    with pytest.raises(StageError, match=r"generators, .*: generator: 0 rows came back where [1-8] were asked for"):
+        both.random(["0"] * 8, rngs(8))
+
+
+def test_one_that_asks_a_service_makes_the_whole_a_recipient() -> None:
+    texts = copy.deepcopy(TEXTS)
+    texts["privacy"]["epsilon"] = "inf"
+    texts["generators"] = [{"name": "only", "generator": texts.pop("generator")}]
+    with pytest.raises(RecipeError, match="a remote service would send private data out"):
+        check_parts(parse_recipe(texts))
 
 
 def test_marginals_want_one_generator(several: Any) -> None:

@@ -143,6 +143,19 @@ def test_unrolled_and_in_small_chunks_it_is_the_same_release(
     assert release_digests(tmp_path / "run") == whole
 
 
+def test_shares_move_to_the_one_whose_candidates_win(small: Any, tmp_path: Path, secret_file: Path) -> None:
+    """Digits against dots, half and half, at epsilon 1."""
+    one = small.pop("generator") | {"side": 8}
+    dots = one | {"texts": {str(label): "." for label in range(10)}}
+    small["generators"] = [{"name": "digits", "generator": one}, {"name": "dots", "generator": dots}]
+    small["evolution"] = {"iterations": 1, "samples": 100}
+    run = evolve(parse_recipe(small), tmp_path / "run", secret_file=secret_file)
+    told = [manifest_of(run, iteration)["generation"]["makers"] for iteration in range(2)]
+    assert told[0]["dots"]["candidates"] == pytest.approx(50, abs=10)
+    assert told[1]["digits"]["noisy_votes"] > 10 * told[1]["dots"]["noisy_votes"]
+    assert told[1]["dots"]["candidates"] < 10
+
+
 def test_by_phase_a_simulator_hands_over_to_a_diffusion_model(by_phase: Any, runs: Runs) -> None:
     run = open_run(runs.finished(by_phase))
     told = [manifest_of(run, iteration)["generation"]["makers"] for iteration in range(4)]

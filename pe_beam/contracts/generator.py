@@ -65,10 +65,12 @@ class Chunk:
       journal: a folder of this chunk alone for answers that have come in; it goes when the chunk is committed.
       population: gives the population that the parents are from, sorted by candidate_id, read once a process; None at
         random.
+      ids: ids of the candidates that are asked for, or, of lookahead variations, of their parents; None: unknown.
     """
 
     journal: Folder | None = None
     population: Callable[[], pa.Table] | None = None
+    ids: Sequence[int] | None = None
 
 
 class Generator(abc.ABC):
@@ -90,6 +92,8 @@ class Generator(abc.ABC):
     """True where `__init__` also takes `schema=`: the modality's `schema_model`, as `data.schema` declares it."""
     takes_marginals: ClassVar[bool] = False
     """True where `seeded` draws by measured marginals (`privacy.marginals`)."""
+    varies_any: ClassVar[bool] = False
+    """True where `vary` does with the payload alone (`state` null): another's candidates can be handed over to it."""
 
     @abc.abstractmethod
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:

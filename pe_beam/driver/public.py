@@ -38,9 +38,9 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
     if isinstance(plain["data"]["holdout"], dict):
         data["holdout"] = plain["data"]["holdout"]
     plain["data"] = data
-    for key, kind in (("generator", "generators"), ("embedder", "embedders")):
-        models = registry.find(kind, plain[key]["name"], key=f"{key}.name").Options
-        plain[key] = {name: _shown(name, value, models) for name, value in plain[key].items()}
+    plain["embedder"] = _shown_part("embedders", plain["embedder"])
+    for holder in plain.get("generators", [plain]):
+        holder["generator"] = _shown_part("generators", holder["generator"])
     head: dict[str, Any] = {"version": FORMAT_VERSION} | ({} if recipe.private else {"notice": NOT_PRIVATE})
     return head | plain
 
@@ -48,6 +48,11 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
 def recipe_json(recipe: Recipe) -> bytes:
     """The bytes of `recipe.json`."""
     return (json.dumps(public_recipe(recipe), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _shown_part(kind: str, part: dict[str, Any]) -> dict[str, Any]:
+    models = registry.find(kind, part["name"], key=f"{kind}: name").Options
+    return {name: _shown(name, value, models) for name, value in part.items()}
 
 
 def _shown(name: str, value: Any, options: type[BaseModel]) -> Any:

@@ -39,7 +39,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
         ids = rows["candidate_id"].to_pylist()
         total = np.zeros((rows.num_rows, run.embedder.dimension), dtype=np.float64)
         journal = run.layout.work(iteration, f"journal/lookahead-{start:09d}")
-        about = around(run, journal, iteration)
+        about = around(run, journal, ids, iteration)
         for turn in range(ahead):
             rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
             total += _embed(run, generator(run).vary(rows, step, rngs, **about))

@@ -64,8 +64,8 @@ def read_histogram(run: Run, iteration: int) -> pa.Table:
     return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(iteration, HISTOGRAM)))
 
 
-def around(run: Run, journal: str, iteration: int = 0) -> dict[str, Any]:
-    """What a generator whose answers are paid for is told besides: nothing for any other."""
+def around(run: Run, journal: str, ids: Sequence[int], iteration: int = 0) -> dict[str, Any]:
+    """What a generator whose answers are paid for, or several at once, are told besides: nothing for any other."""
     if not isinstance(run.generator, PaidGenerator):
         return {}
 
@@ -74,7 +74,7 @@ def around(run: Run, journal: str, iteration: int = 0) -> dict[str, Any]:
         return _whole_population(run.root, iteration - 1, version)
 
     journals = Folder(run.store, journal)
-    return {"chunk": Chunk(journal=journals, population=population if iteration else None)}
+    return {"chunk": Chunk(journal=journals, population=population if iteration else None, ids=ids)}
 
 
 def step_at(run: Run, iteration: int) -> Step:

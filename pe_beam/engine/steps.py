@@ -19,6 +19,7 @@ from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine import tables
 from pe_beam.engine.choose import choose
 from pe_beam.engine.counting import noisy_label_shares
+from pe_beam.engine.makers import with_counts
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.measurements import generator
 from pe_beam.engine.populations import FILE_ROWS, around, chunk_ranges, population_rows, step_at
@@ -100,11 +101,11 @@ def generate_chunk(run: Run, iteration: int, rows: pa.Table) -> int:
     journal = run.layout.work(iteration, f"journal/{start:09d}")
     if iteration == 0:
         rngs = [keyed_rng(seed, 0, i, "random") for i in ids]
-        made = generator(run).random(rows["label"].to_pylist(), rngs, **around(run, journal))
+        made = generator(run).random(rows["label"].to_pylist(), rngs, **around(run, journal, ids))
     else:
         rngs = [keyed_rng(seed, iteration, i, "vary") for i in ids]
         parents = population_rows(run, iteration - 1, rows["parent_row"].to_numpy())
-        made = generator(run).vary(parents, step_at(run, iteration), rngs, **around(run, journal, iteration))
+        made = generator(run).vary(parents, step_at(run, iteration), rngs, **around(run, journal, ids, iteration))
     if made.num_rows != rows.num_rows:
         raise StageError(f"generator: {made.num_rows} rows came back where {rows.num_rows} were asked for")
     origin = "random" if iteration == 0 else "varied"
@@ -216,6 +217,8 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
         "files": files,
     }
     made = run.generator.summary(table.filter(pc.not_equal(table["origin"], "kept")))
+    if run.recipe.generators is not None:
+        made = with_counts(run, iteration, table["state"], made)
     if made:
         manifest["generation"] = made
     if not run.recipe.private:

@@ -4,5 +4,5 @@
 `sources` find what a recipe names, `plan` fixes the noise, `costs` and `sizes` estimate, `explain` turns a validation
 error into one line, `reference` writes docs/recipe.md and the published schema. No Beam.
 
-May import: contracts, privacy, selection, registry, shipped, names, numbers, errors.
+May import: contracts, privacy, selection, registry, shipped, keyed, names, numbers, errors.
 """

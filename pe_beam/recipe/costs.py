@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from pe_beam.contracts.generator import PaidGenerator
+import numpy as np
+
+from pe_beam.contracts.generator import Generator, PaidGenerator
+from pe_beam.recipe.makers import expected_shares
+from pe_beam.recipe.mixed import Mixed
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_generator
 
@@ -46,30 +51,47 @@ class Costs:
 
 
 def estimate_costs(recipe: Recipe) -> Costs | None:
-    """Estimates calls, tokens and money; None for generators that cost nothing by call. Asks no service."""
-    generator = new_generator(recipe)
-    if not isinstance(generator, PaidGenerator):
+    """Estimates calls, tokens and money; None for generators that cost nothing by call. Asks no service.
+
+    Several generators are added up, each with its calls as if candidates of all won alike.
+    """
+    whole = new_generator(recipe)
+    parts = whole.parts if isinstance(whole, Mixed) else [whole]
+    paid = [place for place, part in enumerate(parts) if isinstance(part, PaidGenerator)]
+    if not paid:
         return None
     evolution, service = recipe.evolution, recipe.execution.llm
-    calls = [calls_of(recipe, t) for t in range(evolution.iterations + 1)]
-    sent = received = 0
-    if isinstance(generator, Estimating):
-        for t, count in enumerate(calls):
-            own = generator.expected_tokens(t, evolution.iterations, recipe.label_list)
-            sent, received = sent + count * own[0], received + count * own[1]
+    every = np.array([calls_of(recipe, t) for t in range(evolution.iterations + 1)])
+    shares = expected_shares(recipe)
+    count = sent = received = 0
+    for place in paid:
+        calls = [round(call) for call in (every * shares[:, place]).tolist()]
+        count += sum(calls)
+        tokens = _tokens(recipe, parts[place], calls)
+        sent, received = sent + tokens[0], received + tokens[1]
     money = None
     if service.price is not None:
         money = (sent * service.price.input + received * service.price.output) / 1e6
     told = [endpoint.base_url or "the client library's own address" for endpoint in service.endpoints]
     return Costs(
-        calls=sum(calls),
+        calls=count,
         input_tokens=sent,
         output_tokens=received,
         money=money,
         currency=None if service.price is None else service.price.currency,
-        recipients=told if generator.remote else [],
-        warnings=_warnings(recipe, sum(calls), sent + received, money),
+        recipients=told if whole.remote else [],
+        warnings=_warnings(recipe, count, sent + received, money),
     )
+
+
+def _tokens(recipe: Recipe, generator: Generator, calls: Sequence[int]) -> tuple[int, int]:
+    """(sent, received) by calls of iterations 0 to T; nothing for a generator that cannot say."""
+    sent = received = 0
+    if isinstance(generator, Estimating):
+        for t, count in enumerate(calls):
+            own = generator.expected_tokens(t, recipe.evolution.iterations, recipe.label_list)
+            sent, received = sent + count * own[0], received + count * own[1]
+    return sent, received
 
 
 def calls_of(recipe: Recipe, iteration: int) -> int:

@@ -40,10 +40,13 @@ def to_yaml(recipe: Recipe) -> str:
 def identity(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe as plain data, without newer keys that are at their default (`pe_beam.contracts.newer`)."""
     plain = without_newer_defaults(recipe, to_plain(recipe))
-    for key, kind in (("generator", "generators"), ("embedder", "embedders")):
-        part: Part = getattr(recipe, key)
-        options = registry.find(kind, part.name, key=f"{key}.name").Options.model_validate(part.options)
-        plain[key] = without_newer_defaults(options, plain[key])
+    plain["embedder"] = _identity_of("embedders", "embedder", recipe.embedder, plain["embedder"])
+    if recipe.generator is not None:
+        plain["generator"] = _identity_of("generators", "generator", recipe.generator, plain["generator"])
+    else:
+        del plain["generator"]
+        for (key, part), maker in zip(recipe.generator_parts, plain["generators"], strict=True):
+            maker["generator"] = _identity_of("generators", key, part, maker["generator"])
     preparation = declared_preparation(recipe)
     if preparation is not None:
         plain["data"]["prepare"] = without_newer_defaults(preparation, plain["data"]["prepare"])
@@ -55,6 +58,11 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     if schema is not None:
         plain["data"]["schema"] = without_newer_defaults(schema, plain["data"]["schema"])
     return plain
+
+
+def _identity_of(kind: str, key: str, part: Part, plain: dict[str, Any]) -> dict[str, Any]:
+    options = registry.find(kind, part.name, key=f"{key}.name").Options.model_validate(part.options)
+    return without_newer_defaults(options, plain)
 
 
 def declared_schema(recipe: Recipe) -> BaseModel | None:

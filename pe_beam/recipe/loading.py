@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pe_beam import registry
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.explain import explain
+from pe_beam.recipe.makers import check_phases
 from pe_beam.recipe.models import Part, Recipe, same_form
 from pe_beam.shipped import recipe_path
 
@@ -113,17 +114,26 @@ def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
     source = registry.find("sources", recipe.data.source, key="data.source")
     options = _plain_options(source, _with_files(recipe.data.options, folder, "data.options"), "data.options")
     parts: dict[str, Any] = {"data": recipe.data.model_copy(update={"options": options})}
-    for key, kind in (("generator", "generators"), ("embedder", "embedders")):
-        part: Part = getattr(recipe, key)
-        cls = registry.find(kind, part.name, key=f"{key}.name")
-        if not registry.fits(cls, recipe.modality):
-            allowed = ", ".join(registry.names_for(kind, recipe.modality)) or "none installed"
-            raise RecipeError(
-                f"{key}.name: {part.name!r} is for modality {cls.modality!r}, not for {recipe.modality!r} "
-                f"(allowed: {allowed})"
-            )
-        parts[key] = Part(name=part.name, **_plain_options(cls, _with_files(part.options, folder, key), key))
+    parts["embedder"] = _resolved("embedders", "embedder", recipe.embedder, recipe.modality, folder)
+    made = [_resolved("generators", key, part, recipe.modality, folder) for key, part in recipe.generator_parts]
+    if recipe.generators is None:
+        parts["generator"] = made[0]
+        return recipe.model_copy(update=parts)
+    pairs = zip(recipe.generators, made, strict=True)
+    parts["generators"] = [maker.model_copy(update={"generator": part}) for maker, part in pairs]
+    check_phases(recipe.model_copy(update=parts))
     return recipe.model_copy(update=parts)
+
+
+def _resolved(kind: str, key: str, part: Part, modality: str, folder: Path) -> Part:
+    """A part with its options filled in; RecipeError if it is of another modality."""
+    cls = registry.find(kind, part.name, key=f"{key}.name")
+    if not registry.fits(cls, modality):
+        allowed = ", ".join(registry.names_for(kind, modality)) or "none installed"
+        raise RecipeError(
+            f"{key}.name: {part.name!r} is for modality {cls.modality!r}, not for {modality!r} (allowed: {allowed})"
+        )
+    return Part(name=part.name, **_plain_options(cls, _with_files(part.options, folder, key), key))
 
 
 def _plain_options(cls: Any, raw: Any, key: str) -> dict[str, Any]:

@@ -195,6 +195,28 @@ class Part(_Section):
         return dict(self.model_extra or {})
 
 
+class Maker(_Section):
+    """One of several generators: its name and share, and the iterations in which it makes candidates."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,31}$",
+        description="your name for it; it is released, in the state of each candidate that it makes",
+    )
+    generator: Part = Field(description="what makes candidates, as where there is one")
+    share: Real = Field(
+        1.0,
+        ge=1e-6,
+        le=1e6,
+        description="of what is made from nothing or handed over, against the shares of the others that are open",
+    )
+    first: Whole = Field(0, alias="from", ge=0, description="the first iteration in which it makes candidates")
+    last: Whole | None = Field(None, alias="to", ge=0, description="the last one; null: to the end")
+
+    def open_at(self, iteration: int) -> bool:
+        """Whether it makes candidates of that population."""
+        return self.first <= iteration and (self.last is None or iteration <= self.last)
+
+
 Schedule = Real | list[Real] | dict[str, Any]
 
 
@@ -448,7 +470,10 @@ class Recipe(_Section):
     seed: Whole = Field(0, description="of all that is random but the noise")
     data: Data = Field(description="where the private records lie, and what is declared of them")
     modality: str = Field(description="the kind of record, as it is registered")
-    generator: Part = Field(description="what makes candidates")
+    generator: Part | None = Field(None, description="what makes candidates; wanted, or generators in its place")
+    generators: Annotated[list[Maker] | None, NEWER] = Field(
+        None, min_length=1, description="several that make candidates, by share or by phase, in place of generator"
+    )
     embedder: Part = Field(description="what makes vectors of records and candidates")
     evolution: Evolution = Field(description="how candidates compete and multiply")
     privacy: Privacy = Field(description="the promise")
@@ -459,6 +484,7 @@ class Recipe(_Section):
         labels = self.data.labels
         shares = self.privacy.label_counts
         self.privacy.multipliers(self.evolution.iterations)
+        self._check_generators()
         if isinstance(shares, dict) and self.privacy.label_budget() == 0:
             if labels is None or set(shares) != set(labels):
                 raise ValueError("privacy.label_counts: one share for each of data.labels, or budget")
@@ -481,6 +507,34 @@ class Recipe(_Section):
         if weights is not None and len(weights) != self.evolution.iterations:
             raise ValueError("privacy.weights: one for each iteration")
         return self
+
+    def _check_generators(self) -> None:
+        """One generator, or several of which one at least is open in each iteration."""
+        if (self.generator is None) == (self.generators is None):
+            given = "both are given; leave one away" if self.generator is not None else "neither is given"
+            raise ValueError(f"generator: a generator is wanted, or several of them as generators; {given}")
+        makers, iterations = self.generators or [], self.evolution.iterations
+        names = [maker.name for maker in makers]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"generators: {twice[0]!r} is the name of two; different names are wanted")
+        for maker in makers:
+            last = iterations if maker.last is None else maker.last
+            if not maker.first <= last <= iterations:
+                raise ValueError(
+                    f"generators: {maker.name} is open from {maker.first} to {last}; two iterations in order, of 0 "
+                    f"(at random) to {iterations}, are wanted"
+                )
+        closed = [t for t in range(iterations + 1) if makers and not any(maker.open_at(t) for maker in makers)]
+        if closed:
+            raise ValueError(f"generators: none is open in iteration {closed[0]}; from and to may leave no gap")
+
+    @property
+    def generator_parts(self) -> list[tuple[str, Part]]:
+        """(dotted key, part) of its generator, or of each of several."""
+        if self.generator is not None:
+            return [("generator", self.generator)]
+        return [(f"generators.{place}.generator", maker.generator) for place, maker in enumerate(self.generators or [])]
 
     @property
     def label_count(self) -> int:

@@ -12,7 +12,8 @@ from pe_beam.contracts.service import Surroundings
 from pe_beam.contracts.store import Folder
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.identity import declared_schema
-from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.mixed import Mixed, of_maker
+from pe_beam.recipe.models import Part, Recipe
 
 
 def find_modality(recipe: Recipe) -> Modality:
@@ -22,7 +23,7 @@ def find_modality(recipe: Recipe) -> Modality:
 
 
 def new_generator(recipe: Recipe, folder: Folder | None = None) -> Generator:
-    """A generator as the recipe says.
+    """A generator as the recipe says; where it names several, one that is made of them all.
 
     Args:
       recipe: resolved.
@@ -31,8 +32,20 @@ def new_generator(recipe: Recipe, folder: Folder | None = None) -> Generator:
     Raises:
       RecipeError: it cannot be had so.
     """
-    part = recipe.generator
-    cls = registry.find("generators", part.name, key="generator.name")
+    if recipe.generators is None:
+        [(key, part)] = recipe.generator_parts
+        return _new_generator(recipe, key, part, folder)
+    if recipe.privacy.marginals:
+        raise RecipeError("privacy.marginals: with several generators they are not supported; one generator is wanted")
+    made = []
+    for maker, (key, part) in zip(recipe.generators, recipe.generator_parts, strict=True):
+        with of_maker(maker.name):
+            made.append(_new_generator(recipe, key, part, folder))
+    return Mixed(recipe.generators, made, labels=recipe.label_list, seed=recipe.seed)
+
+
+def _new_generator(recipe: Recipe, key: str, part: Part, folder: Folder | None) -> Generator:
+    cls = registry.find("generators", part.name, key=f"{key}.name")
     if recipe.privacy.marginals and not cls.takes_marginals:
         raise RecipeError(f"privacy.marginals: generator {part.name!r} makes no use of them")
     options = cls.Options.model_validate(part.options)

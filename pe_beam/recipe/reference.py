@@ -80,13 +80,15 @@ def own_sources() -> Iterator[tuple[str, type[BaseModel]]]:
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a recipe, with the options of each generator and embedder and the schemas of this package."""
     schema = Recipe.model_json_schema(by_alias=True)
+    schema["anyOf"] = [{"required": ["generator"]}, {"required": ["generators"]}]
     for kind, name, cls in own_parts():
         key = kind.removesuffix("s")
         options = _defined(schema, f"{key} {name}", cls.Options, rewrite=_or_file)
         options["properties"] = {"name": {"const": name}, **options["properties"]}
-        chosen = {"properties": {key: {"properties": {"name": {"const": name}}}}}
+        chosen = {"properties": {key: {"type": "object", "properties": {"name": {"const": name}}}}}
         then = {"properties": {key: {"$ref": f"#/$defs/{key} {name}"}}}
-        schema.setdefault("allOf", []).append({"if": chosen, "then": then})
+        for holder in (schema, schema["$defs"]["Maker"]) if key == "generator" else (schema,):
+            holder.setdefault("allOf", []).append({"if": chosen, "then": then})
     for name, model in own_schemas():
         _defined(schema, f"schema {name}", model)
         either = {"anyOf": [{"$ref": f"#/$defs/schema {name}"}, {"type": "string"}]}

@@ -86,7 +86,7 @@ def _head(history: History, gallery: Gallery) -> Markup:
         ("Synthetic records", number(history.size(history.last))),
         ("Iterations", f"{history.last} of {privacy['iterations']}" if not history.complete else privacy["iterations"]),
         ("Labels", "none" if history.labels == [None] else len(history.labels)),
-        ("Generator", history.recipe["generator"]["name"]),
+        ("Generator", " + ".join(history.generators)),
     ]
     said = "Nothing protects the private records here."
     if history.private:

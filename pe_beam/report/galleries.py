@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pe_beam.contracts.makers import without_maker
 from pe_beam.contracts.view import Section, View
 from pe_beam.report.history import History
 from pe_beam.report.html import details, join, number, tag
@@ -50,6 +51,10 @@ class Gallery:
     def record(self, t: int, row: int) -> dict[str, Any]:
         """One of the records shown."""
         return self._records[t][int(self.lineage.generations[t].ids[row])]
+
+    def maker(self, t: int, row: int) -> str | None:
+        """Which of several generators made one of the records shown; None where the recipe has one."""
+        return without_maker(self.record(t, row)["state"])[0] if self.history.makers else None
 
     def parent(self, t: int, row: int) -> dict[str, Any] | None:
         """The record that one of the nodes was varied from; None: random, or kept as it was."""
@@ -187,9 +192,8 @@ def _strip(gallery: Gallery, code: int) -> Markup:
         under = "out" if t == lineage.history.last else f"{number(None if votes is None else float(votes[at]), 0)}"
         shown = view.fragment(gallery.record(t, at), None if view.tile else gallery.parent(t, at))
         step = Markup('<span class="step">{}</span>').format(t)
-        items.append(
-            Markup('<li>{}{}<span class="under">{}</span></li>').format(step, gallery.link(t, at, shown), under)
-        )
+        inside = Markup('{}{}<span class="under">{}</span>').format(step, gallery.link(t, at, shown), under)
+        items.append(tag("li", inside, title=gallery.maker(t, at)))
     head = Markup('<span class="label">{}</span>').format(gallery.label(code))
     listed = Markup('<ol class="strip" style="--across:{}">{}</ol>').format(len(items), join(items))
     return tag("div", join([head, listed]), class_="line" if view.tile else "line long")

@@ -67,6 +67,17 @@ class History:
         declared = self.recipe["data"]["labels"]
         return [None] if declared is None else list(declared)
 
+    @property
+    def generators(self) -> list[str]:
+        """Registered names of its generator, or of each of several."""
+        holders = self.recipe.get("generators") or [self.recipe]
+        return list(dict.fromkeys(holder["generator"]["name"] for holder in holders))
+
+    @property
+    def makers(self) -> list[str]:
+        """The recipe's names of several generators; none where there is one."""
+        return [maker["name"] for maker in self.recipe.get("generators") or []]
+
     @functools.cache  # noqa: B019 - a History lives as long as one report
     def manifest(self, iteration: int) -> dict[str, Any]:
         """The manifest of an iteration."""

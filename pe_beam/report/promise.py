@@ -194,7 +194,7 @@ def _not_covered(history: History) -> Markup:
     items: list[tuple[str, str]] = [
         (
             "What the models knew before.",
-            f"The generator ({recipe['generator']['name']}) and the embedder ({recipe['embedder']['name']}) are "
+            f"The generator ({', '.join(history.generators)}) and the embedder ({recipe['embedder']['name']}) are "
             "taken as "
             "public. If one was trained on these very records, it may repeat them, and no figure here says so.",
         ),

@@ -40,8 +40,23 @@ def votes_section(lineage: Lineage) -> Section:
         parts += [tag("h3", "Label by label"), tag("div", join(boxes), class_="grid")]
     if history.privacy["label_shares_noise_multiplier"] is not None:
         parts.append(_bought(history))
+    if history.makers:
+        parts += [tag("h3", "Generator by generator"), _by_maker(history)]
     parts.append(details("All figures, iteration by iteration", _all_figures(lineage, rounds)))
     return Section(key="votes", title="The votes", lead=lead, body=join(parts))
+
+
+def _by_maker(history: History) -> Markup:
+    """How many candidates each of several generators has, and the noisy votes that they got."""
+    rows = []
+    for t in history.iterations:
+        voted = history.manifest(t + 1)["generation"]["makers"] if t + 1 in history.iterations else {}
+        for name, own in history.manifest(t)["generation"]["makers"].items():
+            votes, count = voted.get(name, {}).get("noisy_votes"), own["candidates"]
+            each = votes / count if votes is not None and count else None
+            rows.append((str(t), name, count, own["new"], *("–" if x is None else x for x in (votes, each))))
+    head = ("population", "made by", "candidates", "of them new", "noisy votes", "for each")
+    return table(head, rows, caption="Candidates and noisy votes by generator")
 
 
 def _how_to_read(history: History) -> str:

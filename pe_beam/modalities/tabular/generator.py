@@ -48,6 +48,7 @@ class Tabular(contracts.Generator):
     chunk_size = 4096
     takes_schema = True
     takes_marginals = True
+    varies_any = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None], schema: Any) -> None:
         """Takes TabularOptions and a TableSchema; raises RecipeError for constraints that exclude each other."""

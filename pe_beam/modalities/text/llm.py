@@ -37,6 +37,7 @@ class Llm(PaidGenerator):
     modality = "text"
     Options: ClassVar[type[contracts.Options]] = LlmOptions
     chunk_size: ClassVar[int] = 512
+    varies_any: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
         """Checks templates and variables against the declared labels; raises RecipeError."""

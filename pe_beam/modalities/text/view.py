@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,7 @@ class TextView(View):
             texts = history.population(iteration, ["text"])["text"].to_pylist()
             words = np.array([len(text.split()) for text in texts])
             least, middle, most = (float(np.percentile(words, q)) for q in (5, 50, 95))
-            notes = history.manifest(iteration).get("generation", {})
-            rejected = ", ".join(f"{kind} {count}" for kind, count in notes.get("rejected_answers", {}).items())
+            rejected, stand_ins = _answers(history.manifest(iteration).get("generation", {}))
             rows.append(
                 (
                     str(iteration),
@@ -62,7 +62,7 @@ class TextView(View):
                     most,
                     len(set(texts)),
                     rejected or "none",
-                    int(notes.get("stand_ins", 0)),
+                    stand_ins,
                 )
             )
         head = ("iteration", "texts", "words, 5%", "median", "95%", "different", "answers rejected", "stand-ins")
@@ -82,6 +82,16 @@ class TextView(View):
             ".said ins{background:var(--accent-soft);text-decoration:none;border-radius:3px;padding:0 .1em}"
             ".said del{color:var(--muted)}"
         )
+
+
+def _answers(generation: Mapping[str, Any]) -> tuple[str, int]:
+    """Rejected answers by kind, and stand-ins, of a manifest's `generation`; of several generators all together."""
+    notes = [generation, *(maker.get("summary", {}) for maker in generation.get("makers", {}).values())]
+    rejected: Counter[str] = Counter()
+    for each in notes:
+        rejected.update(each.get("rejected_answers", {}))
+    told = ", ".join(f"{kind} {count}" for kind, count in sorted(rejected.items()))
+    return told, sum(int(each.get("stand_ins", 0)) for each in notes)
 
 
 def _changes(before: str, after: str) -> Markup:

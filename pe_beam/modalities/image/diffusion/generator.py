@@ -38,6 +38,7 @@ class Diffusers(Generator):
 
     modality = "image"
     Options: ClassVar[type[contracts.Options]] = DiffusersOptions
+    varies_any: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
         """Checks prompts, classes and schedules against the declared labels; the model loads when it is first needed.

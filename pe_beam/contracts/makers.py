@@ -1,0 +1,34 @@
+"""The state of a candidate where a recipe has several generators: who made it, and what the maker itself remembers."""
+
+from __future__ import annotations
+
+import re
+
+from pe_beam.errors import StageError
+
+_STATE = re.compile(r'\{"maker":"([a-z][a-z0-9-]*)","state":(.*)\}', re.DOTALL)
+
+
+def with_maker(maker: str, state: str | None) -> str:
+    """A maker's own state (JSON text, or None) inside one that names the maker; its text is kept to the byte.
+
+    >>> with_maker("letters", '{"size": 1.50}'), with_maker("paint", None)
+    ('{"maker":"letters","state":{"size": 1.50}}', '{"maker":"paint","state":null}')
+    """
+    return f'{{"maker":"{maker}","state":{"null" if state is None else state}}}'
+
+
+def without_maker(state: str | None) -> tuple[str, str | None]:
+    """(maker, its own state) out of what `with_maker` gave.
+
+    Raises:
+      StageError: the state names no maker.
+
+    >>> without_maker('{"maker":"letters","state":{"size": 1.50}}')
+    ('letters', '{"size": 1.50}')
+    """
+    found = _STATE.fullmatch(state or "")
+    if found is None:
+        raise StageError("population: a candidate's state does not name its maker; restore the release")
+    own = found.group(2)
+    return found.group(1), None if own == "null" else own

@@ -1,0 +1,94 @@
+"""Several generators in one recipe: which is open when, to whom candidates are handed over, and by which shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pe_beam import registry
+from pe_beam.errors import RecipeError
+from pe_beam.recipe.models import Maker, Recipe
+
+
+def openers(makers: Sequence[Maker], iteration: int) -> list[int]:
+    """Places of the makers that are open in an iteration."""
+    return [place for place, maker in enumerate(makers) if maker.open_at(iteration)]
+
+
+def receivers(makers: Sequence[Maker], takes: Sequence[bool], iteration: int) -> list[int]:
+    """Places of the open makers that vary what another has made (`Generator.varies_any`)."""
+    return [place for place in openers(makers, iteration) if takes[place]]
+
+
+def shares_of(makers: Sequence[Maker], among: Sequence[int]) -> np.ndarray:
+    """Shares of some makers, which add up to 1: float64 (makers,), 0 for all others."""
+    shares = np.zeros(len(makers))
+    shares[list(among)] = [makers[place].share for place in among]
+    total = shares.sum()
+    return shares / total if total else shares
+
+
+def takes_any(recipe: Recipe) -> list[bool]:
+    """Whether each maker varies what another has made."""
+    parts = recipe.generator_parts
+    return [bool(registry.find("generators", part.name, key=f"{key}.name").varies_any) for key, part in parts]
+
+
+def check_phases(recipe: Recipe) -> None:
+    """Refuses phases that would hand a candidate to nobody, and makers that would never be asked for one.
+
+    Raises:
+      RecipeError: one or the other; the message names maker and iteration.
+    """
+    makers, takes = recipe.generators or [], takes_any(recipe)
+    inside = set(openers(makers, 0))  # makers that candidates of the population may be from
+    asked = set(inside)
+    for iteration in range(1, recipe.evolution.iterations + 1):
+        going = inside & set(openers(makers, iteration))
+        over = inside - going
+        if over:
+            taking = receivers(makers, takes, iteration)
+            if not taking:
+                raise _nobody_takes(recipe, makers[min(over)], iteration)
+            going |= set(taking)
+        asked |= going
+        inside = going | (over if recipe.evolution.family_at(iteration)[1] else set())
+    for place in sorted(set(range(len(makers))) - asked):
+        why = "the phase of no other is over then" if takes[place] else "it varies only what it made itself"
+        raise RecipeError(
+            f"generators: {makers[place].name} would never be asked: it opens in iteration {makers[place].first}, when "
+            f"nothing is made at random and nothing is handed over to it ({why}); from: 0, or a to for another, is "
+            "wanted"
+        )
+
+
+def _nobody_takes(recipe: Recipe, over: Maker, iteration: int) -> RecipeError:
+    able = [
+        name
+        for name in registry.names_for("generators", recipe.modality)
+        if registry.find("generators", name, key="generators").varies_any
+    ]
+    return RecipeError(
+        f"generators: the phase of {over.name} is over in iteration {iteration}, and none that is open then varies "
+        f"candidates of another's making (allowed: {', '.join(able) or 'none installed'})"
+    )
+
+
+def expected_shares(recipe: Recipe) -> np.ndarray:
+    """Share of the new candidates of each iteration that each maker makes, as if all candidates won alike.
+
+    Returns:
+      float64 (iterations + 1, makers); one column of ones for a recipe with one generator.
+    """
+    iterations = recipe.evolution.iterations
+    if recipe.generators is None:
+        return np.ones((iterations + 1, 1))
+    makers, takes = recipe.generators, takes_any(recipe)
+    shares = [shares_of(makers, openers(makers, 0))]
+    for iteration in range(1, iterations + 1):
+        going = np.array([maker.open_at(iteration) for maker in makers])
+        handed = shares[-1][~going].sum()
+        own = np.where(going, shares[-1], 0.0)
+        shares.append(own + handed * shares_of(makers, receivers(makers, takes, iteration)))
+    return np.stack(shares)

@@ -1,0 +1,216 @@
+"""Several generators as one: each row goes to one of them, which sees what it would see alone."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.contracts.generator import Chunk, Generator, PaidGenerator, Step
+from pe_beam.contracts.makers import with_maker, without_maker
+from pe_beam.contracts.options import Options
+from pe_beam.contracts.service import Surroundings
+from pe_beam.errors import RecipeError, StageError
+from pe_beam.keyed import keyed_rng
+from pe_beam.recipe.makers import openers, receivers, shares_of
+from pe_beam.recipe.models import Maker
+
+_STEP = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio: multiples of it are spread evenly over 64 bits, however many are taken in a row."""
+_WORD = 1 << 64
+
+
+@contextlib.contextmanager
+def of_maker(name: str) -> Iterator[None]:
+    """Puts a maker's name before what its generator raises, which says "generator.key: ..." as if it were alone."""
+    try:
+        yield
+    except (RecipeError, StageError) as error:
+        if type(error) not in (RecipeError, StageError):
+            raise
+        raise type(error)(f"generators, {name}: {error}") from error
+
+
+class Mixed(PaidGenerator):
+    """Rows of a chunk, each made by one of several generators.
+
+    At random makers are chosen by share among those that are open. A candidate is varied by its own maker; where the
+    phase of that is over, by an open one that varies any candidate, chosen by share as well. The choice is a function
+    of seed, iteration, label and candidate id: a label's candidates, by id, take even steps from a place drawn once, so
+    of n in a row each maker with a share of 2/n or more gets one at least.
+
+    `state` is {"maker": its name, "state": its own}.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+
+    def __init__(
+        self, makers: Sequence[Maker], parts: Sequence[Generator], *, labels: Sequence[str | None], seed: int
+    ) -> None:
+        """Takes makers as the recipe says, their generators in the same order, the declared labels and the seed."""
+        self._makers, self._parts, self._seed = list(makers), list(parts), seed
+        self._codes = {label: code for code, label in enumerate(labels)}
+        self._places = {maker.name: place for place, maker in enumerate(makers)}
+        self._takes = [part.varies_any for part in parts]
+        self._population: tuple[pa.Table | None, dict[int, pa.Table]] = (None, {})
+        self.chunk_size = min(part.chunk_size for part in parts)  # type: ignore[misc]  # here it depends on the recipe
+        self.remote = any(part.remote for part in parts)  # type: ignore[misc]
+        self.modality = parts[0].modality  # type: ignore[misc]
+
+    @property
+    def parts(self) -> list[Generator]:
+        """The generators, in the recipe's order."""
+        return list(self._parts)
+
+    def attach(self, surroundings: Surroundings) -> None:
+        """See Generator."""
+        for maker, part in zip(self._makers, self._parts, strict=True):
+            with of_maker(maker.name):
+                part.attach(surroundings)
+
+    def ready(self) -> None:
+        """See Generator."""
+        for maker, part in zip(self._makers, self._parts, strict=True):
+            with of_maker(maker.name):
+                part.ready()
+
+    def random(
+        self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
+    ) -> pa.Table:
+        """See Generator."""
+        draws = self._draws(0, labels, rngs, chunk)
+        owners = _chosen(draws, shares_of(self._makers, openers(self._makers, 0)))
+
+        def make(place: int, rows: list[int]) -> pa.Table:
+            about = self._about(place, chunk)
+            return self._parts[place].random([labels[row] for row in rows], [rngs[row] for row in rows], **about)
+
+        return self._put_together(owners, make)
+
+    def vary(
+        self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
+    ) -> pa.Table:
+        """See Generator."""
+        before, states = self._split(parents["state"])
+        draws = self._draws(step.iteration, parents["label"].to_pylist(), rngs, chunk)
+        going = np.array([maker.open_at(step.iteration) for maker in self._makers])
+        stays = going[before]
+        owners = before.copy()
+        if not stays.all():
+            taking = receivers(self._makers, self._takes, step.iteration)
+            if not taking:
+                raise StageError(f"generators: none takes over candidates in iteration {step.iteration}")
+            owners[~stays] = _chosen(draws[~stays], shares_of(self._makers, taking))
+        own = [state if stay else None for state, stay in zip(states, stays.tolist(), strict=True)]
+        seen = _with_states(parents, own)
+
+        def make(place: int, rows: list[int]) -> pa.Table:
+            about = self._about(place, chunk)
+            return self._parts[place].vary(
+                seen.take(pa.array(rows, pa.int64())), step, [rngs[row] for row in rows], **about
+            )
+
+        return self._put_together(owners, make)
+
+    def summary(self, made: pa.Table) -> dict[str, Any]:
+        """By maker: how many are new, and what the maker itself says of them."""
+        owners, states = self._split(made["state"])
+        own = _with_states(made, states)
+        told: dict[str, Any] = {}
+        for place, (maker, part) in enumerate(zip(self._makers, self._parts, strict=True)):
+            rows = own.filter(pa.array(owners == place))
+            said = part.summary(rows)
+            told[maker.name] = {"new": rows.num_rows, **({"summary": said} if said else {})}
+        return {"makers": told}
+
+    def _split(self, states: pa.ChunkedArray) -> tuple[np.ndarray, list[str | None]]:
+        """Places of the makers (int64) and their own states."""
+        pairs = [without_maker(state) for state in states.to_pylist()]
+        unknown = {name for name, _ in pairs} - set(self._places)
+        if unknown:
+            raise StageError("population: a candidate names a maker that the recipe does not know; restore the release")
+        return np.array([self._places[name] for name, _ in pairs], dtype=np.int64), [state for _, state in pairs]
+
+    def _draws(
+        self,
+        iteration: int,
+        labels: Sequence[str | None],
+        rngs: Sequence[np.random.Generator],
+        chunk: Chunk | None,
+    ) -> np.ndarray:
+        """A number for each row, uint64; without ids it follows from the row's own stream, which stays as it is."""
+        if chunk is None or chunk.ids is None:
+            keys = [int(copy.deepcopy(rng).integers(_WORD >> 1)) for rng in rngs]
+            return np.array([_word(keyed_rng(key, 0, -1, "makers")) for key in keys], dtype=np.uint64)
+        starts = {
+            label: _word(keyed_rng(self._seed, iteration, -1, f"makers/{self._codes[label]}")) for label in set(labels)
+        }
+        pairs = zip(labels, chunk.ids, strict=True)
+        return np.array([(starts[label] + int(i) * _STEP) % _WORD for label, i in pairs], dtype=np.uint64)
+
+    def _about(self, place: int, chunk: Chunk | None) -> dict[str, Any]:
+        """A chunk as a maker whose answers are paid for sees it: a journal of its own, and its own states."""
+        if chunk is None or not isinstance(self._parts[place], PaidGenerator):
+            return {}
+        journal = None if chunk.journal is None else chunk.journal / self._makers[place].name
+        population = chunk.population
+
+        def own() -> pa.Table:
+            assert population is not None
+            return self._seen_by(place, population())
+
+        return {"chunk": Chunk(journal=journal, population=None if population is None else own)}
+
+    def _seen_by(self, place: int, population: pa.Table) -> pa.Table:
+        """The population with a maker's own states, null for others' candidates; the same object the next time."""
+        found = self._population
+        if found[0] is not population:
+            self._population = found = population, {}
+        kept = found[1]
+        if place not in kept:
+            owners, states = self._split(population["state"])
+            mine = (owners == place).tolist()
+            own = [state if is_mine else None for state, is_mine in zip(states, mine, strict=True)]
+            kept[place] = _with_states(population, own)
+        return kept[place]
+
+    def _put_together(self, owners: np.ndarray, make: Callable[[int, list[int]], pa.Table]) -> pa.Table:
+        """Each maker's rows, back in the order in which they were asked for."""
+        asked = np.unique(owners).tolist() or [0]
+        tables: list[pa.Table] = []
+        places = []
+        for place in asked:
+            rows = np.flatnonzero(owners == place)
+            with of_maker(self._makers[place].name):
+                made = make(place, rows.tolist())
+                if made.num_rows != len(rows):
+                    raise StageError(f"generator: {made.num_rows} rows came back where {len(rows)} were asked for")
+            named = [with_maker(self._makers[place].name, state) for state in made["state"].to_pylist()]
+            made = _with_states(made, named)
+            tables.append(made if not tables else made.select(tables[0].column_names).cast(tables[0].schema))
+            places.append(rows)
+        order = np.argsort(np.concatenate(places), kind="stable")
+        return pa.concat_tables(tables).take(pa.array(order, pa.int64())).combine_chunks()
+
+
+def _word(rng: np.random.Generator) -> int:
+    return int(rng.integers(_WORD, dtype=np.uint64))
+
+
+def _chosen(draws: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Numbers of 64 bits -> places, by shares; int64."""
+    edges = np.cumsum(shares)
+    able = np.flatnonzero(shares)
+    # Half-open steps of [0, 1); the last maker with a share also takes what rounding leaves.
+    places = np.searchsorted(edges, draws.astype(np.float64) / _WORD, side="right")
+    chosen: np.ndarray = np.minimum(places, able[-1]).astype(np.int64)
+    return chosen
+
+
+def _with_states(table: pa.Table, states: Sequence[str | None]) -> pa.Table:
+    place = table.schema.get_field_index("state")
+    return table.set_column(place, "state", pa.array(states, pa.string()))

@@ -28,9 +28,9 @@ from pe_beam.engine.run import Run
 from pe_beam.engine.tables import ROW_GROUP, load_array
 from pe_beam.errors import DataError, PeBeamError, StorageError
 from pe_beam.evaluation.kept import embedded
-from pe_beam.evaluation.moments import Moments
 from pe_beam.evaluation.progress import note_portions
 from pe_beam.evaluation.setting import HELD_OUT, TRAINING, VOTED, WORK, Setting, population
+from pe_beam.metrics.moments import Moments
 from pe_beam.recipe.sources import private_source
 from pe_beam.storage.parquet import parquet_file, read_parquet
 from pe_beam.subsamples import REAL_ROWS, chosen_of_range, chosen_rows

@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.metrics.pairwise import polynomial_kernel
 from threadpoolctl import threadpool_limits
 
-from pe_beam.evaluation.moments import Moments
 from pe_beam.keyed import keyed_rng
+from pe_beam.metrics.moments import Moments
 
 SUBSETS, SUBSET_ROWS = 100, 1000
 

@@ -89,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
     evaluate.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
     evaluate.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="texts: language_model=FOLDER or hub name"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of its metrics; a wrong NAME lists those there are",
     )
     purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
     purge.add_argument("dir", metavar="DIR")

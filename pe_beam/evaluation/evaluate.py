@@ -87,7 +87,8 @@ def _known(run: Run, options: Mapping[str, str]) -> dict[str, str]:
         if name not in known:
             allowed = "; ".join(f"{key}: {what}" for key, what in known.items()) or "none for this kind of record"
             raise InputError(f"--set {name}: not an option of evaluate; allowed: {allowed}")
-    return dict(options)
+    read = run.modality.read_metric_options
+    return dict(read(options) if read and options else options)
 
 
 def _no_training(run: Run) -> str:

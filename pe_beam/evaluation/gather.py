@@ -157,7 +157,7 @@ class _Gatherer:
 
     @cached_property
     def _metric_rows(self) -> int:
-        return self._run.modality.metric_rows if self._run.modality.metrics else 0
+        return self._setting.metric_rows if self._run.modality.metrics else 0
 
     def gather(self) -> Gathered:
         kept: list[Rows] = []

@@ -178,7 +178,7 @@ def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float])
         labels=run.recipe.data.labels,
         recipe=to_plain(run.recipe),
         seed=run.recipe.seed,
-        sample_count=min(load_about(run, population(setting.last))["count"], run.modality.metric_rows),
+        sample_count=min(load_about(run, population(setting.last))["count"], setting.metric_rows),
         options=setting.options,
     )
     for place, metric in enumerate(run.modality.metrics, start=1):

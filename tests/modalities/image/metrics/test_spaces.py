@@ -20,6 +20,8 @@ from pe_beam.modalities.image.metrics import spaces
 from pe_beam.modalities.image.metrics.spaces import LABEL_ROWS, embedded, other_spaces
 from tests.modalities.image.metrics.pictures import comparison, table
 
+pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # clean-fid, of SciPy
+
 PIXELS: dict[str, Any] = {"name": "pixels", "size": 4, "mode": "rgb"}  # 48 features
 
 

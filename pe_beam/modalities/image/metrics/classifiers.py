@@ -63,8 +63,8 @@ def wide_resnet(comparison: Comparison) -> Measured:
     """The same of the wide residual network that `evaluate --set wrn=` has asked for; nothing where it has not.
 
     As Sim-PE (arXiv 2502.05505) and its library train it: Adam, 50 epochs of batches of 256, rate 0.01 times 0.2 after
-    every 20 epochs, dropout 0.3, weights averaged by 0.9999, pixels from -1 to 1. They report a best epoch; this is the
-    last, for a choice by the pictures that test would flatter it.
+    every 20 epochs, dropout 0.3, weights averaged by 0.9999, pixels from -1 to 1. DPImageBench reports its best epoch;
+    this is the last, for a choice by the pictures that test would flatter it.
 
     Raises:
       InputError: wrong options, or a device without room for it.

@@ -1,4 +1,4 @@
-"""A run of pictures, evaluated in a second space as its holder would."""
+"""A run of pictures, evaluated in other spaces as its holder would."""
 
 from __future__ import annotations
 
@@ -12,69 +12,75 @@ from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.recipe.loading import parse_recipe
 from tests.evaluation.pictures import LABELS, write_files
+from tests.whole_runs import SMALL
+
+FIGURES = ("fid", "kid", "kid_spread", "precision", "recall", "density", "coverage")
 
 
-def finished(recipe: dict[str, Any], folder: Path, rows: tuple[int, int, int]) -> Path:
-    """A run on so many training and held-out pictures of 8 x 8, with so many samples."""
-    write_files(folder / "training", rows[:1], 1)
-    write_files(folder / "held-out", rows[1:2], 2)
-    recipe["data"] = {"source": "parquet", "path": str(folder / "training"), "labels": LABELS}
-    recipe["data"]["holdout"] = str(folder / "held-out")
-    recipe["evolution"] = {"iterations": 1, "samples": rows[2]}
-    evolve(parse_recipe(recipe), folder / "run")
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 training pictures, 15 held-out ones and 12 samples, of 8 x 8 pixels."""
+    folder = tmp_path_factory.mktemp("measured")
+    write_files(folder / "training", (16,), 1)
+    write_files(folder / "held-out", (15,), 2)
+    data = {"source": "parquet", "path": f"{folder}/training", "holdout": f"{folder}/held-out", "labels": LABELS}
+    evolve(parse_recipe(SMALL | {"data": data, "evolution": {"iterations": 1, "samples": 12}}), folder / "run")
     return folder / "run"
 
 
-def test_a_run_is_evaluated_in_the_space_of_efficientnet(
-    small: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def files(run_dir: Path) -> set[Path]:
+    return {path for path in run_dir.rglob("*") if path.is_file()}
+
+
+def measured(run_dir: Path, *words: str) -> dict[str, Any]:
+    assert main(["evaluate", str(run_dir), *words]) == 0
+    found: dict[str, Any] = json.loads((run_dir / "private/evaluation/evaluation.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--set", "inception=/nowhere/x.pt"), "--set inception: weights: '/nowhere/x.pt' is not a file"),
+        (("--set", "inceptoin=x"), "not an option of evaluate; allowed: inception: path of its weights"),
+        (("--set", "wrn=28"), "--set wrn=28: yes, or DEPTH-WIDTH is wanted"),
+        (("--metric-rows", "1"), "--metric-rows 1: 2 at least is wanted"),
+    ],
+)
+def test_what_is_told_wrongly_is_refused_before_anything_is_read(
+    run_dir: Path, words: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir = finished(small, tmp_path, (16, 15, 12))
-    before = {path for path in run_dir.rglob("*") if path.is_file()}
-    assert main(["evaluate", str(run_dir), "--set", "inception=/nowhere/x.pt"]) == 2
-    assert "--set inception: weights: '/nowhere/x.pt' is not a file" in capsys.readouterr().err
-    assert before == {path for path in run_dir.rglob("*") if path.is_file()}, "it was refused before anything was read"
-    assert main(["evaluate", str(run_dir), "--set", "inceptoin=x"]) == 2
-    assert "not an option of evaluate; allowed: inception: path of its weights" in capsys.readouterr().err
-    assert (
-        main(
-            ["evaluate", str(run_dir), "--set", "efficientnet-lite0=yes", "--set", "wrn=10-1", "--set", "wrn_epochs=1"]
-        )
-        == 0
-    )
-    found = json.loads((run_dir / "private/evaluation/evaluation.json").read_text())
-    assert "wrn_10_1_accuracy: trained on 12 pictures, 1 epochs, and tested on 15" in found["notes"]
-    names = ("fid", "kid", "kid_spread", "precision", "recall", "density", "coverage")
-    for part in (found, found["floor"], found["ceiling"]):
-        assert {f"{name}_efficientnet_lite0" for name in names} | {"cnn_accuracy", "wrn_10_1_accuracy"} <= set(
-            part["metrics"]
-        )
+    before = files(run_dir)
+    assert main(["evaluate", str(run_dir), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert files(run_dir) == before
+
+
+def test_a_run_is_evaluated_in_other_spaces(run_dir: Path, tmp_path: Path) -> None:
+    before, listed = files(run_dir), tmp_path / "spaces.yaml"
+    listed.write_text("own: {name: pixels, size: 8}\n")
+    asked = ("efficientnet-lite0=yes", f"spaces={listed}", "wrn=10-1", "wrn_epochs=1")
+    found = measured(run_dir, *(word for one in asked for word in ("--set", one)))
+    figures, floor, ceiling = found["metrics"], found["floor"]["metrics"], found["ceiling"]["metrics"]
+    wanted = {f"{name}_{space}" for name in FIGURES for space in ("efficientnet_lite0", "own")}
+    for part in (figures, floor, ceiling):
+        assert wanted | {"cnn_accuracy", "wrn_10_1_accuracy"} <= set(part)
     copied = {"exact_duplicates_efficientnet_lite0", "probability_closer_efficientnet_lite0"}
-    assert copied <= set(found["metrics"])
-    assert not copied & (set(found["floor"]["metrics"]) | set(found["ceiling"]["metrics"]))
-    assert found["ceiling"]["metrics"]["fid_efficientnet_lite0"] < found["metrics"]["fid_efficientnet_lite0"]
-    assert [series["title"] for series in found["series"]] == [
-        "Distance to the nearest training picture, efficientnet_lite0"
-    ]
-    made = {path for path in run_dir.rglob("*") if path.is_file()} - before
-    assert all(path.relative_to(run_dir).parts[0] in ("private", "work") for path in made)
+    assert copied <= set(figures) and not copied & (set(floor) | set(ceiling))
+    assert ceiling["fid_efficientnet_lite0"] < figures["fid_efficientnet_lite0"]
+    # The recipe's own space by another way: all rows are there.
+    assert figures["fid_own"] == pytest.approx(figures["frechet_distance"], abs=1e-6)
+    assert figures["kid_own"] == figures["kernel_distance"] and figures["recall_own"] == figures["recall"]
+    assert figures["probability_closer_own"] == found["memorisation"]["probability_closer"]
+    assert [series["title"].rpartition(", ")[2] for series in found["series"]] == ["efficientnet_lite0", "own"]
+    assert "wrn_10_1_accuracy: trained on 12 pictures, 1 epochs, and tested on 15" in found["notes"]
+    page = (run_dir / "private/evaluation/evaluation.html").read_text()
+    assert "Distance to the nearest training picture, efficientnet_lite0" in page
+    assert all(path.relative_to(run_dir).parts[0] in ("private", "work") for path in files(run_dir) - before)
 
 
-def test_how_many_records_metrics_see_is_the_users_to_say(
-    small: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_dir = finished(small, tmp_path, (40, 50, 30))
-    assert main(["evaluate", str(run_dir), "--metric-rows", "1"]) == 2
-    assert "--metric-rows 1: 2 at least is wanted" in capsys.readouterr().err
-    file = tmp_path / "spaces.yaml"
-    file.write_text("eight: {name: pixels, size: 8}")
-    asked = ["evaluate", str(run_dir), "--set", f"spaces={file}"]
-    notes = {}
-    for rows in (20, 1000):
-        assert main([*asked, "--metric-rows", str(rows)]) == 0
-        found = json.loads((run_dir / "private/evaluation/evaluation.json").read_text())
-        notes[rows] = " ".join(found["notes"])
-        if rows == 1000:  # all there are, in the recipe's own space: the same figure by another way
-            assert found["metrics"]["fid_eight"] == pytest.approx(found["metrics"]["frechet_distance"], abs=1e-6)
-            assert found["metrics"]["precision_eight"] == found["metrics"]["precision"]
-            assert found["metrics"]["kid_eight"] == found["metrics"]["kernel_distance"]
-    assert "fid_eight: of 20 and 20 pictures" in notes[20] and "fid_eight: of 30 and 50 pictures" in notes[1000]
+def test_how_many_records_metrics_see_is_the_users_to_say(run_dir: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "spaces.yaml"
+    listed.write_text("own: {name: pixels, size: 8}\n")
+    notes = measured(run_dir, "--set", f"spaces={listed}", "--metric-rows", "9")["notes"]
+    assert any(note.startswith("fid_own: of 9 and 9 pictures") for note in notes)

@@ -17,8 +17,8 @@ from _place import RECIPES
 
 from pe_beam.contracts.generator import Step
 from pe_beam.engine.run import Run
-from pe_beam.evaluation.distances import frechet_distance
-from pe_beam.evaluation.moments import Moments
+from pe_beam.metrics.distances import frechet_distance
+from pe_beam.metrics.moments import Moments
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.sources import source_at

@@ -89,7 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
     evaluate.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
     evaluate.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="texts: language_model=FOLDER or hub name"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of its metrics; a wrong NAME lists those there are",
+    )
+    evaluate.add_argument(
+        "--metric-rows", type=int, metavar="N", help="records of a kind that those metrics see at most; default: 10000"
     )
     purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
     purge.add_argument("dir", metavar="DIR")
@@ -274,6 +281,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         against=options.against,
         iterations=options.iterations,
         options=told,
+        metric_rows=options.metric_rows,
         progress=sys.stderr,
     )
     if options.json:

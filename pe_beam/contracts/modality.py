@@ -31,6 +31,8 @@ class Modality:
       metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
       metric_rows: rows of a `Comparison` table at most.
       metric_options: name -> what it is, of what `pe-beam evaluate --set NAME=VALUE` may tell the metrics.
+      read_metric_options: checks what was told, on the driver, before anything is read, and gives what the metrics are
+        told instead: files of options have been read. It raises InputError. None: each metric reads them as they are.
       start: what `pe-beam init` asks of this kind of record: (who answers, what a look has shown, the section `data`
         so far) -> the sections `generator` and `embedder`, and what it wants in `evolution` and `data` (a schema).
         None: only the names of generator and embedder are asked for.
@@ -47,6 +49,7 @@ class Modality:
     metrics: Sequence[Metric] = ()
     metric_rows: int = 10_000
     metric_options: Mapping[str, str] = field(default_factory=dict)
+    read_metric_options: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None
     start: Callable[[Asker, Seen, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:

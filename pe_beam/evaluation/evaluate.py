@@ -22,6 +22,7 @@ def evaluate(
     against: str | None = None,
     iterations: str = "last",
     options: Mapping[str, str] | None = None,
+    metric_rows: int | None = None,
     progress: TextIO | None = None,
 ) -> dict[str, Any]:
     """Measures the samples of a complete run, and its first population, against real records.
@@ -32,6 +33,7 @@ def evaluate(
       against: real data of the same kind as the recipe's; default: its data.holdout.
       iterations: "last", or "all" for every population.
       options: for the modality's own metrics, by name (`Modality.metric_options`).
+      metric_rows: rows of a kind that those metrics see at most; default: `Modality.metric_rows`.
       progress: where to tell the steps, such as sys.stderr; None: nowhere.
 
     Returns:
@@ -53,8 +55,14 @@ def evaluate(
         raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
     total = run.recipe.evolution.iterations
     wanted = tuple(range(total + 1)) if iterations == "all" else (0, total)
+    if metric_rows is not None and metric_rows < 2:
+        raise InputError(f"--metric-rows {metric_rows}: 2 at least is wanted")
     setting = Setting(
-        against=against, populations=wanted, no_training=_no_training(run), options=_known(run, options or {})
+        against=against,
+        populations=wanted,
+        no_training=_no_training(run),
+        options=_known(run, options or {}),
+        metric_rows=metric_rows or run.modality.metric_rows,
     )
     setting.held_out(run)  # refuses a recipe without a holdout before a job is started
     with run.store.lock():
@@ -87,7 +95,8 @@ def _known(run: Run, options: Mapping[str, str]) -> dict[str, str]:
         if name not in known:
             allowed = "; ".join(f"{key}: {what}" for key, what in known.items()) or "none for this kind of record"
             raise InputError(f"--set {name}: not an option of evaluate; allowed: {allowed}")
-    return dict(options)
+    read = run.modality.read_metric_options
+    return dict(read(options) if read and options else options)
 
 
 def _no_training(run: Run) -> str:

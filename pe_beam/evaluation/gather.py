@@ -28,9 +28,9 @@ from pe_beam.engine.run import Run
 from pe_beam.engine.tables import ROW_GROUP, load_array
 from pe_beam.errors import DataError, PeBeamError, StorageError
 from pe_beam.evaluation.kept import embedded
-from pe_beam.evaluation.moments import Moments
 from pe_beam.evaluation.progress import note_portions
 from pe_beam.evaluation.setting import HELD_OUT, TRAINING, VOTED, WORK, Setting, population
+from pe_beam.metrics.moments import Moments
 from pe_beam.recipe.sources import private_source
 from pe_beam.storage.parquet import parquet_file, read_parquet
 from pe_beam.subsamples import REAL_ROWS, chosen_of_range, chosen_rows
@@ -157,7 +157,7 @@ class _Gatherer:
 
     @cached_property
     def _metric_rows(self) -> int:
-        return self._run.modality.metric_rows if self._run.modality.metrics else 0
+        return self._setting.metric_rows if self._run.modality.metrics else 0
 
     def gather(self) -> Gathered:
         kept: list[Rows] = []

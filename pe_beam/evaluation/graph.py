@@ -15,11 +15,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pe_beam.engine.graphs.base import RunFn, RunTransform, start
 from pe_beam.evaluation import measure
 from pe_beam.evaluation.gather import Gathered, Portion, gather, list_portions, training_portions
-from pe_beam.evaluation.memorisation import Nearest, nearer
-from pe_beam.evaluation.moments import Tree, add_leaf, join_trees, whole
 from pe_beam.evaluation.outcome import commit_outcome
 from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.setting import CEILING, Setting
+from pe_beam.metrics.memorisation import Nearest, nearer
+from pe_beam.metrics.moments import Tree, add_leaf, join_trees, whole
 
 
 class _ListPortionsFn(RunFn):

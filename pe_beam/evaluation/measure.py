@@ -16,12 +16,7 @@ import numpy as np
 from pe_beam.contracts.metric import Comparison, Measured, Series
 from pe_beam.engine.run import Run
 from pe_beam.errors import DataError, InputError, MissingExtraError, StageError
-from pe_beam.evaluation.classifiers import classifier_figures, cross_figures
-from pe_beam.evaluation.distances import frechet_distance, kernel_distance
 from pe_beam.evaluation.gather import CHANGED, Gathered, Rows, gathered_files, load_payload, load_rows, read_shard
-from pe_beam.evaluation.manifold import DENSITY_K, PRECISION_K, compare_manifolds, neighbour_radii
-from pe_beam.evaluation.memorisation import Nearest, nearer, nearest_in, nothing_near
-from pe_beam.evaluation.moments import Moments
 from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.setting import (
     CEILING,
@@ -34,6 +29,11 @@ from pe_beam.evaluation.setting import (
     population,
     save_arrays,
 )
+from pe_beam.metrics.classifiers import classifier_figures, cross_figures
+from pe_beam.metrics.distances import frechet_distance, kernel_distance
+from pe_beam.metrics.manifold import DENSITY_K, PRECISION_K, compare_manifolds, neighbour_radii
+from pe_beam.metrics.memorisation import Nearest, nearer, nearest_in, nothing_near
+from pe_beam.metrics.moments import Moments
 from pe_beam.recipe.identity import to_plain
 from pe_beam.subsamples import chosen_rows
 
@@ -178,7 +178,7 @@ def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float])
         labels=run.recipe.data.labels,
         recipe=to_plain(run.recipe),
         seed=run.recipe.seed,
-        sample_count=min(load_about(run, population(setting.last))["count"], run.modality.metric_rows),
+        sample_count=min(load_about(run, population(setting.last))["count"], setting.metric_rows),
         options=setting.options,
     )
     for place, metric in enumerate(run.modality.metrics, start=1):

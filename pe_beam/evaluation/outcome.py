@@ -8,11 +8,11 @@ from typing import Any
 
 from pe_beam.engine.run import Run
 from pe_beam.evaluation import measure
-from pe_beam.evaluation.classifiers import TEST_ROWS, TRAIN_ROWS
-from pe_beam.evaluation.distances import SUBSET_ROWS, SUBSETS
-from pe_beam.evaluation.memorisation import Nearest, memorisation
 from pe_beam.evaluation.page import evaluation_page
 from pe_beam.evaluation.setting import CEILING, HELD_OUT, OUTCOME, PAGE, RESULT, Setting, population
+from pe_beam.metrics.classifiers import TEST_ROWS, TRAIN_ROWS
+from pe_beam.metrics.distances import SUBSET_ROWS, SUBSETS
+from pe_beam.metrics.memorisation import Nearest, memorisation
 from pe_beam.subsamples import REAL_ROWS
 
 NOTICE = "NOT A RELEASE: computed from real records without noise; keep it private"

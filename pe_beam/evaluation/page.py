@@ -282,6 +282,6 @@ def _method(outcome: Mapping[str, Any]) -> Section:
         f"{limits['kernel_subsets'][0]} subsets of {number(limits['kernel_subsets'][1])}. "
         f"Classifiers: {number(limits['classifier_train_rows'])} rows to train on at most, and "
         f"{number(limits['classifier_test_rows'])} to test on.",
-        "All distances are in the space of the recipe's embedder. docs/evaluation.md says what each figure means.",
+        "Distances are in the space of the recipe's embedder, unless a name says another; see docs/evaluation.md.",
     ]
     return Section(key="method", title="How it was measured", body=join(tag("p", text) for text in said))

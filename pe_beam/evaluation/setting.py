@@ -38,12 +38,14 @@ class Setting:
       populations: numbers of the populations that are measured, ascending; 0 and the last are always among them.
       no_training: why training records are left out; "" where they are used.
       options: what the modality's metrics are told, by name.
+      metric_rows: rows of a table that they see at most.
     """
 
     against: str | None
     populations: tuple[int, ...]
     no_training: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    metric_rows: int = 10_000
 
     def save(self, run: Run) -> None:
         """For the workers of this evaluation."""

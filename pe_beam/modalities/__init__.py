@@ -2,5 +2,6 @@
 
 Found through entry points; nothing below imports one.
 
-May import: contracts, services, sources, report, selection, registry, subsamples, keyed, names, numbers, errors.
+May import: contracts, services, sources, report, selection, metrics, registry, subsamples, keyed, names, numbers,
+errors.
 """

@@ -160,7 +160,7 @@ def test_steps_are_told_in_plain_lines_without_a_count_or_a_time(run: Path) -> N
     evaluate(run, progress=said)
     lines = said.getvalue().splitlines()
     assert lines[0] == "reading and embedding"
-    assert lines[-1] == "measuring real records (3 of 3): distances and classifiers"
+    assert "measuring real records (3 of 3): distances and classifiers" in lines
     assert not re.search(r"\d", re.sub(r"population \d|\d of \d", "", said.getvalue()))
 
 

@@ -20,11 +20,11 @@ from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import DataError, InputError
 from pe_beam.evaluation import gather, measure, outcome, page, pairs
-from pe_beam.evaluation.distances import frechet_distance, kernel_distance
 from pe_beam.evaluation.evaluate import evaluate
-from pe_beam.evaluation.manifold import compare_manifolds, neighbour_radii
-from pe_beam.evaluation.memorisation import memorisation
-from pe_beam.evaluation.moments import Moments
+from pe_beam.metrics.distances import frechet_distance, kernel_distance
+from pe_beam.metrics.manifold import compare_manifolds, neighbour_radii
+from pe_beam.metrics.memorisation import memorisation
+from pe_beam.metrics.moments import Moments
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
 from pe_beam.recipe.loading import parse_recipe

@@ -1,4 +1,4 @@
-"""Images: PNG codec, resizing, the text-render simulator, the pixels embedder. Pillow and NumPy; no Beam."""
+"""Images: PNG codec, resizing, generators, embedders, metrics. Pillow and NumPy, torch where asked for; no Beam."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pe_beam.contracts.metric import Comparison, Measured
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.view import View
+from pe_beam.modalities.image.metrics.options import OPTIONS, read_options
 from pe_beam.modalities.image.resize import Resize
 
 if TYPE_CHECKING:
@@ -33,11 +35,32 @@ def _start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, An
     return start(asker, seen, data)
 
 
+def _spaces(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.image.metrics.spaces import other_spaces
+
+    return other_spaces(comparison)
+
+
+def _small_cnn(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.image.metrics.classifiers import small_cnn
+
+    return small_cnn(comparison)
+
+
+def _wide_resnet(comparison: Comparison) -> Measured:
+    from pe_beam.modalities.image.metrics.classifiers import wide_resnet
+
+    return wide_resnet(comparison)
+
+
 MODALITY = Modality(
     name="image",
     payload=pa.schema([("image", pa.binary())]),
     preview=_preview,
     preparation=Resize,
     view=_view,
+    metrics=(_spaces, _small_cnn, _wide_resnet),
+    metric_options=OPTIONS,
+    read_metric_options=read_options,
     start=_start,
 )

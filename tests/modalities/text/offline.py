@@ -17,8 +17,8 @@ import pyarrow as pa
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import matrices, populations
 from pe_beam.engine.run import Run, open_run
-from pe_beam.evaluation.distances import frechet_distance
-from pe_beam.evaluation.moments import Moments
+from pe_beam.metrics.distances import frechet_distance
+from pe_beam.metrics.moments import Moments
 from pe_beam.recipe.loading import load_recipe
 from tests.modalities.text import corpus
 from tests.modalities.text.server import Served

@@ -16,12 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
 
-from pe_beam.evaluation import manifold
-from pe_beam.evaluation.classifiers import classifier_figures, cross_figures
-from pe_beam.evaluation.distances import frechet_distance, kernel_distance, kernel_subsets
-from pe_beam.evaluation.manifold import compare_manifolds, neighbour_radii
-from pe_beam.evaluation.memorisation import memorisation, nearer, nearest_in, nothing_near
-from pe_beam.evaluation.moments import Moments, add_leaf, join_trees, whole
+from pe_beam.metrics import manifold
+from pe_beam.metrics.classifiers import classifier_figures, cross_figures
+from pe_beam.metrics.distances import frechet_distance, kernel_distance, kernel_subsets
+from pe_beam.metrics.manifold import compare_manifolds, neighbour_radii
+from pe_beam.metrics.memorisation import memorisation, nearer, nearest_in, nothing_near
+from pe_beam.metrics.moments import Moments, add_leaf, join_trees, whole
 from pe_beam.subsamples import chosen_of_range, chosen_rows
 
 

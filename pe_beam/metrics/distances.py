@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.metrics.pairwise import polynomial_kernel
 from threadpoolctl import threadpool_limits
 
-from pe_beam.evaluation.moments import Moments
 from pe_beam.keyed import keyed_rng
+from pe_beam.metrics.moments import Moments
 
 SUBSETS, SUBSET_ROWS = 100, 1000
 
@@ -38,6 +38,30 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
     shift = a.mean - b.mean
     return float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+
+
+def frechet_of_vectors(a: np.ndarray, b: np.ndarray) -> float:
+    """`frechet_distance` of two sets of vectors, exact also where there are fewer of them than dimensions.
+
+    With x and y the centred rows, tr (A^1/2 B A^1/2)^1/2 is the sum of the singular values of x y^T, over
+    sqrt((n - 1)(m - 1)): no root of a singular covariance, and a matrix of n x m in place of one of d x d.
+
+    Args:
+      a: (n, d), n at least 2.
+      b: (m, d), m at least 2.
+
+    >>> x = np.random.default_rng(0).normal(size=(5, 40))
+    >>> abs(frechet_of_vectors(x, x)) < 1e-9, round(frechet_of_vectors(x, x + 1.0), 6)
+    (True, 40.0)
+    """
+    if min(len(a), len(b)) >= a.shape[1]:
+        return frechet_distance(Moments.of(a), Moments.of(b))
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    shift = x.mean(axis=0) - y.mean(axis=0)
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    cross = np.linalg.svd(x @ y.T, compute_uv=False).sum() / np.sqrt((len(x) - 1) * (len(y) - 1))
+    traces = (x**2).sum() / (len(x) - 1) + (y**2).sum() / (len(y) - 1)
+    return float(shift @ shift + traces - 2 * cross)
 
 
 def kernel_subsets(

@@ -28,7 +28,14 @@ PINNED = {
     "reviews-openai": ("f4bbc8218c74fd31f7ac39ecc6784eaf", "fe7112f91dc67582898cc383a495e888"),
     "reviews-vllm": ("44944a592740d54279c14d11cc2bb851", "3b0e9c4d883ba88e938b4f7af94465ae"),
     "snippets-offline": ("7de70cfa48389b6f23d716ac79483ee4", "6c7265f3b2a225605f4d3e489fc20014"),
-    "strokes": ("9ba681f223f0d0973cfd07511b01c18f", "cb7602b0384fd857914f9d5d8614e957"),
+    "strokes": ("b52333017fc296f2dfa80dc252df74fb", "cb7602b0384fd857914f9d5d8614e957"),
+    "camelyon17": ("e857d58f71989a956760ebdfe0c1a68d", "3e57ec17a8149deab81d8906002a8d13"),
+    "cats-stable-diffusion": ("00c6eb05ec07076d54dcc6f634dfc4c7", "6e9f8d0afc3c043ed92796e462188ec9"),
+    "celeba-avatar": ("51d4ccf7cc9c039d28e8874a49b90946", "3916e9fa73442a12dddad832a9a6cf88"),
+    "cifar10-diffusion": ("b3e6944bae8c64ec5f840d19b567514b", "1ecb9c780812df2e5d6c1e8b36c1eda3"),
+    "emoji": ("e2c98819105bbbd204e5ad825722a988", "d47b68560c4a69ed271e66355433fe27"),
+    "faces-nearest-image": ("98248e5babe4c323211b5594c6ad6298", "3916e9fa73442a12dddad832a9a6cf88"),
+    "mnist-text-render": ("11992e6a688d4cc24e7eeb18b81c8e6d", "dd3b54e8d7b81c70588e56edf10267c0"),
 }
 
 

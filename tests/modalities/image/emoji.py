@@ -13,8 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from pe_beam.driver.loop import evolve
 from pe_beam.engine.populations import read_population
 from pe_beam.engine.run import open_run
-from pe_beam.evaluation.distances import frechet_distance
-from pe_beam.evaluation.moments import Moments
+from pe_beam.metrics.distances import frechet_distance
+from pe_beam.metrics.moments import Moments
 from pe_beam.recipe.loading import load_recipe
 from tests.whole_runs import ROOT
 

@@ -31,7 +31,8 @@ def fetch(folder: Path) -> None:
 
 
 def _fetch_vendor(vendor: str, target: Path) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as name:
         package = f"emoji-datasource-{vendor}@{VERSION}"
         npm = shutil.which("npm")
         if npm is None:
@@ -50,8 +51,7 @@ def _fetch_vendor(vendor: str, target: Path) -> None:
                 place = made / name_of
                 place.mkdir(parents=True, exist_ok=True)
                 shutil.copy(Path(name) / kept / emoji["image"], place / emoji["image"])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made, target)
+        made.rename(target)  # whole, or not at all
 
 
 if __name__ == "__main__":

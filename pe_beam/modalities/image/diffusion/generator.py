@@ -54,6 +54,9 @@ class Diffusers(Generator):
         missing = [label for label in labels if classes is not None and label not in classes]
         if missing:
             raise RecipeError(f"generator.classes: none for label {missing[0]!r}")
+        unknown = sorted(set(classes or {}) - {str(label) for label in labels})
+        if unknown:
+            raise RecipeError(f"generator.classes: {unknown[0]!r} is not one of data.labels")
 
     def attach(self, surroundings: Surroundings) -> None:
         """See Generator: schedules have to fit the run's iterations."""
@@ -72,7 +75,9 @@ class Diffusers(Generator):
         keys = [int(rng.integers(_STREAM)) for rng in rngs]
         states = [self._drawn(label, _stream(key, "state"), model) for label, key in zip(labels, keys, strict=True)]
         asks = [self._ask(label, state, iteration=None) for label, state in zip(labels, states, strict=True)]
-        return self._painted(model, asks, Dials(steps=own.steps, guidance=own.guidance), keys, states)
+        return self._painted(
+            model, asks, Dials(steps=own.steps, guidance=own.guidance), labels=labels, keys=keys, states=states
+        )
 
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
         """A variation of each parent, which stands in where all answers were rejected."""
@@ -93,7 +98,7 @@ class Diffusers(Generator):
             self._ask(label, state, iteration=step.iteration, parent=np.asarray(picture))
             for label, state, picture in zip(labels, states, pictures, strict=True)
         ]
-        return self._painted(model, asks, schedules.dials(step), keys, states)
+        return self._painted(model, asks, schedules.dials(step), labels=labels, keys=keys, states=states)
 
     def _is_own(self, state: Mapping[str, Any], model: Loaded) -> bool:
         """Whether a parent's state says all that a variation keeps: another generator may have made it."""
@@ -107,8 +112,6 @@ class Diffusers(Generator):
             return {"variables": variables} if variables else {}
         count = model.painter.classes
         if count is None:
-            if self._options.classes is not None:
-                raise RecipeError(f"generator.classes: {self._options.model!r} knows no classes")
             return {}
         allowed = self._options.classes_of(label) or range(count)
         if max(allowed) >= count:
@@ -126,7 +129,14 @@ class Diffusers(Generator):
         return Ask(seed=0, prompt=prompt, negative=negative, parent=parent)
 
     def _painted(
-        self, model: Loaded, asks: list[Ask], dials: Dials, keys: list[int], states: list[dict[str, Any]]
+        self,
+        model: Loaded,
+        asks: list[Ask],
+        dials: Dials,
+        *,
+        labels: Sequence[str | None],
+        keys: list[int],
+        states: list[dict[str, Any]],
     ) -> pa.Table:
         """Asks until each row has a picture or was rejected `reasks` times more than once; then something stands in."""
         pictures: list[np.ndarray | None] = [None] * len(asks)
@@ -143,7 +153,7 @@ class Diffusers(Generator):
                     kinds[row].append(one)
                 else:
                     pictures[row] = one
-        return _with_stand_ins(asks, pictures, kinds, keys, states)
+        return _with_stand_ins(asks, pictures, kinds, labels=labels, keys=keys, states=states)
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
         """Rejected answers by kind, and how many candidates another picture stands in for."""
@@ -154,10 +164,14 @@ def _with_stand_ins(
     asks: Sequence[Ask],
     pictures: list[np.ndarray | None],
     kinds: Sequence[Sequence[str]],
+    *,
+    labels: Sequence[str | None],
     keys: Sequence[int],
-    states: Sequence[dict[str, Any]],
+    states: list[dict[str, Any]],
 ) -> pa.Table:
     """The chunk's table. For a rejected variation its parent stands in, at random another picture of the chunk.
+
+    Of the same label, if there is one; with the words that it was asked for with.
 
     Raises:
       StageError: no picture of a whole chunk could be used.
@@ -169,14 +183,20 @@ def _with_stand_ins(
             f"generator: none of {len(asks)} pictures could be used ({', '.join(found)}); look at the prompts, at "
             "generator.safety_checker and, where they are not finite, at generator.local.dtype"
         )
+    told = [dict(state) for state in states]
     for row, picture in enumerate(pictures):
+        parent = asks[row].parent
+        if picture is None and parent is not None:
+            pictures[row] = parent
+        elif picture is None:
+            own = [other for other in good if labels[other] == labels[row]] or good
+            other = own[keys[row] % len(own)]
+            pictures[row], told[row] = pictures[other], dict(states[other])
         if kinds[row]:
-            states[row]["rejected"] = list(kinds[row])
+            told[row]["rejected"] = list(kinds[row])
         if picture is None:
-            states[row]["stand_in"] = True
-            parent = asks[row].parent
-            pictures[row] = parent if parent is not None else pictures[good[keys[row] % len(good)]]
-    return _table(pictures, states)
+            told[row]["stand_in"] = True
+    return _table(pictures, told)
 
 
 def _stream(key: int, purpose: str) -> np.random.Generator:

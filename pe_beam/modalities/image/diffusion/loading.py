@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import json
 import threading
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def _loaded(options: str) -> Loaded:
         return _cached(options)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=4)  # a recipe may have several
 def _cached(text: str) -> Loaded:
     options = DiffusersOptions.model_validate_json(text)
     with _explained(options.model):
@@ -50,13 +51,38 @@ def _cached(text: str) -> Loaded:
 
 
 def look(options: DiffusersOptions) -> None:
-    """Reads the model's configuration, not its weights: packages and files are there, and it is of the wanted kind.
+    """Reads the model's configuration and the heads of its files: they are there, whole, and of the wanted kind.
+
+    Weights themselves are read where pictures are drawn, which may be another machine.
 
     Raises:
       MissingExtraError, RecipeError: as `load`.
     """
     with _explained(options.model):
         _check_kind(options, _class_name(options))
+        if Path(_place(options)).is_dir():
+            _check_files(Path(_place(options)))
+
+
+_MODELS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2", "text_encoder_3")
+
+
+def _check_files(folder: Path) -> None:
+    """Raises OSError where a part of a local model has no weights, or a file that is cut short."""
+    from safetensors import SafetensorError, safe_open
+
+    parts = [folder / name for name in _MODELS if (folder / name / "config.json").exists()]
+    for part in parts or [folder]:
+        files = [*part.glob("*.safetensors"), *part.glob("*.bin")]
+        if not files:
+            raise OSError(f"{part.name}: no weights")
+        for file in files:
+            if file.suffix == ".safetensors":
+                try:
+                    with safe_open(file, "np"):
+                        pass
+                except SafetensorError as error:
+                    raise OSError(f"{file.name}: {error}") from None
 
 
 def _painter(options: DiffusersOptions) -> Painter:
@@ -73,13 +99,19 @@ def _class_name(options: DiffusersOptions) -> str:
     """The class of the pipeline, or of a denoiser alone, by its configuration."""
     from diffusers import DiffusionPipeline, UNet2DModel
 
-    revision = options.local.revision
-    path = Path(options.model).expanduser()
-    if path.is_dir() and not (path / "model_index.json").exists():
-        config = UNet2DModel.load_config(str(path))
-    else:
-        config = DiffusionPipeline.load_config(options.model, revision=revision)
-    return str(config.get("_class_name"))
+    place, revision = _place(options), options.local.revision
+    if Path(place).is_dir() and not (Path(place) / "model_index.json").exists():
+        return str(UNet2DModel.load_config(place).get("_class_name"))
+    try:
+        return str(DiffusionPipeline.load_config(place, revision=revision).get("_class_name"))
+    except OSError:
+        if Path(place).is_dir():
+            raise
+        return str(UNet2DModel.load_config(place, revision=revision).get("_class_name"))
+
+
+def _place(options: DiffusersOptions) -> str:
+    return str(Path(options.model).expanduser()) if options.model.startswith("~") else options.model
 
 
 def _takes_text(name: str) -> bool:
@@ -97,8 +129,24 @@ def _check_kind(options: DiffusersOptions, name: str) -> None:
         )
     if options.random.prompt is None and _takes_text(name):
         raise RecipeError(f"generator.random.prompt: {options.model!r} is a {name}; a template is wanted")
+    if options.random.prompt is not None:
+        _check_sibling(name)
     if options.local.compile and options.local.offload:
         raise RecipeError("generator.local: compile and offload do not go together")
+
+
+def _check_sibling(name: str) -> None:
+    """Variations want an image-to-image form that takes a strength."""
+    from diffusers.pipelines import auto_pipeline
+
+    find: Any = auto_pipeline._get_task_class
+    mapping = auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
+    sibling = find(mapping, name, throw_error_if_not_exist=False)
+    if sibling is None or "strength" not in inspect.signature(sibling.__call__).parameters:
+        raise RecipeError(
+            f"generator.model: {name} has no image-to-image form with a strength in diffusers, which variations want; "
+            "another model, as Stable Diffusion, SDXL, SD3 or Flux"
+        )
 
 
 def _arguments(local: Placement) -> dict[str, Any]:
@@ -133,6 +181,22 @@ def _scheduler(options: DiffusersOptions, config: Any) -> Any:
     return cls.from_config(config, **options.scheduler_options)
 
 
+def _check_scheduler(options: DiffusersOptions, scheduler: Any) -> None:
+    """Refuses one whose noise is not the candidate's own or that cannot noise a picture, and steps that it has not."""
+    name = type(scheduler).__name__
+    if "noise_sampler_seed" in scheduler.config:
+        raise RecipeError(f"generator.scheduler: {name} draws noise of its own, not a candidate's; another is wanted")
+    wanted = ("add_noise", "scale_model_input", "init_noise_sigma") if options.random.prompt is None else ()
+    missing = [each for each in wanted if not hasattr(scheduler, each)]
+    if missing:
+        raise RecipeError(f"generator.scheduler: {name} has no {missing[0]}, which models without text want")
+    most, own = scheduler.config.get("num_train_timesteps"), options.vary.steps
+    asked = own if isinstance(own, list) else [own.get("from"), own.get("to")] if isinstance(own, dict) else [own]
+    steps = max(float(each) for each in (options.random.steps, *asked) if each is not None)
+    if most is not None and steps > most:
+        raise RecipeError(f"generator.random.steps, vary.steps: {steps:g} is more than the {most} levels of {name}")
+
+
 def _placed(pipeline: Any, options: DiffusersOptions) -> Any:
     """A pipeline on its device, with what the recipe asks of it."""
     local = options.local
@@ -140,6 +204,7 @@ def _placed(pipeline: Any, options: DiffusersOptions) -> Any:
     changed = options.scheduler is not None or options.scheduler_options
     if changed:
         pipeline.scheduler = _scheduler(options, pipeline.scheduler.config)
+    _check_scheduler(options, pipeline.scheduler)
     if local.attention_slicing:
         pipeline.enable_attention_slicing()
     device = _device(local)
@@ -162,7 +227,7 @@ def _prompted(options: DiffusersOptions) -> Painter:
         more |= {"safety_checker": None, "requires_safety_checker": False}
     cls: Any = AutoPipelineForText2Image
     with _quiet():
-        pipeline = cls.from_pretrained(options.model, **more)
+        pipeline = cls.from_pretrained(_place(options), **more)
         names = [f"adapter{i}" for i in range(len(options.adapters))]
         for name, adapter in zip(names, options.adapters, strict=True):
             _adapt(pipeline, name, adapter.path, adapter.weight_name)
@@ -171,7 +236,8 @@ def _prompted(options: DiffusersOptions) -> Painter:
         pipeline = _placed(pipeline, options)
     if options.local.compile:
         _compile(pipeline)
-    return Prompted(pipeline, size=options.size, eta=options.eta)
+    negative = options.random.negative_prompt is not None or options.vary.negative_prompt is not None
+    return Prompted(pipeline, size=options.size, eta=options.eta, negative=negative)
 
 
 def _adapt(pipeline: Any, name: str, path: str, weight_name: str | None) -> None:
@@ -190,7 +256,7 @@ def _unprompted(options: DiffusersOptions) -> Painter:
     _refuse_adapters(options)
     cls: Any = DiffusionPipeline
     with _quiet():
-        pipeline = _placed(cls.from_pretrained(options.model, **_arguments(options.local)), options)
+        pipeline = _placed(cls.from_pretrained(_place(options), **_arguments(options.local)), options)
     denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     if denoiser is None:
         raise RecipeError(
@@ -209,13 +275,16 @@ def _bare(options: DiffusersOptions) -> Painter:
     _refuse_adapters(options)
     if options.scheduler is None:
         raise RecipeError("generator.scheduler: wanted where generator.model is a denoiser alone")
+    if options.local.attention_slicing:
+        raise RecipeError("generator.local.attention_slicing: of pipelines; generator.model is a denoiser alone")
     cls: Any = UNet2DModel
     with _quiet():
-        denoiser = cls.from_pretrained(options.model, **_arguments(options.local)).to(_device(options.local))
+        denoiser = cls.from_pretrained(_place(options), **_arguments(options.local)).to(_device(options.local))
     denoiser = denoiser.eval()
     if options.local.compile:
         denoiser.compile()
     scheduler = _scheduler(options, {"_class_name": options.scheduler})
+    _check_scheduler(options, scheduler)
     return _without_text(denoiser, scheduler, None, options)
 
 
@@ -224,7 +293,7 @@ def _without_text(denoiser: Any, scheduler: Any, autoencoder: Any, options: Diff
 
     if options.attention_heads is not None:
         _set_heads(denoiser, options.attention_heads)
-    return Unprompted(
+    made = Unprompted(
         denoiser,
         scheduler,
         autoencoder,
@@ -232,6 +301,11 @@ def _without_text(denoiser: Any, scheduler: Any, autoencoder: Any, options: Diff
         eta=options.eta,
         level_scale=options.level_scale,
     )
+    if made.classes is None and options.classes is not None:
+        raise RecipeError(f"generator.classes: {options.model!r} knows no classes")
+    if not made.guided and (options.random.guidance is not None or options.vary.guidance is not None):
+        raise RecipeError("generator.random.guidance: wants a model with classes, and null_class, the one for none")
+    return made
 
 
 def _set_heads(denoiser: Any, heads: int) -> None:

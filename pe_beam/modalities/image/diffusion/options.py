@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from pe_beam import contracts
 from pe_beam.modalities.variables import Part, Schedule, Variable, split_lines
 from pe_beam.numbers import Real, Whole
 
+Class = Annotated[Whole, Field(ge=0)]
 Prompt = str | dict[str, str]
 """A template, or one a label."""
 
@@ -19,7 +20,9 @@ class RandomPicture(Part):
 
     prompt: Prompt | None = Field(None, description="template, or label -> template; null: the model takes no text")
     negative_prompt: str | None = Field(None, description="what it should not show; template")
-    guidance: Real | None = Field(None, ge=0, description="classifier-free guidance; null: the pipeline's own")
+    guidance: Real | None = Field(
+        None, ge=0, description="classifier-free guidance; null: the pipeline's own, none for models without text"
+    )
     steps: Whole = Field(50, ge=1, le=10_000, description="denoising steps")
 
 
@@ -99,7 +102,7 @@ class DiffusersOptions(contracts.Options):
         description="drawn for every random picture; a variation keeps its parent's",
         json_schema_extra={"public": True},
     )
-    classes: dict[str, Whole | list[Whole]] | None = Field(
+    classes: dict[str, Class | list[Class]] | None = Field(
         None,
         description="label -> the model's classes to draw from; null: any class for any label",
         json_schema_extra={"public": True},
@@ -149,7 +152,29 @@ class DiffusersOptions(contracts.Options):
             raise ValueError("random.prompt: wanted where there are variables or a prompt for variations")
         if self.random.prompt is not None and (self.vary.skip is not None or self.classes is not None):
             raise ValueError("vary.skip, classes: of models that take no text; random.prompt says that this one does")
+        self._check_other_kind()
         return self
+
+    def _check_other_kind(self) -> None:
+        """Refuses what a model with text, or one without, makes no use of."""
+        text, none = self.random.prompt is not None, None
+        without: dict[str, Any] = {
+            "null_class": (self.null_class, none),
+            "attention_heads": (self.attention_heads, none),
+        }
+        without |= {"level_scale": (self.level_scale, 1.0)}
+        negatives = [part.negative_prompt for part in (self.random, self.vary) if part.negative_prompt is not None]
+        by_text: dict[str, Any] = {
+            "size": (self.size, none),
+            "label_texts": (self.label_texts, {}),
+            "adapters": (self.adapters, []),
+        }
+        by_text |= {"safety_checker": (self.safety_checker, "keep"), "local.offload": (self.local.offload, none)}
+        by_text |= {"negative_prompt": (negatives, [])}
+        for name, (given, usual) in (without if text else by_text).items():
+            if given != usual:
+                kind = "no text; random.prompt says that this one does" if text else "text; random.prompt is null"
+                raise ValueError(f"{name}: of models that take {kind}")
 
     def classes_of(self, label: str | None) -> list[int] | None:
         """The model's classes of a label; None: any."""

@@ -3,48 +3,63 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from pe_beam.errors import RecipeError
 from pe_beam.modalities.image.diffusion.painter import Ask, Dials, Drawn, Painter, generators, to_bytes
 
 
 class Prompted(Painter):
     """A pipeline of diffusers' auto classes: Stable Diffusion, SDXL, SD3, Flux and their kin."""
 
-    def __init__(self, pipeline: Any, *, size: tuple[int, int] | None, eta: float) -> None:
-        """Takes a text-to-image pipeline on its device; the sibling shares its weights."""
+    def __init__(self, pipeline: Any, *, size: tuple[int, int] | None, eta: float, negative: bool) -> None:
+        """Takes a text-to-image pipeline on its device; the sibling shares its weights.
+
+        Args:
+          pipeline: of diffusers.
+          size: (height, width) of all pictures; None: the pipeline's own.
+          eta: of DDIM.
+          negative: whether there are negative prompts.
+
+        Raises:
+          RecipeError: negative prompts for a pipeline that takes none.
+        """
         from diffusers import AutoPipelineForImage2Image
 
         self._random = pipeline
         self._vary = AutoPipelineForImage2Image.from_pipe(pipeline)
         self._vary.set_progress_bar_config(disable=True)
-        self._size = size
+        self._size = size or _own_size(pipeline)
         self._eta = eta
+        for pipe in (self._random, self._vary) if negative else ():
+            if "negative_prompt" not in _taken(pipe) or "true_cfg_scale" in _taken(pipe):
+                raise RecipeError(f"generator.random.negative_prompt: {type(pipe).__name__} makes no use of it; null")
 
     def paint(self, asks: Sequence[Ask], dials: Dials) -> list[Drawn]:
         """See `Painter`."""
         import torch
 
-        more: dict[str, Any] = {}
-        pipe = self._random
+        pipe, more = self._random, dict[str, Any]()
         if dials.first is not None:
             pipe = self._vary
+            given = [self._given(ask) for ask in asks]
             if dials.first >= dials.steps:  # nothing is done anew
-                return [_given(ask) for ask in asks]
-            more |= {"image": [Image.fromarray(_given(ask)) for ask in asks], "strength": dials.strength}
-        elif self._size is not None:
+                return list(given)
+            more |= {"image": [Image.fromarray(each) for each in given], "strength": dials.strength}
+        if self._size is not None and "height" in _taken(pipe):
             more |= {"height": self._size[0], "width": self._size[1]}
         if dials.guidance is not None:
             more["guidance_scale"] = dials.guidance
         if any(ask.negative is not None for ask in asks):
             more["negative_prompt"] = [ask.negative or "" for ask in asks]
-        if "eta" in inspect.signature(pipe.__call__).parameters:
+        if "eta" in _taken(pipe):
             more["eta"] = self._eta
-        with torch.inference_mode():
+        with torch.inference_mode(), _same_precision(pipe):
             made = pipe(
                 prompt=[ask.prompt for ask in asks],
                 num_inference_steps=dials.steps,
@@ -56,7 +71,36 @@ class Prompted(Painter):
         drawn = to_bytes(np.asarray(made.images, dtype=np.float32))
         return ["safety checker" if flag else one for one, flag in zip(drawn, flagged, strict=True)]
 
+    def _given(self, ask: Ask) -> np.ndarray:
+        """A parent in colour and of the one size: a pipeline would take the size of the first for all."""
+        assert ask.parent is not None
+        picture = Image.fromarray(ask.parent).convert("RGB")
+        size = picture.size if self._size is None else self._size[::-1]
+        return np.asarray(picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC))
 
-def _given(ask: Ask) -> np.ndarray:
-    assert ask.parent is not None
-    return ask.parent if ask.parent.ndim == 3 else np.repeat(ask.parent[:, :, None], 3, axis=2)
+
+def _taken(pipe: Any) -> Any:
+    return inspect.signature(pipe.__call__).parameters
+
+
+def _own_size(pipeline: Any) -> tuple[int, int] | None:
+    """Height and width that a pipeline draws by default; None: not known."""
+    unet = getattr(pipeline, "unet", None)
+    side = getattr(pipeline, "default_sample_size", None) or (None if unet is None else unet.config.sample_size)
+    scale = getattr(pipeline, "vae_scale_factor", None)
+    if side is None or scale is None:
+        return None
+    height, width = (side, side) if isinstance(side, int) else side
+    return int(height * scale), int(width * scale)
+
+
+@contextmanager
+def _same_precision(pipe: Any) -> Iterator[None]:
+    """SDXL raises its autoencoder's precision while it decodes; memory that does not do then must not leave it so."""
+    autoencoder = getattr(pipe, "vae", None)
+    before = getattr(autoencoder, "dtype", None)
+    try:
+        yield
+    finally:
+        if autoencoder is not None and autoencoder.dtype != before:
+            autoencoder.to(before)

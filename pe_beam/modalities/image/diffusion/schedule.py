@@ -21,8 +21,11 @@ class Schedules:
 
         def by_iteration(name: str, value: Any, fine: Callable[[float], bool], allowed: str) -> list[float]:
             made = resolve_schedule(value, iterations, name=f"generator.vary.{name}")
-            if not all(map(fine, made)):
-                raise RecipeError(f"generator.vary.{name}: {allowed}")
+            if isinstance(value, dict) and name in ("steps", "skip"):
+                made = [float(round(each)) for each in made]
+            wrong = [each for each in made if not fine(each)]
+            if wrong:
+                raise RecipeError(f"generator.vary.{name}: {wrong[0]:g} is not allowed; {allowed}")
             return made
 
         steps = random.steps if own.steps is None else own.steps
@@ -48,11 +51,16 @@ class Schedules:
         return self._redraw[step.iteration - 1]
 
     def dials(self, step: Step) -> Dials:
-        """Of a variation: of n steps, n - floor(n strength) are left out, as diffusers' pipelines count."""
+        """Of a variation: of n steps, n - floor(n strength) are left out, as Stable Diffusion counts.
+
+        A strength above 0 does one step at least: a variation that is its parent would be no candidate of its own.
+        """
         place = step.iteration - 1
         steps, guidance = int(self._steps[place]), self._guidance[place]
         if self._skip is not None:
             return Dials(steps=steps, guidance=guidance, first=int(self._skip[place]))
         strength = step.degree if self._strength is None else self._strength[place]
+        if 0 < strength < 1 and int(steps * strength) < 1:
+            strength = min((1 + 1e-6) / steps, 1.0)
         first = max(steps - min(int(steps * strength), steps), 0)
         return Dials(steps=steps, guidance=guidance, first=first, strength=strength)

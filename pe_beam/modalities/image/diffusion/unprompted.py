@@ -46,6 +46,7 @@ class Unprompted(Painter):
         is_dit = hasattr(config, "num_embeds_ada_norm")
         self.classes = config.num_embeds_ada_norm if is_dit else config.num_class_embeds
         self._null = null_class if null_class is not None or not is_dit else self.classes
+        self.guided = self.classes is not None and self._null is not None
         self._eta, self._level_scale = eta, level_scale
         pictured = self._channels if autoencoder is None else autoencoder.config.out_channels
         if pictured not in (1, 3):
@@ -104,7 +105,7 @@ class Unprompted(Painter):
         levels = levels if self._level_scale == 1 else levels * self._level_scale
         more = {} if kinds is None else {"class_labels": kinds}
         answer = self._denoiser(x, levels.to(x.device), **more).sample
-        if guidance is not None and guidance > 1 and kinds is not None and self._null is not None:
+        if guidance is not None and guidance > 1:
             none = torch.full_like(kinds, self._null)
             plain = self._denoiser(x, levels.to(x.device), class_labels=none).sample
             mean, rest = answer[:, : self._channels], answer[:, self._channels :]

@@ -256,6 +256,74 @@ def test_rejected_pictures_are_asked_for_again_then_something_stands_in(
         assert (before == after) == bool(state.get("stand_in"))
 
 
+def test_what_stands_in_at_random_is_of_the_same_label(
+    saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = generator(saved("pixels"), reasks=0, classes={"x": 0, "y": 1})
+    swap(own, monkeypatch, lambda real: Broken(real, "safety checker", 0.6), 4)
+    labels: list[str | None] = ["x", "y"] * 8
+    made = own.random(labels, rngs(16)).to_pylist()
+    states = [json.loads(row["state"]) for row in made]
+    assert any(state.get("stand_in") for state in states)
+    for row, state, label in zip(made, states, labels, strict=True):
+        assert state["class"] == (0 if label == "x" else 1)
+        if state.get("stand_in"):
+            twins = [at for at, other in enumerate(made) if other["image"] == row["image"]]
+            assert {labels[at] for at in twins} == {label}
+
+
+def test_a_small_strength_does_one_step(saved: Callable[[str], Path]) -> None:
+    for kind in ("pixels", "prompted"):
+        own = generator(saved(kind), **KINDS[kind][1], vary={"strength": 0.1})
+        old = parents(own.random(["x"], rngs(1)), ["x"])
+        made = own.vary(old, Step(iteration=1, iterations=1, degree=1.0), rngs(1, "vary"))
+        assert made["image"].to_pylist() != old["image"].to_pylist()
+
+
+def test_parents_of_several_sizes_do_not_change_each_other(saved: Callable[[str], Path]) -> None:
+    from pe_beam.modalities.image.codec import encode_png
+
+    images = [encode_png(np.full((side, side, 3), side, np.uint8)) for side in (8, 40, 16)]
+    table = pa.table({"state": pa.nulls(3, pa.string()), "image": images, "label": ["x"] * 3})
+    for kind in ("pixels", "prompted"):
+        own = generator(saved(kind), **KINDS[kind][1])
+        step = Step(iteration=1, iterations=1, degree=0.5)
+        whole = own.vary(table, step, rngs(3, "vary"))
+        alone = own.vary(table.slice(1, 1), step, [keyed_rng(0, 1, 1, "vary")])
+        assert whole["image"][1] == alone["image"][0]
+        sizes = [np.asarray(decode_image(data, mode="RGB")).shape for data in whole["image"].to_pylist()]
+        assert len(set(sizes)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": (64, 64)}, "size: of models that take text"),
+        ({"safety_checker": "off"}, "safety_checker: of models that take text"),
+        ({"random": {"negative_prompt": "x"}}, "negative_prompt: of models that take text"),
+        ({"local": {"offload": "model"}}, "offload: of models that take text"),
+        ({"random": {"prompt": "a"}, "level_scale": 0.25}, "level_scale: of models that take no text"),
+        ({"classes": {"x": -1, "y": 0}}, "greater than or equal to 0"),
+    ],
+)
+def test_what_a_model_makes_no_use_of_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        generator(Path("nowhere"), **options)
+
+
+def test_what_only_the_model_tells_is_refused_before_it_draws(saved: Callable[[str], Path]) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"random": {"guidance": 3.0}}, r"generator\.random\.guidance: wants a model with classes"),
+        ({"random": {"steps": 200}}, r"200 is more than the 100 levels of DDIMScheduler"),
+        ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, r"generator\.scheduler: FlowMatch\w+ has no "),
+    ]
+    for options, said in cases:
+        with pytest.raises(RecipeError, match=said):
+            generator(saved("pixels"), **options).random(["x"], rngs(1))
+    with pytest.raises(RecipeError, match=r"generator\.classes: 'z' is not one of data\.labels"):
+        generator(saved("pixels"), classes={"x": 0, "y": 1, "z": 2})
+
+
 def test_pictures_that_are_never_finite_are_said(saved: Callable[[str], Path], tmp_path: Path) -> None:
     from diffusers import DDIMPipeline
 
@@ -338,10 +406,10 @@ def test_a_prompt_or_class_that_is_missing_is_named(options: dict[str, Any], sai
     ("options", "said"),
     [
         ({"vary": {"strength": [0.5]}}, r"generator\.vary\.strength: .*list of 2 numbers"),
-        ({"vary": {"strength": [0.5, 1.5]}}, r"generator\.vary\.strength: from 0 to 1"),
+        ({"vary": {"strength": [0.5, 1.5]}}, r"generator\.vary\.strength: 1.5 is not allowed; from 0 to 1"),
         ({"vary": {"skip": [1, 5]}}, r"generator\.vary\.skip: 5 is more than there are steps"),
-        ({"vary": {"skip": [1, 1.5]}}, r"generator\.vary\.skip: whole numbers"),
-        ({"vary": {"steps": 0}}, r"generator\.vary\.steps: whole numbers"),
+        ({"vary": {"skip": [1, 1.5]}}, r"generator\.vary\.skip: 1.5 is not allowed; whole numbers"),
+        ({"vary": {"steps": 0}}, r"generator\.vary\.steps: 0 is not allowed; whole numbers"),
         ({"random": {"prompt": "a"}, "vary": {"prompt": ["a"]}}, r"vary\.prompt: 1 templates where 2 iterations are"),
     ],
 )
@@ -380,8 +448,12 @@ def test_weights_that_are_damaged(damage: str, saved: Callable[[str], Path], tmp
         weights.write_bytes(weights.read_bytes()[:1000])
     else:
         shutil.copy(saved("learned") / "unet/diffusion_pytorch_model.safetensors", weights)
+    own = generator(tmp_path / "model")
     with pytest.raises(RecipeError, match=r"generator\.model: .*cannot be loaded by diffusers"):
-        generator(tmp_path / "model").random(["x"], rngs(1))
+        own.random(["x"], rngs(1))
+    if damage != "other":  # is told by the weights alone
+        with pytest.raises(RecipeError, match=r"generator\.model: .*cannot be loaded by diffusers"):
+            own.ready()
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

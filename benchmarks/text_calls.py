@@ -93,7 +93,7 @@ def pace(folder: Path, *, toy: bool) -> None:
     inside = np.searchsorted(times, times + 60, side="left") - np.arange(len(times))
     used = np.array([count for count, at in zip(inside, times, strict=True) if at + 60 < stop])
     least = used.min() if len(used) else "?"  # a toy sees no whole minute
-    print(f"{PER_MINUTE} a minute over two processes: at most {inside.max()} in any minute, at least {least}")
+    print(f"{PER_MINUTE} a minute over two processes: at most {inside.max(initial=0)} in any minute, at least {least}")
 
 
 def memory(folder: Path, *, toy: bool) -> None:

@@ -114,8 +114,8 @@ def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
     source = registry.find("sources", recipe.data.source, key="data.source")
     options = _plain_options(source, _with_files(recipe.data.options, folder, "data.options"), "data.options")
     parts: dict[str, Any] = {"data": recipe.data.model_copy(update={"options": options})}
-    parts["embedder"] = _resolved("embedders", "embedder", recipe.embedder, recipe.modality, folder)
     made = [_resolved("generators", key, part, recipe.modality, folder) for key, part in recipe.generator_parts]
+    parts["embedder"] = _resolved("embedders", "embedder", recipe.embedder, recipe.modality, folder)
     if recipe.generators is None:
         parts["generator"] = made[0]
         return recipe.model_copy(update=parts)

@@ -133,7 +133,7 @@ def test_weights_by_name_come_from_torchvisions_cache_alone(tmp_path, monkeypatc
     options = TorchvisionOptions(model="densenet121", weights="DEFAULT", batch_size=1)
     place = tmp_path / "checkpoints" / "densenet121-a639ec97.pth"
     with pytest.raises(RecipeError, match=rf"fetch https://\S+densenet121-a639ec97\.pth and put it at '{place}'"):
-        TorchvisionEmbedder(options)
+        TorchvisionEmbedder(options).ready()
     model = models.get_model("densenet121").eval()
     older = {
         name.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2.") if ".denselayer" in name else name: value

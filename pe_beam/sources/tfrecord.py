@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
@@ -71,14 +71,7 @@ class TfrecordSource(Source):
         need_images(request, "tfrecord")
         options = TfrecordOptions.model_validate(request.options.model_dump())
         columns = {"image": "image/encoded", "label": "image/class/label", **request.columns}
-        roles = Roles.of(
-            request.content,
-            columns,
-            labelled=request.labelled,
-            client=request.client,
-            key=request.key,
-            labels=request.labels,
-        )
+        roles = Roles.asked(replace(request, columns=columns))
         return cls(request.path, roles, options)
 
     def __init__(self, path: str, roles: Roles, options: TfrecordOptions) -> None:

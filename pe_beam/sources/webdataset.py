@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
@@ -79,14 +79,7 @@ class WebdatasetSource(Source):
         need_images(request, "webdataset")
         options = WebdatasetOptions.model_validate(request.options.model_dump())
         columns = {"label": "cls", **request.columns}
-        roles = Roles.of(
-            request.content,
-            columns,
-            labelled=request.labelled,
-            client=request.client,
-            key=request.key,
-            labels=request.labels,
-        )
+        roles = Roles.asked(replace(request, columns=columns))
         return cls(request.path, roles, options, "image" in request.columns)
 
     def __init__(self, path: str, roles: Roles, options: WebdatasetOptions, named: bool) -> None:

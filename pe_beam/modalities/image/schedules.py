@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pe_beam.contracts.generator import Step
 from pe_beam.errors import RecipeError
-from pe_beam.numbers import Real
+from pe_beam.modalities.variables import Schedule
 from pe_beam.selection.schedules import resolve_schedule
-
-Schedule = Real | list[Real] | dict[str, Any]
-"""A number, a list of one number an iteration, or {from, to, decay}: see `selection.schedules`."""
 
 
 def settings(value: Schedule, iterations: int, *, name: str, least: float = 0.0, most: float = math.inf) -> list[float]:

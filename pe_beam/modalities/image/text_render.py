@@ -19,8 +19,9 @@ from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.service import Surroundings
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.image.codec import encode_png
-from pe_beam.modalities.image.schedules import Schedule, setting, settings
+from pe_beam.modalities.image.schedules import setting, settings
 from pe_beam.modalities.image.text_drawing import coloured, fonts_for, picture
+from pe_beam.modalities.variables import Schedule
 
 Range = tuple[float, float]
 Channel = Annotated[int, Field(ge=0, le=255)]

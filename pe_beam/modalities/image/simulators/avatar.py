@@ -21,8 +21,9 @@ from pe_beam.contracts.record import Fault
 from pe_beam.contracts.service import Surroundings
 from pe_beam.errors import MissingExtraError, RecipeError, StageError
 from pe_beam.modalities.image.codec import decode_image, encode_png
-from pe_beam.modalities.image.schedules import Schedule, setting, settings
+from pe_beam.modalities.image.schedules import setting, settings
 from pe_beam.modalities.image.simulators.fitting import fitted
+from pe_beam.modalities.variables import Schedule
 
 _WIDTH, _HEIGHT = 264, 280  # of the package's drawings
 _OFTEN_NONE = ("facial_hair", "accessory")

@@ -23,9 +23,10 @@ from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Step
 from pe_beam.contracts.service import Service, Surroundings
 from pe_beam.errors import RecipeError
-from pe_beam.modalities.image.schedules import Schedule, setting, settings
+from pe_beam.modalities.image.schedules import setting, settings
 from pe_beam.modalities.image.simulators.picture_set import PictureSet, open_set
 from pe_beam.modalities.image.simulators.set_reading import SetReader
+from pe_beam.modalities.variables import Schedule
 
 _CACHED = 16 << 20  # neighbours that are remembered, 4 bytes each
 

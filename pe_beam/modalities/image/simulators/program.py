@@ -25,9 +25,10 @@ from pe_beam.contracts.service import Surroundings
 from pe_beam.errors import RecipeError, StageError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.image.codec import decode_image, encode_png
-from pe_beam.modalities.image.schedules import Schedule, setting, settings
+from pe_beam.modalities.image.schedules import setting, settings
 from pe_beam.modalities.image.simulators.child import Child, ProgramError
 from pe_beam.modalities.image.simulators.fitting import fitted
+from pe_beam.modalities.variables import Schedule
 from pe_beam.numbers import Real, Whole
 
 

@@ -157,7 +157,7 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     if options.toy:
-        options.samples, options.real, options.repeats = 200, 300, 1
+        options.samples, options.real, options.repeats = 30, 40, 1
     if options.what == "images":
         run = make_run(options.dir, options.samples or 50_000, options.real or 50_000)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import types
 import weakref
@@ -19,6 +20,22 @@ from tests.whole_runs import SECRET, SMALL, UNREPORTED, Runs
 # OpenMP reads it once, when the first library loads it; processes that a test starts have it too.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# A look for garbage goes through all modules that are imported, which takes seconds: there is none while tests are
+# collected, and what is there by then is left out of later looks.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """The tests begin."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """Modules are taken apart at the end of the process, as without us: some complain of what is not."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -94,12 +111,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _unreported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports that nobody reads are not drawn: it takes a third of a small run. Tests marked `reported` have them.
+    """Reports and pages of evaluations that nobody reads are not drawn: it takes a third of a small run, and two thirds
+    of a small evaluation. Tests marked `reported` have them.
 
     In this process alone: what a test compares with the release of another process has to be marked.
     """
     if request.node.get_closest_marker("reported") is None:
         monkeypatch.setattr("pe_beam.driver.finalize.report_bytes", lambda *_, **__: UNREPORTED)
+        monkeypatch.setattr("pe_beam.evaluation.outcome.evaluation_page", lambda *_, **__: UNREPORTED)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import random
 import re
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from pe_beam.privacy import secret
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage.local import LocalStore
 from pe_beam.voting.votes import Voter
+from tests.commands import Command, run_command
 from tests.whole_runs import copied, parquet_recipe, picture_table, release_digests
 
-pytestmark = pytest.mark.reported
 
 RECORDS, REJECTS = 1237, 43
 
@@ -73,12 +73,12 @@ def test_iterations_and_labels_share_no_noise(small, tmp_path):
 def _said(small: dict[str, Any], tmp_path: Path, *, status: int) -> str:
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(small))
-    command = [sys.executable, "-m", "pe_beam", "run", str(path), "--run-dir", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_command("run", str(path), "--run-dir", str(tmp_path / "run"))
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
 
 
+@pytest.mark.reported
 def test_nothing_private_is_said_or_released(small, tmp_path):
     """Terminal, logs and release, searched for numbers of records, digests, the secret, and names of the data."""
     table = picture_table(RECORDS)
@@ -195,32 +195,16 @@ def test_a_kill_between_the_last_iteration_and_the_end(small, runs, tmp_path, se
     assert release_digests(tmp_path / "run") == release_digests(runs.finished(small))
 
 
-_FORKED = """
-import os, random, signal, sys, time
-import apache_beam, scipy.stats, sklearn.datasets, mpmath, matplotlib, dp_accounting
-from pe_beam.driver.loop import evolve
-from pe_beam.recipe.loading import load_recipe
-
-recipe, run_dir, secret_file, seconds = load_recipe(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
-for kill in range(10):
-    child = os.fork()
-    if child == 0:
-        evolve(recipe, run_dir, secret_file=secret_file)
-        os._exit(0)
-    time.sleep(random.Random(kill).uniform(0.02, seconds))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-"""
-
-
+@pytest.mark.reported
 def test_killed_at_ten_random_moments_it_gives_the_same_release(small, runs, tmp_path, secret_file):
-    """A fork with everything imported is killed within its second of real work, ten times over."""
+    """A process with everything imported is killed within its second of real work, ten times over."""
     path, run = tmp_path / "r.yaml", tmp_path / "run"
     path.write_text(yaml.safe_dump(small))
     wanted = release_digests(runs.finished(small))
-    command = [sys.executable, "-c", _FORKED, str(path), str(run), str(secret_file), "1.2"]
-    killed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert killed.returncode == 0, killed.stderr
+    for kill in range(10):
+        with Command("run", str(path), "--run-dir", str(run), "--secret-file", str(secret_file)) as process:
+            time.sleep(random.Random(kill).uniform(0.02, 1.2))
+            process.kill()
     for name, digest in release_digests(run).items():
         assert digest == wanted[name]  # what is there already is final
     evolve(parse_recipe(small), run, secret_file=secret_file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pe_beam.cli.main import main
 from pe_beam.engine import counting
 from pe_beam.engine.spending import grid_bits
 from pe_beam.modalities.image.codec import encode_png
+from tests.commands import run_command
 
 
 def _folder(path: Path, count: int = 12) -> Path:
@@ -207,13 +207,13 @@ def test_a_run_directory_that_cannot_be_written(images, tmp_path, capsys, disk):
 def test_a_full_disk_is_said_and_survived(images, tmp_path, disk):
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(images))
-    command = [sys.executable, "-m", "pe_beam", "run", str(path), "--run-dir", str(disk / "run")]
-    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["run", str(path), "--run-dir", str(disk / "run")]
+    first = run_command(*command)
     assert first.returncode == 1
     assert "no space is left" in first.stderr
     assert "Traceback" not in first.stderr
     subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    second = run_command(*command)
     assert second.returncode == 0, second.stderr
 
 

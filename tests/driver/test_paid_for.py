@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, SecretError
 from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.plan import make_plan, votes_bound
+from tests.commands import run_command
 from tests.whole_runs import copied, release_digests
 
 pytestmark = pytest.mark.reported
@@ -99,16 +98,13 @@ def test_a_loser_that_voted_on_another_matrix_stops(half):
 
 
 _KILLED = """
-import os, sys
-from pathlib import Path
+import os
 real = os.link
 def link(source, target, **more):
     if "private/counts" in str(target):
         os._exit(9)
     return real(source, target, **more)
 os.link = link
-from pe_beam.cli.main import main
-main(sys.argv[1:])
 """
 
 
@@ -116,7 +112,7 @@ def test_a_kill_leaves_exact_counts_in_private_alone_and_a_finished_run_has_none
     path, run = tmp_path / "r.yaml", tmp_path / "run"
     path.write_text(yaml.safe_dump(small))
     arguments = ["run", str(path), "--run-dir", str(run), "--secret-file", str(secret_file)]
-    killed = subprocess.run([sys.executable, "-c", _KILLED, *arguments], capture_output=True, check=False)
+    killed = run_command(*arguments, before=_KILLED)
     assert killed.returncode == 9
     left = [p for p in (run / "private/attempts").iterdir() if "count" in pq.read_schema(p).names]
     assert len(left) == 1

@@ -8,9 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.metric import Comparison, Measured
 from pe_beam.modalities.image.codec import encode_png
 
 LABELS = ["0", "1", "2"]
+UNTRAINED = "pe_beam.modalities.image.metrics.classifiers.small_cnn"
+"""The metric that `untrained` stands in for."""
+
+
+def untrained(comparison: Comparison) -> Measured:
+    """What a network that learns nothing would say."""
+    return Measured(figures={"cnn_accuracy": 0.5})
 
 
 def pictures(rows: int, seed: int) -> pa.Table:

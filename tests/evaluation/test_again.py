@@ -26,7 +26,7 @@ from pe_beam.evaluation.table import text_table
 from pe_beam.modalities.image.pixels import Pixels
 from pe_beam.recipe.loading import parse_recipe
 from tests.evaluation.pictures import pictures, write_files
-from tests.whole_runs import SMALL
+from tests.whole_runs import ROOT, SMALL
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,9 @@ def test_an_evaluation_that_is_killed_goes_on(run: Path, monkeypatch: pytest.Mon
     code = f"""
 import os
 from pe_beam.evaluation import evaluate as driver, measure
+from pe_beam.modalities.image.metrics import classifiers
+from tests.evaluation.pictures import untrained
+classifiers.small_cnn = untrained
 own = measure._distances
 count = 0
 def distances(*arguments):
@@ -125,7 +128,7 @@ def distances(*arguments):
 measure._distances = distances
 driver.evaluate({str(run)!r})
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     measured: list[str] = []
     own = measure._distances
@@ -199,6 +202,7 @@ def test_small_figures_are_shown_with_digits_that_mean_something(value: float, w
     assert shown(value) == wanted
 
 
+@pytest.mark.reported
 def test_terminal_page_and_json_show_small_figures(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(measure, "kernel_distance", lambda *_: (0.0000321, 0.0))
     found = evaluate(run)

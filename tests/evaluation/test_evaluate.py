@@ -189,6 +189,7 @@ def test_the_terminal_shows_floor_and_ceiling_and_says_what_it_is(copy, capsys):
     assert "exact duplicates" in said
 
 
+@pytest.mark.reported
 def test_the_page_is_marked_self_contained_and_shows_the_closest_pairs(done, found):
     text = (done / "private/evaluation/evaluation.html").read_text()
     assert "NOT A RELEASE" in text
@@ -226,6 +227,7 @@ def test_unusable_held_out_records_are_counted_by_kind(copy, tmp_path):
 # --- what may be missing ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.reported
 def test_a_purged_run_is_evaluated_and_says_what_is_left_out(copy, found, capsys):
     assert main(["purge", str(copy)]) == 0
     capsys.readouterr()
@@ -241,6 +243,7 @@ def test_a_purged_run_is_evaluated_and_says_what_is_left_out(copy, found, capsys
     assert main(["evaluate", str(copy)]) == 0
 
 
+@pytest.mark.reported
 def test_closest_pairs_are_the_very_records_though_some_were_rejected(small, tmp_path):
     """Every third private record is no picture: a frozen row is then not the row of the file."""
     table = pictures(60, 7)
@@ -267,6 +270,7 @@ def test_closest_pairs_are_the_very_records_though_some_were_rejected(small, tmp
         assert pair.distance == pytest.approx(np.linalg.norm(a - b))
 
 
+@pytest.mark.reported
 def test_moved_private_records_leave_the_pairs_away_and_nothing_else(copy, found, monkeypatch):
     text = (copy / "recipe.yaml").read_text()
     (copy / "recipe.yaml").write_text(text.replace(str(copy.parent), "/nowhere").replace("/training", "/gone"))

@@ -108,6 +108,7 @@ def run_dir(installed, tmp_path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.reported
 def test_a_third_partys_metric_is_asked_for_every_population_and_the_ceiling(run_dir, tmp_path):
     found = evaluate(run_dir)
     samples = np.array(pq.read_table(run_dir / "release/samples.parquet")["value"])

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_samples_are_nearer_to_the_private_pictures(tmp_path: Path) -> None:
+def test_samples_are_nearer_to_the_private_pictures(tmp_path: Path, secret_file: Path) -> None:
     coarse = {"name": "efficientnet-lite0", "crop": False, "side": 96}  # four times as fast as the recipe
     evolve_emoji(
         tmp_path / "run", generator__index=str(tmp_path / "index"), generator__embedder=coarse, embedder=coarse

@@ -83,6 +83,7 @@ def compared(samples: pa.Table, held_out: pa.Table, schema: dict[str, Any] = SCH
     )
 
 
+@pytest.mark.reported
 def test_evaluate_asks_a_checkpoint_that_is_named(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setenv(classifiers.CHECKPOINT, str(checkpoint))
     for name, seed in (("train", 1), ("test", 2)):

@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.commands import Command, run_command
 from tests.whole_runs import ROOT, copied, release_digests
 
 pytestmark = [pytest.mark.flink, pytest.mark.xdist_group("flink"), pytest.mark.reported]
@@ -28,15 +28,10 @@ def command(small, tmp_path, secret_file) -> list[str]:
     """`pe-beam run` of the small recipe, without Beam flags."""
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(small))
-    run = [sys.executable, "-m", "pe_beam", "run", str(path), "--run-dir", str(tmp_path / "run")]
-    return [*run, "--secret-file", str(secret_file), "--"]
+    return ["run", str(path), "--run-dir", str(tmp_path / "run"), "--secret-file", str(secret_file), "--"]
 
 
-def finish(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONG)
-
-
-def until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def until(true: Callable[[], object], process: Command) -> None:
     limit = time.monotonic() + LONG
     while not true():
         assert process.poll() is None, process.communicate()
@@ -51,7 +46,7 @@ def check_run(run: Path, wanted: Path) -> None:
 
 def test_embedded_flink_gives_the_same_release(flink_pieces, command, tmp_path, wanted):
     (line,) = re.findall(r"^pe-beam run \S+ --run-dir runs/embedded -- (.*)$", DOCS.read_text(), re.MULTILINE)
-    done = finish([*command[:-1], "--unroll", "--", *shlex.split(line)])
+    done = run_command(*command[:-1], "--unroll", "--", *shlex.split(line))
     assert done.returncode == 0, done.stderr
     check_run(tmp_path / "run", wanted)
 
@@ -61,7 +56,7 @@ def test_embedded_flink_gives_the_same_release(flink_pieces, command, tmp_path, 
 def test_a_standalone_cluster_gives_the_same_release(whole, command, tmp_path, wanted, slots, unrolled):
     flags = [flag for flag in whole.beam_flags() if not flag.startswith("--parallelism")]
     began = time.monotonic()
-    done = finish([*command[:-1], *unrolled, "--", *flags, f"--parallelism={slots}"])
+    done = run_command(*command[:-1], *unrolled, "--", *flags, f"--parallelism={slots}")
     assert done.returncode == 0, done.stderr
     check_run(tmp_path / "run", wanted)
     assert not list((tmp_path / "run/work/arrivals").iterdir())
@@ -109,25 +104,25 @@ def test_what_is_killed_costs_nothing(whole, command, small, runs, tmp_path, wan
     flags = whole.beam_flags()
     if kill is kill_job_server:  # a job that is sent to none is waited for; test_bad_days holds our own limit
         flags.append("--job_server_timeout=15")
-    with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as process:
+    with Command(*command, *flags) as process:
         until((run / begun).exists, process)
         kill(whole)
-        _, said = process.communicate(timeout=LONG)
-    if process.returncode != 0:  # a worker killed between two of its stages costs nothing at all
-        assert process.returncode == 1, said
-        assert message in said
-        assert "run again" in said
+        done = process.communicate(timeout=LONG)
+    if done.returncode != 0:  # a worker killed between two of its stages costs nothing at all
+        assert done.returncode == 1, done.stderr
+        assert message in done.stderr
+        assert "run again" in done.stderr
     whole.repair()
-    done = finish([*command, *whole.beam_flags()])
+    done = run_command(*command, *whole.beam_flags())
     assert done.returncode == 0, done.stderr
     check_run(run, wanted)
 
 
 def test_a_killed_driver_leaves_a_job_that_does_no_harm(whole, command, small, runs, tmp_path, wanted):
     run = copied(runs.begun(small), tmp_path / "run")
-    with subprocess.Popen([*command, *whole.beam_flags()], stderr=subprocess.PIPE, text=True) as process:
+    with Command(*command, *whole.beam_flags()) as process:
         until((run / "work/iteration=0001/matrix.npy").exists, process)
         os.kill(process.pid, signal.SIGKILL)
-    done = finish([*command, *whole.beam_flags()])
+    done = run_command(*command, *whole.beam_flags())
     assert done.returncode == 0, done.stderr
     check_run(run, wanted)

@@ -56,6 +56,7 @@ def test_what_is_told_wrongly_is_refused_before_anything_is_read(
     assert files(run_dir) == before
 
 
+@pytest.mark.reported
 def test_a_run_is_evaluated_in_other_spaces(run_dir: Path, tmp_path: Path) -> None:
     before, listed = files(run_dir), tmp_path / "spaces.yaml"
     listed.write_text("own: {name: pixels, size: 8}\n")

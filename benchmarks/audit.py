@@ -380,7 +380,7 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
     if options.toy:
-        options.draws, options.fault_draws, options.repeats, options.epsilon = 100, 2000, 1, 8.0
+        options.draws, options.fault_draws, options.repeats, options.epsilon = 100, 1000, 1, 8.0
     settings = list(SETTINGS)[: 1 if options.toy else None]
     began = time.monotonic()
     with ProcessPoolExecutor(options.workers) as pool:

@@ -26,6 +26,7 @@ from pe_beam.modalities.image.codec import encode_png
 from pe_beam.report.build import build, history_of
 from pe_beam.report.history import History
 
+LOADS = 5
 _PAINT = "() => performance.getEntriesByName('first-contentful-paint').map(entry => entry.startTime)[0]"
 
 
@@ -47,30 +48,29 @@ def main() -> None:
         _measure(path, history_of(run.store.at(run.layout.release)), options.browser)
     if options.samples:
         with tempfile.TemporaryDirectory() as folder:
-            _measure(
-                f"{options.samples:,} samples", _made_up(Path(folder) / "release", options.samples), options.browser
-            )
+            history, loads = _made_up(Path(folder) / "release", options.samples), 1 if options.toy else LOADS
+            _measure(f"{options.samples:,} samples", history, options.browser, loads)
 
 
-def _measure(name: str, history: History, browser: str) -> None:
+def _measure(name: str, history: History, browser: str, loads: int = LOADS) -> None:
     began = time.monotonic()
     data = build(history, MODALITY)
     took = time.monotonic() - began
     with tempfile.NamedTemporaryFile(suffix=".html") as file:
         file.write(data)
         file.flush()
-        paints = _paints(file.name, browser)
+        paints = _paints(file.name, browser, loads)
     middle, slowest = statistics.median(paints), max(paints)
     print(f"{name[-26:]:<26} {took:8.2f} {len(data) / 1e6:8.2f} {middle:10.0f} {slowest:10.0f}")
 
 
-def _paints(path: str, browser: str) -> list[float]:
+def _paints(path: str, browser: str, loads: int) -> list[float]:
     from playwright.sync_api import sync_playwright
 
     found = []
     with sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        for _ in range(5):
+        for _ in range(loads):
             page = started.new_page()
             page.goto(Path(path).as_uri())
             found.append(float(page.evaluate(_PAINT)))

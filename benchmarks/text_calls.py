@@ -48,11 +48,11 @@ def _nothing(_: Ask, __: Answer) -> None:
 
 def throughput(folder: Path, *, toy: bool) -> None:
     """5,000 calls with 64 in flight; connections are opened before the clock starts."""
-    calls = 2 * FLYING if toy else CALLS
+    calls, warm = (FLYING, 1) if toy else (CALLS, 2 * FLYING)
     with Served(folder / "log", latency=LATENCY) as server:
         client = _client(server.url, folder / "services", concurrency=FLYING)
         with Journal(open_folder(folder / "warm")) as journal:
-            client.answer_all(_asks(10**6, 2 * FLYING), _nothing, journal)
+            client.answer_all(_asks(10**6, warm), _nothing, journal)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.monotonic()
         with Journal(open_folder(folder / "journal")) as journal:

@@ -292,7 +292,7 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
     if options.toy:
-        options.records, options.candidates, options.dimension, options.repeats = 20_000, 200, 16, 1
+        options.records, options.candidates, options.dimension, options.repeats = 20_000, 100, 16, 1
     if options.only is None:
         if options.toy or options.workers == 1:
             compare(options)

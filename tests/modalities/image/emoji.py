@@ -23,11 +23,11 @@ PICTURES = Path(os.environ.get("PE_BEAM_EMOJI", ROOT / "data/emoji"))
 """Where docs/examples/emoji/fetch.py has put them."""
 
 
-def evolve_emoji(run_dir: Path, **changed: Any) -> None:
+def evolve_emoji(run_dir: Path, *, secret_file: Path | None = None, **changed: Any) -> None:
     """A whole run on the pictures that are there; `changed` names keys of the recipe with __ for a dot."""
     given = {"data.path": str(PICTURES / "private"), "generator.path": str(PICTURES / "public")}
     given |= {name.replace("__", "."): value for name, value in changed.items()}
-    evolve(load_recipe(RECIPE, given), run_dir)
+    evolve(load_recipe(RECIPE, given), run_dir, secret_file=secret_file)
 
 
 def nearness(run_dir: Path) -> dict[str, tuple[float, float]]:

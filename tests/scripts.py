@@ -93,7 +93,7 @@ def _status(code: object) -> int:
     """The exit status that Python makes of what `sys.exit` was given."""
     if code is None or isinstance(code, int):
         return code or 0
-    print(code, file=sys.stderr)
+    sys.stderr.write(f"{code}\n")
     return 1
 
 

@@ -29,7 +29,6 @@ from pe_beam.voting.votes import Voter
 from tests.commands import Command, run_command
 from tests.whole_runs import copied, parquet_recipe, picture_table, release_digests
 
-
 RECORDS, REJECTS = 1237, 43
 
 

@@ -138,11 +138,13 @@ class Cluster:
             # TaskManagers find a new JobManager again, but keep slots for the old one's jobs: begin afresh.
             processes.end(self._mark)
             missing = self._commands(settings)
+        known = self._registered()
         if missing and settings.owners:
             watch.start(self._mark, settings.owners)
         for name, command in missing.items():
             self._launch(name, command)
         self._wait(settings)
+        self._wait_for_new(settings, known, sum(name.startswith("taskmanager") for name in missing))
         return list(missing)
 
     def stop(self) -> int:
@@ -224,6 +226,28 @@ class Cluster:
                 if time.monotonic() > limit:
                     raise PeBeamError(f"{name}: does not answer after {START_SECONDS:.0f} s; {self._last_words(name)}")
             time.sleep(0.2)
+
+    def _wait_for_new(self, settings: Settings, known: set[str], started: int) -> None:
+        """Waits until Flink has the TaskManagers that were started, and has noticed which others are gone.
+
+        One that was killed stays registered until its heartbeat times out: a job that is sent before would get its
+        slots, or find none.
+        """
+        limit = time.monotonic() + START_SECONDS
+        while started:
+            found = self._registered()
+            if len(found - known) >= started and len(found) == settings.task_managers:
+                return
+            if time.monotonic() > limit:
+                raise PeBeamError(
+                    f"taskmanager: not all are registered after {START_SECONDS:.0f} s; see {self.log('jobmanager')}"
+                )
+            time.sleep(0.2)
+
+    def _registered(self) -> set[str]:
+        """Returns Flink's ids of the TaskManagers that it takes for alive."""
+        listed = rest(f"{HOST}:{self.settings.rest_port}", "/taskmanagers") or {}
+        return {str(entry["id"]) for entry in listed.get("taskmanagers", [])}
 
     def health(self) -> dict[str, bool]:
         """Which parts answer: Flink by its REST endpoint, the others by their ports."""

@@ -155,7 +155,7 @@ class CelebaSource(ListedSource):
         return Listed(here, [names[i] for i in here], [batch.labels[i] for i in here], clients)
 
     def _place(self, name: str, folder: str) -> str:
-        """Returns the path in the folder of the original archive if it is there, else the path directly below the root."""
+        """Returns the path in the original archive's folder if it is there, else the path directly below the root."""
         apart = f"{self._root}/{folder}/{name}"
         with files.explained(self._key, self._root):
             return apart if files.exists(apart) else f"{self._root}/{name}"
@@ -173,7 +173,7 @@ class CelebaSource(ListedSource):
 
 @functools.lru_cache(maxsize=4)
 def _pairs(path: str, stamp: object) -> dict[str | Fault, str] | None:
-    """Reads lines of a name and a number, each name once; None: the file has another form, or is over 64 MiB."""
+    """Reads lines of a name and a number, each name once; None: other content, or over 64 MiB."""
     if files.size(path) > _SIDE_BYTES:
         return None
     with files.open_file(path) as handle:

@@ -65,7 +65,7 @@ class LineReader:
             file.seek(start)
 
     def read(self) -> bytes:
-        """Returns the next line with its end, `b""` at the end of the range; only the start of a line that is too long."""
+        """Returns the next line with its end, or `b""` at the end of the range. Cuts off a line that is too long."""
         left = MAX_RECORD + 1 if self._stop is None else min(MAX_RECORD + 1, self._stop - self.position)
         line = self._file.readline(left) if left > 0 else b""
         self.position += len(line)

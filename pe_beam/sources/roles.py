@@ -17,7 +17,7 @@ from pe_beam.errors import DataError, RecipeError
 
 NAMED = "string, integer, float, decimal or boolean"
 NO_CLIENT = ("nan", "nat", "none", "null", "<na>", "n/a", "#n/a")
-"""Texts that programs write for a missing value. As ids they would join all records without an id in one client."""
+"""Texts that programs write for a missing value. As an id, they would make one client of such records."""
 ROUNDED = Fault("client id that is a float of 2^53 or more")
 NO_WHOLE = Fault("client id that is no whole number")
 _CODES, _NUMBERS = "client ids with leading zeros of length ", "client ids of digits of length "
@@ -34,8 +34,8 @@ class Roles:
       label: the columns whose values, joined, are the label; empty without labels.
       client: the column of client ids, or None.
       key: the recipe key of the path, for messages.
-      known: a declared label in the form that is compared (`names.label_parts`) -> that label; empty: labels stay as the
-        file has them.
+      known: a declared label in the form that is compared (`names.label_parts`) -> that label; empty: labels stay as
+        the file has them.
     """
 
     content: Content

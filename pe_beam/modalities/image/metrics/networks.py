@@ -90,7 +90,7 @@ class Dropout(nn.Module):
         self.draws: torch.Generator | None = None
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """In training, drops values and scales up the others. Otherwise returns the values unchanged."""
+        """Drops values and scales up the others in training. Otherwise returns the values unchanged."""
         if not self.training or not self.share:
             return values
         keep = torch.rand(values.shape, generator=self.draws, device=values.device) >= self.share

@@ -79,8 +79,8 @@ def open_file(path: str) -> BinaryIO:
 def list_below(root: str) -> list[str]:
     """Returns the files below a folder at any depth, relative to it, without hidden ones, sorted by their bytes.
 
-    Links to folders are followed, but a circle of links is followed only once. A folder that may not be listed is an
-    error, not an empty folder.
+    Links to folders are followed, but not to a folder above the link. A folder that may not be listed is an error, not
+    an empty folder.
     """
     found = list(_walk(root, "", frozenset())) if is_local(root) else _match_below(root)
     shown = [p for p in found if not any(part.startswith(".") for part in p.split("/"))]

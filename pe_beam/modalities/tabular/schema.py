@@ -1,4 +1,4 @@
-"""The declared schema of a table: types, bounds, categories, missing values, constraints. No data shape it."""
+"""The declared schema of a table: types, bounds, categories, missing values, constraints. No data are read for it."""
 
 from __future__ import annotations
 

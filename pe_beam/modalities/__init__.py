@@ -1,6 +1,6 @@
-"""A folder a modality: its generators, embedders and codecs. No Beam.
+"""One folder per modality, with its generators, embedders and codecs. No Beam.
 
-Found through entry points; nothing below imports one.
+Modalities are found through entry points. No lower package imports one.
 
 May import: contracts, services, sources, report, selection, metrics, registry, subsamples, keyed, names, numbers,
 errors.

@@ -1,4 +1,4 @@
-"""What candidates' states tell of answers that could not be used."""
+"""Counts rejected answers by the states of candidates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 
 def summary(made: pa.Table) -> dict[str, Any]:
-    """Rejected answers by kind, and how many candidates another stands in for.
+    """Returns rejected answers by kind, and the number of candidates that are stand-ins.
 
     Args:
       made: new candidates with the column `state`: null, or JSON with `rejected` (a list of kinds) and `stand_in`.

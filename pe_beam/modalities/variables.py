@@ -1,4 +1,4 @@
-"""Prompt templates with public variables: what a recipe may write, and how a prompt is made of it.
+"""Prompt templates with public variables: what a recipe may write, and how a prompt is made from it.
 
 Pure functions of options, label and one random stream. Every value is public and declared in the recipe.
 """
@@ -19,7 +19,7 @@ from pe_beam.names import JOINT
 from pe_beam.numbers import Real, Whole
 
 Schedule = Real | list[Real] | dict[str, Any]
-"""A number, a list of one number an iteration, or {from, to, decay}: see `selection.schedules`."""
+"""A number, a list of one number per iteration, or {from, to, decay}: see `selection.schedules`."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -32,7 +32,7 @@ class Part(BaseModel):
 
 
 def split_lines(value: Any) -> Any:
-    """A file's content, or a block of text: a value a line, empty lines and lines that begin with # left out."""
+    """Splits a text into one value per line, without empty lines and lines that begin with #. Keeps other values."""
     if isinstance(value, str):
         return [line.strip() for line in value.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return value
@@ -74,23 +74,23 @@ Variable = list[str] | Numbers | Dependent
 
 
 class Worded(Protocol):
-    """Options that make prompts of labels and variables."""
+    """Options that make prompts from labels and variables."""
 
     @property
     def label_fields(self) -> list[str]:
-        """Names of the parts of a label."""
+        """Names of the fields of a label."""
 
     @property
     def label_texts(self) -> dict[str, str]:
-        """Label -> how {label} says it."""
+        """Label -> the text that {label} stands for."""
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """Name -> what it is drawn from."""
+        """Name -> the values from which it is drawn."""
 
 
 def check_labels(options: Worded, labels: Sequence[str | None]) -> None:
-    """Labels have as many parts as there are names, and texts are of declared labels; else RecipeError."""
+    """Raises RecipeError if a label has another number of fields than names, or a text is of an undeclared label."""
     for label in labels:
         if options.label_fields and len((label or "").split(JOINT)) != len(options.label_fields):
             raise RecipeError(
@@ -103,7 +103,7 @@ def check_labels(options: Worded, labels: Sequence[str | None]) -> None:
 
 
 def check_dependents(options: Worded, labels: Sequence[str | None], fields: Sequence[str]) -> None:
-    """Every dependent variable has values for whatever decides it; else RecipeError. `fields`: what a label has."""
+    """Raises RecipeError if a dependent variable lacks values for what decides it. `fields`: the fields of a label."""
     seen = dict.fromkeys(fields)
     for name, variable in options.variables.items():
         if isinstance(variable, Dependent):
@@ -118,7 +118,7 @@ def check_dependents(options: Worded, labels: Sequence[str | None], fields: Sequ
 
 
 def names_in(template: str, *, where: str = "template") -> list[str]:
-    """Names that a template has in braces; {{ and }} are braces themselves.
+    """Returns the names that a template has in braces. {{ and }} stand for the braces themselves.
 
     >>> names_in("a {label} and {{x}} {tone}")
     ['label', 'tone']
@@ -138,7 +138,7 @@ def names_in(template: str, *, where: str = "template") -> list[str]:
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """A template with its names filled in; what is filled in is not looked at again.
+    """Fills in the names of a template. Text that is filled in is not scanned again.
 
     >>> fill("{{{a}}}", {"a": "{b}"})
     '{{b}}'
@@ -148,7 +148,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def label_values(options: Worded, label: str | None) -> dict[str, str]:
-    """A label and its parts, by name."""
+    """Returns a label and its fields, by name."""
     if label is None:
         return {}
     values = dict(zip(options.label_fields, label.split(JOINT), strict=False)) if options.label_fields else {}
@@ -156,7 +156,10 @@ def label_values(options: Worded, label: str | None) -> dict[str, str]:
 
 
 def draw_variables(options: Worded, label: str | None, rng: np.random.Generator) -> dict[str, str]:
-    """The label's parts, and every variable drawn once, by a stream of its own: their order in the recipe is free."""
+    """Returns the label's fields and one draw of each variable.
+
+    Each variable has its own random stream, so that a draw does not depend on the order in the recipe.
+    """
     values = label_values(options, label)
     key = int(rng.integers(1 << 62))
     for name, variable in options.variables.items():

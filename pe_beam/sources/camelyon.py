@@ -1,4 +1,4 @@
-"""Camelyon17 as WILDS lays it out: `metadata.csv` beside `patches/patient_*_node_*/patch_*.png`."""
+"""Camelyon17 in the layout of WILDS: `metadata.csv` beside `patches/patient_*_node_*/patch_*.png`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pe_beam.sources.roles import Roles
 _COLUMNS = ("patient", "node", "x_coord", "y_coord", "center", "split")
 _TABLE = FieldContent(pa.schema([(name, pa.string()) for name in _COLUMNS]))
 _BY_CENTER = {"1": "val", "2": "test"}
-"""WILDS sets two hospitals aside, whatever the column `split` says of them."""
+"""WILDS reserves two hospitals for these splits, whatever the column `split` says."""
 _BY_NUMBER = {"0": "train", "1": "id_val"}
 _SPLITS = ("train", "id_val", "val", "test")
 _NAME = "patches/patient_{patient}_node_{node}/patch_patient_{patient}_node_{node}_x_{x_coord}_y_{y_coord}.png"
@@ -26,12 +26,13 @@ _TUMOR = {"0": "no_tumor", "1": "tumor"}
 
 
 class CamelyonSource(ListedSource):
-    """Patches by the rows of `metadata.csv`; `FOLDER#train`, `#id_val`, `#val` and `#test` are WILDS' official splits.
+    """Patches that the rows of `metadata.csv` name.
 
-    The label is no_tumor or tumor, and the client the patient.
+    `FOLDER#train`, `#id_val`, `#val` and `#test` are the official splits of WILDS. The label is no_tumor or tumor. The
+    client is the patient.
     """
 
-    takes = frozenset({"client"})  # not never_stop: as CSV
+    takes = frozenset({"client"})  # not never_stop: the table is CSV
 
     @classmethod
     def open(cls, request: SourceRequest) -> CamelyonSource:
@@ -83,6 +84,6 @@ def _file(row: Mapping[str, str | None]) -> str | Fault:
 
 
 def _split(row: Mapping[str, str | None]) -> str | None:
-    """The split of a row; None: it does not tell, and is a reject of each."""
+    """Returns the split of a row; None: the row names no known split, so it is a reject in every split."""
     center, number = (spelling.number_or_text(row[name] or "") for name in ("center", "split"))
     return _BY_CENTER.get(center) or _BY_NUMBER.get(number)

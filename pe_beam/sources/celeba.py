@@ -28,9 +28,10 @@ _NO_VALUE = Fault("attribute that is neither 1 nor -1")
 
 
 class AttributeLines(LinesSource):
-    """`list_attr_celeba.txt`: the number of rows, the names of attributes, then a file's name and 1 or -1 for each.
+    """`list_attr_celeba.txt`: its lines are the number of rows, the names of attributes, and then the records.
 
-    An attribute `Male` has the values Male_1 and Male_0. Every newline ends a record.
+    A record is the name of a file, and 1 or -1 for each attribute. The attribute `Male` has the values Male_1 and
+    Male_0. Every newline ends a record.
     """
 
     endings = (".txt",)
@@ -42,7 +43,7 @@ class AttributeLines(LinesSource):
         return cls(request.path, Roles.asked(request))
 
     def pieces(self) -> list[Piece]:
-        """See Source; DataError where there are not as many rows as the first line says."""
+        """See Source. Raises DataError if the number of rows differs from the one in the first line."""
         cuts = super().pieces()
         with files.explained(self._key, cuts[-1].file), files.open_file(cuts[-1].file) as handle:
             declared = _count(LineReader(handle).read())
@@ -94,10 +95,10 @@ def _count(line: bytes) -> int | None:
 
 
 class CelebaSource(ListedSource):
-    """Faces by the rows of `list_attr_celeba.txt`; `FOLDER#train`, `#valid` and `#test` by `list_eval_partition.txt`.
+    """Faces that the rows of `list_attr_celeba.txt` name.
 
-    The label is the attribute that `data.columns.label` names, or several; the client the person, by
-    `identity_CelebA.txt`.
+    `list_eval_partition.txt` gives the splits `FOLDER#train`, `#valid` and `#test`. The label is the attribute that
+    `data.columns.label` names, or several. The client is the person that `identity_CelebA.txt` gives.
     """
 
     takes = frozenset({"columns", "client"})  # not never_stop: the first line counts the others
@@ -146,7 +147,7 @@ class CelebaSource(ListedSource):
         here = list(range(len(names)))
         if self._split is not None:
             splits = self._beside("list_eval_partition.txt", "Eval")
-            mine = (None, _SPLITS[self._split])  # what is in no split is a reject of each
+            mine = (None, _SPLITS[self._split])  # a file in no split is a reject in every split
             here = [i for i in here if splits.get(names[i]) in mine]
             names = [name if name in splits else NO_SPLIT for name in names]
         people = self._beside("identity_CelebA.txt", "Anno") if self._client else {}
@@ -154,7 +155,7 @@ class CelebaSource(ListedSource):
         return Listed(here, [names[i] for i in here], [batch.labels[i] for i in here], clients)
 
     def _place(self, name: str, folder: str) -> str:
-        """Beside each other, or in the folders of the original archive."""
+        """Returns the path in the original archive's folder if it is there, else the path directly below the root."""
         apart = f"{self._root}/{folder}/{name}"
         with files.explained(self._key, self._root):
             return apart if files.exists(apart) else f"{self._root}/{name}"
@@ -172,7 +173,7 @@ class CelebaSource(ListedSource):
 
 @functools.lru_cache(maxsize=4)
 def _pairs(path: str, stamp: object) -> dict[str | Fault, str] | None:
-    """Lines of a name and a number, each name once; None: it is not so, or there is far too much of it."""
+    """Reads lines of a name and a number, each name once; None: other content, or over 64 MiB."""
     if files.size(path) > _SIDE_BYTES:
         return None
     with files.open_file(path) as handle:

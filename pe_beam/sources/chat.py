@@ -1,4 +1,4 @@
-"""Lists of messages as text, a line "role: content" each."""
+"""Converts lists of messages to text, one line "role: content" per message."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _KEYS = (("role", "content"), ("from", "value"))
 
 
 def chat_text(messages: Sequence[Any]) -> str | None:
-    """Messages of {role, content} or {from, value} as text; None if some are neither.
+    """Returns messages of {role, content} or {from, value} as text; None if a message has neither form.
 
-    Content is a text, or a list of parts of which those of text count. A message without text, such as a call of a
-    tool, is left out.
+    Content is a text, or a list of objects whose texts are joined. A message without text, such as a call of a tool, is
+    left out.
 
     >>> chat_text([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None}, {"role": "user",
     ...     "content": [{"type": "text", "text": "again"}, {"type": "image_url", "image_url": {}}]}])

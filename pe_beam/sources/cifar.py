@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, the binary version: records of fixed length, nothing is unpickled."""
+"""CIFAR-10 and CIFAR-100 in the binary version: records have a fixed length, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class CifarOptions(Options):
 class CifarSource(RawPictures):
     """Files of records: one label byte (CIFAR-100: two, coarse and fine), then 1,024 bytes each of red, green, blue.
 
-    A folder means all its `.bin` files, `FOLDER#train` and `FOLDER#test` those of one split. A label without a name is
-    that of no record (a reject). `batches.meta.txt` is not read.
+    A folder means all its `.bin` files, `FOLDER#train` and `FOLDER#test` those of one split. With labels, a record
+    whose label has no name is a reject. `batches.meta.txt` is not read.
     """
 
     Options: ClassVar[type[Options]] = CifarOptions

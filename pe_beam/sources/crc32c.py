@@ -1,8 +1,8 @@
 """CRC-32C (Castagnoli; RFC 3720, section 12.1), many bytes at a time with NumPy.
 
-A CRC is linear over exclusive or: what a byte adds depends on its value and on how far it is from the end alone. So the
-remainder of a block is the exclusive or of one table entry a byte, and the state before a block counts as its first
-four bytes.
+A CRC is linear over exclusive or. So what a byte adds depends only on its value and on its distance from the end. The
+remainder of a block is the exclusive or of one table entry per byte. The state before a block is combined with the
+first four bytes of the block.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _AT_A_TIME = 512
 
 @functools.cache
 def _tables() -> np.ndarray:
-    """uint32 (_BLOCK, 256): what a byte adds that stands at that place of a block."""
+    """Returns uint32 (_BLOCK, 256): what a byte adds, by its place in the block and its value."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = table >> np.uint32(1) ^ (table & np.uint32(1)) * np.uint32(_POLYNOMIAL)
@@ -31,7 +31,7 @@ def _tables() -> np.ndarray:
 
 
 def crc32c(data: bytes) -> int:
-    """The checksum of some bytes.
+    """Returns the checksum of `data`.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
@@ -66,7 +66,7 @@ def crc32c(data: bytes) -> int:
 
 
 def masked(data: bytes) -> int:
-    """The checksum as TFRecord files hold it: turned right by 15 bits, and a constant added.
+    """Returns the checksum in the form that TFRecord files store: rotated right by 15 bits, plus a constant.
 
     >>> masked(b"")
     2726488792

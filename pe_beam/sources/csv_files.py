@@ -1,4 +1,4 @@
-"""CSV files: a header, then RFC 4180 records, as the standard library's reader takes them."""
+"""CSV files: a header, then RFC 4180 records, read with the standard library's `csv` module."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LIMIT = threading.Lock()
 
 
 class CsvSource(LinesSource):
-    """UTF-8 with a header. Blank lines are skipped; an empty field is the empty text.
+    """CSV files in UTF-8 with a header. Blank lines are skipped. An empty field is the empty text.
 
-    A record whose number of fields is not the header's, that is too long, or whose wanted fields are not UTF-8 is a
-    reject of its own, and the next record is read as usual. Empty fields at the end of a line do not count.
+    A record is a reject if its number of fields differs from the header's, if it is too long, or if a wanted field is
+    not UTF-8. The next record is read as usual. Additional empty fields at the end of a record are allowed.
 
-    A quoted field may hold line ends. A record of several lines that does not come out as the header wants (no quote
-    closes it, something but a separator follows the quote, it is too long, or its fields are too many or too few) is
-    taken for a quote that is not closed: its first line is the reject, and the next line is read as usual. So one
+    A quoted field may contain line ends. A record of several lines is treated as a quote that is not closed if it does
+    not match the header: no quote closes it, something other than a separator follows the quote, it is too long, or it
+    has too many or too few fields. Then its first line is the reject, and the next line is read as usual. So one
     damaged line never swallows others.
     """
 
@@ -72,7 +72,7 @@ class CsvSource(LinesSource):
 
 
 def header(path: str, key: str, separator: str = ",") -> list[str]:
-    """The names that the first record of a file gives; raises DataError, also where the separator parts none."""
+    """Returns the names in the first record of a file. Raises DataError, also if the separator seems to be wrong."""
     with files.explained(key, path), files.open_file(path) as handle:
         forms.refuse(handle.read(forms.HEAD), path, key, "CSV")
         handle.seek(0)
@@ -82,7 +82,7 @@ def header(path: str, key: str, separator: str = ",") -> list[str]:
 
 
 def check_separator(names: list[str], key: str, separator: str = ",") -> None:
-    """Refuses a header that is one column with other separators in it; it is not shown, for it may be a record."""
+    """Raises DataError for one column that contains other separators. It may be a record, so it is not shown."""
     for sign, word in forms.SEPARATORS.items():
         if len(names) == 1 and sign in names[0] and sign != separator:
             known = forms.SEPARATORS[separator]
@@ -108,7 +108,10 @@ def _head(lines: LineReader, key: str, separator: str) -> tuple[bytes, list[str]
 
 
 def _width(names: list[str]) -> tuple[int, int]:
-    """Fields of a header without and with the empty ones at its end: a row may have as many, and more empty ones."""
+    """Returns the number of fields of a header without and with the empty fields at its end.
+
+    A row has a number of fields between the two. It may have more if the additional fields are empty.
+    """
     named = len(names)
     while named and not names[named - 1].strip():
         named -= 1
@@ -142,18 +145,18 @@ class _TooLongError(Exception):
 
 
 class _Feed:
-    """Lines as latin-1 text, a character a byte. Goes on after an error, at the next line."""
+    """Iterates over lines as latin-1 text, one character per byte. After an error it continues at the next line."""
 
     def __init__(self, lines: LineReader) -> None:
         self._lines = lines
         self.held: list[bytes] = []
-        """Lines of the record that is being read, as they lie there."""
+        """Lines of the record that is being read, as bytes."""
         self.second = self._size = 0
         self.ended = False
-        """Whether the lines came to their end within the record: a quote is open."""
+        """Whether the lines ended within the record, which means that a quote is open."""
 
     def begin(self) -> None:
-        """The next line begins a record."""
+        """Starts a record at the next line."""
         self.held.clear()
         self._size = 0
 
@@ -175,7 +178,7 @@ class _Feed:
         return line.removeprefix(_BOM if first else b"").decode("latin-1")
 
     def read_as_several(self) -> None:
-        """What follows the first line of the record is read anew."""
+        """Goes back to the second line of the record, which then begins a record."""
         self._lines.back(self.second)
         self.ended = False
 
@@ -183,13 +186,13 @@ class _Feed:
 def _parsed(
     lines: LineReader, separator: str, width: tuple[int, int] | None, held: list[bytes] | None = None
 ) -> Iterator[list[str] | Fault]:
-    """Records as fields of latin-1 text, so that a bad byte spoils its own record alone; blank lines are skipped.
+    """Yields records as fields of latin-1 text, so that a bad byte spoils only its own record. Skips blank lines.
 
     Args:
-      lines: where they are read from.
-      separator: between fields.
-      width: of the header (`_width`); None: this is the header.
-      held: is given the lines of each record as they lie there, blank ones before it included.
+      lines: the lines to read.
+      separator: the sign between fields.
+      width: the width of the header (`_width`); None: this is the header.
+      held: receives the lines of each record as bytes, with the blank lines before it.
     """
     _raise_limit()
     feed = _Feed(lines)
@@ -218,7 +221,7 @@ def _parsed(
 
 
 def _is_closed(held: list[bytes], separator: str, width: tuple[int, int] | None) -> bool:
-    """Whether lines are one record whose quotes are as they should be."""
+    """Returns whether lines are one record with correct quotes and a fitting number of fields."""
     text = [line.removeprefix(_BOM).decode("latin-1") for line in held]
     try:
         (fields,) = csv.reader(text, delimiter=separator, strict=True)
@@ -232,7 +235,7 @@ def _utf8(text: str) -> str:
 
 
 def _raise_limit() -> None:
-    """The standard library's limit of a field is a process's, and lower than ours: never made lower here."""
+    """Raises the `csv` module's field limit to `MAX_RECORD`. The whole process shares it, so it is never lowered."""
     with _LIMIT:
         if csv.field_size_limit() < MAX_RECORD:
             csv.field_size_limit(MAX_RECORD)

@@ -1,7 +1,7 @@
-"""`tf.train.Example` by its wire format (protobuf.dev/programming-guides/encoding), without TensorFlow.
+"""Parses `tf.train.Example` by its wire format (protobuf.dev/programming-guides/encoding), without TensorFlow.
 
-An Example holds Features (field 1), those a map (field 1) from a name (1) to a Feature (2), and that a list of bytes
-(1), of floats (2) or of integers (3), whose values are field 1 of each.
+An Example holds Features (field 1). Features hold a map (field 1) from a name (field 1) to a Feature (field 2). A
+Feature holds a list of bytes (field 1), of floats (field 2) or of integers (field 3). The values are field 1 of a list.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ Value = list[bytes] | list[int] | None
 
 
 class ExampleError(ValueError):
-    """Bytes that are no Example."""
+    """The bytes are not an Example."""
 
 
 def features(data: bytes) -> dict[str, Value]:
-    """The features of an Example by name: bytes, or integers; None for floats and for none.
+    """Returns the features of an Example by name: bytes or integers; None for floats and for a feature without a list.
 
-    Of a list the first 65,536 values.
+    Of each list, only the first 65,536 values are returned.
 
     >>> features(bytes([10, 13, 10, 11, 10, 1, 97, 18, 6, 26, 4, 10, 2, 150, 1]))
     {'a': [150]}
 
     Raises:
-      ExampleError: it is none, or one of more than 16,384 features.
+      ExampleError: the bytes are not an Example, or one of more than 16,384 features.
     """
     found: dict[str, Value] = {}
     entries = 0
@@ -52,7 +52,7 @@ def features(data: bytes) -> dict[str, Value]:
 
 
 def _feature(data: bytes) -> Value:
-    """The list of the kind that comes last, as protobuf reads alternatives."""
+    """Returns the list of the kind that comes last, as protobuf reads a oneof."""
     chosen, parts = 0, b""
     for number, value in _fields(data):
         if number in (1, 2, 3) and isinstance(value, bytes):
@@ -64,7 +64,7 @@ def _feature(data: bytes) -> Value:
 
 
 def _integers(data: bytes) -> list[int]:
-    """Packed or one by one."""
+    """Returns integers that are stored packed or one by one."""
     found: list[int] = []
     for number, value in _fields(data):
         if number != 1 or len(found) >= _MOST_VALUES:
@@ -90,7 +90,7 @@ def _messages(data: bytes, wanted: int) -> Iterator[bytes]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """(number, content) of the fields of a message; fixed numbers as their bytes are passed over."""
+    """Yields (number, content) of the fields of a message. Skips numbers of fixed size."""
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
@@ -113,7 +113,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first, and the place behind it."""
+    """Reads a number of seven bits per byte, the lowest first. Returns it and the position behind it."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):

@@ -1,4 +1,4 @@
-"""Listing and opening files by path or URI, with errors that name no file."""
+"""Lists and opens files by path or URI. Errors name no file."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ PACKED = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".lz4", ".br"
 """Endings of compressed files."""
 ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".rar")
 MISSING_PART = "__HIVE_DEFAULT_PARTITION__"
-"""What Hive and Spark call the folder of rows whose value is missing."""
+"""The value that Hive and Spark write into the name of a folder whose rows have no value."""
 _MARKERS = ("_success", "_metadata", "_common_metadata", "thumbs.db", "desktop.ini")
 
 
 def is_local(path: str) -> bool:
-    """Whether a path has no URI scheme."""
+    """Returns whether a path has no URI scheme."""
     return "://" not in path
 
 
 def has_magic(path: str) -> bool:
-    """Whether a path is a pattern."""
+    """Returns whether a path is a glob pattern."""
     return any(c in path for c in "*?[")
 
 
 def sort_key(path: str) -> bytes:
-    """Bytes of a path, for an order that no locale changes."""
+    """Returns the bytes of a path, for an order that does not depend on the locale."""
     return os.fsencode(path)
 
 
 def printable(text: str) -> str:
-    """A file name as text that can be encoded, whatever its bytes are."""
+    """Returns a file name as text that can be encoded, whatever its bytes are."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextlib.contextmanager
 def explained(key: str, path: str) -> Iterator[None]:
-    """Turns what file systems raise into errors that name the recipe key alone."""
+    """Turns exceptions of file systems into DataError or RecipeError, which name the recipe key and no file."""
     from apache_beam.io.filesystem import BeamIOError
 
     try:
@@ -69,7 +69,7 @@ def explained(key: str, path: str) -> Iterator[None]:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Opens a file for reading, its bytes as they are (never decompressed)."""
+    """Opens a file for reading. Its bytes are never decompressed."""
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 
@@ -77,10 +77,10 @@ def open_file(path: str) -> BinaryIO:
 
 
 def list_below(root: str) -> list[str]:
-    """Files below a folder at any depth, relative to it, hidden ones left out, sorted by their bytes.
+    """Returns the files below a folder at any depth, relative to it, without hidden ones, sorted by their bytes.
 
-    Links to folders are followed, but not round in a circle. A folder that may not be listed is an error, not
-    an empty one.
+    Links to folders are followed, but not to a folder above the link. A folder that may not be listed is an error, not
+    an empty folder.
     """
     found = list(_walk(root, "", frozenset())) if is_local(root) else _match_below(root)
     shown = [p for p in found if not any(part.startswith(".") for part in p.split("/"))]
@@ -88,7 +88,7 @@ def list_below(root: str) -> list[str]:
 
 
 def match(pattern: str) -> list[str]:
-    """Files that fit a pattern, sorted by their bytes."""
+    """Returns the files that match a pattern, sorted by the bytes of their paths."""
     from apache_beam.io.filesystems import FileSystems
 
     if is_local(pattern):
@@ -98,11 +98,11 @@ def match(pattern: str) -> list[str]:
 
 
 def find(path: str, endings: tuple[str, ...]) -> list[str]:
-    """A file by name whatever its ending, the files of a folder that end so (any case), or those of a glob.
+    """Returns a file by name (any ending), the files of a folder with such an ending (any case), or those of a glob.
 
-    What ends so before the ending of a compressed file is among them, lest it is left out without a word. Left out are
-    hidden files and folders and what engines write beside data (`_SUCCESS`, `_metadata`, `_delta_log`): folders whose
-    names begin with `_` and hold no `=`.
+    A compressed file is included if its name without the last ending fits (`.csv.gz`), so that it is not left out
+    silently. Hidden files and folders are left out. What Hive, Spark and Delta Lake write beside data is left out too:
+    marker files (`_SUCCESS`, `_metadata`), and folders whose names begin with `_` and contain no `=` (`_delta_log`).
     """
     whole = path
     path = path.rstrip("/") or "/"
@@ -124,7 +124,11 @@ def find(path: str, endings: tuple[str, ...]) -> list[str]:
 
 
 def no_files(path: str, key: str, kind: str) -> DataError:
-    """What is wrong where `find` finds nothing: an empty place is an empty input, one that is not there no input."""
+    """Returns the error for a path where `find` finds nothing.
+
+    It is EmptyInputError for an empty folder, a glob or a URI. It is DataError for a local path that does not exist,
+    and where compressed files are.
+    """
     more = nothing(path)
     empty = not more and (has_magic(path) or not is_local(path) or Path(path).is_dir())
     error = EmptyInputError if empty else DataError
@@ -132,7 +136,7 @@ def no_files(path: str, key: str, kind: str) -> DataError:
 
 
 def nothing(path: str) -> str:
-    """What to say besides where `find` finds nothing: "" but where something there is compressed."""
+    """Returns what a message adds where `find` finds nothing: "" unless compressed files are there."""
     with contextlib.suppress(Exception):
         below = list_below(path) if not is_local(path) or Path(path).is_dir() else []
         if any(name.lower().endswith(PACKED + ARCHIVES) for name in below):
@@ -155,7 +159,7 @@ def _is_data(name: str, named: frozenset[str]) -> bool:
 
 
 def _inside(file: str, path: str) -> str:
-    """A file's name below the folder, or the fixed part of the pattern, that it was found by."""
+    """Returns a file's name relative to the folder, or to the fixed start of the pattern, by which it was found."""
     root = path.rstrip("/") + "/"
     if file.startswith(root):
         return file.removeprefix(root)
@@ -167,7 +171,7 @@ def _inside(file: str, path: str) -> str:
 
 
 def partition(file: str, path: str) -> dict[str, str | None]:
-    """Columns that folder names below `path` give all rows of a file, as Hive and Spark write them: `year=2026/`.
+    """Returns the columns that folder names below `path` give all rows of a file, as Hive and Spark do: `year=2026/`.
 
     >>> partition("/d/x/a%2Fb=c%20d/n=__HIVE_DEFAULT_PARTITION__/0.parquet", "/d")
     {'a/b': 'c d', 'n': None}
@@ -181,7 +185,7 @@ def partition(file: str, path: str) -> dict[str, str | None]:
 
 
 def given(file: str, path: str, wanted: Sequence[str]) -> dict[str, str | None]:
-    """Those of the wanted columns that folder names give (`partition`)."""
+    """Returns those of the wanted columns that folder names give (`partition`)."""
     found = partition(file, path)
     keys = list(found)
     where = {column: names.locate(column, keys) for column in wanted} if keys else {}
@@ -189,25 +193,25 @@ def given(file: str, path: str, wanted: Sequence[str]) -> dict[str, str | None]:
 
 
 def given_digest(columns: Mapping[str, str | None], own: Sequence[str]) -> bytes:
-    """A digest of the columns that folder names give; empty where a file has them all itself, as most have."""
+    """Returns a digest of the columns that folder names give; empty if a file has them all itself, as most have."""
     used = sorted((key, value) for key, value in columns.items() if not names.locate(key, own))
     return hashlib.sha256(json.dumps(used).encode()).digest() if used else b""
 
 
 def below(path: str, root: str) -> str:
-    """A file's name below the path it was found by, as text, for `private/rejects/` alone."""
+    """Returns a file's name relative to the path by which it was found, as text. Only for `private/rejects/`."""
     return printable(path.removeprefix(root.rstrip("/") + "/"))
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file of that name (locally: or a folder)."""
+    """Returns whether there is a file of that name (for a local path also a folder)."""
     from apache_beam.io.filesystems import FileSystems
 
     return bool(FileSystems.exists(path))
 
 
 def stamp(path: str) -> tuple[str, int, float, int]:
-    """Path, size, time of change and inode: equal as long as a file was not touched."""
+    """Returns path, size in bytes, time of change and inode. They are equal as long as a file is unchanged."""
     if is_local(path):
         stat = Path(path).stat()
         return str(Path(path).absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ino
@@ -220,12 +224,12 @@ def stamp(path: str) -> tuple[str, int, float, int]:
 
 
 def size(path: str) -> int:
-    """Bytes of a file."""
+    """Returns the size of a file in bytes."""
     return stamp(path)[1]
 
 
 def chunks(path: str) -> Iterator[bytes]:
-    """The bytes of a file, `CHUNK` at a time."""
+    """Yields the bytes of a file, up to `CHUNK` at a time."""
     with open_file(path) as handle:
         while chunk := handle.read(CHUNK):
             yield chunk

@@ -1,4 +1,4 @@
-"""A folder of image files; with labels, the folders directly in it are the labels."""
+"""A folder of image files. With labels, the folders directly in it are the labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pe_beam.errors import DataError, EmptyInputError, RecipeError
 from pe_beam.sources import files
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
-"""The usual ones, for messages. A picture is read by its content, whatever its ending is."""
+"""Usual endings, for messages. A picture is recognised by its content, whatever its ending is."""
 _BESIDE = (
     *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".toml", ".ini"),
     *(".html", ".htm", ".log", ".pdf", ".doc", ".docx", ".rtf", ".xls", ".xlsx", ".py", ".ipynb", ".sh", ".m"),
@@ -54,16 +54,16 @@ MAX_BYTES = 256 << 20
 class FolderSource(Source):
     """Image files at any depth below a folder, sorted by the bytes of their relative paths.
 
-    Skipped is what is plainly no picture by its name (`is_beside`). Every other file counts, whatever its ending: it is
-    read by its content, or rejected. With labels, a file that lies in no class folder has the label None. A file that
-    cannot be opened stops a run, since it may be another's hour to read it; with `never_stop` it is a reject.
+    A file whose name shows that it is not a picture is skipped (`is_beside`). Every other file is a record, whatever
+    its ending: if its content is not a picture, it is rejected. With labels, a file in no class folder has the label
+    None. A file that cannot be opened stops a run, since the cause may be temporary. With `never_stop` it is a reject.
     """
 
     takes = frozenset({"never_stop"})
 
     @classmethod
     def open(cls, request: SourceRequest) -> FolderSource:
-        """See Source; RecipeError where records are not images."""
+        """See Source. Raises RecipeError if records are not images."""
         if request.content.payload.names != IMAGE_SCHEMA.names:
             raise RecipeError("data.source: folder is for images; a source with columns is wanted here")
         return cls(
@@ -102,7 +102,7 @@ class FolderSource(Source):
         return [Piece(self._root, 0, a, b, tuple(found[a:b])) for a, b in cut(len(found))]
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
-        """See Source. A file's bytes are handed on as they are; decoding is the embedder's."""
+        """See Source. A file's bytes are passed on as they are; the embedder decodes them."""
         images: list[bytes | None] = []
         size = first = 0
         for position, name in enumerate(piece.files):
@@ -119,7 +119,7 @@ class FolderSource(Source):
             yield self._batch(piece, first, images)
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over (name's length, name, length, SHA-256 of the bytes) of each file."""
+        """Returns SHA-256 over (length of the name, name, length, SHA-256 of the bytes) of each file."""
         total = hashlib.sha256(b"pe_beam folder 1\0")
         for name in piece.files:
             inner, length = hashlib.sha256(), 0
@@ -132,7 +132,7 @@ class FolderSource(Source):
         return total.hexdigest()
 
     def _image(self, name: str) -> bytes | None:
-        """The bytes of a file; None: it is a reject."""
+        """Returns the bytes of a file; None: the file is a reject."""
         image = None
         with self._reading(), files.open_file(self._full(name)) as handle:
             image = handle.read(MAX_BYTES + 1)
@@ -140,7 +140,7 @@ class FolderSource(Source):
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        """Around what opens one file; with `never_stop` it ends there, and what has been read counts."""
+        """Wraps the code that reads one file. With `never_stop`, DataError ends that code silently."""
         try:
             with files.explained(self._key, self._root):
                 yield
@@ -165,7 +165,7 @@ class FolderSource(Source):
 
 
 def is_beside(name: str) -> bool:
-    """Whether a file is plainly no picture, by its name: texts, tables, documents, sound and video, archives not.
+    """Returns whether a name shows that a file is not a picture: text, table, document, sound or video, but no archive.
 
     >>> is_beside("cat/notes.TXT"), is_beside("cat/1.jfif"), is_beside("cat/1"), is_beside("cat/1.png.gz")
     (True, False, False, False)

@@ -1,4 +1,4 @@
-"""What a file of text is by its first bytes, so that a message can say why it cannot be read."""
+"""Recognises the format of a file by its first bytes, so that a message can say why it cannot be read as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pe_beam.errors import DataError
 from pe_beam.sources import files
 
 HEAD = 1 << 16
-"""Bytes that are looked at."""
+"""Number of bytes at the start of a file that are examined."""
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _PACKED = (
     (b"\x1f\x8b", "gzip"),
@@ -24,7 +24,10 @@ _WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 
 
 def packed(head: bytes, name: str) -> str | None:
-    """How a file is compressed, by its first bytes, or by its ending where those are no text; None: not at all."""
+    """Returns how a file is compressed; None: it is not.
+
+    Its first bytes decide. If they are not text, its ending may decide.
+    """
     if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
         return "bzip2"
     known = next((kind for magic, kind in _PACKED if head.startswith(magic)), None)
@@ -38,16 +41,16 @@ def packed(head: bytes, name: str) -> str | None:
 
 
 def refuse(head: bytes, name: str, key: str, kind: str) -> None:
-    """Refuses what is no UTF-8 text of records, or not as it lies there.
+    """Refuses a file that cannot be read directly as UTF-8 text of records.
 
     Args:
       head: the first `HEAD` bytes of the file.
-      name: its name, which no message holds.
+      name: its name; only its ending is used.
       key: the recipe key that messages name.
       kind: CSV or JSONL.
 
     Raises:
-      DataError: compressed, a workbook, Parquet, UTF-16, or lines that end in CR alone.
+      DataError: the file is compressed, a workbook, Parquet, UTF-16 or UTF-32, or its lines end in CR alone.
     """
     what = f"{key}: a {kind} file there"
     compressed = packed(head, name)
@@ -65,7 +68,7 @@ def refuse(head: bytes, name: str, key: str, kind: str) -> None:
 
 
 def guess_separator(line: str) -> str:
-    """What parts a header into most names; a comma where others do no better.
+    """Returns the separator that splits a header into the most names; a comma unless another one gives more.
 
     >>> guess_separator("name;amount, in euro;day")
     ';'

@@ -1,4 +1,4 @@
-"""Hugging Face's image folders: a `metadata.csv`, `.jsonl` or `.parquet` that names the pictures beside it."""
+"""Image folders of Hugging Face: a `metadata.csv`, `.jsonl` or `.parquet` names the pictures beside it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _KINDS: Mapping[str, type[CsvSource] | type[JsonlSource] | type[ParquetSource]] 
 
 
 class ImageFolderSource(ListedSource):
-    """Pictures by the rows of the metadata files at any depth below a folder, names relative to the file's own folder.
+    """Pictures that metadata files at any depth below a folder name, relative to the folder of the metadata file.
 
-    `data.columns.image` is the column of file names (`file_name` where it is not given), label and client are columns
-    too. The path may also be one metadata file. Class folders without metadata are source `folder`.
+    `data.columns.image` is the column of file names (`file_name` if it is not given). Label and client are columns too.
+    The path may also be one metadata file. For class folders without metadata, use source `folder`.
     """
 
     takes = frozenset({"columns", "client"})  # not never_stop: it may be CSV

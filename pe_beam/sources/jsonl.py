@@ -1,4 +1,4 @@
-"""JSONL files: an object a line."""
+"""JSONL files: one object per line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _COLUMN, _OBJECTS = "column ", "objects"
 
 
 class JsonlSource(LinesSource):
-    """A JSON object a line, in UTF-8. Blank lines are skipped; a key that is not there is null.
+    """Files of one JSON object per line, in UTF-8. Blank lines are skipped. A key that is absent is null.
 
-    A column with dots in its name is the key of that name, or else what lies there in objects within: `review.body`.
-    Numbers are taken as they are written (of labels and client ids whole numbers by their digits), true and false as
-    those words. A line that is no object, too long or not UTF-8, or in which a name comes twice or a wanted value is a
-    list or an object, is a reject of its own; `chat` takes lists of messages as text.
+    A column name with dots is a key of that name, or else a path into nested objects: `review.body`. Numbers are taken
+    as they are written, but whole numbers in labels and client ids as plain digits. true and false are taken as these
+    words. A line is a reject if it is not an object, is too long, or is not UTF-8, if a name comes twice in an object,
+    or if a wanted value is a list or an object. `chat` takes lists of messages as text.
     """
 
     endings = (".jsonl", ".ndjson")
@@ -103,7 +103,7 @@ class JsonlSource(LinesSource):
         return value
 
     def refuse(self, seen: Collection[str]) -> None:
-        """Refuses a column that not one record has and no folder gives, beside what every source refuses."""
+        """See Source. Also raises DataError for a column that no record has and no folder name gives."""
         super().refuse(seen)
         by_role = self._roles.by_role().items()
         missing = [(role, column) for role, columns in by_role for column in columns if _COLUMN + column not in seen]
@@ -123,7 +123,7 @@ _ABSENT = object()
 
 
 class _TwiceError(Exception):
-    """A name comes twice: which of its values is meant cannot be told."""
+    """A name comes twice in an object, so it is unclear which value is meant."""
 
 
 class _Number(str):
@@ -143,7 +143,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_Number, parse_
 
 
 def _inside(found: dict[str, Any], column: str) -> Any:
-    """The value of a column that is no key itself: the same name in another spelling, or a path with dots.
+    """Returns the value of a column that is not itself a key: its name in another spelling, or a path with dots.
 
     >>> _inside({"a.b": {"c": 1}}, "a.b.c")
     1

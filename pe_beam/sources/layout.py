@@ -1,4 +1,4 @@
-"""Where wanted columns are in a file with an Arrow schema: by name, in structs by dotted path, or in folder names."""
+"""Finds wanted columns in a file with an Arrow schema: by name, by dotted path in structs, or in folder names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from pe_beam.sources.chat import NO_MESSAGES, chat_text
 
 
 def paths_of(column: str, fields: pa.Schema | pa.StructType) -> list[tuple[int, ...]]:
-    """Positions, from outside to inside, of all fields that a column may mean; a name with dots before a path.
+    """Returns the positions, from the outer to the inner field, of all fields that a column may mean.
+
+    A field whose name contains the dots takes precedence over a path.
 
     >>> paths_of("a.b", pa.schema([("a", pa.struct([("b", pa.string())]))]))
     [(0, 0)]
@@ -50,11 +52,11 @@ class Layout:
 
     @cached_property
     def paths(self) -> dict[str, list[tuple[int, ...]]]:
-        """Column -> where it is."""
+        """Column -> positions of the fields that it may mean (`paths_of`)."""
         return {column: paths_of(column, self.own) for column in self.wanted}
 
     def schema(self) -> pa.Schema:
-        """The wanted columns with their types, under the recipe's names; one that is there twice comes twice."""
+        """Returns the wanted columns with their types, under the recipe's names. A column found twice comes twice."""
         fields = []
         for column, paths in self.paths.items():
             kinds = [self._kind(path) for path in paths]
@@ -68,7 +70,7 @@ class Layout:
         return pa.string() if self.chat and _is_chat(kind) else kind
 
     def leaves(self) -> list[str]:
-        """The columns that have to be read, as the Parquet reader names them."""
+        """Returns the columns to read, as the Parquet reader names them."""
         found = []
         for paths in self.paths.values():
             for path in paths[:1]:
@@ -81,7 +83,7 @@ class Layout:
         return list(dict.fromkeys(found))
 
     def table(self, batch: pa.RecordBatch) -> tuple[pa.Table, dict[int, Fault]]:
-        """The wanted columns of rows, under the recipe's names, and the rows whose lists are no messages."""
+        """Returns the wanted columns under the recipe's names, and the faults of rows whose lists are not messages."""
         arrays: list[pa.Array] = []
         faults: dict[int, Fault] = {}
         for column, paths in self.paths.items():

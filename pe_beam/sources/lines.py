@@ -1,4 +1,4 @@
-"""CSV and JSONL: text files that are cut at record starts, so that a piece is read from its own first byte."""
+"""Text files such as CSV and JSONL. They are cut where records start, so a piece is read from its own first byte."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pe_beam.sources import files, forms
 from pe_beam.sources.roles import Roles
 
 MAX_RECORD = 16 << 20
-"""Bytes of a record at most; a longer one is a reject, and memory stays flat."""
+"""Largest size of a record in bytes. A longer record is a reject, so memory stays bounded."""
 TOO_LONG = Fault(f"record of more than {MAX_RECORD >> 20} MB")
 NOT_UTF8 = Fault("text that is not UTF-8")
 
@@ -29,7 +29,7 @@ Values = list[str | None]
 
 @dataclass
 class Record:
-    """A record of a file: where it ends, and the values of the columns asked for or why there are none."""
+    """A record of a file: the byte after its last, its size in bytes, and the wanted values or a fault."""
 
     stop: int
     size: int
@@ -39,13 +39,13 @@ class Record:
 
 @dataclass
 class Wanted:
-    """What is asked of the records of a range.
+    """What to read from the records of a range.
 
     Attributes:
       columns: the columns whose values are wanted, in order.
-      head: the names that the file's header gives; None: each record names its own.
-      given: column -> value, where a record has none of its own.
-      seen: facts that come to light on the way (`SourceBatch.seen`).
+      head: the names in the file's header; None: each record has its own names.
+      given: column -> the value for records that do not have the column.
+      seen: collects facts that reading shows (`SourceBatch.seen`).
     """
 
     columns: list[str]
@@ -55,7 +55,7 @@ class Wanted:
 
 
 class LineReader:
-    """Lines of a byte range with their offsets, none longer than `MAX_RECORD` in memory."""
+    """Reads the lines of a byte range in bounded memory. `position` is the byte after the last line read."""
 
     def __init__(self, file: BinaryIO, start: int = 0, stop: int | None = None) -> None:
         self._file = file
@@ -65,7 +65,7 @@ class LineReader:
             file.seek(start)
 
     def read(self) -> bytes:
-        """The next line with its end, `b""` at the end of the range; of a line that is too long only its start."""
+        """Returns the next line with its end, or `b""` at the end of the range. Cuts off a line that is too long."""
         left = MAX_RECORD + 1 if self._stop is None else min(MAX_RECORD + 1, self._stop - self.position)
         line = self._file.readline(left) if left > 0 else b""
         self.position += len(line)
@@ -78,16 +78,16 @@ class LineReader:
         return line
 
     def back(self, position: int) -> None:
-        """Reads on from an earlier line."""
+        """Goes back to an earlier line, which is read next."""
         self._file.seek(position)
         self.position = position
 
 
 class LinesSource(Source):
-    """Records of text files, sorted by the bytes of their paths; every column is read as text.
+    """Records of text files, sorted by the bytes of their paths. Every column is read as text.
 
-    One pass over each file finds the offset of every `SHARD_ROWS`-th record; a piece is its own byte range, which is
-    all that reading and digesting it touch.
+    One pass over each file finds the offset of every `SHARD_ROWS`-th record. A piece is a byte range. To read or digest
+    a piece, only this range and the head of the file are read.
     """
 
     endings: tuple[str, ...]
@@ -100,11 +100,11 @@ class LinesSource(Source):
 
     @abc.abstractmethod
     def _head(self, lines: LineReader) -> tuple[bytes, list[str] | None]:
-        """Reads what comes before the records: its bytes, and the column names; None: each record names its own."""
+        """Reads the head of a file. Returns its bytes and the column names; None: each record has its own names."""
 
     @abc.abstractmethod
     def _records(self, lines: LineReader, wanted: Wanted) -> Iterator[Record]:
-        """The records of a range, with the values of the wanted columns in order."""
+        """Yields the records of a range, with the values of the wanted columns in order."""
 
     def pieces(self) -> list[Piece]:
         """See Source."""
@@ -135,11 +135,11 @@ class LinesSource(Source):
                 yield Piece(file, index, rows - rows % base.SHARD_ROWS, rows, offset=begin, end=stop)
 
     def _given(self, file: str) -> dict[str, str | None]:
-        """Wanted columns that a file's folders give, `seg=gold/`; one that the records have themselves counts more."""
+        """Returns the wanted columns that folder names (`seg=gold/`) give. A value in a record takes precedence."""
         return files.given(file, self._path, self._roles.columns())
 
     def _check(self, head: list[str] | None, given: dict[str, str | None]) -> None:
-        """Refuses a file without the columns; what a JSONL file has only all records together tell."""
+        """Raises DataError if a column is absent. The columns of a JSONL file are known only from all its records."""
         wanted = self._roles.columns()
         counts = {column: 1 if head is None else len(spelling.locate(column, head)) for column in wanted}
         self._roles.check(
@@ -181,7 +181,7 @@ class LinesSource(Source):
         self._roles.refuse(seen)
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over the file's head, the piece's own bytes, its row range, and what its folders say of its rows."""
+        """Returns SHA-256 over the file's head, the piece's bytes and row range, and the columns of folder names."""
         total = hashlib.sha256(b"pe_beam lines 1\0" + struct.pack(">2Q", piece.start, piece.stop))
         with files.explained(self._key, piece.file), files.open_file(piece.file) as handle:
             head, columns = self._head(LineReader(handle))

@@ -1,4 +1,4 @@
-"""Picture files that a table beside them names: a row of the table is a record."""
+"""Picture files that a table beside them names. Each row of the table is a record."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TOO_LARGE = Fault("image file of too many bytes")
 
 @dataclass(frozen=True)
 class Listed:
-    """Records of one batch of the table, n of them.
+    """The n records that a batch of the table lists.
 
     Attributes:
-      places: rows of the batch that they are; the others are of another split. Rows that cannot be read are of each.
-      names: their files, below the folder that the source names, or why there is none.
+      places: their rows in the batch. Rows of other splits are absent; rows that cannot be read are in every split.
+      names: their files, relative to the folder that the source names, or the fault why there is none.
       labels: as text, None where there is none.
       clients: as text, None where there is none.
     """
@@ -38,10 +38,10 @@ class Listed:
 
 
 class ListedSource(Source):
-    """Reads the table as its own source does, and the files that it names. Only rows count, files alone do not.
+    """Reads a table with the source of its format, and the files that it names. A file that no row names is ignored.
 
-    A row whose file is not there, or whose name leads out of the folder, is a reject. One that may not be opened stops
-    the run.
+    A row is a reject if its file is not there or is too large, or if its name leads out of the folder. A file that may
+    not be opened stops the run.
     """
 
     def __init__(self, key: str) -> None:
@@ -49,18 +49,18 @@ class ListedSource(Source):
 
     @abc.abstractmethod
     def _table(self, piece: Piece) -> Source:
-        """The source of the table that a piece is cut from."""
+        """Returns the source of the table from which a piece is cut."""
 
     @abc.abstractmethod
     def _listed(self, batch: SourceBatch) -> Listed:
-        """What a batch of the table says."""
+        """Returns the records that a batch of the table lists."""
 
     @abc.abstractmethod
     def _folder(self, piece: Piece) -> str:
-        """Where the files of a piece lie."""
+        """Returns the folder of a piece's files."""
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
-        """See Source. A file's bytes are handed on as they are; decoding is the embedder's."""
+        """See Source. A file's bytes are passed on as they are; the embedder decodes them."""
         folder = self._folder(piece)
         for batch in self._table(piece).read(piece):
             listed = self._listed(batch)
@@ -77,7 +77,7 @@ class ListedSource(Source):
                 yield _batch(batch, listed, first, images)
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over the table's own digest, and name and SHA-256 of each file that counts."""
+        """Returns SHA-256 over the table's digest, and over name, SHA-256, label and client of each listed file."""
         table, folder = self._table(piece), self._folder(piece)
         total = hashlib.sha256(b"pe_beam listed 1\0" + table.digest(piece).encode())
         for batch in table.read(piece):
@@ -95,7 +95,7 @@ class ListedSource(Source):
 
     @abc.abstractmethod
     def _any_table(self) -> Source:
-        """A source of the table, for what all batches show together."""
+        """Returns a source of the table, for `refuse`."""
 
     def _image(self, folder: str, name: str | Fault) -> bytes | Fault:
         if isinstance(name, Fault):
@@ -111,7 +111,7 @@ class ListedSource(Source):
         return image if len(image) <= MAX_BYTES else TOO_LARGE
 
     def _file_digest(self, folder: str, name: str | Fault) -> bytes:
-        """Empty for a file that is not there."""
+        """Returns the SHA-256 of a file; empty for a file that is not there."""
         if isinstance(name, Fault) or not is_inside(name):
             return b""
         path = f"{folder}/{name}"
@@ -125,7 +125,7 @@ class ListedSource(Source):
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file's name leads to below the folder that it is relative to.
+    """Returns whether a file's name stays inside the folder to which it is relative.
 
     >>> [is_inside(name) for name in ("a/1.png", "../1.png", "/etc/1.png", "gs://x/1.png", "")]
     [True, False, False, False, False]
@@ -135,7 +135,7 @@ def is_inside(name: str) -> bool:
 
 
 def _is_file(path: str) -> bool:
-    """A folder or a pipe by that name is no file."""
+    """Returns whether there is a file at a path. Locally, a folder or a pipe is not a file."""
     try:
         return Path(path).is_file() if files.is_local(path) else files.exists(path)
     except OSError:  # a name that is too long

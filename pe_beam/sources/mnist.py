@@ -1,4 +1,4 @@
-"""IDX files, as MNIST, Fashion-MNIST, EMNIST and KMNIST are: pictures in one file, labels in another."""
+"""IDX files, the format of MNIST, Fashion-MNIST, EMNIST and KMNIST: pictures in one file, labels in another."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ class MnistOptions(Options):
 
 
 class MnistSource(RawPictures):
-    """Gray pictures of IDX files, plain or gzip; the labels lie beside them, in the file called `labels` and `idx1`.
+    """Gray pictures of IDX files, plain or gzip. The file of labels lies beside them: `labels` and `idx1` in its name.
 
-    Of a file that lies there both ways, as torchvision leaves it, the plain one counts: each record votes once.
+    If a file is there plain and as gzip, as torchvision leaves it, only the plain one is read: each record votes once.
 
-    A folder means all its `idx3-ubyte` files, `FOLDER#train` and `FOLDER#test` those of one split. Both files have to
-    be whole and of equal length, checked before anything is spent: of gzip by unpacking it once, in bounded memory.
+    A folder means all its `idx3-ubyte` files, `FOLDER#train` and `FOLDER#test` those of one split. The file of pictures
+    must be whole. With labels, their file must be whole too, and have as many rows. This is checked before any budget
+    is spent. For the check, a gzip file is unpacked once, in bounded memory.
     """
 
     Options: ClassVar[type[Options]] = MnistOptions
@@ -96,12 +97,12 @@ class MnistSource(RawPictures):
         return count, (height, width)
 
     def _whole(self, file: str, wanted: int) -> None:
-        """Refuses a file whose content is not of the length that its header tells."""
+        """Raises DataError if the content of a file, unpacked, is not `wanted` bytes long."""
         if _length(file, wanted, files.stamp(file)) != wanted:
             raise self._damage("it is damaged, cut short, or longer than its header says")
 
     def _labels_of(self, file: str) -> str:
-        """The file of labels beside one of pictures, packed or not; DataError where there is none."""
+        """Returns the file of labels beside a file of pictures, plain or gzip. Raises DataError if there is none."""
         folder, sign, name = file.rpartition("/")
         plain = name.removesuffix(".gz")
         own = plain.replace("images", "labels").replace("idx3", "idx1")
@@ -146,7 +147,7 @@ class MnistSource(RawPictures):
 
 @functools.lru_cache(maxsize=32)
 def _length(file: str, wanted: int, stamp: object) -> int:
-    """Bytes of a file's content, unpacked; counted no further than one more than is wanted. -1: damaged."""
+    """Returns the length of a file's content, unpacked, in bytes. Counts gzip up to `wanted` + 1; -1: damaged."""
     with files.open_file(file) as raw:
         packed = raw.read(2) == _GZIP
         raw.seek(0)

@@ -27,11 +27,11 @@ _locks: dict[str, threading.Lock] = {}
 class ParquetSource(Source):
     """Rows of Parquet files, sorted by the bytes of their paths.
 
-    A column with dots in its name is the column of that name, or else what lies there in structs: `review.body`.
-    Folders give columns that a file lacks (`files.partition`). `chat` takes lists of messages as text.
+    A column name with dots is a column of that name, or else a path into structs: `review.body`. Folder names give
+    columns that a file lacks (`files.partition`). `chat` takes lists of messages as text.
 
-    Only the columns asked for and the row groups that overlap a piece are read, a batch at a time. Row groups
-    of far more than `SHARD_ROWS` rows cost: each piece decodes them up to its own end.
+    Only the wanted columns and the row groups that overlap a piece are read, one batch at a time. Row groups of far
+    more than `SHARD_ROWS` rows are slow: each piece decodes them from their first row to its own last row.
     """
 
     takes = frozenset({"columns", "client", "chat", "never_stop"})
@@ -85,7 +85,10 @@ class ParquetSource(Source):
                 raise DataError(f"{self._key}: a Parquet file has fewer rows than when it was listed")
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over the digest of the whole file, taken once a process, the range, and what its folders say."""
+        """Returns SHA-256 over the digest of the whole file, the row range, and the columns that folder names give.
+
+        The digest of a file is computed once per process.
+        """
         with files.explained(self._key, piece.file):
             whole = _file_digest(piece.file)
         total = hashlib.sha256(b"pe_beam parquet 1\0" + whole + struct.pack(">2Q", piece.start, piece.stop))
@@ -104,14 +107,14 @@ class ParquetSource(Source):
         return files.given(file, self._path, self._roles.columns())
 
     def _layout(self, schema: pa.Schema, file: str) -> Layout:
-        """Where the wanted columns are in a file; raises DataError where one is not, or of another type."""
+        """Returns the layout of a file. Raises DataError if a wanted column is absent or of a wrong type."""
         layout = Layout(schema, self._roles.columns(), self._given(file), self._chat)
         self._roles.check(layout.schema())
         return layout
 
     @contextlib.contextmanager
     def _open(self, file: str) -> Iterator[pq.ParquetFile]:
-        """Opens a file; what goes wrong at the footer is explained, what goes wrong inside is not."""
+        """Opens a file. Explains the errors of opening it, but not those of the code inside the context."""
         with contextlib.ExitStack() as stack:
             with self._explained(file, "is no Parquet file, or a truncated one"):
                 handle = stack.enter_context(contextlib.closing(files.open_file(file)))
@@ -147,7 +150,7 @@ class ParquetSource(Source):
 
 
 def _overlap(metadata: pq.FileMetaData, piece: Piece) -> tuple[list[int], int, int]:
-    """Row groups that overlap a piece, the row at which the first begins, the mean bytes of a row in them."""
+    """Returns the row groups that overlap a piece, the first row of the first group, and the mean bytes of a row."""
     groups: list[int] = []
     position = begin = size = rows = 0
     for index in range(metadata.num_row_groups):

@@ -1,4 +1,4 @@
-"""What sources of standard picture files share: splits by name, class names, pictures that lie as raw pixels."""
+"""Code that sources of standard picture files share: splits by name, class names, and pictures as raw pixels."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from pe_beam.sources.sklearn_sets import encode_png
 
 
 def split_of(path: str, allowed: Collection[str], key: str) -> tuple[str, str | None]:
-    """What lies there, and the split that is asked for after a `#`; None: all of it.
+    """Returns the path before a `#`, and the name of the split after it; None: all records are wanted.
 
     >>> split_of("/data/celeba#test", ["train", "test"], "data.path")
     ('/data/celeba', 'test')
 
     Raises:
-      RecipeError: a split of another name.
+      RecipeError: the name is not one of the allowed splits.
     """
     place, sign, name = path.rpartition("#")
     if not sign:
@@ -44,20 +44,20 @@ def split_of(path: str, allowed: Collection[str], key: str) -> tuple[str, str | 
 
 
 def need_images(request: SourceRequest, source: str) -> None:
-    """RecipeError where records are not images."""
+    """Raises RecipeError if records are not images."""
     if request.content.payload.names != IMAGE_SCHEMA.names:
         raise RecipeError(f"data.source: {source} is for images; another source is wanted for records of this modality")
 
 
 def class_name(number: int, names: Sequence[str] | None) -> str | None:
-    """A class by its number: its declared name, None beyond them, or its digits where there are no names."""
+    """Returns the name of a class number, None if it has no name, or its digits if no names are given."""
     if names is None:
         return str(number)
     return names[number] if 0 <= number < len(names) else None
 
 
 class RawPictures(Source):
-    """Pictures of one size as raw bytes, so many to a file: a row is where it is by arithmetic alone."""
+    """Files of pictures of one size, stored as raw bytes. The number of a row gives its place in the file."""
 
     takes = frozenset({"never_stop"})  # a row of fixed length cannot swallow others
     kind: str
@@ -70,23 +70,23 @@ class RawPictures(Source):
 
     @abc.abstractmethod
     def _files(self) -> list[str]:
-        """The files, sorted; raises what `files.explained` explains."""
+        """Returns the sorted files. `files.explained` handles the exceptions that it raises."""
 
     @abc.abstractmethod
     def _count(self, file: str) -> int:
-        """Rows of a file; DataError where it is not whole."""
+        """Returns the number of rows in a file. Raises DataError if the file is not whole."""
 
     @abc.abstractmethod
     def _shape(self, file: str) -> tuple[int, ...]:
-        """Of a picture: (height, width) or (height, width, 3)."""
+        """Returns the shape of a picture: (height, width) or (height, width, 3)."""
 
     @abc.abstractmethod
     def _blocks(self, piece: Piece, rows: int) -> Iterator[tuple[np.ndarray, Sequence[int] | None]]:
-        """uint8 (n, *shape) and n class numbers, up to `rows` at a time; None: there are no labels."""
+        """Yields uint8 (n, *shape) and n class numbers, n at most `rows`; None: there are no labels."""
 
     @abc.abstractmethod
     def _label(self, number: int) -> str | None:
-        """A class by its number."""
+        """Returns the class of a number; None: it has none."""
 
     def pieces(self) -> list[Piece]:
         """See Source."""
@@ -116,7 +116,7 @@ class RawPictures(Source):
             yield self._roles.batch(pa.table(columns), rows, {})
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over the shape, pixels and class numbers of the range."""
+        """Returns SHA-256 over the shape, pixels and class numbers of the range."""
         with files.explained(self._key, piece.file):
             shape = self._shape(piece.file)
         total = hashlib.sha256(f"pe_beam {self.kind} 1\0{shape}\0".encode())

@@ -17,7 +17,7 @@ from pe_beam.errors import DataError, RecipeError
 
 NAMED = "string, integer, float, decimal or boolean"
 NO_CLIENT = ("nan", "nat", "none", "null", "<na>", "n/a", "#n/a")
-"""What programs write for a missing value, in any case: all who have none would be one client."""
+"""Texts that programs write for a missing value. As an id, they would make one client of such records."""
 ROUNDED = Fault("client id that is a float of 2^53 or more")
 NO_WHOLE = Fault("client id that is no whole number")
 _CODES, _NUMBERS = "client ids with leading zeros of length ", "client ids of digits of length "
@@ -29,12 +29,13 @@ class Roles:
     """The columns that a source reads.
 
     Attributes:
-      content: what becomes of the payload columns.
+      content: checks and converts the payload columns.
       names: payload field -> column.
-      label: the columns whose values, joined, are the label; none without labels.
+      label: the columns whose values, joined, are the label; empty without labels.
       client: the column of client ids, or None.
       key: the recipe key of the path, for messages.
-      known: a label's parts as they are compared -> the declared label; empty: labels are as the file has them.
+      known: a declared label in the form that is compared (`names.label_parts`) -> that label; empty: labels stay as
+        the file has them.
     """
 
     content: Content
@@ -55,15 +56,15 @@ class Roles:
         key: str = "data.path",
         labels: Sequence[str] | None = None,
     ) -> Roles:
-        """Roles as `data.columns` gives them; a role that it does not give has the column of its own name.
+        """Returns the roles that `data.columns` gives. A role that it does not give has the column of the same name.
 
         Args:
-          content: what becomes of the payload's columns.
-          columns: role -> column, of a label also several.
+          content: checks and converts the payload columns.
+          columns: role -> column; the role label may have several.
           labelled: whether records have labels.
           client: whether they have client ids.
           key: the recipe key of the path.
-          labels: those that are declared; a record's label is compared with them as `names.label_key` says.
+          labels: the declared labels; a record's label is compared with them by `names.label_key`.
 
         Raises:
           RecipeError: an unknown role, a list where one column is wanted, or a column with two roles.
@@ -91,7 +92,7 @@ class Roles:
 
     @classmethod
     def asked(cls, request: SourceRequest) -> Roles:
-        """Roles as a request gives them; raises RecipeError as `of`."""
+        """Returns the roles of a request. Raises RecipeError as `of` does."""
         return cls.of(
             request.content,
             request.columns,
@@ -102,17 +103,17 @@ class Roles:
         )
 
     def columns(self) -> list[str]:
-        """The columns to be read, none twice."""
+        """Returns the columns to read, each once."""
         client = [self.client] if self.client is not None else []
         return list(dict.fromkeys([*self.names.values(), *self.label, *client]))
 
     def by_role(self) -> dict[str, tuple[str, ...]]:
-        """Role -> its columns."""
+        """Returns role -> its columns."""
         client = {"client": (self.client,)} if self.client is not None else {}
         return {**{name: (column,) for name, column in self.names.items()}, "label": self.label, **client}
 
     def check(self, schema: pa.Schema) -> None:
-        """Refuses a file that lacks a column, has it twice, or of another type; raises DataError."""
+        """Raises DataError if a file lacks a column, has it twice, or has it with a wrong type."""
         for name, column in self.names.items():
             self._check(schema, name, column, functools.partial(self.content.wanted, name))
         for column in self.label:
@@ -135,7 +136,7 @@ class Roles:
     def batch(
         self, table: pa.Table, rows: list[str], faults: Mapping[int, Fault], seen: Iterable[str] = ()
     ) -> SourceBatch:
-        """A batch out of a table that holds `columns()`; rows in `faults` were not read at all."""
+        """Returns the batch of a table that holds `columns()`. Rows in `faults` could not be read at all."""
         picked = pa.table([table[column] for column in self.names.values()], names=list(self.names))
         payload, bad = self.content.convert(picked)
         clients, odd = self._clients(table)
@@ -143,7 +144,7 @@ class Roles:
         return SourceBatch(payload, self._labels(table), clients, rows, {**odd, **bad, **faults}, facts)
 
     def refuse(self, seen: Iterable[str]) -> None:
-        """Refuses what all batches have shown together: ids that may have lost their leading zeros; DataError."""
+        """Raises DataError if all batches together show client ids that may have lost their leading zeros."""
         codes = [int(fact.removeprefix(_CODES)) for fact in seen if fact.startswith(_CODES)]
         numbers = [int(fact.removeprefix(_NUMBERS)) for fact in seen if fact.startswith(_NUMBERS)]
         if codes and numbers and min(numbers) < max(codes):
@@ -166,7 +167,7 @@ class Roles:
         return [known.get(key, text) for key, text in zip(keys, found, strict=True)] if known else found
 
     def _clients(self, table: pa.Table) -> tuple[list[str | None], dict[int, Fault]]:
-        """Ids in one spelling, None where there is none, and the rows whose id is nobody's."""
+        """Returns client ids in one spelling (None: no id), and the faults of rows whose id identifies no client."""
         if self.client is None:
             return [None] * table.num_rows, {}
         column = table[self.client]
@@ -225,7 +226,7 @@ def _is_name(kind: pa.DataType) -> bool:
 
 
 def texts(column: pa.ChunkedArray) -> list[str | None]:
-    """Values of a column of labels or ids as text: whole numbers by their digits, true and false, None for missing."""
+    """Returns a column of labels or ids as text: whole numbers as digits, `true` and `false`, None if missing."""
     array = column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()

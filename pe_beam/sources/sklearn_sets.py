@@ -21,9 +21,9 @@ NAMES = (*IMAGES, *TABLES)
 
 
 class SklearnSource(Source):
-    """A data set, or one part of scikit-learn's stratified cut of it, in the order that the cut gives.
+    """A data set, or the train or test side of scikit-learn's stratified split of it, in the order of that split.
 
-    Digits are pictures in the column `image`; a table has its features by name, as float64. The column `label` is the
+    Digits are pictures in the column `image`. A table has its features by name, as float64. The column `label` is the
     digit, or the name of the class.
     """
 
@@ -32,7 +32,7 @@ class SklearnSource(Source):
 
     @classmethod
     def open(cls, request: SourceRequest) -> SklearnSource:
-        """See Source; RecipeError for a name that is none of NAMES."""
+        """See Source. Raises RecipeError if the name is not in `NAMES`."""
         if request.path not in NAMES:
             allowed = ", ".join(NAMES)
             raise RecipeError(f"{request.key}: {request.path!r} is not a known data set; allowed: {allowed}")
@@ -60,7 +60,7 @@ class SklearnSource(Source):
             yield self._roles.batch(table, rows, {})
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over shape, values and targets."""
+        """Returns SHA-256 over shape, values and targets."""
         values, targets = self._rows(piece)
         total = hashlib.sha256(b"pe_beam sklearn 1\0" + struct.pack(f">{values.ndim}Q", *values.shape))
         total.update(values.tobytes())
@@ -92,7 +92,7 @@ def _names(name: str) -> tuple[list[str], list[str]]:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Gray PNG of an image, uint8 of shape (height, width)."""
+    """Returns the PNG of an image, uint8 of shape (height, width) for gray or (height, width, 3) for RGB."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -102,7 +102,10 @@ def encode_png(image: np.ndarray) -> bytes:
 
 @functools.lru_cache(maxsize=4)
 def _load(name: str, part: tuple[str, float, int] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Values and targets, int64 (n,): pixels uint8 (n, height, width) of 0 to 255, or features float64 (n, d)."""
+    """Returns values and targets.
+
+    Values are pixels, uint8 (n, height, width) from 0 to 255, or features, float64 (n, d). Targets are int64 (n,).
+    """
     from sklearn import datasets
 
     data = getattr(datasets, f"load_{name}")()

@@ -1,4 +1,4 @@
-"""Records of a file that lie at byte ranges of their own: cut into pieces, and digested."""
+"""Cuts a file into pieces by the byte ranges of its records, and digests a piece."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pe_beam.sources import files
 
 
 def cut_spans(spans: Iterable[tuple[int, int]], file: str, index: int) -> Iterator[Piece]:
-    """Pieces of a file from the byte range (start, stop) of each record, ascending; what lies between is of none."""
+    """Yields pieces of a file from the byte range (start, stop) of each record, in ascending order.
+
+    Bytes between two pieces belong to neither.
+    """
     rows = begin = end = 0
     for start, stop in spans:
         begin = start if rows % base.SHARD_ROWS == 0 else begin
@@ -23,7 +26,7 @@ def cut_spans(spans: Iterable[tuple[int, int]], file: str, index: int) -> Iterat
 
 
 def span_digest(piece: Piece, kind: str) -> str | None:
-    """SHA-256 (hex) over the bytes of a piece; None: the file is shorter than when it was listed."""
+    """Returns SHA-256 (hex) over the bytes of a piece; None: the file is shorter than when it was listed."""
     total, left = hashlib.sha256(f"pe_beam {kind} 1\0".encode()), piece.end - piece.offset
     with files.open_file(piece.file) as handle:
         handle.seek(piece.offset)

@@ -1,7 +1,7 @@
-"""The members of a tar file by their byte offsets. Nothing is unpacked to a disk, and damage ends no archive early.
+"""Finds the members of a tar file by their byte offsets. Nothing is unpacked to disk, and damage is always an error.
 
-The standard library reads the headers; walking from one to the next is done here, for its reader takes a damaged header
-in the middle for the end of the archive, and keeps all members in memory.
+The standard library parses each header. This module walks from one header to the next, because the standard library's
+reader takes a damaged header in the middle for the end of the archive, and keeps all members in memory.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ _LONGEST_PAX = 1 << 20
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _EMPTY = (*(tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE),)
-"""Of these a header may tell a size, and yet no content follows."""
+"""Types whose header may give a size although no content follows."""
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
 class TarError(Exception):
-    """A tar file that is damaged or cut short; the message says how, and nothing of its content."""
+    """A tar file is damaged or cut short. The message says how, and shows nothing of its content."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member of a tar file that is no folder.
+    """A member of a tar file that is not a folder.
 
     Attributes:
-      name: as it is stored; nothing is ever written there.
+      name: its path as stored; nothing is ever written to this path.
       start: the byte at which its headers begin.
       offset: the byte at which its content begins.
       size: bytes of its content.
-      stop: the byte after its content and what pads it.
-      plain: whether it is an ordinary file; else a link, a device or a sparse file, whose content is not to be had.
+      stop: the byte after its content and padding.
+      plain: whether it is an ordinary file; else it is a link, a device or a sparse file, whose content is not read.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Member:
 
 @dataclass
 class _Said:
-    """What headers before a member say of it."""
+    """What the headers before a member say about it."""
 
     start: int | None = None
     name: str | None = None
@@ -57,16 +57,16 @@ class _Said:
 
 
 def members(file: BinaryIO, size: int, start: int = 0, stop: int | None = None) -> Iterator[Member]:
-    """Members from one byte offset to another; None: to the end of the archive, which has to be there.
+    """Yields the members from one byte offset to another.
 
     Args:
-      file: opened for reading; it may be read elsewhere between two members.
+      file: opened for reading; the caller may read elsewhere in it between two members.
       size: bytes of the whole file.
-      start: where a member's headers begin.
-      stop: where those of another begin.
+      start: the byte at which a member's headers begin.
+      stop: the byte at which another member's headers begin; None: the end of the archive, whose mark is required.
 
     Raises:
-      TarError: no tar file, a damaged or cut one, or one with more after its end.
+      TarError: the file is not a tar file, is damaged or cut short, or has content after its end.
     """
     position, said = start, _Said()
     while stop is None or position < stop:
@@ -104,7 +104,7 @@ def _header(block: bytes) -> tarfile.TarInfo:
 
 
 def _check_end(file: BinaryIO) -> None:
-    """What follows the mark at the end is empty: another archive behind it would be left out without a word."""
+    """Raises TarError if content follows the mark of the end. A second archive there would be left out silently."""
     while chunk := file.read(1 << 20):
         if any(chunk):
             raise TarError("more follows after its end; archives that are put together are not read")
@@ -117,7 +117,7 @@ def _small(file: BinaryIO, size: int, kind: bytes) -> bytes:
 
 
 def _note(said: _Said, found: tarfile.TarInfo, data: bytes) -> None:
-    """Takes down the name and size that an extended header gives the next member."""
+    """Stores the name and size that an extended header gives the next member."""
     if found.type == tarfile.GNUTYPE_LONGNAME:
         said.name = data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     for key, value in _pax(data) if found.type in _PAX else ():
@@ -132,7 +132,7 @@ def _note(said: _Said, found: tarfile.TarInfo, data: bytes) -> None:
 
 
 def _pax(data: bytes) -> Iterator[tuple[str, str]]:
-    """Records "length key=value newline"."""
+    """Yields the key and value of each record "length key=value newline"."""
     data = data.rstrip(b"\0")
     while data:
         digits, sign, _ = data.partition(b" ")
@@ -155,7 +155,7 @@ def _none(file: BinaryIO, block: bytes) -> int:
 
 
 def _sparse_blocks(file: BinaryIO, block: bytes) -> int:
-    """Bytes of the further maps that an old GNU header of a sparse file says follow."""
+    """Returns the bytes of the further maps that follow an old GNU header of a sparse file."""
     extra, more = 0, block[482]
     while more:
         further = file.read(BLOCK)

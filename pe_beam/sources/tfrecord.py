@@ -1,4 +1,4 @@
-"""TFRecord files of `tf.train.Example`, their checksums checked, without TensorFlow."""
+"""Reads TFRecord files of `tf.train.Example` without TensorFlow, and verifies their checksums."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TfrecordOptions(Options):
 
 @dataclass(frozen=True)
 class _Frame:
-    """A record's place in its file: where its frame begins, and the bytes of its content."""
+    """A record's place in its file: the byte at which its frame begins, and the size of its content in bytes."""
 
     start: int
     size: int
@@ -57,9 +57,10 @@ class _Frame:
 class TfrecordSource(Source):
     """TFRecord files (`.tfrecord`, `.tfrecords`, `.tfrec`, others by a glob), sorted by the bytes of their paths.
 
-    The picture is the feature `image/encoded`, the label `image/class/label`, the client `client`; `data.columns` names
-    others. A record whose content does not fit its checksum is a reject, for its length has a checksum of its own. If
-    that one does not fit, or a file is cut short, the run stops: the records behind cannot be found.
+    The picture is the feature `image/encoded`, the label `image/class/label`, the client `client`. `data.columns` may
+    name other features. A record whose content does not match its checksum is a reject: the length of a record has a
+    separate checksum, so the next record can be found. If the checksum of a length does not match, or if a file is cut
+    short, the run stops, because the records behind cannot be found.
     """
 
     Options: ClassVar[type[Options]] = TfrecordOptions
@@ -83,7 +84,7 @@ class TfrecordSource(Source):
         self._texts = [column for column in roles.columns() if column != self._picture]
 
     def pieces(self) -> list[Piece]:
-        """See Source. Lengths alone are read."""
+        """See Source. Reads only the lengths of records."""
         with files.explained(self._key, self._path):
             found = files.find(self._path, _ENDINGS)
         if not found:
@@ -136,7 +137,7 @@ class TfrecordSource(Source):
             yield self._batch(held, name, first)
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over the bytes of the range."""
+        """Returns SHA-256 over the bytes of the range."""
         with files.explained(self._key, piece.file):
             found = span_digest(piece, "tfrecord")
         if found is None:
@@ -144,7 +145,7 @@ class TfrecordSource(Source):
         return found
 
     def _record(self, handle: BinaryIO, frame: _Frame) -> dict[str, Value] | Fault:
-        """The wanted features, or why there are none."""
+        """Returns the wanted features of a record, or the fault why it has none."""
         if frame.size > MAX_BYTES:
             return TOO_LONG
         handle.seek(frame.start + _HEAD)
@@ -173,7 +174,7 @@ class TfrecordSource(Source):
         return self._roles.batch(table, [f"{name}:{first + i}" for i in range(len(held))], faults)
 
     def _one(self, record: dict[str, Value], column: str) -> bytes | str | Fault | None:
-        """A picture's bytes, or the text of another feature."""
+        """Returns a picture's bytes, the text of another feature (None: it has no value), or a fault."""
         values = record[column]
         if column == self._picture:
             if not values or not isinstance(values[0], bytes):

@@ -1,4 +1,4 @@
-"""WebDataset: tar files whose members of one name, but for what follows its first dot, are one record."""
+"""WebDataset: tar files in which members form one record if their names agree up to the first dot."""
 
 from __future__ import annotations
 
@@ -52,22 +52,23 @@ class _Group:
 
 @dataclass
 class _Record:
-    """Picture, and label and client by column."""
+    """The picture of a record, and its label and client by column."""
 
     image: bytes | None
     texts: dict[str, str | None]
 
 
 class WebdatasetSource(Source):
-    """Tar files, sorted by the bytes of their paths; members that follow each other and have one key are a record.
+    """Tar files, sorted by the bytes of their paths. Consecutive members with the same key form one record.
 
-    The key is a member's path up to the first dot of its last part; what follows, in small letters, says what it is.
-    The picture is the member with an image's ending, or the one that `data.columns.image` names (`png`, `left.jpg`).
-    The label is `cls`, another member, or a field of a JSON member (`json.class.name`); client alike.
+    The key is a member's path up to the first dot of its file name. The rest of the name, in lower case, is its ending.
+    The picture is the member with the ending of an image, or the one that `data.columns.image` names (`png`,
+    `left.jpg`). The label is the member `cls`, another member, or a field of a JSON member (`json.class.name`). The
+    same holds for the client.
 
-    Nothing is unpacked to a disk. Only a piece's own bytes are read, a record at a time. A link, a device, a sparse
-    file and one of too many bytes is a reject of its record; a damaged header or a cut archive stops the run, since the
-    records behind it cannot be found.
+    Nothing is unpacked to disk. Only the bytes of a piece are read, one record at a time. A record is a reject if a
+    wanted member is a link, a device, a sparse file, or has too many bytes. A damaged header or an archive that is cut
+    short stops the run, because the records behind cannot be found.
     """
 
     Options: ClassVar[type[Options]] = WebdatasetOptions
@@ -92,7 +93,7 @@ class WebdatasetSource(Source):
         self._texts = (*roles.label, *client)
 
     def pieces(self) -> list[Piece]:
-        """See Source. Headers alone are read."""
+        """See Source. Reads only headers."""
         with files.explained(self._key, self._path):
             found = files.find(self._path, (".tar", ".tgz", ".tbz2", ".txz"))
         if not found:
@@ -131,7 +132,7 @@ class WebdatasetSource(Source):
             yield self._batch(held, name, first)
 
     def digest(self, piece: Piece) -> str:
-        """SHA-256 over the bytes of the range, headers included."""
+        """Returns SHA-256 over the bytes of the range, including headers."""
         with files.explained(self._key, piece.file):
             found = span_digest(piece, "webdataset")
         if found is None:
@@ -147,7 +148,7 @@ class WebdatasetSource(Source):
             raise DataError(f"{self._key}: a tar file there cannot be read: {error}") from None
 
     def _record(self, handle: BinaryIO, group: _Group) -> _Record | Fault:
-        """Picture, label and client by column; or why there are none."""
+        """Returns the picture, label and client of a record, or the fault why it cannot be read."""
         pictures = [ending for ending in group.parts if self._is_picture(ending)]
         if group.many:
             return TOO_MANY
@@ -172,7 +173,7 @@ class WebdatasetSource(Source):
         return f".{ending}".endswith(ENDINGS)
 
     def _text(self, handle: BinaryIO, parts: Mapping[str, tar.Member], column: str) -> str | Fault | None:
-        """A member's text, or what a JSON member has in a field; None: there is none."""
+        """Returns a member's text or a field of a JSON member, None if there is none, or a fault."""
         member, inside = parts.get(column), []
         if member is None:
             head, _, rest = column.partition(".")
@@ -184,7 +185,7 @@ class WebdatasetSource(Source):
         try:
             text = _content(handle, member).decode("utf-8-sig")
             value = _inside(json.loads(text), inside) if inside else text
-            str(value).encode()  # JSON may give half a character
+            str(value).encode()  # JSON may give half of a surrogate pair
         except (ValueError, RecursionError):
             return BAD_LABEL
         if isinstance(value, bool):
@@ -212,7 +213,7 @@ class WebdatasetSource(Source):
 
 
 def _groups(members: Iterator[tar.Member]) -> Iterator[_Group]:
-    """Members that follow each other and have one key; a part that comes again begins another record."""
+    """Groups consecutive members with the same key. An ending that comes again begins another record."""
     group: _Group | None = None
     for member in members:
         folder, sign, last = files.printable(member.name).rpartition("/")

@@ -1,4 +1,4 @@
-"""Images: PNG codec, resizing, generators, embedders, metrics. Pillow and NumPy, torch where asked for; no Beam."""
+"""Images: PNG codec, resizing, generators, embedders, metrics. Pillow and NumPy, torch only where needed; no Beam."""
 
 from __future__ import annotations
 

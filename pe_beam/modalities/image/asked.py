@@ -1,4 +1,4 @@
-"""What generators of pictures were asked, for a report: prompts, and answers that could not be used."""
+"""Sections of a report about generators of pictures: their prompts, and answers that could not be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 40
 
 
 def prompt_of(state: str | None) -> str | None:
-    """The prompt in a candidate's state, if there is one; several generators in a recipe wrap each other's.
+    """Returns the prompt in a candidate's state, or None. A recipe of several generators wraps their states.
 
     >>> prompt_of('{"prompt": "a cat"}'), prompt_of('{"class": 3}'), prompt_of(None)
     ('a cat', None, None)
@@ -28,9 +28,9 @@ def prompt_of(state: str | None) -> str | None:
 
 
 def asked_sections(history: History) -> Sequence[Section]:
-    """Prompts by how many pictures of the first and of the newest population they made, and rejected answers.
+    """Returns prompts by their number of pictures in the first and the newest population, and rejected answers.
 
-    Nothing where no picture has a prompt and no answer was rejected.
+    It is empty if no picture has a prompt and no answer was rejected.
     """
     from pe_beam.report.html import join, table
 

@@ -1,13 +1,13 @@
-"""Images as bytes and as arrays. What cannot be read is a fault with a fixed name, never Pillow's own words.
+"""Converts images between bytes and arrays. An unreadable image is a fault with a fixed name, never Pillow's message.
 
-One policy for each kind of file (docs/images.md has them as a table):
+There is one policy for each kind of file (docs/images.md has them as a table):
 
 - 8 bits gray, colour, palette, 1 bit: as they are. 16 bits: gray scaled by 1/257, colour by its high byte.
-- CMYK, YCbCr: Pillow's plain conversion; colour profiles are not applied. 32 bits, float, Lab: a reject, for no file
-  says what range they use.
-- Transparency lies over white. EXIF rotation is applied. Animations and files of several pages are a reject; of the
-  pictures of a camera's MPO the first counts.
-- Over `MAX_PIXELS` pixels: a reject, seen in the header, before anything is unpacked.
+- CMYK, YCbCr: Pillow's plain conversion; colour profiles are not applied. 32 bits, float, Lab: a reject, because no
+  file says what range they use.
+- Transparent pictures are placed over white. EXIF rotation is applied. Animations and files of several pages are
+  rejects. Of the pictures in a camera's MPO file the first is used.
+- Over `MAX_PIXELS` pixels: a reject. The header shows it, before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pe_beam.contracts.record import Fault
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
-"""What is read (MPO by the reader of JPEG): none that starts another program (EPS) or that a Pillow may lack (AVIF)."""
+"""Formats that are read (MPO by the reader of JPEG). None starts another program (EPS) or is optional (AVIF)."""
 
-Image.init()  # all readers now, once, and not at the first picture
+Image.init()  # loads all readers once, now and not at the first picture
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 _STRIP = 256  # rows converted at a time
 _STDERR = threading.Lock()
@@ -37,18 +37,18 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """uint8 (h, w) gray or (h, w, 3) RGB -> PNG bytes, the same for the same pixels."""
+    """Encodes uint8 (h, w) gray or (h, w, 3) RGB as PNG. The same pixels give the same bytes."""
     sink = io.BytesIO()
     Image.fromarray(array).save(sink, format="PNG", optimize=False)
     return sink.getvalue()
 
 
 def decode_image(data: object, *, mode: str | None) -> Image.Image | Fault:
-    """The bytes of any image file -> an "L" or "RGB" picture, by the policies of this module.
+    """Decodes the bytes of any image file to an "L" or "RGB" picture, by the policies of this module.
 
     Args:
       data: the file's bytes.
-      mode: "L" or "RGB"; None: "L" of a gray picture, "RGB" of any other.
+      mode: "L" or "RGB"; None: "L" for a gray picture, "RGB" for any other and for 8-bit gray with transparency.
     """
     if not isinstance(data, bytes):
         return Fault("image that is missing or not bytes")
@@ -61,12 +61,12 @@ def decode_image(data: object, *, mode: str | None) -> Image.Image | Fault:
         return _convert(ImageOps.exif_transpose(image), mode)
     except Image.DecompressionBombError:
         return Fault("image of too many pixels")
-    except Exception as error:  # Pillow's readers raise of every kind on what is not an image
+    except Exception as error:  # Pillow's readers raise many kinds of exceptions if it is not an image
         return Fault("image that cannot be read", type(error).__name__)
 
 
 def _refused(image: Image.Image) -> Fault | None:
-    """What the header alone rules out. Some Pillows call a 16-bit PNG "I"."""
+    """Returns the fault that the header shows; None: it shows none. Some Pillows give a 16-bit PNG the mode "I"."""
     if image.width * image.height > MAX_PIXELS:
         return Fault("image of too many pixels", f"{image.width} x {image.height}")
     if getattr(image, "is_animated", False) and image.format != "MPO":
@@ -79,7 +79,7 @@ def _refused(image: Image.Image) -> Fault | None:
 
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
-    """libtiff writes on descriptor 2 what is wrong with a file, which would be in a worker's log, a line a record."""
+    """Silences libtiff. It writes faults of a file to descriptor 2, so a worker's log would tell of single records."""
     with _STDERR:
         kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
         try:
@@ -92,7 +92,7 @@ def _unheard() -> Iterator[None]:
 
 
 def _convert(image: Image.Image, mode: str | None) -> Image.Image:
-    """In strips where it takes room: a picture may be as large as `MAX_PIXELS`."""
+    """Converts a picture to a mode. Large steps run in strips, because a picture may have `MAX_PIXELS` pixels."""
     if image.mode.startswith("I"):
         image = _in_strips(image, "L", _eight_bits)
     elif image.has_transparency_data:

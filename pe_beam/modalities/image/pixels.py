@@ -1,4 +1,4 @@
-"""Embedder `pixels`: a picture's own pixels, made small."""
+"""Embedder `pixels`: the pixels of a picture, reduced in size."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Pixels(contracts.Embedder):
         if tall % self._height or wide % self._width:
             small = image.resize((self._width, self._height), Image.Resampling.BOX)
             return np.asarray(small, dtype=np.float64) / 255
-        # Whole blocks: their plain mean, without the rounding to 8 bits that Pillow's resize does. Sums of bytes are
-        # exact, so a row of blocks at a time gives the same, and a large picture is never there as float64.
+        # Whole blocks are averaged without the rounding to 8 bits of Pillow's resize. Sums of bytes are exact, so one
+        # row of blocks at a time gives the same result, and a large picture is never held as float64.
         blocks = np.asarray(image).reshape(self._height, tall // self._height, self._width, wide // self._width, -1)
         return np.stack([row.mean(axis=(0, 2), dtype=np.float64) for row in blocks]) / 255

@@ -1,4 +1,4 @@
-"""One picture of many samples: a row a label."""
+"""One picture of many samples, with one row per label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CELL, _GAP, _COLUMNS, _MARGIN = 48, 4, 20, 72
 
 
 def samples_grid(samples: pa.Table, note: str | None = None) -> bytes:
-    """PNG bytes: samples of each label at even steps, label beside them, `note` in a bar on top.
+    """Returns PNG bytes: per label one row of samples at even steps, the label beside them, `note` in a bar on top.
 
     Args:
       samples: columns `label` and `image`.
@@ -34,7 +34,7 @@ def samples_grid(samples: pa.Table, note: str | None = None) -> bytes:
     for line, label in enumerate(sorted(rows)):
         y = top + line * (_CELL + _GAP)
         pen.text((8, y + 12), label[:6], fill=(40, 40, 40), font=font)
-        step = max(len(rows[label]) // _COLUMNS, 1)  # siblings lie side by side: every so many shows the variety
+        step = max(len(rows[label]) // _COLUMNS, 1)  # siblings are side by side, so even steps show more variety
         for column, data in enumerate(rows[label][::step][:_COLUMNS]):
             image = decode_image(data, mode="RGB")
             if not isinstance(image, Fault):

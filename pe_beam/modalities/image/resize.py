@@ -1,4 +1,4 @@
-"""`data.prepare` of images: all private pictures in one size."""
+"""`data.prepare` of images: resizes all private pictures to one size."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Resize(Preparation):
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def prepared(self, payload: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
-        """The column `image`: PNG files of the size; a picture that has it already stays the file that it is."""
+        """Returns the column `image` as PNG files of the size. A file that already has the size stays unchanged."""
         images: list[bytes | None] = []
         faults: dict[int, Fault] = {}
         for row, data in enumerate(payload["image"].to_pylist()):
@@ -76,7 +76,7 @@ class Resize(Preparation):
 
 
 def _middle(image: Image.Image, tall: int, wide: int) -> Image.Image:
-    """The largest part in the middle with sides of that ratio, in whole pixels."""
+    """Returns the largest region in the middle with sides of that ratio, in whole pixels."""
     across = min(image.width, max(1, round(image.height * wide / tall)))
     down = min(image.height, max(1, round(image.width * tall / wide)))
     left, top = (image.width - across) // 2, (image.height - down) // 2

@@ -11,17 +11,17 @@ from pe_beam.selection.schedules import resolve_schedule
 
 
 def settings(value: Schedule, iterations: int, *, name: str, least: float = 0.0, most: float = math.inf) -> list[float]:
-    """The setting of each iteration, all of them from `least` to `most`.
+    """Returns the setting of each iteration. Each must be from `least` to `most`.
 
     Args:
-      value: what the recipe says.
+      value: the schedule in the recipe.
       iterations: T.
       name: the recipe key, for messages.
       least: the smallest that is allowed.
       most: the largest that is allowed.
 
     Raises:
-      RecipeError: no schedule, one of another length, or a number out of its range.
+      RecipeError: the value is not a schedule, has another length, or has a number out of the range.
 
     >>> settings([3, 2], 2, name="generator.neighbours")
     [3.0, 2.0]
@@ -35,5 +35,5 @@ def settings(value: Schedule, iterations: int, *, name: str, least: float = 0.0,
 
 
 def setting(value: Schedule, step: Step, *, name: str, least: float = 0.0, most: float = math.inf) -> float:
-    """The setting of one iteration; see `settings`."""
+    """Returns the setting of one iteration; see `settings`."""
     return settings(value, step.iterations, name=name, least=least, most=most)[step.iteration - 1]

@@ -1,4 +1,4 @@
-"""What `pe-beam init` asks about images."""
+"""Questions of `pe-beam init` about images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pe_beam.contracts.asking import Asker, Seen, number
 
 
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Generator and embedder by name, with the options that matter first."""
+    """Asks for generator and embedder, with their most important options. Returns these sections of a recipe."""
     del seen
     asker.say(
         "text-render draws the label as text, nearest-image takes the pictures of a public set, avatar draws cartoon "
@@ -35,12 +35,12 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
     else:
         embedder |= _own_files(asker, embedder["name"])
     if generator["name"] == "nearest-image":
-        generator["embedder"] = dict(embedder)  # near as votes see it
+        generator["embedder"] = dict(embedder)  # the distance is that of the votes
     return {"generator": generator, "embedder": embedder}
 
 
 def _own_files(asker: Asker, name: str) -> dict[str, Any]:
-    """Which model, and where its weights are, for embedders that cannot do without."""
+    """Asks for the model and its weights if an embedder requires them."""
     options = registry.find("embedders", name, key="embedder.name").Options.model_fields
     asked: dict[str, Any] = {}
     for key, question in (("model", "Its model"), ("weights", "Its weights")):

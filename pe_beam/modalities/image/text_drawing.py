@@ -1,4 +1,4 @@
-"""Text as pixels: fonts that have a text's letters, and a picture of a text by its parameters."""
+"""Draws text as pixels: finds fonts that have a text's letters, and draws a text by its parameters."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CELLS = 4  # the warp is exact on a grid of this many cells along each side, bi
 
 
 def picture(state: dict[str, Any], *, side: int, fonts: str) -> np.ndarray:
-    """How much ink lies on each pixel, uint8 (side, side).
+    """Returns how much ink lies on each pixel, uint8 (side, side).
 
     Args:
       state: a candidate's parameters.
       side: pixels, even.
-      fonts: as the recipe says.
+      fonts: the option `fonts` of the recipe.
     """
     big = side * _SCALE
     font = _font(fonts, state["font"], round(state["size"] * big))
@@ -39,17 +39,17 @@ def picture(state: dict[str, Any], *, side: int, fonts: str) -> np.ndarray:
 
 
 def coloured(ink: np.ndarray, background: list[int], colour: list[int]) -> np.ndarray:
-    """Background and ink mixed by how much ink lies on a pixel: uint8 (side, side, 3), rounded."""
+    """Mixes background and colour by how much ink lies on each pixel. Returns uint8 (side, side, 3), rounded."""
     share = ink[:, :, None].astype(np.int64)
     mixed = (255 - share) * np.array(background) + share * np.array(colour)
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
 def _mesh(state: dict[str, Any], big: int) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Pillow's inverse map: boxes of the output -> corners (NW, SW, SE, NE) of what they show of the input.
+    """Returns Pillow's inverse map: boxes of the output -> corners (NW, SW, SE, NE) of the input that they show.
 
-    Half-sides from the middle: shift, rotation and scale along x, then x + bend (y^2 - 1/3) + wave sin(pi y) and
-    y + waist (1 - y^2).
+    In half-sides from the middle: first shift, rotation and scale along x, then x + bend (y^2 - 1/3) + wave sin(pi y)
+    and y + waist (1 - y^2).
     """
     edges = [i * big // _CELLS for i in range(_CELLS + 1)]
     x, y = np.meshgrid(*[2 * np.array(edges) / big - 1] * 2)
@@ -87,12 +87,15 @@ def _font_files(fonts: str) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=256)
 def fonts_for(fonts: str, text: str) -> list[str]:
-    """Names of fonts, sorted, that have a glyph for every letter of a text; RecipeError for a file that is no font."""
+    """Returns the sorted names of fonts that have a glyph for every letter of a text.
+
+    Raises RecipeError for a file that is not a font.
+    """
     usable = []
     for name, path in _font_files(fonts).items():
         try:
             letters = _letters(path)
-        except Exception as error:  # fontTools raises of every kind on what is no font
+        except Exception as error:  # fontTools raises many kinds of exceptions if it is not a font
             raise RecipeError(f"generator.fonts: {name!r} there is no font ({type(error).__name__})") from None
         if all(ord(letter) in letters for letter in text if not letter.isspace()):
             usable.append(name)
@@ -114,7 +117,7 @@ _LOCAL = threading.local()
 
 
 def _font(fonts: str, name: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font of its own for every thread: FreeType faces are not safe to share."""
+    """Returns a font. Every thread has its own, because threads cannot safely share FreeType faces."""
     cache = _LOCAL.__dict__.setdefault("fonts", {})
     key = (fonts, name, size)
     if key not in cache:

@@ -1,6 +1,6 @@
 """Generator `text-render`: a simulator that draws a label's text (Sim-PE, arXiv 2502.05505, section 4).
 
-A candidate's `state` is all its parameters, so that a variation starts from them and a picture can be drawn again.
+A candidate's `state` holds all its parameters, so that a variation starts from them and a picture can be drawn again.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class TextRenderOptions(contracts.Options):
     rotation: Range = Field((-20.0, 20.0), description="degrees")
     offset: Range = Field((-0.1, 0.1), description="shift along x and along y")
     scale_x: Range = Field((0.7, 1.3), description="horizontal scale")
-    # What a pen does and type does not, in half-sides.
+    # Distortions that handwriting has and type does not have, in half-sides.
     bend: Range = Field((0.0, 0.0), description="the upright becomes an arc: middle against ends")
     wave: Range = Field((0.0, 0.0), description="the upright becomes an S: upper half against lower")
     waist: Range = Field((0.0, 0.0), description="the middle moves up (above 0) or down; from -0.45 to 0.45")
@@ -93,19 +93,19 @@ _PARAMETERS |= {name: name for name in ("scale_x", "bend", "wave", "waist")}
 
 
 class TextRender(contracts.Generator):
-    """White text on black, gray PNG; or with `colour` RGB."""
+    """Draws white text on black as gray PNG; with `colour` as RGB PNG."""
 
     modality = "image"
     Options: ClassVar[type[contracts.Options]] = TextRenderOptions
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
-        """Checks that every label has a text and a font that can draw it; raises RecipeError."""
+        """Raises RecipeError if a label has no text, or no font that can draw it."""
         self._options = TextRenderOptions.model_validate(options.model_dump())
         self._ranges: dict[str, Range] = {k: getattr(self._options, v) for k, v in _PARAMETERS.items()}
         _check_ranges(self._options)
         self._fonts: dict[str | None, list[str]] = {}
         for label in labels:
-            # A font has the letters of every text that may come, so that font and text are drawn independently.
+            # A font must have the letters of every possible text, so that font and text are drawn independently.
             text = "".join(self._options.any_text) or self._text(label)
             if not text.strip():
                 raise RecipeError(
@@ -120,13 +120,13 @@ class TextRender(contracts.Generator):
         return self._options.texts.get(label or "", label or "")
 
     def attach(self, surroundings: Surroundings) -> None:
-        """See Generator: schedules have to fit the run's iterations."""
+        """See Generator. Raises RecipeError if a schedule does not fit the run's iterations."""
         for name, value in self._options.moves:
             if value is not None:
                 settings(value, surroundings.iterations, name=f"generator.moves.{name}", most=_most(name))
 
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """Every parameter uniform in its range, the font among those that have the text's letters."""
+        """Draws every parameter uniformly in its range, and the font among those that have the text's letters."""
         states = []
         for label, rng in zip(labels, rngs, strict=True):
             state: dict[str, Any] = {"font": self._fonts[label][int(rng.integers(len(self._fonts[label])))]}
@@ -137,9 +137,10 @@ class TextRender(contracts.Generator):
         return self._draw(states)
 
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """Each parameter moves by up to its width in `moves`, or degree times half its range, and is reflected into it.
+        """Moves each parameter by up to its width in `moves`, or by degree times half its range.
 
-        The font, and a text out of `any_text`, is drawn again with its probability in `moves`, or `degree`.
+        A parameter that leaves its range is reflected into it. The font, and a text out of `any_text`, is drawn again
+        with its probability in `moves`, or with probability `degree`.
         """
         states = []
         rows = zip(parents["state"].to_pylist(), parents["label"].to_pylist(), rngs, strict=True)
@@ -158,7 +159,7 @@ class TextRender(contracts.Generator):
         return self._draw(states)
 
     def _move(self, name: str, step: Step, low: float = 0.0, high: float = 2.0) -> float:
-        """A probability, or the widest move within a range."""
+        """Returns a probability (of font and text), or the widest move within a range."""
         value = getattr(self._options.moves, name)
         if value is None:
             return step.degree * (high - low) / 2
@@ -167,7 +168,7 @@ class TextRender(contracts.Generator):
     def _colours(
         self, rng: np.random.Generator, parent: dict[str, Any] | None = None, step: Step | None = None
     ) -> dict[str, list[int]]:
-        """Background and ink, drawn or moved; nothing where pictures are gray."""
+        """Draws or moves background and ink. Returns an empty dict if pictures are gray."""
         if self._options.colour is None:
             return {}
         found: dict[str, list[int]] = {}

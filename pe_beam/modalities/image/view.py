@@ -1,7 +1,7 @@
-"""Pictures in a report: each is stored once, as a tile of a sheet that the page's style shares.
+"""Pictures in a report. Each picture is stored once, as a tile of a sheet in the page's style.
 
-Small pictures stay sharp (pixelated when enlarged); large ones become thumbnails, smaller ones where there are many, so
-that no report grows beyond bounds.
+Small pictures stay sharp (pixelated when enlarged). Large pictures become thumbnails. If there are many pictures, the
+thumbnails are smaller, so that the size of a report is bounded.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MOST_BYTES = 4_500_000
 _ON_A_SHEET = 256
 _ACROSS = 16
 _SHARP = 32
-_SAID = 200  # characters of a prompt that are read aloud
+_SAID = 200  # characters of a prompt in the text for screen readers
 
 
 class ImageView(View):
-    """Pictures as tiles of shared sheets: PNG where colours are few, JPEG (quality 85) else."""
+    """Shows pictures as tiles of shared sheets: PNG if a sheet is grey or has few colours, else JPEG (quality 85)."""
 
     tile = True
     gallery_size = 24
@@ -42,7 +42,7 @@ class ImageView(View):
     def fragment(
         self, record: Mapping[str, Any], parent: Mapping[str, Any] | None = None, *, large: bool = False
     ) -> Markup:
-        """A picture; one that cannot be read is a hatched tile that says so."""
+        """Returns the HTML of a picture. A picture that cannot be read is a hatched tile that says so."""
         data = record["image"]
         place = self._places.get(data)
         if place is None:
@@ -57,17 +57,17 @@ class ImageView(View):
         )
 
     def alt(self, record: Mapping[str, Any]) -> str:
-        """Number, label and prompt: what a picture shows beyond them is not known."""
+        """Returns number, label and prompt. Nothing else is known about a picture's content."""
         label, prompt = record["label"], prompt_of(record.get("state"))
         said = f"picture {record['candidate_id']}" + (f", label {label}" if label is not None else "")
         return said if prompt is None else f"{said}, asked for as: {prompt[:_SAID]}"
 
     def sections(self, history: History) -> Sequence[Section]:
-        """The prompts that pictures were asked for with, and how votes have moved them; what was rejected."""
+        """Returns the prompts of pictures, how votes changed their numbers, and the rejected answers."""
         return asked_sections(history)
 
     def css(self) -> str:
-        """The sheets, as data: with the largest tiles that keep all of them together below the limit."""
+        """Returns the sheets as data, with the largest tiles that keep all sheets together below the limit."""
         sheets = [self._tiles[start : start + _ON_A_SHEET] for start in range(0, len(self._tiles), _ON_A_SHEET)]
         for side in _SIDES:
             drawn = [_sheet([_fitted(tile, side) for tile in tiles]) for tiles in sheets]
@@ -91,7 +91,7 @@ def _fitted(image: Image.Image, limit: int) -> Image.Image:
 
 
 def _sheet(tiles: list[Image.Image]) -> tuple[str, bytes, int]:
-    """Kind, bytes and side of a place: square places, each picture in the middle of its own."""
+    """Returns the image format, the bytes and the side of a tile. Tiles are square, with pictures in their middle."""
     side = max(max(tile.size) for tile in tiles)
     across, rows = min(_ACROSS, len(tiles)), math.ceil(len(tiles) / _ACROSS)
     page = Image.new("RGB", (across * side, rows * side), (136, 136, 136))
@@ -111,7 +111,7 @@ def _rule(name: str, tiles: list[Image.Image], kind: str, data: bytes, side: int
 
 
 def _encoded(page: Image.Image) -> tuple[str, bytes]:
-    """PNG of grey pages and of few colours, else JPEG: the same bytes for the same page."""
+    """Encodes a page as PNG if it is grey or has few colours, else as JPEG. The same page gives the same bytes."""
     sink = io.BytesIO()
     grey = page.convert("L")
     if grey.convert("RGB").tobytes() == page.tobytes():

@@ -16,7 +16,7 @@ __all__ = ["MODALITY", "Column", "TableSchema", "modality_of"]
 
 
 def modality_of(schema: Any) -> Modality:
-    """The modality of tables with these columns."""
+    """Returns the modality of tables with these columns."""
     from pe_beam.modalities.tabular.metrics import METRICS
 
     declared = as_schema(schema)

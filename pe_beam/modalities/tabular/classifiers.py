@@ -1,4 +1,4 @@
-"""What samples teach: classifiers trained on samples and tested on held-out records. All of it is private."""
+"""Metrics of classifiers that are trained on samples and tested on held-out records. All of them are private."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from pe_beam.modalities.tabular.schema import TableSchema, as_schema
 from pe_beam.subsamples import chosen_rows
 
 CHECKPOINT = "PE_BEAM_TABICL"
-"""Environment variable, of whoever measures, with the path of TabICL's weights; else the hub's cache is looked at."""
+"""Environment variable of `evaluate` with the path of TabICL's weights. Without it the hub's cache is used."""
 TABICL_ROWS, TABICL_CELLS, TABICL_COLUMNS = 1_000, 30_000, 500
-"""Rows of each side, values of each side, columns, at most: 1,000 and 1,000 rows of 14 columns took 46 s on 2 cores."""
+"""Largest number of rows per side, of values per side, and of columns: 1,000 and 1,000 rows of 14 columns took 46 s
+on 2 cores."""
 
 
 def classifiers(comparison: Comparison) -> Measured:
-    """Gradient boosting trained on samples and tested on held-out records: accuracy, macro F1 and AUC, 0 to 1.
+    """Returns accuracy, macro F1 and AUC, 0 to 1, of gradient boosting on held-out records, trained on samples.
 
-    Histogram gradient boosting of scikit-learn, and XGBoost where it is installed, each with its own defaults. AUC of
-    several labels is one against the rest, plain mean.
+    It uses scikit-learn's histogram gradient boosting, and XGBoost if it is installed, each with its defaults. AUC of
+    several labels is the unweighted mean of one label against the rest.
     """
     labels = len(comparison.labels or [])
     if labels < 2:
@@ -40,10 +41,10 @@ def classifiers(comparison: Comparison) -> Measured:
 
 
 def tabicl(comparison: Comparison) -> Measured:
-    """TabICL (arXiv 2502.05564) with its defaults: a network that reads the samples and tells held-out records' labels.
+    """Returns the same figures for TabICL (arXiv 2502.05564), a network that predicts labels with samples as its input.
 
-    Its weights are those that `PE_BEAM_TABICL` names, or what lies in the model hub's cache on this machine; they are
-    never downloaded. Without them, or if they cannot be used, the figures are left away and a note says why.
+    TabICL has its defaults. `PE_BEAM_TABICL` names its weights; else they are in the model hub's cache on this machine.
+    They are never downloaded. If they are absent or cannot be used, there are no figures, and a note says why.
 
     Raises:
       MissingExtraError: the package is not installed.
@@ -66,7 +67,7 @@ def tabicl(comparison: Comparison) -> Measured:
     try:
         model = TabICLClassifier(model_path=path, allow_auto_download=False, device=_device())
         probabilities = model.fit(x, y).predict_proba(test)
-    except Exception as error:  # a broken file can raise anything, and the other figures are worth having without it
+    except Exception as error:  # a broken file can raise anything, and the other figures are useful without it
         return Measured(figures={}, notes=[f"TabICL is left out: {_why(path, error)}"])
     if not np.isfinite(probabilities).all():
         return Measured(figures={}, notes=["TabICL is left out: it gave no probabilities"])
@@ -81,7 +82,7 @@ def _device() -> str:
 
 
 def _why(path: str | None, error: Exception) -> str:
-    """Why TabICL gave nothing; of an error its type alone, for its message could hold a value."""
+    """Returns why TabICL gave nothing. Of an error it has only the type, because the message may contain a value."""
     if path is None and isinstance(error, ValueError) and "not cached" in str(error):
         return f"its weights are not on this machine; name a checkpoint with the environment variable {CHECKPOINT}"
     if path is not None and not os.path.isfile(path):  # noqa: PTH113 - what the variable holds need not be a path
@@ -90,7 +91,7 @@ def _why(path: str | None, error: Exception) -> str:
 
 
 def _coded(comparison: Comparison, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Codes, float64 (n, m), and positions of the labels, int64 (n,)."""
+    """Returns codes, float64 (n, m), and positions of the labels, int64 (n,)."""
     code = {label: i for i, label in enumerate(comparison.labels or [])}
     return encode_payload(table, _schema(comparison)), np.array([code[label] for label in table["label"].to_pylist()])
 
@@ -100,19 +101,19 @@ def _schema(comparison: Comparison) -> TableSchema:
 
 
 def _some(table: pa.Table, most: int, part: str) -> pa.Table:
-    """At most so many rows, the same on every machine."""
+    """Returns at most `most` rows, the same on every machine."""
     return table.take(chosen_rows(table.num_rows, most, f"tabicl/{part}"))
 
 
 def _widened(probabilities: np.ndarray, y: np.ndarray, labels: int) -> np.ndarray:
-    """Probabilities of the labels that occur in y -> of all declared ones, 0 for the others."""
+    """Extends probabilities of the labels in y to all declared labels, with 0 for the others."""
     whole = np.zeros((len(probabilities), labels))
     whole[:, np.unique(y)] = probabilities
     return whole
 
 
 def _predicted(schema: TableSchema, x: np.ndarray, y: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
-    """Classifier -> probabilities of the labels that occur in y, in order, float64 (rows of test, labels)."""
+    """Returns classifier -> probabilities of the labels in y, in order, float64 (rows of test, labels)."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     known, dense = np.unique(y, return_inverse=True)

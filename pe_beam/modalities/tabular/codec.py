@@ -1,4 +1,4 @@
-"""Records as numbers: Arrow columns of a file, or a payload, <-> float64 codes (n, m), NaN where a value is missing.
+"""Converts records (columns of a file, or a payload) to float64 codes (n, m) and back. NaN is a missing value.
 
 A code is the number itself, the days (date) or seconds (datetime) since 1970-01-01 UTC, or a category's position.
 """
@@ -28,7 +28,7 @@ _WANTED = {
 
 
 def encode_payload(table: pa.Table, schema: TableSchema) -> np.ndarray:
-    """Codes of a table that holds the payload: float64 (n, m)."""
+    """Returns the codes of a table that holds the payload: float64 (n, m)."""
     codes = np.empty((table.num_rows, len(schema.columns)))
     for i, (name, column) in enumerate(schema.columns.items()):
         array = _one(table[name])
@@ -44,7 +44,7 @@ def encode_payload(table: pa.Table, schema: TableSchema) -> np.ndarray:
 
 
 def decode_payload(codes: np.ndarray, schema: TableSchema) -> pa.Table:
-    """The payload of codes that lie within the declared bounds."""
+    """Returns the payload of codes that are within the declared bounds."""
     arrays = []
     for i, column in enumerate(schema.columns.values()):
         values = codes[:, i]
@@ -64,10 +64,10 @@ def decode_payload(codes: np.ndarray, schema: TableSchema) -> pa.Table:
 
 @dataclass(frozen=True)
 class TableContent(Content):
-    """Columns of a file as the schema declares them: parsed, clipped or rejected, value by value.
+    """Reads columns of a file as the schema declares them. It parses, clips or rejects each value.
 
-    An empty text and a NaN are missing values (unless the empty text is a declared category); infinity and whole
-    numbers of 2^53 or more are rejects whatever the policy, since no bound makes them true.
+    An empty text and a NaN are missing values (unless the empty text is a declared category). Infinity and whole
+    numbers of 2^53 or more are rejects under every policy, because no bound makes them exact.
     """
 
     schema: TableSchema
@@ -93,7 +93,7 @@ class TableContent(Content):
         return None if fine else _WANTED[column.type]
 
     def convert(self, columns: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
-        """See Content. The first fault of a record, in the schema's order, is the one that is told."""
+        """See Content. Of several faults of a record, the first in the schema's order is reported."""
         codes = np.empty((columns.num_rows, len(self.schema.columns)))
         faults: dict[int, Fault] = {}
         for i, (name, column) in enumerate(self.schema.columns.items()):
@@ -112,5 +112,5 @@ def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def _floats(array: pa.Array) -> np.ndarray:
-    """float64, NaN where null, writable."""
+    """Returns float64, NaN for null, writable."""
     return np.array(array.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -14,14 +14,14 @@ from pe_beam.contracts.newer import NEWER
 from pe_beam.modalities.tabular.forms import EPOCHS, FITTING, DateFormat, Forms, check_numbers, check_words, folded
 
 EXACT = 2**53
-"""From here on whole numbers are not exact as float64."""
+"""From this number on, whole numbers are not exact as float64."""
 
 NUMBERS = ("integer", "float", "date", "datetime")
 CHOICES = ("categorical", "boolean", "ordinal")
 
 
 def _text(value: Any) -> Any:
-    """Whole numbers are fine as categories; true and false are YAML's traps for yes and no."""
+    """Accepts whole numbers as categories. Refuses booleans, because YAML reads yes and no as true and false."""
     if isinstance(value, bool):
         raise ValueError("true, false, yes and no have to be in quotes to be categories")
     return str(value) if isinstance(value, int) else value
@@ -101,7 +101,7 @@ class Column(Forms, _Declared):
             raise ValueError(f"{self.type}: values that are not declared can only be rejected")
 
     def check_forms(self) -> None:
-        """Refuses forms that do not fit the type or each other; raises ValueError."""
+        """Raises ValueError for forms that do not fit the type or each other."""
         for key, types in FITTING.items():
             if getattr(self, key) is not None and self.type not in types:
                 raise ValueError(f"{key}: is for {' and '.join(types)}, not for {self.type}")
@@ -114,21 +114,21 @@ class Column(Forms, _Declared):
                 DateFormat.of(self.format)
 
     def inheriting(self, table: Forms, formats: Mapping[str, str | None]) -> Column:
-        """This column with the forms of a table where it has none of its own.
+        """Returns this column, with the table's forms for those that the column does not declare.
 
         Args:
-          table: what it declares for all columns.
-          formats: type -> its `format` of columns of that type.
+          table: the forms that the table declares for all columns.
+          formats: type -> the table's `format` for columns of that type.
 
         Raises:
-          ValueError: they clash.
+          ValueError: the forms contradict each other.
         """
         own = {folded(value) for value in self.values or ()}
         own |= {word.casefold() for word in (*(self.true_words or ()), *(self.false_words or ()))}
         further: dict[str, Any] = {key: getattr(table, key) for key, types in FITTING.items() if self.type in types}
         if self.true_words is not None:
             del further["true_words"], further["false_words"]
-        if table.nulls is not None:  # a word that the column itself declares means what it says there
+        if table.nulls is not None:  # the column's own declaration of a word takes precedence
             further["nulls"] = tuple(word for word in table.nulls if not {word, word.casefold()} & own)
         further["format"] = formats.get(self.type)
         further = {key: value for key, value in further.items() if value is not None and getattr(self, key) is None}
@@ -140,17 +140,17 @@ class Column(Forms, _Declared):
 
     @property
     def low(self) -> float:
-        """Least code: a number as it is, days or seconds since 1970 for dates, 0 for choices."""
+        """Smallest code: a number as it is, days or seconds since 1970 for dates, 0 for choices."""
         return self.number(self.min) if self.type in NUMBERS else 0.0
 
     @property
     def high(self) -> float:
-        """Greatest code."""
+        """Largest code."""
         return self.number(self.max) if self.type in NUMBERS else float(len(self.choices) - 1)
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Categories as text; of a boolean false and true."""
+        """Categories as text; for a boolean false and true."""
         return ("false", "true") if self.type == "boolean" else self.values or ()
 
     @property
@@ -160,7 +160,7 @@ class Column(Forms, _Declared):
 
     @property
     def moves(self) -> bool:
-        """Whether a variation goes a step along an order (numbers, dates, ordinals) or is drawn anew."""
+        """Whether a variation moves along an order (numbers, dates, ordinals). Other values are drawn again."""
         return self.type in NUMBERS or self.type == "ordinal"
 
     @property
@@ -171,7 +171,7 @@ class Column(Forms, _Declared):
 
     @property
     def marginal_bins(self) -> int:
-        """Bins of a measured marginal, the one for missing values not counted."""
+        """Number of bins of a measured marginal, without the bin for missing values."""
         if self.type not in NUMBERS:
             return len(self.choices)
         distinct = self.high - self.low + 1 if self.whole else math.inf
@@ -180,7 +180,7 @@ class Column(Forms, _Declared):
         return int(distinct) if distinct <= 128 else (1 if self.low == self.high else 32)
 
     def number(self, value: Any) -> float:
-        """A declared value as a code; raises ValueError for what is none."""
+        """Returns a declared value as a code. Raises ValueError for another value."""
         if self.type in CHOICES:
             text = str(value).lower() if self.type == "boolean" else str(value)
             if text not in self.choices:
@@ -202,7 +202,7 @@ class Column(Forms, _Declared):
 
 
 def _moment(value: Any, *, days: bool) -> float:
-    """Days or seconds since 1970 of a declared date; raises ValueError."""
+    """Returns days or seconds since 1970 of a declared date. Raises ValueError."""
     try:
         if days:
             return float(date.fromisoformat(str(value)).toordinal() - date(1970, 1, 1).toordinal())

@@ -1,4 +1,4 @@
-"""What candidates have to obey, beyond bounds: a <= b, a implies b, parts that add up. NumPy on codes."""
+"""Constraints on candidates beyond bounds: a <= b, a implies b, columns that add up. NumPy on codes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Constraint(BaseModel):
         return self
 
     def check(self, columns: Mapping[str, Column]) -> None:
-        """Refuses columns that are not declared or cannot be compared; raises ValueError."""
+        """Raises ValueError for undeclared columns, columns that cannot be compared, and impossible constraints."""
         whole = [*(self.less_or_equal or ()), *(self.sum or ()), *([self.equals] if self.equals else [])]
         for name in [*whole, *(self.when or {}), *(self.then or {})]:
             if name not in columns:
@@ -78,12 +78,12 @@ class Constraint(BaseModel):
 
 
 def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> None:
-    """Changes rows in place so that they obey one constraint; rows that do already stay as they are.
+    """Changes rows in place so that they obey one constraint. Rows that already obey stay unchanged.
 
     Args:
       codes: float64 (n, m), NaN where a value is missing.
-      names: of the m columns. columns: their declarations.
-      constraint: to obey.
+      names: names of the m columns. columns: their declarations.
+      constraint: the constraint to obey.
     """
     at = {name: i for i, name in enumerate(names)}
     bad = np.flatnonzero(~holds(codes, names, columns, constraint))
@@ -110,7 +110,7 @@ def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], c
 def _repair_sum(
     codes: np.ndarray, bad: np.ndarray, at: Mapping[str, int], columns: Mapping[str, Column], constraint: Constraint
 ) -> None:
-    """The total follows its parts; what does not fit into its bounds is taken from, or given to, them in turn."""
+    """Sets the total to the sum of the columns. If its bounds are exceeded, changes the columns one after another."""
     parts, total = constraint.sum or (), constraint.equals or ""
     own = columns[total]
     sums = codes[bad][:, [at[part] for part in parts]].sum(axis=1)
@@ -130,13 +130,13 @@ def _nearest_allowed(values: np.ndarray, column: Column, allowed: Any) -> np.nda
         low, high = allowed
         return np.clip(np.where(np.isnan(values), low, values), low, high)
     codes = np.array(allowed)
-    if not column.moves:  # no order: all that are wrong would become one, so the old code picks among them
+    if not column.moves:  # without an order, all wrong values would become the same, so the old code picks one of them
         return codes[np.nan_to_num(values).astype(np.int64) % len(codes)]
     return codes[np.abs(np.nan_to_num(values)[:, None] - codes[None, :]).argmin(axis=1)]
 
 
 def _allowed(column: Column, wanted: Any) -> tuple[float, float] | list[float]:
-    """Codes that a condition allows: a range, or a list; empty where nothing is."""
+    """Returns the codes that a condition allows: a range, or a list, which is empty if no code is allowed."""
     if isinstance(wanted, Range):
         low = column.low if wanted.min is None else max(column.low, column.number(wanted.min))
         high = column.high if wanted.max is None else min(column.high, column.number(wanted.max))
@@ -155,7 +155,7 @@ def _meets(values: np.ndarray, column: Column, wanted: Any) -> np.ndarray:
 
 
 def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> np.ndarray:
-    """Which rows obey: bool (n,). Sums agree within 1e-9 of the total's range."""
+    """Returns which rows obey: bool (n,). Sums agree within 1e-9 times the total's largest absolute bound (or 1)."""
     at = {name: i for i, name in enumerate(names)}
 
     def of(name: str) -> np.ndarray:

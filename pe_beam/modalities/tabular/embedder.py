@@ -1,4 +1,4 @@
-"""Embedder `tabular`: a row as a point, as in Tab-PE (arXiv 2606.08259)."""
+"""Embedder `tabular`: maps a row to a point, as in Tab-PE (arXiv 2606.08259)."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class TabularEmbedderOptions(contracts.Options):
 
 
 class TabularEmbedder(contracts.Embedder):
-    """A number, date or ordinal is (x - min) / (max - min); a category or boolean one-hot times `one_hot`.
+    """Maps a number, date or ordinal to (x - min) / (max - min), a category or boolean to one-hot times `one_hot`.
 
-    A column that may be missing has a coordinate more, `one_hot` where it is; the number then lies in the middle. All
-    of a column is multiplied by its weight. With `hashed` a category of a column with more values than that is a
-    pattern of signs, as long as its one-hot, which follows from the names of column and value alone. Labels are no
-    part of a vector: votes go to candidates of the same label.
+    A column that may be missing has one more coordinate, which is `one_hot` if the value is missing; the number is
+    then 0.5. All coordinates of a column are multiplied by its weight. With `hashed`, a category of a column with more
+    values than that is a pattern of signs, of the same norm as a one-hot. The pattern depends only on the names of
+    column and value. A vector does not contain the label, because votes go to candidates of the same label.
     """
 
     modality = "tabular"
@@ -49,7 +49,7 @@ class TabularEmbedder(contracts.Embedder):
     takes_schema = True
 
     def __init__(self, options: BaseModel, *, schema: Any) -> None:
-        """Takes TabularEmbedderOptions and a TableSchema; raises RecipeError where vectors would be too long."""
+        """Takes TabularEmbedderOptions and a TableSchema. Raises RecipeError if vectors would be too long."""
         own = TabularEmbedderOptions.model_validate(options.model_dump())
         self._one_hot = own.one_hot
         self._schema = as_schema(schema)
@@ -109,11 +109,11 @@ class TabularEmbedder(contracts.Embedder):
             vectors[missing, at] = column.weight * self._one_hot
 
     def marginal_sizes(self) -> dict[str, int]:
-        """See Embedder; the last bin of a column that may be missing is that of missing values."""
+        """See Embedder. The last bin of a column that may be missing is the bin of missing values."""
         return {name: column.marginal_bins + int(column.missing) for name, column in self._schema.columns.items()}
 
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
-        """See Embedder. A number that lies at a bin's edge may fall on either side of it, but into one bin."""
+        """See Embedder. A number at the edge of a bin may be in either bin, but it is in exactly one."""
         found = np.empty((len(vectors), len(self._columns)), dtype=np.int64)
         for i, (column, size) in enumerate(zip(self._columns, self.marginal_sizes().values(), strict=True)):
             own = vectors[:, self._starts[i] : self._starts[i + 1]].astype(np.float64) / column.weight
@@ -131,7 +131,7 @@ class TabularEmbedder(contracts.Embedder):
 
 
 class _Patterns:
-    """A pattern of signs for each value of a column, pseudo-random and public: SHAKE-256 of column and value."""
+    """Patterns of signs for each value of a column, pseudo-random and public: SHAKE-256 of column and value."""
 
     def __init__(self, name: str, column: Column, size: int) -> None:
         self.size = size
@@ -149,17 +149,17 @@ class _Patterns:
         return np.ascontiguousarray(packed).view(f"S{packed.shape[1]}").ravel()
 
     def signs(self, positions: np.ndarray) -> np.ndarray:
-        """Positions of values, int64 (n,) -> -1.0 and 1.0, float64 (n, size)."""
+        """Maps positions of values, int64 (n,), to -1.0 and 1.0, float64 (n, size)."""
         return 2.0 * np.unpackbits(self._bits[positions], axis=1)[:, : self.size] - 1.0
 
     def positions(self, own: np.ndarray) -> np.ndarray:
-        """A column's coordinates -> positions of the values, int64 (n,); any where none is there."""
+        """Maps a column's coordinates to positions of the values, int64 (n,); any position for a missing value."""
         keys = self._keys(np.packbits(own[:, : self.size] > 0, axis=1))
         return self._order[np.minimum(np.searchsorted(self._sorted, keys), len(self._order) - 1)]
 
 
 def _framed(text: str) -> bytes:
-    """A text with its length before it, so that no two sequences of texts are alike."""
+    """Returns a text with its length before it, so that different sequences of texts give different bytes."""
     raw = text.encode()
     return len(raw).to_bytes(8, "big") + raw
 

@@ -1,4 +1,4 @@
-"""How a file writes what a column holds: forms of numbers, words for true, false and nothing, formats of dates."""
+"""How a file writes values: forms of numbers, words for true, false and missing values, formats of dates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pe_beam.contracts.newer import NEWER
 
 EPOCHS = {"unix": 1, "unix-ms": 10**3, "unix-us": 10**6, "unix-ns": 10**9}
-"""Formats that count from 1970-01-01 UTC, and how many of theirs make a second."""
+"""Formats that count from 1970-01-01 UTC -> number of their units per second."""
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july"),
     *("august", "september", "october", "november", "december"),
@@ -24,7 +24,7 @@ _MONTHS = (
 
 
 def folded(text: str) -> str:
-    """A name as it is compared: without blanks around it, in the Unicode form NFC."""
+    """Returns a name as it is compared: trimmed, in the Unicode form NFC."""
     return unicodedata.normalize("NFC", text).strip()
 
 
@@ -74,11 +74,11 @@ FITTING: dict[str, tuple[str, ...]] = {
     "true_words": ("boolean",),
     "false_words": ("boolean",),
 }
-"""Key -> the types of column that it says something of; `nulls` goes with every type."""
+"""Key -> the types of columns to which it applies; `nulls` applies to every type."""
 
 
 def check_numbers(forms: Forms) -> None:
-    """Refuses forms of numbers that contradict each other; raises ValueError."""
+    """Raises ValueError for forms of numbers that contradict each other."""
     decimal = forms.decimal or "."
     if forms.thousands == decimal:
         other = "," if decimal == "." else "."
@@ -89,7 +89,7 @@ def check_numbers(forms: Forms) -> None:
 
 
 def check_words(forms: Forms, values: tuple[str, ...] = ()) -> None:
-    """Refuses words that mean two things; raises ValueError."""
+    """Raises ValueError for words that mean two things."""
     if (forms.true_words is None) != (forms.false_words is None):
         raise ValueError("true_words and false_words: both are wanted, or none")
     yes, no = ({word.casefold() for word in words or ()} for words in (forms.true_words, forms.false_words))
@@ -107,9 +107,9 @@ def check_words(forms: Forms, values: tuple[str, ...] = ()) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def number_pattern(decimal: str, thousands: str, units: tuple[str, ...], parentheses: bool) -> str:
-    """A regular expression of the numbers that are declared, with the groups that `numbers` puts together."""
+    """Returns a regular expression of the declared numbers, with the groups that `numbers` joins."""
     point = re.escape(decimal)
-    # A blank between thousands is often one that does not break, and an apostrophe a typographic one.
+    # A blank between thousands is often a no-break space, and an apostrophe is often typographic.
     between = {" ": "[ \\x{a0}\\x{202f}\\x{2009}]", "'": "['\\x{2019}]"}.get(thousands, re.escape(thousands))
     whole = f"[0-9]{{1,3}}(?:{between}[0-9]{{3}})+|[0-9]+" if thousands else "[0-9]+"
     unit = "|".join(re.escape(folded(each)) for each in sorted(units, key=len, reverse=True))
@@ -120,7 +120,7 @@ def number_pattern(decimal: str, thousands: str, units: tuple[str, ...], parenth
 
 
 def numbers(texts: pa.Array, pattern: str) -> pa.Array:
-    """Numbers in a declared form (trimmed, NFC) -> the same in plain form; null where a text is none."""
+    """Converts numbers in a declared form (trimmed, NFC) to plain form; null for a text that is not a number."""
     found = pc.extract_regex(texts, pattern)
     own = {field.name: pc.fill_null(pc.struct_field(found, field.name), "") for field in found.type}
     there = {name: pc.not_equal(part, "") for name, part in own.items()}
@@ -136,10 +136,10 @@ def numbers(texts: pa.Array, pattern: str) -> pa.Array:
 
 @dataclass(frozen=True)
 class DateFormat:
-    """A declared format of dates, in the directives of strptime that do not depend on a language: English names.
+    """A declared format of dates, in directives of strptime with English names, whatever the locale is.
 
     Attributes:
-      pattern: the regular expression of a whole text, a group for each directive.
+      pattern: the regular expression of a whole text, with a group for each directive.
       parts: the directives, in order.
     """
 
@@ -148,7 +148,7 @@ class DateFormat:
 
     @classmethod
     def of(cls, text: str) -> DateFormat:
-        """Reads a format; raises ValueError for what is none, or is ambiguous."""
+        """Reads a format. Raises ValueError if it is not a format or is ambiguous."""
         tokens = re.findall(r"%.|%$|\s+|[^%\s]", text)
         pattern, parts = "", []
         for i, token in enumerate(tokens):
@@ -169,12 +169,12 @@ class DateFormat:
         return cls(f"^{pattern}$", tuple(parts))
 
     def codes(self, texts: pa.Array, *, days: bool, last_year: int) -> np.ndarray:
-        """Days or seconds since 1970 of trimmed texts, NaN where one has another form or is no date.
+        """Returns days or seconds since 1970 of trimmed texts; NaN if a text has another form or is not a date.
 
         Args:
           texts: string (n,).
-          days: days, of the zone that a text names; else seconds (UTC, which a text without a zone is taken for).
-          last_year: years of two digits lie in the hundred years up to it.
+          days: True for days, in the zone that a text names; else seconds in UTC (a text without a zone is in UTC).
+          last_year: years of two digits are in the hundred years up to it.
         """
         found = pc.extract_regex(texts, self.pattern)
         fine = np.asarray(found.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
@@ -209,7 +209,7 @@ _PARTS: dict[str, tuple[str, str]] = {
     "p": ("(?i:am|pm)",) * 2,
     "z": ("(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})",) * 2,
 }
-"""Directive -> what it matches, and what where digits stand right beside it."""
+"""Directive -> the pattern that it matches, and the pattern if digits are directly beside it."""
 _DIGITS = "YymdHIMSf"
 
 
@@ -224,13 +224,13 @@ def _check_parts(text: str, parts: list[str]) -> None:
 
 
 def _whole(texts: pa.Array) -> np.ndarray:
-    """Digits as whole numbers, int64; 0 where there are none."""
+    """Returns digits as whole numbers, int64; 0 for an empty text."""
     filled = pc.if_else(pc.equal(texts, ""), "0", texts)
     return np.asarray(filled.cast(pa.int64()).to_numpy(zero_copy_only=False))
 
 
 def _month(texts: pa.Array) -> np.ndarray:
-    """Months of English names, by their first three letters; 0 where there is none."""
+    """Returns months of English names, by their first three letters; 0 for another text."""
     short = pc.utf8_slice_codeunits(pc.utf8_lower(texts), 0, 3)
     found = pc.index_in(short, value_set=pa.array([name[:3] for name in _MONTHS]))
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int64) + 1
@@ -241,7 +241,7 @@ def _is(texts: pa.Array, word: str) -> np.ndarray:
 
 
 def _offset(own: dict[str, pa.Array], count: int) -> np.ndarray:
-    """Seconds east of UTC, int64; 0 where the format has no zone."""
+    """Returns seconds east of UTC, int64; 0 if the format has no zone."""
     if "z" not in own:
         return np.zeros(count, dtype=np.int64)
     texts = pc.replace_substring(own["z"], ":", "")

@@ -1,4 +1,4 @@
-"""Generator `tabular`: rows from the schema, and mutations of rows, as in Tab-PE (arXiv 2606.08259)."""
+"""Generator `tabular`: draws rows from the schema, and mutates rows, as in Tab-PE (arXiv 2606.08259)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pe_beam.modalities.tabular.constraints import PASSES, holds, repair
 from pe_beam.modalities.tabular.marginals import code_in, shares_of
 from pe_beam.modalities.tabular.schema import as_schema
 
-_DRAWS = 4  # uniform numbers a value takes: mutate?, which bin, where in it, how far
+_DRAWS = 4  # uniform numbers per value: whether to mutate, which bin, the place in it, how far to move
 _TRIES = 20
 
 
@@ -36,11 +36,11 @@ class TabularOptions(contracts.Options):
 
 
 class Tabular(contracts.Generator):
-    """Values are drawn uniformly from what the schema declares, or by measured marginals, label by label.
+    """Draws values uniformly from what the schema declares, or by measured marginals of each label.
 
-    A variation draws a category anew with probability `degree` (it may stay the same); numbers move as `steps` says,
-    are rounded where they are whole, and stay within bounds. Constraints hold for every row: what breaks one is
-    repaired; a variation that cannot be is its parent again.
+    A variation draws a category again with probability `degree`, and may draw the same one. Numbers move as `steps`
+    says, are rounded if they are whole, and stay within bounds. Constraints hold for every row: a row that breaks one
+    is repaired. A variation that cannot be repaired equals its parent.
     """
 
     modality = "tabular"
@@ -51,7 +51,7 @@ class Tabular(contracts.Generator):
     varies_any = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None], schema: Any) -> None:
-        """Takes TabularOptions and a TableSchema; raises RecipeError for constraints that exclude each other."""
+        """Takes TabularOptions and a TableSchema. Raises RecipeError for constraints that exclude each other."""
         self._options = TabularOptions.model_validate(options.model_dump())
         self._schema = as_schema(schema)
         self._names = list(self._schema.columns)
@@ -65,7 +65,7 @@ class Tabular(contracts.Generator):
                 raise RecipeError("data.schema.constraints: they cannot be met together by values within the bounds")
 
     def _uniform(self, column: Column) -> np.ndarray:
-        """Shares of a column's bins without marginals, (1, bins): by how many values, or how much range, they hold."""
+        """Returns shares of a column's bins without marginals, (1, bins): by their number of values or their range."""
         bins = column.marginal_bins
         edges = np.ceil(np.arange(bins + 1) * ((column.high - column.low + 1) / bins)) if column.whole else None
         shares = np.full(bins, 1 / bins) if edges is None else np.diff(edges) / edges[-1]
@@ -75,7 +75,7 @@ class Tabular(contracts.Generator):
         return shares[None, :]
 
     def seeded(self, marginals: Marginals) -> Tabular:
-        """See Generator: random rows and redrawn values follow the marginals of their label."""
+        """See Generator. Random rows and redrawn values follow the marginals of their label."""
         made = copy.copy(self)
         counts = [marginals.counts[name] for name in self._names]
         totals = marginals.totals()
@@ -103,7 +103,7 @@ class Tabular(contracts.Generator):
         return self._table(codes)
 
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """See Generator; `step.degree` is the mutation rate."""
+        """See Generator. `step.degree` is the mutation rate."""
         before = encode_payload(parents, self._schema)
         own = self._codes_of(parents["label"].to_pylist())
         uniforms = self._uniforms(rngs)
@@ -115,7 +115,7 @@ class Tabular(contracts.Generator):
                 codes[:, i] = self._moved(codes[:, i], uniforms[:, i, 3], column, step.degree)
                 if not column.missing:
                     continue
-                anew &= np.isnan(codes[:, i]) | np.isnan(drawn[:, i])  # a step cannot lead to a missing value or away
+                anew &= np.isnan(codes[:, i]) | np.isnan(drawn[:, i])  # a move cannot begin or end at a missing value
             codes[anew, i] = drawn[anew, i]
         fine = self._obey(codes)
         codes[~fine] = before[~fine]
@@ -127,7 +127,7 @@ class Tabular(contracts.Generator):
         return np.clip(np.round(moved) if column.whole else moved, column.low, column.high)
 
     def _uniforms(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
-        """Uniform numbers for each row, value and use: float64 (n, m, 4). Each row's own stream, always as many."""
+        """Draws uniform numbers for each row, value and use: float64 (n, m, 4), from each row's own stream."""
         shape = (len(self._columns), _DRAWS)
         return np.array([rng.random(shape) for rng in rngs]).reshape(len(rngs), *shape)
 
@@ -135,7 +135,7 @@ class Tabular(contracts.Generator):
         return np.array([self._labels.get(label, 0) for label in labels], dtype=np.int64)
 
     def _drawn(self, labels: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """New values of all columns, float64 (n, m)."""
+        """Returns new values of all columns, float64 (n, m)."""
         codes = np.empty(uniforms.shape[:2])
         for i, column in enumerate(self._columns):
             edges = np.cumsum(self._shares[i], axis=1)
@@ -146,7 +146,7 @@ class Tabular(contracts.Generator):
         return codes
 
     def _obey(self, codes: np.ndarray) -> np.ndarray:
-        """Repairs rows in place; returns which obey every constraint, bool (n,)."""
+        """Repairs rows in place. Returns which rows obey every constraint, bool (n,)."""
         fine = np.ones(len(codes), dtype=bool)
         for _ in range(PASSES):
             for constraint in self._schema.constraints:

@@ -1,4 +1,4 @@
-"""What a public column of texts is: the type, and the forms, that take every text of it."""
+"""Guesses the type and the forms of a public column of texts: those that accept every text of the column."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ KNOWN_NULLS = frozenset(
         *("\\N", "#NULL!", "-", "--", "---", "?", ".", "..", "missing", "Missing", "unknown", "Unknown"),
     )
 )
-"""Words that are proposed as missing values, beside numbers, dates and booleans; among categories they are one."""
+"""Words that are proposed as missing values beside numbers, dates and booleans. Among categories they are values,
+unless all other categories are whole numbers."""
 WORDS = (
     *(("yes", "no"), ("y", "n"), ("t", "f"), ("on", "off"), ("ja", "nein"), ("j", "n"), ("oui", "non"), ("sí", "no")),
     *(("si", "no"), ("sì", "no"), ("sim", "não"), ("ja", "nee"), ("tak", "nie")),
@@ -50,17 +51,17 @@ _WIDEST: dict[str, tuple[Any, Any]] = {
     "datetime": ("0001-01-01", "9999-12-31T23:59:59"),
 }
 _TWO_DIGITS = ("1969-01-01", "2068-12-31")
-"""Bounds while years of two digits are looked at: those that strptime gives them."""
+"""Bounds for the guess with years of two digits: those of strptime."""
 _WHOLE = r"^[+-]?[0-9]+$"
 _CODE = r"^[+-]?0[0-9]"
-"""A number with a zero before it is a code: 01 and 1 are two."""
+"""A number with a leading zero is a code: 01 and 1 are different."""
 _MIDNIGHT = r"[T ]00:00(:00(\.0+)?)?([zZ]|[+-][0-9:]+)?$"
-"""How pandas writes the time of a day that is nothing but a day."""
+"""The time that pandas writes for a date without a time."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A column's type, the keys that say how its texts are read, and what its owner should know."""
+    """A column's type, the keys that say how to read its texts, and a note for its owner."""
 
     type: str
     forms: Mapping[str, Any] = field(default_factory=dict)
@@ -71,12 +72,12 @@ CATEGORIES = Guess("categorical")
 
 
 def guess_type(texts: pa.Array) -> str:
-    """The type that takes every text (trimmed, none empty) as it is, no form declared."""
+    """Returns the type that accepts every text (trimmed, none empty) without a declared form."""
     return next((guess.type for guess in _plain(texts) if _takes(texts, guess)), CATEGORIES.type)
 
 
 def guess(texts: pa.Array) -> Guess:
-    """The type and forms that take every text (trimmed, none empty) of a public column."""
+    """Returns the type and forms that accept every text (trimmed, none empty) of a public column."""
     distinct = pc.unique(texts)
     plain = next((found for found in _plain(distinct) if _takes(distinct, found)), None)
     if plain is not None:
@@ -93,7 +94,7 @@ def guess(texts: pa.Array) -> Guess:
 
 
 def widest(kind: str, forms: Mapping[str, Any] | None = None) -> Column:
-    """A column of a type that takes whatever is no contradiction to it."""
+    """Returns a column of a type with the widest bounds, which accepts every value of the type."""
     forms = forms or {}
     ends = _TWO_DIGITS if "%y" in forms.get("format", "") else _WIDEST.get(kind)
     bounds = dict(zip(("min", "max"), ends, strict=True)) if ends and kind in NUMBERS else {}
@@ -112,7 +113,7 @@ def _takes(texts: pa.Array, guess: Guess) -> bool:
 
 
 def _plain(texts: pa.Array) -> Iterator[Guess]:
-    """Types whose texts need no form; numbers that pandas has written with a fraction of zero are whole."""
+    """Yields types whose texts need no form. Numbers that pandas has written with a fraction of zero are whole."""
     if not len(texts):
         return
     if pc.any(pc.match_substring_regex(texts, _CODE)).as_py():
@@ -133,10 +134,10 @@ def _words(texts: pa.Array) -> Iterator[Guess]:
 
 
 def _written_numbers(texts: pa.Array) -> Iterator[Guess]:
-    """Forms of numbers with the units that occur; where two forms take all texts, the note says so."""
+    """Yields forms of numbers, with the units that occur. If two forms accept all texts, the note says so."""
     if pc.any(pc.match_substring_regex(texts, _CODE)).as_py() or not _few_words(texts):
         return
-    if _takes(texts, Guess("float")):  # whole numbers that are too large to be told apart
+    if _takes(texts, Guess("float")):  # whole numbers that are too large to be exact
         return
     units = [unit for unit in _UNITS if pc.any(pc.match_substring(texts, unit)).as_py()]
     common: dict[str, Any] = {"units": units} if units else {}
@@ -153,19 +154,19 @@ def _written_numbers(texts: pa.Array) -> Iterator[Guess]:
 
 
 def _other(texts: pa.Array, kind: str, taken: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """A form that takes all texts too, but reads another value in one."""
+    """Returns a form that also accepts all texts, but reads another value in one of them; None: there is none."""
     codes = [read_column(texts, widest(kind, form))[0] for form in taken]
     others = (form for form, own in zip(taken, codes, strict=True) if not np.array_equal(own, codes[0], equal_nan=True))
     return next(others, None)
 
 
 def _few_words(texts: pa.Array) -> bool:
-    """Whether most of the texts have a digit, so that it is worth while to look further."""
+    """Returns whether most of the texts have a digit, so that further checks make sense."""
     return bool(2 * pc.sum(pc.match_substring_regex(texts, "[0-9]")).as_py() > len(texts))
 
 
 def _written_dates(texts: pa.Array) -> Iterator[Guess]:
-    """Formats of dates; where day and month may be taken for each other, the note says so."""
+    """Yields formats of dates. If day and month may be exchanged, the note says so."""
     if not _few_words(texts):
         return
     first = texts[0].as_py()

@@ -1,4 +1,4 @@
-"""Bins of one-way marginals, and what measured counts of them say: shares by column and label. NumPy only."""
+"""Bins of one-way marginals, and shares from their measured counts, by column and label. NumPy only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pe_beam.modalities.tabular.columns import Column
 
 
 def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
-    """Codes within bounds -> bins, int64; missing values have a bin after the last."""
+    """Maps codes within bounds to bins, int64. Missing values have a bin after the last."""
     bins = column.marginal_bins
     missing = np.isnan(codes)
     steps = np.where(missing, 0.0, codes - column.low)
@@ -20,11 +20,11 @@ def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
 
 
 def code_in(bins: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
-    """Bins and places within them (0 to 1, float64) -> codes; NaN for the bin of missing values."""
+    """Maps bins and places within them (0 to 1, float64) to codes; NaN for the bin of missing values."""
     count = column.marginal_bins
     place = (bins + within) / count
     width = column.high - column.low
-    # A whole code c is in the bin floor(c * bins / n): the least of a bin is the ceiling of its lower edge.
+    # A whole code c is in the bin floor(c * bins / n): the smallest code of a bin is the ceiling of its lower edge.
     if column.whole:
         first, last = np.ceil(bins * (width + 1) / count), np.ceil((bins + 1) * (width + 1) / count) - 1
         codes = column.low + first + np.floor(within * np.maximum(last - first + 1, 1))
@@ -34,10 +34,10 @@ def code_in(bins: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
 
 
 def shares_of(counts: np.ndarray, total: float) -> np.ndarray:
-    """The shares closest to noisy counts: the Euclidean projection of counts / total on the simplex.
+    """Returns the shares closest to noisy counts: the Euclidean projection of counts / total on the simplex.
 
-    Among shares of 0 or more that add up to 1 it is the most likely under Gaussian noise (Duchi et al. 2008 give
-    the projection). Where the total is below one record all shares are equal.
+    Among shares of 0 or more that add up to 1, these are the most likely under Gaussian noise (Duchi et al. 2008 give
+    the projection). If the total is below one record, all shares are equal.
 
     >>> shares_of(np.array([6.0, 5.0, -1.0]), 10.0).round(2).tolist()
     [0.55, 0.45, 0.0]

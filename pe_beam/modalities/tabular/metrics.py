@@ -1,4 +1,4 @@
-"""Metrics of tables for `evaluate`: marginals, optimal transport, classifiers, associations, closeness. All private."""
+"""Metrics of tables: marginals, optimal transport, classifiers, associations, closeness. All of them are private."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedder
 from pe_beam.modalities.tabular.schema import TableSchema, as_schema
 
 GRID = 19
-"""Bins of a number between its declared bounds, as Tab-PE's evaluation has them (20 edges)."""
+"""Number of bins of a number between its declared bounds, as in Tab-PE's evaluation (20 edges)."""
 MAX_SUBSETS = 500
 TRANSPORT_ROWS, TRANSPORT_SUBSETS = 300, 40
 CLOSEST_ROWS = 2000
 
 
 def marginal_distances(comparison: Comparison) -> Measured:
-    """Total variation distance of 1-way and 2-way marginals, label included, mean over columns and over pairs."""
+    """Returns total variation distances of 1-way and 2-way marginals, with the label: means over columns and pairs."""
     names, (made, real), sizes = _binned(comparison)
     single = {
         name: 0.5 * float(np.abs(_shares(made[:, i], size) - _shares(real[:, i], size)).sum())
@@ -50,10 +50,10 @@ def marginal_distances(comparison: Comparison) -> Measured:
 
 
 def transport_distances(comparison: Comparison) -> Measured:
-    """Wasserstein distance of 1-, 2- and 3-way marginals between declared bounds: exact optimal transport (POT).
+    """Returns Wasserstein distances of 1-, 2- and 3-way marginals by exact optimal transport (POT).
 
-    Numbers and positions of categories are scaled by the declared bounds to 0..1, missing values lie at -0.5;
-    distances are Euclidean. Mean over columns, or over sets of columns.
+    Numbers and positions of categories are scaled by the declared bounds to 0..1; missing values are at -0.5.
+    Distances are Euclidean. The figure is the mean over columns, or over sets of columns.
     """
     try:
         import ot
@@ -80,9 +80,10 @@ def transport_distances(comparison: Comparison) -> Measured:
 
 
 def associations(comparison: Comparison) -> Measured:
-    """Mean absolute difference of pairwise associations, 0 to 1, between samples and held-out records.
+    """Returns the mean absolute difference of pairwise associations, 0 to 1, between samples and held-out records.
 
-    Pearson's correlation for two columns with an order, Cramer's V of their bins for any other pair.
+    The association is half of Pearson's correlation for two columns with an order, and Cramer's V of their bins for any
+    other pair.
     """
     names, (made, real), sizes = _binned(comparison)
     columns, (codes, others) = _coded(comparison)
@@ -99,9 +100,10 @@ def associations(comparison: Comparison) -> Measured:
 
 
 def closeness(comparison: Comparison) -> Measured:
-    """Distance to the closest record: samples that lie nearer to training than to held-out records are memorised.
+    """Returns distances to the closest record. Samples that are nearer to training records may be memorised.
 
-    Both sets are cut to the same size, so that a share of about one half says that training records are not closer.
+    Training and held-out records are cut to the same size. So a share of about one half means that training records are
+    not closer.
     """
     if comparison.training is None:
         return Measured(figures={}, notes=["closest records: the training records are not at hand"])
@@ -132,7 +134,7 @@ METRICS = (marginal_distances, transport_distances, classifiers, tabicl, associa
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation over rows where both are there; 0 where one of them does not vary."""
+    """Returns the correlation over rows that have both values; 0 if one of the columns does not vary."""
     both = ~(np.isnan(a) | np.isnan(b))
     if both.sum() < 2:
         return 0.0
@@ -142,7 +144,7 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int]) -> float:
-    """Cramer's V of two columns of bins, 0 to 1; 0 where one of them does not vary."""
+    """Returns Cramer's V of two columns of bins, 0 to 1; 0 if one of the columns does not vary."""
     table = np.bincount(a * sizes[1] + b, minlength=sizes[0] * sizes[1]).reshape(sizes).astype(np.float64)
     table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
     least = min(table.shape) - 1
@@ -157,7 +159,7 @@ def _schema(comparison: Comparison) -> TableSchema:
 
 
 def _coded(comparison: Comparison) -> tuple[list[Column | None], list[np.ndarray]]:
-    """Columns (None: the label, where there are several) and codes of samples and held-out, float64 (n, m)."""
+    """Returns columns (None: the label, if there are several labels), and codes of both tables, float64 (n, m)."""
     schema, labels = _schema(comparison), list(comparison.labels or [])
     tables = [comparison.samples, comparison.held_out]
     codes = [encode_payload(table, schema) for table in tables]
@@ -170,7 +172,7 @@ def _coded(comparison: Comparison) -> tuple[list[Column | None], list[np.ndarray
 
 
 def _binned(comparison: Comparison) -> tuple[list[str], list[np.ndarray], list[int]]:
-    """Names, bins of samples and held-out (int64 (n, m)) and bins there are, the label last; missing has one."""
+    """Returns names, bins of both tables, int64 (n, m), and numbers of bins, the label last. Missing has a bin."""
     columns, codes = _coded(comparison)
     names = [*_schema(comparison).columns, *(["label"] if columns[-1] is None else [])]
     bins = [np.empty(each.shape, dtype=np.int64) for each in codes]
@@ -210,7 +212,7 @@ def _shares(bins: np.ndarray, size: int) -> np.ndarray:
 
 
 def _subsets(count: int, order: int, most: int, seed: int) -> tuple[list[tuple[int, ...]], list[str]]:
-    """All sets of columns of one size, or as many of them at random, the same for all populations; and a note."""
+    """Returns all sets of columns of one size, or `most` random ones, the same for all populations; and a note."""
     if count > 200 or sum(1 for _ in itertools.islice(itertools.combinations(range(count), order), most + 1)) > most:
         rng = np.random.default_rng([seed, order])
         drawn = {tuple(sorted(rng.choice(count, order, replace=False).tolist())) for _ in range(most)}
@@ -219,7 +221,7 @@ def _subsets(count: int, order: int, most: int, seed: int) -> tuple[list[tuple[i
 
 
 def column_shares(table: pa.Table, schema: TableSchema) -> dict[str, np.ndarray]:
-    """Column -> shares of its bins (`GRID` for numbers and dates, missing last), as the report shows them."""
+    """Returns column -> shares of its bins (`GRID` for numbers and dates, missing last), for the report."""
     codes = encode_payload(table, schema)
     found = {}
     for i, (name, column) in enumerate(schema.columns.items()):

@@ -1,6 +1,6 @@
-"""Proposes a schema from a file: types and names alone, or, of a file that its owner calls public, bounds too.
+"""Proposes a schema from a file: only types and names, or, for a file that its owner calls public, also bounds.
 
-The file is read by the sources, and its values by the codec: what is proposed takes the file that it was read from.
+The sources read the file, and the codec reads its values. So the proposed schema accepts the file from which it comes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from pe_beam.modalities.tabular.schema import MAX_COLUMNS, RESERVED, TableSchema
 MAX_CATEGORIES = 100
 ROWS = 1_000_000
 _DIGITS = 4
-"""Digits of the range from min to max to which a float's bounds are rounded outwards."""
+"""Significant digits of the range from min to max. The bounds of a float are rounded outwards to them."""
 
 
 @dataclass(frozen=True)
 class _AsText(Content):
-    """Every column as the text that the file holds."""
+    """Keeps every column as the text in the file."""
 
     payload: pa.Schema
 
@@ -48,23 +48,23 @@ class _AsText(Content):
 def propose_schema(
     path: str | Path, *, public: bool = False, label: str | None = None, client: str | None = None
 ) -> dict[str, Any]:
-    """A `data.schema` to start from, as plain data, and the `data.columns` that go with it.
+    """Returns a `data.schema` to start from, as plain data, and its `data.columns`.
 
     Args:
       path: one .csv, .parquet or .jsonl file.
-      public: True only if the file's own values are no secret (a public sample, a test set that is published): then
-        bounds, categories and missing values are read off it. False reads names and types alone, and bounds are left
-        to be declared (`min: ???`), which a recipe refuses as they stand.
-      label: the column that holds labels; left out of the schema.
-      client: the column that holds client ids; left out too.
+      public: True only if the file's own values are not secret (a public sample, a published test set). Then bounds,
+        categories and missing values are read from it. False reads only names and types, and bounds must be declared
+        (`min: ???`); a recipe refuses `???`.
+      label: the column of labels, which is left out of the schema.
+      client: the column of client ids, which is left out too.
 
     Returns:
-      {"schema": {"columns": ...}, "columns": role -> column, "labels": the label's values or None, "dropped": columns
-      left out and why, "notes": columns and what their owner should know}.
+      {"schema": {"columns": ...}, "columns": role -> column, "labels": the label's values or None, "dropped": column
+      that is left out -> why, "notes": column -> note for its owner}.
 
-    Raises:
-      InputError: an ending that is not known.
-      DataError: a file that cannot be read, or has nothing to propose.
+      Raises:
+        InputError: the ending of the file is not known.
+        DataError: the file cannot be read, or has no usable columns.
     """
     table = _read(Path(path), rows=ROWS if public else 1000)
     guess = Path(path).suffix != ".parquet"
@@ -119,7 +119,7 @@ def _read(path: Path, *, rows: int) -> pa.Table:
 
 
 def _texts(path: Path, rows: int) -> pa.Table:
-    """The first records of a text file that are no rejects, as a source reads them; nested columns as lists."""
+    """Returns the first records of a text file without rejects, as a source reads them; nested columns as lists."""
     from pe_beam.sources.csv_files import CsvSource, header
     from pe_beam.sources.jsonl import JsonlSource
     from pe_beam.sources.roles import Roles
@@ -142,7 +142,7 @@ def _without(table: pa.Table, faults: Any) -> pa.Table:
 
 
 def _keys(path: Path, rows: int) -> dict[str, bool]:
-    """Names in the first objects of a JSONL file -> whether a list or an object is among their values."""
+    """Returns names in the first objects of a JSONL file -> whether some of their values are lists or objects."""
     names: dict[str, bool] = {}
     with path.open("rb") as file:
         for line in islice(file, rows):
@@ -156,7 +156,7 @@ def _keys(path: Path, rows: int) -> dict[str, bool]:
 
 
 def _first(batches: Any, rows: int) -> Iterator[Any]:
-    """Batches up to the one in which so many rows are full."""
+    """Yields batches until they have `rows` rows."""
     seen = 0
     for batch in batches:
         yield batch
@@ -166,7 +166,7 @@ def _first(batches: Any, rows: int) -> Iterator[Any]:
 
 
 def _proposed(column: pa.Array, *, guess: bool, public: bool) -> tuple[dict[str, Any] | str, str]:
-    """A column's declaration, or why there is none, and a note; `guess`: its texts may stand for numbers and dates."""
+    """Returns a column's declaration, or why it has none, and a note. `guess`: texts may be numbers and dates."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     name = type_name(column.type)
@@ -185,7 +185,7 @@ def _proposed(column: pa.Array, *, guess: bool, public: bool) -> tuple[dict[str,
 
 
 def _narrowed(column: pa.Array, name: str) -> str:
-    """The type of a column's values, where its file cannot say it: pandas has no date, and no missing whole number."""
+    """Returns the type of a column's values. Pandas cannot say date, or whole number with missing values."""
     if name == "float":
         codes, bad = read_column(column, widest("integer"))
         known = set(np.unique(codes[np.isfinite(codes)])[:3].tolist())
@@ -198,14 +198,14 @@ def _narrowed(column: pa.Array, name: str) -> str:
 
 
 def _present(column: pa.Array) -> pa.Array:
-    """A text column's values but those that are missing: null, or blank. Blanks around them are left out."""
+    """Returns a text column's values, trimmed, without missing values (null or blank)."""
     texts, _ = text_column(column)
     texts = pc.utf8_trim_whitespace(texts.drop_null())
     return texts.filter(pc.not_equal(texts, ""))
 
 
 def _observed(column: pa.Array, guess: Guess) -> dict[str, Any] | str:
-    """A public column's declaration, its values read."""
+    """Returns the declaration of a public column from its values."""
     if guess.type == "categorical":
         return _choices(column, guess.forms)
     codes, bad = read_column(column, widest(guess.type, guess.forms))
@@ -216,7 +216,7 @@ def _observed(column: pa.Array, guess: Guess) -> dict[str, Any] | str:
         return "whole numbers of 2^53 or more; they cannot be told apart exactly"
     found: dict[str, Any] = {"type": guess.type}
     if guess.type != "boolean":
-        # Others' values may lie beyond those of a sample.
+        # Values of other records may be beyond those of a sample.
         found |= _bounds(known.min(), known.max(), guess.type) | {"outside": "clip"}
     return found | ({"missing": True} if np.isnan(codes).any() else {}) | dict(guess.forms)
 
@@ -234,7 +234,7 @@ def _choices(column: pa.Array, forms: Mapping[str, Any]) -> dict[str, Any] | str
 
 
 def _almost_numbers(column: pa.Array) -> str:
-    """What to say of texts most of which are numbers; nothing of others."""
+    """Returns a note on texts of which most are numbers; else an empty one."""
     texts = _present(column)
     odd = read_column(texts, widest("float"))[1].get(NO_NUMBER, np.zeros(0, dtype=bool))
     if not 0 < 2 * odd.sum() < len(texts):
@@ -244,7 +244,7 @@ def _almost_numbers(column: pa.Array) -> str:
 
 
 def type_name(kind: pa.DataType) -> str | None:
-    """The type of a schema that fits an Arrow type; None: no part of a table."""
+    """Returns the schema's type for an Arrow type; None: a table cannot have it."""
     if pa.types.is_boolean(kind):
         return "boolean"
     if pa.types.is_integer(kind):
@@ -259,7 +259,7 @@ def type_name(kind: pa.DataType) -> str | None:
 
 
 def _categories(column: pa.Array) -> list[str] | None:
-    """Values as text, sorted; None where there are too many."""
+    """Returns the values as sorted text; None: there are none, or too many."""
     values = pc.unique(column.cast(pa.string()).drop_null())
     return sorted(values.to_pylist()) if 0 < len(values) <= MAX_CATEGORIES else None
 
@@ -280,7 +280,7 @@ def _bounds(low: float, high: float, name: str) -> dict[str, Any]:
 
 
 def _rounded(value: float, width: float, way: str) -> float:
-    """A bound rounded outwards, in decimal: 38.3 is 38.3, where a multiple of 0.0001 may be 38.2999."""
+    """Rounds a bound outwards, in decimal, so that 38.3 stays 38.3. Binary multiples of 0.0001 may give 38.2999."""
     exact = Decimal(repr(float(value)))
     size = Decimal(repr(float(width if 0 < width < np.inf else abs(value))))
     if not size:

@@ -1,7 +1,7 @@
-"""A file's column -> codes and faults, as a declared column says. NumPy and Arrow.
+"""Reads a file's column as a declared column: returns codes and faults. NumPy and Arrow.
 
-Every Arrow type that may hold a value comes to the same code: a code of a category may be text, a whole number, or
-the number with a fraction of zero that pandas makes of it beside missing values.
+A value has the same code in every Arrow type that may hold it. For example, a category may be text, a whole number, or
+the number with a fraction of zero that pandas writes beside missing values.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ MISSING = "missing value"
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a type holds numbers."""
+    """Returns whether a type holds numbers."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def zone_is_known(kind: pa.DataType) -> bool:
-    """Whether the local day of a timestamp can be told here: the machine has the zone, or there is none."""
+    """Returns whether the local day of a timestamp is known: the machine has the zone, or there is no zone."""
     if not pa.types.is_timestamp(kind) or kind.tz is None:
         return True
     try:
@@ -54,7 +54,7 @@ def zone_is_known(kind: pa.DataType) -> bool:
 
 
 def read_column(array: pa.Array, column: Column) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Codes of a file's column, float64 (n,), and kind of fault -> which rows, bool (n,)."""
+    """Returns the codes of a file's column, float64 (n,), and kind of fault -> rows that have it, bool (n,)."""
     array, bad = _plain(array)
     if is_text(array.type):
         nothing = {*(column.nulls or ()), ""} - set(_lookup(column).exact if column.choices else ())
@@ -84,7 +84,7 @@ def read_column(array: pa.Array, column: Column) -> tuple[np.ndarray, dict[str, 
 
 
 def _plain(array: pa.Array) -> tuple[pa.Array, dict[str, np.ndarray]]:
-    """An array without dictionary, text trimmed and in NFC; and the rows whose text cannot be read (null)."""
+    """Returns an array without dictionary, its text trimmed and in NFC, and the rows with unreadable text (null)."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_null(array.type) or pa.types.is_string_view(array.type):
@@ -103,7 +103,7 @@ def _plain(array: pa.Array) -> tuple[pa.Array, dict[str, np.ndarray]]:
 
 
 def _codes(array: pa.Array, column: Column) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Codes, NaN where a value is missing or cannot be read, and kind of fault -> which rows cannot."""
+    """Returns codes, NaN for a missing or unreadable value, and kind of fault -> unreadable rows."""
     if column.choices:
         return _chosen(array, column)
     if column.type in ("date", "datetime"):
@@ -113,7 +113,7 @@ def _codes(array: pa.Array, column: Column) -> tuple[np.ndarray, dict[str, np.nd
 
 @functools.lru_cache(maxsize=1024)
 def _null_codes(column: Column) -> np.ndarray:
-    """What words for a missing value are as codes, where they are numbers or dates: -999 is also -999.0."""
+    """Returns the codes of words for a missing value that are numbers or dates: -999 is also -999.0."""
     plain = column.model_copy(update={"nulls": None})
     words = pa.array(column.nulls or (), pa.string())
     found = [_codes(words, plain)[0]]
@@ -140,7 +140,7 @@ def _numbers(array: pa.Array, column: Column) -> tuple[np.ndarray, dict[str, np.
 
 
 class _Lookup:
-    """From what a file holds to the position among a column's choices."""
+    """Maps a value of a file to its position among a column's choices."""
 
     def __init__(self, column: Column) -> None:
         boolean = column.type == "boolean"
@@ -153,7 +153,7 @@ class _Lookup:
         self._fold = str.casefold if boolean else str
         self._unknown = NO_BOOLEAN if boolean else NO_CATEGORY
         self._nulls = {_number_text(word) for word in column.nulls or ()} - {None}
-        # 1.0 is the code 1, unless codes have fractions of their own: then 401.0 and 401 may be two.
+        # 1.0 is the code 1, unless codes have fractions: then 401.0 and 401 may be different.
         self._fractions = any(_FRACTION.fullmatch(name) for name in names)
         meant: dict[str, set[int]] = {}
         for name, code in names.items():
@@ -167,7 +167,7 @@ class _Lookup:
         return same[0] if len(same) == 1 else self._numbers.get(str(int(flag)))
 
     def find(self, value: Any) -> tuple[float, str | None]:
-        """The code of a value, NaN where it is missing or, with the kind of fault, cannot be told."""
+        """Returns the code of a value; NaN for a missing value; NaN and the kind of fault for an unknown value."""
         if value is None or (isinstance(value, np.floating) and np.isnan(value)):
             return np.nan, None
         code: int | None = None
@@ -193,7 +193,7 @@ class _Lookup:
 
 
 def _number_text(text: str) -> str | None:
-    """The shortest text of a number: 1 of 1.00, 1.5 of 1.50; None where a text is none, or a code such as 01."""
+    """Returns the shortest text of a number: 1 of 1.00, 1.5 of 1.50; None: not a number, or a code such as 01."""
     if _WHOLE.fullmatch(text):
         whole = text.partition(".")[0]
         return "0" if whole == "-0" else whole
@@ -206,11 +206,11 @@ def _lookup(column: Column) -> _Lookup:
 
 
 def _chosen(array: pa.Array, column: Column) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Codes of choices, told once for each distinct value."""
+    """Returns codes of choices. Each distinct value is looked up once."""
     lookup = _lookup(column)
     encoded = array.dictionary_encode()
     values = encoded.dictionary
-    # NumPy keeps a float32 what it is: 0.1 is written so, not 0.10000000149.
+    # NumPy keeps float32: 0.1 is written as 0.1 and not as 0.10000000149.
     distinct = list(values.to_numpy(zero_copy_only=False)) if pa.types.is_floating(values.type) else values.to_pylist()
     found = [lookup.find(value) for value in distinct]
     at = pc.fill_null(encoded.indices, len(found)).to_numpy(zero_copy_only=False)
@@ -229,9 +229,9 @@ def _moments(array: pa.Array, column: Column) -> tuple[np.ndarray, dict[str, np.
 
 
 def _since_1970(array: pa.Array, column: Column) -> np.ndarray:
-    """Days or seconds since 1970, NaN where a value is missing or no date. What is finer than that is left out.
+    """Returns whole days or seconds since 1970, rounded down; NaN if a value is missing or not a date.
 
-    A day is that of the zone that a timestamp or a text has, a second that of UTC.
+    A day is in the zone of the timestamp or the text. A second is in UTC.
     """
     days = column.type == "date"
     if pa.types.is_timestamp(array.type):
@@ -252,7 +252,7 @@ def _since_1970(array: pa.Array, column: Column) -> np.ndarray:
 
 
 def local_time(array: pa.Array) -> pa.Array:
-    """Timestamps without a zone that say the local time of the zone that they had."""
+    """Returns timestamps without a zone, in the local time of the zone that they had."""
     kind = array.type
     if kind.tz is None:
         return array
@@ -262,13 +262,13 @@ def local_time(array: pa.Array) -> pa.Array:
 
 
 def _floored(whole: pa.Array, per: int) -> np.ndarray:
-    """int64 // per, exactly, as float64: nanoseconds since 1970 are more than a float64 can tell."""
+    """Returns int64 // per, exactly, as float64. A float64 cannot hold nanoseconds since 1970 exactly."""
     values = pc.fill_null(whole, 0).to_numpy(zero_copy_only=False)
     return np.where(_mask(whole.is_valid()), np.floor_divide(values, per).astype(np.float64), np.nan)
 
 
 def _since_epoch(array: pa.Array, per: int, *, days: bool) -> np.ndarray:
-    """Days or seconds of numbers that count from 1970; finer ones need whole numbers to be exact."""
+    """Returns days or seconds of numbers that count from 1970. Only whole numbers are exact for small units."""
     if pa.types.is_integer(array.type):
         return _floored(array.cast(pa.int64(), safe=False), per * (86400 if days else 1))
     if is_text(array.type):
@@ -279,7 +279,7 @@ def _since_epoch(array: pa.Array, per: int, *, days: bool) -> np.ndarray:
 
 
 def _written(array: pa.Array) -> pa.Array:
-    """Numbers that write a date (20260131, or 20260131.0) as text; a fraction is none."""
+    """Returns numbers that write a date (20260131, or 20260131.0) as text. A fraction becomes "", which is no date."""
     values = _floats(array.cast(pa.float64(), safe=False))
     fine = np.isfinite(values) & (np.abs(values) < EXACT) & (values == np.floor(values))
     whole = pa.array(np.where(fine, values, 0).astype(np.int64)).cast(pa.string())
@@ -292,7 +292,7 @@ def _formatted(column: Column) -> DateFormat:
 
 
 def _year(column: Column) -> int:
-    """The last year within a column's bounds."""
+    """Returns the last year within a column's bounds."""
     text = str(column.max)
     return date.fromisoformat(text).year if column.type == "date" else datetime.fromisoformat(text).year
 
@@ -308,7 +308,7 @@ def _iso(text: str, *, days: bool) -> float:
 
 
 def _floats(array: pa.Array) -> np.ndarray:
-    """float64, NaN where null, writable."""
+    """Returns float64, NaN for null, writable."""
     return np.array(array.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 

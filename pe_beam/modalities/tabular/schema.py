@@ -1,4 +1,4 @@
-"""The declared schema of a table: types, bounds, categories, missing values, constraints; never read off the data."""
+"""The declared schema of a table: types, bounds, categories, missing values, constraints. No data are read for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pe_beam.modalities.tabular.constraints import Constraint
 from pe_beam.modalities.tabular.forms import EPOCHS, DateFormat, Forms, check_numbers, check_words
 
 RESERVED = ("candidate_id", "parent_id", "label", "origin", "state", "client", "noisy_votes", "iteration")
-"""Names of our own columns and roles; a column of the table may not have one, but may be read from one."""
+"""Names of our own columns and roles. A column of the schema may not have such a name; a column of a file may."""
 MAX_COLUMNS = 2000
 
 
@@ -41,7 +41,7 @@ class TableSchema(Forms, _Table):
     @field_validator("columns", mode="before")
     @classmethod
     def _few(cls, columns: Any) -> Any:
-        """Counted before any is looked at: a million take minutes and gigabytes."""
+        """Counts columns before they are validated, because a million would take minutes and gigabytes."""
         if isinstance(columns, Mapping) and len(columns) > MAX_COLUMNS:
             raise ValueError(f"more than {MAX_COLUMNS}; declare those that matter")
         return columns
@@ -85,7 +85,7 @@ class TableSchema(Forms, _Table):
 
 
 def as_schema(value: Any) -> TableSchema:
-    """The schema handed to a generator or an embedder, whatever its model's class."""
+    """Returns the schema that a generator or an embedder was given, whatever the class of the given object is."""
     if isinstance(value, TableSchema):
         return value
     return TableSchema.model_validate(value if isinstance(value, Mapping) else value.model_dump())

@@ -1,4 +1,4 @@
-"""What `pe-beam init` asks of tables: a file that declares their columns, or a public one to read bounds from."""
+"""Questions of `pe-beam init` about tables: a file that declares their columns, or a public file with values."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WIDEN = "Bounds and values come from the public file alone: widen them to all t
 
 
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections of a recipe for tables: the schema is a file, read off a public one, or declared column by column.
+    """Returns sections of a recipe for tables. The schema is a file, or read from a public file, or asked by column.
 
     Raises:
-      InputError: an answer is missing: bounds and categories cannot be made up.
+      InputError: an answer is missing, because bounds and categories cannot be guessed.
       DataError: the public file cannot be read.
     """
     asker.say("Columns are declared in public: bounds, categories, which may be missing (docs/tables.md).")
@@ -69,7 +69,7 @@ def _read_off(asker: Asker, public: str, columns: dict[str, Any]) -> tuple[dict[
 
 
 def _declared(asker: Asker, seen: Seen, roles: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Asks for each column that a look has shown, or that is named; the schema, and ours -> the file's names."""
+    """Asks for each column that was seen or is named. Returns the schema, and names in the schema -> in the file."""
     taken = [name for names in roles.values() for name in (names if isinstance(names, list) else [names])]
     names = [name for name in seen.columns if name not in taken] or asker.ask(
         "columns", "The columns besides label and client, between commas", parse=listed
@@ -85,7 +85,7 @@ def _declared(asker: Asker, seen: Seen, roles: Mapping[str, Any]) -> tuple[dict[
 
 
 def _column(asker: Asker, name: str, kind: pa.DataType | None) -> dict[str, Any]:
-    """One column's declaration, key by key."""
+    """Asks for one column's declaration, key by key."""
     key = f"data.schema.columns.{name}"
     found: dict[str, Any] = {"type": asker.ask(f"{key}.type", f"{name}: its type", choices=TYPES, default=_usual(kind))}
     if found["type"] in NUMBERS:
@@ -101,7 +101,7 @@ def _column(asker: Asker, name: str, kind: pa.DataType | None) -> dict[str, Any]
 
 
 def _usual(kind: pa.DataType | None) -> str | None:
-    """A type for a column of a file that says one; CSV says none."""
+    """Returns the type of a column if the file has types; CSV has none."""
     name = None if kind is None else type_name(kind)
     return None if name == "categorical" else name
 

@@ -1,4 +1,4 @@
-"""Tables in a report: rows with their changes marked, marginals by iteration, associations, rows that can be sorted."""
+"""Tables in a report: rows with marked changes, marginals by iteration, associations, rows that can be sorted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHARTS, _PAIRED, _ROWS, _SORTED = 24, 24, 50, 12
 
 
 class TableView(View):
-    """Rows of a table with the declared columns."""
+    """Shows rows of a table with the declared columns."""
 
     tile = False
     gallery_size = 10
@@ -38,7 +38,7 @@ class TableView(View):
     def fragment(
         self, record: Mapping[str, Any], parent: Mapping[str, Any] | None = None, *, large: bool = False
     ) -> Markup:
-        """Columns and values; what differs from the parent is marked, with the parent's value."""
+        """Returns the HTML of columns and values. Changed values are marked, and the parent's value is beside them."""
         names = self._names[: _LARGE if large else _SHOWN]
         cells = Markup("").join(self._cell(name, record, parent) for name in names)
         more = len(self._names) - len(names)
@@ -53,14 +53,14 @@ class TableView(View):
         return Markup('<span><span class="tb-k">{}</span> <mark>{}</mark> <s>{}</s></span>').format(name, value, before)
 
     def alt(self, record: Mapping[str, Any]) -> str:
-        """The first values of a row."""
+        """Returns the first values of a row."""
         values = ", ".join(f"{name} {shown(record[name])}" for name in self._names[:3])
         return f"row {record['candidate_id']}: {values}"
 
     def gallery(
         self, records: Sequence[Mapping[str, Any]], link: Callable[[Mapping[str, Any], Markup], Markup]
     ) -> Markup:
-        """A table of rows; the number of a row leads to its lineage."""
+        """Returns a table of rows. The number of a row links to its lineage."""
         from pe_beam.report import html
 
         names = self._names[:_SHOWN]
@@ -71,7 +71,7 @@ class TableView(View):
         return html.table(["row", *names], rows, caption=f"{len(rows)} rows")
 
     def sections(self, history: History) -> Sequence[Section]:
-        """Marginals, associations and sorted rows of the release."""
+        """Returns marginals, associations and sorted rows of the release."""
         from pe_beam.contracts.view import Section
 
         made = [
@@ -149,7 +149,7 @@ class TableView(View):
         ).format(caption, head, body)
 
     def _rows(self, history: History) -> Markup:
-        """Sorted by style alone: a choice sets which of a row's ranks is its order."""
+        """Returns rows that CSS alone sorts: a choice selects which of a row's ranks is its order."""
         table = history.population(history.last, ["candidate_id", "label", *self._names])
         table = table.take(np.arange(0, table.num_rows, -(-table.num_rows // _ROWS)))  # at even steps: all labels
         names = [*(["label"] if history.labels != [None] else []), *self._names][:_SORTED]
@@ -206,7 +206,7 @@ background:color-mix(in srgb,var(--accent-soft) calc(var(--v)*1%),transparent)}
 
 
 def shown(value: Any) -> str:
-    """A value as a reader wants it: six digits of a number, a dash where it is missing."""
+    """Returns a value for a reader: six digits of a float, a dash for a missing value."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -215,7 +215,7 @@ def shown(value: Any) -> str:
 
 
 def _end(code: float, column: Column) -> str:
-    """An edge of a bin as text."""
+    """Returns an edge of a bin as text."""
     if column.type == "date":
         return str(date.fromordinal(date(1970, 1, 1).toordinal() + round(code)))
     if column.type == "datetime":
@@ -224,7 +224,7 @@ def _end(code: float, column: Column) -> str:
 
 
 def associations_of(table: pa.Table, schema: TableSchema) -> np.ndarray:
-    """Association of every two of the first columns, 0 to 1: float64 (m, m)."""
+    """Returns the association of each pair of the first columns, 0 to 1: float64 (m, m)."""
     codes = encode_payload(table, schema)
     columns = list(schema.columns.values())[:_PAIRED]
     bins, sizes = [], []

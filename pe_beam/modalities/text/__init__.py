@@ -1,6 +1,6 @@
 """Texts: generator `llm` over remote and local language models, embedders, cleaning, metrics. No Beam.
 
-openai, transformers, sentence-transformers and torch come with the extra `text` and load when a recipe asks for them.
+openai, transformers, sentence-transformers and torch come with the extra `text`. They load only if a recipe uses them.
 """
 
 from __future__ import annotations

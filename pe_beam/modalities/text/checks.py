@@ -1,4 +1,4 @@
-"""Which texts can be embedded: the same rule for every embedder."""
+"""The rule for texts that can be embedded. It is the same for every embedder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pe_beam.contracts.record import Fault
 
 
 def usable(texts: Sequence[object]) -> tuple[list[int], list[str], dict[int, Fault]]:
-    """Rows that hold a text with something in it, those texts, and why the others cannot be used."""
+    """Returns the rows with a text that is not blank, these texts, and the faults of the other rows."""
     rows: list[int] = []
     good: list[str] = []
     faults: dict[int, Fault] = {}
@@ -27,7 +27,7 @@ def usable(texts: Sequence[object]) -> tuple[list[int], list[str], dict[int, Fau
 
 
 def spread(vectors: np.ndarray, rows: Sequence[int], count: int, faults: dict[int, Fault]) -> Embedding:
-    """Vectors of usable rows -> one for each of `count` rows, zero where there is a fault."""
+    """Places vectors of usable rows in an embedding of `count` rows. Rows with a fault are zero."""
     full = np.zeros((count, vectors.shape[1]), dtype=np.float32)
     full[list(rows)] = vectors
     return Embedding(full, faults)

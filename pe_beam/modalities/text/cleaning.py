@@ -1,4 +1,4 @@
-"""What a model adds to an answer comes off, and an answer that is none is told by its kind."""
+"""Removes what a model adds to an answer, and names the kind of fault of an answer that cannot be used."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _REFUSAL = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*(?=\s|$)")
 _EDGE = 1000
-"""Characters from either end in which remarks are looked for: the patterns are quadratic, answers of any length."""
+"""Characters at either end that are searched for remarks: the patterns take quadratic time, answers may be long."""
 _ROUNDS = 12
-"""How often an answer is gone over: one of nothing but tags and notes would lose them one by one, for ever so long."""
+"""Largest number of passes over an answer. An answer of many tags and notes would lose only one per pass."""
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
 
 
 def clean(text: str, options: Cleaning) -> str:
-    """The text of an answer without what the model said around it; may be empty."""
+    """Returns the text of an answer without the model's remarks around it. The result may be empty."""
     text = text.replace("\r\n", "\n").replace("\x00", "").strip()
     if options.markup:
         text = without_markup(text).strip()
@@ -56,7 +56,7 @@ def clean(text: str, options: Cleaning) -> str:
         text = _stripped(text)
     if not options.newlines:
         text = " ".join(text.split())
-    # A lone surrogate is no text, and Arrow would refuse it.
+    # A lone surrogate is not valid text, and Arrow would refuse it.
     return text.encode("utf-8", "replace").decode("utf-8").strip()
 
 
@@ -76,7 +76,7 @@ def _stripped(text: str) -> str:
 
 
 def _without_head(text: str, pattern: re.Pattern[str]) -> str:
-    """Without what a preamble takes, unless that is all there is."""
+    """Removes a preamble, unless it is the whole text."""
     found = pattern.match(text[:_EDGE])
     return (text[found.end() :].strip() or text) if found else text
 
@@ -88,7 +88,7 @@ def _without_tail(text: str, pattern: re.Pattern[str]) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """Without the quotes around all of it; quotes inside are the text's own."""
+    """Removes the quotes around the whole text. If there are the same quotes inside, they belong to the text."""
     close = _QUOTES.get(text[:1])
     if close is None or len(text) < 2 or not text.endswith(close):
         return text
@@ -97,12 +97,12 @@ def _unquoted(text: str) -> str:
 
 
 def fault(text: str, *, finish: str, options: Cleaning) -> tuple[str, str | None]:
-    """An answer, cleaned -> (the text to take, why it is rejected or None).
+    """Returns the text of a cleaned answer, and why it is rejected (None: it is not).
 
     Args:
-      text: cleaned.
+      text: the answer, cleaned.
       finish: why the model stopped: stop, length, filter or "too long".
-      options: what is rejected.
+      options: the rules for rejecting.
     """
     if finish in ("filter", "too long"):
         return text, {"filter": "filtered", "too long": "prompt too long"}[finish]
@@ -126,7 +126,7 @@ def _kind(text: str, options: Cleaning) -> str | None:
 
 
 def _whole_sentences(text: str) -> str:
-    """Back to the end of the last whole sentence, if that keeps half of it: a text without ends stays as it is.
+    """Cuts a text after its last whole sentence, if at least a third of it is left. Else the text stays unchanged.
 
     >>> _whole_sentences("It was good. The room was cle")
     'It was good.'
@@ -136,7 +136,7 @@ def _whole_sentences(text: str) -> str:
 
 
 def _language(text: str) -> str | None:
-    """The language, or None where there are too few letters to tell."""
+    """Returns the language; None: there are too few letters to tell."""
     if sum(letter.isalpha() for letter in text) < 20:
         return None
     return str(_identifier().classify(text)[0])

@@ -1,4 +1,4 @@
-"""What a language model is to the generator `llm`: asks in, answers out, as they come."""
+"""The interface of a language model for the generator `llm`: it takes asks, and gives answers as they come."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pe_beam.modalities.text.prompts import tokens_of
 from pe_beam.services.journal import Journal
 
 Finish = Literal["stop", "length", "filter", "too long"]
-"""Why an answer ended: by itself, out of tokens, refused by a content filter, or a prompt beyond the context."""
+"""Why an answer ended: by itself, without tokens left, by a content filter, or by a prompt beyond the context."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """One question. The same question with the same seed is the same ask, whoever makes it.
+    """One question. Two asks with the same content and the same seed have the same key.
 
     Attributes:
-      row: the candidate's place in its chunk; not part of what is asked.
-      attempt: 0, and one more each time that an answer was rejected; not part of what is asked.
-      messages: (role, text); of a plain continuation one ("prompt", text).
+      row: the candidate's place in its chunk; not in the key.
+      attempt: 0, and one more each time that an answer was rejected; not in the key.
+      messages: (role, text); for a plain continuation one ("prompt", text).
       temperature: 0 or more.
       top_p: above 0, to 1.
-      max_tokens: most tokens of the answer.
+      max_tokens: largest number of tokens of the answer.
       seed: 0 to 2^31 - 1; drawn from the candidate's stream, so no two asks are the same.
       left_out: which of temperature and top_p are not sent.
-      extra: further fields of the request's body, and the model: a change of them is another ask.
+      extra: further fields of the request's body, and the model; another value gives another ask.
     """
 
     row: int
@@ -45,30 +45,30 @@ class Ask:
 
     @cached_property
     def key(self) -> str:
-        """A digest of all that is asked."""
+        """A digest of the content of the ask."""
         told: list[Any] = [self.messages, self.temperature, self.top_p, self.max_tokens, self.seed, self.extra]
         told += [self.left_out] if self.left_out else []
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def prompt_tokens(self) -> int:
-        """A safe guess of the tokens sent: a token is three bytes or more in nearly all text, and messages have frames.
+        """A safe estimate of the tokens sent. An account reserves this number until the service reports the true one.
 
-        It is what an account sets aside until the service has said the true number.
+        In nearly all text a token has three bytes or more. Messages have frames, which count as well.
         """
         return sum(len(text.encode()) // 3 + 8 for _, text in self.messages) + 8
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The reply to an ask."""
 
     text: str
     finish: Finish
 
 
 OnAnswer = Callable[[Ask, Answer], Ask | None]
-"""Takes an answer; returns what to ask in its place, or None. Called on one thread at a time."""
+"""Takes an answer. Returns the ask that replaces it, or None. Only one thread calls it at a time."""
 
 
 class Client(abc.ABC):
@@ -76,17 +76,17 @@ class Client(abc.ABC):
 
     @abc.abstractmethod
     def answer_all(self, asks: Iterable[Ask], on_answer: OnAnswer, journal: Journal) -> None:
-        """Answers all asks, and what `on_answer` returns, in any order; nothing that is in the journal is asked again.
+        """Answers all asks, and what `on_answer` returns, in any order. What is in the journal is not asked again.
 
         Raises:
-          PeBeamError: it cannot go on; answers that came are settled and in the journal.
+          PeBeamError: it cannot go on; the answers that came are settled and in the journal.
         """
 
     @abc.abstractmethod
     def ready(self) -> None:
-        """Raises PeBeamError where it is already clear that nothing will be answered."""
+        """Raises PeBeamError if it is already clear that nothing will be answered."""
 
 
 def rough_tokens(text: str) -> int:
-    """Tokens of a text for an estimate: 4 for 3 words or signs, as BPE vocabularies of English have it."""
+    """Returns an estimate of a text's tokens: 4 for 3 words or signs, as in BPE vocabularies of English."""
     return round(len(tokens_of(text)) * 4 / 3)

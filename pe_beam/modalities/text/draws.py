@@ -1,9 +1,9 @@
-"""Draws of tokens for all rows of a batch at once, on the device that holds the logits, each by its row's own key.
+"""Draws tokens for all rows of a batch at once, on the device of the logits. Each row draws by its own key.
 
 The draw is an exponential race: the token with the smallest E / p, where the E are independent and exponential, is a
-draw from p. E = -log(1 - u), and u is a hash of (seed of the row, step, token) in integers alone: the same numbers on
-every device and in every batch. The hash is SplitMix64 (Steele, Lea and Flood 2014): its output for seed and step is
-the key of a stream, whose 64-bit outputs serve two tokens each, the lower half the first.
+draw from p. E = -log(1 - u), and u is a hash of (seed of the row, step, token) in integers only, so the numbers are the
+same on every device and in every batch. The hash is SplitMix64 (Steele, Lea and Flood 2014). Its output for seed and
+step is the key of a stream. Each 64-bit output of the stream serves two tokens, the lower half the first.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import torch
 _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _BELOW_ONE = 1 - 2.0**-24  # the largest float32 below 1
 _CPU_BLOCK, _SORTED_BLOCK, _BLOCK = 1 << 18, 1 << 22, 1 << 24
-"""Numbers worked on at a time: on a CPU what a thread's caches hold, or enough for all threads where rows are sorted.
+"""Numbers that are processed at a time. On a CPU they fit the caches of a thread, or serve all threads in sorting.
 
-An accelerator takes a step in one or a few.
+On an accelerator one block, or a few, hold a step.
 """
 
 
 def _signed(number: int) -> int:
-    """Torch has no unsigned arithmetic; products of int64 are the same bits."""
+    """Returns a number as int64. Torch has no unsigned arithmetic, and products of int64 have the same bits."""
     return number - (1 << 64) if number >> 63 else number
 
 
 def row_keys(seeds: Sequence[int], steps: int) -> torch.Tensor:
-    """Keys by step and row, int64 (steps, rows), on the CPU: SplitMix64 of the seed at each step.
+    """Returns keys by step and row, int64 (steps, rows), on the CPU: SplitMix64 of the seed at each step.
 
     Args:
-      seeds: of the rows; taken modulo 2^64.
-      steps: tokens of an answer, at most.
+      seeds: seeds of the rows; taken modulo 2^64.
+      steps: largest number of tokens of an answer.
     """
     with np.errstate(over="ignore"):
         turns = (np.arange(steps, dtype=np.uint64)[:, None] + np.uint64(1)) * np.uint64(_GAMMA)
@@ -45,42 +45,42 @@ def row_keys(seeds: Sequence[int], steps: int) -> torch.Tensor:
 
 
 def weyl(pairs: int, device: Any) -> torch.Tensor:
-    """Places of pairs of tokens in the Weyl sequence of a stream, int64 (pairs,)."""
+    """Returns the places of pairs of tokens in the Weyl sequence of a stream, int64 (pairs,)."""
     return torch.arange(1, pairs + 1, dtype=torch.int64, device=device).mul_(_signed(_GAMMA))
 
 
 def uniforms(keys: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Uniform numbers above 0 and below 1, float32 (rows, two a pair), the same bits on every device.
+    """Returns uniform numbers above 0 and below 1, float32 (rows, two per pair), the same bits on every device.
 
     Args:
-      keys: of the rows at this step, int64 (rows,).
-      places: of the pairs of tokens, from `weyl`, int64 (pairs,).
+      keys: keys of the rows at this step, int64 (rows,).
+      places: places of the pairs of tokens, from `weyl`, int64 (pairs,).
     """
     z = keys[:, None] + places
     shifted = torch.empty_like(z)
     for shift, factor in ((30, _FIRST), (27, _SECOND), (31, None)):
         torch.bitwise_right_shift(z, shift, out=shifted)
-        z.bitwise_xor_(shifted.bitwise_and_((1 << (64 - shift)) - 1))  # torch shifts copies of the sign in
+        z.bitwise_xor_(shifted.bitwise_and_((1 << (64 - shift)) - 1))  # torch shifts in copies of the sign
         if factor is not None:
             z.mul_(_signed(factor))
-    # The size of a signed number is uniform as well, and small ones keep all their digits: they win the race.
+    # The absolute value of a signed number is uniform too. Small values, which win the race, keep all their digits.
     return z.view(torch.int32).to(torch.float32).abs_().mul_(2.0**-31).clamp_(2.0**-32, _BELOW_ONE)
 
 
 class KeyedDraws:
-    """Logits -> scores of which the largest is the draw, for the rows of one batch."""
+    """Maps logits to scores for the rows of one batch. The largest score of a row is the draw."""
 
     def __init__(
         self, *, seeds: Sequence[int], temperatures: Sequence[float], top_p: Sequence[float], top_k: int, steps: int
     ) -> None:
-        """Takes what each row is drawn by.
+        """Takes the parameters of each row's draws.
 
         Args:
-          seeds: its key.
-          temperatures: 0 takes the likeliest token.
-          top_p: the fewest tokens that hold this share of the probability; 1: all.
-          top_k: the likeliest tokens of every row; 0: all.
-          steps: tokens that are drawn, at most.
+          seeds: the key of each row.
+          temperatures: of each row; 0 takes the likeliest token.
+          top_p: of each row: draws from the fewest tokens that hold this share of the probability; 1: all.
+          top_k: draws from this number of likeliest tokens of every row; 0: all.
+          steps: largest number of tokens that are drawn.
         """
         self._keys = row_keys(seeds, steps)
         self._heat = torch.tensor([[each or 1.0] for each in temperatures], dtype=torch.float32)
@@ -92,7 +92,7 @@ class KeyedDraws:
         self._places = torch.empty(0, dtype=torch.int64)
 
     def __call__(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """Scores, float32 (rows, tokens), of a step from 0."""
+        """Returns the scores, float32 (rows, tokens), of a step; steps count from 0."""
         logits = logits.float()
         if self._all_greedy:
             return logits
@@ -114,7 +114,7 @@ class KeyedDraws:
         return torch.where(self._greedy, logits, scores) if self._some_greedy else scores
 
     def _settle(self, device: torch.device, tokens: int) -> None:
-        """What is known beforehand lies where the logits do: a step then waits for nothing."""
+        """Moves what does not depend on the logits to their device, so that a step waits for nothing."""
         pairs = -(-tokens // 2)
         if len(self._places) != pairs or self._places.device != device:
             self._places = weyl(pairs, device)
@@ -123,7 +123,7 @@ class KeyedDraws:
 
 
 def _beyond(cost: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """True for tokens outside the fewest that hold the share; of equals the smaller token comes first."""
+    """Returns True for tokens outside the fewest that hold the share. Of equal tokens the smaller comes first."""
     ordered, places = torch.sort(cost, dim=-1, stable=True)
     mass = ordered.neg_().exp_()
     held = torch.cumsum(mass, dim=-1, dtype=torch.float64)

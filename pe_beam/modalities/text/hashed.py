@@ -1,6 +1,6 @@
-"""Embedder `hashed-words`: words and pairs of words, hashed. No model, no extra; for tries and for tests.
+"""Embedder `hashed-words`: hashes words and pairs of words. It needs no model and no extra; for trials and tests.
 
-It sees which words are there, not what they mean. A learned embedder gives better samples.
+It uses which words are there, and not what they mean. A learned embedder gives better samples.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class HashedWordsOptions(contracts.Options):
 
 
 class HashedWords(contracts.Embedder):
-    """Signed hashing (Weinberger et al. 2009) of word n-grams, then length 1; scikit-learn's HashingVectorizer."""
+    """Signed hashing (Weinberger et al. 2009) of word n-grams, scaled to length 1, by HashingVectorizer."""
 
     modality = "text"
     Options: ClassVar[type[contracts.Options]] = HashedWordsOptions

@@ -1,7 +1,7 @@
 """Back end `huggingface`: a local model through `transformers`, in batches.
 
-Tokens are drawn by keys of each row's own (`draws`), so that what a row draws does not depend on its batch, and rows of
-one batch may have different temperatures.
+Each row draws its tokens by its own key (`draws`). So a row's tokens do not depend on its batch, and the rows of one
+batch may have different temperatures.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pe_beam.services.journal import Journal
 
 
 class HuggingFaceClient(Client):
-    """A causal language model, loaded once a process."""
+    """A causal language model. It is loaded once per process."""
 
     def __init__(self, options: LlmOptions) -> None:
         self._options = options
 
     def ready(self) -> None:
-        """Reads the model's configuration and vocabulary, not its weights: packages and files are there."""
+        """Checks that packages and files are there. Reads the model's configuration and vocabulary, not its weights."""
         _demand_packages(self._options.local)
         _tokenizer(self._options.model, self._options.local.revision)
 
@@ -87,13 +87,13 @@ class HuggingFaceClient(Client):
         ]
 
     def _without_the_long(self, batch: Sequence[Ask], lengths: Sequence[int], room: int) -> list[Answer]:
-        """Prompts that leave no room for an answer have none; the others are asked without them."""
+        """Answers the prompts that leave room for an answer. The others get an empty answer with finish "too long"."""
         fit = [ask for ask, length in zip(batch, lengths, strict=True) if length < room]
         answers = iter(self._answer(fit) if fit else [])
         return [next(answers) if length < room else Answer("", "too long") for length in lengths]
 
     def _adds_special(self) -> bool:
-        return self._options.format == "completion"  # chat templates bring their own
+        return self._options.format == "completion"  # chat templates add their own
 
     def _prompt(self, tokenizer: Any, ask: Ask) -> str:
         if self._options.format == "completion":
@@ -115,7 +115,7 @@ class HuggingFaceClient(Client):
 
 
 def _processors(batch: Sequence[Ask], *, top_k: int, length: int, steps: int) -> Any:
-    """Logits -> scores whose largest is the draw; `length` tokens are there before the first step."""
+    """Returns a processor from logits to scores whose largest is the draw. `length` tokens precede the first step."""
     from transformers import LogitsProcessor, LogitsProcessorList
 
     from pe_beam.modalities.text.draws import KeyedDraws
@@ -169,7 +169,7 @@ def _loaded(model: str, revision: str | None, dtype: str, device_map: str | None
 
 
 def _quantised(dtype: str, bits: int | None) -> Any:
-    """How bitsandbytes is asked for its 8-bit integers, or for 4-bit normal floats that are multiplied as `dtype`."""
+    """Returns bitsandbytes' configuration: 8-bit integers, or 4-bit normal floats that are multiplied as `dtype`."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -182,7 +182,7 @@ def _quantised(dtype: str, bits: int | None) -> Any:
 
 
 def _demand_packages(local: Local) -> None:
-    """What placing and small weights need besides transformers, which would name it in other words."""
+    """Raises MissingExtraError if a package for `device_map` or `bits` is missing."""
     wanted = {"accelerate": "device_map" if local.device_map else "bits"} if local.device_map or local.bits else {}
     wanted |= {"bitsandbytes": "bits"} if local.bits else {}
     for package, option in wanted.items():
@@ -194,7 +194,7 @@ def _demand_packages(local: Local) -> None:
 
 @contextlib.contextmanager
 def _placed(device_map: str | None, bits: int | None) -> Iterator[None]:
-    """Devices that are not there or too small, and weights that the library cannot hold, are the recipe's to mend."""
+    """Turns errors of placing a model into RecipeError: a device is absent or too small, or `bits` does not work."""
     try:
         yield
     except (RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Shapes in which texts go through a sentence encoder: each follows from its own length; and trial texts."""
+"""Shapes of batches for a sentence encoder, which follow from each text's own length; and trial texts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 _LENGTHS = (8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-"""Tokens that texts are padded to, a tenth too many on average; beyond them only the model's own most."""
+"""Lengths in tokens to which texts are padded, a tenth too long on average. The model's own limit is added."""
 
 
 def batches(model: Any, prefix: str, texts: list[str], *, size: int) -> Iterator[tuple[np.ndarray, str, int]]:
-    """Places of texts that go through together, a text of the length that they are padded to, and how many of it fill
-    the batch up: `size` in all, and one of them of that length.
+    """Yields batches: places of texts, a filler text, and how many fillers complete the batch.
 
-    A model without a tokenizer that pads (static vectors) adds up each text by itself: any batch will do.
+    A batch has `size` texts, including the fillers. At least one of them has the length of the filler, and the others
+    are padded to it. A model without a tokenizer that pads (static vectors) computes each text separately, so any batch
+    will do.
     """
     if not callable(getattr(model, "tokenizer", None)):
         yield from ((np.arange(i, min(i + size, len(texts))), "", 0) for i in range(0, len(texts), size))
@@ -33,7 +34,7 @@ def batches(model: Any, prefix: str, texts: list[str], *, size: int) -> Iterator
 
 
 def _dealt(exact: list[int], others: list[int], size: int) -> Iterator[list[int]]:
-    """Batches of up to `size` with one of the exact length in front; without such a one, of up to `size - 1`."""
+    """Yields batches of up to `size` with a text of the exact length in front; without one, of up to `size - 1`."""
     while exact:
         own, exact = exact[:1] + others[: size - 1], exact[1:]
         others = others[size - 1 :]
@@ -45,13 +46,13 @@ def _dealt(exact: list[int], others: list[int], size: int) -> Iterator[list[int]
 
 
 def token_counts(model: Any, prefix: str, texts: list[str]) -> np.ndarray:
-    """Tokens that the model reads of each text."""
+    """Returns the number of tokens that the model reads of each text."""
     return np.array([len(codes) for codes in _counter(model)([prefix + text for text in texts])])
 
 
 @functools.lru_cache(maxsize=2)
 def _counter(model: Any) -> Callable[[list[str]], list[list[int]]]:
-    """A tokenizer of its own: one that threads share must not be told now to pad and now not to."""
+    """Returns a separate tokenizer, because threads that share one must not switch its padding on and off."""
     tokenizer, most = copy.deepcopy(model.tokenizer), int(model.max_seq_length or 512)
 
     def count(texts: list[str]) -> list[list[int]]:
@@ -64,7 +65,7 @@ def _counter(model: Any) -> Callable[[list[str]], list[list[int]]]:
 
 @functools.lru_cache(maxsize=8)
 def fillers(model: Any, prefix: str) -> list[tuple[int, str]]:
-    """(tokens, a text of so many), ascending; no text has more than the last."""
+    """Returns pairs (number of tokens, a text with that number), ascending. No text has more than the last."""
     most = int(model.max_seq_length or 512)
     fixed = int(token_counts(model, prefix, ["a"])[0]) - 1
     wanted = sorted({min(length, most) for length in _LENGTHS} | {most})
@@ -76,19 +77,21 @@ def fillers(model: Any, prefix: str) -> list[tuple[int, str]]:
 
 
 _TRIED = (8, 32, 128, 512)
-"""Tokens of the texts of a trial; a model's most, and what a batch may hold, cut them short."""
+"""Lengths in tokens of trial texts. A model's limit, and the limit of a batch, remove the long ones."""
 _WORDS = "the of and to in is was for on that with as are they at be this from have or had by but some what"
 
 
 def trial_texts(model: Any, prefix: str, *, size: int, most: int) -> list[str]:
-    """Made-up texts for the self-check: about `size` of each tried length, one that fills it and one that is padded in
-    turn, so that batches without any padding, with some, and with a single full text all occur.
+    """Returns made-up texts for the self-check: about `size` of each tried length.
+
+    Texts that have the full length and texts that are padded to it alternate, so that batches without padding, with
+    some padding, and with a single full text all occur.
 
     Args:
-      model: of sentence-transformers.
-      prefix: what it reads before every text.
+      model: a model of sentence-transformers.
+      prefix: the text that the model reads before every text.
       size: texts of a batch.
-      most: tokens of a batch, at most; the shortest texts are always tried.
+      most: largest number of tokens of a batch; the shortest texts are always tried.
     """
     rng = np.random.default_rng(0)
     if not callable(getattr(model, "tokenizer", None)):
@@ -111,7 +114,7 @@ def trial_texts(model: Any, prefix: str, *, size: int, most: int) -> list[str]:
 def _of_length(
     model: Any, prefix: str, rng: np.random.Generator, *, below: int, rung: tuple[int, str], size: int
 ) -> tuple[list[str], list[str]]:
-    """Texts of exactly the rung's tokens, one at least, and texts that are padded to them, where there can be any."""
+    """Returns at least one text of exactly the rung's length, and texts that are padded to it, if there are any."""
     length, filler = rung
     fixed = int(token_counts(model, prefix, ["a"])[0]) - 1
     most = max(length - fixed, 1)

@@ -1,8 +1,8 @@
-"""Generator `llm`: candidates from a language model, as Aug-PE has it (arXiv 2403.01749).
+"""Generator `llm`: candidates from a language model, as in Aug-PE (arXiv 2403.01749).
 
-What is asked of a candidate depends on its own random stream alone, so that a resume asks for exactly the same. What
-a model answers is cleaned; an answer that is none is asked for again, with everything drawn anew; then the parent
-stands in, and the candidate's state and the manifest say so.
+The question for a candidate depends only on its own random stream, so that a resume asks exactly the same. An answer is
+cleaned. A rejected answer is asked for again, with everything drawn again. After the last attempt the parent stands in
+(for a random candidate another candidate), and the candidate's state and the manifest record it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Llm(PaidGenerator):
     varies_any: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
-        """Checks templates and variables against the declared labels; raises RecipeError."""
+        """Checks templates and variables against the declared labels. Raises RecipeError."""
         self._options = LlmOptions.model_validate(options.model_dump(by_alias=True))
         self.remote = self._options.backend == "openai"  # type: ignore[misc]  # here it depends on the recipe
         check_templates(self._options, labels)
@@ -51,7 +51,7 @@ class Llm(PaidGenerator):
         self._shown: tuple[pa.Table | None, Pool] | None = None
 
     def attach(self, surroundings: Surroundings) -> None:
-        """See Generator: schedules have to fit the run's iterations."""
+        """See Generator. Raises RecipeError if a schedule does not fit the run's iterations."""
         self._around = surroundings
         self._client = None
         _limits(self._options.vary.sampling, surroundings.iterations, 1, where="generator.vary.sampling")
@@ -63,7 +63,7 @@ class Llm(PaidGenerator):
 
     @property
     def client(self) -> Client:
-        """The language model, reached or loaded when it is first asked for."""
+        """The language model. It is connected or loaded at the first access."""
         if self._client is None:
             self._client = _new_client(self._options, self._around)
         return self._client
@@ -71,7 +71,7 @@ class Llm(PaidGenerator):
     def random(
         self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
     ) -> pa.Table:
-        """New texts, one for each label; what no answer came for copies another candidate of its chunk."""
+        """Returns new texts, one for each label. A row without a usable answer copies another row of its chunk."""
         options = self._options
         limits = _limits(options.random.sampling, 1, 1, where="generator.random.sampling")
 
@@ -90,7 +90,7 @@ class Llm(PaidGenerator):
         *,
         chunk: Chunk | None = None,
     ) -> pa.Table:
-        """A variation of each parent; where no answer came, the parent's own text."""
+        """Returns a variation of each parent. A row without a usable answer has the parent's own text."""
         options = self._options
         part = options.vary
         labels, texts = parents["label"].to_pylist(), parents["text"].to_pylist()
@@ -121,7 +121,7 @@ class Llm(PaidGenerator):
         return self._made(ask, labels, texts, rngs, chunk)
 
     def _pool(self, chunk: Chunk | None) -> Pool:
-        """The candidates that a prompt may show; one pool for all chunks of a population."""
+        """Returns the candidates that a prompt may show: one pool for all chunks of a population."""
         population = chunk.population() if chunk is not None and chunk.population is not None else None
         if self._shown is None or self._shown[0] is not population:
             self._shown = population, Pool(population)
@@ -156,10 +156,10 @@ class Llm(PaidGenerator):
         rngs: Sequence[np.random.Generator],
         chunk: Chunk | None,
     ) -> pa.Table:
-        """Asks until every row has a text or has been rejected `reasks` times more than once."""
+        """Asks until every row has a text or has been rejected `reasks` + 1 times."""
         if not labels:
             return _table([], [])
-        # A key for each row: whatever is drawn for one attempt, the next begins at its own place.
+        # A key for each row: the draws of an attempt do not depend on how much an earlier attempt has drawn.
         keys = [int(rng.integers(_STREAM)) for rng in rngs]
         rows = Rows(self._options, parents)
 
@@ -180,7 +180,7 @@ class Llm(PaidGenerator):
         return _table(rows.texts, rows.states())
 
     def _mask_shares(self, iterations: int) -> list[float] | None:
-        """By iteration; None: as far as the recipe's degree says."""
+        """Returns the share of each iteration; None: the recipe's degree gives it."""
         if self._options.vary.mask_share == "degree":
             return None
         shares = resolve_schedule(self._options.vary.mask_share, iterations, name="generator.vary.mask_share")
@@ -189,13 +189,13 @@ class Llm(PaidGenerator):
         return shares
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
-        """Rejected answers by kind, and how many candidates another text stands in for."""
+        """Returns rejected answers by kind, and the number of candidates that are stand-ins."""
         return rejected.summary(made)
 
     def expected_tokens(self, iteration: int, iterations: int, labels: Sequence[str | None]) -> tuple[int, int]:
-        """A call's tokens for `plan`: (sent, about; received, at most). Iteration 0 is random.
+        """Returns a call's tokens for `plan`: an estimate of those sent, and a bound on those received.
 
-        Parents are taken to be as long as a random answer may be.
+        Iteration 0 is random. The estimate assumes that a parent is as long as a random answer may be.
         """
         options = self._options
         rng = np.random.default_rng(0)
@@ -218,7 +218,7 @@ class Llm(PaidGenerator):
 
 
 def _limits(sampling: Sampling, iterations: int, iteration: int, *, where: str) -> dict[str, float]:
-    """The dials of an iteration, without those that are not sent; RecipeError where one is out of range."""
+    """Returns the sampling parameters of an iteration that are sent. Raises RecipeError if one is out of range."""
     dials = Dials(sampling.in_numbers(), iterations, where=where).at(iteration)
     return {name: dial for name, dial in dials.items() if name not in sampling.left_out}
 

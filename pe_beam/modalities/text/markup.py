@@ -1,14 +1,15 @@
-"""Markup of a model that leaks into its answers: reasoning in marks, and tokens that begin and end a turn.
+"""Removes a model's markup from its answers: reasoning in marks, and tokens that begin and end a turn.
 
-Servers that know a model take both off. Others pass them on, each family's in its own form, with the opening mark often
-in the prompt and the closing one missing where the tokens ran out. What cannot be told from reasoning is no answer.
+Servers that know a model remove both. Other servers pass them on. Each family of models has its own form. The opening
+mark is often in the prompt, and the closing mark is missing if the tokens ran out. Text that cannot be told from
+reasoning is not an answer.
 """
 
 from __future__ import annotations
 
 import re
 
-# Names that no text of people has as a tag, and names that count where an answer begins with them alone.
+# Names that are tags in no text of people, and names that count only where an answer begins with them.
 _SURE = r"(?:ant)?think(?:ing)?|thoughts?|reasoning"
 _BEGINS = (
     r"analysis|reflect(?:ions?)?|scratchpad|rationale|(?:inner|internal)_(?:monologue|thoughts?)|chain_of_thought|cot"
@@ -28,22 +29,22 @@ _MARK = re.compile(
     rf"(?:<|&lt;)(?P<shut>/?)\s?(?:[\w.-]{{1,20}}[:_])?(?P<tag>{_SURE}|{_BEGINS})(?:\s[^<>&]{{0,200}})?(?P<lone>/?)(?:>|&gt;)"
     # <|think|>, <|begin_of_thought|>, <|END_THINKING|>, <|think_start|>.
     rf"|<\|(?P<end>/|end_(?:of_)?)?(?:(?:begin|start)_(?:of_)?)?(?:{_SURE})(?:_(?:start|begin)|(?P<stop>_(?:end|stop)))?\|>"
-    # What chat pages make of it.
+    # As chat pages write it.
     r"|(?P<details><details\s[^>]{0,200}type=[\"']?reasoning[^>]{0,200}>)|(?P<summary></details>)"
     r"|(?P<content><\|content\|>)"
     rf"|(?P<pair>(?-i:{'|'.join(re.escape(mark) for mark in (*_OPENING, *_CLOSING))}))",
     re.IGNORECASE,
 )
 _DEEPEST = 64
-"""Marks within marks beyond which an answer is none."""
+"""Largest depth of nested marks. An answer with deeper marks is empty."""
 
-# gpt-oss: channels, and what is left of their marks where a server has dropped the special tokens.
+# gpt-oss: channels, and the rest of their marks if a server has dropped the special tokens.
 _CHANNEL = "<|channel|>"
 _HEADER = re.compile(r"<\|channel\|>\s{0,9}(\w{1,40})[^<]{0,200}(?:<\|constrain\|>[^<]{0,200})?<\|message\|>")
 _BARE_CHANNEL = re.compile(r"(?:assistant)?(?:analysis|commentary)(?=[A-Z\"'“‘(])")
 _BARE_FINAL = "assistantfinal"
 
-# Families that announce both in words.
+# Families of models that announce reasoning and answer in words.
 _SAID = (
     (
         re.compile(r"here(?:'s|’s| is) my (?:thought|thinking|reasoning) process:", re.IGNORECASE),  # Granite
@@ -71,7 +72,7 @@ _ROLE = rf"(?:{_STARTS})\s*(?:assistant|model|bot)\b"
 _LEADING = re.compile(rf"(?:\s*(?:{_ROLE}|{_TURN}))+", re.IGNORECASE)
 _LEADING_ALL = re.compile(rf"(?:\s*(?:{_ROLE}|{_TURN}|<s>|<bos>))+", re.IGNORECASE)
 _ENDS = re.compile(_TURN, re.IGNORECASE)
-# These may be a text's own: an end only where a text or one of its sentences ends.
+# A text itself may contain these. They end a turn only at the end of the text or of a sentence.
 _FAINT = r"(?:</s>|<(?:eos|eod|eot|pad|unk)>|\[end of text\])"
 _AFTER_SENTENCE = re.compile(rf"(?<=[.!?…。！？\"'”’)\]*\n]){_FAINT}", re.IGNORECASE)
 _ANYWHERE = re.compile(_FAINT, re.IGNORECASE)
@@ -84,7 +85,7 @@ _WRAPPED_AFTER_REASONING = re.compile(
 
 
 def without_markup(text: str) -> str:
-    """The answer alone: no reasoning, no tokens that frame a turn, no tag around all of it. May be empty.
+    """Returns only the answer: no reasoning, no tokens that frame a turn, no tag around all of it. It may be empty.
 
     >>> without_markup("<think>They want a review.</think>Good soup.<|im_end|>")
     'Good soup.'
@@ -117,10 +118,10 @@ def _after_words(text: str) -> str:
 
 
 def _unmarked(text: str) -> str:
-    """Without what lies between marks of reasoning.
+    """Removes what is between marks of reasoning.
 
-    A closing mark that nothing opened ends reasoning that began in the prompt. One that closes an outer mark closes
-    those within. An opening mark that is said twice in a row counts once.
+    A closing mark without an opening one ends reasoning that began in the prompt. A mark that closes an outer mark also
+    closes the inner ones. An opening mark that comes twice in a row counts once.
     """
     kept: list[str] = []
     opened: list[str] = []
@@ -152,7 +153,7 @@ def _unmarked(text: str) -> str:
 
 
 def _read(mark: re.Match[str]) -> tuple[str, bool, bool]:
-    """A mark's name, whether it closes, and whether it is one wherever it stands."""
+    """Returns a mark's name, whether it closes, and whether it is a mark at any place in a text."""
     whole = mark.group()
     if mark["pair"]:
         return _CLOSING.get(whole, whole), whole in _CLOSING, True
@@ -167,7 +168,7 @@ def _read(mark: re.Match[str]) -> tuple[str, bool, bool]:
 
 
 def _one_turn(text: str) -> str:
-    """The first turn that says something, without the tokens around it."""
+    """Returns the first turn, without the tokens around it."""
     struck = _STRUCK.search(text) is not None
     begun = (_LEADING if struck else _LEADING_ALL).match(text)
     text = text[begun.end() :] if begun else text

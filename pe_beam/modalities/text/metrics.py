@@ -1,4 +1,4 @@
-"""Metrics of texts against real ones: lengths, vocabulary, MAUVE. All of it is private."""
+"""Metrics of texts against real ones: lengths, vocabulary, MAUVE. All of them are private."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BINS = (5, 10, 20, 40, 80, 160, 320, 640)
 
 
 def lengths_and_words(comparison: Comparison) -> Measured:
-    """Words a text, and how the vocabularies differ: half the L1 distance of word shares, 0 (the same) to 1."""
+    """Returns words per text, and the distance of vocabularies: half the L1 distance of word shares, 0 (same) to 1."""
     made, real = words_of(comparison.samples), words_of(comparison.held_out)
     sizes = [np.array([len(words) for words in own]) for own in (made, real)]
     counts = [Counter(word for words in own for word in words) for own in (made, real)]
@@ -50,12 +50,12 @@ def lengths_and_words(comparison: Comparison) -> Measured:
 
 
 def words_of(table: pa.Table) -> list[list[str]]:
-    """Words and signs of each text, in lower case."""
+    """Returns the words and signs of each text, in lower case."""
     return [[token.strip().lower() for token in tokens_of(text)] for text in table["text"].to_pylist()]
 
 
 def _ks(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest difference of two distribution functions."""
+    """Returns the largest difference of two distribution functions."""
     grid = np.unique(np.concatenate([a, b]))
     return float(
         np.abs(
@@ -65,7 +65,7 @@ def _ks(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def mauve(comparison: Comparison) -> Measured:
-    """MAUVE (Pillutla et al. 2021, arXiv 2102.01454) in the recipe's embedding, from 0 to 1 (the same)."""
+    """Returns MAUVE (Pillutla et al. 2021, arXiv 2102.01454) in the recipe's embedding, from 0 to 1 (the same)."""
     from pe_beam import registry
 
     count = min(_MAUVE_ROWS, comparison.samples.num_rows, comparison.held_out.num_rows)
@@ -92,15 +92,15 @@ def mauve(comparison: Comparison) -> Measured:
 
 
 def mauve_of(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> float:
-    """Area under the divergence curve of two clouds of vectors, quantised together.
+    """Returns the area under the divergence curve of two sets of vectors, quantised together.
 
-    As the paper: PCA to 90% of the variance of unit vectors, k-means with a tenth of the smaller count as clusters,
-    Kullback-Leibler divergences to mixtures, exp(-5 KL), trapezoid over 25 mixtures.
+    As in the paper: PCA to 90% of the variance of unit vectors, k-means with a tenth of the smaller count as clusters
+    (2 to 500), Kullback-Leibler divergences to mixtures, exp(-5 KL), trapezoid over 25 mixtures.
 
     Args:
       a: float32 (n, d).
       b: float32 (m, d).
-      seed: of k-means.
+      seed: seed of k-means.
     """
     import faiss
     from sklearn.decomposition import PCA
@@ -121,7 +121,7 @@ def mauve_of(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> float:
 
 
 def _area(p: np.ndarray, q: np.ndarray) -> float:
-    """Area under (exp(-c KL(q|r)), exp(-c KL(p|r))) over mixtures r, with the corners (0, 1) and (1, 0)."""
+    """Returns the area under (exp(-c KL(q|r)), exp(-c KL(p|r))) over mixtures r, with corners (0, 1) and (1, 0)."""
     curve = [(0.0, 1.0)]
     for weight in np.linspace(1 - 1e-6, 1e-6, _MAUVE_POINTS):
         mixed = weight * p + (1 - weight) * q

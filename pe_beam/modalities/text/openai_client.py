@@ -1,4 +1,4 @@
-"""Back end `openai`: any service that speaks the OpenAI protocol, through the `openai` package's async client."""
+"""Back end `openai`: any service with the OpenAI protocol, through the async client of the package `openai`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CONNECTIONS_A_POOL = 8
 
 
 def import_openai() -> Any:
-    """The package `openai`; MissingExtraError names the extra that brings it."""
+    """Returns the package `openai`. Raises MissingExtraError, which names the extra that brings it."""
     try:
         import openai
     except ImportError:
@@ -35,10 +35,10 @@ def import_openai() -> Any:
 
 
 class OpenAiClient(Client):
-    """Chat completions, or completions where the format is a plain continuation.
+    """Chat completions, or completions if the format is a plain continuation.
 
     Args:
-      options: model, format and what the body holds.
+      options: model, format and content of the body.
       surroundings: the run, with the service's settings.
     """
 
@@ -64,11 +64,11 @@ class OpenAiClient(Client):
         )
 
     def ready(self) -> None:
-        """Keys are there, and every endpoint answers and takes its key. Nothing is generated."""
+        """Checks that keys are there, and that every endpoint answers and accepts its key. Generates nothing."""
         service = self._around.service
         for place, endpoint in enumerate(service.endpoints):
             endpoint.key(f"execution.llm.endpoints.{place}")
-        # A new dispatcher: what is asked here is answered before any other process begins.
+        # A new dispatcher: this check ends before any other process begins.
         self._dispatcher().probe(min(service.patience, 30.0))
 
     def _dispatcher(self) -> Dispatcher:
@@ -83,13 +83,13 @@ class OpenAiClient(Client):
 
 
 def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
-    """The package's client for an endpoint. It retries nothing (the dispatcher does) and follows no redirect.
+    """Returns the package's client for an endpoint. It retries nothing (the dispatcher does) and follows no redirect.
 
-    What is sent may be private: it goes to no address that the recipe does not name.
+    Content may be private, so that it must not go to an address that the recipe does not name.
     """
     package = import_openai()
     key = endpoint.key(where)
-    # The package's own defaults for all but redirects: its limits of connections and its time-outs stay.
+    # All but redirects has the package's defaults: its limits of connections and its time-outs stay.
     http = package.DefaultAsyncHttpxClient(follow_redirects=False)
     if endpoint.azure_api_version is not None:
         client: openai.AsyncOpenAI = package.AsyncAzureOpenAI(
@@ -105,10 +105,10 @@ def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
 
 
 class OpenAiLine(Connection):
-    """One endpoint, reached through `openai.AsyncOpenAI`; what is asked there is a subclass's business."""
+    """A connection to one endpoint through `openai.AsyncOpenAI`. A subclass defines the requests."""
 
     def __init__(self, endpoint: Endpoint, where: str, *, model: str, concurrency: int) -> None:
-        # The package's connection pool looks at all of its connections on every call: several small pools cost less.
+        # The package's connection pool examines all of its connections on every call, so several small pools cost less.
         pools = -(-concurrency // _CONNECTIONS_A_POOL)
         self._clients = itertools.cycle([open_client(endpoint, where) for _ in range(pools)])
         self._model = endpoint.model or model
@@ -129,18 +129,18 @@ class OpenAiLine(Connection):
 
     @abc.abstractmethod
     async def _send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
-        """One call, with the package's own errors."""
+        """Makes one call. Raises the package's own errors."""
 
     @abc.abstractmethod
     def _spared(self, said: Said) -> Any | None:
-        """The answer that an error stands for where it belongs to one ask alone, or None."""
+        """Returns the answer that an error stands for if it belongs to a single ask, else None."""
 
     async def probe(self) -> None:
-        """Asks for the list of models, which costs nothing; a service that shows none is taken as it is.
+        """Asks for the list of models, which costs nothing. A service without such a list is accepted.
 
         Raises:
-          TransientError: it does not answer, or, as a unrecognised, with a web page.
-          ServiceError: it does not take the key, or redirects elsewhere.
+          TransientError: the service does not answer, or answers with a web page (`unrecognised`).
+          ServiceError: the service does not accept the key, or redirects elsewhere.
         """
         try:
             reply = await asyncio.wait_for(self._client.get("/models", options={"timeout": 10.0}, cast_to=bytes), 11.0)
@@ -154,12 +154,12 @@ class OpenAiLine(Connection):
 
     @property
     def _client(self) -> openai.AsyncOpenAI:
-        """The next of the clients in turn."""
+        """The next client, in turn."""
         return next(self._clients)
 
 
 class _TextLine(OpenAiLine):
-    """One endpoint for texts: an Ask in, an Answer out."""
+    """A connection to one endpoint for texts: it takes an Ask and gives an Answer."""
 
     def __init__(self, endpoint: Endpoint, where: str, options: LlmOptions, concurrency: int) -> None:
         super().__init__(endpoint, where, model=options.model, concurrency=concurrency)
@@ -173,7 +173,7 @@ class _TextLine(OpenAiLine):
         return None if finish is None else Answer("", finish)
 
     async def _send(self, ask: Ask, timeout: float) -> tuple[Answer, Usage]:
-        """Sends and reads plain JSON: the package's typed requests and answers cost most of a call's processor time."""
+        """Sends and reads plain JSON. The package's typed requests and answers cost most of a call's processor time."""
         chat = self._options.format == "chat"
         dials = {"temperature": ask.temperature, "top_p": ask.top_p}
         body: dict[str, Any] = {"model": self._model}
@@ -190,7 +190,7 @@ class _TextLine(OpenAiLine):
 
 
 def _advice(name: str, options: LlmOptions) -> str | None:
-    """What a recipe can write where a service does not take a field."""
+    """Returns what a recipe can write if a service does not accept a field."""
     if name in options.extra:
         return f"take {name} out of generator.extra, or give another value"
     if name in ("temperature", "top_p"):
@@ -208,7 +208,7 @@ def _advice(name: str, options: LlmOptions) -> str | None:
 
 
 def _fault(error: Exception, asked: Asked) -> Exception:
-    """A client's error as a fault that may pass, or as one message that says what to do."""
+    """Turns a client's error into a transient error, or into one error with a message that says what to do."""
     if isinstance(error, TransientError):
         return error
     said = said_by(error)

@@ -1,7 +1,7 @@
-"""Options of the generator `llm`: what is asked of a model. All of it is public and shapes the release.
+"""Options of the generator `llm`: the questions to a model. All of them are public and shape the release.
 
-How the model is reached is not here but in `execution.llm`. Texts may be given in place, or as {file: PATH}: the
-resolved recipe then holds the file's content.
+The connection to the model is not here but in `execution.llm`. Texts may be given directly, or as {file: PATH}. The
+resolved recipe then has the file's content.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Sampling(Part):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Names of what is not sent."""
+        """Names of the fields that are not sent."""
         return tuple(name for name in type(self).model_fields if getattr(self, name) is None)
 
     def in_numbers(self) -> Sampling:
-        """With 1 for what is not sent: it is what most services then take."""
+        """Returns a copy with 1 for each field that is not sent, because most services then use 1."""
         return self.model_copy(update=dict.fromkeys(self.left_out, 1.0))
 
 

@@ -1,7 +1,6 @@
-"""Next-word perplexity and accuracy on held-out texts of models tuned on the samples alone. All of it is private.
+"""Next-word perplexity and accuracy on held-out texts, of models tuned only on samples. All of it is private.
 
-The words that count are the held-out texts' own, whichever population is measured, so that floor, samples and ceiling
-are asked the same questions.
+The vocabulary is that of the held-out texts for every population, so that floor, samples and ceiling are comparable.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from pe_beam.modalities.text.trigrams import Trigrams
 LANGUAGE_MODEL = "language_model"
 """The option of `evaluate` that names a pretrained model."""
 
-_TEXTS = 2000  # on each side, at most
-_VOCABULARY = 2000  # beyond it, and where held-out texts have it once only, a word counts as "some rare word"
+_TEXTS = 2000  # largest number on each side
+_VOCABULARY = 2000  # a word beyond it, or one that held-out texts have only once, counts as the rare word
 _RARE = "<rare>"
 
 
 def trigram_perplexity(comparison: Comparison) -> Measured:
-    """Under a Kneser-Ney trigram: lower is better."""
+    """Returns the perplexity of a Kneser-Ney trigram model; lower is better."""
     made, real = map(words_of, chosen_tables(comparison))
     known = set(_vocabulary(real))
     tuned, asked = ([[word if word in known else _RARE for word in own] for own in texts] for texts in (made, real))
@@ -36,10 +35,10 @@ def trigram_perplexity(comparison: Comparison) -> Measured:
 
 
 def next_word_perplexity(comparison: Comparison) -> Measured:
-    """Under a small neural model that learns from the samples alone, from random weights.
+    """Returns perplexity and accuracy of a small neural model that learns only from samples, from random weights.
 
     Raises:
-      MissingExtraError: without torch; the trigram's figure is then the only one.
+      MissingExtraError: torch is not installed; the trigram's figure is then the only one.
     """
     try:
         from pe_beam.modalities.text.word_model import WordModel
@@ -52,19 +51,19 @@ def next_word_perplexity(comparison: Comparison) -> Measured:
     coded = [
         [np.array([codes.get(word, 1) for word in own], dtype=np.int64) for own in texts] for texts in (made, real)
     ]
-    # One thread: such small products gain little from more, lose much where others use the cores, and give the same
-    # figures on every number of cores.
+    # One thread: small products gain little from more threads, and lose much if other programs use the cores. One
+    # thread gives the same figures on any number of cores.
     with threadpool_limits(1):
         perplexity, accuracy = WordModel(coded[0], len(codes) + 2, seed=comparison.seed).measure(coded[1])
     return Measured(figures={"next_word_perplexity": perplexity, "next_word_accuracy": accuracy})
 
 
 def tuned_perplexity(comparison: Comparison) -> Measured:
-    """Under a pretrained model that the user has named, tuned on the samples; nothing where none is named.
+    """Returns perplexity and accuracy of a pretrained model that is tuned on samples; nothing if none is named.
 
     Raises:
-      InputError: it cannot be loaded.
-      MissingExtraError: without torch or transformers.
+      InputError: the model cannot be loaded.
+      MissingExtraError: torch or transformers is not installed.
     """
     name = comparison.options.get(LANGUAGE_MODEL)
     if name is None:
@@ -81,7 +80,7 @@ def tuned_perplexity(comparison: Comparison) -> Measured:
 
 
 def chosen_tables(comparison: Comparison) -> tuple[pa.Table, pa.Table]:
-    """Samples and held-out texts, cut to what these models take; a ceiling learns from no more than samples do."""
+    """Returns samples and held-out texts, cut to `_TEXTS`. A ceiling learns from no more texts than samples have."""
     most = min(_TEXTS, comparison.sample_count or _TEXTS)
     return _some(comparison.samples, most, comparison.seed), _some(comparison.held_out, _TEXTS, comparison.seed)
 
@@ -92,7 +91,7 @@ def _some(table: pa.Table, most: int, seed: int) -> pa.Table:
 
 
 def _vocabulary(texts: Sequence[Sequence[str]]) -> list[str]:
-    """Words that are there twice at least, the most frequent first, equals by the alphabet."""
+    """Returns the words that occur at least twice, the most frequent first, equals in alphabetical order."""
     counts = Counter(word for own in texts for word in own)
     ordered = sorted((-count, word) for word, count in counts.items() if count > 1)
     return [word for _, word in ordered[:_VOCABULARY]]

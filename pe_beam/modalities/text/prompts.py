@@ -1,4 +1,4 @@
-"""From templates and variables to what is asked: pure functions of options, label, parent and one random stream."""
+"""Makes prompts from templates and variables: pure functions of options, label, parent and one random stream."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ GIVEN_TO_VARY = ("sample", "masked", "words", "examples")
 
 
 def check_templates(options: LlmOptions, labels: Sequence[str | None]) -> None:
-    """Every name in a template is known and every dependent variable has values for what decides it.
+    """Checks that every name in a template is known, and that every dependent variable has values for what decides it.
 
     Raises:
-      RecipeError: names the template, the name, and what is allowed.
+      RecipeError: a check fails; the message names the template, the name, and what is allowed.
     """
     fields = [*(["label"] if labels != [None] else []), *options.label_fields]
     known = [*fields, *options.variables]
@@ -42,7 +42,7 @@ def check_templates(options: LlmOptions, labels: Sequence[str | None]) -> None:
 
 
 def tokens_of(text: str) -> list[str]:
-    """Words and signs with the white space before them: what blanks stand for, and a rough count of tokens.
+    """Returns words and signs with the white space before them. A blank replaces one; their number estimates tokens.
 
     >>> tokens_of("It's fine, really.")
     ["It's", ' fine', ',', ' really', '.']
@@ -51,7 +51,7 @@ def tokens_of(text: str) -> list[str]:
 
 
 def mask(text: str, share: float, rng: np.random.Generator, *, blank: str = "_") -> str:
-    """Each token independently becomes a blank with probability `share`; neighbours are not joined (Aug-PE).
+    """Replaces each token independently by a blank with probability `share`. Adjacent blanks are not joined (Aug-PE).
 
     >>> mask("two words", 1.0, np.random.default_rng(0))
     '_ _'
@@ -65,5 +65,5 @@ def mask(text: str, share: float, rng: np.random.Generator, *, blank: str = "_")
 
 
 def word_target(text: str, *, sd: float, least: int, rng: np.random.Generator) -> int:
-    """max(least, words + trunc(N(0, sd))): Aug-PE's target for a variation's length, in words."""
+    """Returns max(least, words + trunc(N(0, sd))), the target for a variation's length in words (Aug-PE)."""
     return max(least, len(text.split()) + int(rng.normal(0.0, sd)))

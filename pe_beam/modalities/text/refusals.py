@@ -1,6 +1,6 @@
-"""What a service's error means for a run: it may pass, or it ends the run with one message that says what to do.
+"""Decides what a service's error means for a run: it is transient, or it ends the run and a message says what to do.
 
-Of what a service says only its own code and the names of fields that were sent reach a message.
+Of a service's text, a message contains only the code and the names of fields that were sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCOPE = re.compile(r"scope|permission")
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked, for a message that says what to write in the recipe.
+    """The request, for a message that says what to write in the recipe.
 
     Attributes:
       where: the endpoint's recipe key.
@@ -43,14 +43,14 @@ class Asked:
 
 
 def lists_no_models(said: Said) -> bool:
-    """Whether a service that does not say which models it has may still answer: the first call tells."""
+    """Returns whether a service that gives no list of models may still answer. The first call then shows it."""
     if said.status == 401:
         return bool(_SCOPE.search(said.code.lower() + said.text + said.headers.get("www-authenticate", "").lower()))
     return (400 <= said.status < 500 and said.status not in (408, 429)) or said.status == 501
 
 
 def explained(said: Said, asked: Asked) -> Exception:
-    """An error as a fault that may pass, or as one message that says what to do."""
+    """Turns an error into a transient error, or into one error with a message that says what to do."""
     where, status = asked.where, said.status
     if said.code.lower() in _SPENT or status == 402:
         return SpentError(
@@ -58,7 +58,7 @@ def explained(said: Said, asked: Asked) -> Exception:
             "not"
         )
     if status in _MAY_PASS or status >= 500:
-        # A gateway's time-out is a time-out: what lies behind it may have done the work.
+        # A gateway's time-out counts as a time-out: the service behind it may have done the work.
         wait = retry_after(said.headers, said.text)
         return TransientError(f"status {status}", wait=wait, billed=status in (504, 524))
     if status == 200:
@@ -67,7 +67,7 @@ def explained(said: Said, asked: Asked) -> Exception:
 
 
 def _refused(said: Said, asked: Asked) -> RefusedError:
-    """What will not pass."""
+    """Returns the error that is not transient."""
     where, status = asked.where, said.status
     if status < 400:
         return RefusedError(
@@ -87,7 +87,7 @@ def _refused(said: Said, asked: Asked) -> RefusedError:
 
 
 def _not_taken(said: Said, asked: Asked) -> RefusedError:
-    """A request that the service does not take: names the fields that it names, and what the recipe can say of them."""
+    """Returns the error for a request that is not accepted, with the fields that it names and advice for each."""
     names = named_fields(said, asked.fields)
     if not names:
         return RefusedError(
@@ -103,7 +103,7 @@ def _not_taken(said: Said, asked: Asked) -> RefusedError:
 
 
 def named_fields(said: Said, fields: Collection[str]) -> list[str]:
-    """The fields of a request that an error names, in its order; `stream` also where it was missed."""
+    """Returns the fields of a request that an error names, in its order; `stream` also if the service requires it."""
     if "stream" not in fields and (said.param == "stream" or _STREAM_ONLY.search(said.text)):
         return ["stream"]
     known = {name.lower(): name for name in fields}

@@ -1,4 +1,4 @@
-"""Embedder `openai-embeddings`: a remote service sees every private record. Off unless the recipe says so in words."""
+"""Embedder `openai-embeddings`: a remote service gets every private record. A recipe must allow this explicitly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RemoteEmbedder(contracts.Embedder):
     remote: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel) -> None:
-        """Refuses to be made unless the recipe allows in words that private records leave; raises RecipeError."""
+        """Raises RecipeError unless the recipe explicitly allows that private records leave this machine."""
         self._options = RemoteOptions.model_validate(options.model_dump())
         if not self._options.send_private_records:
             raise RecipeError(
@@ -59,14 +59,14 @@ class RemoteEmbedder(contracts.Embedder):
         self._around = surroundings
 
     def ready(self) -> None:
-        """See Embedder: keys are there, and the service answers."""
+        """See Embedder. Checks that keys are there and that the service answers."""
         service = self._around.service
         for place, endpoint in enumerate(service.endpoints):
             endpoint.key(f"{_KEY}.endpoints.{place}")
         self._dispatcher().probe(min(service.patience, 30.0))
 
     def embed(self, records: pa.Table) -> Embedding:
-        """Embeds the column `text`, `batch_size` texts a call."""
+        """Embeds the column `text`, `batch_size` texts per call."""
         rows, texts, faults = usable(records["text"].to_pylist())
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         own = self._options
@@ -101,7 +101,7 @@ def _most(asked: _Batch) -> Usage:
 
 
 class _EmbeddingLine(OpenAiLine):
-    """One endpoint for embeddings: asks are (first row, texts), answers float32 arrays."""
+    """A connection to one endpoint for embeddings: asks are (first row, texts), answers are float32 arrays."""
 
     def __init__(self, endpoint: Endpoint, where: str, options: RemoteOptions, concurrency: int) -> None:
         super().__init__(endpoint, where, model=options.model, concurrency=concurrency)
@@ -122,10 +122,10 @@ class _EmbeddingLine(OpenAiLine):
 
 
 def _vectors(reply: Any, count: int) -> np.ndarray:
-    """The vectors of an answer in the order of the texts; a body that holds other than these may pass."""
+    """Returns the vectors of an answer in the order of the texts. Raises TransientError for another body."""
     try:
         ordered = sorted(reply["data"], key=lambda entry: entry["index"])
-        with np.errstate(over="ignore"):  # a number beyond float32 is told below
+        with np.errstate(over="ignore"):  # a number beyond float32 is found below
             found = np.array([entry["embedding"] for entry in ordered], dtype=np.float32)
         if len(found) == count and found.ndim == 2 and np.isfinite(found).all():
             return found

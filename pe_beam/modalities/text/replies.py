@@ -1,4 +1,4 @@
-"""What a service's reply holds: a text in one of the many forms that answers come in, the tokens used, or no answer."""
+"""Reads a service's reply: a text in one of the many forms of answers, the tokens used, or no answer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from pe_beam.modalities.text.client import Answer, Ask, Finish
 from pe_beam.services.dispatch import TransientError, Usage
 
-_LONGEST_TEXT = 100_000  # characters of an answer; longer ones are cut, unless more than this was asked for
-_CHARACTERS_A_TOKEN = 20  # more than tokens of any language have
-_MOST_TOKENS = 10_000_000  # of one call, either way: beyond every model's context
+_LONGEST_TEXT = 100_000  # characters; longer answers are cut, unless more tokens were asked for
+_CHARACTERS_A_TOKEN = 20  # more than a token has in any language
+_MOST_TOKENS = 10_000_000  # of one call, sent or received: beyond every model's context
 _FINISH: dict[str, Finish] = {
     **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens", "incomplete"), "length"),
     **dict.fromkeys(
@@ -21,14 +21,14 @@ _FINISH: dict[str, Finish] = {
     "model_context_window_exceeded": "too long",
 }
 _CUT_SHORT = ("error", "insufficient_system_resource", "abort", "network_error")
-"""Ends of an answer that the service gave up itself: asked again as after status 500."""
+"""Finish reasons of an answer that the service broke off. The ask is repeated, as after status 500."""
 _NO_ANSWER = "an answer that is not one"
 _THOUGHT = ("thinking", "reasoning", "redacted_thinking", "thought", "summary")
-"""Kinds of parts that hold a model's reasoning."""
+"""Types of content that hold a model's reasoning."""
 
 
 class ErrorReply(Exception):  # noqa: N818 - a reply, told as the error that it holds
-    """Status 200 with an error in the body, as gateways have it; has what errors of the package `openai` have.
+    """Status 200 with an error in the body, as gateways send it. It has the attributes of `openai`'s errors.
 
     Attributes:
       body: the reply.
@@ -45,10 +45,10 @@ class ErrorReply(Exception):  # noqa: N818 - a reply, told as the error that it 
 
 
 def read_json(reply: bytes) -> Any:
-    """The body of a reply: JSON, or a stream of it joined to one.
+    """Returns the body of a reply: JSON, or a stream of JSON joined to one object.
 
     Raises:
-      TransientError: it is neither; the service may have done the work. `unrecognised` where it is whole, and
+      TransientError: the body is neither; the service may have done the work. `unrecognised` if the body is whole and
         something else.
     """
     head = reply[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -57,7 +57,7 @@ def read_json(reply: bytes) -> Any:
     try:
         return json.loads(reply)
     except json.JSONDecodeError as error:
-        # What begins as JSON was broken on its way. A page, or values one after another, came as they were meant.
+        # What begins as JSON was damaged on its way. A page, or several values in sequence, arrived whole.
         whole = error.msg == "Extra data" or not head.startswith((b"{", b"["))
         page = "a web page" if head[:1] == b"<" else "an answer that is not JSON"
         raise TransientError(page, billed=True, unrecognised=whole and bool(head)) from None
@@ -68,7 +68,7 @@ def read_json(reply: bytes) -> Any:
 
 
 def _joined(reply: bytes) -> dict[str, Any]:
-    """The answer in a stream of server-sent events: of services that have no other, asked with `stream: true`."""
+    """Returns the answer in a stream of server-sent events, for services that require `stream: true`."""
     choice: dict[str, Any] = {}
     said: list[str] = []
     refused: list[str] = []
@@ -94,18 +94,18 @@ def _joined(reply: bytes) -> dict[str, Any]:
 
 
 def _events(reply: bytes) -> Iterator[dict[str, Any]]:
-    for line in reply.decode("utf-8-sig").split("\n"):  # a text may hold the other line ends that Python knows
+    for line in reply.decode("utf-8-sig").split("\n"):  # a text may contain the other line ends that `splitlines` knows
         field, _, value = line.partition(":")
         if field == "data" and value.strip() not in ("", "[DONE]"):
             yield json.loads(value)
 
 
 def read_answer(reply: Any, ask: Ask, chat: bool) -> tuple[Answer, Usage]:
-    """The answer in a body. A final answer without text is an empty one: it costs its candidate, not the run.
+    """Returns the answer in a body. A final answer without text is an empty answer, which does not end the run.
 
     Raises:
       ErrorReply: the body is an error.
-      TransientError: it is JSON but no answer; `unrecognised` where it has nothing of one.
+      TransientError: the body is JSON but not an answer; `unrecognised` if it has no field of an answer.
     """
     if not isinstance(reply, dict):
         raise TransientError(_NO_ANSWER, billed=True, unrecognised=True)
@@ -125,7 +125,7 @@ def read_answer(reply: Any, ask: Ask, chat: bool) -> tuple[Answer, Usage]:
 
 
 def _choice(choices: Any, chat: bool) -> tuple[str, Finish]:
-    """Text and end of the first choice; none at all is an empty answer. TypeError: it is no choice."""
+    """Returns text and finish of the first choice. No choice is an empty answer. Raises TypeError for another form."""
     if choices is None or choices == []:
         return "", "stop"
     choice = choices[0]
@@ -147,7 +147,7 @@ def _choice(choices: Any, chat: bool) -> tuple[str, Finish]:
 
 
 def _text(content: Any) -> str:
-    """The text of a content: a text, parts of which those of text count, or nothing. TypeError: other than these."""
+    """Returns the text of a content: a text, a list whose texts are joined, or None. Raises TypeError for others."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -167,20 +167,20 @@ def _refuses(parts: list[Any]) -> bool:
 
 
 def counted(usage: Any, guess: Usage) -> Usage:
-    """Tokens as the service counts them; the guess, the most that they can be, where it does not or cannot mean it.
+    """Returns the tokens that the service counts, or `guess`, an upper bound, if the count is absent or impossible.
 
-    A count below 0 would lift a ceiling, and one beyond all sense would end the run for good.
+    A count below 0 would raise a ceiling, and a far too large one would end the run for good.
     """
     if not isinstance(usage, dict):
         return guess
     sent = _count(usage.get("prompt_tokens"), guess.input_tokens)
-    # Embeddings have no tokens that come back, and no count of them.
+    # Embeddings have no tokens in the answer, and no count of them.
     received = _count(usage.get("completion_tokens"), guess.output_tokens) if guess.output_tokens else 0
     return guess if sent is None or received is None else Usage(sent, received)
 
 
 def _count(found: Any, guess: int) -> int | None:
-    """A whole number of tokens that one call can take, or None."""
+    """Returns a whole number of tokens that is possible for one call, or None."""
     whole = isinstance(found, int) or (isinstance(found, float) and found.is_integer())
     if isinstance(found, bool) or not whole or not 0 <= found <= max(_MOST_TOKENS, guess):
         return None

@@ -1,4 +1,4 @@
-"""The rows of one chunk on their way from answers to candidates: what came, what was rejected, what stands in."""
+"""Turns the answers of one chunk into candidates: texts, rejected answers, and stand-ins by row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pe_beam.modalities.text.options import LlmOptions
 
 
 class Rows:
-    """The rows of one chunk: what each was asked, what came, what was rejected."""
+    """The rows of one chunk: for each row its drawn variables, its text and its rejected answers."""
 
     def __init__(self, options: LlmOptions, parents: Sequence[str | None]) -> None:
         count = len(parents)
@@ -26,7 +26,7 @@ class Rows:
         self._stand_ins: set[int] = set()
 
     def judge(self, row: int, answer: Answer) -> bool:
-        """Takes an answer; True if it is to be asked for again."""
+        """Takes an answer. Returns True if the row must be asked again."""
         cleaning = self._options.cleaning
         text, kind = fault(clean(answer.text, cleaning), finish=answer.finish, options=cleaning)
         parent = self._parents[row]
@@ -44,9 +44,9 @@ class Rows:
         return self.attempts[row] <= self._options.reasks
 
     def repeated(self) -> list[int]:
-        """Rows whose text an earlier row of the chunk has: to be asked again, once all of them have answered.
+        """Returns rows whose text an earlier row of the chunk has. They must be asked again, after all have answered.
 
-        The order of rows decides, not the order in which answers came. The last attempt of a random row stays.
+        The order of rows decides, and not the order of answers. The last attempt of a random row stays.
         """
         again: list[int] = []
         if not self._options.cleaning.duplicates:
@@ -65,7 +65,9 @@ class Rows:
         return again
 
     def stand_in(self, labels: Sequence[str | None], keys: Sequence[int], *, forget: Callable[[], None]) -> None:
-        """Fills rows that have no text: with the parent's, or at random with another's of the same label, or any's.
+        """Fills rows that have no text: with the parent's text; a random row with the text of another row.
+
+        The other row has the same label if possible.
 
         Raises:
           StageError: no answer of a whole random chunk could be used.
@@ -90,7 +92,7 @@ class Rows:
             self.texts[row] = self.texts[own[keys[row] % len(own)]]
 
     def states(self) -> list[str | None]:
-        """State of each row: what was drawn for it, rejected answers by kind, and whether another text stands in."""
+        """Returns the state of each row: variables, rejected answers by kind, and whether another text stands in."""
         states = []
         for row, chosen in enumerate(self.chosen):
             state: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""How a model draws in each iteration, and which synthetic candidates a prompt may show."""
+"""Sampling parameters of a model in each iteration, and the synthetic candidates that a prompt may show."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Pool:
                 self._texts.setdefault(label, []).append(text)
 
     def draw(self, label: str | None, count: int, rng: np.random.Generator, but: str) -> list[str]:
-        """Up to `count` texts of a label, other than `but`."""
+        """Draws up to `count` texts of a label, other than `but`."""
         texts = self._texts.get(label, [])
         picked = rng.permutation(len(texts))[: count + 1].tolist()
         return [texts[i] for i in picked if texts[i] != but][:count]
 
 
 class Dials:
-    """Temperature, top_p and most tokens of each iteration, checked."""
+    """Temperature, top_p and largest number of tokens of each iteration. Raises RecipeError for a wrong value."""
 
     def __init__(self, sampling: Sampling, iterations: int, *, where: str) -> None:
         self._values = {
@@ -40,5 +40,5 @@ class Dials:
                 raise RecipeError(f"{where}.{name}: from {least:g} to {most:g} is wanted")
 
     def at(self, iteration: int) -> dict[str, float]:
-        """The values of iteration t, from 1."""
+        """Returns the values of an iteration; iterations count from 1."""
         return {name: values[iteration - 1] for name, values in self._values.items()}

@@ -1,4 +1,4 @@
-"""Embedder `sentence-transformers`: any model that the package loads, on this machine."""
+"""Embedder `sentence-transformers`: any model that the package loads on this machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pe_beam.modalities.text.checks import spread, usable
 from pe_beam.modalities.text.lengths import batches, trial_texts
 from pe_beam.numbers import Whole
 
-_CHARACTERS_A_TOKEN = 64  # far beyond any token: what is cut lies beyond what a model reads
+_CHARACTERS_A_TOKEN = 64  # far more than any token has, so that only what a model does not read is cut
 _TRIAL_TOKENS = {"cpu": 1024, "accelerator": 2**17}
-"""Of one batch of the self-check, at most, beyond its shortest texts: a second or so on either."""
+"""Largest number of tokens of one batch of the self-check, beyond its shortest texts: about a second on either."""
 
 
 class SentenceOptions(contracts.Options):
@@ -39,14 +39,14 @@ class SentenceOptions(contracts.Options):
 
 
 class SentenceEmbedder(contracts.Embedder):
-    """A sentence encoder. Texts beyond the model's length are cut, as the model itself does."""
+    """A sentence encoder. Texts beyond the model's length are cut, as the model itself cuts them."""
 
     modality = "text"
-    batch_size = 4096  # of each length that occurs one batch is not full
+    batch_size = 4096  # for each length of texts, one batch may not be full
     Options: ClassVar[type[contracts.Options]] = SentenceOptions
 
     def __init__(self, options: BaseModel) -> None:
-        """Looks for the package and for a local model's folder; the model itself loads when it is first needed."""
+        """Checks the package and a local model's folder. The model itself is loaded when it is first needed."""
         self._options = SentenceOptions.model_validate(options.model_dump())
         if importlib.util.find_spec("sentence_transformers") is None:
             raise MissingExtraError(
@@ -73,25 +73,25 @@ class SentenceEmbedder(contracts.Embedder):
         model = self._model()
         if not texts:
             return spread(np.zeros((0, _dimension(model))), [], records.num_rows, faults)
-        # A record of megabytes would be split into tokens whole, and all but its first few hundred thrown away.
+        # A record of megabytes would be tokenised whole, and only the first few hundred tokens would be used.
         limit = (model.max_seq_length or 512) * _CHARACTERS_A_TOKEN
         vectors = self._encoded(model, [text[:limit] for text in texts])
         return spread(vectors, rows, records.num_rows, faults)
 
     def trial(self) -> pa.Table:
-        """See Embedder: texts that fill a batch of each of a few lengths, every other one padded."""
+        """See Embedder. Returns texts that fill a batch of each of a few lengths, every other one padded."""
         model = self._model()
         most = _TRIAL_TOKENS["cpu" if model.device.type == "cpu" else "accelerator"]
         size = max(self._options.batch_size, 2)
         return pa.table({"text": trial_texts(model, self._options.prompt or "", size=size, most=most)})
 
     def _encoded(self, model: Any, texts: list[str]) -> np.ndarray:
-        """Vectors, float32 (n, d), each a function of its text alone.
+        """Returns vectors, float32 (n, d). Each depends only on its own text.
 
-        A model adds in another order for another shape of its input, so a batch padded to its longest text gives
-        other last bits to all of its texts when one record more comes in: then one record could move the votes of
-        others, and sensitivity would not be 1. Here every text goes through in a shape that follows from its own
-        length: as many texts as always, padded to a length out of a fixed row of lengths.
+        A model adds in another order for another shape of its input. If a batch were padded to its longest text, one
+        more record could change the last bits of all vectors of the batch. Then one record could move the votes of
+        others, and sensitivity would not be 1. Here the shape of a batch follows from each text's own length: the
+        number of texts is fixed, and they are padded to one of a few fixed lengths.
         """
         prefix = self._options.prompt or ""
         found = np.zeros((len(texts), _dimension(model)), dtype=np.float32)
@@ -114,7 +114,7 @@ def _dimension(model: Any) -> int:
 
 
 def _located(model: str) -> str:
-    """The path of a model in a package, or what was given."""
+    """Returns the path of a model in a package, or the given path or name."""
     if not model.startswith("package:"):
         if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
             raise RecipeError(f"embedder.model: {model!r} is not a folder")

@@ -1,4 +1,4 @@
-"""What `pe-beam init` asks about texts: what they are, which model writes them, where it is reached."""
+"""Questions of `pe-beam init` about texts: what they are, which model writes them, and its address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pe_beam.contracts.asking import Asker, Seen, number
 
 
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Prompts to start from, after Aug-PE (arXiv 2403.01749): write one; fill in the blanks of one."""
+    """Returns sections of a recipe, with prompts after Aug-PE (arXiv 2403.01749): write a text; fill in blanks."""
     del seen
     about = asker.ask("about", "What one text is, in a few public words", default="a short text")
     backend = asker.ask("generator.backend", "Who writes", choices=("openai", "huggingface"), default="openai")
@@ -47,7 +47,7 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _service(asker: Asker) -> dict[str, Any]:
-    """Where the service is, and what the run may use up: keys are named, never written."""
+    """Returns the service's address and the ceiling of calls. A key is named by its variable, and never written."""
     asker.say("The service gets to know the synthetic candidates, never the private records.")
     url = asker.ask("base_url", "Its address, such as http://host:8000/v1; none: the client's own", optional=True)
     endpoint = {"base_url": url} if url else {}

@@ -1,4 +1,4 @@
-"""An interpolated Kneser-Ney trigram over words: tuned in a second, without any package."""
+"""An interpolated Kneser-Ney trigram model over words: trained in a second, without any package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Trigrams:
 
     Args:
       texts: words of each text.
-      size: how many words there are, the end of a text included.
+      size: number of words, including the end of a text.
     """
 
     discount = 0.75
@@ -23,7 +23,7 @@ class Trigrams:
         for words in texts:
             padded = ["<s>", "<s>", *words, "</s>"]
             self._full.update(zip(padded, padded[1:], padded[2:], strict=False))
-        # Lower orders count in how many different contexts a run stands.
+        # Lower orders count the different contexts of a run.
         pairs: Counter[tuple[str, ...]] = Counter((b, c) for _, b, c in self._full)
         self._levels: list[Counter[tuple[str, ...]]] = [self._full, pairs, Counter((c,) for _, c in pairs)]
         self._totals: list[Counter[tuple[str, ...]]] = []
@@ -38,7 +38,7 @@ class Trigrams:
             self._kinds.append(kinds)
 
     def probability(self, run: tuple[str, ...], level: int = 0) -> float:
-        """Of the last word of a run after the others."""
+        """Returns the probability of the last word of a run after the others."""
         if level == len(self._levels):
             return 1 / self._size
         lower = self.probability(run[1:], level + 1)
@@ -50,7 +50,7 @@ class Trigrams:
         return (own + self.discount * self._kinds[level][context] * lower) / total
 
     def perplexity(self, texts: Sequence[Sequence[str]]) -> float:
-        """Of the words of texts and their ends."""
+        """Returns the perplexity of the words of texts and their ends."""
         total, count = 0.0, 0
         for words in texts:
             padded = ["<s>", "<s>", *words, "</s>"]

@@ -1,4 +1,4 @@
-"""A pretrained causal language model, tuned on samples and asked about held-out texts in its own tokens."""
+"""A pretrained causal language model that is tuned on samples and measured on held-out texts, in its own tokens."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BATCH, _PASSES, _RATE = 8, 3, 5e-5
 
 
 class TunedModel:
-    """Loaded as its user names it: a folder, or a name at the hub.
+    """A model that the user names: a folder, or a name at the hub.
 
     Raises:
-      InputError: it cannot be loaded.
+      InputError: the model cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,13 +32,13 @@ class TunedModel:
                 "of transformers and its tokenizer is wanted, or such a model's name at the hub"
             ) from None
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        # Never in training mode: dropout would draw from torch's common stream. Three passes do without.
+        # Never in training mode: dropout would draw from torch's global generator. Three passes need no dropout.
         self._model = model.to(self._device).eval()
         most = getattr(model.config, "max_position_embeddings", None) or _TOKENS
         self._most = min(_TOKENS, int(most))
 
     def tune(self, texts: Sequence[str], *, seed: int) -> None:
-        """Three passes of AdamW, the rate falling to nothing; the seed gives the order."""
+        """Tunes the model by three passes of AdamW. The learning rate falls to 0. The seed gives the order of texts."""
         coded = self._coded(texts)
         rng = np.random.default_rng(seed)
         order = [place for _ in range(_PASSES) for place in rng.permutation(len(coded)).tolist()]
@@ -54,7 +54,7 @@ class TunedModel:
             optimiser.step()
 
     def measure(self, texts: Sequence[str]) -> tuple[float, float]:
-        """Perplexity of tokens, and the share of them that the likeliest guess meets."""
+        """Returns the perplexity of tokens, and the share of tokens that are the model's likeliest guess."""
         loss, right, count = 0.0, 0, 0
         with torch.inference_mode():
             for given, mask, asked in self._batches(self._coded(texts)):
@@ -66,7 +66,7 @@ class TunedModel:
         return math.exp(min(loss / max(count, 1), 700.0)), right / max(count, 1)
 
     def _coded(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens between a beginning and an end, where the tokenizer has them; texts of one token teach nothing."""
+        """Returns the tokens of texts, with the tokenizer's beginning and end. Leaves out texts of a single token."""
         first = self._tokenizer.bos_token_id if self._tokenizer.bos_token_id is not None else self._end
         found = []
         for text in texts:
@@ -80,7 +80,7 @@ class TunedModel:
         return self._tokenizer.eos_token_id
 
     def _batches(self, coded: Sequence[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Tokens (b, t), their mask, and what is asked (b, t - 1), -1 where nothing is."""
+        """Yields tokens (b, t), their mask, and the tokens to predict (b, t - 1), -1 where there is none."""
         for at in range(0, len(coded), _BATCH):
             own = coded[at : at + _BATCH]
             table = torch.full((len(own), max(map(len, own))), -1, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Texts in a report: blocks with the words that changed from the parent marked, lengths and refusals by iteration."""
+"""Texts in a report: blocks that mark the words that differ from the parent, lengths and refusals by iteration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHORT, _WORDS_OF_ALT, _WORDS_COMPARED = 420, 12, 3000
 
 
 class TextView(View):
-    """Texts as blocks: the beginning of each in a gallery, all of it on its own."""
+    """Shows texts as blocks: in a gallery the beginning of each, alone the whole text."""
 
     tile = False
     gallery_size = 6
@@ -27,7 +27,7 @@ class TextView(View):
     def fragment(
         self, record: Mapping[str, Any], parent: Mapping[str, Any] | None = None, *, large: bool = False
     ) -> Markup:
-        """A text; words that its parent does not have are marked, words that are gone are struck out."""
+        """Returns the HTML of a text. New words are marked, and words that only the parent has are struck out."""
         text = record["text"]
         if parent is not None:
             inside = _changes(parent["text"], text)
@@ -38,12 +38,12 @@ class TextView(View):
         return Markup('<span class="said" dir="auto">{}</span>').format(inside)
 
     def alt(self, record: Mapping[str, Any]) -> str:
-        """The first words."""
+        """Returns the first words."""
         words = record["text"].split()
         return " ".join(words[:_WORDS_OF_ALT])[:120] + (" …" if len(words) > _WORDS_OF_ALT else "")
 
     def sections(self, history: History) -> Sequence[Section]:
-        """How long texts are, and what was asked again or stood in for, iteration by iteration."""
+        """Returns lengths of texts, rejected answers and stand-ins by iteration."""
         from pe_beam.contracts.view import Section
         from pe_beam.report.html import table
 
@@ -76,7 +76,7 @@ class TextView(View):
         ]
 
     def css(self) -> str:
-        """Marks of changed words."""
+        """Returns the style of changed words."""
         return (
             ".said{white-space:pre-wrap;overflow-wrap:anywhere}"
             ".said ins{background:var(--accent-soft);text-decoration:none;border-radius:3px;padding:0 .1em}"
@@ -85,7 +85,7 @@ class TextView(View):
 
 
 def _answers(generation: Mapping[str, Any]) -> tuple[str, int]:
-    """Rejected answers by kind, and stand-ins, of a manifest's `generation`; of several generators all together."""
+    """Returns rejected answers by kind, and stand-ins, of a manifest's `generation`, summed over its generators."""
     notes = [generation, *(maker.get("summary", {}) for maker in generation.get("makers", {}).values())]
     rejected: Counter[str] = Counter()
     for each in notes:
@@ -95,7 +95,7 @@ def _answers(generation: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _changes(before: str, after: str) -> Markup:
-    """Word by word; of very long texts the beginning."""
+    """Compares two texts word by word; of very long texts only the beginning."""
     old, new = before.split()[:_WORDS_COMPARED], after.split()[:_WORDS_COMPARED]
     parts: list[Markup] = []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():

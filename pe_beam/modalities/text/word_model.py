@@ -1,6 +1,6 @@
-"""A small recurrent model over words that learns from nothing, in at most about a minute on one core.
+"""A small recurrent model over words, trained from random weights in at most about a minute on one core.
 
-Every draw comes from generators of its own: other threads' use of torch's changes nothing.
+All draws come from the model's own generators, so that other threads' use of torch's generator changes nothing.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch import nn
 
 END, RARE = 0, 1
 _WIDTH, _DROPOUT, _RATE = 64, 0.3, 5e-3
-_PIECE = 128  # words; a longer text is learnt and asked in pieces
+_PIECE = 128  # words; a longer text is used in pieces
 _BATCH = 16  # pieces
-_LEARNT_WORDS = 120_000  # different places in the samples, at most
-_SEEN_WORDS = 300_000  # all passes together: what bounds the time
+_LEARNT_WORDS = 120_000  # largest number of different places in the samples
+_SEEN_WORDS = 300_000  # in all passes together; bounds the time
 _PASSES, _PATIENCE = 40, 2
-_UNIFORM = 0.01  # share of a uniform guess in every answer: no word is impossible
+_UNIFORM = 0.01  # share of a uniform distribution in every prediction, so that no word is impossible
 
 Pieces = list[np.ndarray]
 
 
 class WordModel:
-    """A GRU with tied embeddings, stopped early by a tenth of the samples.
+    """A GRU with tied embeddings. A tenth of the samples decides when training stops.
 
     Args:
-      texts: codes of each text's words, int64: 1 a rare word, 2 and up the others.
-      size: number of codes, the end (0) included.
-      seed: of weights, order and dropout.
+      texts: codes of each text's words, int64: 1 for a rare word, 2 and more for the others.
+      size: number of codes, including the end (0).
+      seed: seed of weights, order and dropout.
     """
 
     def __init__(self, texts: Sequence[np.ndarray], size: int, *, seed: int) -> None:
@@ -44,7 +44,7 @@ class WordModel:
         self._learn(learnt, checked, rng)
 
     def measure(self, texts: Sequence[np.ndarray]) -> tuple[float, float]:
-        """Perplexity of words and ends, and the share of them that the likeliest guess meets; a rare one is missed."""
+        """Returns the perplexity of words and ends, and the accuracy of guesses; a rare word counts as missed."""
         loss, right, count = 0.0, 0, 0
         self._net.eval()
         with torch.inference_mode():
@@ -93,7 +93,7 @@ class _Net(nn.Module):
     def __init__(self, size: int, learnt: Pieces, draws: torch.Generator) -> None:
         super().__init__()
         self._draws = draws
-        # On "meta" nothing is drawn: the layers' own beginnings come from torch's common stream.
+        # On "meta" nothing is drawn: the layers' own initial weights would come from torch's global generator.
         self.embed = nn.Embedding(size, _WIDTH, device="meta")
         self.memory = nn.GRU(_WIDTH, _WIDTH, batch_first=True, device="meta")
         self.bias = nn.Parameter(torch.zeros(size, device="meta"))
@@ -101,12 +101,12 @@ class _Net(nn.Module):
         with torch.no_grad():
             for weights in self.parameters():
                 weights.normal_(std=0.05, generator=draws)
-            # What the words' shares say is known from the start.
+            # The bias begins with the words' shares.
             counts = np.bincount(np.concatenate([piece[1:] for piece in learnt]), minlength=size)
             self.bias.copy_(torch.from_numpy(np.log(counts + 0.5) - math.log(counts.sum() + 0.5 * size)))
 
     def forward(self, given: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Scores (n, size) of the word that follows, at the n places that are asked for."""
+        """Returns scores (n, size) of the next word at the n places that are asked for."""
         said, _ = self.memory(self._dropped(self.embed(given)))
         return self._dropped(said[places]) @ self.embed.weight.T + self.bias
 
@@ -118,7 +118,7 @@ class _Net(nn.Module):
 
 
 def _pieces(texts: Sequence[np.ndarray]) -> Pieces:
-    """Runs of at most _PIECE + 1 codes, in which every word of every text, and its end, follows another once."""
+    """Cuts texts into runs of at most _PIECE + 1 codes. Each word and each end follows another code exactly once."""
     whole = [np.concatenate([[END], text, [END]]) for text in texts]
     return [one[at : at + _PIECE + 1] for one in whole for at in range(0, len(one) - 1, _PIECE)]
 
@@ -129,7 +129,7 @@ def _bounded(pieces: Pieces) -> Pieces:
 
 
 def _batches(pieces: Pieces, order: Sequence[int], size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What is given, int64 (b, t), and what is asked after it, -1 where nothing is; no order: by length."""
+    """Yields codes, int64 (b, t), and the codes to predict, -1 where there is none; empty order: by length."""
     places = list(order) or sorted(range(len(pieces)), key=lambda place: (len(pieces[place]), place))
     for at in range(0, len(places), size):
         own = [pieces[place] for place in places[at : at + size]]

@@ -1,7 +1,7 @@
-"""Errors as services word them, and those that belong to one prompt alone: filtered, or beyond the context.
+"""Reads errors in the words of services, and finds those of a single prompt: filtered, or beyond the context.
 
-Every vendor has its own status, code and sentence for the same thing. What is read here reaches no message but for the
-code: a sentence may repeat a key or a prompt.
+Every vendor has its own status, code and sentence for the same error. Only the code may be in a message of this
+package, because a sentence may repeat a key or a prompt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pe_beam.modalities.text.client import Finish
 from pe_beam.modalities.text.replies import ErrorReply
 
 _LOOKED_AT = 4000
-"""Characters of an error that are looked at: some repeat the whole prompt."""
+"""Characters of an error that are examined. Some errors repeat the whole prompt."""
 _TOO_LONG_CODES = re.compile(
     r"context_length|context_size|context_window_exceeded|(?:prompt|input|request|string)_(?:is_)?too_(?:long|large)"
     r"|string_above_max_length"
@@ -48,19 +48,19 @@ _FILTERED = re.compile(
     r"content exists risk|content management policy|\bflagged\b|inappropriate content"
     r"|violat\w+ (?:our |the )?(?:usage|content) polic"
 )
-_REQUEST_TOO_LARGE = re.compile(r"\brequest too large\b")  # for a minute's tokens: waiting changes nothing
+_REQUEST_TOO_LARGE = re.compile(r"\brequest too large\b")  # for the tokens of a minute: waiting changes nothing
 
 
 @dataclass(frozen=True)
 class Said:
-    """An error as the service tells it.
+    """An error as the service reports it.
 
     Attributes:
-      status: of the reply, or the one that its body names.
-      code: the service's own word for it.
-      text: all that it says, in lower case and cut.
-      param: the field of the request that it names as such, if any.
-      headers: of the reply.
+      status: status of the reply, or the one that its body names.
+      code: the service's own word for the error.
+      text: all of the error, in lower case and cut.
+      param: the field of the request that the error names in `param`, if any.
+      headers: headers of the reply.
     """
 
     status: int
@@ -71,13 +71,13 @@ class Said:
 
     @property
     def short(self) -> str:
-        """For a message: status and code."""
+        """Status and code, for a message."""
         named = self.code if self.code not in ("", str(self.status)) else ""
         return f"status {self.status}{', ' + named if named else ''}"
 
 
 def said_by(error: Exception) -> Said | None:
-    """What an error of the package `openai`, or an error as a reply, says; None: it is not the service's."""
+    """Returns what an error of the package `openai`, or an `ErrorReply`, says; None: it is not of the service."""
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
         return None
@@ -92,7 +92,7 @@ def said_by(error: Exception) -> Said | None:
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
     return Said(
         status,
-        code=spoken[0] if spoken else "",  # a word, where there is one; else its number
+        code=spoken[0] if spoken else "",  # a word if there is one, else the number
         text=text[:_LOOKED_AT].replace("\\", "").lower(),
         param=inner["param"] if isinstance(inner.get("param"), str) else "",
         headers=getattr(response, "headers", {}),
@@ -100,7 +100,7 @@ def said_by(error: Exception) -> Said | None:
 
 
 def _body(response: Any) -> Any:
-    """A reply's body: JSON, or a text. Versions of the package differ in how much of it they pass on."""
+    """Returns a reply's body: JSON, or a text. Versions of the package differ in how much of it they pass on."""
     try:
         text = str(response.text)
     except (AttributeError, RuntimeError):  # closed before it was read
@@ -112,7 +112,7 @@ def _body(response: Any) -> Any:
 
 
 def one_candidate(said: Said) -> Finish | None:
-    """Errors that belong to one prompt alone: filtered, or beyond the context. Services differ in status and words."""
+    """Returns how an error ends a single prompt: filtered, or beyond the context; None: it is another error."""
     code = said.code.lower()
     if said.status in (200, 400, 403, 422) and (_FILTER_CODES.search(code) or _FILTERED.search(said.text)):
         return "filter"
@@ -124,12 +124,12 @@ def one_candidate(said: Said) -> Finish | None:
         return None
     if _TOO_LONG_CODES.search(code):
         return "too long"
-    # Another field has a limit of its own, which no prompt keeps.
+    # Another field has its own limit, which does not depend on the prompt.
     own = named_field(said) not in ("", "messages", "prompt", "input") and "context length" not in said.text
     return "too long" if not own and _TOO_LONG.search(said.text) else None
 
 
 def named_field(said: Said) -> str:
-    """The field that an error names in a place of its own: `param`, or the `loc` of a validator."""
+    """Returns the field that an error names in `param`, or in the `loc` of a validator."""
     placed = re.search(r"\bloc\b\W{1,6}body\W{1,6}(\w+)", said.text)
     return re.split(r"\W", said.param.lower())[0] or (placed[1] if placed else "")

@@ -1,6 +1,6 @@
-"""Generator `diffusers`: any pipeline or diffusion model that the library of that name loads.
+"""Generator `diffusers`: any pipeline or diffusion model that the library `diffusers` loads.
 
-`options` is what a recipe may say, `loading` makes a model of it once a process, `prompted` and `unprompted` draw with
-it, `batches` keeps to fixed shapes, and `generator` is the part that a recipe names. torch and diffusers load when a
-recipe asks for them.
+`options` has the options of a recipe. `loading` loads a model once per process. `prompted` and `unprompted` draw with
+it. `batches` keeps shapes fixed. `generator` is the part that a recipe names. torch and diffusers are imported only if
+a recipe uses them.
 """

@@ -1,4 +1,4 @@
-"""Fixed shapes: every call of a model has the same number of pictures, so that none depends on those beside it."""
+"""Fixed shapes: every call of a model has the same number of pictures, so that no picture depends on the others."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ R = TypeVar("R")
 
 
 class Batches:
-    """Calls with `size` items at a time, filled up with the last one; half as many once memory has not done.
+    """Calls with `size` items at a time, filled up with the last item. `size` is halved when memory runs out.
 
-    In another shape a model adds in another order, so that after halving the last bits of a picture differ; the smaller
-    size stays for the rest of the process.
+    In another shape a model adds in another order, so the last bits of a picture differ after halving. The smaller size
+    stays for the rest of the process.
     """
 
     def __init__(self, size: int) -> None:
-        """Takes the number of items a call, at least 1."""
+        """Takes the number of items per call, at least 1."""
         self.size = size
 
     def run(self, items: Sequence[T], call: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
-        """What `call` makes of the items, in order.
+        """Returns what `call` makes of the items, in order.
 
         Raises:
-          StageError: memory does not do for one item.
+          StageError: memory runs out with one item.
         """
         done: list[R] = []
         while len(done) < len(items):
@@ -47,7 +47,7 @@ class Batches:
 
 
 def _unless_out_of_memory(call: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> Sequence[R] | None:
-    """What `call` gives; None where memory did not do. The error is let go, for it holds on to what was made so far."""
+    """Returns the result of `call`; None: memory ran out. The exception is dropped, because it keeps memory in use."""
     import torch
 
     try:

@@ -35,7 +35,7 @@ _RES = {
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution: its width, residual blocks on the way down, and whether each is followed by attention."""
+    """One resolution: its width, its residual blocks on the way down, and whether attention follows each block."""
 
     width: int
     blocks: int
@@ -43,18 +43,18 @@ class Level:
 
 
 def convert(state: Mapping[str, Any], *, size: int, heads: int) -> Any:
-    """A UNet2DModel with the weights of a checkpoint.
+    """Returns a UNet2DModel with the weights of a checkpoint.
 
     Args:
-      state: name -> tensor, as the checkpoint has them.
+      state: name -> tensor, as in the checkpoint.
       size: pixels a side that the model works on.
-      heads: of every attention, for the order of its weights; 4 in improved-diffusion.
+      heads: heads of every attention, which decide the order of its weights; 4 in improved-diffusion.
 
     Returns:
       The model. Its attention has `heads` heads only where the recipe says so (`generator.attention_heads`).
 
     Raises:
-      RecipeError: a state dict of another family.
+      RecipeError: the state dict is of another family.
     """
     import diffusers
 
@@ -72,7 +72,7 @@ def convert(state: Mapping[str, Any], *, size: int, heads: int) -> Any:
 
 
 def _levels(state: Mapping[str, Any]) -> list[Level]:
-    """The resolutions, read off `input_blocks`: residual blocks until one that is a strided convolution."""
+    """Reads the resolutions from `input_blocks`. A strided convolution ends the residual blocks of a resolution."""
     if any(re.match(r"input_blocks\.\d+\.0\.(h_upd|x_upd)", name) or ".op.0." in name for name in state):
         raise RecipeError("checkpoint: it samples down by residual blocks, which UNet2DModel does otherwise")
     levels: list[Level] = []
@@ -106,7 +106,7 @@ def _configuration(state: Mapping[str, Any], levels: Sequence[Level], size: int)
         "up_block_types": tuple(up),
         "num_class_embeds": embeds,
         "resnet_time_scale_shift": "scale_shift" if projected == 2 * levels[0].width else "default",
-        "attention_head_dim": 8,  # any that divides: heads are set when it is loaded
+        "attention_head_dim": 8,  # any divisor: heads are set when the model is loaded
         "attn_norm_num_groups": 32,
         "norm_eps": 1e-5,
         "freq_shift": 0,
@@ -115,7 +115,7 @@ def _configuration(state: Mapping[str, Any], levels: Sequence[Level], size: int)
 
 
 def _renamed(state: Mapping[str, Any], levels: Sequence[Level], heads: int) -> dict[str, Any]:
-    """Tensors under diffusers' names, in the order of the original's blocks."""
+    """Returns the tensors under diffusers' names, in the order of the original's blocks."""
     made: dict[str, Any] = {}
 
     def take(old: str, new: str) -> None:
@@ -163,7 +163,7 @@ def _renamed(state: Mapping[str, Any], levels: Sequence[Level], heads: int) -> d
 
 
 def _attention(state: Mapping[str, Any], old: str, new: str, heads: int) -> dict[str, Any]:
-    """One convolution makes query, key and value of head after head; diffusers has three layers of all heads."""
+    """Splits the convolution of query, key and value, which is ordered by head, into three layers of all heads."""
     weight, bias = state[f"{old}.qkv.weight"].squeeze(-1), state[f"{old}.qkv.bias"]
     width = weight.shape[1]
     if width % heads:
@@ -194,7 +194,7 @@ def main() -> None:
     state = torch.load(told.checkpoint, map_location="cpu", weights_only=True)
     betas = "squaredcos_cap_v2" if told.noise == "cosine" else "linear"
     scheduler = library.DDIMScheduler(num_train_timesteps=told.steps, beta_schedule=betas, timestep_spacing="leading")
-    if told.noise == "linear":  # theirs keeps the same noise for another number of steps
+    if told.noise == "linear":  # the original keeps the same noise for another number of steps
         scale = 1000 / told.steps
         scheduler = library.DDIMScheduler(
             num_train_timesteps=told.steps, beta_start=scale * 1e-4, beta_end=scale * 0.02, timestep_spacing="leading"

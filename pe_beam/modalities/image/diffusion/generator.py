@@ -1,7 +1,7 @@
-"""Generator `diffusers`: pictures from a diffusion model, as Private Evolution began with (arXiv 2305.15560).
+"""Generator `diffusers`: pictures from a diffusion model, as in the first Private Evolution paper (arXiv 2305.15560).
 
-A candidate's noise, prompt and class follow from its own random stream. Pictures are drawn in batches of one shape,
-filled up where rows are fewer, so that a picture does not depend on those beside it.
+A candidate's noise, prompt and class follow from its own random stream. Pictures are drawn in batches of one shape. A
+smaller batch is filled up, so that a picture does not depend on the other pictures of its batch.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Diffusers(Generator):
     varies_any: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
-        """Checks prompts, classes and schedules against the declared labels; the model loads when it is first needed.
+        """Checks prompts and classes against the declared labels. The model is loaded when it is first needed.
 
         Raises:
-          RecipeError: a label without a prompt or class, a name in a template that is not known.
+          RecipeError: a label has no prompt or class, or a template has an unknown name.
         """
         self._options = DiffusersOptions.model_validate(options.model_dump())
         self._prompts = Prompts(self._options, labels)
@@ -59,16 +59,16 @@ class Diffusers(Generator):
             raise RecipeError(f"generator.classes: {unknown[0]!r} is not one of data.labels")
 
     def attach(self, surroundings: Surroundings) -> None:
-        """See Generator: schedules have to fit the run's iterations."""
+        """See Generator. Raises RecipeError if a schedule does not fit the run's iterations."""
         Schedules(self._options, surroundings.iterations)
         self._prompts.check_iterations(surroundings.iterations)
 
     def ready(self) -> None:
-        """See Generator: packages and configuration are there. Weights are read by the first chunk."""
+        """See Generator. Checks packages and the model's configuration. The first chunk loads the weights."""
         look(self._options)
 
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """New pictures, one for each label; state has the prompt and what was drawn for it, or the class."""
+        """Draws one new picture for each label. The state has the prompt and its variables, or the class."""
         if not labels:
             return _table([], [])
         model, own = load(self._options), self._options.random
@@ -80,7 +80,7 @@ class Diffusers(Generator):
         )
 
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """A variation of each parent, which stands in where all answers were rejected."""
+        """Draws a variation of each parent. The parent stands in if all answers are rejected."""
         if not parents.num_rows:
             return _table([], [])
         model, schedules = load(self._options), Schedules(self._options, step.iterations)
@@ -101,12 +101,12 @@ class Diffusers(Generator):
         return self._painted(model, asks, schedules.dials(step), labels=labels, keys=keys, states=states)
 
     def _is_own(self, state: Mapping[str, Any], model: Loaded) -> bool:
-        """Whether a parent's state says all that a variation keeps: another generator may have made it."""
+        """Returns whether a parent's state has all that a variation keeps. Another generator may have made it."""
         variables = set(self._options.variables) == set(state.get("variables", {}))
         return variables and (model.painter.classes is not None) == ("class" in state)
 
     def _drawn(self, label: str | None, stream: np.random.Generator, model: Loaded) -> dict[str, Any]:
-        """What a new candidate is about: variables of its prompt, or its class."""
+        """Draws the state of a new candidate: the variables of its prompt, or its class."""
         if self._options.random.prompt is not None:
             variables = self._prompts.draw(label, stream)
             return {"variables": variables} if variables else {}
@@ -121,7 +121,7 @@ class Diffusers(Generator):
     def _ask(
         self, label: str | None, state: dict[str, Any], *, iteration: int | None, parent: np.ndarray | None = None
     ) -> Ask:
-        """What the model is asked; the prompt goes into the state, which a report shows."""
+        """Returns the request to the model. Adds the prompt to the state, which a report shows."""
         if self._options.random.prompt is None:
             return Ask(seed=0, kind=state.get("class"), parent=parent)
         prompt, negative = self._prompts.texts(label, state.get("variables", {}), iteration)
@@ -138,7 +138,7 @@ class Diffusers(Generator):
         keys: list[int],
         states: list[dict[str, Any]],
     ) -> pa.Table:
-        """Asks until each row has a picture or was rejected `reasks` times more than once; then something stands in."""
+        """Asks until each row has a picture or was rejected `reasks` + 1 times. Then another picture stands in."""
         pictures: list[np.ndarray | None] = [None] * len(asks)
         kinds: list[list[str]] = [[] for _ in asks]
         for attempt in range(self._options.reasks + 1):
@@ -156,7 +156,7 @@ class Diffusers(Generator):
         return _with_stand_ins(asks, pictures, kinds, labels=labels, keys=keys, states=states)
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
-        """Rejected answers by kind, and how many candidates another picture stands in for."""
+        """Returns rejected answers by kind, and the number of candidates that are stand-ins."""
         return rejected.summary(made)
 
 
@@ -169,9 +169,10 @@ def _with_stand_ins(
     keys: Sequence[int],
     states: list[dict[str, Any]],
 ) -> pa.Table:
-    """The chunk's table. For a rejected variation its parent stands in, at random another picture of the chunk.
+    """Returns the chunk's table.
 
-    Of the same label, if there is one; with the words that it was asked for with.
+    The parent stands in for a rejected variation. Another picture of the chunk stands in for a rejected new picture: it
+    has the same label if possible, and it keeps its own prompt.
 
     Raises:
       StageError: no picture of a whole chunk could be used.
@@ -200,7 +201,7 @@ def _with_stand_ins(
 
 
 def _stream(key: int, purpose: str) -> np.random.Generator:
-    """A stream of a row's own for each purpose: more of one changes nothing of another."""
+    """Returns a row's stream for one purpose. More draws for one purpose do not change the draws for another."""
     return keyed_rng(key, 0, -1, purpose)
 
 

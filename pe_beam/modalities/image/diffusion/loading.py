@@ -1,4 +1,4 @@
-"""From a path or a hub's name to a loaded model, once a process."""
+"""Loads a model from a path or a hub name, once per process."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pe_beam.modalities.image.diffusion.painter import Painter
 
 
 class Loaded:
-    """A model with the number of pictures that fit, and a lock: Beam calls from several threads."""
+    """A model, its batches, and a lock, because Beam calls from several threads."""
 
     def __init__(self, painter: Painter, size: int) -> None:
-        """Takes a model and the pictures a call."""
+        """Takes a model and the number of pictures per call."""
         self.painter, self.batches, self.lock = painter, Batches(size), threading.Lock()
 
 
 def load(options: DiffusersOptions) -> Loaded:
-    """The model of some options, loaded when it is first asked for.
+    """Returns the model of some options. The first call loads it.
 
     Raises:
       MissingExtraError: a package is missing.
-      RecipeError: it cannot be loaded so, or is of another kind than the recipe says.
+      RecipeError: the model cannot be loaded with these options, or is of another kind than the recipe says.
     """
     return _loaded(options.model_dump_json())
 
@@ -51,9 +51,9 @@ def _cached(text: str) -> Loaded:
 
 
 def look(options: DiffusersOptions) -> None:
-    """Reads the model's configuration and the heads of its files: they are there, whole, and of the wanted kind.
+    """Checks by configuration and file headers that a model is there, is whole, and is of the wanted kind.
 
-    Weights themselves are read where pictures are drawn, which may be another machine.
+    The weights are read where pictures are drawn, which may be another machine.
 
     Raises:
       MissingExtraError, RecipeError: as `load`.
@@ -68,7 +68,7 @@ _MODELS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_
 
 
 def _check_files(folder: Path) -> None:
-    """Raises OSError where a part of a local model has no weights, or a file that is cut short."""
+    """Raises OSError if a component of a local model has no weights, or has a file that is cut short."""
     from safetensors import SafetensorError, safe_open
 
     parts = [folder / name for name in _MODELS if (folder / name / "config.json").exists()]
@@ -96,7 +96,7 @@ def _painter(options: DiffusersOptions) -> Painter:
 
 
 def _class_name(options: DiffusersOptions) -> str:
-    """The class of the pipeline, or of a denoiser alone, by its configuration."""
+    """Returns the class of the pipeline, or of a denoiser without one, from its configuration."""
     from diffusers import DiffusionPipeline, UNet2DModel
 
     place, revision = _place(options), options.local.revision
@@ -136,7 +136,7 @@ def _check_kind(options: DiffusersOptions, name: str) -> None:
 
 
 def _check_sibling(name: str) -> None:
-    """Variations want an image-to-image form that takes a strength."""
+    """Raises RecipeError if there is no image-to-image form with a strength, which variations need."""
     from diffusers.pipelines import auto_pipeline
 
     find: Any = auto_pipeline._get_task_class
@@ -168,7 +168,7 @@ def _device(local: Placement) -> str:
 
 
 def _scheduler(options: DiffusersOptions, config: Any) -> Any:
-    """The scheduler that the recipe names, with the configuration of the model's own but for the changes."""
+    """Returns the scheduler that the recipe names, with the model's configuration and the recipe's changes."""
     import diffusers
 
     name = options.scheduler or config["_class_name"]
@@ -182,7 +182,11 @@ def _scheduler(options: DiffusersOptions, config: Any) -> Any:
 
 
 def _check_scheduler(options: DiffusersOptions, scheduler: Any) -> None:
-    """Refuses one whose noise is not the candidate's own or that cannot noise a picture, and steps that it has not."""
+    """Raises RecipeError for a scheduler that cannot be used.
+
+    A scheduler must not draw its own noise instead of a candidate's. It must be able to noise a picture, and must have
+    as many levels as the recipe has steps.
+    """
     name = type(scheduler).__name__
     if "noise_sampler_seed" in scheduler.config:
         raise RecipeError(f"generator.scheduler: {name} draws noise of its own, not a candidate's; another is wanted")
@@ -198,7 +202,7 @@ def _check_scheduler(options: DiffusersOptions, scheduler: Any) -> None:
 
 
 def _placed(pipeline: Any, options: DiffusersOptions) -> Any:
-    """A pipeline on its device, with what the recipe asks of it."""
+    """Places a pipeline on its device, with the settings of the recipe."""
     local = options.local
     pipeline.set_progress_bar_config(disable=True)
     changed = options.scheduler is not None or options.scheduler_options
@@ -269,7 +273,7 @@ def _unprompted(options: DiffusersOptions) -> Painter:
 
 
 def _bare(options: DiffusersOptions) -> Painter:
-    """A UNet2DModel alone: it works on pixels, and the recipe names its scheduler."""
+    """Loads a UNet2DModel without a pipeline. It works on pixels, and the recipe names its scheduler."""
     from diffusers import UNet2DModel
 
     _refuse_adapters(options)
@@ -309,7 +313,10 @@ def _without_text(denoiser: Any, scheduler: Any, autoencoder: Any, options: Diff
 
 
 def _set_heads(denoiser: Any, heads: int) -> None:
-    """diffusers' UNets have heads of one width, improved-diffusion's one number of heads at every width."""
+    """Sets the number of heads of every attention.
+
+    In diffusers' UNets all heads have one width. In improved-diffusion every width has the same number of heads.
+    """
     from diffusers.models.attention_processor import Attention
 
     for part in denoiser.modules():
@@ -333,7 +340,7 @@ def _compile(pipeline: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars that libraries draw while they load; the host's own settings come back."""
+    """Hides the progress bars of libraries while they load. Restores the host's settings afterwards."""
     from diffusers.utils import logging
     from transformers.utils import logging as other
 
@@ -349,7 +356,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(model: str) -> Iterator[None]:
-    """What libraries raise, as what the recipe can mend."""
+    """Turns exceptions of libraries into errors that say what to change in the recipe."""
     try:
         yield
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Options of the generator `diffusers`. All of it is public and shapes the release, `local` included."""
+"""Options of the generator `diffusers`. All of them are public and shape the release, including `local`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pe_beam.numbers import Real, Whole
 
 Class = Annotated[Whole, Field(ge=0)]
 Prompt = str | dict[str, str]
-"""A template, or one a label."""
+"""A template, or one per label."""
 
 
 class RandomPicture(Part):
@@ -156,7 +156,7 @@ class DiffusersOptions(contracts.Options):
         return self
 
     def _check_other_kind(self) -> None:
-        """Refuses what a model with text, or one without, makes no use of."""
+        """Raises ValueError for options that a model with text, or one without, does not use."""
         text, none = self.random.prompt is not None, None
         without: dict[str, Any] = {
             "null_class": (self.null_class, none),
@@ -177,7 +177,7 @@ class DiffusersOptions(contracts.Options):
                 raise ValueError(f"{name}: of models that take {kind}")
 
     def classes_of(self, label: str | None) -> list[int] | None:
-        """The model's classes of a label; None: any."""
+        """Returns the model's classes of a label; None: any class."""
         if self.classes is None:
             return None
         own = self.classes[str(label)]

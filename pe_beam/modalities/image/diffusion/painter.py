@@ -1,4 +1,4 @@
-"""What is asked of a model for one picture, and what draws it."""
+"""The request to a model for one picture, and the interface of a model that draws it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 Drawn = np.ndarray | str
-"""uint8 (h, w) or (h, w, 3); or the kind of its rejection, in a word or two."""
+"""A picture, uint8 (h, w) or (h, w, 3); or the kind of its rejection, in one or two words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """One picture.
+    """A request for one picture.
 
     Attributes:
-      seed: of all its noise, 0 <= seed < 2^63.
+      seed: seed of all its noise, 0 <= seed < 2^63.
       prompt, negative: texts; None for a model that takes none.
-      kind: class of the model; None: it has none.
-      parent: uint8 (h, w) or (h, w, 3) to begin from; None: from noise.
+      kind: class of the model; None: the model has no classes.
+      parent: picture to begin from, uint8 (h, w) or (h, w, 3); None: begin from noise.
     """
 
     seed: int
@@ -33,13 +33,13 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Dials:
-    """What holds for a whole call.
+    """Settings of a whole call.
 
     Attributes:
       steps: denoising steps, at least 1.
-      guidance: None: the pipeline's own.
-      first: of variations, the step to begin at, from 0 to `steps`; None: from noise.
-      strength: of variations, the share of steps that is done, as pipelines take it.
+      guidance: classifier-free guidance; None: the pipeline's own.
+      first: for variations, the step to begin at, from 0 to `steps`; None: begin from noise.
+      strength: for variations, the share of steps that is done, as pipelines take it.
     """
 
     steps: int
@@ -49,27 +49,30 @@ class Dials:
 
 
 class Painter(abc.ABC):
-    """A loaded model. Not for several threads at a time: schedulers keep their place in themselves."""
+    """A loaded model. Only one thread may use it at a time, because schedulers store their current step."""
 
     mode: str = "RGB"
-    """Of the pictures: "L" or "RGB"."""
+    """Mode of the pictures: "L" or "RGB"."""
     classes: int | None = None
-    """How many classes the model knows; None: none."""
+    """Number of classes of the model; None: it has no classes."""
 
     @abc.abstractmethod
     def paint(self, asks: Sequence[Ask], dials: Dials) -> list[Drawn]:
-        """A picture for each; all have a parent, or none has. A picture follows from its ask and the number of asks."""
+        """Draws a picture for each ask. All asks have a parent, or none has.
+
+        A picture depends only on its ask and on the number of asks.
+        """
 
 
 def generators(asks: Sequence[Ask]) -> list[Any]:
-    """A stream of noise for each, of the CPU: the same on every device."""
+    """Returns a stream of noise for each ask. The streams are of the CPU, so they are the same for every device."""
     import torch
 
     return [torch.Generator("cpu").manual_seed(ask.seed) for ask in asks]
 
 
 def to_bytes(values: np.ndarray) -> list[Drawn]:
-    """float (n, h, w, c) in [0, 1] -> pictures; one with NaN is a rejected answer."""
+    """Converts float (n, h, w, c) in [0, 1] to pictures. A picture with a value that is not finite is rejected."""
     made: list[Drawn] = []
     for one in values:
         if not np.isfinite(one).all():

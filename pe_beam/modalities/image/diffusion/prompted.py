@@ -1,4 +1,4 @@
-"""Pictures by text: `random` through a text-to-image pipeline, `vary` through its image-to-image sibling."""
+"""Pictures from text: `random` with a text-to-image pipeline, `vary` with its image-to-image sibling."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pe_beam.modalities.image.diffusion.painter import Ask, Dials, Drawn, Painte
 
 
 class Prompted(Painter):
-    """A pipeline of diffusers' auto classes: Stable Diffusion, SDXL, SD3, Flux and their kin."""
+    """A pipeline of diffusers' auto classes: Stable Diffusion, SDXL, SD3, Flux and similar ones."""
 
     def __init__(self, pipeline: Any, *, size: tuple[int, int] | None, eta: float, negative: bool) -> None:
-        """Takes a text-to-image pipeline on its device; the sibling shares its weights.
+        """Takes a text-to-image pipeline on its device. Its image-to-image sibling shares its weights.
 
         Args:
-          pipeline: of diffusers.
+          pipeline: a pipeline of diffusers.
           size: (height, width) of all pictures; None: the pipeline's own.
-          eta: of DDIM.
+          eta: the parameter eta of DDIM.
           negative: whether there are negative prompts.
 
         Raises:
-          RecipeError: negative prompts for a pipeline that takes none.
+          RecipeError: there are negative prompts, and the pipeline does not use them.
         """
         from diffusers import AutoPipelineForImage2Image
 
@@ -48,7 +48,7 @@ class Prompted(Painter):
         if dials.first is not None:
             pipe = self._vary
             given = [self._given(ask) for ask in asks]
-            if dials.first >= dials.steps:  # nothing is done anew
+            if dials.first >= dials.steps:  # no step is left to do
                 return list(given)
             more |= {"image": [Image.fromarray(each) for each in given], "strength": dials.strength}
         if self._size is not None and "height" in _taken(pipe):
@@ -72,7 +72,7 @@ class Prompted(Painter):
         return ["safety checker" if flag else one for one, flag in zip(drawn, flagged, strict=True)]
 
     def _given(self, ask: Ask) -> np.ndarray:
-        """A parent in colour and of the one size: a pipeline would take the size of the first for all."""
+        """Returns a parent in RGB and in the common size. A pipeline would use the first parent's size for all."""
         assert ask.parent is not None
         picture = Image.fromarray(ask.parent).convert("RGB")
         size = picture.size if self._size is None else self._size[::-1]
@@ -84,7 +84,7 @@ def _taken(pipe: Any) -> Any:
 
 
 def _own_size(pipeline: Any) -> tuple[int, int] | None:
-    """Height and width that a pipeline draws by default; None: not known."""
+    """Returns the height and width that a pipeline draws by default; None: not known."""
     unet = getattr(pipeline, "unet", None)
     side = getattr(pipeline, "default_sample_size", None) or (None if unet is None else unet.config.sample_size)
     scale = getattr(pipeline, "vae_scale_factor", None)
@@ -96,7 +96,7 @@ def _own_size(pipeline: Any) -> tuple[int, int] | None:
 
 @contextmanager
 def _same_precision(pipe: Any) -> Iterator[None]:
-    """SDXL raises its autoencoder's precision while it decodes; memory that does not do then must not leave it so."""
+    """Restores the autoencoder's precision. SDXL raises it to decode, and would keep it if memory runs out then."""
     autoencoder = getattr(pipe, "vae", None)
     before = getattr(autoencoder, "dtype", None)
     try:

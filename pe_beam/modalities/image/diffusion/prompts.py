@@ -1,4 +1,4 @@
-"""Prompts of the generator `diffusers`: one template, one a label, or one an iteration."""
+"""Prompts of the generator `diffusers`: one template, one per label, or one per iteration."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pe_beam.modalities.variables import (
 
 
 class Prompts:
-    """What a model that takes text is asked; nothing to do for one that takes none."""
+    """The prompts for a model that takes text. A model without text has none."""
 
     def __init__(self, options: DiffusersOptions, labels: Sequence[str | None]) -> None:
         """Checks templates against labels and variables.
 
         Raises:
-          RecipeError: a label without a template, a name that is not known.
+          RecipeError: a label has no template, or a template has an unknown name.
         """
         self._options = options
         if options.random.prompt is None:
@@ -55,18 +55,18 @@ class Prompts:
         return [(where, prompt) for where, prompt in given if prompt is not None and not isinstance(prompt, list)]
 
     def check_iterations(self, iterations: int) -> None:
-        """Raises RecipeError where there is a template an iteration, but for another number of them."""
+        """Raises RecipeError if there is one template per iteration, and their number is not `iterations`."""
         prompt = self._options.vary.prompt
         if isinstance(prompt, list) and len(prompt) != iterations:
             raise RecipeError(f"generator.vary.prompt: {len(prompt)} templates where {iterations} iterations are")
 
     def draw(self, label: str | None, stream: np.random.Generator) -> dict[str, str]:
-        """Variables of a new candidate, by name."""
+        """Draws the variables of a new candidate. Returns them by name."""
         values = draw_variables(self._options, label, stream)
         return {name: values[name] for name in self._options.variables}
 
     def texts(self, label: str | None, variables: Mapping[str, str], iteration: int | None) -> tuple[str, str | None]:
-        """Prompt and negative prompt of a random picture (iteration None) or of a variation in iteration 1 to T."""
+        """Returns prompt and negative prompt of a random picture (iteration None), or of a variation (1 to T)."""
         random, vary = self._options.random, self._options.vary
         prompt: Prompt | list[str] | None = random.prompt if iteration is None else vary.prompt
         if isinstance(prompt, list):

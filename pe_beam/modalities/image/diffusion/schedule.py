@@ -1,4 +1,4 @@
-"""What varies by iteration: steps, guidance, and how far a variation goes."""
+"""Settings that change by iteration: steps, guidance, and how far a variation goes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pe_beam.selection.schedules import resolve_schedule
 
 
 class Schedules:
-    """The schedules of `vary`, one number an iteration."""
+    """The schedules of `vary`, one number per iteration."""
 
     def __init__(self, options: DiffusersOptions, iterations: int) -> None:
-        """Raises RecipeError where one does not fit `iterations` or goes beyond what is allowed."""
+        """Raises RecipeError if a schedule does not fit `iterations`, or has a number that is not allowed."""
         own, random = options.vary, options.random
 
         def by_iteration(name: str, value: Any, fine: Callable[[float], bool], allowed: str) -> list[float]:
@@ -47,13 +47,14 @@ class Schedules:
                 raise RecipeError(f"generator.vary.skip: {beyond[0]:g} is more than there are steps")
 
     def redraw(self, step: Step) -> float:
-        """Probability that variables or the class are drawn anew."""
+        """Returns the probability that variables or the class are drawn again."""
         return self._redraw[step.iteration - 1]
 
     def dials(self, step: Step) -> Dials:
-        """Of a variation: of n steps, n - floor(n strength) are left out, as Stable Diffusion counts.
+        """Returns the settings of a variation.
 
-        A strength above 0 does one step at least: a variation that is its parent would be no candidate of its own.
+        Of n steps, n - floor(n strength) are left out, as in Stable Diffusion. A strength above 0 does at least one
+        step. Otherwise a variation would equal its parent.
         """
         place = step.iteration - 1
         steps, guidance = int(self._steps[place]), self._guidance[place]

@@ -1,7 +1,7 @@
 """Pictures without text, of any kind or by class: `random` from noise, `vary` from a noised parent.
 
 The variation is that of the first Private Evolution paper (arXiv 2305.15560, appendix on improved-diffusion): the first
-steps of the (respaced) schedule are left out, the parent is noised to the level of the next one, and is denoised from
+steps of the (respaced) schedule are left out. The parent is noised to the level of the next step, and denoised from
 there.
 """
 
@@ -34,7 +34,7 @@ class Unprompted(Painter):
         """Takes models on their device; `autoencoder` None: it works on pixels.
 
         Raises:
-          RecipeError: a denoiser of another kind.
+          RecipeError: the denoiser has no known size, or its pictures have neither 1 nor 3 channels.
         """
         config = denoiser.config
         self._denoiser, self._scheduler, self._autoencoder = denoiser, scheduler, autoencoder
@@ -64,7 +64,7 @@ class Unprompted(Painter):
             scheduler.set_timesteps(dials.steps, device=device)
             first = 0 if dials.first is None else dials.first * scheduler.order
             levels = scheduler.timesteps[first:]
-            if dials.first is not None and not len(levels):  # nothing is done anew
+            if dials.first is not None and not len(levels):  # no step is left to do
                 return [self._given(ask) for ask in asks]
             given = None if dials.first is None else self._encoded(asks)
             shape = (len(asks), self._channels, *self._shape) if given is None else given.shape
@@ -94,10 +94,10 @@ class Unprompted(Painter):
         return x
 
     def _predicted(self, x: Any, level: Any, kinds: Any, guidance: float | None) -> Any:
-        """The model's answer, guided away from that without a class where guidance is above 1.
+        """Returns the model's answer. With guidance above 1, it is guided away from the answer without a class.
 
-        Models that have learned their variances answer with twice the channels; schedulers that make no use of
-        them get the first half.
+        Models with learned variances answer with twice the channels. Schedulers that do not use the variances get the
+        first half.
         """
         import torch
 
@@ -115,7 +115,7 @@ class Unprompted(Painter):
         return answer if learned else answer[:, : self._channels]
 
     def _given(self, ask: Ask) -> np.ndarray:
-        """A parent in the model's own mode and size."""
+        """Returns a parent in the model's mode and size."""
         assert ask.parent is not None
         scale = 1 if self._autoencoder is None else 2 ** (len(self._autoencoder.config.block_out_channels) - 1)
         size = (self._shape[1] * scale, self._shape[0] * scale)
@@ -123,7 +123,7 @@ class Unprompted(Painter):
         return np.asarray(picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC))
 
     def _encoded(self, asks: Sequence[Ask]) -> Any:
-        """Parents as the denoiser sees them: in [-1, 1], or as latents (their mean: no noise is drawn)."""
+        """Returns parents as the denoiser takes them: in [-1, 1], or as latents (their mean: no noise is drawn)."""
         import torch
 
         pictures = np.stack([self._given(ask) for ask in asks]).astype(np.float32) / 127.5 - 1
@@ -136,7 +136,7 @@ class Unprompted(Painter):
         return latents * getattr(self._autoencoder.config, "scaling_factor", 1.0)
 
     def _decoded(self, x: Any) -> np.ndarray:
-        """Float32 (n, h, w, c), around [0, 1]."""
+        """Returns float32 (n, h, w, c), around [0, 1]."""
         if self._autoencoder is not None:
             x = self._autoencoder.decode(x / getattr(self._autoencoder.config, "scaling_factor", 1.0)).sample
         found: np.ndarray = (x.float() / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()

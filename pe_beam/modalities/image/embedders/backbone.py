@@ -1,7 +1,7 @@
-"""What all image embedders on torch share: how pictures become batches, and batches vectors (DESIGN, rule 13).
+"""The base of all image embedders on torch: how pictures become batches, and batches vectors (DESIGN, rule 13).
 
-A network adds in another order for another shape of its input, so every batch has one shape: as many places as always,
-and the same height and width. A place without a picture, or whose picture cannot be read, is zeros.
+A network adds in another order for another shape of its input. So every batch has one shape: the same number of
+places, height and width. A place without a picture, or whose picture cannot be read, is zeros.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Network:
 
     Attributes:
       module: the torch module, with its weights.
-      features: (module, batch) -> features; batch (b, 3, h, w), features (b, d), of the module's dtype.
-      prepare: an RGB picture -> float32 (3, h, w), h and w always the same; a function of the picture alone, and safe
-        to call from several threads.
+      features: maps (module, batch) to features; batch (b, 3, h, w), features (b, d), of the module's dtype.
+      prepare: maps an RGB picture to float32 (3, h, w), h and w always the same. The result depends only on the
+        picture. Several threads may call it.
     """
 
     module: Any
@@ -53,7 +53,7 @@ class Network:
 
 
 class Backbone(contracts.Embedder):
-    """A network's features of a picture, float32. Values that are not finite are a fault of their row."""
+    """Embeds pictures as a network's features, float32. A row with values that are not finite is a fault."""
 
     modality = "image"
     Options: ClassVar[type[contracts.Options]] = BackboneOptions
@@ -61,7 +61,7 @@ class Backbone(contracts.Embedder):
     """Modules that have to be installed; the extra `image` brings them."""
 
     def __init__(self, options: BaseModel) -> None:
-        """Takes options alone: a recipe is planned where its packages and weights are not. `ready` looks for them."""
+        """Takes only options: a recipe may be planned where packages and weights are absent. `ready` checks them."""
         own = self.Options.model_validate(options.model_dump())
         assert isinstance(own, BackboneOptions)
         self._options = own
@@ -74,7 +74,7 @@ class Backbone(contracts.Embedder):
 
     @classmethod
     def check(cls, options: Any) -> None:
-        """Refuses what can be told without loading anything; raises RecipeError."""
+        """Raises RecipeError for faults that can be found without loading anything."""
 
     @classmethod
     @abc.abstractmethod
@@ -82,15 +82,15 @@ class Backbone(contracts.Embedder):
         """Reads weights from files that are here.
 
         Args:
-          options: of this class's `Options`.
-          exact: what models of `transformers` are loaded with (`modalities.exact`).
+          options: an object of this class's `Options`.
+          exact: arguments for loading models of `transformers` (`modalities.exact`).
 
         Raises:
-          RecipeError: weights are missing, damaged or another model's.
+          RecipeError: weights are missing, damaged or of another model.
         """
 
     def placed(self) -> Placed:
-        """The network on its device, loaded once a process.
+        """Returns the network on its device. It is loaded once per process.
 
         Raises:
           MissingExtraError: a package is missing.
@@ -106,9 +106,9 @@ class Backbone(contracts.Embedder):
         return self.placed().dimension
 
     def ready(self) -> None:
-        """Loads the network, so that what is wrong with it is said before any data are read.
+        """Loads the network, so that its faults are found before any data are read.
 
-        Where the device that the recipe names is a worker's, and not this machine's, packages and files alone.
+        If the device of the recipe is not on this machine but on a worker, only packages and files are checked.
         """
         self._check()
         if _is_here(self._options.device):
@@ -131,7 +131,7 @@ class Backbone(contracts.Embedder):
         return Embedding(vectors, faults)
 
     def trial(self) -> pa.Table:
-        """See Embedder: a batch of made-up pictures, every other one large and colourful."""
+        """See Embedder. Returns a batch of made-up pictures, every other one large and colourful."""
         return pa.table({"image": pa.array(trial_pictures(max(self._options.batch_size, 4)), pa.binary())})
 
 
@@ -140,12 +140,12 @@ class Placed:
     """A network on its device.
 
     Attributes:
-      network: as loaded.
-      device: torch's.
-      dtype: torch's, of weights and arithmetic.
-      shape: of every batch: (b, 3, h, w).
-      dimension: d, length of its vectors.
-      threads: how many prepare pictures while the network computes.
+      network: the network as loaded.
+      device: torch's device.
+      dtype: torch's dtype of weights and arithmetic.
+      shape: shape of every batch: (b, 3, h, w).
+      dimension: d, the length of its vectors.
+      threads: number of threads that prepare pictures while the network computes.
     """
 
     network: Network
@@ -162,11 +162,11 @@ class Placed:
 
     @property
     def pinned(self) -> bool:
-        """Whether batches lie in memory from which a GPU copies by itself."""
+        """Whether batches are in pinned memory, from which a GPU copies by itself."""
         return bool(self.device.type == "cuda")
 
     def run(self, pictures: Any) -> np.ndarray:
-        """A batch, float32 tensor of `shape` on the CPU -> features, float32 (b, d)."""
+        """Maps a batch, a float32 tensor of `shape` on the CPU, to features, float32 (b, d)."""
         return _run(self.network, pictures, self.device, self.dtype)
 
 
@@ -208,7 +208,7 @@ def _placed(kind: type[Backbone], options: BackboneOptions) -> Placed:
 
 
 def _first_line(error: Exception) -> str:
-    """What torch says of made-up pictures: nothing private."""
+    """Returns torch's message. It is about made-up pictures, so that nothing in it is private."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 

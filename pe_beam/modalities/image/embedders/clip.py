@@ -15,7 +15,7 @@ _KINDS = {"clip": "CLIPModel", "clip_vision_model": "CLIPVisionModelWithProjecti
 class ClipEmbedder(Backbone):
     """Image features of any CLIP that `transformers` loads, as `CLIPModel.get_image_features` gives them.
 
-    They are not normalised: for angles say `evolution.distance: cosine`.
+    They are not normalised. To compare angles, set `evolution.distance: cosine`.
     """
 
     Options: ClassVar[type[contracts.Options]] = PretrainedOptions
@@ -28,7 +28,7 @@ class ClipEmbedder(Backbone):
 
     @classmethod
     def load(cls, options: PretrainedOptions, exact: Mapping[str, Any]) -> Network:
-        """See Backbone: the half that looks at images."""
+        """See Backbone. Keeps only the half for images."""
         network = load_pretrained(options, exact, kinds=_KINDS, features=_image_features)
         if hasattr(network.module, "text_model"):
             del network.module.text_model

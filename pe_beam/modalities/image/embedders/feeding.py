@@ -1,4 +1,4 @@
-"""Encoded pictures -> batches of one shape, prepared by threads while the network computes on the batch before."""
+"""Turns encoded pictures into batches of one shape. Threads prepare one while the network computes the previous one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from pe_beam.contracts.record import Fault
 from pe_beam.modalities.image.codec import decode_image
 
 MOST_STRETCHED = 100
-"""Longer side over shorter. Networks resize the shorter side: a hair of a picture would become one of gigabytes."""
+"""Largest ratio of the longer side to the shorter. Networks resize the shorter side, so that a very thin picture
+would need gigabytes."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prepared pictures.
+    """A batch of prepared pictures.
 
     Attributes:
-      start: row of the first.
-      count: how many rows; the places after them are zeros.
-      pictures: float32 tensor (b, 3, h, w), which the batch after the next overwrites.
+      start: row of its first picture.
+      count: number of rows; the places after them are zeros.
+      pictures: float32 tensor (b, 3, h, w); it is valid until the next batch is requested.
       faults: row -> why its place is zeros.
     """
 
@@ -43,13 +44,13 @@ def fed(
     threads: int,
     pinned: bool,
 ) -> Iterator[Batch]:
-    """Batches of all of `data`, in order.
+    """Yields batches of all of `data`, in order.
 
     Args:
       data: encoded pictures.
-      prepare: an RGB picture -> float32 (3, h, w).
-      shape: of a batch: (b, 3, h, w).
-      threads: how many pictures are prepared at a time; 1: none ahead of its batch.
+      prepare: maps an RGB picture to float32 (3, h, w).
+      shape: shape of a batch: (b, 3, h, w).
+      threads: number of pictures that are prepared at a time; 1: no picture is prepared ahead of its batch.
       pinned: whether tensors lie in pinned memory.
     """
     import torch

@@ -1,6 +1,6 @@
-"""The Inception v3 of the FID: torchvision's, but for what TensorFlow's network of 2015-12-05 does otherwise.
+"""The Inception v3 of the FID: torchvision's network, changed where TensorFlow's network of 2015-12-05 differs.
 
-Names of weights are those of torch-fidelity's and pytorch-fid's files.
+The names of weights are those in the files of torch-fidelity and pytorch-fid.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CLASSES = 1008
 
 
 class FidInception(nn.Module):
-    """Pictures (b, 3, 299, 299), scaled to [-1, 1) -> features of the last pooling, (b, 2048)."""
+    """Maps pictures (b, 3, 299, 299), scaled to [-1, 1), to features of the last pooling, (b, 2048)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class FidInception(nn.Module):
 
 
 def _mean(found: Any) -> Any:
-    """TensorFlow's average does not count the zeros around a picture."""
+    """Averages as TensorFlow does, without counting the zeros around a picture."""
     return functional.avg_pool2d(found, kernel_size=3, stride=1, padding=1, count_include_pad=False)
 
 
@@ -99,5 +99,5 @@ class _BlockE(inception.InceptionE):
 
 class _LastBlock(_BlockE):
     def _pooled(self, found: Any) -> Any:
-        """The largest and not the mean: so is TensorFlow's graph."""
+        """Takes the maximum and not the mean, as TensorFlow's graph does."""
         return functional.max_pool2d(found, kernel_size=3, stride=1, padding=1)

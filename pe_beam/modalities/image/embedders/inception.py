@@ -40,14 +40,14 @@ class InceptionOptions(BackboneOptions):
 
 
 class InceptionEmbedder(Backbone):
-    """FID's own features: the last pooling of TensorFlow's Inception v3 of 2015-12-05, 2048 of them."""
+    """The features of the FID: the last pooling of TensorFlow's Inception v3 of 2015-12-05, 2048 numbers."""
 
     Options: ClassVar[type[contracts.Options]] = InceptionOptions
     packages = ("torch", "torchvision")
 
     @classmethod
     def check(cls, options: InceptionOptions) -> None:
-        """See Backbone: is the file there?"""
+        """See Backbone. Checks that the file is there."""
         if not Path(options.weights).expanduser().is_file():
             raise RecipeError(
                 f"embedder.weights: {options.weights!r} is not a file, and a run downloads nothing; fetch {_FILES}, "
@@ -65,9 +65,9 @@ class InceptionEmbedder(Backbone):
 
 
 def resized_clean(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 3) -> float32 (299, 299, 3), 0 to 255: each channel by Pillow's bicubic filter, never rounded.
+    """Resizes uint8 (h, w, 3) to float32 (299, 299, 3), 0 to 255, as clean-fid does.
 
-    As clean-fid does (Parmar, Zhang, Zhu: On Aliased Resizing, 2022).
+    Pillow's bicubic filter resizes each channel, without rounding (Parmar, Zhang, Zhu: On Aliased Resizing, 2022).
     """
     channels = [
         Image.fromarray(pixels[:, :, channel].astype(np.float32)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
@@ -77,10 +77,10 @@ def resized_clean(pixels: np.ndarray) -> np.ndarray:
 
 
 def resized_tensorflow(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 3) -> float32 (299, 299, 3): TensorFlow 1's `resize_bilinear` without aligned corners.
+    """Resizes uint8 (h, w, 3) to float32 (299, 299, 3) as TensorFlow 1's `resize_bilinear` without aligned corners.
 
-    Place i of the output lies at i h / 299 of the input, and is mixed of the two pixels around it, in float32 and in
-    the order of TensorFlow's kernel (resize_bilinear_op.cc): along the width first.
+    Place i of the output is at i h / 299 of the input. It is interpolated between the two pixels around it, in float32
+    and in the order of TensorFlow's kernel (resize_bilinear_op.cc): along the width first.
     """
     top, bottom, down = _neighbours(pixels.shape[0])
     left, right, across = _neighbours(pixels.shape[1])
@@ -98,7 +98,7 @@ def _neighbours(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class _Scaled:
-    """Made as large as all others if that is asked for, resized, then (x - 128) / 128, as in TensorFlow's graph."""
+    """Resizes a picture to `first` if that is given, then to 299 x 299. Scales it by (x - 128) / 128 as TensorFlow."""
 
     def __init__(self, resized: Any, first: tuple[int, int] | None) -> None:
         self._resized = resized
@@ -112,7 +112,7 @@ class _Scaled:
 
 
 def _scripted_features(module: Any, batch: Any) -> Any:
-    """Not optimised: TorchScript fuses operations after some calls, and last bits would change between them."""
+    """Computes features without TorchScript's optimisation, which changes the last bits after some calls."""
     import torch
 
     with torch.jit.optimized_execution(False):
@@ -142,9 +142,9 @@ def _scripted(file: Path) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of torch, that its format is old
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch warns that the format is old
             module = torch.jit.load(str(file), map_location="cpu")
-    except Exception as error:  # of every kind on a damaged file
+    except Exception as error:  # a damaged file raises many kinds of exceptions
         raise RecipeError(
             f"embedder.weights: {str(file)!r} cannot be read as TorchScript ({type(error).__name__}); a whole "
             "file is wanted"

@@ -1,4 +1,4 @@
-"""Models of `transformers` in a local folder or on a hub, whole or not at all."""
+"""Loads models of `transformers` from a local folder or a hub. An incomplete model is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PretrainedOptions(BackboneOptions):
 
 
 def check_folder(options: PretrainedOptions) -> None:
-    """Raises RecipeError where what looks like a path is no folder."""
+    """Raises RecipeError if the model looks like a path and is not a folder."""
     if options.model.startswith((".", "/", "~")) and not Path(options.model).expanduser().is_dir():
         raise RecipeError(f"embedder.model: {options.model!r} is not a folder")
 
@@ -34,16 +34,16 @@ def load_pretrained(
     kinds: Mapping[str, str],
     features: Callable[[Any, Any], Any],
 ) -> Network:
-    """A model with its own image processor.
+    """Loads a model with its own image processor.
 
     Args:
-      options: which.
-      exact: what the model is loaded with.
-      kinds: `model_type` of its config.json -> class of transformers.
-      features: (model, batch) -> features (b, d).
+      options: which model to load.
+      exact: arguments for loading it.
+      kinds: `model_type` in its config.json -> class of transformers.
+      features: maps (model, batch) to features (b, d).
 
     Raises:
-      RecipeError: it cannot be loaded, is of another type, or lacks weights.
+      RecipeError: the model cannot be loaded, is of another type, or lacks weights.
     """
     import transformers
 
@@ -77,7 +77,7 @@ def _explained(model: str) -> Iterator[None]:
         yield
     except RecipeError:
         raise
-    except Exception as error:  # hub, configuration, files and shapes: each raises of its own kind
+    except Exception as error:  # hub, configuration, files and shapes: each raises its own exceptions
         raise RecipeError(
             f"embedder.model: {model!r} cannot be loaded by transformers ({type(error).__name__}); a folder with "
             "config.json, preprocessor_config.json and whole weights, or a hub name that this machine has or can "
@@ -87,7 +87,7 @@ def _explained(model: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Without remarks on the half of a model that is not read, and without bars of progress."""
+    """Hides messages about the half of a model that is not read, and progress bars."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Embedder `timm`: any of its models, as pooled features."""
+"""Embedder `timm`: the pooled features of any model of timm."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class TimmOptions(BackboneOptions):
 
 
 class TimmEmbedder(Backbone):
-    """A model's features before its classifying layer, preprocessed as its own data configuration says."""
+    """A model's features before its classifier. The model's own data configuration says how to preprocess pictures."""
 
     Options: ClassVar[type[contracts.Options]] = TimmOptions
     packages = ("torch", "timm")
 
     @classmethod
     def check(cls, options: TimmOptions) -> None:
-        """See Backbone: is a local folder there?"""
+        """See Backbone. Checks that a local folder is there."""
         _source(options.model)
 
     @classmethod
@@ -44,7 +44,7 @@ class TimmEmbedder(Backbone):
         with torch.random.fork_rng(devices=[]), _quiet():
             try:
                 module = timm.create_model(_source(options.model), pretrained=True, num_classes=0)
-            except Exception as error:  # hub, configuration, files and shapes: each raises of its own kind
+            except Exception as error:  # hub, configuration, files and shapes: each raises its own exceptions
                 raise RecipeError(
                     f"embedder.model: {options.model!r} cannot be loaded by timm ({type(error).__name__}); a folder "
                     "with config.json and the whole weights of that model, or a name that this machine has or can "
@@ -64,7 +64,7 @@ class TimmEmbedder(Backbone):
 
 
 def _source(model: str) -> str:
-    """What timm calls it; raises RecipeError."""
+    """Returns the name that timm has for a model. Raises RecipeError if there is none."""
     import timm
 
     folder = Path(model).expanduser()
@@ -84,7 +84,7 @@ def _source(model: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without timm's remarks on a classifying layer that is left out."""
+    """Hides timm's messages about the classifier, which is left out."""
     logger = logging.getLogger("timm")
     kept, logger.level = logger.level, logging.ERROR
     try:

@@ -1,4 +1,4 @@
-"""Embedder `torchvision`: any of its classifiers, without the classifying layer."""
+"""Embedder `torchvision`: any classifier of torchvision, without its last layer."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class TorchvisionOptions(BackboneOptions):
 
 
 class TorchvisionEmbedder(Backbone):
-    """What goes into a classifier's last layer, preprocessed by the weights' own `transforms()`."""
+    """The input of a classifier's last layer. The `transforms()` of the weights preprocess pictures."""
 
     Options: ClassVar[type[contracts.Options]] = TorchvisionOptions
     packages = ("torch", "torchvision")
 
     @classmethod
     def check(cls, options: TorchvisionOptions) -> None:
-        """See Backbone: are the model and its file there?"""
+        """See Backbone. Checks that the model and its file are there."""
         named = _kinds(options.model)
         names = ", ".join(named)
         if options.weights not in named and not Path(options.weights).expanduser().is_file():
@@ -66,7 +66,7 @@ class TorchvisionEmbedder(Backbone):
         named = _kinds(options.model)
         like = named.get(options.weights) or named[options.preprocessing]
         source = _cached(like) if options.weights in named else options.weights
-        with torch.random.fork_rng(devices=[]):  # first weights are drawn; the process's own chance stays as it was
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn; the process's random state stays as it was
             module = models.get_model(options.model, weights=None, **_arguments(options.model, like))
         head = _behead(module)
         state = read_state(source, key="embedder.weights")
@@ -78,7 +78,7 @@ class TorchvisionEmbedder(Backbone):
 
 
 def _kinds(model: str) -> Mapping[str, Any]:
-    """Name -> what torchvision knows of weights of a classifier; raises RecipeError."""
+    """Returns name -> torchvision's entry of weights of a classifier. Raises RecipeError for an unknown model."""
     from torchvision import models
 
     allowed = models.list_models(module=models)
@@ -89,21 +89,21 @@ def _kinds(model: str) -> Mapping[str, Any]:
 
 
 def _cached(kind: Any) -> Path:
-    """Where torchvision itself keeps such weights."""
+    """Returns the path where torchvision itself keeps such weights."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints" / kind.url.rsplit("/", 1)[-1]
 
 
 def _arguments(model: str, like: Any) -> dict[str, Any]:
-    """What torchvision builds a model with for these weights."""
+    """Returns the arguments with which torchvision builds a model for these weights."""
     if model in ("googlenet", "inception_v3"):
         return {"aux_logits": False, "init_weights": False, "transform_input": True}
     return {"image_size": like.meta["min_size"][0]} if model.startswith("vit_") else {}
 
 
 def _behead(module: Any) -> str:
-    """Takes the last linear layer away (SqueezeNet: the last convolution); its name."""
+    """Removes the last linear layer (SqueezeNet: the last convolution). Returns its name."""
     from torch import nn
 
     layers = list(module.named_modules())

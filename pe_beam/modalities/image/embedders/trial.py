@@ -1,4 +1,4 @@
-"""Made-up pictures for the self-check: the same everywhere, of no private origin."""
+"""Made-up pictures for the self-check. They are the same everywhere, and nothing in them is private."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SMALL = ("L", "P", "RGBA", "1")
 
 
 def trial_pictures(count: int) -> list[bytes]:
-    """PNG files, all different: every other one in colour, between them small ones of other modes.
+    """Returns PNG files, all different: every other one is in colour, the others are small and of other modes.
 
     >>> len(set(trial_pictures(64)))
     64
@@ -21,7 +21,7 @@ def trial_pictures(count: int) -> list[bytes]:
 
 
 def _colourful(rng: np.random.Generator) -> bytes:
-    """Waves and some noise, 40 to 90 pixels a side."""
+    """Draws waves with some noise, 40 to 89 pixels a side."""
     height, width = rng.integers(40, 90, 2)
     y, x = np.mgrid[:height, :width] / 40
     waves = [np.sin(a * x + b * y + c) for a, b, c in rng.uniform(-6, 6, (3, 3))]

@@ -1,4 +1,4 @@
-"""Files of weights: read without running what is in them, put into modules whose names and shapes they must have."""
+"""Reads files of weights without running code in them, and puts weights into modules of the same names and shapes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pe_beam.errors import RecipeError
 
 
 def read_state(path: str | Path, *, key: str) -> dict[str, Any]:
-    """A state dict, name -> tensor on the CPU.
+    """Returns a state dict, name -> tensor on the CPU.
 
     Args:
-      path: `.safetensors`, or what `torch.save` writes of a state dict, also below the key `state_dict` or `model`.
-        Unpickling is torch's restricted one: tensors alone.
-      key: the recipe's, for messages.
+      path: a `.safetensors` file, or a state dict that `torch.save` has written, also below the key `state_dict` or
+        `model`. Torch's restricted unpickler reads only tensors.
+      key: the recipe key, for messages.
 
     Raises:
-      RecipeError: no such file, damaged, or something else than a state dict.
+      RecipeError: the file is not there, is damaged, or is not a state dict.
     """
     import torch
 
@@ -32,7 +32,7 @@ def read_state(path: str | Path, *, key: str) -> dict[str, Any]:
             found: Any = load_file(str(file))
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # readers raise of every kind on what is no file of theirs
+    except Exception as error:  # readers raise many kinds of exceptions for other files
         raise RecipeError(
             f"{key}: {str(path)!r} cannot be read as weights ({type(error).__name__}); a whole file of a state dict "
             "(.pth or .safetensors) is wanted"
@@ -46,16 +46,16 @@ def read_state(path: str | Path, *, key: str) -> dict[str, Any]:
 
 
 def fill(module: Any, state: Mapping[str, Any], *, key: str, aside: tuple[str, ...] = ()) -> None:
-    """Gives a module its weights; the module may lie on torch's device `meta`.
+    """Gives a module its weights. The module may be on torch's device `meta`.
 
     Args:
       module: a torch module.
       state: name -> tensor.
-      key: the recipe's, for messages.
-      aside: beginnings of names that the file may have beyond the module's.
+      key: the recipe key, for messages.
+      aside: prefixes of names that the file may have in addition to the module's names.
 
     Raises:
-      RecipeError: names or shapes are another model's.
+      RecipeError: names or shapes are those of another model.
     """
     import torch
 

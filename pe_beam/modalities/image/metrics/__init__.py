@@ -1,1 +1,1 @@
-"""What `evaluate` measures of pictures beyond the recipe's own embedding. All of it is private (DESIGN, rule 9)."""
+"""Metrics of `evaluate` for pictures, beyond the recipe's own embedding. All of them are private (DESIGN, rule 9)."""

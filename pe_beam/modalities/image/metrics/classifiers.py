@@ -1,4 +1,4 @@
-"""What samples teach about pixels: networks trained on samples and tested on held-out pictures. All is private."""
+"""Accuracy of networks that are trained on samples and tested on held-out pictures. All of it is private."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pe_beam.modalities.image.metrics.options import WRN, network_shape
 from pe_beam.subsamples import chosen_rows
 
 SIDE = 32
-"""Pixels of a side that a network sees, but where held-out pictures are all of one size that is no larger."""
-_SEEN = 20_000  # pictures that the small network sees in all its epochs: what bounds its time
+"""Pixels a side that a network sees. If all held-out pictures have one size that is not larger, it sees that size."""
+_SEEN = 20_000  # pictures that the small network sees in all its epochs; bounds its time
 _MOST_EPOCHS = 20
 
 
 def small_cnn(comparison: Comparison) -> Measured:
-    """Accuracy on held-out pictures of a small network of convolutions that learns from the samples alone.
+    """Returns the accuracy on held-out pictures of a small convolutional network that learns only from samples.
 
     Raises:
-      MissingExtraError: without torch.
+      MissingExtraError: torch is not installed.
     """
     if len(comparison.labels or []) < 2:
         return Measured(figures={})
@@ -60,15 +60,16 @@ def small_cnn(comparison: Comparison) -> Measured:
 
 
 def wide_resnet(comparison: Comparison) -> Measured:
-    """The same of the wide residual network that `evaluate --set wrn=` has asked for; nothing where it has not.
+    """Returns the accuracy of the wide residual network of `evaluate --set wrn=`; nothing without that option.
 
-    As Sim-PE (arXiv 2502.05505) and its library train it: Adam, 50 epochs of batches of 256, rate 0.01 times 0.2 after
-    every 20 epochs, dropout 0.3, weights averaged by 0.9999, pixels from -1 to 1. DPImageBench reports its best epoch;
-    this is the last, for a choice by the pictures that test would flatter it.
+    It is trained as in Sim-PE (arXiv 2502.05505) and its library: Adam, 50 epochs by default, batches of 256, learning
+    rate 0.01 times 0.2 after every 20 epochs, dropout 0.3, weights averaged by 0.9999, pixels from -1 to 1.
+    DPImageBench reports the best epoch. This is the last epoch: a choice by the test pictures would give too high an
+    accuracy.
 
     Raises:
-      InputError: wrong options, or a device without room for it.
-      MissingExtraError: without torch.
+      InputError: options are wrong, or a device has no room for the network.
+      MissingExtraError: torch is not installed.
     """
     shape = network_shape(comparison.options)
     if shape is None:
@@ -117,16 +118,17 @@ def _one_label(name: str) -> str:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures as networks take them: uint8 (n, c, h, w), and the places of their labels, int64 (n,)."""
+    """Pictures as networks take them: uint8 (n, c, h, w), and the numbers of their labels, int64 (n,)."""
 
     pictures: np.ndarray
     codes: np.ndarray
 
 
 def _sides(comparison: Comparison, *, train: int, test: int) -> tuple[Labelled, Labelled, int] | None:
-    """What is learnt and what is asked, of one size, and how many classes; None if one label alone can be learnt.
+    """Returns training and test pictures of one size, and the number of classes.
 
-    A ceiling learns from no more than samples do. Gray where all held-out pictures are.
+    None: the training pictures have only one label, or there are no test pictures. A ceiling is trained on no more
+    pictures than there are samples. Pictures are gray if all held-out pictures are.
     """
     labels = {label: code for code, label in enumerate(comparison.labels or [])}
     most = min(train, comparison.sample_count or train)
@@ -146,7 +148,10 @@ def _sides(comparison: Comparison, *, train: int, test: int) -> tuple[Labelled, 
 
 
 def _common(held_out: pa.Table) -> tuple[tuple[int, int], str]:
-    """(Width, height) and mode in which networks see pictures, by the held-out ones, which all populations share."""
+    """Returns the (width, height) and mode in which networks see pictures.
+
+    They follow from the held-out pictures, which are the same for all populations.
+    """
     sizes, modes = set(), set()
     for data in held_out["image"].to_pylist():
         image = decode_image(data, mode=None)
@@ -158,7 +163,7 @@ def _common(held_out: pa.Table) -> tuple[tuple[int, int], str]:
 
 
 def _labelled(table: pa.Table, codes: np.ndarray, size: tuple[int, int], mode: str) -> Labelled:
-    """Picture by picture: never are all of them there unpacked. One that cannot be read is left out."""
+    """Decodes one picture at a time, so that memory is bounded. Leaves out pictures that cannot be read."""
     shape = (table.num_rows, 1 if mode == "L" else 3, size[1], size[0])
     found, rows = np.zeros(shape, dtype=np.uint8), []
     for row, data in enumerate(table["image"].to_pylist()):

@@ -1,6 +1,6 @@
 """Classifiers of small pictures: a small network of convolutions, and the family of wide residual networks.
 
-Every draw comes from a generator of one's own: other threads' use of torch's changes nothing.
+All draws come from a generator that the caller gives, so that other threads' use of torch's generator changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def small_network(channels: int, classes: int, side: int) -> nn.Module:
-    """Three convolutions with batch normalisation, 16, 32 and 64 channels, for pictures of about `side` pixels."""
+    """Builds three convolutions with batch normalisation (16, 32 and 64 channels) for pictures of `side` pixels."""
 
     def layer(width: int, wider: int, stride: int) -> list[nn.Module]:
         convolution = nn.Conv2d(width, wider, 3, stride=stride, padding=1, bias=False)
@@ -30,9 +30,9 @@ class WideResNet(nn.Module):
     """WRN-depth-width (Zagoruyko and Komodakis 2016, arXiv 1605.07146): three groups of pre-activation blocks.
 
     Args:
-      channels: of a picture.
-      classes: scores that come out.
-      depth: layers: 6 n + 4, n blocks in each group.
+      channels: channels of a picture.
+      classes: number of scores.
+      depth: number of layers, 6 n + 4, with n blocks in each group.
       width: factor on the channels of the groups, 16, 32 and 64.
       dropout: share that is dropped between the two convolutions of a block.
     """
@@ -50,15 +50,16 @@ class WideResNet(nn.Module):
         self.scores = nn.Linear(widths[3], classes)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures (b, c, h, w) -> scores (b, classes)."""
+        """Maps pictures (b, c, h, w) to scores (b, classes)."""
         scores: torch.Tensor = self.scores(self.last(self.groups(self.first(pictures))))
         return scores
 
 
 class _Block(nn.Module):
-    """x + conv(relu(bn(conv(relu(bn x))))); where the shape changes, the way past is a 1 x 1 convolution of relu(bn x).
+    """Computes x + conv(relu(bn(conv(relu(bn x))))).
 
-    That convolution sees the activated input, as in the authors' code.
+    If the shape changes, a 1 x 1 convolution of relu(bn x) replaces the x that is added. It takes the activated input,
+    as in the authors' code.
     """
 
     def __init__(self, width: int, wider: int, stride: int, dropout: float) -> None:
@@ -89,7 +90,7 @@ class Dropout(nn.Module):
         self.draws: torch.Generator | None = None
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """The values, those that are kept scaled up; in training alone."""
+        """Drops values and scales up the others in training. Otherwise returns the values unchanged."""
         if not self.training or not self.share:
             return values
         keep = torch.rand(values.shape, generator=self.draws, device=values.device) >= self.share
@@ -97,9 +98,9 @@ class Dropout(nn.Module):
 
 
 def begin(network: nn.Module, draws: torch.Generator) -> nn.Module:
-    """Gives a network that was built on torch's device `meta` its first weights, on the device of `draws`.
+    """Gives a network that was built on torch's device `meta` its initial weights, on the device of `draws`.
 
-    Convolutions: He et al. 2015, by what goes out. The last layer: normal, variance 1 / inputs.
+    Convolutions: He et al. 2015, by fan-out. The last layer: normal, variance 1 / inputs.
     """
     network.to_empty(device=draws.device)
     with torch.no_grad():

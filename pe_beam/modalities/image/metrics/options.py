@@ -1,4 +1,4 @@
-"""What `pe-beam evaluate --set` may tell the metrics of pictures: refused on the driver, before anything is read."""
+"""Options of `pe-beam evaluate --set` for metrics of pictures. The driver checks them before anything is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pe_beam.errors import InputError, PeBeamError
 SPACES, WRN, WRN_EPOCHS = "spaces", "wrn", "wrn_epochs"
 
 _SHORT = {"inception": "weights", "clip": "model", "dinov2": "model", "timm": "model", "efficientnet-lite0": None}
-"""Embedder -> the one option that an evaluation has to give it; None: none, and it is asked for by "yes"."""
+"""Embedder -> the one option that an evaluation must give it; None: no option, and the value is "yes"."""
 
 OPTIONS = {
     "inception": "path of its weights: FID, KID, precision and more in its space",
@@ -38,8 +38,8 @@ def read_options(options: Mapping[str, str]) -> dict[str, str]:
     """Checks every value and loads each embedder once, on the driver.
 
     Returns:
-      What the metrics are told: all spaces as JSON below `spaces`, so that workers need no file of options, and an
-      interrupted evaluation is not continued with other ones.
+      The options for the metrics. They have all spaces as JSON below `spaces`, so that workers need no file of options,
+      and an interrupted evaluation is not continued with other options.
 
     Raises:
       InputError: a value is not usable, weights are missing or damaged, a package is not installed.
@@ -56,7 +56,7 @@ def read_options(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def space_sections(options: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Name of a space, as figures end in it -> the embedder's section, `name` and its options."""
+    """Returns the name of a space, in which its figures end -> the embedder's section, `name` and its options."""
     found: dict[str, dict[str, Any]] = {}
     for embedder, key in _SHORT.items():
         if embedder in options:
@@ -72,7 +72,7 @@ def space_sections(options: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def _listed(value: str | None) -> dict[str, dict[str, Any]]:
-    """The spaces of a YAML file, or of the JSON that `read_options` has made of it."""
+    """Returns the spaces of a YAML file, or of the JSON that `read_options` has made from it."""
     if value is None:
         return {}
     if value.startswith("{"):
@@ -103,7 +103,7 @@ def _section(name: str, section: object) -> dict[str, Any]:
 
 
 def space_embedder(name: str, section: Mapping[str, Any]) -> Embedder:
-    """The embedder of a space.
+    """Returns the embedder of a space.
 
     Raises:
       InputError: there is no such embedder of pictures on this machine, or its options are wrong.
@@ -135,7 +135,7 @@ def _is_short(name: str) -> bool:
 
 
 def network_shape(options: Mapping[str, str]) -> tuple[int, int, int] | None:
-    """Depth, width and epochs of the wide residual network; None where none is asked for. Raises InputError."""
+    """Returns depth, width and epochs of the wide residual network; None: it is not wanted. Raises InputError."""
     value, epochs = options.get(WRN), options.get(WRN_EPOCHS, "50")
     if value is None:
         if WRN_EPOCHS in options:

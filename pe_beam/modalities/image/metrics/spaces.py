@@ -1,4 +1,4 @@
-"""Samples beside real pictures in spaces other than the recipe's: FID, KID, precision, recall and more in each."""
+"""Compares samples with real pictures in spaces other than the recipe's: FID, KID, precision, recall and more."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from pe_beam.modalities.image.metrics.options import space_embedder, space_secti
 from pe_beam.subsamples import chosen_rows
 
 LABEL_ROWS = 50
-"""Pictures of a label on each side, at least, for a Fréchet distance within it: of fewer it says little."""
+"""Fewest pictures of a label on each side for a Fréchet distance within the label. With fewer, it says little."""
 USUAL_ROWS = 10_000
-"""Pictures on each side from which on published Fréchet distances are computed."""
-_KEPT = 8  # tables of features that a process keeps, the last used ones: held-out records return for each population
+"""Fewest pictures on each side of published Fréchet distances."""
+_KEPT = 8  # last used feature tables that a process keeps: held-out records return for each population
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Pictures in a space: vectors, float32 (n, d); labels, one each or None; rejected, kinds of faults of others."""
+    """Pictures in a space: vectors, float32 (n, d); labels, one each or None; rejected, faults of other pictures."""
 
     vectors: np.ndarray
     labels: Sequence[str | None]
     rejected: Sequence[str] = ()
 
     def some(self, most: int) -> Placed:
-        """At most so many, the same on every machine."""
+        """Returns at most `most` pictures, the same on every machine."""
         rows = chosen_rows(len(self.vectors), most, "ceiling")
         return Placed(self.vectors[rows], [self.labels[row] for row in rows.tolist()], self.rejected)
 
 
 def other_spaces(comparison: Comparison) -> Measured:
-    """Figures of every space that `evaluate --set` has named; each ends in the space's name.
+    """Returns figures of every space that `evaluate --set` names. The name of a figure ends in the space's name.
 
     Raises:
       InputError: an embedder cannot be loaded.
@@ -113,9 +113,10 @@ def _distances(made: np.ndarray, real: np.ndarray) -> dict[str, float]:
 
 
 def class_frechet(made: Placed, real: Placed) -> tuple[float | None, int]:
-    """Mean over labels of the Fréchet distance within a label (intra-FID: Miyato and Koyama 2018), and how many count.
+    """Returns the mean over labels of the Fréchet distance within a label, and the number of these labels.
 
-    Labels with fewer than `LABEL_ROWS` pictures on a side are left out; None where all are.
+    The mean is the intra-FID (Miyato and Koyama 2018). Labels with fewer than `LABEL_ROWS` pictures on a side are left
+    out. The mean is None if all labels are.
     """
     own, others = np.array(made.labels, dtype=object), np.array(real.labels, dtype=object)
     found = []
@@ -129,7 +130,7 @@ def class_frechet(made: Placed, real: Placed) -> tuple[float | None, int]:
 def _copied(
     made: np.ndarray, real: np.ndarray, training: np.ndarray, name: str, series: list[Series]
 ) -> dict[str, float]:
-    """Distances to the nearest training picture: samples' beside those of held-out ones, which cannot be copies."""
+    """Compares distances to the nearest training picture of samples and of held-out pictures, which are no copies."""
     near = {"samples": nearest_in(made, training, 0)[0], "held-out": nearest_in(real, training, 0)[0]}
     found = memorisation(near["samples"], near["held-out"])
     distances = {side: np.sort(np.sqrt(squared)) for side, squared in near.items()}
@@ -156,7 +157,7 @@ _EMBEDDING = threading.Lock()
 
 
 def embedded(name: str, section: Mapping[str, Any], table: pa.Table) -> Placed:
-    """Pictures in a space: raw features, never normalised. A process embeds the same table once, and keeps a few."""
+    """Returns pictures in a space, as features that are not normalised. A process keeps those of a few tables."""
     pictures = table["image"].to_pylist()
     sums = hashlib.sha256()
     for picture, label in zip(pictures, table["label"].to_pylist(), strict=True):

@@ -1,4 +1,4 @@
-"""Trains a classifier of pictures, and tells how often it is right."""
+"""Trains a classifier of pictures, and measures its accuracy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TESTED = 256  # pictures at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How a network learns, by Adam.
+    """The training schedule of a network, with Adam.
 
     Attributes:
-      epochs: times that it sees every picture.
-      batch: pictures of a step; what is left over at the end of an epoch is a smaller step, but a single one is none.
-      rate: learning rate of an epoch, from 0.
-      average: decay a step of the moving average of weights that is tested; None: the last weights are.
+      epochs: number of times that it sees every picture.
+      batch: pictures per step. The last step of an epoch may be smaller, but one picture alone is left out.
+      rate: learning rate of an epoch; epochs count from 0.
+      average: decay per step of the moving average of weights, which is tested; None: the last weights are tested.
     """
 
     epochs: int
@@ -41,15 +41,15 @@ def trained(
     seed: int,
     device: str = "cpu",
 ) -> nn.Module:
-    """A network that has learnt, ready to be asked.
+    """Trains a network. Returns it in evaluation mode.
 
     Args:
       build: makes the network.
       pictures: uint8 (n, c, h, w), n at least 2.
       codes: int64 (n,), classes from 0.
       schedule: how it learns.
-      seed: of first weights, order and dropout.
-      device: torch's.
+      seed: seed of initial weights, order and dropout.
+      device: torch's device.
     """
     draws = torch.Generator(device).manual_seed(seed % 2**63)
     with torch.device("meta"):
@@ -73,7 +73,7 @@ def trained(
 
 
 def accuracy(network: nn.Module, pictures: np.ndarray, codes: np.ndarray, *, device: str = "cpu") -> float:
-    """Share of pictures, uint8 (n, c, h, w), n at least 1, whose highest score is that of their class."""
+    """Returns the share of pictures, uint8 (n, c, h, w), n at least 1, whose highest score is that of their class."""
     right = 0
     with torch.inference_mode():
         for start in range(0, len(pictures), _TESTED):
@@ -83,18 +83,18 @@ def accuracy(network: nn.Module, pictures: np.ndarray, codes: np.ndarray, *, dev
 
 
 def scaled(pictures: np.ndarray, device: str) -> torch.Tensor:
-    """uint8 -> float32, -1 to 1."""
+    """Converts uint8 to float32, -1 to 1."""
     return torch.from_numpy(pictures).to(device).float() / 127.5 - 1
 
 
 def _batches(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Of one picture alone batch normalisation may have nothing to compare."""
+    """Cuts rows into batches. Leaves out a batch of one picture, which batch normalisation may not accept."""
     parts = (order[start : start + size] for start in range(0, len(order), size))
     return (part for part in parts if len(part) > 1)
 
 
 def _average(mean: nn.Module, network: nn.Module, decay: float) -> None:
-    """Weights are averaged; statistics of batch normalisation, averages themselves, are the network's own."""
+    """Averages weights. Copies the statistics of batch normalisation, because they are averages already."""
     with torch.no_grad():
         for own, other in zip(mean.parameters(), network.parameters(), strict=True):
             own.lerp_(other, 1 - decay)

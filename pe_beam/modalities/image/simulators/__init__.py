@@ -1,1 +1,1 @@
-"""Generators of pictures that are no neural networks: a public set of pictures, a program, avatars."""
+"""Generators of pictures without a neural network: a public set of pictures, a program, avatars."""

@@ -1,7 +1,7 @@
 """Generator `avatar`: cartoon faces of the package python-avatars (Sim-PE, arXiv 2502.05505, section 5).
 
-A candidate's `state` is the names of its sixteen attributes. SVG becomes pixels by resvg, which draws the same on every
-machine; fonts are not used, so that the one shirt that shows a text shows none.
+A candidate's `state` has the values of its sixteen attributes, by name. resvg turns SVG into pixels. It draws the same
+on every machine. Fonts are not used, so that the one shirt with a text shows no text.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class AvatarOptions(contracts.Options):
 
 
 class Avatar(contracts.Generator):
-    """Cartoon faces by sixteen attributes, RGB PNG over white; labels make no difference."""
+    """Draws cartoon faces by sixteen attributes, as RGB PNG over white. Labels have no effect."""
 
     modality = "image"
     Options: ClassVar[type[contracts.Options]] = AvatarOptions
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
-        """Looks up the values of each attribute; raises RecipeError, or MissingExtraError without the packages."""
+        """Looks up the values of each attribute. Raises RecipeError, or MissingExtraError without the packages."""
         self._options = AvatarOptions.model_validate(options.model_dump())
         every = _values()
         for attribute, wanted in self._options.choices.items():
@@ -93,16 +93,16 @@ class Avatar(contracts.Generator):
             raise RecipeError(f"generator.crop: {list(crop)} is no part of [0, 0, {_WIDTH}, {_HEIGHT}]")
 
     def attach(self, surroundings: Surroundings) -> None:
-        """See Generator: the schedule has to fit the run's iterations."""
+        """See Generator. Raises RecipeError if the schedule does not fit the run's iterations."""
         if self._options.mutation is not None:
             settings(self._options.mutation, surroundings.iterations, name="generator.mutation", most=1)
 
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """Every attribute uniform, but for facial hair and accessory: half the time NONE, else uniform."""
+        """Draws every attribute uniformly, except facial hair and accessory: NONE half the time, else uniform."""
         return self._draw([{name: self._drawn(name, rng) for name in self._names} for rng in rngs])
 
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """Each attribute is drawn again with probability `mutation`; what is drawn may be what it was."""
+        """Draws each attribute again with probability `mutation`. The new value may equal the old one."""
         value = self._options.mutation
         share = step.degree if value is None else setting(value, step, name="generator.mutation", most=1)
         states = []
@@ -140,7 +140,7 @@ class Avatar(contracts.Generator):
 
 @functools.lru_cache(maxsize=1)
 def _values() -> dict[str, dict[str, Any]]:
-    """Attribute -> name -> the package's value, in the package's order."""
+    """Returns attribute -> name -> the package's value, in the package's order."""
     try:
         import python_avatars
         import resvg_py  # noqa: F401

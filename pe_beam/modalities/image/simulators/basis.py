@@ -11,7 +11,7 @@ _LEVELS = (8, 4, 2)
 
 
 def levels_of(dimension: int) -> tuple[int, ...]:
-    """The m that are kept: an eighth, a quarter and a half of the dimension; none where it is small.
+    """Returns the m that are kept: an eighth, a quarter and a half of the dimension; none for a small dimension.
 
     >>> levels_of(512), levels_of(64)
     ((64, 128, 256), ())
@@ -21,11 +21,11 @@ def levels_of(dimension: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Basis:
-    """Where the vectors are looked at from.
+    """The coordinate system of the vectors.
 
     Attributes:
       centre: float64 (d,).
-      axes: float64 (d, d / 2), orthonormal columns, the principal ones first; no columns where d is small.
+      axes: float64 (d, d / 2), orthonormal columns, the principal ones first; no columns for a small d.
     """
 
     centre: np.ndarray
@@ -33,7 +33,7 @@ class Basis:
 
     @classmethod
     def of(cls, vectors: np.ndarray) -> Basis:
-        """The principal axes of a sample of float32 (n, d) vectors."""
+        """Returns the principal axes of a sample of float32 (n, d) vectors."""
         step = max(1, len(vectors) // _SAMPLE)
         sample = vectors[::step][:_SAMPLE].astype(np.float64)
         centre = sample.mean(axis=0)
@@ -45,7 +45,7 @@ class Basis:
         return cls(centre, np.ascontiguousarray(axes[:, ::-1][:, : levels[-1]]))
 
     def place(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float32 (n, d) -> heads, float32 (n, d / 2), and norms of what follows each level, float32 (n, levels)."""
+        """Maps float32 (n, d) to heads, float32 (n, d / 2), and norms of the rest by level, float32 (n, levels)."""
         moved = vectors.astype(np.float64) - self.centre
         heads = moved @ self.axes
         whole = (moved * moved).sum(axis=1)

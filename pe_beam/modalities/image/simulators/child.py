@@ -1,7 +1,7 @@
-"""A program that is asked line by line: started once, watched by the clock, killed with all that it has started.
+"""A program that gets requests line by line. It is started once, has a time limit, and is killed with its children.
 
-One request is out at a time: a JSON object on a line of its standard input, answered by a JSON object on a line of its
-standard output. Its standard error goes nowhere (rule 7: a worker's log is no place for what a program says).
+One request is open at a time. It is a JSON object on a line of standard input. The answer is a JSON object on a line
+of standard output. Standard error is discarded (rule 7: what a program writes must not be in a worker's log).
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 64 << 20
-"""Bytes of a picture's file at most; an answer that carries one may be half as long again."""
+"""Largest size of a picture's file in bytes. An answer that contains a picture may be 1.5 times as long."""
 FOLDER = "PE_BEAM_FOLDER"
-"""Environment variable that tells the program where to put its files."""
+"""Environment variable with the folder in which the program puts its files."""
 PASSED: tuple[str, ...] = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY")
 PASSED += ("XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
-"""What the program gets of the environment: none of the keys and tokens that a worker may hold."""
+"""Environment variables that the program gets. It gets none of the keys and tokens that a worker may hold."""
 
 
 class ProgramError(Exception):
-    """Why there is no picture; one of a few fixed phrases."""
+    """The program made no picture. The message is one of a few fixed phrases."""
 
 
 class Child:
-    """One running program and its folder. Not safe for several threads at once.
+    """One running program and its folder. Only one thread may use it at a time.
 
     Args:
       command: program and arguments.
-      environment: variables besides those of `PASSED`.
+      environment: variables in addition to those of `PASSED`.
 
-    Raises:
-      ProgramError: it cannot be started.
+      Raises:
+        ProgramError: the program cannot be started.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -67,10 +67,10 @@ class Child:
         self.stop = weakref.finalize(self, _stop, self._process, self.folder, self.owner)
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> bytes:
-        """The bytes of the picture that one request is answered with.
+        """Returns the bytes of the picture that answers one request.
 
         Raises:
-          ProgramError: it is late, has died, or answers anything else. It is then in an unknown state: stop it.
+          ProgramError: the program is late, has died, or answers without a picture. Its state is then unknown: stop it.
         """
         deadline = time.monotonic() + seconds
         self._send((json.dumps(request) + "\n").encode(), deadline)
@@ -143,12 +143,12 @@ class Child:
         except (OSError, ValueError):
             raise ProgramError("an answer names a file that is not there or cannot be read") from None
         if path.parent.resolve().is_relative_to(self.folder.resolve()):
-            path.unlink(missing_ok=True)  # files of the program's own folder are used up
+            path.unlink(missing_ok=True)  # a file in the program's own folder is read once
         return data
 
 
 def _stop(process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
-    """Kills a program with its children; not where a fork has inherited it."""
+    """Kills a program with its children. Does nothing in a fork that has inherited it."""
     if os.getpid() != owner:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):

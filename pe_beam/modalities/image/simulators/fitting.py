@@ -1,4 +1,4 @@
-"""Pictures of any shape made square."""
+"""Makes pictures of any shape square."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def fitted(image: Image.Image, side: int | None) -> Image.Image:
-    """The shorter side made `side` pixels (bicubic), and the middle of the longer one kept; None: as it is."""
+    """Resizes the shorter side to `side` pixels (bicubic) and keeps the middle of the longer one; None: no change."""
     if side is None or image.size == (side, side):
         return image
     wide, tall = image.size

@@ -1,6 +1,6 @@
 """Generator `nearest-image`: a public set of pictures in place of a model (Sim-PE, arXiv 2502.05505, section 4.3).
 
-A candidate is a picture of the set, and a variation one of the pictures that are nearest to it in a declared embedding.
+A candidate is a picture of the set. A variation is one of the pictures that are nearest to it in a declared embedding.
 Its `state` has the picture's place, its rank among the neighbours, and the key of the set.
 """
 
@@ -71,15 +71,16 @@ class NearestImageOptions(contracts.Options):
 class NearestImage(contracts.Generator):
     """Pictures of a public set: `random` draws one, with replacement, `vary` moves to one nearby.
 
-    With replacement, because chunks are made independently, each row by its own key: a large set gives few twice.
+    It draws with replacement because chunks are made independently, each row by its own key. A large set gives few
+    pictures twice.
     """
 
     modality = "image"
     Options: ClassVar[type[contracts.Options]] = NearestImageOptions
-    chunk_size = 1024  # the set is read once a chunk
+    chunk_size = 1024  # the set is read once per chunk
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
-        """Finds source and embedder; reads nothing. Raises RecipeError."""
+        """Finds source and embedder. Reads nothing. Raises RecipeError."""
         self._options = NearestImageOptions.model_validate(options.model_dump())
         self._labels = list(labels)
         part = self._options.embedder
@@ -98,17 +99,17 @@ class NearestImage(contracts.Generator):
         self._known: OrderedDict[tuple[int, str | None], np.ndarray] = OrderedDict()
 
     def attach(self, surroundings: Surroundings) -> None:
-        """See Generator: the schedule has to fit the run's iterations."""
+        """See Generator. Raises RecipeError if the schedule does not fit the run's iterations."""
         self._iterations = surroundings.iterations
         settings(self._options.neighbours, surroundings.iterations, name="generator.neighbours", least=1)
 
     def ready(self) -> None:
-        """Builds the index if it is not there, and looks for pictures of each label."""
+        """Builds the index if it is not there, and checks that there are pictures of each label."""
         for label in self._labels:
             self._of(label)
 
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """Each as likely, of all pictures or of those of its label."""
+        """Draws uniformly from all pictures, or from those of the label."""
         places = []
         for label, rng in zip(labels, rngs, strict=True):
             members = self._of(label)
@@ -117,7 +118,7 @@ class NearestImage(contracts.Generator):
         return self._table(places)
 
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """Each as likely of the nearest pictures of the parent, itself among them; with labels of its own label."""
+        """Draws uniformly from the pictures nearest to the parent, including itself; with labels, of its label."""
         wanted = round(setting(self._options.neighbours, step, name="generator.neighbours", least=1))
         states = [json.loads(text) for text in parents["state"].to_pylist()]
         if any(state.get("set") != self.pictures.key for state in states):
@@ -134,7 +135,7 @@ class NearestImage(contracts.Generator):
 
     @cached_property
     def pictures(self) -> PictureSet:
-        """The set, its index built first where it is not there."""
+        """The set. Its index is built first if it is not there."""
         root = self._options.index or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pe_beam" / "pictures"
         key = self._reader.key(self._options.embedder.name, self._embedder_options.model_dump(mode="json"))
         return open_set(Path(root).expanduser(), key, lambda folder: self._reader.write(folder, self._embedder()))
@@ -147,7 +148,7 @@ class NearestImage(contracts.Generator):
         return made
 
     def _of(self, label: str | None) -> np.ndarray | None:
-        """Places of the pictures that may stand for a label; None: all."""
+        """Returns the places of the pictures that may stand for a label; None: all pictures."""
         if self._options.labels == "ignore":
             _ = self.pictures
             return None
@@ -163,7 +164,7 @@ class NearestImage(contracts.Generator):
         return self.pictures.count if members is None else len(members)
 
     def _nearest(self, asked: set[tuple[int, str | None]], keep: int) -> dict[tuple[int, str | None], np.ndarray]:
-        """Neighbours of each (picture, label); those asked for last are kept, for lookahead asks for the same again."""
+        """Returns the neighbours of each (picture, label). Keeps the last ones, for lookahead asks for them again."""
         found = {}
         missing: dict[str | None, list[int]] = {}
         for place, label in asked:

@@ -1,16 +1,17 @@
-"""The exact nearest of some millions of vectors that lie in files: which are the k nearest to some of themselves.
+"""Exact nearest neighbours among some millions of vectors in files: the k nearest to some of these vectors.
 
-Nearest is defined as in DESIGN's rule 8: by squares of float64 differences of the float32 vectors, summed as if by
-`math.fsum`; equals go to the smaller row. A matrix product in float32 only says which rows may be among them:
+Nearest is defined as in DESIGN, rule 8: by squares of float64 differences of the float32 vectors, summed as if by
+`math.fsum`. Of equal distances the smaller row comes first. A float32 matrix product only selects candidate rows:
 
-1. A guess T of the k-th distance: a somewhat higher rank among a few ten thousand rows at even steps.
-2. All rows are scanned for a lower bound L of their distance that is at most T, rounding included. With x = (h, t) in
-   an orthonormal basis, h the first m coordinates, L^2 = |h - h'|^2 + (|t| - |t'|)^2 <= |x - x'|^2 (Cauchy-Schwarz).
-   Principal components make it tight for a small m; m is chosen for each block of queries by what it is worth there.
-3. What is left is computed in float64. If k of them are within T, they are all there; if not, T was too small, and
-   the query is asked again with a larger one.
+1. T is a guess of the k-th distance: a slightly higher rank among some ten thousand rows at even steps.
+2. A scan selects all rows with a lower bound L of their distance that is at most T, rounding included. With x = (h, t)
+   in an orthonormal basis, h the first m coordinates, L^2 = |h - h'|^2 + (|t| - |t'|)^2 <= |x - x'|^2
+   (Cauchy-Schwarz). Principal components make the bound tight for a small m. m is chosen for each block of queries by
+   its cost.
+3. The distances of the selected rows are computed in float64. If k of them are within T, they contain the answer. If
+   not, T was too small, and the query is repeated with a larger T.
 
-Neither the blocks nor the sample nor m change an answer.
+The blocks, the sample and m do not change an answer.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ BLOCK = 1024
 """Queries at a time: with fewer, reading the rows costs more than the products."""
 _TILE = 8192  # rows at a time: tile x block float32 is 32 MB
 _SAMPLE = 32_768
-_FEW = 16_384  # so few rows are all computed in float64
+_FEW = 16_384  # up to so many rows are all computed in float64
 _UNIT = 2.0**-24
-_PAIR, _PRODUCT = 1e-9, 1.4e-11  # seconds a number, of a pair and of a product on two cores, for a choice alone
+_PAIR, _PRODUCT = 1e-9, 1.4e-11  # seconds per number of a pair and of a product, on two cores
 _THREADS = 2
 
 
 class Neighbours:
-    """Searches of one set. Not safe for several threads at once.
+    """Searches in one set. Only one thread may use it at a time.
 
     Args:
-      vectors: float32 (n, d), as a rule mapped from a file; finite.
-      basis: of these vectors.
-      heads: float32 (n, d / 2). tails: float32 (n, levels); both as `Basis.place` leaves them.
+      vectors: float32 (n, d), usually mapped from a file; finite.
+      basis: the basis of these vectors.
+      heads: float32 (n, d / 2). tails: float32 (n, levels); both as `Basis.place` gives them.
     """
 
     def __init__(self, vectors: np.ndarray, basis: Basis, heads: np.ndarray, tails: np.ndarray) -> None:
@@ -49,15 +50,15 @@ class Neighbours:
         self._samples: dict[int | None, np.ndarray] = {}
 
     def nearest(self, rows: np.ndarray, keep: int, members: np.ndarray | None = None) -> list[np.ndarray]:
-        """For each row the nearest others, itself first.
+        """Returns for each row the row itself and the nearest other members.
 
         Args:
-          rows: int64 (q,), each of the members.
-          keep: how many, 1 or more; fewer come where there are fewer members.
-          members: int64, ascending: among which to look; None: all.
+          rows: int64 (q,), each one a member.
+          keep: how many to return, 1 or more; fewer are returned if there are fewer members.
+          members: int64, ascending: the rows among which to search; None: all.
 
         Returns:
-          q arrays, int64 (min(keep, members),), by (distance, row), but for the row itself, which is first.
+          q arrays, int64 (min(keep, members),). The row itself is first; the others are in order of (distance, row).
         """
         count = len(self._vectors) if members is None else len(members)
         keep = min(keep, count)
@@ -79,7 +80,7 @@ class Neighbours:
     def _block(
         self, rows: np.ndarray, keep: int, members: np.ndarray | None, rank: float | None
     ) -> list[np.ndarray | None]:
-        """Answers what it can of a block, None for the rest; without a rank all, by looking at every member."""
+        """Answers the queries of a block; None: T was too small for a query. Without a rank, compares all members."""
         queries = np.asarray(self._vectors[rows])
         if rank is None:
             everything = np.arange(len(self._vectors)) if members is None else members
@@ -88,13 +89,13 @@ class Neighbours:
             limits, level = self._guess(queries, keep, members, rank)
             pairs = self._scan(queries, limits, level, members)
             asked = [(row, queries[i], pairs[i], keep, float(limits[i])) for i, row in enumerate(rows)]
-        with ThreadPoolExecutor(_THREADS) as threads:  # NumPy lets go of the interpreter while it gathers and adds
+        with ThreadPoolExecutor(_THREADS) as threads:  # NumPy releases the GIL while it gathers and adds
             return list(threads.map(lambda each: self._decide(*each), asked))
 
     def _guess(
         self, queries: np.ndarray, keep: int, members: np.ndarray | None, rank: float
     ) -> tuple[np.ndarray, int | None]:
-        """Squares of T, float64 (q,), and the place of the level that is the cheapest to scan; None: all numbers."""
+        """Returns squares of T, float64 (q,), and the index of the level that is cheapest to scan; None: no level."""
         count = len(self._vectors) if members is None else len(members)
         sample = np.arange(0, count, -(-count // _SAMPLE))
         chosen = sample if members is None else members[sample]
@@ -113,7 +114,7 @@ class Neighbours:
         return limits, min(costs, key=lambda key: costs[key])
 
     def _sampled(self, chosen: np.ndarray, members: np.ndarray | None, level: int | None) -> np.ndarray:
-        """The sample as the product takes it; that of the whole set is kept."""
+        """Returns the sample in the form for the product. Keeps the sample of the whole set."""
         if members is not None:
             return self._tile(chosen, level)
         if level not in self._samples:
@@ -121,7 +122,7 @@ class Neighbours:
         return self._samples[level]
 
     def _bounds(self, queries: np.ndarray, right: np.ndarray, level: int | None) -> np.ndarray:
-        """Squares of L, float32 (q, rows), without care for rounding."""
+        """Returns squares of L, float32 (q, rows), without a correction for rounding."""
         left = self._sides(queries, level)
         scores: np.ndarray = left @ right.T
         scores *= -2
@@ -129,7 +130,7 @@ class Neighbours:
         return scores
 
     def _sides(self, queries: np.ndarray, level: int | None) -> np.ndarray:
-        """Queries as the product takes them: coordinates, norm of the rest, 1."""
+        """Returns queries in the form for the product: coordinates, norm of the rest, 1."""
         if level is None:
             return np.column_stack([queries - self._centre, np.ones(len(queries), np.float32)])
         heads, tails = self._basis.place(queries)
@@ -137,7 +138,7 @@ class Neighbours:
         return np.column_stack([heads[:, :length], tails[:, level], np.ones(len(queries), np.float32)])
 
     def _tile(self, rows: np.ndarray | slice, level: int | None) -> np.ndarray:
-        """Rows as the product takes them: coordinates, norm of the rest, minus half the square of all these."""
+        """Returns rows in the form for the product: coordinates, norm of the rest, minus half the square of these."""
         if level is None:
             own = np.asarray(self._vectors[rows]) - self._centre
             return np.column_stack([own, -0.5 * np.einsum("ij,ij->i", own, own)])
@@ -149,10 +150,10 @@ class Neighbours:
     def _scan(
         self, queries: np.ndarray, limits: np.ndarray, level: int | None, members: np.ndarray | None
     ) -> list[np.ndarray]:
-        """For each query all rows whose lower bound is within its limit.
+        """Returns for each query all rows whose lower bound is within its limit.
 
-        s = q.x - |x|^2 / 2 is off by less than (2K + 16) u (|q| + |x|)^2 for a product of length K and vectors that
-        were rounded once (`contracts.search` has the steps): what is within the limit is never missed.
+        The error of s = q.x - |x|^2 / 2 is less than (2K + 16) u (|q| + |x|)^2 for a product of length K and vectors
+        that were rounded once (`contracts.search` has the steps). So no row within the limit is missed.
         """
         left = self._sides(queries, level)
         radii = np.sqrt((left[:, :-1].astype(np.float64) ** 2).sum(axis=1))
@@ -186,7 +187,7 @@ class Neighbours:
             yield start, slice(start, stop) if members is None else members[start:stop]
 
     def _decide(self, row: int, query: np.ndarray, rows: np.ndarray, keep: int, limit: float) -> np.ndarray | None:
-        """The row itself and the nearest others; None where fewer than wanted are surely within the limit."""
+        """Returns the row itself and the nearest others; None: too few are certain to be within the limit."""
         rows = rows[rows != row]
         squares = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), _TILE):
@@ -213,7 +214,7 @@ class Neighbours:
         return gaps
 
     def _ordered(self, query: np.ndarray, rows: np.ndarray, squares: np.ndarray, keep: int) -> np.ndarray:
-        """Positions of the first by (distance, row); sums that rounding may have exchanged are taken exactly."""
+        """Returns positions of the first `keep` by (distance, row). Sums that rounding may have swapped are exact."""
         order = np.lexsort((rows, squares))
         values = squares[order]
         apart = np.flatnonzero(values[1:] - values[:-1] > 1e-12 * values[1:]) + 1

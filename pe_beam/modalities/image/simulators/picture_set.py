@@ -1,8 +1,8 @@
 """A public set of pictures on disk, with their vectors: built once, committed whole, mapped by every process.
 
-A folder holds the pictures as candidates show them (PNG, one after the other), where each begins, float32 vectors, and
-what the search needs of them (`neighbours`). It is made beside its place and renamed into it; `set.json` in it says how
-large its files are, so that one that was cut short is made anew. It is a cache: whoever deletes it loses time.
+A folder holds the pictures as candidates show them (PNG, one after the other), the byte at which each begins, float32
+vectors, and what the search needs (`neighbours`). It is built beside its place, and then renamed. `set.json` in it has
+the sizes of its files, so that an incomplete set is found and built again. The folder is a cache: it may be deleted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HEAD = 128  # bytes of a .npy header
 
 
 class Writer:
-    """Takes pictures and vectors in batches; nothing is kept in memory but where each picture begins."""
+    """Writes pictures and vectors in batches. It keeps only the places and labels of pictures in memory."""
 
     def __init__(self, folder: Path, dimension: int) -> None:
         """Begins the files of a set in an empty folder."""
@@ -46,7 +46,7 @@ class Writer:
         self._vectors.write(bytes(_HEAD))
 
     def add(self, images: list[bytes], vectors: np.ndarray, labels: list[int]) -> None:
-        """Pictures as PNG, vectors float32 (n, d), and the place of each one's label, -1 for none."""
+        """Adds pictures as PNG, vectors float32 (n, d), and the index of each picture's label, -1 for none."""
         if not images:
             return
         for image in images:
@@ -58,7 +58,7 @@ class Writer:
         self.rows += len(images)
 
     def finish(self, about: dict[str, Any]) -> None:
-        """Writes what follows from the vectors, and `set.json` last."""
+        """Writes the files that are computed from the vectors, and `set.json` last."""
         self._vectors.seek(0)
         self._vectors.write(_npy_head((self.rows, self._dimension)))
         for file in (self._images, self._vectors):
@@ -89,10 +89,10 @@ class PictureSet:
     """A committed set, open for reading.
 
     Attributes:
-      key: what it was made from.
-      count: pictures.
+      key: follows from what it was made from (`set_key`).
+      count: number of pictures.
       vectors: float32 (count, d), mapped from their file.
-      neighbours: searches among them.
+      neighbours: searches among the vectors.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -115,11 +115,11 @@ class PictureSet:
         return Neighbours(self.vectors, Basis(centre, axes), heads, tails)
 
     def members(self, label: int) -> np.ndarray:
-        """Places of the pictures of a label, int64, ascending."""
+        """Returns the places of the pictures of a label, int64, ascending."""
         return np.flatnonzero(np.load(self._folder / "labels.npy", mmap_mode="r") == label)
 
     def image(self, place: int) -> bytes:
-        """A picture as PNG."""
+        """Returns a picture as PNG."""
         start, stop = int(self._ends[place]), int(self._ends[place + 1])
         data = os.pread(self._images, stop - start, start)
         if len(data) != stop - start:
@@ -128,13 +128,13 @@ class PictureSet:
 
 
 def open_set(root: Path, key: str, build: Callable[[Path], None]) -> PictureSet:
-    """The set of a key, built if it is not there or not whole.
+    """Returns the set of a key. Builds it if it is not there or not whole.
 
-    Several processes may ask at once: one builds, the others wait for it, and if it dies the next one builds.
+    Several processes may ask at once. One builds, and the others wait. If it dies, the next one builds.
 
     Args:
       root: a folder for sets; made if it is not there.
-      key: what the set is made from.
+      key: the key of the set (`set_key`).
       build: fills an empty folder through a `Writer`.
 
     Raises:
@@ -155,7 +155,7 @@ def open_set(root: Path, key: str, build: Callable[[Path], None]) -> PictureSet:
 
 
 def set_key(*parts: Any) -> str:
-    """32 hex digits that follow from what a set is made from, given as plain data."""
+    """Returns 32 hex digits that follow from what a set is made from, given as plain data."""
     canonical = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(b"pe_beam/picture-set" + encode_fields(VERSION, canonical)).hexdigest()[:32]
 
@@ -173,7 +173,7 @@ def _rebuild(root: Path, place: Path, build: Callable[[Path], None]) -> None:
 
 
 def _is_whole(place: Path) -> bool:
-    """Whether a set is there with all of its files at their sizes."""
+    """Returns whether a set is there with all of its files at their sizes."""
     try:
         about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
         sizes = about["files"]
@@ -184,7 +184,7 @@ def _is_whole(place: Path) -> bool:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Waits for its turn; a lock dies with its holder."""
+    """Waits for the lock. The lock is released when its holder dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -197,6 +197,6 @@ def _synced(file: Any) -> None:
 
 
 def _npy_head(shape: tuple[int, int]) -> bytes:
-    """A .npy header of fixed length, for files that are written before their length is known."""
+    """Returns a .npy header of fixed length, for files that are written before their length is known."""
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
     return b"\x93NUMPY\x01\x00" + (_HEAD - 10).to_bytes(2, "little") + text.ljust(_HEAD - 11).encode() + b"\n"

@@ -1,6 +1,6 @@
-"""Generator `program`: any program that makes a picture of named parameters, such as a renderer or a game engine.
+"""Generator `program`: any program that makes a picture from named parameters, such as a renderer or a game.
 
-It reads a request a line, {"id", "label", "seed", "parameters"}, and answers each with a line, {"id", "file"} or
+It reads one request per line, {"id", "label", "seed", "parameters"}, and answers each with one line, {"id", "file"} or
 {"id", "image"} (base64). A candidate's `state` is its parameters and its seed.
 """
 
@@ -82,28 +82,28 @@ class ProgramOptions(contracts.Options):
 
 
 class Program(contracts.Generator):
-    """Pictures that a program makes of parameters; it is started once a process, and again when it fails."""
+    """Pictures that a program makes from parameters. It is started once per process, and again when it fails."""
 
     modality = "image"
     Options: ClassVar[type[contracts.Options]] = ProgramOptions
     chunk_size = 32  # pictures may take seconds each, and a kill loses a chunk
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
-        """Checks the options; starts nothing."""
+        """Checks the options. Starts nothing."""
         self._options = ProgramOptions.model_validate(options.model_dump())
         self._labels = list(labels)
         self._lock = threading.Lock()
         self._child: Child | None = None
 
     def attach(self, surroundings: Surroundings) -> None:
-        """See Generator: schedules have to fit the run's iterations."""
+        """See Generator. Raises RecipeError if a schedule does not fit the run's iterations."""
         moves = {f"parameters.{name}.move": about.move for name, about in self._options.parameters.items()}
         for name, value in (moves | {"seed_move": self._options.seed_move}).items():
             if value is not None:
                 settings(value, surroundings.iterations, name=f"generator.{name}", most=1)
 
     def ready(self) -> None:
-        """Makes a picture, so that a program that cannot costs nothing."""
+        """Makes a picture, so that a program that fails is found before any budget is spent."""
         if shutil.which(self._options.command[0]) is None:
             raise RecipeError(
                 f"generator.command: {self._options.command[0]!r} is no program on this machine; a path or a name that "
@@ -112,7 +112,7 @@ class Program(contracts.Generator):
         self.random(self._labels[:1], [keyed_rng(0, 0, 0, "program/ready")])
 
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """Every parameter uniform in its range or among its values, and a seed."""
+        """Draws every parameter uniformly in its range or among its values, and a seed."""
         states = []
         for rng in rngs:
             drawn = {name: _drawn(about, rng) for name, about in self._options.parameters.items()}
@@ -120,7 +120,7 @@ class Program(contracts.Generator):
         return self._table(states, labels)
 
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """Numbers move by up to their share of the range and are reflected into it; others are drawn again at times."""
+        """Moves numbers by up to their share of the range, reflected into it. Draws others again by probability."""
         moves = {
             name: _move(about.move, step, f"parameters.{name}.move") for name, about in self._options.parameters.items()
         }
@@ -143,7 +143,7 @@ class Program(contracts.Generator):
         return pa.table({"state": pa.array(texts, pa.string()), "image": pa.array(images, pa.binary())})
 
     def _picture(self, state: dict[str, Any], label: str | None) -> bytes:
-        """A picture as PNG; the program is started again and asked again where it fails."""
+        """Returns a picture as PNG. Starts the program again and asks again if it fails."""
         fault = "the program was not asked"
         for _ in range(self._options.restarts + 1):
             try:
@@ -189,7 +189,7 @@ def _drawn(about: Number | Choice, rng: np.random.Generator) -> Any:
 def _moved(about: Number | Choice, value: Any, move: float, rng: np.random.Generator) -> Any:
     if isinstance(about, Choice):
         again = rng.random() < move
-        drawn = _drawn(about, rng)  # drawn in any case, so that what follows does not depend on it
+        drawn = _drawn(about, rng)  # always drawn, so that later draws do not depend on `again`
         return drawn if again else value
     low, high = about.range
     moved = value + rng.uniform(-1, 1) * move * (high - low)

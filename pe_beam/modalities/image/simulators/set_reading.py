@@ -1,4 +1,4 @@
-"""Reads a public set of pictures through a source, as private pictures are read, and makes candidates of them."""
+"""Reads a public set of pictures through a source, as private pictures are read, and makes candidates from them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from pe_beam.modalities.image.simulators.fitting import fitted
 from pe_beam.modalities.image.simulators.picture_set import Writer, set_key
 
 _MOST_REJECTS = 0.05
-"""Share of pictures that may be left out, as data.max_rejects is at its default."""
+"""Largest share of pictures that may be left out; equal to the default of data.max_rejects."""
 
 
 class SetOptions(Protocol):
-    """What of `nearest-image`'s options says which pictures there are."""
+    """The options of `nearest-image` that say which pictures there are."""
 
     @property
     def path(self) -> str: ...  # noqa: D102
@@ -48,11 +48,11 @@ class SetOptions(Protocol):
 
 
 class SetReader:
-    """Reads a set as the recipe says; opens nothing before it is asked.
+    """Reads a set as the recipe says. Opens nothing until `key` or `write` is called.
 
     Args:
-      options: of the generator.
-      labels: those that are declared.
+      options: options of the generator.
+      labels: the declared labels.
     """
 
     def __init__(self, options: SetOptions, labels: Sequence[str | None]) -> None:
@@ -71,7 +71,7 @@ class SetReader:
             raise RecipeError(f"generator.columns: source {options.source!r} makes no use of them")
 
     def key(self, embedder: str, embedder_options: dict[str, Any]) -> str:
-        """What the set is: names and sizes of its files, and all options that shape pictures and vectors."""
+        """Returns the key of the set. It depends on names and sizes of files, and on all options that shape the set."""
         own = self._options
         files = hashlib.sha256()
         source = self._source()
@@ -89,7 +89,7 @@ class SetReader:
         """Makes candidates of all pictures and embeds them, batch by batch.
 
         Raises:
-          RecipeError: none can be read, or more than a twentieth cannot.
+          RecipeError: no picture can be used, or more than a twentieth cannot.
         """
         writer = Writer(folder, embedder.dimension)
         rejects: Counter[str] = Counter()
@@ -125,7 +125,7 @@ class SetReader:
         )
 
     def _candidates(self, batch: SourceBatch, rejects: Counter[str]) -> tuple[list[bytes], list[int]]:
-        """The pictures of a batch as candidates show them, and the places of their labels (-1: none declared)."""
+        """Returns a batch's pictures as candidates show them, and indices of their labels (-1: labels are ignored)."""
         known = {names.label_key(label): place for place, label in enumerate(self._labels) if label is not None}
         images, labels = [], []
         for row, (data, label) in enumerate(zip(batch.payload["image"].to_pylist(), batch.labels, strict=True)):
@@ -142,7 +142,7 @@ class SetReader:
 
 
 def _embed(writer: Writer, embedder: Embedder, images: list[bytes], labels: list[int], rejects: Counter[str]) -> None:
-    """Adds pictures with their vectors; those that cannot be embedded are rejects."""
+    """Adds pictures with their vectors. Pictures that cannot be embedded are rejects."""
     found = embedder.embed(pa.table({"image": pa.array(images, pa.binary())}))
     faults = {row: fault.kind for row, fault in found.faults.items()}
     for row in np.flatnonzero(~np.isfinite(found.vectors).all(axis=1)).tolist():

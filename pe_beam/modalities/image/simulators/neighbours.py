@@ -8,8 +8,9 @@ Nearest is defined as in DESIGN, rule 8: by squares of float64 differences of th
    in an orthonormal basis, h the first m coordinates, L^2 = |h - h'|^2 + (|t| - |t'|)^2 <= |x - x'|^2
    (Cauchy-Schwarz). Principal components make the bound tight for a small m. m is chosen for each block of queries by
    its cost.
-3. The distances of the selected rows are computed in float64. If k of them are within T, they contain the answer. If
-   not, T was too small, and the query is repeated with a larger T.
+3. Of the selected rows those with the smallest L are computed first. The k-th of their distances is an upper bound of
+   the k-th distance: rows whose L is larger are left out. The distances of the others are computed in float64. If k of
+   them are within T, they contain the answer. If not, T was too small, and the query is repeated with a larger T.
 
 The blocks, the sample and m do not change an answer.
 """
@@ -17,18 +18,22 @@ The blocks, the sample and m do not change an answer.
 from __future__ import annotations
 
 import math
+import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pe_beam.modalities.image.simulators.basis import Basis, levels_of
 
 BLOCK = 1024
-"""Queries at a time: with fewer, reading the rows costs more than the products."""
+"""Queries at a time, 32,767 at most: with fewer, reading the rows costs more than the products."""
 _TILE = 8192  # rows at a time: tile x block float32 is 32 MB
 _SAMPLE = 32_768
 _FEW = 16_384  # up to so many rows are all computed in float64
+_FIRST = 4
+"""Times k: rows whose distances are computed first."""
 _UNIT = 2.0**-24
 _PAIR, _PRODUCT = 1e-9, 1.4e-11  # seconds per number of a pair and of a product, on two cores
 _THREADS = 2
@@ -84,7 +89,8 @@ class Neighbours:
         queries = np.asarray(self._vectors[rows])
         if rank is None:
             everything = np.arange(len(self._vectors)) if members is None else members
-            asked = [(row, own, everything, keep, math.inf) for row, own in zip(rows, queries, strict=True)]
+            unbounded = everything, np.zeros(len(everything))
+            asked = [(row, own, unbounded, keep, math.inf) for row, own in zip(rows, queries, strict=True)]
         else:
             limits, level = self._guess(queries, keep, members, rank)
             pairs = self._scan(queries, limits, level, members)
@@ -102,7 +108,10 @@ class Neighbours:
         wanted = rank * len(chosen) / count * keep
         place = min(math.ceil(wanted + 3 * math.sqrt(wanted) + 3), len(chosen) - 1)  # too small once in 100,000 times
         squares = self._bounds(queries, self._sampled(chosen, members, None), None)
-        limits = np.partition(squares, place, axis=1)[:, place].astype(np.float64)
+        parts = np.array_split(squares, 2 * _THREADS)
+        with ThreadPoolExecutor(_THREADS) as threads:
+            found = list(threads.map(lambda part: np.partition(part, place, axis=1)[:, place], parts))
+        limits = np.concatenate(found).astype(np.float64)
         some = slice(0, 32)
         dimension = self._vectors.shape[1]
         costs: dict[int | None, float] = {None: dimension * _PRODUCT}
@@ -149,8 +158,8 @@ class Neighbours:
 
     def _scan(
         self, queries: np.ndarray, limits: np.ndarray, level: int | None, members: np.ndarray | None
-    ) -> list[np.ndarray]:
-        """Returns for each query all rows whose lower bound is within its limit.
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns for each query all rows whose lower bound is within its limit, and squares of these bounds, float64.
 
         The error of s = q.x - |x|^2 / 2 is less than (2K + 16) u (|q| + |x|)^2 for a product of length K and vectors
         that were rounded once (`contracts.search` has the steps). So no row within the limit is missed.
@@ -160,25 +169,31 @@ class Neighbours:
         floor = (radii**2 - limits) / 2
         loss = (2 * left.shape[1] + 16) * _UNIT
         right = np.ascontiguousarray(left.T)
-        scores = np.empty((_TILE, len(left)), np.float32)
-        near = np.empty(scores.shape, np.bool_)
-        found: list[tuple[np.ndarray, np.ndarray]] = []
-        for start, rows in self._tiles(members):
-            tile = self._tile(rows, level)
-            size = len(tile)
-            np.matmul(tile, right, out=scores[:size])
+        buffers: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
+        for _ in range(_THREADS):
+            buffers.put(np.empty((_TILE, len(left)), np.float32))
+
+        def look(start: int, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            """Returns of one tile the places of rows, their queries, and squares of bounds."""
+            tile, buffer = self._tile(rows, level), buffers.get()
+            scores = np.matmul(tile, right, out=buffer[: len(tile)])
             farthest = math.sqrt(max(0.0, -2 * float(tile[:, -1].min())))
-            lowest = (floor - loss * (radii + farthest) ** 2).astype(np.float32)
-            lowest = np.nextafter(lowest, np.float32(-np.inf))
-            np.greater_equal(scores[:size], lowest, out=near[:size])
-            flat = np.flatnonzero(near[:size])
-            found.append((flat // len(left) + start, flat % len(left)))
-        places = np.concatenate([place for place, _ in found])
-        owners = np.concatenate([owner for _, owner in found])
+            error = loss * (radii + farthest) ** 2
+            lowest = np.nextafter((floor - error).astype(np.float32), np.float32(-np.inf))
+            flat = np.flatnonzero(scores >= lowest)
+            owner = (flat % len(left)).astype(np.int16)  # NumPy sorts 16 bits by radix
+            bounds = (radii**2 - 2 * error)[owner] - 2 * scores.ravel()[flat].astype(np.float64)
+            buffers.put(buffer)
+            return flat // len(left) + start, owner, bounds
+
+        # One thread of BLAS for each of ours: products, comparisons and copies keep all cores busy.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(_THREADS) as threads:
+            found = list(threads.map(lambda tile: look(*tile), self._tiles(members)))
+        places, owners, bounds = (np.concatenate(column) for column in zip(*found, strict=True))
         order = np.argsort(owners, kind="stable")
-        cuts = np.searchsorted(owners[order], np.arange(1, len(left)))
+        cuts = np.searchsorted(owners[order], np.arange(1, len(left), dtype=np.int16))
         every = places[order] if members is None else members[places[order]]
-        return np.split(every, cuts)
+        return list(zip(np.split(every, cuts), np.split(bounds[order], cuts), strict=True))
 
     def _tiles(self, members: np.ndarray | None) -> Iterator[tuple[int, np.ndarray | slice]]:
         count = len(self._vectors) if members is None else len(members)
@@ -186,18 +201,24 @@ class Neighbours:
             stop = min(start + _TILE, count)
             yield start, slice(start, stop) if members is None else members[start:stop]
 
-    def _decide(self, row: int, query: np.ndarray, rows: np.ndarray, keep: int, limit: float) -> np.ndarray | None:
-        """Returns the row itself and the nearest others; None: too few are certain to be within the limit."""
-        rows = rows[rows != row]
-        squares = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), _TILE):
-            gaps = np.take(self._vectors, rows[start : start + _TILE], axis=0)
-            gaps -= query
-            np.einsum("ij,ij->i", gaps, gaps, out=squares[start : start + _TILE])
+    def _decide(
+        self, row: int, query: np.ndarray, selected: tuple[np.ndarray, np.ndarray], keep: int, limit: float
+    ) -> np.ndarray | None:
+        """Returns the row itself and the nearest others; None: too few are certain to be within the limit.
+
+        `selected`: rows, and squares of their lower bounds.
+        """
+        others = selected[0] != row
+        rows, bounds = selected[0][others], selected[1][others]
         error = (2 * len(query) + 16) * _UNIT  # of a float32 square, relative
         keep -= 1
         if keep > len(rows):
             return None
+        if len(rows) > 2 * _FIRST * keep and math.isfinite(limit):
+            first = rows[np.argpartition(bounds, _FIRST * keep)[: _FIRST * keep]]
+            certain = float(np.partition(self._squares(query, first), keep - 1)[keep - 1]) * (1 + 2 * error)
+            rows = rows[bounds <= certain]
+        squares = self._squares(query, rows)
         least = float(np.partition(squares, keep - 1)[keep - 1])
         if least * (1 + 2 * error) > limit:
             return None
@@ -206,6 +227,15 @@ class Neighbours:
             self._differences(query, rows[start : start + _TILE]).sum(axis=1) for start in range(0, len(rows), _TILE)
         ])  # fmt: skip
         return np.concatenate([[row], rows[self._ordered(query, rows, exact, keep)]])
+
+    def _squares(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Returns squares of distances, float32 (rows,)."""
+        squares = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), _TILE):
+            gaps = np.take(self._vectors, rows[start : start + _TILE], axis=0)
+            gaps -= query
+            np.einsum("ij,ij->i", gaps, gaps, out=squares[start : start + _TILE])
+        return squares
 
     def _differences(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         gaps = np.asarray(self._vectors[rows]).astype(np.float64)

@@ -119,7 +119,7 @@ class Generator(abc.ABC):
         """Receives the run that it works in. It is called once, before other methods. Raises RecipeError."""
 
     def ready(self) -> None:  # noqa: B027
-        """Raises PeBeamError if generation lacks anything. The driver calls it before it spends budget."""
+        """Raises PeBeamError if anything that it needs is missing. The driver calls it before budget is spent."""
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
         """Returns what the manifest says about new candidates (columns `label` and `state`), and about no others."""

@@ -5,7 +5,7 @@
 `populations`, `matrices`, `counting` and `steps` have the steps of an iteration as plain functions. `choose` makes the
 selection. `queries` has the queries of an iteration on private data, and `measurements` the initial measurement.
 `ingest`, `apart` and `selfcheck` turn private records into frozen shards. `tables` reads and writes the bytes of files.
-`handles` binds the public transforms to a run, and `graphs/` has the Beam graphs. Only these two use Beam.
+`handles` binds the public transforms to a run. `graphs/` has the Beam graphs; no other module here uses Beam.
 
 May import: contracts, recipe, transforms, privacy, voting, selection, storage, keyed, errors.
 """

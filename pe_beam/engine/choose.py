@@ -85,9 +85,9 @@ def _weights(
 
 
 def _families(run: Run, iteration: int, histogram: pa.Table, draws: np.ndarray, family: tuple[int, bool]) -> pa.Table:
-    """Returns the SELECTION table. A parent that is drawn m times is kept once if parents are kept.
+    """Returns the SELECTION table.
 
-    Its other places are variations.
+    If parents are kept, a parent that is drawn is kept once. Its other places are variations.
     """
     variations, keep = family
     ids = histogram["candidate_id"].to_numpy()

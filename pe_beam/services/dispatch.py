@@ -259,7 +259,7 @@ class Dispatcher:
             raise (ours or batch.failed)[0]
 
     def _begin(self) -> None:
-        """Begins a batch. If the dispatcher had given up before, all pauses are dropped and every endpoint is tried."""
+        """Begins a batch. If the dispatcher has given up and no batch is running, it first drops all pauses."""
         if self._gave_up and not self._batches:
             self._gave_up, self._silent_since = False, None
             for endpoint in self._endpoints:

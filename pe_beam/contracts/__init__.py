@@ -1,7 +1,7 @@
-"""What a part has to be, one contract a file. Whoever brings a part of their own imports this package alone.
+"""Contracts of the parts, one contract per file. The author of a part imports only this package.
 
 Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`, `pe_beam.stores`.
-`pe_beam.testing` holds the suites that each must pass, ours and a third party's.
+`pe_beam.testing` contains the test suites that every part must pass, ours and those of third parties.
 
 May import: errors, numbers; NumPy, Arrow, pydantic, MarkupSafe. No Beam.
 """

@@ -1,4 +1,4 @@
-"""Answers from flags, from a person at a terminal, or by default; one interface for whoever asks."""
+"""Gets answers from flags, from a person at a terminal, or from defaults, through one interface."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pe_beam.errors import InputError
 
 @dataclass
 class Asker:
-    """Asks for what no flag has answered.
+    """Asks the questions that no flag has answered.
 
     Attributes:
-      given: key -> answer, as flags give it.
-      interactive: whether a person answers; if not, a default counts, and what has none is an error.
-      source: where answers are read.
-      sink: where questions are written.
-      flags: key -> the flag that answers it, for messages; others are answered by `--set key=value`.
+      given: key -> answer, from flags.
+      interactive: whether a person answers. If not, the default is the answer, and a missing default is an error.
+      source: stream from which answers are read.
+      sink: stream to which questions are written.
+      flags: key -> the flag that answers it, for messages. Other keys are answered by `--set key=value`.
       asked: the keys asked for so far.
-      remarks: key -> a comment that the recipe gets above it.
+      remarks: key -> a comment that the recipe gets above this key.
     """
 
     given: Mapping[str, Any]
@@ -35,12 +35,12 @@ class Asker:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
-        """Tells a person something; nobody, if no person answers."""
+        """Prints a text if a person answers, and nothing otherwise."""
         if self.interactive:
             print(text, file=self.sink)
 
     def warn(self, text: str) -> None:
-        """Tells what must not be missed, whoever answers."""
+        """Prints a warning, whether a person answers or not."""
         print(f"init: {text}", file=self.sink)
 
     def ask(
@@ -53,18 +53,18 @@ class Asker:
         choices: Sequence[str] = (),
         optional: bool = False,
     ) -> Any:
-        """One answer.
+        """Returns one answer.
 
         Args:
-          key: what is asked for, as a recipe's dotted key where it has one.
-          question: one line, without the mark.
-          parse: text -> answer; a ValueError is told and, of a person, asked again.
-          default: the answer to nothing.
-          choices: the only answers, if there are any.
-          optional: nothing is an answer too: None.
+          key: the name of the question: the dotted key of the recipe if there is one.
+          question: one line, without the question mark.
+          parse: text -> answer. On a ValueError its message is printed and a person is asked again.
+          default: the answer to an empty line.
+          choices: the only allowed answers; empty: all answers are allowed.
+          optional: whether an empty line is allowed; its answer is then None.
 
         Raises:
-          InputError: a wrong or missing answer, and nobody to ask again.
+          InputError: an answer is wrong or missing, and it cannot be asked for again.
         """
         self.asked.add(key)
         if key in self.given:
@@ -88,7 +88,7 @@ class Asker:
                 print(f"  {str(error).removeprefix('init: ')}", file=self.sink)
 
     def confirm(self, key: str, question: str, *, default: bool = False) -> bool:
-        """Yes or no."""
+        """Asks a question and returns True for yes, False for no."""
         answer = self.ask(key, question, parse=_yes, default="yes" if default else "no")
         return _yes(answer)
 
@@ -108,13 +108,13 @@ class Asker:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look has shown.
+    """What a first look at the data has shown.
 
     Attributes:
-      columns: column -> Arrow type; string for CSV, which has none. Empty for a folder of images, and for JSONL,
-        whose keys stand beside values.
-      folders: names of the folders directly in a folder of images that hold pictures, by the names of their files.
-      separator: what parts the columns of CSV.
+      columns: column -> Arrow type; string for CSV, which has no types. Empty for a folder of images, and for JSONL,
+        where keys and values are in the same lines.
+      folders: names of the direct subfolders of a folder of images that contain pictures, judged by file names.
+      separator: the text between two columns of CSV.
     """
 
     columns: dict[str, pa.DataType]
@@ -131,7 +131,7 @@ def _yes(answer: Any) -> bool:
 
 
 def number(low: float, high: float, *, whole: bool = False, least: bool = False) -> Callable[[str], float]:
-    """A parser of numbers above `low` (`least`: or equal to it) and up to `high`."""
+    """Returns a parser of numbers above `low` (with `least`, `low` itself too) and up to `high`."""
 
     def parse(text: str) -> float:
         try:
@@ -147,7 +147,7 @@ def number(low: float, high: float, *, whole: bool = False, least: bool = False)
 
 
 def listed(text: str) -> list[str]:
-    """Names between commas."""
+    """Splits a text at its commas into names. Raises ValueError if a name is empty or occurs twice."""
     found = [part.strip() for part in text.split(",")]
     if not all(found) or len(set(found)) != len(found):
         raise ValueError("names between commas, none empty, none twice,")

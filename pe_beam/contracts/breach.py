@@ -1,4 +1,4 @@
-"""What a contract suite says of a part that breaks its contract."""
+"""The error that a contract suite raises for a part that breaks its contract."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ class ContractError(AssertionError):
 
 
 def hold(fine: bool, what: str) -> None:
-    """Raises ContractError with these words if it is not fine."""
+    """Raises ContractError with the message `what` unless `fine` is true."""
     if not fine:
         raise ContractError(what)

@@ -1,4 +1,4 @@
-"""Columns of a file -> payload fields, where no schema says more: bytes, text, or the very type of the field."""
+"""Turns columns of a file into payload fields where there is no schema: bytes, text, or the type of the field."""
 
 from __future__ import annotations
 
@@ -12,46 +12,49 @@ from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 
 MAX_TEXT = 16 << 20
-"""Bytes of a text at most; a longer one is a reject."""
+"""Largest size of a text in bytes. A longer text is a reject."""
 
 
 class Content(abc.ABC):
-    """How columns of a file become a modality's payload, record by record. Plain Arrow; pickles.
+    """Turns columns of a file into a modality's payload, record by record. It uses only Arrow and can be pickled.
 
     Attributes:
-      payload: the Arrow fields that come out.
+      payload: the Arrow fields of the payload.
     """
 
     payload: pa.Schema
 
     @abc.abstractmethod
     def wanted(self, name: str, kind: pa.DataType) -> str | None:
-        """None if a file's column of that type may hold this payload field; else what is wanted, in words.
+        """Returns None if a file's column of type `kind` may hold the field `name`, else the wanted type in words.
 
         CSV and JSONL give every column as string.
         """
 
     @abc.abstractmethod
     def convert(self, columns: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
-        """Columns named as the payload, of any type that is `wanted` -> a payload table and the rows that fail."""
+        """Turns columns into a payload table, and returns it with the rows that fail.
+
+        The columns have the names of the payload fields and types that `wanted` accepts.
+        """
 
 
 class Preparation(Options):
     """What `data.prepare` says: what is done to records as they are read, whatever source they come from. Pickles."""
 
     def prepared(self, payload: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
-        """A payload table -> one of the same columns, and the rows that cannot be prepared.
+        """Returns a payload table with the same columns, and the rows that cannot be prepared.
 
-        What becomes of a row follows from that row alone.
+        The result for a row depends on that row alone.
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class FieldContent(Content):
-    """Takes binary fields from binary columns (or Hugging Face's struct of bytes and path), text from strings.
+    """Reads binary fields from binary columns (or Hugging Face's struct of bytes and path), and text from strings.
 
-    Any other field takes its own type alone. A null is a reject.
+    Any other field needs a column of exactly its own type. A null is a reject.
     """
 
     payload: pa.Schema
@@ -84,21 +87,24 @@ class FieldContent(Content):
 
 
 def null_rows(column: pa.Array) -> list[int]:
-    """Positions of nulls."""
+    """Returns the positions of nulls."""
     if not column.null_count:
         return []
     return pc.indices_nonzero(column.is_null()).to_pylist()
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column type holds text."""
+    """Tells whether a column type holds text."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def text_column(column: pa.Array) -> tuple[pa.Array, dict[int, Fault]]:
-    """A string column whose values are UTF-8 and not too long; others are null and told. Files do not check that."""
+    """Returns a string column and the faults of its rows. A text that is too long or not UTF-8 is a fault, and null.
+
+    Readers of files do not check either.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     raw = column.cast(pa.large_binary())

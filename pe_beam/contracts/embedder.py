@@ -1,4 +1,4 @@
-"""An embedder: record or candidate -> vector."""
+"""The contract of an embedder, which turns a record or candidate into a vector."""
 
 from __future__ import annotations
 
@@ -18,60 +18,60 @@ from pe_beam.contracts.service import Surroundings
 
 @dataclass(frozen=True)
 class Embedding:
-    """Vectors of a batch, float32 of shape (n, d); rows named in `faults` are zero and count for nothing."""
+    """Vectors of a batch, float32 of shape (n, d). The rows in `faults` are zero and are not used."""
 
     vectors: np.ndarray
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
 
 class Embedder(abc.ABC):
-    """Record or candidate -> float32 vector of fixed length `dimension`."""
+    """Turns a record or candidate into a float32 vector of the fixed length `dimension`."""
 
     Options: ClassVar[type[Options]]
     modality: ClassVar[str | None] = None
-    """Name of the modality whose records it takes, as a generator's."""
+    """Name of the modality whose records it takes, with the same meaning as for a generator."""
     batch_size: ClassVar[int] = 1024
-    """Rows embedded at a time, at most; fewer where they are large."""
+    """Largest number of rows that are embedded at a time. It is smaller for large rows."""
     remote: ClassVar[bool] = False
-    """True where records are sent to a service outside this machine."""
+    """True if records are sent to a service outside this machine."""
     takes_schema: ClassVar[bool] = False
-    """True where `__init__` also takes `schema=`, as a generator's may."""
+    """True if `__init__` also takes `schema=`, with the same meaning as for a generator."""
 
     dimension: int
 
     @abc.abstractmethod
     def __init__(self, options: BaseModel) -> None:
-        """Loads what is needed; raises RecipeError or MissingExtraError."""
+        """Loads the model and whatever else it needs. Raises RecipeError or MissingExtraError."""
 
     @abc.abstractmethod
     def embed(self, records: pa.Table) -> Embedding:
         """Embeds the payload columns of a table. A record that cannot be embedded is a fault.
 
-        A vector is a function of its record alone, to the last bit, whatever stands beside it: the sensitivity of
-        votes rests on it. Libraries that pad or multiply in batches do not give that by themselves.
+        A vector is a function of its record alone, to the last bit, whatever other records are in the batch. The
+        sensitivity of votes depends on this. Libraries that pad or multiply in batches do not guarantee it.
         """
 
     def trial(self) -> pa.Table | None:
-        """Made-up records for the self-check that each process makes before it embeds private ones.
+        """Returns made-up records for the self-check, which each process makes before it embeds private records.
 
-        They are embedded in several companies (`modalities.selfcheck`), and a vector that comes out otherwise stops the
-        run before any budget is spent. Whoever computes on torch, or with other libraries that work on batches, gives
-        some: the same everywhere, of no private origin, enough to fill a batch of the size in use, and so ordered that
-        every other one is of another kind (full and padded texts). None: records are embedded one by one, with nothing
-        to find; of a remote service the contract is an assumption.
+        They are embedded in several combinations (`contracts.selfcheck`). If a vector changes, the run stops before any
+        budget is spent. An embedder that uses torch or another library that works on batches returns trial records.
+        They are the same everywhere, contain nothing private, fill at least one batch of the size in use, and alternate
+        between two kinds (full and padded texts). It returns None if records are embedded one by one, because then the
+        check can find nothing. For a remote service the contract is only assumed.
         """
         return None
 
     def marginal_sizes(self) -> dict[str, int]:
-        """Column -> bins of its marginal; empty where vectors have none to count."""
+        """Returns column -> number of bins of its marginal; empty if vectors have no marginals to count."""
         return {}
 
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
-        """The one bin of each column that each vector, float32 (n, d), falls into: int64 (n, columns)."""
+        """Returns the bin of each vector in each column, int64 (n, columns). The vectors are float32 (n, d)."""
         raise NotImplementedError
 
     def attach(self, surroundings: Surroundings) -> None:  # noqa: B027
-        """Told once which run it works in, before it is asked for anything; raises RecipeError."""
+        """Receives the run that it works in. It is called once, before other methods. Raises RecipeError."""
 
     def ready(self) -> None:  # noqa: B027
-        """Asked on the driver before any data are read: is all there that embedding needs? Raises PeBeamError."""
+        """Raises PeBeamError if anything that embedding needs is missing. The driver calls it before data are read."""

@@ -1,4 +1,4 @@
-"""A generator: makes candidates from nothing and near a given one."""
+"""The contract of a generator, which makes new candidates and variations of given ones."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pe_beam.contracts.store import Folder
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Where in the evolution a variation is asked for.
+    """The step of the evolution for which a variation is made.
 
     Attributes:
       iteration: 1 to iterations.
-      iterations: T, how many there are.
-      degree: how far a variation may go from its parent, 0 (not at all) to 1 (as far as at random).
+      iterations: T, the number of iterations.
+      degree: how far a variation may be from its parent, 0 (not at all) to 1 (as far as a random candidate).
     """
 
     iteration: int
@@ -33,11 +33,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Marginals:
-    """Noisy one-way counts that a run has measured in iteration 0: public, as all that is noised.
+    """Noisy one-way counts, the initial measurement of a run in iteration 0. They are public, because they are noisy.
 
     Attributes:
       labels: the declared labels; [None] without labels.
-      counts: column -> float64 (labels, bins), as `Embedder.marginal_bins` cuts them.
+      counts: column -> float64 (labels, bins), with the bins of `Embedder.marginal_bins`.
       sigma: standard deviation of the noise on each count.
     """
 
@@ -46,9 +46,9 @@ class Marginals:
     sigma: float
 
     def totals(self) -> np.ndarray:
-        """Noisy records by label, float64 (labels,): what the bins of each column add up to, averaged over columns.
+        """Returns the noisy number of records per label, float64 (labels,): the sum of the bins, averaged over columns.
 
-        A column's sum has a variance proportional to its bins, so it is weighted by their inverse.
+        The variance of a column's sum is proportional to its number of bins, so its weight is 1 / bins.
         """
         counts = list(self.counts.values())
         weights = np.array([1 / each.shape[1] for each in counts])
@@ -59,13 +59,13 @@ class Marginals:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """What is around the rows that a `PaidGenerator` is asked for.
+    """The context of the rows that a `PaidGenerator` has to make.
 
     Attributes:
-      journal: a folder of this chunk alone for answers that have come in; it goes when the chunk is committed.
-      population: gives the population that the parents are from, sorted by candidate_id, read once a process; None at
-        random.
-      ids: ids of the candidates that are asked for, or, of lookahead variations, of their parents; None: unknown.
+      journal: a folder of this chunk alone, for answers that have arrived. It is deleted when the chunk is committed.
+      population: returns the population of the parents, sorted by candidate_id. It is read once per process. None for
+        `random`.
+      ids: ids of the candidates to make, or, for lookahead variations, ids of their parents; None: unknown.
     """
 
     journal: Folder | None = None
@@ -74,65 +74,69 @@ class Chunk:
 
 
 class Generator(abc.ABC):
-    """Makes candidates from nothing (`random`) and near a given one (`vary`).
+    """Makes new candidates (`random`) and variations of given ones (`vary`).
 
-    Both return a table with a column `state` (string, JSON; null if nothing is to be remembered) and the
-    modality's payload columns, one row a request, in order. All randomness comes from the generators handed
-    in, one a row: the same row asks for the same thing whatever batch it comes in. Inputs are not mutated.
+    Both return a table with a column `state` (string, JSON; null if there is nothing to remember) and the
+    modality's payload columns, one row per request, in order. All randomness comes from the arguments `rngs`,
+    one per row: the request of a row is the same in every batch. Inputs are not mutated.
     """
 
     Options: ClassVar[type[Options]]
     modality: ClassVar[str | None] = None
-    """Name of the modality whose candidates it makes; a recipe of another is refused. None: it makes do with any."""
+    """Name of the modality whose candidates it makes. A recipe of another modality is refused. None: any modality."""
     chunk_size: ClassVar[int] = 256
-    """Rows generated and committed at a time. Part of the class, so that a resume cuts the same chunks."""
+    """Number of rows generated and committed at a time. It is part of the class, so that a resume cuts the same chunks.
+    """
     remote: ClassVar[bool] = False
-    """True where candidates are sent to a service outside this machine."""
+    """True if candidates are sent to a service outside this machine."""
     takes_schema: ClassVar[bool] = False
-    """True where `__init__` also takes `schema=`: the modality's `schema_model`, as `data.schema` declares it."""
+    """True if `__init__` also takes `schema=`: the modality's `schema_model`, as `data.schema` declares it."""
     takes_marginals: ClassVar[bool] = False
-    """True where `seeded` draws by measured marginals (`privacy.marginals`)."""
+    """True if `seeded` draws by measured marginals (`privacy.marginals`)."""
     varies_any: ClassVar[bool] = False
-    """True where `vary` does with the payload alone (`state` null): another's candidates can be handed over to it."""
+    """True if `vary` needs only the payload (`state` may be null). It can then vary another generator's candidates."""
 
     @abc.abstractmethod
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None]) -> None:
-        """Checks the options against the declared labels (`[None]` if there are none); raises RecipeError."""
+        """Checks the options against the declared labels (`[None]` if there are none). Raises RecipeError."""
 
     @abc.abstractmethod
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """New candidates, one for each label given."""
+        """Returns new candidates, one for each label given."""
 
     @abc.abstractmethod
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
-        """One variation of each row of `parents` (columns `label`, `state` and the payload)."""
+        """Returns one variation of each row of `parents` (columns `label`, `state` and the payload)."""
 
     def seeded(self, marginals: Marginals) -> Generator:
-        """A generator that draws by measured marginals, which are noisy and so public; for `takes_marginals` alone."""
+        """Returns a generator that draws by measured marginals, which are noisy and so public.
+
+        It is called only if `takes_marginals` is true.
+        """
         raise NotImplementedError
 
     def attach(self, surroundings: Surroundings) -> None:  # noqa: B027
-        """Told once which run it works in, before it is asked for anything; raises RecipeError."""
+        """Receives the run that it works in. It is called once, before other methods. Raises RecipeError."""
 
     def ready(self) -> None:  # noqa: B027
-        """Asked on the driver before any budget is spent: is all there that generation needs? Raises PeBeamError."""
+        """Raises PeBeamError if anything that it needs is missing. The driver calls it before budget is spent."""
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
-        """What the manifest should say of new candidates (columns `label` and `state`): of them alone."""
+        """Returns what the manifest says about new candidates (columns `label` and `state`), and about no others."""
         return {}
 
 
 class PaidGenerator(Generator):
-    """A generator whose answers cost enough to be kept one by one until their chunk is committed."""
+    """A generator whose answers are expensive. Each answer is kept until its chunk is committed."""
 
     @abc.abstractmethod
     def random(
         self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
     ) -> pa.Table:
-        """As `Generator.random`."""
+        """See `Generator.random`."""
 
     @abc.abstractmethod
     def vary(
         self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
     ) -> pa.Table:
-        """As `Generator.vary`."""
+        """See `Generator.vary`."""

@@ -1,4 +1,4 @@
-"""The state of a candidate where a recipe has several generators: who made it, and what the maker itself remembers."""
+"""The state of a candidate of a recipe with several generators: the name of its maker, and the maker's own state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STATE = re.compile(r'\{"maker":"([a-z][a-z0-9-]*)","state":(.*)\}', re.DOTALL)
 
 
 def with_maker(maker: str, state: str | None) -> str:
-    """A maker's own state (JSON text, or None) inside one that names the maker; its text is kept to the byte.
+    """Returns a state that contains the maker's name and its own state (JSON text, or None), byte for byte.
 
     >>> with_maker("letters", '{"size": 1.50}'), with_maker("paint", None)
     ('{"maker":"letters","state":{"size": 1.50}}', '{"maker":"paint","state":null}')
@@ -19,7 +19,7 @@ def with_maker(maker: str, state: str | None) -> str:
 
 
 def without_maker(state: str | None) -> tuple[str, str | None]:
-    """(maker, its own state) out of what `with_maker` gave.
+    """Returns (maker, its own state) from a result of `with_maker`.
 
     Raises:
       StageError: the state names no maker.

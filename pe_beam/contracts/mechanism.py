@@ -1,4 +1,4 @@
-"""A mechanism: noise that one ledger entry pays for, drawn once."""
+"""The contract of a mechanism: noise that one ledger entry pays for and that is drawn once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Mechanism(Grid):
-    """Turns one tally into one noisy histogram. Pickles: it names its ledger entry and its secret, and holds neither.
+    """Turns one tally into one noisy histogram. It can be pickled: it names its ledger entry and secret, without them.
 
-    Both methods may run twice, in two places, or after a kill: whoever comes second finds what the first has committed.
+    Both methods may run twice, in two places, or again after a kill. A second call finds what the first has committed.
     """
 
     @abc.abstractmethod
@@ -25,23 +25,23 @@ class Mechanism(Grid):
 
         Args:
           store: where counts and histogram are committed.
-          tally: of all records.
+          tally: the votes of all records.
 
         Raises:
-          InputError: the tally does not keep the bound that the noise is for, or other counts are committed already.
+          InputError: the tally exceeds the bound for which the noise is set, or other counts are committed already.
         """
 
     @abc.abstractmethod
     def noisy(self, store: Store) -> pa.Table:
-        """The noisy histogram: noise is drawn once for the committed counts, and committed.
+        """Returns the noisy histogram. Noise is drawn once for the committed counts, and committed.
 
         Args:
-          store: that the counts are committed to.
+          store: the store that holds the committed counts.
 
         Returns:
-          One row a candidate, with the column `noisy_votes` or `noisy_count` (float64, in votes).
+          One row per candidate, with the column `noisy_votes` or `noisy_count` (float64, in votes).
 
         Raises:
           InputError: no ledger entry pays for it, or other counts were given noise before.
-          SecretError: the secret is missing or another one.
+          SecretError: the secret is missing or is a different one.
         """

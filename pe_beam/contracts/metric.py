@@ -1,4 +1,4 @@
-"""A modality's own metric for `evaluate`."""
+"""The contract of a modality's own metric for `evaluate`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import pyarrow as pa
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a modality's own metrics may look at: candidates beside real records. All of it is private.
+    """The input of a modality's own metrics: candidates and real records. All of it is private.
 
-    Tables have the column `label` (string, null without labels) and then the modality's payload columns. Each is the
-    whole of what there is, or a bounded subsample (`pe_beam.evaluation.sampling`) that is the same on every machine.
+    Tables have the column `label` (string, null without labels) and then the modality's payload columns. Each table has
+    all rows, or a bounded subsample (`pe_beam.evaluation.sampling`) that is the same on every machine.
 
     Attributes:
-      iteration: the population that is measured, 0 to iterations; None: real training records stand in for the
+      iteration: the population that is measured, 0 to iterations; None: real training records take the place of the
         samples, which gives the ceiling that samples can reach. Iteration 0 gives the floor.
-      samples: the population, or those training records.
+      samples: the population, or these training records.
       held_out: real records that no iteration has seen, at least 2.
-      training: real records that voted, at least 1; None where they are gone (purged, moved), and for the ceiling.
+      training: real records that voted, at least 1; None if they no longer exist (purged, moved), and for the ceiling.
       labels: the declared labels; None without labels.
-      recipe: the resolved recipe as plain data: schema, bounds and options are there.
-      seed: for what a metric draws; the same for all populations of a run.
-      sample_count: rows of the last population, as far as `metric_rows` goes: a metric whose figure depends on how
-        much it learns from takes no more of the ceiling's. None: not known.
-      options: what `evaluate --set NAME=VALUE` said; names are of `Modality.metric_options`.
+      recipe: the resolved recipe as plain data, with schema, bounds and options.
+      seed: the seed of a metric's random draws; the same for all populations of a run.
+      sample_count: number of rows of the last population, at most `metric_rows`. A metric whose figure depends on the
+        number of rows that it learns from uses no more rows for the ceiling. None: not known.
+      options: the values of `evaluate --set NAME=VALUE`, with names from `Modality.metric_options`.
       sample_vectors, held_out_vectors: float32 (n, d), the recipe's embeddings of the rows of `samples` and `held_out`;
-        None: not at hand.
+        None: not available.
     """
 
     iteration: int | None
@@ -51,11 +51,11 @@ class Series:
     """Curves for one chart of `private/evaluation/evaluation.html`, drawn for the last population.
 
     Attributes:
-      title: what is shown, with its unit.
+      title: title of the chart, with the unit.
       x: positions along the x axis: numbers (a line) or names (bars), the same for all curves.
       y: curve ("samples", "held-out", ...) -> one finite number for each x.
-      x_title: what x is.
-      y_title: what y is.
+      x_title: title of the x axis.
+      y_title: title of the y axis.
     """
 
     title: str
@@ -67,13 +67,13 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a metric has found.
+    """The result of a metric.
 
     Attributes:
-      figures: name ("mauve", "tvd_1way": lower case, digits, underscores) -> a finite number. A name is of one metric
-        only; a figure that cannot be had for a population is left away there, and `notes` say why.
+      figures: name ("mauve", "tvd_1way": lower case, digits, underscores) -> a finite number. A name belongs to one
+        metric only. A figure that cannot be computed for a population is left out there, and `notes` say why.
       series: charts.
-      notes: what a reader has to know, such as a cap; shown under the figures.
+      notes: what a reader has to know, such as a limit. They are shown under the figures.
     """
 
     figures: Mapping[str, float]
@@ -84,6 +84,7 @@ class Measured:
 Metric = Callable[[Comparison], Measured]
 """A modality's own metric, called once for each population that is evaluated and once for the ceiling.
 
-It may run on any worker, twice, in any order; it draws only from `Comparison.seed`, writes nothing and logs nothing.
-MissingExtraError leaves the metric out, and the evaluation says so; any other error stops the evaluation.
+It may run on any worker, more than once, and in any order. It draws only from `Comparison.seed`, writes nothing and
+logs nothing. If it raises MissingExtraError, it is left out and the evaluation says so. Other errors stop the
+evaluation.
 """

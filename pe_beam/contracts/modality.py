@@ -1,4 +1,4 @@
-"""A modality: a kind of record and what goes with it."""
+"""The contract of a modality: a kind of record and everything that belongs to it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ class Modality:
     """A kind of record.
 
     Attributes:
-      name: as the recipe says it.
+      name: the name in the recipe.
       payload: the Arrow fields of a record's content.
-      preview: samples table -> PNG bytes of a picture of them, or None where there is none.
-      content: how a file's columns become the payload; None: as they are (`FieldContent`).
-      preparation: the typed model of `data.prepare`, which a recipe may give; None: it may not.
-      schema_model: the typed model of `data.schema`, which the recipe then has to give; None: it may not.
-      with_schema: a validated `schema_model` -> this modality with the payload and content that it declares.
+      preview: (samples table, note to print or None) -> PNG bytes of a picture of them; None: there is no preview.
+      content: turns a file's columns into the payload; None: `FieldContent`, which takes them unchanged.
+      preparation: the typed model of `data.prepare`, which is optional in a recipe; None: it is not allowed there.
+      schema_model: the typed model of `data.schema`, which the recipe must then contain; None: it is not allowed there.
+      with_schema: a validated `schema_model` -> this modality with the payload and content that the schema declares.
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
-      metrics: what `evaluate` measures of this kind of record besides what it measures of embeddings.
-      metric_rows: rows of a `Comparison` table at most.
-      metric_options: name -> what it is, of what `pe-beam evaluate --set NAME=VALUE` may tell the metrics.
-      read_metric_options: checks what was told, on the driver, before anything is read, and gives what the metrics are
-        told instead: files of options have been read. It raises InputError. None: each metric reads them as they are.
-      start: what `pe-beam init` asks of this kind of record: (who answers, what a look has shown, the section `data`
-        so far) -> the sections `generator` and `embedder`, and what it wants in `evolution` and `data` (a schema).
+      metrics: the metrics of this kind of record, which `evaluate` measures in addition to those of embeddings.
+      metric_rows: largest number of rows of a `Comparison` table.
+      metric_options: name -> description of the options that `pe-beam evaluate --set NAME=VALUE` gives to the metrics.
+      read_metric_options: checks the given options on the driver, before other input is read, and returns the options
+        that the metrics get, in which the contents of files replace their names. It raises InputError. None: the
+        metrics get the options as they were given.
+      start: asks the questions of `pe-beam init` for this kind of record: (Asker, Seen, the section `data` so far) ->
+        the sections `generator` and `embedder`, and its additions to `evolution` and `data` (a schema).
         None: only the names of generator and embedder are asked for.
     """
 
@@ -53,5 +54,5 @@ class Modality:
     start: Callable[[Asker, Seen, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:
-        """How a file's columns become this payload."""
+        """Returns the Content that turns a file's columns into this payload."""
         return self.content or FieldContent(self.payload)

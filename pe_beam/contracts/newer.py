@@ -1,7 +1,7 @@
-"""Keys that are newer than recipes that people have: at their default they do not change what a recipe is.
+"""Marks recipe keys that are newer than existing recipes. At its default such a key does not change a recipe.
 
 A run's id and the bytes of `recipe.json` follow from the resolved recipe. A key that a later release adds would change
-both for every recipe there is, so it is marked, and left out while it has its default:
+both for every existing recipe. So the key is marked, and it is left out while it has its default:
 
     class Options(base.Options):
         device_map: Annotated[str | None, NEWER] = Field(None, description=...)
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 
 class _Newer:
-    """The mark: in `Annotated`, around the whole type of a field."""
+    """The mark of a newer key, in an `Annotated` around the whole type of a field."""
 
     def __repr__(self) -> str:
         return "NEWER"
@@ -26,11 +26,11 @@ NEWER: Final = _Newer()
 
 
 def without_newer_defaults(model: BaseModel, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A model as plain data without its newer keys that are at their default, however deep.
+    """Returns a model as plain data without the newer keys that are at their default, at every depth.
 
     Args:
       model: the validated model.
-      plain: what it was dumped as, by alias or by name; keys that it does not have are passed through.
+      plain: the dump of the model, by alias or by name. Keys that the model does not have are passed through.
 
     >>> from pe_beam.recipe.models import Split
     >>> without_newer_defaults(Split(), {"share": 0.3, "random_state": 0, "note": "passed through"})

@@ -1,4 +1,4 @@
-"""A record: its population columns, and why one cannot be used."""
+"""Records: why one cannot be used, and the files of a population."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 POPULATION = "population/part-{:05d}.parquet"
-"""Name of a part of a released population, below its iteration."""
+"""File name of a part of a released population, relative to the folder of its iteration."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,11 @@ class Fault:
 
 
 def population_files(manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Name and rows of each part of a population, in order.
+    """Returns the name and the number of rows of each part of a population, in order.
 
     Args:
-      manifest: of its iteration. A population of one part has no index: that part holds all candidates.
+      manifest: the manifest of the iteration. If the population has one part, the manifest does not give the part's
+        rows: the part holds all candidates.
 
     >>> population_files({"files": {"population/part-00000.parquet": {}}, "candidates": {"a": 3, "b": 4}})
     [('population/part-00000.parquet', 7)]

@@ -1,4 +1,4 @@
-"""A runner: where graphs run, and what has to be checked before one does."""
+"""The contract of a runner, which runs Beam graphs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Graph:
 
     Attributes:
       label: a literal name.
-      build: puts it on a root, which is a Beam pipeline, or a PCollection of one element after which it is to start;
-        returns a PCollection of names.
+      build: adds the graph to a root and returns a PCollection of names. The root is a Beam pipeline, or a PCollection
+        of one element after which the graph starts.
       store: the run directory that the driver and all workers see.
     """
 
@@ -30,16 +30,16 @@ class Graph:
 class Runner(abc.ABC):
     """Runs graphs with the user's Beam flags.
 
-    It is registered under the entry point group `pe_beam.runners`, by the name that `--runner` says, in lower case. A
-    Beam runner that is not registered runs graphs as Beam does.
+    It is registered under the entry point group `pe_beam.runners`, with the value of `--runner` in lower case as its
+    name. A Beam runner that is not registered gets the graphs through Beam's own interface.
     """
 
     parallelism_flag: ClassVar[str | None] = None
-    """The flag that says how many workers there are; None: it has none."""
+    """The flag with the number of workers; None: the runner has no such flag."""
 
     @classmethod
     def parallelism(cls, workers: int) -> list[str]:
-        """`execution.parallelism` as flags. The first of a name counts less than what the user has given."""
+        """Returns `execution.parallelism` as flags. A flag that the user has given takes precedence."""
         return [] if cls.parallelism_flag is None else [f"{cls.parallelism_flag}={workers}"]
 
     @abc.abstractmethod
@@ -51,6 +51,6 @@ class Runner(abc.ABC):
           args: all Beam flags.
 
         Raises:
-          PeBeamError: the target cannot run it, or a known cause of failure.
-          Exception: whatever else Beam's runner says.
+          PeBeamError: the runner cannot run the graph, or the run failed for a known cause.
+          Exception: any other error of Beam's runner.
         """

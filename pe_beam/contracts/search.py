@@ -1,28 +1,29 @@
-"""A search engine: proposes every candidate that may be nearest, within a proven error bound.
+"""The contract of a search engine, which proposes every candidate that may be nearest, within a proven error bound.
 
 An engine is a class of `Proposer`s, registered under the entry point group `pe_beam.search_engines`. `voting.decide`
-has the last word, so engines differ in speed and never in a vote.
+makes the final decision, so engines differ in speed and never in a vote.
 
 The bound. Write u = 2^-24, c for the centre, x' = fl(x - c), y' = fl(y - c), and g = Ku / (1 - Ku) for a sum of
-K products. Exact ranking value: s = (|x'|^2 - D) / 2 where D is rule 8's squared distance of x and y; the larger
-s, the nearer. (Inner product: x' = x and s = x.y - x.c; the shift is the same for every candidate.)
+K products. The exact ranking value is s = (|x'|^2 - D) / 2, where D is rule 8's squared distance of x and y. A larger
+s means a nearer candidate. (Inner product: x' = x and s = x.y - x.c; the shift is the same for every candidate.)
 
-1. A float32 product of length K, in any order, with or without fused multiply-adds, is off by at most
-   g sum|a_i b_i| (Higham 2002, section 3.1), so by g |x'||y'| for the vectors (Cauchy-Schwarz) and by g times
-   the size of the extra columns.
+1. The error of a float32 product of length K, in any order, with or without fused multiply-adds, is at most
+   g sum|a_i b_i| (Higham 2002, section 3.1). This is at most g |x'||y'| for the vectors (Cauchy-Schwarz), and g
+   times the size of the extra columns.
 2. A float32 subtraction is rounded once: |x' - (x - c)| <= u |x - c|. With r = |x'| + |y'| this moves the
    distance by at most 1.001 u r, so D by at most 2.01 u r^2 and s by 1.01 u r^2. (Inner product: s moves by
    1.001 u |x||y'|.)
-3. Rule 8's own rounding: a difference, a square and an fsum in float64 are 5 * 2^-53 of D. (Inner product:
+3. Rule 8's own rounding: the error of a difference, a square and an fsum in float64 is 5 * 2^-53 of D. (Inner product:
    2^-53 |x||y| <= 2^-53 |x| (|y'| + |c|).)
-4. Underflow, even where a library flushes to zero: at most 2^-126 for each of K products and sums, and 2^-126
-   for each input: below K 2^-120 (1 + |x'| + max|y'|).
+4. Underflow, even if a library flushes to zero: at most 2^-126 for each of K products and sums, and 2^-126
+   for each input; together below K 2^-120 (1 + |x'| + max|y'|).
 
-With A = 1.2 g + 3u and B = 0.6 g + 2u the sum of all this is at most A |x'||y'| + B |y'|^2 + C, where C, the same
-for every candidate, is 1.1 u |x'|^2 (inner product: 2^-50 |x| (max|y'| + |c|)) plus 4. Nothing overflows while
-(|x'| + max|y'|)^2 < 2^125. A conventional float32 product is assumed: no Strassen, no reduced precision.
+With A = 1.2 g + 3u and B = 0.6 g + 2u the sum of these errors is at most A |x'||y'| + B |y'|^2 + C. C is the same
+for every candidate: 1.1 u |x'|^2 (inner product: 2^-50 |x| (max|y'| + |c|)) plus the error of item 4. Nothing
+overflows while (|x'| + max|y'|)^2 < 2^125. The proof assumes a conventional float32 product: no Strassen, no reduced
+precision.
 
-Centring is what keeps |x'||y'| small where all vectors share an offset (pixels: all positive).
+Centring keeps |x'||y'| small if all vectors share an offset (pixels: all positive).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from typing import Protocol
 import numpy as np
 
 UNIT = 2.0**-24
-"""u of the module's docstring: the rounding unit of float32."""
+"""The u of the module's docstring: the rounding unit of float32."""
 _SAFE = 2.0**125
 
 
@@ -46,32 +47,32 @@ class Pairs:
 
 
 class Proposer(Protocol):
-    """Proposes, for each query, a set of candidates that holds all of its `votes` nearest."""
+    """Proposes, for each query, a set of candidates that contains all of its `votes` nearest ones."""
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
-        """All pairs that may win; None if they are too many for one block (never for a single query).
+        """Returns all pairs that may win; None if they are too many for one block (never for a single query).
 
         Args:
-          placed: float32 (n, d), queries as `Frame.place` leaves them, all of them `Frame.safe`.
+          placed: float32 (n, d), queries as `Frame.place` returns them, all of them `Frame.safe`.
           radii: float64 (n,), their norms.
         """
 
 
 class SearchEngine(Protocol):
-    """What makes a proposer: a class of them, as a rule."""
+    """Makes a proposer. It is usually a class of proposers."""
 
     def __call__(self, frame: Frame, *, votes: int, tile: int) -> Proposer:
-        """A proposer for one label's candidates. Safe for use from several threads at once.
+        """Returns a proposer for one label's candidates. Several threads may use the proposer at once.
 
         Args:
-          frame: the candidates, distinct, at least `votes`.
-          votes: how many nearest each query asks for, 1 or more.
-          tile: candidates at a time; with a block of queries it bounds memory.
+          frame: the candidates: distinct, and at least `votes` of them.
+          votes: number of nearest candidates that each query asks for, 1 or more.
+          tile: number of candidates per step. Tile and block of queries together bound memory.
         """
 
 
 def product_error(length: int) -> float:
-    """g of the module's docstring: the relative error of a float32 product of `length` terms.
+    """Returns the g of the module's docstring: the relative error of a float32 product of `length` terms.
 
     >>> 128 * 2**-24 <= product_error(128) < 129 * 2**-24
     True
@@ -81,13 +82,15 @@ def product_error(length: int) -> float:
 
 @dataclass(frozen=True)
 class Frame:
-    """The candidates moved to their centre, and what the error bound needs of them.
+    """The candidates relative to their centre, with the norms that the error bound needs.
 
     Attributes:
-      centre: float32 (d,). offset: its norm.
+      centre: float32 (d,).
+      offset: norm of the centre.
       vectors: float32 (m, d), y' of the module's docstring.
-      norms: float64 (m,), |y'|. largest: their maximum.
-      product: inner products; then queries stay where they are.
+      norms: float64 (m,), |y'|.
+      largest: maximum of the norms.
+      product: whether scores are inner products. Queries are then not moved.
     """
 
     centre: np.ndarray
@@ -99,7 +102,7 @@ class Frame:
 
     @classmethod
     def of(cls, candidates: np.ndarray, *, product: bool) -> Frame:
-        """The frame of float32 (m, d) candidates, m > 0. Overflow makes it unsafe for every query, not wrong."""
+        """Returns the frame of float32 (m, d) candidates, m > 0. After an overflow no query is `safe` in it."""
         centre = candidates.mean(axis=0, dtype=np.float64).astype(np.float32)
         with np.errstate(over="ignore"):
             vectors = candidates - centre
@@ -107,19 +110,19 @@ class Frame:
         return cls(centre, float(row_norms(centre[None])[0]), vectors, norms, float(norms.max()), product)
 
     def place(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x' of float32 (n, d) queries, float32 (n, d), and its norms, float64 (n,)."""
+        """Returns x' of float32 (n, d) queries, float32 (n, d), and the norms of x', float64 (n,)."""
         with np.errstate(over="ignore", invalid="ignore"):
             placed = queries if self.product else queries - self.centre
         return placed, row_norms(placed)
 
     def safe(self, radii: np.ndarray) -> np.ndarray:
-        """Bool (n,): no float32 product of this query can overflow. Not so for NaN."""
+        """Returns bool (n,): True if no float32 product of this query can overflow. It is False for NaN."""
         with np.errstate(over="ignore"):
             safe: np.ndarray = (radii + self.largest) ** 2 < _SAFE
         return safe
 
     def constant_error(self, radii: np.ndarray) -> np.ndarray:
-        """C of the module's docstring, float64 (n,)."""
+        """Returns the C of the module's docstring, float64 (n,)."""
         underflow = (len(self.centre) + 2) * 2.0**-120 * (1 + radii + self.largest)
         if self.product:
             return 2.0**-50 * radii * (self.largest + self.offset) + underflow
@@ -127,6 +130,6 @@ class Frame:
 
 
 def row_norms(vectors: np.ndarray) -> np.ndarray:
-    """Norms of float32 (n, d) rows, float64 (n,)."""
+    """Returns the norms of float32 (n, d) rows, float64 (n,)."""
     norms: np.ndarray = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     return norms

@@ -1,7 +1,8 @@
-"""Does a vector follow from its record alone, here and now? Evidence from made-up records, never from private ones.
+"""Checks that a vector depends on its record alone, on this device. It uses made-up records, never private ones.
 
-Sensitivity rests on it (DESIGN, privacy rule 13): if one record more changed the vectors of others, it could move their
-votes. Libraries that pad, mask or multiply in batches keep it on one device and dtype, and break it on another.
+Sensitivity depends on it (DESIGN, privacy rule 13): if an additional record changed the vectors of others, it could
+change their votes. Libraries that pad, mask or multiply in batches can be right on one device and dtype, and wrong on
+another.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from pe_beam.errors import RecipeError
 if TYPE_CHECKING:
     from pe_beam.contracts.embedder import Embedder
 
-_ALONE = 4  # records that are also embedded with no other
+_ALONE = 4  # number of records that are also embedded alone
 
 
 def self_check(embedder: Embedder) -> str | None:
-    """Embeds the embedder's own trial records in several companies.
+    """Embeds the embedder's own trial records in several combinations.
 
     Returns:
       SHA-256 (hex) of their vectors, the same for the same model, packages and hardware; None: there is no trial.
 
     Raises:
-      RecipeError: a vector came out otherwise beside other records, or a trial record was called faulty.
+      RecipeError: a vector changed with the other records of the batch, or a trial record was reported as a fault.
     """
     records = embedder.trial()
     if records is None:
@@ -46,7 +47,7 @@ def self_check(embedder: Embedder) -> str | None:
 
 
 def _bits(embedder: Embedder, records: pa.Table) -> np.ndarray:
-    """The vectors, float32 as uint32: to the last bit, and what is not a number too."""
+    """Returns the bits of the float32 vectors as uint32, so that they compare exactly, NaN included."""
     found = embedder.embed(records)
     if found.faults:
         raise RecipeError(f"embedder: {type(embedder).__name__} calls a trial record of its own faulty")
@@ -54,7 +55,7 @@ def _bits(embedder: Embedder, records: pa.Table) -> np.ndarray:
 
 
 def _companies(count: int) -> Iterator[np.ndarray]:
-    """Rows that go through together: mixed, every other one, and some alone."""
+    """Yields rows that are embedded together: all in a mixed order, every second one, and some alone."""
     rows = np.arange(count)
     yield np.random.default_rng(0).permutation(count)
     yield rows[::2]

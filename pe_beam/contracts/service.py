@@ -1,7 +1,7 @@
-"""How a remote service is reached, how fast and at which price: `execution.llm` and `execution.embeddings`.
+"""Address, rate and price of a remote service: `execution.llm` and `execution.embeddings`.
 
-All of it is speed and money only: it is not in the run id and may change between resumes. Keys are never here, only
-the name of the environment variable or of the file that holds one.
+They affect speed and money only. They are not in the run id and may change between resumes. They never contain a key,
+only the name of the environment variable or file that holds it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Endpoint(_Section):
     azure_api_version: str | None = Field(None, description="set for Azure OpenAI; base_url is then the resource's")
 
     def key(self, where: str) -> str:
-        """The key, read when it is needed.
+        """Returns the key. It is read at each call.
 
         Args:
           where: the recipe key of this endpoint, for messages.
@@ -49,7 +49,7 @@ class Endpoint(_Section):
                 raise RecipeError(f"{where}.key_file: {self.key_file!r} is empty; a key is wanted")
             return found
         if self.key_env is None:
-            return "none"  # servers of one's own take any
+            return "none"  # a user's own server accepts any key
         found = os.environ.get(self.key_env, "").strip()
         if not found:
             raise RecipeError(
@@ -101,11 +101,11 @@ class Surroundings:
     """The run that a generator or an embedder works in.
 
     Attributes:
-      iterations: T.
-      service: how to reach a remote service, from `execution`.
-      folder: a folder that all workers share, for paces and accounts; None: no run directory.
-      private: True where the service is asked about private records, so that numbers of calls and tokens tell of them:
-        no message holds them.
+      iterations: T, the number of iterations.
+      service: settings of a remote service, from `execution`.
+      folder: a folder that all workers share, for paces and accounts; None: there is no run directory.
+      private: True if the service receives private records. The numbers of calls and tokens then depend on private
+        records, so no message contains them.
     """
 
     iterations: int

@@ -1,4 +1,4 @@
-"""A source: rows that can be cut, read and digested piece by piece."""
+"""The contract of a source, whose rows can be cut, read and digested piece by piece."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 
 SHARD_ROWS = 8192
-"""Rows of a piece at most. A constant of the format: another value is another fingerprint."""
+"""Largest number of rows of a piece. It is part of the format: another value gives another fingerprint."""
 
 
 BATCH_ROWS = 1024
-"""Rows of a batch at most."""
+"""Largest number of rows of a batch."""
 
 
 BATCH_BYTES = 64 << 20
-"""Payload bytes at which a batch is cut short (one larger record still makes a batch of its own)."""
+"""Payload size in bytes at which a batch ends early (a single larger record is a batch of its own)."""
 
 
 IMAGE_SCHEMA = pa.schema([pa.field("image", pa.binary())])
-"""Payload of a batch of images: the encoded file's bytes, null where the row is a fault."""
+"""Payload of a batch of images: the bytes of the encoded file; null if the row is a fault."""
 
 
 PARTS = ("train", "test")
@@ -34,16 +34,16 @@ PARTS = ("train", "test")
 
 @dataclass(frozen=True)
 class Piece:
-    """A fixed row range of one sorted source file. Holds file names, which are private.
+    """A fixed row range of one of the sorted source files. It contains file names, which are private.
 
     Attributes:
       file: the source file; for a folder of images the folder, for a data set its name.
-      file_index: the file's place among the sorted files (folder and data set: 0).
-      start: first row.
-      stop: row after the last.
-      files: for a folder of images the files of that range, relative to the folder; else empty.
-      offset: for text files the byte at which the range begins.
-      end: for text files the byte after its last.
+      file_index: the file's position among the sorted files (folder and data set: 0).
+      start: the first row.
+      stop: the last row + 1.
+      files: for a folder of images the files of the range, relative to the folder; else empty.
+      offset: for text files the first byte of the range.
+      end: for text files the last byte of the range + 1.
     """
 
     file: str
@@ -56,7 +56,7 @@ class Piece:
 
     @property
     def name(self) -> str:
-        """A name without anything private in it but the row number, sorted as the pieces are.
+        """Returns a name that contains nothing private but the row number. Names sort in the order of the pieces.
 
         >>> Piece("digits", 0, 8192, 10000).name
         '000000-000000008192'
@@ -70,11 +70,11 @@ class SourceBatch:
 
     Attributes:
       payload: columns of the modality, n rows.
-      labels: n labels as text; None where there is none.
-      clients: n client ids as text; None where there is none.
-      rows: n locators "file:row", for `private/rejects/` alone.
+      labels: n labels as text; None for a missing label.
+      clients: n client ids as text; None for a missing id.
+      rows: n locators "file:row", used only for `private/rejects/`.
       faults: position in this batch -> why that row could not be read at all.
-      seen: facts about this batch that only all of them together can judge (`Source.refuse`). Private.
+      seen: facts about this batch. `Source.refuse` judges the facts of all batches together. Private.
     """
 
     payload: pa.Table
@@ -87,23 +87,23 @@ class SourceBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRequest:
-    """What a source is asked to read, as the section `data` of a recipe says.
+    """What a source has to read, from the section `data` of a recipe.
 
     Attributes:
-      path: what `data.path` (or a holdout) says; not empty.
-      content: what becomes of the payload's columns.
-      columns: role (a payload field, label, client) -> column name, label also -> several; a role's own name where it
-        is not given.
+      path: the value of `data.path` (or of a holdout); not empty.
+      content: turns the columns into the payload.
+      columns: role (a payload field, label, client) -> column name; for label also several names. A role that is not
+        given has the column of its own name.
       labelled: whether records have labels.
-      client: whether records have client ids; only of a source that takes them.
-      part: ("train" or "test", test share, random state) of a cut, only of a source that cuts itself; None: all of it.
+      client: whether records have client ids; only for a source that takes them.
+      part: ("train" or "test", test share, random state) of a split, only for a source with `cuts`; None: all rows.
       key: the recipe key that messages name for `path`.
-      labels: those that are declared: a record's label that is the same name in another spelling becomes the declared
-        one. None: labels are as they lie there.
-      separator: what parts the fields of a line.
+      labels: the declared labels. A record's label that is another spelling of a declared name becomes the declared
+        one. None: labels stay as they are in the data.
+      separator: the text between two fields of a line.
       chat: whether lists of messages are read as text.
       never_stop: whether a file that cannot be opened is a reject instead of an error.
-      options: `data.options`, as the source's `Options` has validated them.
+      options: `data.options`, validated by the source's `Options`.
     """
 
     path: str
@@ -121,7 +121,7 @@ class SourceRequest:
 
 
 class Source(abc.ABC):
-    """Rows that can be cut, read and digested piece by piece. Pickles, opens files only when asked.
+    """Rows that can be cut, read and digested piece by piece. It can be pickled, and opens files only in its methods.
 
     It is registered under the entry point group `pe_beam.sources`.
     """
@@ -129,54 +129,54 @@ class Source(abc.ABC):
     Options: ClassVar[type[Options]] = Options
     """The typed model of `data.options`."""
     takes: ClassVar[frozenset[str]] = frozenset({"columns", "client"})
-    """What of a request it heeds: columns, client, separator, chat, never_stop. A recipe that asks for more is refused;
-    "never_stop" promises that one damaged record never swallows others (DESIGN, privacy rule 14)."""
+    """The request fields that it supports: columns, client, separator, chat, never_stop. A recipe that needs others is
+    refused. "never_stop" promises that a damaged record never affects others (DESIGN, privacy rule 14)."""
     cuts: ClassVar[bool] = False
-    """Whether it heeds `SourceRequest.part` itself; if not, records are cut as they are read."""
+    """Whether it applies `SourceRequest.part` itself. If not, records are split after they are read."""
 
     @classmethod
     def open(cls, request: SourceRequest) -> Source:
-        """The source of a request. No data are read. Every registered source has it.
+        """Returns the source of a request. It reads no data. Every registered source implements it.
 
         Raises:
-          RecipeError: it cannot be had so.
+          RecipeError: the source does not support the request.
         """
         raise NotImplementedError
 
     @abc.abstractmethod
     def pieces(self) -> list[Piece]:
-        """The pieces in order, from listings and footers alone.
+        """Returns the pieces in order. It uses only listings and footers.
 
         Raises:
-          DataError: nothing is there, or a column is missing or of a wrong type.
+          DataError: there are no data, or a column is missing or has a wrong type.
         """
 
     @abc.abstractmethod
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
-        """The rows of a piece, in order, in batches.
+        """Yields the rows of a piece, in order, in batches.
 
         Raises:
-          DataError: a file is gone, damaged or not what it was when the pieces were cut.
+          DataError: a file is missing, is damaged, or has changed since the pieces were cut.
         """
 
     @abc.abstractmethod
     def digest(self, piece: Piece) -> str:
-        """SHA-256 (hex) that changes with the source bytes of the piece, not with `data.path`. Private.
+        """Returns a SHA-256 (hex) that depends on the source bytes of the piece and not on `data.path`. Private.
 
         Raises:
-          DataError: a file is gone or cannot be read.
+          DataError: a file is missing or cannot be read.
         """
 
     def refuse(self, seen: Collection[str]) -> None:  # noqa: B027
-        """Told the facts of all batches of all pieces together, before any budget is spent.
+        """Checks the facts (`SourceBatch.seen`) of all batches of all pieces, before any budget is spent.
 
         Raises:
-          DataError: something that no single record shows, such as a column that not one of them has.
+          DataError: there is a fault that no single record shows, such as a column that no record has.
         """
 
 
 def cut(rows: int) -> Iterator[tuple[int, int]]:
-    """Ranges of `SHARD_ROWS` rows that cover `rows`.
+    """Yields ranges of at most `SHARD_ROWS` rows that together cover `rows` rows.
 
     >>> list(cut(10000))
     [(0, 8192), (8192, 10000)]
@@ -186,5 +186,5 @@ def cut(rows: int) -> Iterator[tuple[int, int]]:
 
 
 def image_table(images: Sequence[bytes | None]) -> pa.Table:
-    """A payload table of encoded images."""
+    """Returns a payload table of encoded images."""
     return pa.table([pa.array(images, pa.binary())], schema=IMAGE_SCHEMA)

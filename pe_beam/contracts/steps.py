@@ -1,4 +1,4 @@
-"""Handles for what follows a noisy histogram: selection and generation. Small; pickled into a graph."""
+"""Handles of selection and generation, the steps after a noisy histogram. They are small and pickled into a graph."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ SELECTION = pa.schema(
         ("kept", pa.bool_()),
     ]
 )
-"""Rows of the next population: new ids, the parent's id and row (null: from nothing), and whether it stays as it is."""
+"""Rows of the next population: its new id, the id and row of its parent (null: it has none), its label, and whether
+the parent is kept unchanged."""
 
 
 class SelectHandle(abc.ABC):
-    """Noisy votes -> the rows of the next population. Post-processing: it sees nothing private."""
+    """Turns noisy votes into the rows of the next population. It is post-processing and sees nothing private."""
 
     @abc.abstractmethod
     def select(self, histogram: pa.Table) -> Iterator[pa.RecordBatch]:
-        """The selection in batches of SELECTION, each as many rows as one call of a generator makes.
+        """Yields the selection in batches of SELECTION, each with the rows of one call of a generator.
 
         Args:
           histogram: columns candidate_id, label, noisy_votes, sorted by candidate_id.
@@ -32,11 +33,11 @@ class SelectHandle(abc.ABC):
 
 
 class GenerateHandle(abc.ABC):
-    """Rows of a selection -> candidates."""
+    """Turns rows of a selection into candidates."""
 
     @abc.abstractmethod
     def generate(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """The candidates of one batch of SELECTION.
+        """Returns the candidates of one batch of SELECTION.
 
-        It is called again for the same rows after a failure, and makes the same candidates.
+        After a failure it is called again for the same rows, and makes the same candidates.
         """

@@ -1,4 +1,4 @@
-"""A view: how a modality shows its records in the report."""
+"""The contract of a view, which shows the records of a modality in the report."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from markupsafe import Markup
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of a page with a place in its table of contents.
+    """A part of a page that is listed in the table of contents.
 
     Attributes:
-      key: lower-case letters, digits and hyphens; unique on the page: the anchor.
+      key: the anchor: lower-case letters, digits and hyphens, unique on the page.
       title: plain text.
       body: HTML; headings in it start at <h3>.
-      lead: a sentence or two under the title, in large type.
+      lead: one or two sentences under the title, in large type.
     """
 
     key: str
@@ -29,12 +29,12 @@ class Section:
 
 
 class History(Protocol):
-    """A release as a view reads it, iteration by iteration. It holds nothing private.
+    """A release as a view reads it, iteration by iteration. It contains nothing private.
 
     Attributes:
-      recipe: as `recipe.json` of the release says, without paths and names of private columns.
-      privacy: as `privacy.json` says.
-      complete: False for a run that goes on.
+      recipe: the content of the release's `recipe.json`, without paths and names of private columns.
+      privacy: the content of `privacy.json`.
+      complete: False for a run that is not finished.
     """
 
     @property
@@ -46,42 +46,42 @@ class History(Protocol):
 
     @property
     def iterations(self) -> list[int]:
-        """The populations that exist, 0 to T in a complete run."""
+        """Iterations whose populations exist: 0 to T in a complete run."""
 
     @property
     def last(self) -> int:
-        """The newest population."""
+        """Iteration of the newest population."""
 
     @property
     def labels(self) -> list[str | None]:
         """The declared labels; [None] without labels."""
 
     def manifest(self, iteration: int) -> dict[str, Any]:
-        """The manifest of an iteration."""
+        """Returns the manifest of an iteration."""
 
     def population(self, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """A population, sorted by candidate_id; `columns` names those to read."""
+        """Returns a population, sorted by candidate_id; `columns` are the columns to read."""
 
     def records(self, iteration: int, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Some records of a population by candidate_id; memory does not grow with the population."""
+        """Returns the records with these ids by candidate_id. Memory does not grow with the population."""
 
     def histogram(self, iteration: int) -> pa.Table:
-        """Noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for t from 1 on."""
+        """Returns noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for iteration t >= 1."""
 
 
 class View(abc.ABC):
-    """How a modality shows its records in the report. One object draws one report, and may keep state while it does.
+    """Shows the records of a modality in the report. One object draws one report, and may keep state meanwhile.
 
     A record is a plain dict of a population's columns: `candidate_id`, `parent_id`, `label`, `origin`, and the payload.
     HTML is `markupsafe.Markup`: build it with `Markup("<p>{}</p>").format(value)`, which escapes the value. Content
-    and labels may be hostile; nothing of them may reach the page unescaped, and nothing drawn may make a request
+    and labels may be hostile: they must never reach the page unescaped. The HTML must not cause a request
     (`data:` pictures are fine, scripts are not). Drawing is deterministic: no clock, no random numbers. Colours come
     from the page's CSS variables (`pe_beam.report.page` lists them), so that light and dark both work.
 
     Attributes:
-      tile: True where a fragment is a small square (a picture) that is laid out in grids; False for blocks of text or
-        rows, which are laid out below each other.
-      gallery_size: most records of one label and iteration that a gallery shows; the report may ask for fewer.
+      tile: True if a fragment is a small square (a picture) that is placed in a grid; False for blocks of text or
+        rows, which are placed below each other.
+      gallery_size: largest number of records of one label and iteration in a gallery; the report may show fewer.
     """
 
     tile: ClassVar[bool] = False
@@ -91,42 +91,44 @@ class View(abc.ABC):
     def fragment(
         self, record: Mapping[str, Any], parent: Mapping[str, Any] | None = None, *, large: bool = False
     ) -> Markup:
-        """One record as HTML.
+        """Returns one record as HTML.
 
-        It stands inside a link, so it holds no link, button or other focusable element, and no `id`.
+        It is placed inside a link, so it contains no link, button or other focusable element, and no `id`.
 
         Args:
-          record: what is shown.
-          parent: the candidate that it was varied from, where a change is to be marked (changed words, changed cells);
-            None: shown alone.
-          large: shown on its own, with room (about 160 px for a tile, all of a text), not as one of many.
+          record: the record to show.
+          parent: the candidate of which the record is a variation, if the changes are to be marked (changed words,
+            changed cells); None: no change is marked.
+          large: True if the record is shown by itself, with more room (about 160 px for a tile, all of a text).
         """
 
     @abc.abstractmethod
     def alt(self, record: Mapping[str, Any]) -> str:
-        """A short plain text in a record's place, as read aloud: "picture 1204, label 3", or a text's first words."""
+        """Returns a short plain text for screen readers: "picture 1204, label 3", or a text's first words."""
 
     def gallery(
         self, records: Sequence[Mapping[str, Any]], link: Callable[[Mapping[str, Any], Markup], Markup]
     ) -> Markup:
-        """Many records of one label and iteration, in the order given.
+        """Returns the HTML of many records of one label and iteration, in the order given.
 
         Args:
-          records: `gallery_size` of them or fewer.
-          link: (record, its HTML) -> the HTML inside a link to its lineage, or unchanged where the report follows none.
-            Each record calls it once, around its fragment, or around one cell if records are rows of a table.
+          records: at most `gallery_size` records.
+          link: (record, its HTML) -> the HTML inside a link to the record's lineage, or unchanged if the report shows
+            no lineage. It is called once per record, on its fragment, or on one cell if records are rows of a table.
         """
         items = (Markup("<li>{}</li>").format(link(record, self.fragment(record))) for record in records)
         return Markup('<ul class="{}">{}</ul>').format("tiles" if self.tile else "blocks", Markup("").join(items))
 
     def sections(self, history: History) -> Sequence[Section]:
-        """Sections of the modality's own, shown after the galleries (lengths of texts, marginals of columns).
+        """Returns the modality's own sections, shown after the galleries (lengths of texts, marginals of columns).
 
         Args:
-          history: the populations and noisy histograms of the release, by iteration. Charts: `pe_beam.report.charts`.
+          history: the populations and noisy histograms of the release, by iteration. `pe_beam.report.charts` draws
+            charts.
         """
         return ()
 
     def css(self) -> str:
-        """Style that the fragments need. Asked for last, when all fragments are drawn: pictures can be shared in it."""
+        """Returns the CSS that the fragments need. It is called after all fragments are drawn, so it can hold pictures
+        that several fragments share."""
         return ""

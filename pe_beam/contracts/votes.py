@@ -1,4 +1,4 @@
-"""What votes are made of: who casts them, on what, and how they add up."""
+"""Types of votes: the privacy unit, the neighbouring relation, ballots, and tallies of votes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Unit(enum.StrEnum):
-    """The privacy unit: what one noisy histogram hides.
+    """The privacy unit, which a noisy histogram protects.
 
     >>> Unit("client").value
     'client'
@@ -22,7 +22,7 @@ class Unit(enum.StrEnum):
 
 
 class Adjacency(enum.StrEnum):
-    """The neighbouring relation: what makes two data sets neighbours.
+    """The neighbouring relation: when two data sets are neighbours.
 
     >>> [adjacency.value for adjacency in Adjacency]
     ['add-or-remove-one', 'replace-one']
@@ -33,12 +33,13 @@ class Adjacency(enum.StrEnum):
 
 
 class Ballots(Protocol):
-    """What a record votes for. Safe for use from several threads at once.
+    """Computes the votes of records. Several threads may use it at once.
 
     Attributes:
-      digest: of what is voted on; votes on another are never added to these. Empty where it is declared.
-      width: how many positions there are.
-      votes_per_record: votes of 1 that a record casts, at most.
+      digest: digest of the candidates. Votes on candidates with another digest are never added to these. It is empty
+        if the positions are declared.
+      width: the number of positions.
+      votes_per_record: largest number of votes of weight 1 that a record casts.
     """
 
     @property
@@ -49,31 +50,31 @@ class Ballots(Protocol):
     def votes_per_record(self) -> int: ...  # noqa: D102
 
     def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Every vote of a batch.
+        """Returns all votes of a batch.
 
         Args:
           vectors: float32 (n, d).
           labels: int32 (n,), positions in the declared list.
 
         Returns:
-          Rows of the batch and positions voted for, int64 (v,) each.
+          Rows of the batch and the positions that they vote for, int64 (v,) each.
         """
 
 
 class BallotHandle(abc.ABC):
-    """Names what is voted on. Small; pickles; a graph holds it instead of vectors."""
+    """Names the candidates that records vote on. It is small and is pickled into a graph in place of vectors."""
 
     @abc.abstractmethod
     def load(self) -> Ballots:
-        """The ballots, loaded once a process: call it for each batch."""
+        """Returns the ballots. They are loaded once per process, so callers can call it for each batch."""
 
 
 class Grid(abc.ABC):
-    """Says how fine the counts of clients are. Pickles."""
+    """Declares the resolution of the counts of clients. It can be pickled."""
 
     @abc.abstractmethod
     def grid_bits(self) -> int:
-        """The number b: counts are whole multiples of 2^-b votes."""
+        """Returns b: counts are whole multiples of 2^-b votes."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ class Tally:
     """Exact votes of all records so far. Private.
 
     Attributes:
-      digest: of what was voted on, as `Ballots.digest`.
-      counts: int64 (m,), on the grid of 2^-grid_bits votes.
-      unit: whose votes are bounded together.
-      votes_per_record: votes of 1 that a record casts, at most; 1 for clients, whose norm is 1.
+      digest: digest of the candidates, as `Ballots.digest`.
+      counts: int64 (m,), in units of 2^-grid_bits votes.
+      unit: the privacy unit, whose votes are bounded together.
+      votes_per_record: largest number of votes of weight 1 that a record casts; 1 for clients, whose norm is 1.
       grid_bits: b; 0 for records.
     """
 
@@ -95,5 +96,5 @@ class Tally:
     grid_bits: int
 
     def belongs(self) -> tuple[str, Unit, int, int]:
-        """What two tallies must agree in to be added."""
+        """Returns the values that two tallies must share if they are added."""
         return self.digest, self.unit, self.votes_per_record, self.grid_bits

@@ -1,12 +1,11 @@
 """The steps of one run, bound to its directory.
 
-`run` is a run as a driver or a worker sees it: its directory, its recipe, its identity and its parts. `layout` names
-its files; `manifests` says which iterations exist, `frozen` which private shards, `spending` what an iteration may
-spend. `populations`, `matrices`, `counting` and `steps` have the steps of an iteration as plain functions; `choose`
-decides what is selected; `queries` has what an iteration asks of private data, `measurements` what is measured before
-the first vote. `ingest`, `apart` and `selfcheck` turn
-private records into frozen shards. `tables` has the bytes of files. `handles` binds the public transforms to a run, and
-`graphs/` carries all of it; nothing else here knows Beam.
+`run` is a run for a driver or a worker: its directory, recipe, identity and parts. `layout` names its files,
+`manifests` lists the existing iterations, `frozen` the private shards, and `spending` the budget of an iteration.
+`populations`, `matrices`, `counting` and `steps` have the steps of an iteration as plain functions. `choose` makes the
+selection. `queries` has the queries of an iteration on private data, and `measurements` the initial measurement.
+`ingest`, `apart` and `selfcheck` turn private records into frozen shards. `tables` reads and writes the bytes of files.
+`handles` binds the public transforms to a run. `graphs/` has the Beam graphs; no other module here uses Beam.
 
 May import: contracts, recipe, transforms, privacy, voting, selection, storage, keyed, errors.
 """

@@ -1,8 +1,8 @@
-"""Embedding in a process of its own, for `data.never_stop`: a record that brings a decoder down abstains (rule 14).
+"""Embeds in a separate process, for `data.never_stop`: a record that crashes a decoder abstains (rule 14).
 
-The child is `python -m pe_beam.engine.apart RUN_DIR`. Its standard input gives batches as Arrow streams, its standard
-output takes vectors; each message has its length before it. It says nothing: decoders write to a standard error that
-nobody reads. When it dies over a batch or raises, the batch is halved until one record is left, which is the reject.
+The child is `python -m pe_beam.engine.apart RUN_DIR`. It reads batches as Arrow streams from standard input and writes
+vectors to standard output. Each message is preceded by its length. The standard error, to which decoders write, is
+dropped. If the child dies or raises, the batch is halved until one record is left, which is the reject.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _READY = b"ready"
 
 
 class ApartEmbedder:
-    """A run's embedder behind a process boundary. Threads take turns."""
+    """A run's embedder in a separate process. One thread uses it at a time."""
 
     def __init__(self, root: str, dimension: int) -> None:
-        """Takes the run directory; the child starts with the first batch."""
+        """Takes the run directory. The child process starts with the first batch."""
         self._root, self._dimension = root, dimension
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         atexit.register(self.stop)
 
     def embed(self, records: pa.Table) -> Embedding:
-        """As `Embedder.embed`; whatever a record does to the child, it is a fault of that record alone.
+        """Embeds records, as `Embedder.embed`. A record that crashes the child is a fault of that record alone.
 
         Raises:
-          PeBeamError: the embedder cannot be had, or says so itself (a missing package, a device that differs).
+          PeBeamError: the embedder cannot be started, or raises it itself (a missing package, a device that differs).
         """
         vectors = np.zeros((records.num_rows, self._dimension), dtype=np.float32)
         faults: dict[int, Fault] = {}
@@ -66,14 +66,14 @@ class ApartEmbedder:
         return Embedding(vectors, faults)
 
     def stop(self) -> None:
-        """Ends the child, if there is one."""
+        """Ends the child process, if there is one."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
             self._child = None
 
     def _ask(self, records: pa.Table) -> Embedding | None:
-        """The answer to one batch; None: the child raised, or died and is started anew for the next one."""
+        """Returns the answer to one batch; None if the child raised or died. A dead child is restarted later."""
         child = self._started()
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, records.schema) as writer:
@@ -103,7 +103,7 @@ class ApartEmbedder:
             said = _receive(child.stdout)
         except (OSError, EOFError):
             said = b"{}"
-        if said != _READY:  # before any record, so that no record is to blame
+        if said != _READY:  # it failed before the first record, so no record is the cause
             child.kill()
             child.wait()
             raise _error(json.loads(said))
@@ -146,14 +146,14 @@ def _receive(pipe: IO[bytes] | None) -> bytes:
 
 @functools.lru_cache(maxsize=2)
 def apart_embedder(root: str, embedding_id: str, dimension: int) -> ApartEmbedder:
-    """The one child of this process for a run; another recipe in the same directory is another child."""
+    """Returns the embedder of a run, one per process. Another recipe in the same directory gets another child."""
     return ApartEmbedder(root, dimension)
 
 
 def main(argv: list[str]) -> None:
-    """The child: answers batches until its standard input ends."""
+    """Runs the child process: answers batches until its standard input ends."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print goes where nobody reads it
+    os.dup2(2, 1)  # output of libraries goes to standard error, which is dropped
     from pe_beam.engine.run import open_run
     from pe_beam.engine.selfcheck import hold_embedder
 

@@ -1,4 +1,4 @@
-"""Noisy histogram -> rows of the next population: post-processing, free and public."""
+"""Turns a noisy histogram into the rows of the next population. It is public post-processing and costs no budget."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weig
 
 
 def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
-    """Selects label by label and lays out families: who is kept, who is varied and how often.
+    """Selects parents label by label, and decides which are kept, which are varied, and how often.
 
     Returns:
       A SELECTION table sorted by candidate_id, and notes for the manifest (threshold by label, fallbacks).
@@ -50,7 +50,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def _rounds(run: Run, iteration: int) -> list[list[Round]]:
-    """By label, what iterations 1 to t released, if it is to be pooled; votes without noise need none of it."""
+    """Returns by label what iterations 1 to t released. It is empty without smoothing, and for votes without noise."""
     rounds: list[list[Round]] = [[] for _ in run.recipe.label_list]
     if not run.recipe.evolution.smoothing or not run.recipe.private:
         return rounds
@@ -67,9 +67,9 @@ def _rounds(run: Run, iteration: int) -> list[list[Round]]:
 def _weights(
     evolution: Evolution, turn: Turn, sigma: float, noisy: np.ndarray, rounds: list[Round]
 ) -> tuple[np.ndarray, float | None, str | None]:
-    """Selection weights of one label's candidates, the threshold used (votes) and what stood in for it.
+    """Returns selection weights of one label's candidates, the threshold (in votes), and the fallback if one was used.
 
-    Pooled votes are less noisy: the threshold goes down with their noise, candidate by candidate.
+    Pooled votes are less noisy, so the threshold of each candidate is lowered in proportion to its noise.
     """
     left: np.ndarray | float = 1.0
     if rounds:
@@ -85,13 +85,16 @@ def _weights(
 
 
 def _families(run: Run, iteration: int, histogram: pa.Table, draws: np.ndarray, family: tuple[int, bool]) -> pa.Table:
-    """A parent drawn m times is kept once if parents are; its other places are variations."""
+    """Returns the SELECTION table.
+
+    If parents are kept, a parent that is drawn is kept once. Its other places are variations.
+    """
     variations, keep = family
     ids = histogram["candidate_id"].to_numpy()
     labels = np.array(histogram["label"].to_pylist(), dtype=object)
     made = draws * variations + (np.maximum(draws - 1, 0) if keep else 0)
     kept = np.flatnonzero(draws > 0) if keep else np.zeros(0, dtype=np.int64)
-    # New ids run through the labels in declared order, so that a label's chunks stay together.
+    # New ids follow the declared order of labels, so that the chunks of a label stay together.
     codes = run.recipe.codes(labels.tolist())
     order = np.lexsort((np.arange(len(ids)), codes))
     parents = np.repeat(order, made[order])

@@ -1,4 +1,4 @@
-"""Exact counts, committed once, and the one noise that they get."""
+"""Commits exact counts once, and adds their noise once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MATRIX = "pe_beam.matrix"
 
 
 def noisy_label_shares(run: Run) -> list[float]:
-    """Shares by label, as declared, or as measured in iteration 0 and released."""
+    """Returns the shares of the labels: declared, or measured in iteration 0 and released."""
     if run.recipe.privacy.marginals:
         return [float(x) for x in read_marginals(run).totals()]
     shares = declared_shares(run.recipe)
@@ -32,12 +32,12 @@ def noisy_label_shares(run: Run) -> list[float]:
 
 
 def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> None:
-    """Commits the exact counts of an iteration once; a later attempt changes nothing (rule 3).
+    """Commits the exact counts of an iteration once. A later attempt changes nothing (rule 3).
 
     Args:
-      run: whose embeddings are frozen.
-      iteration: 0 (what is measured first) or more.
-      counts: int64 (m,), on the iteration's grid.
+      run: a run whose embeddings are frozen.
+      iteration: 0 (initial measurement) or more.
+      counts: int64 (m,), in units of the iteration's grid.
       matrix: digest of the candidate matrix that was voted on; empty in iteration 0.
 
     Raises:
@@ -56,7 +56,7 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> 
 
 
 def _belonging(run: Run, iteration: int) -> dict[str, str]:
-    """What exact counts belong to, and the grid that they are on."""
+    """Returns metadata of exact counts: the run, the data and the grid to which they belong."""
     return {
         "pe_beam.run_id": run.run_id,
         "pe_beam.fingerprint": fingerprint(run),
@@ -65,10 +65,10 @@ def _belonging(run: Run, iteration: int) -> dict[str, str]:
 
 
 def read_counts(run: Run, iteration: int) -> pa.Table:
-    """The committed exact counts of an iteration.
+    """Returns the committed exact counts of an iteration.
 
     Raises:
-      InputError: they are of another run, of other data or on another grid.
+      InputError: the counts belong to another run, other data or another grid.
     """
     table = tables.read_bytes(run.store.read(counts_name(iteration)))
     found = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
@@ -78,12 +78,12 @@ def read_counts(run: Run, iteration: int) -> pa.Table:
 
 
 def counts_name(iteration: int) -> str:
-    """Where the one committed exact count of an iteration lies (private)."""
+    """Returns the file name of the committed exact counts of an iteration (private)."""
     return f"private/counts/iteration={iteration:04d}.parquet"
 
 
 def counts_digest(table: pa.Table) -> bytes:
-    """SHA-256 of all counts of an iteration, which its noise is keyed by."""
+    """Returns SHA-256 of all counts of an iteration. The key of its noise depends on it."""
     ids = table["candidate_id"].to_numpy().astype(">i8").tobytes()
     labels = json.dumps(table["label"].to_pylist()).encode()
     counts = table["count"].to_numpy().astype(">i8").tobytes()
@@ -91,7 +91,7 @@ def counts_digest(table: pa.Table) -> bytes:
 
 
 def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.ndarray:
-    """Adds the one noise of an iteration to its committed counts; in votes.
+    """Returns the committed counts of an iteration with their noise, in votes.
 
     Raises:
       InputError: other counts of this iteration were given noise before.
@@ -116,7 +116,7 @@ def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.n
 
 
 def _pledge(run: Run, iteration: int, key: bytes) -> None:
-    """Notes which counts an iteration was noised with before it is: a recount that differs is not noised again."""
+    """Records which counts of an iteration get noise, before they get it. Different counts then never get noise."""
     if not pledge(run.store, f"private/noised/iteration={iteration:04d}", key):
         raise InputError(
             f"private/counts: iteration {iteration} was noised with other counts before; a second noise would cost "
@@ -125,7 +125,7 @@ def _pledge(run: Run, iteration: int, key: bytes) -> None:
 
 
 def commit_histogram(run: Run, iteration: int) -> None:
-    """Noise once per bin on the committed counts of an iteration; what comes out is committed in `work/`."""
+    """Adds noise once to each bin of the committed counts of an iteration, and commits the result in `work/`."""
     query = query_of(run, iteration)
     name = run.layout.work(iteration, query.work)
     if run.store.exists(name):

@@ -1,4 +1,4 @@
-"""The frozen private embeddings: which shards there are, and the fingerprint that all that is spent is bound to."""
+"""The frozen private embeddings: their shards, and the fingerprint to which all spent budget is bound."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ INDEX = "private/embeddings/index.json"
 
 
 def fingerprint_of(digests: Iterable[str]) -> str:
-    """SHA-256 (hex) over the digests (hex) of the frozen shards, in the order of their pieces. Private."""
+    """Returns SHA-256 (hex) over the digests (hex) of the frozen shards, in the order of their pieces. Private."""
     joined = b"".join(bytes.fromhex(digest) for digest in digests)
     return hashlib.sha256(b"pe_beam/data/1" + joined).hexdigest()
 
 
 def read_index(run: Run) -> dict[str, Any] | None:
-    """The frozen embeddings: fingerprint, dimension, shards. None: not embedded yet.
+    """Returns the index of the frozen embeddings: fingerprint, dimension, shards. None: not embedded yet.
 
     Raises:
-      InputError: it is damaged, or its shards' digests do not give its fingerprint.
+      InputError: the index is damaged, or its fingerprint does not follow from the digests of its shards.
     """
     if not run.store.exists(INDEX):
         return None
@@ -38,13 +38,13 @@ def read_index(run: Run) -> dict[str, Any] | None:
 
 
 def shards_of(run: Run) -> list[dict[str, Any]]:
-    """What the index says of each frozen shard, in order; none before they are frozen. Raises as `read_index`."""
+    """Returns the index entries of the frozen shards, in order; none before they are frozen. Raises as `read_index`."""
     index = read_index(run)
     return [] if index is None else list(index["shards"])
 
 
 def fingerprint(run: Run) -> str:
-    """Of the frozen embeddings (private); InputError if there are none yet."""
+    """Returns the fingerprint of the frozen embeddings (private). Raises InputError if there are none yet."""
     index = read_index(run)
     if index is None:
         raise InputError("private/embeddings: not frozen yet; the embed pipeline comes first")

@@ -1,4 +1,4 @@
-"""What binds the public transforms to a run: handles that name its directory, and are resolved in the worker."""
+"""Handles that bind the public transforms to a run. They name its directory, and each worker opens the run itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pe_beam.errors import StageError
 
 @dataclass(frozen=True)
 class RunBallots(BallotHandle):
-    """What private records vote on in an iteration: its candidates, or in iteration 0 the cells that it measures."""
+    """What private records vote on in an iteration: candidates, or in iteration 0 the cells of the measurement."""
 
     root: str
     iteration: int
@@ -36,14 +36,14 @@ class RunBallots(BallotHandle):
 
 @functools.cache
 def limit_threads(threads: int | None) -> None:
-    """Once a process: workers that share a machine are faster with a core each than with all of them each."""
+    """Limits BLAS threads, once per process. Workers that share a machine are faster if each uses one core."""
     if threads is not None:
         threadpool_limits(limits=threads)
 
 
 @dataclass(frozen=True)
 class RunMechanism(Mechanism):
-    """The noise of an iteration, which the run's ledger pays for."""
+    """The noise of an iteration, for which the run's ledger pays."""
 
     root: str
     iteration: int
@@ -74,7 +74,7 @@ class RunSelection(SelectHandle):
     iteration: int
 
     def select(self, histogram: pa.Table) -> Iterator[pa.RecordBatch]:
-        """See `SelectHandle`. What is read is the committed histogram, which `histogram` equals."""
+        """See `SelectHandle`. It reads the committed histogram, which equals `histogram`."""
         run = open_run(self.root)
         steps.commit_selection(run, self.iteration)
         yield from steps.new_chunks(run, self.iteration)
@@ -88,6 +88,6 @@ class RunGeneration(GenerateHandle):
     iteration: int
 
     def generate(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """See `GenerateHandle`. Returns a receipt: the ids that were made now, none where they were there."""
+        """See `GenerateHandle`. Returns a receipt: the ids that were made now; none if they existed already."""
         made = steps.generate_chunk(open_run(self.root), self.iteration, pa.Table.from_batches([rows]))
         return rows.select(["candidate_id"]).slice(0, made)

@@ -1,7 +1,7 @@
-"""Private records -> frozen, fingerprinted embedding shards. Plain functions, no Beam.
+"""Turns private records into frozen embedding shards with a fingerprint. Plain functions, no Beam.
 
-A shard holds one fixed row range of one sorted source file. What a resume may reuse is found by the digest of
-the source bytes; the shard's file is named by its own bytes, so two writers can never mix.
+A shard holds one fixed row range of one of the sorted source files. A resume finds shards to reuse by the digest of
+the source bytes. The name of a shard's file contains the digest of its own bytes, so two writers can never mix.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from pe_beam.voting.records import embed_rows, vector_batch, vector_schema
 
 EXPECTED = "private/embeddings/pieces"
 KINDS = "private/kinds.json"
-"""The kinds of faults that records were left out for: for the holder's terminal, never a count."""
+"""File with the kinds of faults of the rejects, for the data holder's terminal. It never contains a count."""
 NO_PIECE = Piece("", 0, 0, 0)
-"""Stands for an empty input under `data.never_stop`: one shard without rows, and every histogram is noise alone."""
+"""The piece of an empty input under `data.never_stop`: one shard without rows, so every histogram is only noise."""
 
 
 def list_pieces(run: Run) -> list[Piece]:
-    """The source's pieces; how many there are is noted for the holder's terminal (private).
+    """Returns the source's pieces, and records their number for the data holder's terminal (private).
 
     Raises:
-      DataError: as `Source.pieces`; under `data.never_stop` not because there is no record.
+      DataError: as `Source.pieces`; but under `data.never_stop` an empty source raises nothing.
     """
     try:
         pieces = private_source(run.recipe).pieces()
@@ -47,13 +47,13 @@ def list_pieces(run: Run) -> list[Piece]:
             raise
         pieces = []
     pieces = pieces or [NO_PIECE]
-    run.store.remove(KINDS)  # of an earlier try
+    run.store.remove(KINDS)  # from an earlier attempt
     run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
     return pieces
 
 
 def share_done(run: Run) -> float:
-    """Share of the pieces that are embedded, 0 to 1."""
+    """Returns the share of the pieces that are embedded, 0 to 1."""
     if not run.store.exists(EXPECTED):
         return 0.0
     expected = int(run.store.read(EXPECTED))
@@ -72,7 +72,7 @@ def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
     if run.store.exists(name):
         known: dict[str, Any] = json.loads(run.store.read(name))
         same = (known["source"], known["embedding_id"]) == (digest, run.embedding_id)
-        # Older versions noted no facts, and compared client ids as raw text: two spellings may not meet in one run.
+        # Older versions recorded no facts and compared client ids as raw text. One run must not mix both spellings.
         if same and "seen" in known and run.store.exists(known["shard"]):
             return known
     summary = _embed_shard(run, piece) | {"source": digest}
@@ -88,9 +88,9 @@ def _source_digest(run: Run, piece: Piece) -> str:
 
 
 def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
-    """Embeds a piece and commits what came out, named by its own bytes."""
+    """Embeds a piece and commits its shard under a name with the digest of its bytes."""
     if not run.recipe.data.never_stop:
-        hold_embedder(run)  # else the process apart does so: it is the one that embeds
+        hold_embedder(run)  # under never_stop the separate process does it, because it embeds
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
     seen: set[str] = set()
@@ -118,7 +118,7 @@ def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
 
 
 def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBatch]:
-    """Batches as they are; their facts are noted."""
+    """Yields the batches unchanged, and collects their facts in `seen`."""
     for batch in batches:
         seen |= batch.seen
         yield batch
@@ -131,7 +131,7 @@ def _write_shard(
     rows, dimension = 0, run.embedder.dimension
     client = run.recipe.privacy.unit == "client"
     schema = vector_schema(dimension, by_client=client)
-    # Dictionaries and compression buy nothing on float32 noise and cost the vote stage time on every read.
+    # Dictionaries and compression save nothing on float32 vectors, and cost the vote stage time at every read.
     writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
     with writer:
         tables = []
@@ -149,10 +149,10 @@ def _write_shard(
 
 
 def _whole(tables: list[pa.Table], dimension: int) -> pa.Table:
-    """The rows of a shard, joined so that the bytes of its file do not tell how they came.
+    """Joins the rows of a shard, so that the bytes of its file do not depend on the batches.
 
-    Arrow may end a page after each 1,024 numbers, at the end of a row. So rows of as many can be written from the
-    chunks that they came in, which spares what joining them, and writing all at once, would take: twice the shard.
+    Arrow may end a page after each 1,024 numbers, at the end of a row. So rows of 1,024 numbers or more can be written
+    from the chunks in which they came. This saves the memory of a join: twice the shard.
     """
     table = pa.concat_tables(tables)
     if dimension < 1024:
@@ -162,7 +162,7 @@ def _whole(tables: list[pa.Table], dimension: int) -> pa.Table:
 
 
 def _joined(batches: Iterable[SourceBatch], most: int) -> Iterator[SourceBatch]:
-    """Batches of up to `most` rows, for embedders that are faster with more; in bytes as bounded as a source's."""
+    """Joins batches up to `most` rows, for embedders that are faster with more rows. BATCH_BYTES bounds them too."""
     held: list[SourceBatch] = []
     rows = size = 0
     for batch in batches:
@@ -193,7 +193,7 @@ def _one(batches: list[SourceBatch]) -> SourceBatch:
 
 
 def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple[np.ndarray, dict[int, Fault]]:
-    """Vectors of all rows, and why some of them cannot be used: decided here, once, record by record.
+    """Returns the vectors of all rows, and why some rows cannot be used. Each record is judged by itself.
 
     A record of a holdout casts no vote, so it needs no client id.
     """
@@ -211,18 +211,18 @@ def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple
 
 
 def embedder_of(run: Run) -> Embedder | ApartEmbedder:
-    """What embeds private records: under `data.never_stop` in a process of its own, which a record may bring down."""
+    """Returns the embedder of private records. Under `data.never_stop` it is a separate process, which may crash."""
     if not run.recipe.data.never_stop:
         return run.embedder
     return apart_embedder(run.root, run.embedding_id, run.embedder.dimension)
 
 
 def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
-    """Freezes the embeddings under one fingerprint, or refuses the data. Commits once.
+    """Freezes the embeddings under one fingerprint, or refuses the data. It commits once.
 
     Raises:
-      DataError: nothing usable, more rejects than data.max_rejects allows, or what only all records together show;
-        never under `data.never_stop`.
+      DataError: no record is usable, there are more rejects than data.max_rejects allows, or `Source.refuse` refuses
+        the facts of all records. It is never raised under `data.never_stop`.
     """
     summaries = sorted(summaries, key=lambda summary: summary["piece"])
     never_stop = run.recipe.data.never_stop
@@ -231,11 +231,11 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)
     kinds = sorted({kind for s in summaries for kind in s["kinds"]})
-    # A worker's message stays in its runner's logs: which kinds there were is for the driver to say.
+    # A worker's message stays in its runner's logs, so the driver reports the kinds of faults.
     where = "; file and row of each are in private/rejects/" if kinds else ""
     run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
     if never_stop:
-        pass  # that there are no records, or many rejects, would be told by stopping
+        pass  # a stop would reveal that there are no records, or many rejects
     elif usable == 0:
         raise DataError(f"data.path: there is no record that can be used{where}")
     elif rejected > run.recipe.data.max_rejects * (usable + rejected):
@@ -254,12 +254,12 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
 
 
 def check_piece(run: Run, piece: Piece) -> None:
-    """Refuses a source whose bytes are not those that were embedded, and a shard that is not what was frozen.
+    """Refuses a source whose bytes differ from the embedded ones, and a shard that differs from the frozen one.
 
-    A shard that is gone is made again, if it comes out the same.
+    A missing shard is made again, if it gets the same bytes.
 
     Raises:
-      DataError: other data, or other embeddings than this run froze.
+      DataError: the data or the embeddings differ from those that this run has frozen.
     """
     known = {shard["piece"]: shard for shard in shards_of(run)}.get(piece.name)
     if known is None or known["source"] != _source_digest(run, piece):
@@ -274,14 +274,14 @@ def check_piece(run: Run, piece: Piece) -> None:
 
 
 def left_out(run: Run) -> list[str]:
-    """The kinds of faults that records were left out for, for the holder; none under `data.never_stop` (rule 14)."""
+    """Returns the kinds of faults of the rejects, for the data holder; none under `data.never_stop` (rule 14)."""
     if run.recipe.data.never_stop or not run.store.exists(KINDS):
         return []
     return [str(kind) for kind in json.loads(run.store.read(KINDS))]
 
 
 def changed_data() -> DataError:
-    """The one message about private data that is not what this run has embedded."""
+    """Returns the error for private data that differ from those that this run has embedded."""
     return DataError(
         "data: the private data differ from what this run embedded and has spent budget on; restore them, "
         "or start a new run directory (its budget adds up with what is spent here)"

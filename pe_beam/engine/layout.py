@@ -1,4 +1,4 @@
-"""Where the files of an iteration lie in a run directory. What is private lies where its own module says."""
+"""Names the files of an iteration in a run directory. The names of private files are in their own modules."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Layout:
 
     @property
     def release(self) -> str:
-        """The folder that may leave the building."""
+        """The folder that may be shared."""
         return "release" if self.private else "release-NOT-PRIVATE"
 
     def public(self, iteration: int, name: str) -> str:
-        """A released file of an iteration."""
+        """Returns the name of a released file of an iteration."""
         return f"{self.release}/iteration={iteration:04d}/{name}"
 
     def work(self, iteration: int, name: str) -> str:
-        """A working file of an iteration, never shared."""
+        """Returns the name of a working file of an iteration, which is never shared."""
         return f"work/iteration={iteration:04d}/{name}"

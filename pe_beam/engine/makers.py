@@ -1,4 +1,4 @@
-"""What a manifest says of each of several generators: post-processing of released populations and noisy votes."""
+"""Describes each of several generators for the manifest, by post-processing of released populations and votes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pe_beam.engine.run import Run
 
 
 def with_counts(run: Run, iteration: int, states: pa.ChunkedArray, made: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary by maker, with how many candidates each has and what those of the population before were given.
+    """Adds to a summary by maker how many candidates each maker has, and the noisy votes of its earlier candidates.
 
     Args:
-      run: its recipe has several generators.
+      run: a run whose recipe has several generators.
       iteration: 0 or more.
       states: of all candidates of population t.
       made: the summary of new candidates (`Mixed.summary`).
 
     Returns:
-      The summary; each maker also has `candidates` (in population t, kept ones included) and, from iteration 1 on,
-      `noisy_votes`: the sum, over its candidates of population t-1, of what the histogram says, noise and all.
+      The summary. Each maker also has `candidates` (in population t, kept ones included) and, from iteration 1 on,
+      `noisy_votes`: the sum of the noisy votes on its candidates of population t-1.
     """
     counts = Counter(_makers(states))
     told: dict[str, Any] = {name: {"candidates": counts[name], **own} for name, own in made["makers"].items()}

@@ -1,4 +1,4 @@
-"""Manifests: an iteration exists when its manifest does."""
+"""Reads manifests. An iteration exists when its manifest exists."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pe_beam.errors import InputError
 
 
 def read_manifest(run: Run, iteration: int) -> dict[str, Any] | None:
-    """An iteration's manifest; None: the iteration does not exist yet."""
+    """Returns an iteration's manifest; None: the iteration does not exist yet."""
     name = run.layout.public(iteration, "manifest.json")
     return json.loads(run.store.read(name)) if run.store.exists(name) else None
 
 
 def manifest_of(run: Run, iteration: int) -> dict[str, Any]:
-    """The manifest of an iteration that must exist; InputError if it does not."""
+    """Returns the manifest of an iteration. Raises InputError if the iteration does not exist."""
     manifest = read_manifest(run, iteration)
     if manifest is None:
         raise InputError(f"iteration {iteration} does not exist yet; iterations are made in order")
@@ -24,5 +24,5 @@ def manifest_of(run: Run, iteration: int) -> dict[str, Any]:
 
 
 def candidate_count(run: Run, iteration: int) -> int:
-    """Rows of a population that must exist, all labels together; InputError if it does not."""
+    """Returns the number of rows of a population, over all labels. Raises InputError if it does not exist."""
     return sum(manifest_of(run, iteration)["candidates"].values())

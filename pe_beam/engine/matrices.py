@@ -1,4 +1,4 @@
-"""Candidates -> the matrix that a vote looks at, committed once."""
+"""Embeds candidates into the matrix for a vote, and commits it once."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from pe_beam.voting.votes import CandidateMatrix, Voter
 
 
 def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
-    """Embeds rows of population t-1 as iteration t votes on them: each alone, or its lookahead mean.
+    """Embeds rows of population t-1 for the vote of iteration t: each candidate, or the mean of its lookahead.
 
-    Returns how many variations the generator was asked for.
+    Returns:
+      The number of variations that the generator made.
     """
     name = run.layout.work(iteration, f"matrix/{start:09d}.npy")
     if run.store.exists(name):
@@ -65,7 +66,7 @@ def _embed(run: Run, rows: pa.Table) -> np.ndarray:
 
 
 def commit_matrix(run: Run, iteration: int) -> list[str]:
-    """Commits the candidate matrix as one file; returns the shards that vote on it."""
+    """Commits the candidate matrix as one file, and returns the names of the shards that vote on it."""
     index = read_index(run)
     if index is None:
         raise PeBeamError("private/embeddings: not frozen yet; the embed pipeline comes first")
@@ -73,7 +74,7 @@ def commit_matrix(run: Run, iteration: int) -> list[str]:
     shape = (spans[-1][1], run.embedder.dimension)
 
     def write(file: BinaryIO) -> None:
-        """Part by part: two matrices would not always fit into memory."""
+        """Writes part by part, because two matrices do not always fit into memory."""
         tables.write_array_head(file, shape)
         for start, _ in spans:
             part = tables.load_array(run.store.read(run.layout.work(iteration, f"matrix/{start:09d}.npy")))
@@ -84,7 +85,7 @@ def commit_matrix(run: Run, iteration: int) -> list[str]:
 
 
 def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
-    """The candidate matrix of an iteration, embedded again where `work/` has lost it: candidates are public."""
+    """Returns the candidate matrix of an iteration. If `work/` has lost it, public candidates are embedded again."""
     if not run.store.exists(run.layout.work(iteration, "matrix.npy")):
         for span in chunk_ranges(run, candidate_count(run, iteration - 1)):
             embed_candidates(run, iteration, *span)
@@ -93,7 +94,7 @@ def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
 
 
 def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
-    """The committed candidate matrix that iteration t votes on."""
+    """Returns the committed candidate matrix of the vote of iteration t."""
     population = read_population(run, iteration - 1, ["candidate_id", "label"])
     data = run.store.read(run.layout.work(iteration, "matrix.npy"))
     return CandidateMatrix(
@@ -105,19 +106,20 @@ def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
 
 
 def load_voter(run: Run, iteration: int) -> Voter:
-    """The voter of an iteration: matrix and search index are loaded once a process and shared by its threads."""
+    """Returns the voter of an iteration. Matrix and search index are loaded once per process, for all its threads."""
     names = (run.layout.work(iteration, "matrix.npy"), run.layout.public(iteration - 1, "manifest.json"))
     return _loaded_voter(run.root, iteration, tuple(run.store.version(name) for name in names))
 
 
 @functools.lru_cache(maxsize=2)
 def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter:
-    """Cached by the very files: another run may begin in a directory of the same name."""
+    """Returns the voter. The versions of its files are part of the cache key, because another run may start in a
+    directory of the same name."""
     run = open_run(root)
     evolution = run.recipe.evolution
     return Voter(
         load_matrix(run, iteration),
         distance=evolution.distance,
-        votes_per_record=votes_bound(run.recipe),  # where it is below k no label has more candidates
+        votes_per_record=votes_bound(run.recipe),  # if it is below k, no label has more candidates
         search_engine=run.recipe.execution.search_engine,
     )

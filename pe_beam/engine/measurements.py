@@ -1,4 +1,4 @@
-"""What iteration 0 measures, if the recipe says so: label shares, or one-way marginals by label. No Beam."""
+"""The initial measurement of iteration 0, if the recipe has one: label shares, or one-way marginals by label."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEASURED_WORK = "labels.parquet"
 
 
 def measured_cells(run: Run) -> pa.Table:
-    """The counts that iteration 0 measures, in order: columns `label` and, for marginals, `column` and `bin`."""
+    """Returns the cells that iteration 0 counts, in order: columns `label` and, for marginals, `column` and `bin`."""
     labels = run.recipe.label_list
     if not run.recipe.privacy.marginals:
         return pa.table({"label": pa.array(labels, pa.string())})
@@ -32,14 +32,14 @@ def measured_cells(run: Run) -> pa.Table:
 
 
 def cell_count(run: Run) -> int:
-    """How many counts iteration 0 measures."""
+    """Returns the number of cells that iteration 0 counts."""
     if not run.recipe.privacy.marginals:
         return run.recipe.label_count
     return run.recipe.label_count * sum(run.embedder.marginal_sizes().values())
 
 
 def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The cells that each record of a batch counts in, one a column (or its label): int64 (n, columns)."""
+    """Returns the cells in which each record of a batch counts, one per column (or its label): int64 (n, columns)."""
     if not run.recipe.privacy.marginals:
         return labels.astype(np.int64)[:, None]
     sizes = np.array(list(run.embedder.marginal_sizes().values()))
@@ -48,7 +48,7 @@ def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 class Cells:
-    """What a record counts for in iteration 0, as `Ballots`: its label, or one bin of each column."""
+    """The cells in which a record counts in iteration 0, as `Ballots`: its label, or one bin of each column."""
 
     digest = ""
 
@@ -65,7 +65,7 @@ class Cells:
 
 
 def read_measurements(run: Run) -> pa.Table:
-    """What was measured, noisy; out of the release where `work/` has lost it."""
+    """Returns the noisy measurement. It is read from the release if `work/` has lost it."""
     return tables.read_bytes(run.store.read(_where(run)))
 
 
@@ -75,7 +75,7 @@ def _where(run: Run) -> str:
 
 
 def read_marginals(run: Run) -> Marginals:
-    """The measured marginals of a run that measures them."""
+    """Returns the measured marginals of a run that measures them."""
     noisy = read_measurements(run)["noisy_count"].to_numpy()
     counts, start, labels = {}, 0, run.recipe.label_count
     for column, size in run.embedder.marginal_sizes().items():
@@ -85,7 +85,7 @@ def read_marginals(run: Run) -> Marginals:
 
 
 def generator(run: Run) -> Generator:
-    """The run's generator; with measured marginals, one that draws by them."""
+    """Returns the run's generator. With measured marginals it draws by them."""
     if not run.recipe.privacy.marginals:
         return run.generator
     return _seeded(run.root, run.store.version(_where(run)))
@@ -93,6 +93,7 @@ def generator(run: Run) -> Generator:
 
 @functools.lru_cache(maxsize=2)
 def _seeded(root: str, version: str) -> Generator:
-    """Cached by the very file: another run may begin in a directory of the same name."""
+    """Returns the seeded generator. The version of the measurement's file is part of the cache key, because another
+    run may start in a directory of the same name."""
     run = open_run(root)
     return run.generator.seeded(read_marginals(run))

@@ -1,4 +1,4 @@
-"""Released populations as an engine reads them: by rows, so that what is read does not grow with the population."""
+"""Reads released populations and histograms. Rows are read singly, so that reads do not grow with the population."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pe_beam.engine.run import Run, open_run
 from pe_beam.storage.parquet import read_parquet
 
 FILE_ROWS = 65_536
-"""Rows of a part of a population at most; a multiple of a row group. A constant of the format."""
+"""Largest number of rows of a part of a population; a multiple of a row group. It is part of the format."""
 HISTOGRAM = "histogram/part-00000.parquet"
 HISTOGRAM_WORK = "histogram.parquet"
 
 
 def chunk_ranges(run: Run, rows: int) -> list[tuple[int, int]]:
-    """Row ranges in which candidates are generated, embedded and committed."""
+    """Returns the row ranges in which candidates are generated, embedded and committed."""
     size = run.generator.chunk_size
     return [(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
 def population_rows(run: Run, iteration: int, rows: np.ndarray) -> pa.Table:
-    """Some rows of a released population, in the order given: what is read does not grow with the population."""
+    """Returns some rows of a released population, in the order given. The read does not grow with the population."""
     parts = population_files(manifest_of(run, iteration))
     starts = np.cumsum([0, *(count for _, count in parts)])
     owners = np.searchsorted(starts, rows, side="right") - 1
@@ -48,24 +48,24 @@ def population_rows(run: Run, iteration: int, rows: np.ndarray) -> pa.Table:
 
 @functools.lru_cache(maxsize=1)
 def _whole_population(root: str, iteration: int, version: str) -> pa.Table:
-    """Once a process, for generators that show candidates to each other. Cached by the very file."""
+    """Returns a population, for generators that show candidates to each other. It is cached by its file's version."""
     return read_population(open_run(root), iteration)
 
 
 def read_population(run: Run, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
-    """A released population, sorted by candidate_id; `columns` names those to read."""
+    """Returns a released population, sorted by candidate_id; `columns` are the columns to read."""
     names = [run.layout.public(iteration, name) for name, _ in population_files(manifest_of(run, iteration))]
     return pa.concat_tables([read_parquet(run.store, name, columns) for name in names])
 
 
 def read_histogram(run: Run, iteration: int) -> pa.Table:
-    """The noisy histogram of an iteration, out of the release where `work/` has lost it."""
+    """Returns the noisy histogram of an iteration. It is read from the release if `work/` has lost it."""
     own = run.layout.work(iteration, HISTOGRAM_WORK)
     return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(iteration, HISTOGRAM)))
 
 
 def around(run: Run, journal: str, ids: Sequence[int], iteration: int = 0) -> dict[str, Any]:
-    """What a generator whose answers are paid for, or several at once, are told besides: nothing for any other."""
+    """Returns the argument `chunk` for a `PaidGenerator`, as keyword arguments; no arguments for another generator."""
     if not isinstance(run.generator, PaidGenerator):
         return {}
 
@@ -78,7 +78,7 @@ def around(run: Run, journal: str, ids: Sequence[int], iteration: int = 0) -> di
 
 
 def step_at(run: Run, iteration: int) -> Step:
-    """Where iteration t stands, for a generator."""
+    """Returns the step of iteration t, for a generator."""
     return Step(
         iteration=iteration,
         iterations=run.recipe.evolution.iterations,

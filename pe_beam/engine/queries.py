@@ -1,7 +1,7 @@
-"""What private data are asked in an iteration: the bins of a histogram, and which of them a record counts in.
+"""The query of an iteration on private data: the bins of a histogram, and the bins in which a record counts.
 
-Iterations 1 to T ask for votes on candidates. Iteration 0, where the recipe pays for it, counts records by label, or by
-label and bin of each column. Ledger, counts and noise treat both alike; what differs is here.
+Iterations 1 to T count votes on candidates. Iteration 0, if the recipe pays for it, counts records by label, or by
+label and bin of each column. Ledger, counts and noise treat both in the same way. The differences are here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pe_beam.recipe.plan import measurement_sensitivity
 
 
 class Cost(NamedTuple):
-    """What a query spends by the plan: sigma and sensitivity in votes, and the one over the other."""
+    """What a query spends by the plan: sigma and sensitivity in votes, and sigma / sensitivity."""
 
     sigma: float
     sensitivity: float
@@ -32,46 +32,46 @@ class Cost(NamedTuple):
 
 
 class Query(abc.ABC):
-    """What is asked in one iteration of a run.
+    """The query of one iteration of a run.
 
     Attributes:
-      released: where its noisy answer is released, below the iteration's folder.
-      work: where it is committed first.
+      released: file name of its noisy answer in the release, relative to the iteration's folder.
+      work: file name of the answer in `work/`, where it is committed first.
     """
 
     released: ClassVar[str]
     work: ClassVar[str]
 
     def __init__(self, run: Run, iteration: int) -> None:
-        """Takes an iteration that asks something."""
+        """Takes an iteration that has a query."""
         self._run, self._iteration = run, iteration
 
     @abc.abstractmethod
     def cost(self) -> Cost:
-        """By the plan: for the driver."""
+        """Returns the cost by the plan. The driver calls it."""
 
     @abc.abstractmethod
     def bins(self) -> pa.Table:
-        """Columns `candidate_id` (int64) and `label`: the bins in order, all that are declared."""
+        """Returns all declared bins in order: columns `candidate_id` (int64) and `label`."""
 
     @abc.abstractmethod
     def blocks(self, labels: list[str | None]) -> np.ndarray:
-        """Which block of the noise each bin, given by its label, takes its place in: int32 (m,)."""
+        """Returns the block of the noise for each bin, given the labels of the bins: int32 (m,)."""
 
     @abc.abstractmethod
     def ballots(self) -> Ballots:
-        """Who counts in which bin; one a process."""
+        """Returns the ballots, which tell the bins in which a record counts; one per process."""
 
     @abc.abstractmethod
     def answer(self, counts: pa.Table, noisy: np.ndarray) -> tuple[pa.Table, pa.Schema]:
-        """Committed counts and their noisy values, float64 (m,) in votes -> the table to release and its schema."""
+        """Returns the table to release and its schema, from committed counts and noisy votes, float64 (m,)."""
 
     @abc.abstractmethod
     def read(self) -> pa.Table:
-        """The noisy answer."""
+        """Returns the noisy answer."""
 
     def traces(self) -> list[str]:
-        """Files that show that it was answered."""
+        """Returns the files that exist only if the query was answered."""
         return [
             self._run.layout.work(self._iteration, self.work),
             self._run.layout.public(self._iteration, self.released),
@@ -79,12 +79,12 @@ class Query(abc.ABC):
 
 
 class VoteQuery(Query):
-    """Which candidate of population t-1 is nearest? Bins are candidates."""
+    """Counts the votes on each candidate of population t-1. Bins are candidates."""
 
     released, work = HISTOGRAM, HISTOGRAM_WORK
 
     def cost(self) -> Cost:
-        """See `Query`; InputError where the recipe has no such iteration."""
+        """See `Query`. Raises InputError if the recipe has no such iteration."""
         schedule = self._run.plan.schedule
         if self._iteration > len(schedule.sigmas):
             raise _not_planned(self._iteration)
@@ -96,7 +96,7 @@ class VoteQuery(Query):
         return read_population(self._run, self._iteration - 1, ["candidate_id", "label"])
 
     def blocks(self, labels: list[str | None]) -> np.ndarray:
-        """See `Query`: one a label."""
+        """See `Query`. There is one block per label."""
         return self._run.recipe.codes(labels)
 
     def ballots(self) -> Ballots:
@@ -114,12 +114,12 @@ class VoteQuery(Query):
 
 
 class CellQuery(Query):
-    """How many records are in each cell: a label, or a bin of a column by label."""
+    """Counts the records in each cell: a label, or a bin of a column by label."""
 
     released, work = MEASURED, MEASURED_WORK
 
     def cost(self) -> Cost:
-        """See `Query`; InputError where the recipe measures nothing."""
+        """See `Query`. Raises InputError if the recipe measures nothing."""
         schedule = self._run.plan.schedule
         if schedule.label_sigma is None or schedule.label_noise_multiplier is None:
             raise _not_planned(self._iteration)
@@ -131,7 +131,7 @@ class CellQuery(Query):
         return pa.table({"candidate_id": pa.array(range(len(labels)), pa.int64()), "label": labels})
 
     def blocks(self, labels: list[str | None]) -> np.ndarray:
-        """See `Query`: all are in one."""
+        """See `Query`. All bins are in one block."""
         return np.zeros(len(labels), dtype=np.int32)
 
     def ballots(self) -> Ballots:
@@ -149,12 +149,12 @@ class CellQuery(Query):
 
 
 def query_of(run: Run, iteration: int) -> Query:
-    """What an iteration asks."""
+    """Returns the query of an iteration."""
     return VoteQuery(run, iteration) if iteration else CellQuery(run, iteration)
 
 
 def spending_iterations(run: Run) -> list[int]:
-    """The iterations that ask something: 1 to T, and 0 where the recipe pays for a measurement."""
+    """Returns the iterations with a query: 1 to T, and 0 if the recipe pays for an initial measurement."""
     return list(range(0 if run.recipe.privacy.label_budget() else 1, run.recipe.evolution.iterations + 1))
 
 
@@ -164,5 +164,5 @@ def _not_planned(iteration: int) -> InputError:
 
 @functools.lru_cache(maxsize=2)
 def _cells(root: str, run_id: str) -> Cells:
-    """Cached by the run: another one may begin in a directory of the same name."""
+    """Returns the cells. The run id is part of the cache key: another run may start in a directory of the same name."""
     return Cells(open_run(root))

@@ -1,4 +1,4 @@
-"""One run as a driver or a worker sees it: its directory, its recipe, its identity, and its parts, one a process."""
+"""One run, for a driver or a worker: its directory, recipe and identity, and its parts, one of each per process."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from pe_beam.storage import open_store
 
 @dataclass(frozen=True)
 class Run:
-    """What all steps of a run share.
+    """A run: everything that its steps share.
 
     Attributes:
-      root: URI of the run directory, as its store spells it.
-      recipe: resolved.
+      root: URI of the run directory, as its store writes it.
+      recipe: the resolved recipe.
     """
 
     root: str
@@ -37,27 +37,27 @@ class Run:
 
     @cached_property
     def store(self) -> Store:
-        """Its files."""
+        """The store of its files."""
         return open_store(self.root)
 
     @cached_property
     def layout(self) -> Layout:
-        """Their names."""
+        """The names of its files."""
         return Layout(self.recipe.private)
 
     @cached_property
     def run_id(self) -> str:
-        """The hash of all that shapes the release."""
+        """The hash of everything that affects the release."""
         return identity.run_id(self.recipe)
 
     @cached_property
     def embedding_id(self) -> str:
-        """The hash of what shapes private embeddings."""
+        """The hash of everything that affects private embeddings."""
         return identity.embedding_id(self.recipe)
 
     @cached_property
     def plan(self) -> Plan:
-        """Its noise, fixed before any data is read. For the driver: workers read sigma off the ledger."""
+        """Its noise, fixed before any data are read. Only the driver uses it: workers read sigma from the ledger."""
         return make_plan(self.recipe)
 
     @cached_property
@@ -67,17 +67,17 @@ class Run:
 
     @cached_property
     def generator(self) -> Generator:
-        """The generator, one a process."""
+        """The generator, one per process."""
         return parts.new_generator(self.recipe, Folder(self.store, PUBLIC_SERVICES))
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The embedder, one a process."""
+        """The embedder, one per process."""
         return parts.new_embedder(self.recipe, Folder(self.store, PRIVATE_SERVICES))
 
 
 def stored_recipe(store: Store) -> Recipe:
-    """The recipe of a run directory; InputError if its recipe.yaml is damaged."""
+    """Returns the recipe of a run directory. Raises InputError if its recipe.yaml is damaged."""
     try:
         return parse_recipe(yaml.safe_load(store.read("recipe.yaml")))
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -90,7 +90,7 @@ def _opened(root: str, digest: str) -> Run:
 
 
 def open_run(root: str | Path) -> Run:
-    """The run in a directory, as its recipe.yaml says; one object a process while that file is the same."""
+    """Returns the run in a directory, by its recipe.yaml: one object per process while that file does not change."""
     store = open_store(root)
     if not store.exists("recipe.yaml"):
         raise InputError(f"{root}: not a run directory (it has no recipe.yaml)")

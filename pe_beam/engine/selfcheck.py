@@ -1,4 +1,4 @@
-"""Every process that embeds private records shows first that it embeds as the run's first one did (rule 13)."""
+"""Checks that every process that embeds private records embeds like the first such process of the run (rule 13)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _one_at_a_time = threading.Lock()
 
 
 def hold_embedder(run: Run) -> None:
-    """Holds this process's embedder to its contract, once, and to the digest that the run has committed.
+    """Checks this process's embedder, once, against its contract and the digest that the run has committed.
 
-    The first process commits its own. It is kept by embedding id: another recipe's embedder has another.
+    The first process commits its own digest. The file name contains the embedding id, which differs between recipes.
 
     Raises:
-      RecipeError: vectors depend on their company here.
-      InputError: this process embeds otherwise than the one that came first.
+      RecipeError: vectors depend on the other records of a batch here.
+      InputError: this process gives other vectors than the first process.
     """
     digest = _digest(run.embedder)
     if digest is None:

@@ -1,4 +1,4 @@
-"""What an iteration may spend: its ledger line, and whether that line pays for this run."""
+"""Reads the ledger line of an iteration, and checks that this line pays for this run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pe_beam.privacy import ledger, noise
 
 
 def ledger_line(run: Run, iteration: int) -> ledger.LedgerLine:
-    """The line that pays for an iteration: without it nothing is noised (rule 6).
+    """Returns the line that pays for an iteration. Without a line no noise is drawn (rule 6).
 
     Raises:
-      InputError: no line.
+      InputError: there is no line.
     """
     lines, _ = ledger.parse_ledger(run.store.read(ledger.LEDGER))
     for line in lines:
@@ -24,17 +24,17 @@ def ledger_line(run: Run, iteration: int) -> ledger.LedgerLine:
 
 
 def sigma_of(run: Run, iteration: int) -> float:
-    """The sigma that the ledger says an iteration spends, in votes; raises InputError without a line."""
+    """Returns the sigma of an iteration from the ledger, in votes. Raises InputError without a line."""
     return ledger_line(run, iteration).sigma
 
 
 def grid_bits(run: Run, iteration: int) -> int:
-    """b of an iteration: its counts are whole multiples of 2^-b votes."""
+    """Returns b of an iteration: its counts are whole multiples of 2^-b votes."""
     return noise.grid_bits_for(sigma_of(run, iteration), run.recipe.privacy.unit)
 
 
 def line_hmac(run: Run, secret: bytes, *, iteration: int, sigma: float, sensitivity: float) -> str:
-    """What an iteration's line carries if it pays for this recipe on these data under this secret (rule 15)."""
+    """Returns the HMAC of an iteration's line that pays for this recipe, these data and this secret (rule 15)."""
     return ledger.data_hmac(
         secret,
         run_id=run.run_id,
@@ -47,7 +47,7 @@ def line_hmac(run: Run, secret: bytes, *, iteration: int, sigma: float, sensitiv
 
 
 def refuse_unless_paid(run: Run, line: ledger.LedgerLine, secret: bytes) -> None:
-    """Raises SecretError where a line pays for another recipe, other data or another secret than are here."""
+    """Raises SecretError if a line pays for a different recipe, different data or a different secret."""
     mine = line_hmac(run, secret, iteration=line.iteration, sigma=line.sigma, sensitivity=line.sensitivity)
     if not hmac.compare_digest(mine, line.data_hmac):
         raise SecretError(

@@ -1,7 +1,7 @@
-"""Selection and generation as plain functions on a run: each reads what is committed and commits once.
+"""Selection and generation as plain functions on a run. Each reads committed files and commits once.
 
-A step may run twice, in two places, or after a kill: whoever comes second finds the first bytes and goes on
-from those. No Beam here; `graphs` carries the calls to workers.
+A step may run twice, in two places, or again after a kill. The second attempt finds the bytes of the first and
+continues from them. There is no Beam here; `graphs` runs the steps on workers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KEPT_AT_A_TIME = 4096
 
 
 def plan_random(run: Run) -> pa.Table:
-    """Which candidates population 0 holds: ids from 0, by label."""
+    """Returns the rows of population 0: ids from 0, ordered by label."""
     quotas = largest_remainder(noisy_label_shares(run), run.recipe.evolution.populations()[0])
     labels = [label for label, q in zip(run.recipe.label_list, quotas, strict=True) for _ in range(q)]
     count = len(labels)
@@ -52,7 +52,7 @@ def plan_random(run: Run) -> pa.Table:
 
 
 def commit_selection(run: Run, iteration: int) -> None:
-    """Post-processing of noisy votes into the rows of the next population."""
+    """Commits the rows of the next population, which are post-processing of noisy votes."""
     name = run.layout.work(iteration, "selection.parquet")
     if run.store.exists(name):
         return
@@ -62,9 +62,9 @@ def commit_selection(run: Run, iteration: int) -> None:
 
 
 def new_chunks(run: Run, iteration: int) -> Iterator[pa.RecordBatch]:
-    """Rows of the committed selection that a generator has to make, as many at a time as it makes.
+    """Yields the rows of the committed selection that a generator has to make, in chunks of its size.
 
-    A selection of kept rows alone gives one batch without rows: it still has to reach the commit.
+    If all rows are kept, it yields one batch without rows, because the commit needs an input.
     """
     rows = new_rows(run, iteration)
     for start, stop in chunk_ranges(run, rows.num_rows) or [(0, 0)]:
@@ -76,21 +76,21 @@ def _json(value: Any) -> bytes:
 
 
 def new_rows(run: Run, iteration: int) -> pa.Table:
-    """Rows of an iteration's selection that a generator has to make, in order of id."""
+    """Returns the rows of an iteration's selection that a generator has to make, in order of id."""
     selected = tables.read_bytes(run.store.read(run.layout.work(iteration, "selection.parquet")))
     return selected.filter(pc.invert(selected["kept"]))
 
 
 def generate_chunk(run: Run, iteration: int, rows: pa.Table) -> int:
-    """Makes and commits one chunk of new candidates; a committed chunk is never made again.
+    """Makes and commits one chunk of new candidates. A committed chunk is never made again.
 
     Args:
-      run: it has the population before.
+      run: a run that has the previous population.
       iteration: 0 or more.
-      rows: consecutive rows of the selection that are to be made, one or more.
+      rows: consecutive rows of the selection that have to be made, at least one.
 
     Returns:
-      How many candidates the generator was asked for.
+      The number of candidates that the generator made.
     """
     ids = rows["candidate_id"].to_pylist()
     start = ids[0] - (manifest_of(run, iteration - 1)["next_candidate_id"] if iteration else 0)
@@ -136,7 +136,7 @@ def _kept_rows(run: Run, iteration: int, kept: pa.Table) -> pa.Table:
 
 
 def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Table]:
-    """Rows of the next population in order: kept ids are older, so smaller, than any new one."""
+    """Yields the rows of the next population in order. Kept ids are older, and so smaller, than all new ids."""
     selected = tables.read_bytes(run.store.read(run.layout.work(iteration, "selection.parquet")))
     kept = selected.filter(selected["kept"])
     for first in range(start, min(stop, kept.num_rows), _KEPT_AT_A_TIME):
@@ -150,7 +150,7 @@ def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Tab
 
 
 def commit_iteration(run: Run, iteration: int) -> None:
-    """Commits population and manifest in `work/`, then copies to the release, the manifest last."""
+    """Commits population and manifest in `work/`, then copies them to the release, the manifest last."""
     names = _commit_files(run, iteration)
     if iteration in spending_iterations(run):
         query = query_of(run, iteration)
@@ -160,12 +160,12 @@ def commit_iteration(run: Run, iteration: int) -> None:
     run.store.commit(run.layout.work(iteration, "manifest.json"), _json(manifest))
     for target, source in names.items():
         run.store.copy(source, run.layout.public(iteration, target))
-    run.store.remove(run.layout.work(iteration, "journal"))  # of a chunk whose worker was killed right after its commit
+    run.store.remove(run.layout.work(iteration, "journal"))  # of a worker killed right after its commit
     run.store.copy(run.layout.work(iteration, "manifest.json"), run.layout.public(iteration, "manifest.json"))
 
 
 def _commit_files(run: Run, iteration: int) -> dict[str, str]:
-    """Writes the population in parts of bounded rows; returns released name -> working name."""
+    """Writes the population in parts of at most FILE_ROWS rows. Returns released name -> working name."""
     selected = run.store.read(run.layout.work(iteration, "selection.parquet"))
     rows = pq.ParquetFile(pa.BufferReader(selected)).metadata.num_rows
     schema = tables.population_schema(run.modality.payload)
@@ -183,7 +183,7 @@ def _commit_files(run: Run, iteration: int) -> dict[str, str]:
 
 
 def refuse_too_many(run: Run, iteration: int, candidates: Mapping[str, int]) -> None:
-    """Raises InputError where a label has more candidates, and so a record more votes, than noise is for (rule 15)."""
+    """Raises InputError if a label has more candidates, and a record thus more votes, than noise is for (rule 15)."""
     bound = votes_bound(run.recipe)
     voted_on = iteration < run.recipe.evolution.iterations and run.recipe.privacy.unit == "record"
     if voted_on and bound < run.recipe.evolution.votes_per_record and max(candidates.values()) > bound:
@@ -199,7 +199,7 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
     tables_of = [read_parquet(run.store, source, columns=columns) for source in parts]
     table = pa.concat_tables(tables_of)
     files: dict[str, dict[str, Any]] = {name: {"sha256": run.store.digest(source)} for name, source in names.items()}
-    if len(parts) > 1:  # the index; a population of one part does without
+    if len(parts) > 1:  # the index; a population of one part has none
         for place, part in enumerate(tables_of):
             files[POPULATION.format(place)]["rows"] = part.num_rows
     codes = run.recipe.codes(table["label"].to_pylist())

@@ -1,4 +1,4 @@
-"""Parquet with equal bytes for equal content: one writer, fixed row groups, sorted by candidate_id."""
+"""Writes and reads Parquet with equal bytes for equal content: one writer, fixed row groups, fixed metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARGINALS = pa.schema(
 
 
 def population_schema(payload: pa.Schema) -> pa.Schema:
-    """The columns of a population: ids, label, origin and state, then the modality's payload."""
+    """Returns the columns of a population: ids, label, origin and state, then the modality's payload."""
     return pa.schema(
         [
             ("candidate_id", pa.int64()),
@@ -37,9 +37,9 @@ def population_schema(payload: pa.Schema) -> pa.Schema:
 
 
 def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *, private: bool = True) -> int:
-    """Writes tables one after the other as one Parquet file; returns its number of rows.
+    """Writes tables one after the other as one Parquet file, and returns its number of rows.
 
-    Row groups hold ROW_GROUP rows whatever the sizes of the tables given, so chunking cannot change a byte.
+    Row groups have ROW_GROUP rows for all sizes of the given tables, so chunks do not affect the bytes.
     """
     own = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     metadata = own | {"pe_beam.format": str(FORMAT_VERSION)} | ({} if private else {"pe_beam.privacy": NOT_PRIVATE})
@@ -71,24 +71,24 @@ def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *
 
 
 def table_bytes(table: pa.Table, schema: pa.Schema, *, private: bool = True) -> bytes:
-    """One small table as Parquet bytes."""
+    """Returns one small table as Parquet bytes."""
     sink = io.BytesIO()
     write_table(sink, [table], schema, private=private)
     return sink.getvalue()
 
 
 def read_bytes(data: bytes) -> pa.Table:
-    """A table from Parquet bytes."""
+    """Reads a table from Parquet bytes."""
     return pq.read_table(pa.BufferReader(data))
 
 
 def take_rows(file: BinaryIO, rows: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:
-    """Some rows of a Parquet file, in the order given; only the row groups that hold them are read.
+    """Returns some rows of a Parquet file, in the order given. It reads only the row groups that contain them.
 
     Args:
-      file: seekable.
+      file: a seekable file.
       rows: int64 (n,), positions in the file.
-      columns: those to read; None: all.
+      columns: the columns to read; None: all.
     """
     source = pq.ParquetFile(file)
     sizes = [source.metadata.row_group(group).num_rows for group in range(source.num_row_groups)]
@@ -103,20 +103,20 @@ def take_rows(file: BinaryIO, rows: np.ndarray, columns: Sequence[str] | None = 
 
 
 def save_array(array: np.ndarray) -> bytes:
-    """An array in NumPy's own open format, never pickled."""
+    """Returns an array in NumPy's own format, never pickled."""
     sink = io.BytesIO()
     np.save(sink, array, allow_pickle=False)
     return sink.getvalue()
 
 
 def write_array_head(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """What `save_array` writes before the numbers of a float32 array."""
+    """Writes the header that `save_array` writes before the numbers of a float32 array."""
     head = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, head)
 
 
 def load_array(data: bytes) -> np.ndarray:
-    """The array of `save_array`, over the bytes given: it is not copied, and cannot be written to."""
+    """Returns the array of `save_array` as a view of the given bytes. It is not copied and cannot be written to."""
     file = io.BytesIO(data)
     np.lib.format.read_magic(file)
     shape, order, dtype = np.lib.format.read_array_header_1_0(file)

@@ -1,4 +1,4 @@
-"""Everything that the guarantee rests on, as plain functions that a reviewer can read alone.
+"""Everything that the privacy guarantee depends on, as plain functions that a reviewer can read by themselves.
 
 `accounting` (budget -> sigma, and back), `loss` (the second accounting method), `noise` (the keyed stream and the
 one place where noise is added), `rounded` (the exact sampler), `precise`, `ledger`, `secret`, `statement`.

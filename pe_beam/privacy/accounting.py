@@ -1,8 +1,8 @@
-"""Budget -> noise and noise -> budget, by exact Gaussian accounting on the safe side (privacy rule 5).
+"""Computes noise from budget and budget from noise, by exact Gaussian accounting on the safe side (privacy rule 5).
 
 T Gaussian rounds with noise multipliers z_t act as one with mu^2 = sum 1/z_t^2 (Dong, Roth and Su 2019). The
-rounded Gaussian is post-processing of the Gaussian mechanism, so this accounting holds for it as it stands.
-dp-accounting finds the roots; each is then checked at 200 bits, and moved until delta is truly kept.
+rounded Gaussian is post-processing of the Gaussian mechanism, so this accounting holds for it without change.
+dp-accounting finds the roots. Each root is then checked at 200 bits, and moved until delta is really kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "spent_epsilon",
 ]
 
-# How far the two methods may lie apart, as a share of epsilon + mu: ten times the numeric one's usual error.
+# Largest allowed difference of the two methods, as a share of epsilon + mu: ten times the numeric method's usual error.
 CHECK_TOLERANCE = 1e-4
 _SIGMA_BITS = 30
 _EXACT_BITS = 200
@@ -42,14 +42,14 @@ class NoiseSchedule:
     """The noise of a run, fixed before any data is read.
 
     Attributes:
-      sigmas: standard deviation in votes, one an iteration; all 0 at epsilon = inf.
-      noise_multipliers: sigma over sensitivity, rounded down, so that they never claim more noise than there is.
-      label_sigma: of measured label counts, in votes, or None if none are measured.
-      label_noise_multiplier: likewise.
+      sigmas: standard deviation in votes, one per iteration; all 0 at epsilon = inf.
+      noise_multipliers: sigma / sensitivity, rounded down, so that they never claim more noise than there is.
+      label_sigma: sigma of the initial measurement (label counts), in votes; None if nothing is measured.
+      label_noise_multiplier: noise multiplier of the initial measurement; None if nothing is measured.
       sensitivity: L2 sensitivity of the vote histogram, in votes.
 
     Raises:
-      RecipeError: a value that is not finite, negative noise, or lengths that differ.
+      RecipeError: a value is not finite, noise is negative, or lengths differ.
     """
 
     sigmas: tuple[float, ...]
@@ -59,7 +59,7 @@ class NoiseSchedule:
     sensitivity: float
 
     def __post_init__(self) -> None:
-        """Refuses what `calibrate` never makes."""
+        """Raises RecipeError for values that `calibrate` never returns."""
         _refuse_unless(0 < self.sensitivity < math.inf, "sensitivity", self.sensitivity, "above 0")
         same = len(self.sigmas) == len(self.noise_multipliers) > 0
         _refuse_unless(same, "sigmas", self.sigmas, "as many as there are noise_multipliers")
@@ -72,24 +72,24 @@ class NoiseSchedule:
 
     @property
     def all_multipliers(self) -> tuple[float, ...]:
-        """Every multiplier that is spent, measured label counts first."""
+        """All multipliers that are spent. That of the measured label counts is the first."""
         label = self.label_noise_multiplier
         return self.noise_multipliers if label is None else (label, *self.noise_multipliers)
 
 
 def sensitivity(*, unit: str, adjacency: str, votes_per_record: int) -> float:
-    """L2 sensitivity of the vote histogram, in votes; never below the true root.
+    """Returns the L2 sensitivity of the vote histogram, in votes. It is never below the true root.
 
-    A record has k votes of 1, norm sqrt(k); a client's vote has norm 1. Replacing one is at most sqrt(2) times
-    that, because votes are not negative: |u - v|^2 = |u|^2 + |v|^2 - 2 u.v and u.v >= 0.
+    A record has k votes of 1, with norm sqrt(k); a client's vote has norm 1. Replacement changes votes by at most
+    sqrt(2) times that norm, because votes are not negative: |u - v|^2 = |u|^2 + |v|^2 - 2 u.v and u.v >= 0.
 
     Args:
-      unit: "record" or "client".
-      adjacency: "add-or-remove-one" or "replace-one".
-      votes_per_record: k, 1 or more; of no account for clients.
+      unit: the privacy unit, "record" or "client".
+      adjacency: the neighbouring relation, "add-or-remove-one" or "replace-one".
+      votes_per_record: k, a whole number, 1 or more; it has no effect for clients.
 
     Raises:
-      RecipeError: an unknown unit or adjacency, or fewer than one vote.
+      RecipeError: the unit or the neighbouring relation is unknown, or k is not allowed.
 
     >>> sensitivity(unit="record", adjacency="add-or-remove-one", votes_per_record=4)
     2.0
@@ -115,24 +115,24 @@ def calibrate(
     label_share: float = 0.0,
     label_sensitivity: float | None = None,
 ) -> NoiseSchedule:
-    """The least noise that keeps (epsilon, delta) over all iterations, rounded up.
+    """Returns the smallest noise that keeps (epsilon, delta) over all iterations, rounded up.
 
-    With z the multiplier of the composed mechanism, iteration t gets z_t = z sqrt(sum w / ((1 - s) w_t)) and label
-    counts get z / sqrt(s), s the label share: then sum 1/z_t^2 = 1/z^2.
+    Let z be the multiplier of the composed mechanism and s the label share. Iteration t gets
+    z_t = z sqrt(sum w / ((1 - s) w_t)), and label counts get z / sqrt(s). Then sum 1/z_t^2 = 1/z^2.
 
     Args:
       epsilon: 0.001 to 1000, or inf for no noise.
       delta: above 0 and below 1.
-      weights: one above 0 for each iteration: its share of mu^2 = sum 1/z^2.
-      sensitivity: of the vote histogram, in votes.
-      label_share: share of mu^2 that label counts get, 0 (not measured) to below 1.
-      label_sensitivity: of the label counts, in votes; default: as `sensitivity`.
+      weights: a number above 0 for each iteration, proportional to its share of mu^2 = sum 1/z^2.
+      sensitivity: sensitivity of the vote histogram, in votes.
+      label_share: share of mu^2 for label counts, 0 (not measured) to below 1.
+      label_sensitivity: sensitivity of the label counts, in votes; default: as `sensitivity`.
 
     Returns:
-      The schedule: `spent_epsilon` of its multipliers is at most `epsilon`, and within 1e-6 of epsilon + mu of it.
+      The schedule. `spent_epsilon` of its multipliers is at most `epsilon`, and less by at most 1e-6 (epsilon + mu).
 
     Raises:
-      RecipeError: a value out of its range.
+      RecipeError: a value is out of its range.
     """
     label_norm = sensitivity if label_sensitivity is None else label_sensitivity
     in_range = epsilon == math.inf or 1e-3 <= epsilon <= 1000
@@ -145,7 +145,7 @@ def calibrate(
         return _schedule(pairs, sensitivity, label_share)
     from dp_accounting import gaussian_mechanism
 
-    with np.errstate(all="ignore"):  # its root finding passes through log(0)
+    with np.errstate(all="ignore"):  # its root search evaluates log(0)
         whole = float(gaussian_mechanism.get_sigma_gaussian(epsilon, delta))
     _refuse_unless(0 < whole < math.inf, "privacy.delta", delta, "a larger number")
     norms = [label_norm] + [sensitivity] * len(weights)
@@ -169,21 +169,21 @@ def fixed(
     label_share: float = 0.0,
     label_sensitivity: float | None = None,
 ) -> NoiseSchedule:
-    """The noise that is asked for, rounded up, whatever epsilon it comes to.
+    """Returns the noise of given multipliers, rounded up. Epsilon follows from it.
 
-    Label counts get z with 1/z^2 = s / (1 - s) sum 1/z_t^2, s the label share: that share of the whole mu^2.
+    Label counts get z with 1/z^2 = s / (1 - s) sum 1/z_t^2, where s is the label share: their share of the whole mu^2.
 
     Args:
       noise_multipliers: z_t, finite and above 0, one for each iteration.
-      sensitivity: of the vote histogram, in votes.
+      sensitivity: sensitivity of the vote histogram, in votes.
       label_share: as in `calibrate`.
       label_sensitivity: as in `calibrate`.
 
     Returns:
-      The schedule; `spent_epsilon` of its multipliers is what it spends.
+      The schedule. It spends `spent_epsilon` of its multipliers.
 
     Raises:
-      RecipeError: a value out of its range.
+      RecipeError: a value is out of its range.
 
     >>> fixed(noise_multipliers=[4.0, 2.0], sensitivity=1.0).sigmas
     (4.0, 2.0)
@@ -207,7 +207,7 @@ def _check_norms(sensitivity: float, label_sensitivity: float, label_share: floa
 
 
 def _shares(weights: Sequence[float], label_share: float) -> list[float]:
-    """Each iteration's share of mu^2."""
+    """Returns each iteration's share of mu^2."""
     usable = len(weights) > 0 and all(0 < weight < math.inf for weight in weights)
     usable = usable and min(weights) >= 1e-9 * max(weights)
     _refuse_unless(
@@ -230,7 +230,10 @@ def _schedule(pairs: Sequence[tuple[float, float]], sensitivity: float, label_sh
 
 
 def _rounded(multiplier: float, sensitivity: float) -> tuple[float, float]:
-    """Sigma rounded up to 30 significant bits, so that it is exact on any grid; the multiplier it gives, down."""
+    """Returns sigma, rounded up to 30 significant bits, so that it is exact on every grid, and its multiplier.
+
+    The multiplier is sigma / sensitivity, rounded down.
+    """
     mantissa, exponent = math.frexp(multiplier * sensitivity)
     sigma = math.ldexp(math.ceil(math.ldexp(mantissa, _SIGMA_BITS)), exponent - _SIGMA_BITS)
     given = sigma / sensitivity
@@ -240,17 +243,17 @@ def _rounded(multiplier: float, sensitivity: float) -> tuple[float, float]:
 
 
 def spent_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
-    """Epsilon at delta of Gaussian mechanisms run one after the other, never below the true one.
+    """Returns epsilon at delta of Gaussian mechanisms that run one after the other. It is never below the true epsilon.
 
     Args:
-      noise_multipliers: 0 or more, one a mechanism.
+      noise_multipliers: 0 or more, one per mechanism.
       delta: above 0 and below 1.
 
     Returns:
       Epsilon: 0 if there are no mechanisms, inf if one has no noise.
 
     Raises:
-      RecipeError: a value out of its range.
+      RecipeError: a value is out of its range.
     """
     values = _checked(noise_multipliers)
     _refuse_unless(0 < delta < 1, "privacy.delta", delta, "above 0 and below 1")
@@ -265,24 +268,24 @@ def spent_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
     with np.errstate(all="ignore"):  # as above
         found = float(gaussian_mechanism.get_epsilon_gaussian(1 / mu, delta))
     epsilon, step = found, max(found, mu) * 2.0**-50
-    # The root is good to about 1e-12: a few steps up and the bound holds for certain.
+    # The error of the root is about 1e-12: after a few steps up the bound holds for certain.
     while not true_delta(epsilon) <= delta:
         epsilon, step = found + step, 2 * step
     return epsilon
 
 
 def spent_delta(noise_multipliers: Iterable[float], epsilon: float) -> float:
-    """Delta at epsilon of Gaussian mechanisms run one after the other, rounded up.
+    """Returns delta at epsilon of Gaussian mechanisms that run one after the other, rounded up.
 
     Args:
-      noise_multipliers: 0 or more, one a mechanism.
+      noise_multipliers: 0 or more, one per mechanism.
       epsilon: 0 or more; inf allowed.
 
     Returns:
       Delta: 0 if there are no mechanisms, 1 if one has no noise and epsilon is finite.
 
     Raises:
-      RecipeError: a value out of its range.
+      RecipeError: a value is out of its range.
     """
     values = _checked(noise_multipliers)
     _refuse_unless(epsilon >= 0, "privacy.epsilon", epsilon, "0 or more")
@@ -294,7 +297,7 @@ def spent_delta(noise_multipliers: Iterable[float], epsilon: float) -> float:
 
 
 def _true_delta(values: Sequence[float]) -> Callable[[float], Any]:
-    """delta(epsilon) = Phi(mu/2 - e/mu) - exp(e) Phi(-mu/2 - e/mu) at 200 bits (Balle and Wang 2018, theorem 8)."""
+    """Returns delta(e) = Phi(mu/2 - e/mu) - exp(e) Phi(-mu/2 - e/mu) at 200 bits (Balle and Wang 2018, theorem 8)."""
     with precision(_EXACT_BITS) as mpmath:
         mu = mpmath.sqrt(mpmath.fsum(1 / mpmath.mpf(value) ** 2 for value in values))
 
@@ -309,13 +312,13 @@ def _true_delta(values: Sequence[float]) -> Callable[[float], Any]:
 
 
 def dp_event(noise_multipliers: Iterable[float]) -> Any:
-    """The exact dp_accounting event of Gaussian mechanisms run one after the other.
+    """Returns the exact dp_accounting event of Gaussian mechanisms that run one after the other.
 
     Returns:
-      A ComposedDpEvent of GaussianDpEvents (empty for none); NonPrivateDpEvent if one has no noise.
+      A ComposedDpEvent of GaussianDpEvents (empty for no mechanism); NonPrivateDpEvent if one has no noise.
 
     Raises:
-      RecipeError: a multiplier that is negative or not finite.
+      RecipeError: a multiplier is negative or not finite.
     """
     values = _checked(noise_multipliers)
     import dp_accounting
@@ -326,13 +329,13 @@ def dp_event(noise_multipliers: Iterable[float]) -> Any:
 
 
 def check_schedule(schedule: NoiseSchedule, epsilon: float, delta: float) -> None:
-    """Refuses a schedule that spends too much, or on which the two accounting methods disagree.
+    """Refuses a schedule that spends too much, or for which the two accounting methods disagree.
 
-    They may differ by 1e-4 of epsilon + mu, with mu^2 = sum 1/z^2.
+    They may differ by 1e-4 (epsilon + mu), with mu^2 = sum 1/z^2.
 
     Args:
-      schedule: of `calibrate`.
-      epsilon: what may be spent; inf is never refused.
+      schedule: a schedule of `calibrate`.
+      epsilon: the budget; inf is never refused.
       delta: above 0 and below 1.
 
     Raises:

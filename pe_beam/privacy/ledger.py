@@ -1,4 +1,4 @@
-"""The ledger is truth: a line means spent, and is on disk before the job that spends it starts (privacy rule 6)."""
+"""The ledger of spent budget. A line means that its budget is spent. It is on disk before its job starts (rule 6)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ LEDGER = "ledger.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerLine:
-    """What one iteration spends; iteration 0 is measured label shares.
+    """What one iteration spends. Iteration 0 is the initial measurement.
 
     Attributes:
-      version: of the format, 2.
+      version: version of the format, 2.
       iteration: 0 or more.
       sigma: in votes, 0 or more.
       sensitivity: in votes, above 0.
-      noise_multiplier: sigma over sensitivity, rounded down; 0 exactly if sigma is 0.
-      data_hmac: `data_hmac` of all that the line pays for, 64 hexadecimal digits.
+      noise_multiplier: sigma / sensitivity, rounded down; it is 0 if and only if sigma is 0.
+      data_hmac: `data_hmac` of everything that the line pays for, 64 hexadecimal digits.
 
     Raises:
       InputError: a value that no run writes.
@@ -42,7 +42,7 @@ class LedgerLine:
     data_hmac: str
 
     def __post_init__(self) -> None:
-        """Refuses what no run writes."""
+        """Raises InputError for values that no run writes."""
         _refuse_unless(_is_whole(self.version) and self.version == VERSION, "version", self.version, f"{VERSION}")
         whole = _is_whole(self.iteration) and self.iteration >= 0
         _refuse_unless(whole, "iteration", self.iteration, "a whole number, 0 or more")
@@ -57,11 +57,11 @@ class LedgerLine:
         _refuse_unless(digest, "data_hmac", "its value", "64 hexadecimal digits")
 
     def to_json(self) -> str:
-        """The line without its end: strict JSON, keys in the order of the attributes."""
+        """Returns the line without its newline: strict JSON, with keys in the order of the attributes."""
         return json.dumps(asdict(self), allow_nan=False)
 
     def to_bytes(self) -> bytes:
-        """The whole line, as it is appended."""
+        """Returns the whole line, as it is appended."""
         return (self.to_json() + "\n").encode("ascii")
 
 
@@ -75,14 +75,14 @@ def data_hmac(
     sensitivity: float,
     grid_bits: int,
 ) -> str:
-    """Binds a line to what it pays for, without telling anything of secret or data (rule 15).
+    """Binds a line to what it pays for, without revealing anything about secret or data (rule 15).
 
-    The key is the run's secret; the first field, which no other use of the secret has, keeps this use apart from noise.
+    The key is the run's secret. No other use of the secret has the same first field, which separates it from the noise.
 
     Args:
-      secret: of the run directory, 32 bytes.
+      secret: secret of the run directory, 32 bytes.
       run_id: hash of the resolved recipe.
-      fingerprint: of the frozen embedding shards.
+      fingerprint: fingerprint of the frozen embedding shards.
       iteration: 0 or more.
       sigma: in votes, exact.
       sensitivity: in votes, exact.
@@ -97,12 +97,12 @@ def data_hmac(
 
 
 def parse_ledger(data: bytes) -> tuple[list[LedgerLine], int]:
-    """The lines in the order they were written, and how many bytes of `data` they are.
+    """Returns the lines in the order in which they were written, and their length in bytes of `data`.
 
-    An unterminated last line was never written: it lies beyond that length, and is to be cut off.
+    An unterminated last line does not count as written. It is beyond this length, and has to be cut off.
 
     Raises:
-      InputError: a line that this version did not write, or a second one of an iteration; it gives the number.
+      InputError: this version did not write a line, or an iteration has two. The message gives the line number.
     """
     whole = data.rfind(b"\n") + 1
     lines: list[LedgerLine] = []
@@ -117,7 +117,7 @@ def parse_ledger(data: bytes) -> tuple[list[LedgerLine], int]:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it is written: order and repeated keys are seen."""
+    """A JSON object as a list of pairs, which keeps the order of keys and repeated keys."""
 
 
 def _parse_line(text: bytes, number: int) -> LedgerLine:
@@ -147,18 +147,18 @@ def _parse_line(text: bytes, number: int) -> LedgerLine:
 
 
 def append_line(store: Store, line: LedgerLine) -> None:
-    """Appends one line durably; called by the one driver, under the run's lock.
+    """Appends one line durably. The single driver calls it under the run's lock.
 
-    An unterminated tail is cut off first. When this returns, the line is in the store for good; when it fails, the line
-    may be there: then it means spent, as every line does.
+    An unterminated last line is cut off first. When the function returns, the line is durable in the store. When it
+    fails, the line may be there; it then means that the budget is spent, like every line.
 
     Args:
-      store: of the run directory; its ledger need not exist yet.
-      line: what is to be spent.
+      store: store of the run directory; the ledger may not exist yet.
+      line: the budget that will be spent.
 
     Raises:
-      InputError: the iteration has a line already, or the ledger cannot be read as one.
-      StorageError: the disk says no.
+      InputError: the iteration has a line already, or the ledger is damaged.
+      StorageError: the store cannot write.
     """
 
     def change(before: bytes | None) -> bytes:
@@ -171,13 +171,13 @@ def append_line(store: Store, line: LedgerLine) -> None:
 
 
 def repair_ledger(store: Store) -> list[LedgerLine]:
-    """The lines of a resume: cuts off an unterminated tail and makes durable what is there, before it is trusted.
+    """Returns the lines for a resume. It first cuts off an unterminated last line and makes the others durable.
 
-    A driver killed between write and fsync leaves a line that a power cut could still take back.
+    If a driver was killed between write and fsync, a power failure could still remove its line.
 
     Raises:
-      InputError: the ledger cannot be read as one.
-      StorageError: the disk says no.
+      InputError: the ledger is damaged.
+      StorageError: the store cannot write.
     """
     if not store.exists(LEDGER):
         return []

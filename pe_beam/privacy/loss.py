@@ -1,6 +1,6 @@
 """The second accounting method: privacy losses on a grid, convolved round by round (privacy rule 5).
 
-It shares nothing with the closed form: each round's loss is discretised by itself and the sum is found by FFT.
+It is independent of the closed form: each round's loss is discretised by itself, and an FFT computes their sum.
 """
 
 from __future__ import annotations
@@ -11,34 +11,35 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# Standard deviations kept on each side of a round's loss: what is cut off weighs below 1e-32 of what counts.
+# Standard deviations kept on each side of a round's loss. The part that is cut off weighs less than 1e-32 of the rest.
 _REACH = 12.0
-# Grid points to one standard deviation of the whole loss, over sqrt(rounds).
+# Grid points per standard deviation of the whole loss, divided by sqrt(rounds).
 _FINENESS = 128.0
 
 
 def numeric_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
-    """Epsilon at delta of Gaussian mechanisms run one after the other, by a numeric privacy loss distribution.
+    """Returns epsilon at delta of Gaussian mechanisms in sequence, by a numeric privacy loss distribution.
 
     The loss of round t, N(mu^2/2, mu^2) with mu = 1/z_t, is moved to the points of a grid of step h: a cell's mass
     under P and under Q goes to its two ends so that both are kept. The cell is then a post-processing of its ends,
     so the discretised pair is never more private than the true one ("connect the dots", Doroshenko et al. 2022).
-    Round sums are found by FFT under exponential tilting (the measure times e^(theta l), centred near epsilon), so
-    that deltas far below 1e-16 keep their relative accuracy.
+    An FFT computes the sum over rounds under exponential tilting (the measure times e^(theta l), centred near epsilon),
+    so that deltas far below 1e-16 keep their relative accuracy.
 
-    Error bound: never below the true epsilon (but for floats and the tails cut off: 1e-6 of epsilon + mu); above it
-    by less than T h, for no loss moves by more than h = mu / (128 sqrt(T)). The moves average to h^2/12 and their
-    variances add, so that in effect it is above by about 1e-5 of epsilon + mu, mu^2 = sum 1/z^2.
+    Error bound: the result is never below the true epsilon, except by floating-point errors and the tails that are cut
+    off, 1e-6 (epsilon + mu). It is above it by less than T h, because no loss moves by more than
+    h = mu / (128 sqrt(T)). The moves average to h^2/12 and their variances add, so that in practice the result is above
+    by about 1e-5 (epsilon + mu), with mu^2 = sum 1/z^2.
 
     Args:
-      noise_multipliers: above 0, one a mechanism.
+      noise_multipliers: above 0, one per mechanism.
       delta: above 0 and below 1.
 
     Returns:
       Epsilon, 0 or more; 0 for no mechanism.
 
     Raises:
-      ValueError: a value out of its range.
+      ValueError: a value is out of its range.
     """
     rounds = Counter(noise_multipliers)
     if not 0 < delta < 1 or not all(0 < value < math.inf for value in rounds):
@@ -47,9 +48,9 @@ def numeric_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
         return 0.0
     mu = math.sqrt(math.fsum(count / value**2 for value, count in rounds.items()))
     step = mu / (_FINENESS * math.sqrt(rounds.total()))
-    tilt = math.sqrt(-2 * math.log(delta)) / mu  # the Chernoff bound's: moves the mean to just above epsilon
+    tilt = math.sqrt(-2 * math.log(delta)) / mu  # the tilt of the Chernoff bound: moves the mean just above epsilon
     losses, weights = _composed(rounds, mu=mu, step=step, tilt=tilt)
-    # log M(tilt) of the whole, and the tilt undone relative to a middle point, so that nothing overflows.
+    # log M(tilt) of the whole. The tilt is undone relative to a middle point, so that nothing overflows.
     middle = mu * mu * (0.5 + tilt)
     scale = mu * mu / 2 * (tilt + tilt * tilt) - tilt * middle
     weights = weights * np.exp(-tilt * (losses - middle))
@@ -57,7 +58,7 @@ def numeric_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
 
 
 def _composed(rounds: Counter[float], *, mu: float, step: float, tilt: float) -> tuple[np.ndarray, np.ndarray]:
-    """The grid's losses (n,) in increasing order and the tilted mass (n,) of the summed loss there."""
+    """Returns the losses of the grid (n,), in increasing order, and the tilted mass (n,) of the summed loss at each."""
     from scipy import fft
 
     size = fft.next_fast_len(math.ceil(2 * _REACH * mu / step) + 8, real=True)
@@ -66,19 +67,19 @@ def _composed(rounds: Counter[float], *, mu: float, step: float, tilt: float) ->
     for value, count in rounds.items():
         first, mass = _one_round(1 / value, step, tilt)
         centre = first + len(mass) // 2
-        # Cyclic, around the round's own middle: what wraps is 12 standard deviations out.
+        # Cyclic, around the round's own middle: mass that wraps around is 12 standard deviations away.
         ring = np.zeros(size)
         ring[(first - centre + np.arange(len(mass))) % size] = mass
         spectrum *= fft.rfft(ring) ** count
         offset += centre * count
     total = fft.fftshift(fft.irfft(spectrum, size))
-    # The FFT's own noise, 1e-17 of the peak, would grow without bound where the tilt is undone.
+    # The numerical noise of the FFT, 1e-17 of the peak, would grow without bound when the tilt is undone.
     total[total < 1e-15 * total.max()] = 0.0
     return step * (offset - size // 2 + np.arange(size, dtype=np.float64)), total
 
 
 def _one_round(mu: float, step: float, tilt: float) -> tuple[int, np.ndarray]:
-    """One Gaussian round: the first grid index, and the tilted mass on the grid from there on, summing to about 1."""
+    """Returns, for one Gaussian round, the first grid index and the tilted mass from there on, whose sum is about 1."""
     mean = mu * mu / 2
     middle = mean + tilt * mu * mu
     first = math.floor((middle - _REACH * mu) / step)
@@ -87,7 +88,7 @@ def _one_round(mu: float, step: float, tilt: float) -> tuple[int, np.ndarray]:
     normal = tilt * ends[:-1] - mean * (tilt + tilt * tilt)  # of the tilted measure, at each cell's lower end
     under_p = np.exp(_log_mass((ends - mean) / mu) + normal)
     under_q = np.exp(_log_mass((ends + mean) / mu) + normal + ends[:-1])
-    # a + b = P and a + b e^-h = Q e^l, so that P and Q keep their masses.
+    # Solves a + b = P and a + b e^-h = Q e^l, so that P and Q keep their masses.
     upper = np.clip((under_p - under_q) / -math.expm1(-step), 0, under_p)
     mass = np.zeros(len(ends))
     mass[:-1] += under_p - upper
@@ -96,7 +97,7 @@ def _one_round(mu: float, step: float, tilt: float) -> tuple[int, np.ndarray]:
 
 
 def _log_mass(edges: np.ndarray) -> np.ndarray:
-    """log of the standard normal mass between neighbouring edges, far into both tails."""
+    """Returns the log of the standard normal mass between neighbouring edges. It is accurate far into both tails."""
     from scipy.special import log_ndtr
 
     low, high = edges[:-1], edges[1:]
@@ -108,7 +109,7 @@ def _log_mass(edges: np.ndarray) -> np.ndarray:
 
 
 def _solve(losses: np.ndarray, weights: np.ndarray, log_delta: float) -> float:
-    """The least epsilon with sum over l > epsilon of (1 - e^(epsilon - l)) w <= delta, by halving."""
+    """Returns the smallest epsilon with sum over l > epsilon of (1 - e^(epsilon - l)) w <= delta, by bisection."""
 
     def fits(epsilon: float) -> bool:
         above = losses > epsilon

@@ -1,8 +1,8 @@
-"""A mechanism for one histogram of a pipeline of one's own: a ledger entry, a secret, and noise that is drawn once.
+"""A mechanism for one histogram of a user's own pipeline: a ledger entry, a secret, and noise that is drawn once.
 
-The run directory of the mechanism is `URI/NAME`. It holds `ledger.jsonl` (one line), `private/secret.key` and
-`private/noised`, which names the counts that were given noise. Exact counts and the noisy histogram lie where
-`NoisyHistogram` is told to commit them.
+The run directory of the mechanism is `URI/NAME`. It contains `ledger.jsonl` (one line), `private/secret.key` and
+`private/noised`, which identifies the counts that were given noise. Exact counts and the noisy histogram are in the
+store that `NoisyHistogram` gets as `commit`.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from pe_beam.privacy.pledge import pledge
 NOISED = "private/noised"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _FORMAT = "pe_beam/mechanism/1"
-_ITERATION = 1  # of the one ledger line
+_ITERATION = 1  # iteration of the only ledger line
 
 
 @dataclass(frozen=True)
 class GaussianMechanism(Mechanism):
-    """The Gaussian mechanism, exactly rounded to the grid of votes, for one histogram. Made by `open_mechanism`.
+    """The Gaussian mechanism, exactly rounded to the grid of votes, for one histogram. `open_mechanism` makes it.
 
-    It covers one histogram of counts whose privacy unit casts what `unit` and `votes_per_record` say. What the noisy
-    histogram is used for afterwards costs nothing more. Several mechanisms over the same data add up.
+    It covers one histogram of counts, in which a privacy unit casts the votes that `unit` and `votes_per_record` allow.
+    Any later use of the noisy histogram costs no budget. The budgets of several mechanisms over the same data add up.
 
     Attributes:
       store: the mechanism's own directory.
-      name: the user's id of it.
-      epsilon: of (epsilon, delta)-differential privacy.
+      name: the id that the user gave to it.
+      epsilon: epsilon of (epsilon, delta)-differential privacy.
       delta: a declared number.
-      unit: what is hidden: a record, or all of a client's.
+      unit: the privacy unit: a record, or all records of a client.
       adjacency: the neighbouring relation.
       votes_per_record: k, for the unit record; 1 for clients.
 
@@ -69,7 +69,7 @@ class GaussianMechanism(Mechanism):
 
     @property
     def noise_multiplier(self) -> float:
-        """Sigma over sensitivity: what an accountant composes."""
+        """Sigma / sensitivity, the number that an accountant composes."""
         return self._line().noise_multiplier
 
     def grid_bits(self) -> int:
@@ -119,11 +119,11 @@ class GaussianMechanism(Mechanism):
         return pq.read_table(pa.BufferReader(store.read(name)))
 
     def forget_secret(self) -> None:
-        """Deletes the secret: whoever has it can undo the privacy. To be called once the histogram is committed."""
+        """Deletes the secret, with which anyone could remove the noise. Call it after the histogram is committed."""
         secret.delete_secret(self.store)
 
     def _at(self, what: str) -> str:
-        """Exact counts are private, the histogram is not."""
+        """Returns a file name. Exact counts are below `private`, the histogram is not."""
         return f"private/{self.name}/counts.parquet" if what == "counts" else f"{self.name}/histogram.parquet"
 
     def _counts(self, store: Store) -> pa.Table:
@@ -153,7 +153,7 @@ class GaussianMechanism(Mechanism):
         return ledger.data_hmac(
             held,
             run_id=self._id(),
-            fingerprint="",  # no frozen data: what is paid for is bound by the counts, which are pledged
+            fingerprint="",  # there are no frozen data; the pledged counts bind what is paid for
             iteration=_ITERATION,
             sigma=sigma,
             sensitivity=sensitivity,
@@ -161,7 +161,7 @@ class GaussianMechanism(Mechanism):
         )
 
     def _pledge(self, key: bytes) -> None:
-        """Notes which counts were given noise before they are, so that no others ever are."""
+        """Records which counts get noise before they get it, so that no other counts ever get noise."""
         if not pledge(self.store, NOISED, key):
             raise InputError(
                 f"mechanism {self.name!r}: other counts were given noise before; another noise costs budget again. "
@@ -179,7 +179,7 @@ def open_mechanism(
     adjacency: Adjacency | str = Adjacency.ADD_OR_REMOVE_ONE,
     votes_per_record: int = 1,
 ) -> GaussianMechanism:
-    """Writes the ledger entry of one histogram, or finds it again. What is spent is spent when this returns.
+    """Writes the ledger entry of one histogram, or finds it again. The budget is spent when the function returns.
 
     Args:
       store: the mechanism's own directory: `pe_beam.storage.open_store(f"{uri}/{name}")`.
@@ -188,11 +188,11 @@ def open_mechanism(
       delta: above 0, below 1: a declared number, never computed from the data.
       unit: the privacy unit.
       adjacency: the neighbouring relation.
-      votes_per_record: k, for the unit record: a record casts k votes of 1 at most.
+      votes_per_record: k, for the unit record: a record casts at most k votes of 1.
 
     Raises:
-      InputError: a value that is not allowed, or a mechanism that was opened with other values.
-      SecretError: it was opened before, and its secret is gone.
+      InputError: a value is not allowed, or the mechanism was opened before with other values.
+      SecretError: the mechanism was opened before with other values or another secret, or its secret is unreadable.
 
     >>> from pe_beam.storage import open_store
     >>> mechanism = open_mechanism(open_store("memory://visits"), "visits", epsilon=1, delta=1e-6)
@@ -235,6 +235,6 @@ def open_mechanism(
             ledger.append_line(store, line)
         elif (lines[0].sigma, lines[0].sensitivity) != (sigma, sensitivity):
             raise InputError(f"mechanism {name!r}: it was opened with other values; each name is one mechanism")
-        elif store.exists(secret.SECRET):  # gone once the histogram is there: nothing is drawn any more
+        elif store.exists(secret.SECRET):  # the secret may be deleted after the histogram: no noise is drawn any more
             made._secret(lines[0])
     return made

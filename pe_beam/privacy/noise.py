@@ -1,7 +1,7 @@
-"""The one place where noise is made: an exactly rounded Gaussian from a keyed stream (privacy rules 2 and 3).
+"""The only place where noise is made: an exactly rounded Gaussian from a keyed stream (privacy rules 2 and 3).
 
-A retry or a resume that sees the same counts finds the same noise again; whatever differs in what the noise belongs
-to, by one vote or one bit of sigma, makes an unrelated stream.
+A retry or a resume with the same counts gets the same noise. If anything that the noise belongs to differs, by one vote
+or one bit of sigma, the stream is unrelated.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ _COUNT_LIMIT = 2**52
 
 
 class BitSource(Protocol):
-    """Where the sampler's bits come from; tests inject their own."""
+    """The source of the sampler's bits. Tests pass their own."""
 
     def bits(self, label: int, block: int, size: int) -> bytes:
-        """The first `size` bytes of a block of BLOCK draws, 16 bytes a draw."""
+        """Returns the first `size` bytes of a block of BLOCK draws, 16 bytes per draw."""
 
     def further(self, label: int, position: int, size: int) -> bytes:
-        """The first `size` bytes that follow the 16 of one draw of a label."""
+        """Returns the first `size` bytes that follow the 16 bytes of one draw of a label."""
 
 
 class NoiseStream:
-    """SHAKE-256 of a secret key and a position: bits that label and place pick, in any order, any number of times."""
+    """A stream of bits: SHAKE-256 of a secret key, a label and a position. It can be read again, in any order."""
 
     def __init__(self, key: bytes) -> None:
-        """Takes a key of `noise_key`, 32 bytes; it is never shown."""
+        """Takes a key of `noise_key`, 32 bytes. It is never shown."""
         if len(key) != KEY_BYTES:
             raise ValueError(f"key: {KEY_BYTES} bytes are wanted")
         self._key = bytes(key)
 
     def bits(self, label: int, block: int, size: int = BLOCK * _BYTES) -> bytes:
-        """The first `size` bytes of block `block` of a label."""
+        """Returns the first `size` bytes of block `block` of a label."""
         return self._expand("draws", label, block, size)
 
     def further(self, label: int, position: int, size: int) -> bytes:
-        """The first `size` bytes that continue draw `position` of a label."""
+        """Returns the first `size` bytes that continue draw `position` of a label."""
         return self._expand("further bits", label, position, size)
 
     def _expand(self, purpose: str, label: int, place: int, size: int) -> bytes:
@@ -67,21 +67,21 @@ def noise_key(
     grid_bits: int,
     counts_digest: bytes,
 ) -> bytes:
-    """The key of an iteration's stream: HMAC-SHA-256 of the secret over all that the noise belongs to.
+    """Returns the key of an iteration's stream: HMAC-SHA-256 of the secret over everything that the noise belongs to.
 
-    As deterministic signatures are keyed (RFC 6979): equal counts give the same noise again, others unrelated noise.
+    Deterministic signatures have such keys (RFC 6979): equal counts give the same noise, others unrelated noise.
 
     Args:
-      secret: of the run directory, 32 bytes.
+      secret: secret of the run directory, 32 bytes.
       run_id: hash of the resolved recipe.
-      fingerprint: of the frozen embedding shards.
-      iteration: 0 (label counts) or more.
+      fingerprint: fingerprint of the frozen embedding shards.
+      iteration: 0 (initial measurement) or more.
       sigma: in votes, exact.
       grid_bits: b.
-      counts_digest: of all counts of the iteration.
+      counts_digest: digest of all counts of the iteration.
 
     Returns:
-      32 bytes, as secret as the secret.
+      32 bytes, which must be kept as secret as the secret.
     """
     if len(secret) != KEY_BYTES:
         raise ValueError(f"secret: {KEY_BYTES} bytes are wanted")
@@ -90,16 +90,16 @@ def noise_key(
 
 
 def grid_bits_for(sigma: float, unit: str) -> int:
-    """b, so that counts are whole multiples of 2^-b votes: 0 for records; for clients 8 to 16.
+    """Returns b: counts are whole multiples of 2^-b votes. It is 0 for records, and 8 to 16 for clients.
 
-    For clients the largest for which the sampler's table stays small (sigma 2^b at most 4096), but at least 8.
+    For clients it is the largest b for which the sampler's table stays small (sigma 2^b at most 4096), but at least 8.
 
     Args:
-      sigma: of the iteration, in votes, 0 or more.
+      sigma: sigma of the iteration, in votes, 0 or more.
       unit: "record" or "client".
 
     Raises:
-      RecipeError: another unit, or a sigma that is negative or not finite.
+      RecipeError: the unit is another one, or sigma is negative or not finite.
 
     >>> grid_bits_for(12.5, "record"), grid_bits_for(12.5, "client"), grid_bits_for(0.01, "client")
     (0, 8, 16)
@@ -114,10 +114,10 @@ def grid_bits_for(sigma: float, unit: str) -> int:
 
 
 def refuse_unless_drawn(sigma: float, unit: str) -> None:
-    """Refuses noise beyond what the sampler draws, 2^-20 to 2^40 on the grid, before anything is spent.
+    """Refuses noise that the sampler cannot draw, before any budget is spent.
 
     Raises:
-      RecipeError: such a sigma (votes), or what `grid_bits_for` refuses.
+      RecipeError: sigma (in votes) is not within 2^-20 to 2^40 on the grid, or `grid_bits_for` refuses it.
     """
     on_grid = math.ldexp(sigma, grid_bits_for(sigma, unit))
     if sigma and not rounded.LEAST_SIGMA <= on_grid <= rounded.MOST_SIGMA:
@@ -128,20 +128,20 @@ def refuse_unless_drawn(sigma: float, unit: str) -> None:
 
 
 def rounded_gaussian(*, key: bytes, sigma_grid: float, label: int, size: int, start: int = 0) -> np.ndarray:
-    """Draws number `start` to `start + size` of round(N(0, sigma_grid^2)) for one label, exact in law.
+    """Returns draws number `start` to `start + size` - 1 of round(N(0, sigma_grid^2)) for one label, exact in law.
 
     Args:
-      key: of `noise_key`.
-      sigma_grid: on the grid of votes: 0, or 2^-20 to 2^40. Beyond 2^14 a draw takes 0.6 ms.
+      key: a key of `noise_key`.
+      sigma_grid: sigma in units of the grid: 0, or 2^-20 to 2^40. Beyond 2^14 a draw takes 0.6 ms.
       label: position of the label in the declared list.
-      size: how many.
-      start: the first draw; any slice is the same slice of a longer request.
+      size: number of draws.
+      start: number of the first draw. A slice of a longer request has the same draws.
 
     Returns:
       int64 (size,).
 
     Raises:
-      ValueError: a sigma out of its range, or a negative size, start or label.
+      ValueError: sigma is out of its range, or size, start or label is negative.
     """
     if not min(size, start, label) >= 0:
         raise ValueError("size, start and label: 0 or more is wanted")
@@ -151,7 +151,7 @@ def rounded_gaussian(*, key: bytes, sigma_grid: float, label: int, size: int, st
 
 
 def draw_from(source: BitSource, *, sigma_grid: float, label: int, size: int, start: int = 0) -> np.ndarray:
-    """As `rounded_gaussian`, from any source of bits; int64 (size,)."""
+    """Returns the same draws as `rounded_gaussian`, from any source of bits; int64 (size,)."""
     if not rounded.LEAST_SIGMA <= sigma_grid <= rounded.MOST_SIGMA:
         raise ValueError("sigma_grid: 0 or 2^-20 to 2^40 is wanted")
     draws = np.empty(size, dtype=np.int64)
@@ -173,20 +173,20 @@ def draw_from(source: BitSource, *, sigma_grid: float, label: int, size: int, st
 
 
 def add_noise(*, counts: np.ndarray, labels: np.ndarray, sigma: float, grid_bits: int, key: bytes) -> np.ndarray:
-    """Noisy votes: (count + noise) / 2^b, every candidate once, zeros included.
+    """Returns noisy votes: (count + noise) / 2^b for every candidate, zeros included.
 
     Args:
-      counts: int (m,), exact votes on the grid of 2^-b, 0 or more.
-      labels: int (m,), position of each candidate's label; a label's draws follow its candidates' order.
+      counts: int (m,), exact votes in units of 2^-b, 0 or more.
+      labels: int (m,), position of each candidate's label. The draws of a label are in the order of its candidates.
       sigma: in votes; 0 adds nothing.
       grid_bits: b, 0 to 16.
-      key: of `noise_key`; of no account if sigma is 0.
+      key: a key of `noise_key`; it has no effect if sigma is 0.
 
     Returns:
-      float64 (m,), in votes, without rounding. The inputs are left as they are.
+      float64 (m,), in votes, without rounding. The inputs are not changed.
 
     Raises:
-      ValueError: counts that are not whole, negative or 2^52 or more, lengths that differ, a sigma out of range.
+      ValueError: counts are not whole, negative, or 2^52 or more; lengths differ; or sigma or b is out of range.
     """
     counts, labels = np.asarray(counts), np.asarray(labels)
     whole = all(array.dtype.kind in "iu" or not array.size for array in (counts, labels))

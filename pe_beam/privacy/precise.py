@@ -1,4 +1,4 @@
-"""mpmath at a stated precision, one thread at a time: its precision and its caches belong to the whole process."""
+"""Gives mpmath at a set precision to one thread at a time, because its precision and caches are global."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOCK = threading.RLock()
 
 @contextlib.contextmanager
 def precision(bits: int) -> Iterator[Any]:
-    """Gives the module mpmath at `bits` bits; other threads that ask for it wait.
+    """Gives the module mpmath at `bits` bits. Other threads that ask for it wait.
 
     >>> with precision(100) as mpmath:
     ...     mpmath.mp.prec

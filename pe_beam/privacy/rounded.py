@@ -1,8 +1,8 @@
-"""The exactly rounded Gaussian as a function of uniform bits (privacy rule 2).
+"""Computes the exactly rounded Gaussian from uniform bits (privacy rule 2).
 
 For a uniform real U in [0, 1) the draw is the k with CDF(k - 1/2) <= U < CDF(k + 1/2). The first 128 bits of U
-decide it by a table but for fewer than 2^-100 of all draws; those read further bits until they are decided. The law is
-therefore exactly that of round(N(0, sigma^2)), and whether the table or the slow way is taken changes no draw.
+decide it by a table, except for fewer than 2^-100 of all draws. Those read further bits until they are decided. The
+law is therefore exactly that of round(N(0, sigma^2)), and the table and the slow way give the same draw.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from pe_beam.privacy.precise import precision
 
 BITS = 128
-# Up to here a table is built, of 26 sigma entries (4096: 0.6 s, 2 MB; the widest: 2.3 s, 7 MB).
+# The largest sigma with a table. It has 26 sigma entries (sigma 4096: 0.6 s, 2 MB; the largest: 2.3 s, 7 MB).
 WIDEST_TABLE = 2.0**14
 LEAST_SIGMA, MOST_SIGMA = 2.0**-20, 2.0**40
-# Below this a few hundred calls of mpmath are fast, and above it the series below converges at once.
+# Below this sigma a few hundred calls of mpmath are fast. Above it the series of `_series` converges fast.
 _SERIES_FROM = 8.0
 _FRACTION = 288
-_ERROR_BITS = 64  # of 288: the series is right to 2^-224, and an entry is checked where that could matter
+_ERROR_BITS = 64  # of 288: the error of the series is below 2^-224, and an entry is checked if that could matter
 _STEP_BYTES = 32
 
 
@@ -37,10 +37,10 @@ class Table(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def table(sigma: float) -> Table:
-    """The table of one sigma, for all k that 128 bits can tell apart; built once a process.
+    """Returns the table of one sigma, for all k that 128 bits can distinguish. It is cached in each process.
 
     Args:
-      sigma: on the grid; 2^-20 to 2^14.
+      sigma: in units of the grid, 2^-20 to 2^14.
 
     Returns:
       The table; its arrays are read-only.
@@ -56,7 +56,7 @@ def table(sigma: float) -> Table:
 
 
 def lower_tail(sigma: float, reach: int) -> list[int]:
-    """floor(2^128 CDF(-k - 1/2)) for k = 0, …, reach: exact, by the series or one by one."""
+    """Returns floor(2^128 CDF(-k - 1/2)) for k = 0, …, reach: exact, by the series or one by one."""
     if sigma < _SERIES_FROM:
         return [floor_cdf(-k - 1, sigma) for k in range(reach + 1)]
     spare = _FRACTION - BITS
@@ -70,16 +70,16 @@ def lower_tail(sigma: float, reach: int) -> list[int]:
 
 
 def _series(sigma: float, reach: int) -> list[int]:
-    """2^288 CDF(-k - 1/2) for k = 0, …, reach, to within 2^64, by whole-number arithmetic.
+    """Returns 2^288 CDF(-k - 1/2) for k = 0, …, reach, with an error below 2^64, by whole-number arithmetic.
 
-    With d = 1/sigma, phi the density and w = (k d^2 / 2)^2, expanding exp(-k u d^2) and exp(-u^2 d^2 / 2),
+    With d = 1/sigma, phi the density and w = (k d^2 / 2)^2, an expansion of exp(-k u d^2) and exp(-u^2 d^2 / 2) gives
 
       CDF(-k + 1/2) - CDF(-k - 1/2) = d phi(k d) sum_m b_m w^m,
       b_m = 1/(2m)! sum_j (-d^2/8)^j / (j! (2m + 2j + 1)).
 
-    Error: going outwards, phi(k d) = phi((k-1) d) r_k and r_k = r_(k-1) e^(-d^2) only shrink. So r_k is wrong by at
-    most 2k units of the last place, the density by 2k^2 and the sum over k by k^3; k below 2^18 makes 2^54, and the
-    terms left out (each below 2^-288) and the roundings of b and w add less than that.
+    Error: as k grows, phi(k d) = phi((k-1) d) r_k and r_k = r_(k-1) e^(-d^2) only decrease. So the error of r_k is at
+    most 2k units of the last place, that of the density 2k^2, and that of the sum over k is k^3. For k below 2^18 this
+    is 2^54. The omitted terms (each below 2^-288) and the roundings of b and w add less than that.
     """
     unit = _FRACTION
     top, bottom = sigma.as_integer_ratio()
@@ -109,7 +109,7 @@ def _series(sigma: float, reach: int) -> list[int]:
 
 
 def _coefficients(square: object, reach: int) -> list[object]:
-    """b_0, b_1, … for d^2, as many as the largest w needs for terms below 2^-300."""
+    """Returns b_0, b_1, … for d^2, enough of them for the largest w: omitted terms are below 2^-300."""
     import mpmath
 
     eighth = mpmath.mpf(square) / 8
@@ -127,7 +127,7 @@ def _coefficients(square: object, reach: int) -> list[object]:
 
 
 def floor_cdf(k: int, sigma: float) -> int:
-    """floor(2^128 CDF(k + 1/2)), at ever higher precision until the floor is certain."""
+    """Returns floor(2^128 CDF(k + 1/2)). It raises the precision until the floor is certain."""
     bits = 2 * BITS
     while True:
         least, most = cdf_bounds(k, sigma, bits)
@@ -137,9 +137,9 @@ def floor_cdf(k: int, sigma: float) -> int:
 
 
 def cdf_bounds(k: int, sigma: float, bits: int) -> tuple[int, int]:
-    """Whole numbers around 2^bits CDF(k + 1/2) of N(0, sigma^2), at most 3 apart, 0 or more.
+    """Returns whole numbers below and above 2^bits CDF(k + 1/2) of N(0, sigma^2), at most 3 apart, 0 or more.
 
-    mpmath's erfc is good to a few units of its last place; 64 bits more than asked leave that far behind.
+    The error of mpmath's erfc is a few units of its last place. With 64 additional bits it is negligible.
     """
     with precision(bits + 64) as mpmath:
         x = (mpmath.mpf(k) + 0.5) / mpmath.mpf(sigma)
@@ -148,19 +148,19 @@ def cdf_bounds(k: int, sigma: float, bits: int) -> tuple[int, int]:
 
 
 def lookup(words: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draws by the table.
+    """Looks draws up in the table.
 
     Args:
       words: uint64 (n, 2), high and low half of the first 128 bits of U.
-      sigma: on the grid; 2^-20 to 2^14.
+      sigma: in units of the grid, 2^-20 to 2^14.
 
     Returns:
-      int64 (n,) draws, and bool (n,): true where 128 bits do not decide, and the draw is to be `resolve`d.
+      int64 (n,) draws, and bool (n,): True if 128 bits do not decide the draw, which then needs `resolve`.
     """
     first, high, low = table(sigma)
     index = np.searchsorted(high, words[:, 0], side="left")
     undecided = (index == 0) | (index == len(high))
-    # U < CDF(k + 1/2) for certain where its bits are below the entry, not where they are above; equal: unknown.
+    # If the bits of U are below the entry, U < CDF(k + 1/2) for certain; if above, not; if equal, it is unknown.
     for row in np.flatnonzero(high[np.minimum(index, len(high) - 1)] == words[:, 0]).tolist():
         i, (u_high, u_low) = int(index[row]), words[row]
         while i < len(high) and high[i] == u_high and low[i] < u_low:
@@ -171,13 +171,13 @@ def lookup(words: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resolve(u: int, length: int, sigma: float, further: Callable[[int], bytes]) -> int:
-    """The draw for U = 0.u…, read as far as it takes: exact for every sigma.
+    """Returns the draw for U = 0.u…. It reads as many bits as it needs, and is exact for every sigma.
 
     Args:
       u: the first bits of U as a whole number.
-      length: how many bits those are.
-      sigma: on the grid, 2^-20 to 2^40.
-      further: `further(n)` gives the n bytes of U that follow; a longer answer begins with the shorter.
+      length: the number of these bits.
+      sigma: in units of the grid, 2^-20 to 2^40.
+      further: `further(n)` returns the next n bytes of U. A longer answer starts with the shorter one.
     """
     extra = 0
     while True:
@@ -194,7 +194,7 @@ def resolve(u: int, length: int, sigma: float, further: Callable[[int], bytes]) 
 
 
 def _side(bits: int, known: int, k: int, sigma: float) -> int:
-    """-1 if U < CDF(k + 1/2) for certain, 1 if U is not below it for certain, 0 if its known bits do not tell."""
+    """Returns -1 if U < CDF(k + 1/2) for certain, 1 if U is surely not below it, 0 if its known bits do not tell."""
     least, most = cdf_bounds(k, sigma, known)
     if bits + 1 <= least:
         return -1
@@ -202,7 +202,7 @@ def _side(bits: int, known: int, k: int, sigma: float) -> int:
 
 
 def _quantile(bits: int, known: int, sigma: float) -> int:
-    """About the draw: from it `resolve` steps to the true one."""
+    """Returns an approximation of the draw. `resolve` steps from it to the exact one."""
     from scipy.special import ndtri_exp
 
     near = min(bits, (1 << known) - 1 - bits)

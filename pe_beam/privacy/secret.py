@@ -1,6 +1,6 @@
-"""The secret that keys the noise: 32 bytes of the operating system, one run directory, never shown (rule 4).
+"""The secret key of the noise: 32 bytes of the operating system, one per run directory, never shown (rule 4).
 
-Whoever has it can take the noise off again. It is neither printed nor pickled: workers read it from the store.
+Anyone who has it can remove the noise. It is neither printed nor pickled: workers read it from the store.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SECRET_BYTES = 32
 
 
 class Secret(bytes):
-    """Bytes that do not show themselves: no repr, str, format or pickle gives them away."""
+    """Bytes that repr, str, format and pickle do not reveal."""
 
     def __repr__(self) -> str:
         return f"<secret of {len(self)} bytes>"
@@ -34,24 +34,24 @@ class Secret(bytes):
 
 
 def create_secret(store: Store) -> None:
-    """Draws a secret if there is none yet; readable by its owner only, on disk when this returns.
+    """Draws a secret if there is none yet. Only its owner can read it. It is on disk when the function returns.
 
     Raises:
-      StorageError: the disk says no.
+      StorageError: the store cannot write.
     """
     store.commit(SECRET, Secret(os.urandom(SECRET_BYTES)))
 
 
 def adopt_secret(source: Path, store: Store) -> None:
-    """Copies a user's secret; the source stays.
+    """Copies a user's secret into the run directory. The source file stays.
 
     Args:
-      source: 32 raw bytes.
-      store: of the run directory.
+      source: file of 32 raw bytes.
+      store: store of the run directory.
 
     Raises:
-      SecretError: the source is not 32 raw bytes, or another secret is there already.
-      StorageError: the disk says no.
+      SecretError: the source is not 32 raw bytes, or the run has another secret already.
+      StorageError: the store cannot write.
     """
     given = read_secret_file(source)
     if not store.commit(SECRET, given) and not hmac.compare_digest(given, read_secret(store)):
@@ -59,10 +59,10 @@ def adopt_secret(source: Path, store: Store) -> None:
 
 
 def read_secret(store: Store) -> Secret:
-    """The secret of a run directory, 32 bytes.
+    """Returns the secret of a run directory, 32 bytes.
 
     Raises:
-      SecretError: it is missing, unreadable or not 32 bytes long; the message never holds a byte of it.
+      SecretError: it is missing, unreadable or not 32 bytes long. The message never contains a byte of it.
     """
     try:
         found = store.read_range(SECRET, 0, SECRET_BYTES + 1)
@@ -72,7 +72,7 @@ def read_secret(store: Store) -> Secret:
 
 
 def read_secret_file(path: Path) -> Secret:
-    """The secret that a user supplies; as `read_secret`."""
+    """Returns the secret in a user's file. It raises the same errors as `read_secret`."""
     try:
         with path.open("rb") as file:
             found = file.read(SECRET_BYTES + 1)
@@ -82,10 +82,10 @@ def read_secret_file(path: Path) -> Secret:
 
 
 def delete_secret(store: Store) -> None:
-    """Forgets the secret durably, and what a killed driver has left of it; nothing happens if it is gone.
+    """Deletes the secret durably, with the copies that a killed driver has left. Does nothing if there is none.
 
     Raises:
-      StorageError: the disk says no.
+      StorageError: the store cannot delete.
     """
     store.sweep_attempts(SECRET)
     store.delete(SECRET)

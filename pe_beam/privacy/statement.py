@@ -1,4 +1,4 @@
-"""What is promised, in plain words; and what several runs on the same data promise together."""
+"""Writes the privacy guarantee in plain words, and adds up the budgets of several runs on the same data."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _UNIT = {"record": "one record", "client": "all the records of one client"}
 
 
 def compose_runs(runs: Sequence[tuple[str, str, float, Sequence[float]]]) -> tuple[float, float]:
-    """Epsilon and delta of several runs on the same data: Gaussians add up (1/z^2), at the largest delta.
+    """Returns epsilon and delta of several runs on the same data: the 1/z^2 add up, and delta is the largest one.
 
     Args:
-      runs: (unit, adjacency, delta, noise multipliers spent) of each.
+      runs: (unit, adjacency, delta, noise multipliers spent) of each run.
 
     Returns:
       Epsilon (0 if nothing was spent, inf if one round had no noise) and delta.
 
     Raises:
-      InputError: no runs, or runs of different unit or adjacency, which cannot be added.
-      RecipeError: a delta or multiplier out of its range.
+      InputError: there are no runs, or their units or neighbouring relations differ, so that they cannot be added.
+      RecipeError: a delta or multiplier is out of its range.
     """
     if not runs:
         raise InputError("privacy: one run or more is wanted")
@@ -64,21 +64,21 @@ def statement(
     never_stop: bool = False,
     vectors_checked: bool = False,
 ) -> str:
-    """The privacy statement of a release as one paragraph.
+    """Returns the privacy statement of a release as one paragraph.
 
     Args:
-      epsilon: spent, 0 or more; inf says NOT PRIVATE. Shown to 6 digits, rounded up.
-      delta: as declared.
-      adjacency: "add-or-remove-one" or "replace-one".
-      unit: "record" or "client".
-      iterations: how many noisy histograms were released.
-      supplied_secret: the secret was given by the user instead of drawn by the operating system.
-      never_stop: no record could stop the run (`data.never_stop`).
-      vectors_checked: the embedder was held to its contract on made-up records where it embedded private ones.
-      bought: what was paid for before the first iteration ("label counts", "one-way counts of columns"), or None.
+      epsilon: the spent epsilon, 0 or more; for inf the statement says NOT PRIVATE. Shown with 6 digits, rounded up.
+      delta: the declared delta.
+      adjacency: the neighbouring relation, "add-or-remove-one" or "replace-one".
+      unit: the privacy unit, "record" or "client".
+      iterations: number of noisy histograms that were released.
+      supplied_secret: whether the user supplied the secret, instead of the operating system.
+      never_stop: whether no record could stop the run (`data.never_stop`).
+      vectors_checked: whether the embedder was checked on made-up records in the processes that embedded private ones.
+      bought: the initial measurement ("label counts", "one-way counts of columns"), or None.
 
     Raises:
-      RecipeError: an unknown unit or adjacency, an epsilon that is negative or NaN.
+      RecipeError: the unit or neighbouring relation is unknown, or epsilon is negative or NaN.
     """
     if unit not in _UNIT or adjacency not in _RELATION:
         raise RecipeError(f"privacy: unit {unit!r} with adjacency {adjacency!r} is not known")
@@ -107,7 +107,7 @@ def statement(
 
 
 def rounded_up(value: float, digits: int = 6) -> str:
-    """That many significant digits, never less than the value: an epsilon that is shown must not be too small.
+    """Returns the value with `digits` significant digits, rounded up: an epsilon that is shown must not be too small.
 
     >>> rounded_up(1.00401, 3), rounded_up(0.9999999)
     ('1.01', '1')

@@ -1,4 +1,4 @@
-"""How many places each label gets."""
+"""Shares the places of a population among the labels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 
 def largest_remainder(shares: Sequence[float], total: int) -> list[int]:
-    """Places by largest remainder (Hamilton's method), at least one each; ties go to the earlier.
+    """Returns places by largest remainder (Hamilton's method), at least one each. Ties go to the earlier share.
 
     Args:
-      shares: proportions; noisy ones below 0 count as 0, and all 0 means equal shares.
-      total: places to give, at least one a share.
+      shares: proportions. A (noisy) proportion below 0 counts as 0. If all are 0, the shares are equal.
+      total: number of places, at least one per share.
 
     Raises:
       ValueError: fewer places than shares.

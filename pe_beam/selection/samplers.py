@@ -1,4 +1,4 @@
-"""Weights -> how often each candidate is drawn."""
+"""Draws candidates by their weights."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 
 
 def draw(weights: np.ndarray, quota: int, *, method: str, rng: np.random.Generator) -> np.ndarray:
-    """Draws `quota` places among candidates.
+    """Returns how often each candidate is drawn; the numbers add up to `quota`.
 
     Args:
-      weights: float64 (m,); of 0 or more and not all 0 for multinomial and systematic; any for rank.
-      quota: how many places.
+      weights: float64 (m,). For multinomial and systematic they are 0 or more and not all 0; for rank any values.
+      quota: the number of places.
       method: multinomial (independent draws), systematic (one random start, even steps: each candidate gets
-        the floor or the ceiling of its expectation; lower variance), rank (the highest weights, ties to the
-        smaller index; more places than candidates go round the ranking again).
-      rng: used by multinomial and systematic.
+        the floor or the ceiling of its expectation; lower variance), or rank (the highest weights; ties go to the
+        smaller index; if there are more places than candidates, the ranking starts again from the top).
+      rng: source of randomness for multinomial and systematic. rank does not use it.
 
     Returns:
-      int64 (m,), summing to quota.
+      int64 (m,), which adds up to quota.
 
     Raises:
-      ValueError: unknown method, or weights that cannot be drawn by.
+      ValueError: the method is unknown, or the weights are not allowed for it.
     """
     weights = np.asarray(weights, dtype=np.float64)
     if method == "rank":
@@ -36,7 +36,7 @@ def draw(weights: np.ndarray, quota: int, *, method: str, rng: np.random.Generat
     if method == "systematic":
         edges = np.cumsum(weights) / total * quota
         edges[-1] = quota
-        edges[np.flatnonzero(weights)[-1] :] = quota  # nothing after the last weight may be drawn by rounding
+        edges[np.flatnonzero(weights)[-1] :] = quota  # rounding must not draw a candidate after the last weight
         points = np.ceil(edges - rng.random()).astype(np.int64)
         points = np.clip(points, 0, quota)
         points[np.flatnonzero(weights)[-1] :] = quota

@@ -1,4 +1,4 @@
-"""Per-iteration settings: a number, a list, or a named decay."""
+"""Reads settings that may change with the iteration: a number, a list, or a named decay."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _ALLOWED = (
 
 
 def resolve_schedule(value: Any, length: int, *, name: str) -> list[float]:
-    """The setting of each of `length` iterations.
+    """Returns the setting of each of `length` iterations.
 
     Args:
-      value: a number (the same always), a list of `length` numbers, or a mapping with from, to, decay and,
-        for polynomial and tab-pe, power: the first iteration gets `from`, the last `to`. The decay tab-pe is the
-        published one of Tab-PE (arXiv 2606.08259), whose list has an entry more than there are iterations, so that
-        `to` is not quite reached: from - (from - to) ((t - 1) / (length + 1))^power, power 0.2 if not given.
-      length: how many iterations, at least 1.
+      value: a number (the same for all iterations), a list of `length` numbers, or a mapping with from, to, decay and,
+        for polynomial and tab-pe, power. The first iteration gets `from`, the last one `to`. The decay tab-pe is the
+        published one of Tab-PE (arXiv 2606.08259). Its list is longer than the number of iterations, so the last
+        iteration does not reach `to`: from - (from - to) ((t - 1) / (length + 1))^power, with power 0.2 by default.
+      length: the number of iterations, at least 1.
       name: the recipe key, for messages.
 
     Raises:
-      RecipeError: anything else, NaN and infinity included.
+      RecipeError: the value is anything else, or contains NaN or infinity.
 
     >>> resolve_schedule({"from": 0.5, "to": 0.1, "decay": "linear"}, 3, name="degree")
     [0.5, 0.3, 0.1]

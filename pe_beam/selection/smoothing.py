@@ -1,4 +1,4 @@
-"""Noisy votes pooled among candidates that look alike, this iteration's and all before: less noise, free."""
+"""Pools noisy votes of similar candidates, of this and all earlier iterations. It lowers noise and costs no budget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Round:
-    """What one iteration released of one label.
+    """The noisy votes that one iteration released for one label.
 
     Attributes:
       vectors: float (m, d), embeddings of the candidates that were voted on.
@@ -24,22 +24,22 @@ class Round:
 
 
 def smoothed_votes(rounds: Sequence[Round], bandwidth: float) -> tuple[np.ndarray, np.ndarray]:
-    """Votes of the last round's candidates, pooled with k(x, y) = exp(-|x - y|^2 / (2 bandwidth^2)).
+    """Returns the votes of the last round's candidates, pooled with k(x, y) = exp(-|x - y|^2 / (2 bandwidth^2)).
 
-    With x_i the candidates of the last round, y_j those of all rounds (the last included) and n_j their noisy
-    votes, candidate i gets sum_j k(x_i, y_j) n_j / sum_l k(x_i, x_l): votes near it over candidates near it, so
-    that drawing by it moves the candidates towards the density of the private records. As the bandwidth goes to
-    0 this is n_i itself. Reads noisy votes, sigma and candidates only.
+    Let x_i be the candidates of the last round, y_j those of all rounds (the last included) and n_j their noisy
+    votes. Candidate i gets sum_j k(x_i, y_j) n_j / sum_l k(x_i, x_l): the votes near it, divided by the candidates
+    near it. Draws by these values move the candidates towards the density of the private records. As the bandwidth
+    goes to 0, the value becomes n_i. The function reads noisy votes, sigma and candidates only.
 
     Args:
-      rounds: at least one, of the same d; the last is the one to select from.
+      rounds: at least one, all of the same d. The last one is selected from.
       bandwidth: Euclidean distance in the embedding, above 0.
 
     Returns:
       float64 (m,) pooled votes and float64 (m,) standard deviations of their noise, both in votes.
 
     Raises:
-      ValueError: no rounds, or a bandwidth that is not above 0.
+      ValueError: there are no rounds, or the bandwidth is not above 0.
     """
     if not rounds or not bandwidth > 0:
         raise ValueError("smoothed_votes: at least one round and a bandwidth above 0")
@@ -49,12 +49,12 @@ def smoothed_votes(rounds: Sequence[Round], bandwidth: float) -> tuple[np.ndarra
         near = _kernel(own, one.vectors, bandwidth)
         votes += (near * one.noisy).sum(axis=1)
         variance += one.sigma**2 * (near**2).sum(axis=1)
-    crowd = near.sum(axis=1)  # the last round's: at least 1, itself
+    crowd = near.sum(axis=1)  # of the last round; at least 1, because a candidate is near itself
     return votes / crowd, np.sqrt(variance) / crowd
 
 
 def _kernel(a: np.ndarray, b: np.ndarray, bandwidth: float) -> np.ndarray:
-    """Row by row and without BLAS: the same bits for every number of threads."""
+    """Returns k(a_i, b_j). It goes row by row, without BLAS: the bits are the same for every number of threads."""
     wide = b.astype(np.float64)
     squares = [((wide - row) ** 2).sum(axis=1) for row in a.astype(np.float64)]
     return np.exp(np.array(squares).reshape(len(a), len(b)) / (-2 * bandwidth**2))

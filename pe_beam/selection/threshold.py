@@ -1,4 +1,4 @@
-"""What counts as noise: a threshold in votes, in sigmas, or chosen by Stein's unbiased risk estimate."""
+"""Sets the threshold below which votes count as noise: in votes, in sigmas, or by Stein's unbiased risk estimate."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SIGMAS = re.compile(r"^\s*([0-9.eE+-]+)\s*sigma\s*$")
 
 
 def threshold_in_votes(value: float | str, sigma: float) -> float | None:
-    """The threshold H in votes; None means automatic, label by label.
+    """Returns the threshold H in votes. None means automatic: each label gets its own.
 
     Args:
       value: votes (a number of 0 or more), "1.5 sigma", or "auto".
       sigma: standard deviation of the noise, in votes.
 
     Raises:
-      RecipeError: anything else.
+      RecipeError: the value is anything else.
 
     >>> threshold_in_votes("2 sigma", 3.0)
     6.0
@@ -38,15 +38,15 @@ def threshold_in_votes(value: float | str, sigma: float) -> float | None:
 
 
 def auto_threshold(noisy: np.ndarray, sigma: float) -> float:
-    """The H >= 0 with the least estimated risk of max(x - H, 0) as an estimate of the true votes.
+    """Returns the H >= 0 for which max(x - H, 0) has the smallest estimated risk as an estimate of the true votes.
 
-    SURE(H) = sum(-sigma^2 + (max(x - H, 0) - x)^2 + 2 sigma^2 [x > H]): Stein's unbiased estimate, as in
-    Donoho and Johnstone (1995), for the soft threshold that is never negative. Minimised over 0 and the
-    positive values seen. Reads noisy votes and sigma only.
+    SURE(H) = sum(-sigma^2 + (max(x - H, 0) - x)^2 + 2 sigma^2 [x > H]) is Stein's unbiased estimate, as in
+    Donoho and Johnstone (1995), for the soft threshold that is never negative. It is minimised over 0 and the
+    positive values in `noisy`. The function reads noisy votes and sigma only.
 
     Args:
       noisy: float64 (m,), noisy votes of one label.
-      sigma: their noise, in votes.
+      sigma: standard deviation of their noise, in votes.
     """
     if sigma == 0 or len(noisy) == 0:
         return 0.0
@@ -60,14 +60,14 @@ def auto_threshold(noisy: np.ndarray, sigma: float) -> float:
 
 
 def weights_above(noisy: np.ndarray, threshold: float | np.ndarray) -> tuple[np.ndarray, str | None]:
-    """max(noisy - H, 0), never all 0: falls back to H = 0, then to equal weights, and says so.
+    """Returns weights max(noisy - H, 0). If all are 0, it uses H = 0 instead, and then equal weights.
 
     Args:
       noisy: float64 (m,), votes.
-      threshold: H in votes, one for all or float64 (m,).
+      threshold: H in votes, one number for all candidates or float64 (m,).
 
     Returns:
-      float64 (m,) weights of 0 or more, and None, "threshold-0" or "uniform".
+      float64 (m,) weights of 0 or more, and the fallback in use: None, "threshold-0" or "uniform".
     """
     for height, fallback in ((threshold, None), (0.0, "threshold-0")):
         weights = np.maximum(np.asarray(noisy, dtype=np.float64) - height, 0.0)

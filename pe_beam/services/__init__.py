@@ -1,6 +1,6 @@
-"""Calls to services that cost money: settings, pace, spending, journal, and the dispatcher that makes them. No Beam.
+"""Calls to services that cost money: pace, account, journal, and the dispatcher that makes the calls. No Beam.
 
-Nothing here shapes a release: what is asked is decided elsewhere, this is how and when it is asked.
+This package does not affect the release. It decides how and when a request is sent; other packages decide its content.
 
 May import: contracts, errors.
 """

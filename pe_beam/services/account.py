@@ -1,7 +1,7 @@
-"""What a run has spent at a service, and the ceiling that it stops before: one file that all workers share.
+"""Counts what a run has spent at a service, and stops it before its ceiling. All workers share one file.
 
-A call is reserved at the most that it can cost before it is made, and settled at what it did cost. What a killed
-process had reserved counts as spent, since the service may have done the work.
+Before a call its largest possible cost is reserved. After the call its actual cost is entered instead. What a killed
+process had reserved counts as spent, because the service may have done the work.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pe_beam.contracts.store import Folder
 from pe_beam.errors import SpentError, StorageError
 
 UNIT = 10**12
-"""Money is counted in whole millionths of millionths, so that it adds up exactly."""
+"""Money is counted in whole units of 1/UNIT of the currency, so that sums are exact."""
 _FILE = "account.json"
-_RECORD = 16384  # bytes of the file, always: a record that keeps its length is cheap to update
+_RECORD = 16384  # size of the file in bytes, always: a record of constant length is cheap to update
 _GAP, _BLANK = b"   ", b" " * _RECORD
-_MOST = 10**40  # of any number in it: larger ones are damage
+_MOST = 10**40  # largest number in a record; a larger one means damage
 T = TypeVar("T")
 
 
@@ -55,10 +55,10 @@ class Account:
     """The account of one service of one run.
 
     Args:
-      folder: where it lies; None: counted in this process alone.
+      folder: the folder of the account's file; None: the account is kept in this process alone.
       service: price and ceiling.
       key: the recipe key of the service, for messages.
-      private: True where calls are about private records: no message says how many there were (rule 7).
+      private: True if the calls contain private records. No message then says how many calls there were (rule 7).
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Account:
         self._alive = contextlib.ExitStack()
         if folder is not None:
             folder.commit(_FILE, b"")
-            # The lease dies with the process: that is how others know that it is gone.
+            # The lease ends with the process, so others can see that the process has ended.
             self._alive.enter_context(folder.lease(_holder(self._me)))
 
     def cost(self, *, input_tokens: int, output_tokens: int) -> Cost:
-        """One call of so many tokens at the price of the recipe, rounded up."""
+        """Returns the cost of one call with these numbers of tokens at the price of the recipe, rounded up."""
         money = 0
         if self._service.price is not None:
             price = self._service.price
@@ -88,10 +88,12 @@ class Account:
         return Cost(1, input_tokens, output_tokens, money)
 
     def reserve(self, worst: Cost) -> bool:
-        """Sets aside the most that a call can cost. False: wait, calls in flight may turn out cheaper.
+        """Reserves the largest possible cost of a call. Returns False if the caller has to wait.
+
+        It has to wait if the call fits under the ceiling only when calls in flight cost less than reserved.
 
         Raises:
-          SpentError: it would pass the ceiling whatever those in flight cost.
+          SpentError: the call would pass the ceiling even if the calls in flight cost nothing.
         """
 
         def change(book: _Book) -> tuple[bool, str | None, Cost]:
@@ -116,7 +118,7 @@ class Account:
         )
 
     def settle(self, worst: Cost, actual: Cost) -> None:
-        """Ends a reservation: what the call did cost is spent."""
+        """Ends a reservation and enters the actual cost of the call as spent."""
 
         def change(book: _Book) -> None:
             book.release(self._me, worst)
@@ -125,7 +127,7 @@ class Account:
         self._change(change)
 
     def spent(self) -> Cost:
-        """What is spent, and what is set aside for calls in flight, together."""
+        """Returns the sum of what is spent and what is reserved for calls in flight."""
 
         def change(book: _Book) -> Cost:
             self._bury(book)
@@ -134,7 +136,7 @@ class Account:
         return self._change(change)
 
     def has_tokens(self) -> bool:
-        """Whether any call of the run, in whatever process, has brought or may have brought an answer."""
+        """Tells whether any call of the run, in any process, has brought or may have brought an answer."""
         return self._change(lambda book: book.spent.input + book.spent.output > 0)
 
     def _over(self, total: Cost) -> str | None:
@@ -154,7 +156,7 @@ class Account:
         return f"{said}, {spent.money / UNIT:.6g} {self._service.price.currency}"
 
     def _bury(self, book: _Book) -> None:
-        """What dead processes had set aside is spent."""
+        """Enters as spent what ended processes had reserved."""
         if self._folder is None:
             return
         for owner in [owner for owner in book.held if owner != self._me]:
@@ -163,7 +165,7 @@ class Account:
                 self._folder.delete(_holder(owner))
 
     def _change(self, step: Callable[[_Book], T]) -> T:
-        """Reads the record, changes it and writes it as one step; `step` may be called again if others were faster."""
+        """Reads, changes and writes the record as one step. `step` is called again if another process was faster."""
         found: list[T] = []
 
         def change(before: bytes | None) -> bytes:
@@ -177,7 +179,7 @@ class Account:
                 found[:] = [step(book)]
                 self._own = book.text().encode()
             else:
-                # A kill loses nothing; a machine that stops loses the last second at most.
+                # A killed process loses nothing. A machine that stops loses at most the last second.
                 durable = time.monotonic() - self._synced > 1
                 self._folder.update(_FILE, change, durable=durable)
                 if durable:
@@ -185,10 +187,10 @@ class Account:
         return found[0]
 
     def _record(self, book: _Book) -> bytes:
-        """What is written; raises StorageError where it would not fit, and the old record stays."""
+        """Returns the bytes of a record. Raises StorageError if it is too long; the old record then stays."""
         data = book.text().encode()
         if len(data) > _RECORD:
-            self._bury(book)  # of processes that were killed, one entry each
+            self._bury(book)  # removes the entries of killed processes, one each
             data = book.text().encode()
         data = data.ljust(_RECORD, b" ")
         if len(data) > _RECORD:
@@ -199,7 +201,7 @@ class Account:
 
 
 class _Book:
-    """The record: what is spent, and what each process has set aside."""
+    """The content of a record: what is spent, and what each process has reserved."""
 
     def __init__(self, spent: Cost, held: dict[str, Cost]) -> None:
         self.spent = spent
@@ -207,9 +209,9 @@ class _Book:
 
     @classmethod
     def read(cls, data: bytes, folder: Folder | None) -> _Book:
-        """Reads a record; raises StorageError where it is none, since it must not be taken for an empty one."""
+        """Reads a record. Raises StorageError if it is damaged, because it must not be taken for an empty one."""
         try:
-            head, _, tail = data.partition(_GAP)  # comparing is faster than stripping 16 kB byte by byte
+            head, _, tail = data.partition(_GAP)  # a comparison is faster than a strip of 16 kB byte by byte
             text = head if tail == _BLANK[: len(tail)] else data.strip()
             found: dict[str, Any] = json.loads(text or b"{}")
             held = {owner: _cost(cost) for owner, cost in found.get("held", {}).items()}
@@ -250,5 +252,5 @@ def _holder(owner: str) -> str:
 
 
 def read_totals(folder: Folder) -> Cost | None:
-    """What an account says, for `status`; None: there is none. Raises StorageError where it is damaged."""
+    """Returns the total of an account, for `status`; None: there is none. Raises StorageError if it is damaged."""
     return _Book.read(folder.read(_FILE), folder).total() if folder.exists(_FILE) else None

@@ -1,7 +1,7 @@
-"""The dispatcher: many calls in flight, one pace, one account, several endpoints, and patience with what passes.
+"""The dispatcher: many calls in flight, one pace, one account, several endpoints, and retries of transient errors.
 
-A retry is only for what may pass by itself: 408, 409, 429, 5xx, time-outs, cut connections and answers that are not
-JSON. All else ends the run with one message, or belongs to one candidate alone (filtered, too long).
+A call is retried only after a transient error: 408, 409, 429, 5xx, time-outs, broken connections and answers that are
+not JSON. Any other error ends the run with one message, or concerns one candidate alone (filtered, too long).
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ from pe_beam.services.account import Account
 from pe_beam.services.pace import Pace
 
 T = TypeVar("T")
-_LONGEST = 60.0  # seconds of back-off at most; a service's own Retry-After may be longer
-_SHORTEST = 0.1  # seconds; who asks for less than that asks for no pause, and the back-off applies
-_WORK = 0.002  # seconds of this process that a call takes, seldom more
+_LONGEST = 60.0  # longest back-off in seconds; a service's own Retry-After may be longer
+_SHORTEST = 0.1  # seconds; a shorter requested pause counts as none, and the back-off applies
+_WORK = 0.002  # seconds of work of this process per call; it is rarely more
 _SPEED_MEMORY = 0.2  # weight of the newest call in an endpoint's mean latency
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that a call took."""
+    """Number of tokens of a call."""
 
     input_tokens: int
     output_tokens: int
 
 
 class TransientError(Exception):
-    """A fault of the service that may pass.
+    """A transient error of the service.
 
     Attributes:
       kind: a fixed phrase.
-      wait: seconds that the service asked for, or None.
-      billed: whether the service may have done the work: the call is then accounted at its most.
-      sent: False where the call never reached the service.
-      unrecognised: whether what answered may be no such service at all. Where it never answered as one, it is refused.
+      wait: the pause in seconds that the service asks for, or None.
+      billed: whether the service may have done the work. The call then counts with its largest possible cost.
+      sent: False if the call never reached the service.
+      unrecognised: whether the answer may come from something that is not such a service. If no valid answer ever
+        came from there, the address is refused.
     """
 
     def __init__(
@@ -66,31 +67,31 @@ class TransientError(Exception):
         self.unrecognised = unrecognised
 
     def said(self) -> str:
-        """The kind, and how long the service asks to wait."""
+        """Returns the kind, and how long the service asks to wait."""
         return self.kind if not self.wait else f"{self.kind}; it asks to wait {math.ceil(self.wait):.10g} s"
 
 
 class Connection(abc.ABC):
-    """One endpoint as a client library reaches it."""
+    """A connection to one endpoint through a client library."""
 
     @abc.abstractmethod
     async def send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:
         """Makes one call.
 
         Raises:
-          TransientError: a fault that may pass.
-          RefusedError, SpentError: one that will not; the service did no work.
-          PeBeamError: one that will not; the service may have done the work.
+          TransientError: a transient error.
+          RefusedError, SpentError: a permanent error; the service did no work.
+          PeBeamError: a permanent error; the service may have done the work.
         """
 
     @abc.abstractmethod
     async def probe(self) -> None:
-        """Finds out whether it answers and takes its key, at no cost; raises as `send` does."""
+        """Checks at no cost that the endpoint answers and accepts its key. Raises the same errors as `send`."""
 
 
 @dataclass
 class _Endpoint:
-    """An endpoint with its live speed."""
+    """An endpoint with its current speed."""
 
     connection: Connection
     place: int
@@ -100,13 +101,13 @@ class _Endpoint:
     failures: int = 0
 
     def expected(self, usual: float) -> float:
-        """Seconds until a further call would be answered, up to a constant: calls in flight share the speed."""
+        """Returns the relative time until the next call would be answered, because calls in flight share the speed."""
         return (self.flying + 1) * (usual if self.latency is None else self.latency)
 
 
 @dataclass
 class _Batch:
-    """Calls that belong together: the first failure that will not pass stops those that have not begun."""
+    """Calls that belong together. The first permanent error stops the calls that have not started."""
 
     failed: list[BaseException] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -116,18 +117,18 @@ class _Batch:
         self.over.set()
 
     async def sleep(self, seconds: float) -> None:
-        """Waits, but no longer than until the first failure: nobody sleeps on once the run is to stop."""
+        """Waits, but only until the first failure, so that no call waits when the run has to stop."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.over.wait(), seconds)
 
 
 class Dispatcher:
-    """Makes calls for all threads of this process, on an event loop of its own.
+    """Makes calls for all threads of this process, on its own event loop.
 
     Args:
-      service: endpoints, concurrency, pace.
-      account: where what is spent is written.
-      paces: (requests, tokens) a minute; None: no limit.
+      service: endpoints, concurrency, patience.
+      account: the account that records what is spent.
+      paces: the paces of (requests, tokens); None: no limit.
       connect: an endpoint and its recipe key -> its Connection.
       key: recipe key of the service, for messages.
     """
@@ -145,13 +146,13 @@ class Dispatcher:
         self._account = account
         self._requests, self._tokens = paces
         self._key = key
-        self._jitter = random.Random()  # how long to wait shapes nothing
+        self._jitter = random.Random()  # waiting times do not affect the release
         self._endpoints = [
             _Endpoint(connect(endpoint, f"{key}.endpoints.{i}"), i) for i, endpoint in enumerate(service.endpoints)
         ]
         self._loop = asyncio.new_event_loop()
         self._next_start = 0.0
-        self._silent_since: float | None = None  # the first fault, or wait for a pause to end, since the last answer
+        self._silent_since: float | None = None  # first error, or first wait for a pause, since the last answer
         self._last_fault: TransientError | None = None
         self._batches = 0
         self._gave_up = False
@@ -168,10 +169,10 @@ class Dispatcher:
             raise
 
     def probe(self, patience: float) -> None:
-        """Every endpoint answers within `patience` seconds and takes its key.
+        """Checks that every endpoint answers within `patience` seconds and accepts its key.
 
         Raises:
-          ServiceError: one that does not.
+          ServiceError: an endpoint does not answer or does not accept its key.
         """
         self.run(self._probe(patience))
 
@@ -211,16 +212,17 @@ class Dispatcher:
         on_answer: Callable[[T, Any], T | None],
         known: Callable[[T], Any | None],
     ) -> None:
-        """Asks for many things, at most `concurrency` at once.
+        """Sends many asks (requests), at most `concurrency` at once.
 
         Args:
-          asks: what to ask for; drawn from as places become free.
-          size: the most tokens that an ask can take.
-          on_answer: takes an answer as it arrives, on one thread at a time; may return what to ask next in its place.
-          known: the answer to an ask that need not be asked for again, or None.
+          asks: the asks; the next one is taken when a place becomes free.
+          size: returns the largest number of tokens of an ask.
+          on_answer: receives an answer when it arrives, in one thread at a time. It may return a further ask, which
+            takes the same place.
+          known: returns the answer to an ask that does not have to be sent again, or None.
 
         Raises:
-          SpentError: the ceiling; answers of calls in flight have been settled.
+          SpentError: the next call could pass the ceiling. The costs of calls in flight have been entered.
           ServiceError: the service refuses, or has not answered for longer than `patience`.
         """
         batch = _Batch()
@@ -244,7 +246,7 @@ class Dispatcher:
                 batch.fail(error)
 
         async def crew() -> None:
-            # Twice as many as may fly: one that waits for a fault to pass keeps no place from the others.
+            # Twice as many workers as calls in flight: a worker that waits after an error takes no place from others.
             self._begin()
             try:
                 await asyncio.gather(*(guarded() for _ in range(2 * self._service.concurrency)))
@@ -257,7 +259,7 @@ class Dispatcher:
             raise (ours or batch.failed)[0]
 
     def _begin(self) -> None:
-        """A batch begins: who runs again after patience was lost asks anew, whatever pause is left."""
+        """Begins a batch. If the dispatcher has given up and no batch is running, it first drops all pauses."""
         if self._gave_up and not self._batches:
             self._gave_up, self._silent_since = False, None
             for endpoint in self._endpoints:
@@ -265,7 +267,7 @@ class Dispatcher:
         self._batches += 1
 
     async def _ask(self, ask: Any, most: Usage, batch: _Batch) -> Any:
-        """One ask, over as many attempts as faults that pass."""
+        """Sends one ask and returns its answer. It tries again after each transient error."""
         began: float | None = None
         attempt = 0
         while True:
@@ -284,7 +286,10 @@ class Dispatcher:
                 await batch.sleep(min(pause, max(began + self._service.patience - now, 0.0) + 0.05))
 
     def _pause(self, fault: TransientError, attempt: int) -> float:
-        """Seconds until the next attempt: what the service asks for, unless another takes over, else a back-off."""
+        """Returns seconds until the next attempt: the pause that the service asks for, or a back-off.
+
+        It is a back-off if the service asks for no pause, or if another endpoint is free.
+        """
         others = len(self._endpoints) > 1 and any(s.closed_until <= time.monotonic() for s in self._endpoints)
         if fault.wait is not None and fault.wait >= _SHORTEST and not others:
             return fault.wait * self._jitter.uniform(1.0, 1.1)
@@ -306,11 +311,11 @@ class Dispatcher:
         )
         wait = max(wait, self._spread(endpoint))
         if wait:
-            # The event costs more than short waits, which are many.
+            # Waiting for the event costs more time than a plain sleep, and short waits are frequent.
             await (batch.sleep(wait) if wait > 1 else asyncio.sleep(wait))
         while not self._account.reserve(worst):
             await asyncio.sleep(0.05)
-        if batch.failed:  # after the wait: nothing new is begun once the run is to stop
+        if batch.failed:  # checked after the wait: no new call is made when the run has to stop
             self._account.settle(worst, worst - worst)
             raise asyncio.CancelledError
         actual = worst
@@ -339,10 +344,10 @@ class Dispatcher:
         return answer
 
     async def _endpoint(self, batch: _Batch) -> _Endpoint:
-        """The endpoint that would answer first, among those that have not asked for a pause.
+        """Returns the endpoint that would answer first, among those that are not in a pause.
 
         Raises:
-          ServiceError: all are in a pause, and none has answered for longer than `patience`.
+          ServiceError: all endpoints are in a pause, and none has answered for longer than `patience`.
         """
         while not batch.failed:
             now = time.monotonic()
@@ -358,17 +363,17 @@ class Dispatcher:
         raise asyncio.CancelledError
 
     def _note_silence(self, now: float) -> float:
-        """When the time began that has brought no answer."""
+        """Returns the start of the present time without an answer."""
         if self._silent_since is None:
             self._silent_since = now
         return self._silent_since
 
     def _spread(self, endpoint: _Endpoint) -> float:
-        """Seconds until a call may begin so that calls leave as a stream.
+        """Returns seconds until a call may start, so that calls leave as a steady stream.
 
-        Calls that come back together are worked on in turns, so all of them leave late and come back together again:
-        a bunch never dissolves by itself. Beginning them at least half of their mean distance apart dissolves it, and
-        holds back nothing else.
+        Calls that return together are processed one after the other, so all of them leave late and return together
+        again: such a bunch never dissolves by itself. A distance of at least half their mean distance between two
+        starts dissolves it, and delays nothing else.
         """
         now = time.monotonic()
         start = max(now, self._next_start)
@@ -383,12 +388,12 @@ class Dispatcher:
         self._silent_since = None
 
     def _note_fault(self, endpoint: _Endpoint, fault: TransientError) -> None:
-        """A pause that was asked for is kept by all calls; so is one after repeated faults of the whole endpoint."""
+        """Records a transient error, and closes the endpoint for a pause if that is needed."""
         now = time.monotonic()
         self._note_silence(now)
         self._last_fault = fault
         if fault.wait is not None:
-            # One call's Retry-After holds the endpoint only where another can take over, or faults pile up.
+            # One call's Retry-After closes the endpoint only if there is another endpoint, or after many errors.
             endpoint.failures += 1
             if len(self._endpoints) > 1 or endpoint.failures > self._service.concurrency:
                 endpoint.closed_until = max(endpoint.closed_until, now + min(fault.wait, self._service.patience))

@@ -1,7 +1,7 @@
-"""Answers as they arrive, until the chunk that they belong to is committed.
+"""Keeps answers from their arrival until their chunk is committed.
 
-A folder a chunk, a file a process, a line an answer: a kill loses none that had arrived. Lines are found again by
-the digest of what was asked, so a resume that asks for the same things pays for none of them twice.
+There is a folder per chunk, a file per process, and a line per answer. A kill loses no answer that has arrived. The
+key of a line is the digest of the request, so a resume with the same requests pays for none of them twice.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _SUFFIX = ".jsonl"
 
 
 class Journal:
-    """Key -> answer (plain JSON). Not for several threads at once.
+    """Key -> answer (plain JSON). Only one thread may use it at a time.
 
     Args:
-      folder: made when the first answer arrives; None: nothing is kept.
+      folder: the folder of the chunk. It is made when the first answer arrives. None: nothing is kept.
     """
 
     def __init__(self, folder: Folder | None) -> None:
@@ -33,11 +33,11 @@ class Journal:
         self._known = _read(folder) if folder is not None else {}
 
     def get(self, key: str) -> Any | None:
-        """The answer that came before, or None."""
+        """Returns the answer that was kept earlier, or None."""
         return self._known.get(key)
 
     def add(self, key: str, answer: Any) -> None:
-        """Keeps an answer: in the file before this returns, on the disk within half a second."""
+        """Writes an answer to the file before it returns. The answer is durable on disk within half a second."""
         if self._folder is None:
             return
         if self._own is None:
@@ -48,7 +48,7 @@ class Journal:
             self._synced = time.monotonic()
 
     def forget(self) -> None:
-        """Drops what is kept here: the answers were of no use."""
+        """Deletes all answers, because they cannot be used."""
         self._known = {}
         if self._folder is not None:
             for name in _files(self._folder):
@@ -78,7 +78,7 @@ def _read(folder: Folder) -> dict[str, Any]:
             if folder.exists(name):
                 raise
             continue  # another process has committed the chunk
-        for line in text.split(b"\n")[:-1]:  # an unterminated last line was never written
+        for line in text.split(b"\n")[:-1]:  # an unterminated last line does not count
             key, answer = json.loads(line)
             known.setdefault(key, answer)
     return known

@@ -1,7 +1,7 @@
-"""A rate that all processes of one machine share.
+"""Keeps a rate that all processes of one machine share.
 
-The generic cell rate algorithm (ITU-T I.371): one number, the time at which the rate has caught up with what was
-let through. It lies in a file that all of them update, so that workers which know nothing of each other keep one rate.
+It is the generic cell rate algorithm (ITU-T I.371). Its state is one number: the time at which the rate has caught up
+with the units that were let through. All processes update it in one file, so independent workers keep one rate.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 from pe_beam.contracts.store import Folder
 
-_SLACK = 0.97  # of the rate that is used: the rest covers what a busy machine and the way to the service delay
-_BURST = 0.005  # of a minute's units that may go at once
-_BOOT = Path("/proc/sys/kernel/random/boot_id")  # a machine that was started anew begins its clock again
+_SLACK = 0.97  # share of the rate that is used; the rest covers delays of a busy machine and of the network
+_BURST = 0.005  # share of a minute's units that may go at once
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # the clock starts again when the machine is restarted
 
 
 class Pace:
-    """At most `per_minute` units in any sliding minute, counted where they leave.
+    """Lets at most `per_minute` units leave this machine in any sliding minute.
 
     Args:
-      folder: where the shared file lies; None: this process alone.
-      per_minute: units a minute.
-      name: of what is counted, and so of the file.
+      folder: folder of the shared file; None: the rate is of this process alone.
+      per_minute: units per minute.
+      name: name of what is counted, and of the file.
       clock: seconds on a clock that all processes of the machine share.
     """
 
@@ -37,7 +37,7 @@ class Pace:
         name: str = "requests",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._interval = 60.0 / (per_minute * _SLACK)  # seconds a unit
+        self._interval = 60.0 / (per_minute * _SLACK)  # seconds per unit
         self._burst = max(1.0, per_minute * _BURST)
         self._clock = clock
         self._mutex = threading.Lock()
@@ -46,18 +46,18 @@ class Pace:
         self._boot = _BOOT.read_bytes().strip()[:36] if _BOOT.exists() else b"-"
 
     def reserve(self, units: float = 1.0) -> float:
-        """Takes the next place in the row; returns the seconds to wait until its turn. A place is never given up."""
+        """Takes the next place in the queue and returns the seconds to wait. A place cannot be given back."""
 
         def take(caught_up: float, now: float) -> tuple[float, float]:
             start = max(caught_up, now)
-            # What goes beyond the burst waits until the rate has caught up with all but the burst.
+            # Units beyond the burst wait until the rate has caught up with all but the burst.
             wait = max(start - now - (self._burst - min(units, self._burst)) * self._interval, 0.0)
             return start + units * self._interval, wait
 
         return self._change(take)
 
     def correct(self, units: float) -> None:
-        """Adds what a call took beyond what was reserved for it; below 0: gives back."""
+        """Adds the units that a call used beyond its reservation. A negative number gives units back."""
         self._change(lambda caught_up, now: (max(caught_up + units * self._interval, 0.0), 0.0))
 
     def _change(self, step: Callable[[float, float], tuple[float, float]]) -> float:

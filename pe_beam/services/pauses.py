@@ -1,4 +1,4 @@
-"""How long a service asks to wait, in the forms that services have for it."""
+"""Reads how long a service asks to wait, in the various forms that services use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OF = ("-requests", "-tokens", "")
 
 
 def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
-    """Seconds that a service asks to wait; None if it does not say.
+    """Returns the seconds that a service asks to wait; None if it does not say.
 
-    Retry-After as seconds, milliseconds or a date counts first. Else what other forms say that services have: durations
-    ("1m30s") in it or in x-ratelimit-reset-*, and a sentence of the error.
+    Retry-After as seconds, milliseconds or a date takes precedence. The other forms are durations ("1m30s") in
+    Retry-After or in x-ratelimit-reset-*, and then a sentence of the error text.
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms", "retry-after"):
         value = headers.get(name)
@@ -33,7 +33,7 @@ def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
 
 
 def _pause(value: str, a_second: int) -> float | None:
-    """A number of units, so many a second, or a date."""
+    """Returns the seconds of a header that is a number (`a_second` units per second) or a date; None for another."""
     try:
         if value.replace(".", "", 1).strip().isdigit() or a_second > 1:
             seconds = float(value) / a_second
@@ -45,7 +45,10 @@ def _pause(value: str, a_second: int) -> float | None:
 
 
 def _resets(headers: Mapping[str, str]) -> list[float]:
-    """Pauses by the other headers, the one to keep first: the longest of what is used up, else the shortest."""
+    """Returns the pauses of the other headers, with the one to use first.
+
+    This is the longest pause of a limit that is used up. If none is known to be used up, it is the shortest pause.
+    """
     used_up: list[float] = []
     unsaid: list[float] = []
     for name in ("retry-after", *(f"{first}ratelimit-reset{of}" for first in ("x-", "") for of in _OF)):
@@ -58,7 +61,7 @@ def _resets(headers: Mapping[str, str]) -> list[float]:
 
 
 def _duration(value: str) -> float | None:
-    """Seconds of "1m30s" or "350ms"; a bare number is seconds, or a time since 1970 where it is that large."""
+    """Returns the seconds of "1m30s" or "350ms". A bare number is seconds, or, if it is large, a time since 1970."""
     value = value.strip().lower()
     if value.isdigit() and len(value) < 16:
         number = float(value)

@@ -1,4 +1,4 @@
-"""One dispatcher a process for a service of a run: all chunks and threads share its connections, pace and account."""
+"""Keeps one dispatcher per process and service: all chunks and threads share its connections, pace and account."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def shared_dispatcher(
     connect: Callable[[Endpoint, str], Connection],
     private: bool = False,
 ) -> Dispatcher:
-    """The dispatcher of a service, made when it is first asked for.
+    """Returns the dispatcher of a service. It makes the dispatcher at the first call.
 
     Args:
-      service: its settings.
-      folder: of the run's services; None: nothing is shared with other processes.
-      key: recipe key of the service; its last word names its own folder.
-      about: what else shapes its lines.
+      service: settings of the service.
+      folder: the folder of the run's services; None: nothing is shared with other processes.
+      key: recipe key of the service; its last word is the name of the service's own folder.
+      about: further text that identifies the dispatcher: settings that its connections depend on.
       connect: endpoint and its recipe key -> Connection.
-      private: True where it is asked about private records, whose number no message may tell.
+      private: True if the calls contain private records. No message may then tell the number of calls.
     """
     own = None if folder is None else folder / key.rpartition(".")[2]
     identity = None if own is None else _identity(own)
-    # A key that has changed since is another dispatcher; in memory alone, and there as a digest.
+    # Another key gives another dispatcher. The keys are kept only in memory, and there only as a digest.
     keys = "".join(endpoint.key(f"{key}.endpoints.{place}") + "\0" for place, endpoint in enumerate(service.endpoints))
     name = (os.getpid(), identity, service.model_dump_json(), key, about, hashlib.sha256(keys.encode()).digest())
     with _LOCK:
@@ -55,7 +55,7 @@ def shared_dispatcher(
 
 
 def _identity(folder: Folder) -> tuple[str, bytes]:
-    """A folder that is made anew is another account: a run directory of that name may have been deleted in between."""
+    """Returns what identifies a folder. A folder of the same name that was deleted and made again is another one."""
     folder.commit("identity", secrets.token_hex(16).encode())
     return str(folder), folder.read("identity")
 

@@ -1,7 +1,7 @@
-"""Public transforms of Private Evolution over plain PCollections. None needs a run directory.
+"""Public transforms of Private Evolution over plain PCollections. None of them needs a run directory.
 
-`EmbedRecords` and `Vote` make exact counts of private records; `NoisyHistogram` makes them differentially private; what
-follows is post-processing. `pe_beam.engine` binds the same transforms to a run.
+`EmbedRecords` and `Vote` make exact counts of private records. `NoisyHistogram` makes the counts differentially
+private. Later transforms are post-processing. `pe_beam.engine` uses the same transforms in a run.
 
 Labels are fixed literals. There is no side input, no state and no splittable DoFn (DESIGN, section 5).
 

@@ -1,4 +1,4 @@
-"""Candidates of a pipeline of one's own: a file that graphs name, and workers load once a process."""
+"""Candidates for a user's own pipeline: a graph holds the name of a file, and each worker process loads it once."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from pe_beam.voting.votes import CandidateMatrix, Voter
 
 @dataclass(frozen=True)
 class Candidates(BallotHandle):
-    """What private records vote on. Made by `write_candidates`; pickles.
+    """Handle of the candidates that private records vote on. `write_candidates` makes it. It can be pickled.
 
     Attributes:
       store: URI of the store that holds the file.
-      name: of the file.
-      digest: SHA-256 (hex) of its bytes; another file of that name is refused.
+      name: name of the file.
+      digest: SHA-256 (hex) of its bytes. Another file of that name is refused.
       distance: "l2", "cosine" or "inner_product".
-      votes_per_record: k: a record votes for the k nearest candidates of its label.
-      search_engine: a registered search engine; votes are the same with any.
+      votes_per_record: k; a record votes for the k nearest candidates of its label.
+      search_engine: name of a registered search engine. Votes are the same with every engine.
 
     >>> import pickle
     >>> found = write_candidates("memory://a-handle", np.zeros((1, 2), dtype=np.float32), labels=[0])
@@ -45,7 +45,7 @@ class Candidates(BallotHandle):
     search_engine: str = DEFAULT_ENGINE
 
     def load(self) -> Ballots:
-        """See `BallotHandle`; raises InputError where the file is another one."""
+        """See `BallotHandle`. Raises InputError if the file has another digest."""
         return _loaded(self)
 
 
@@ -59,19 +59,19 @@ def write_candidates(
     votes_per_record: int = 1,
     search_engine: str = DEFAULT_ENGINE,
 ) -> Candidates:
-    """Writes candidates as one file and gives their handle.
+    """Writes candidates as one file and returns their handle.
 
     Args:
       store: URI of a store, or a folder.
-      vectors: float32 (m, d), independent of the private data; for cosine of length 1 (`normalise_rows`).
-      name: of the file; it is replaced.
+      vectors: float32 (m, d), independent of the private data. For cosine each has length 1 (`normalise_rows`).
+      name: name of the file. An existing file is replaced.
       labels: m positions in the declared list; None: no labels.
-      distance: as `Candidates`.
-      votes_per_record: as `Candidates`.
-      search_engine: as `Candidates`.
+      distance: as in `Candidates`.
+      votes_per_record: as in `Candidates`.
+      search_engine: as in `Candidates`.
 
     Raises:
-      ValueError: another type or shape, or a number that is not finite.
+      ValueError: the vectors have another type or shape, or contain a number that is not finite.
 
     >>> corners = np.array([[0, 0], [9, 9]], dtype=np.float32)
     >>> candidates = write_candidates("memory://a-vote", corners)

@@ -1,4 +1,4 @@
-"""EmbedRecords: private records -> labelled vectors, ready for `Vote`."""
+"""EmbedRecords: turns private records into labelled vectors, the input of `Vote`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pe_beam.transforms.guard import guarded
 from pe_beam.voting.records import embed_rows, vector_batch
 
 REJECTS = pa.schema([("kind", pa.string()), ("detail", pa.string())])
-"""Why a record is left out. Private."""
+"""Columns of a reject: why a record is left out. Private."""
 
 
 class EmbedRecords(beam.PTransform):
     """`PCollection[pa.RecordBatch]` of records -> `PCollection[pa.RecordBatch]` (label, vector[, client]).
 
-    Records hold the columns that the embedder reads, `label` (string) where labels are declared, and `client` (string)
-    for that unit. A record that cannot be used abstains: it is left out of the vectors and told to `rejects` alone.
+    Records have the columns that the embedder reads, `label` (string) if labels are declared, and `client` (string)
+    if the unit is CLIENT. A record that cannot be used abstains: it gives no vector, and only `rejects` receives it.
 
     Args:
-      make: makes the embedder, once a process; pickled into the graph.
-      labels: declared; None: records have none.
-      unit: CLIENT wants client ids, and hands them on.
-      distance: "l2", "cosine" (vectors are normalised) or "inner_product", as the candidates say.
-      rejects: takes `PCollection[pa.RecordBatch]` of REJECTS, which is private; None: nothing is kept of them.
-      traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+      make: makes the embedder, once per process. It is pickled into the graph.
+      labels: the declared labels; None: records have no labels.
+      unit: the privacy unit. CLIENT needs client ids and passes them on.
+      distance: "l2", "cosine" (vectors are normalised) or "inner_product", the same as for the candidates.
+      rejects: receives `PCollection[pa.RecordBatch]` of REJECTS, which is private; None: rejects are dropped.
+      traces: the store that gets the trace of a failure in `private/errors`; None: only the error's type is reported.
 
     Raises:
-      InputError: labels that are empty or repeated.
+      InputError: the list of labels is empty or contains a label twice.
 
     >>> import functools
     >>> from pe_beam.modalities.image.codec import encode_png

@@ -1,4 +1,4 @@
-"""Generate: rows of a selection -> candidates, a batch a call of the generator."""
+"""Generate: turns rows of a selection into candidates, with one call of the generator per batch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from apache_beam.metrics import Metrics
 from pe_beam.contracts.steps import GenerateHandle
 from pe_beam.transforms.guard import guarded
 
-# What is public may be counted where a runner shows it: generators see candidates only. Votes, records and the
-# times of private stages are never metrics (DESIGN, privacy rule 7).
+# Runners show Beam metrics, so metrics may count only public things. Generators see candidates only, which are public.
+# Votes, records and the times of private stages are never metrics (DESIGN, privacy rule 7).
 _GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
 _CHUNK_MILLISECONDS = Metrics.distribution("pe_beam", "generated_chunk_milliseconds")
 
 
 class Generate(beam.PTransform):
-    """`PCollection[pa.RecordBatch]` of a selection's rows -> `PCollection[pa.RecordBatch]`, one for each.
+    """`PCollection[pa.RecordBatch]` of a selection's rows -> `PCollection[pa.RecordBatch]`, one for each batch.
 
-    Batches are spread over workers first. A batch without rows passes through: it tells that nothing is to be made.
+    Batches are first spread over the workers. A batch without rows passes through unchanged: no candidate is made.
 
     Args:
-      handle: makes the candidates of a batch, or commits them and gives a receipt.
-      traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+      handle: makes the candidates of a batch and returns them, or commits them and returns a receipt.
+      traces: the store that gets the trace of a failure in `private/errors`; None: only the error's type is reported.
 
     >>> class Echo(GenerateHandle):
     ...     def generate(self, rows):

@@ -1,4 +1,4 @@
-"""Keeps private content out of what a failing worker says (DESIGN, privacy rule 7)."""
+"""Keeps private content out of the error messages of a worker (DESIGN, privacy rule 7)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pe_beam.storage import open_store
 
 @contextlib.contextmanager
 def guarded(root: str | None, stage: str) -> Iterator[None]:
-    """Lets our own errors pass. Of any other error only its type and its stage are told.
+    """Passes on a PeBeamError. Replaces any other error by one that holds only its type and its stage.
 
     Args:
-      root: the store whose `private/errors` gets the trace; None: the trace is dropped.
+      root: the store that gets the trace in `private/errors`; None: the trace is dropped.
       stage: the literal name of the stage.
 
     Raises:
-      StageError: instead of an error that is not ours.
+      StageError: an error that is not a PeBeamError was raised.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""NoisyHistogram: exact counts -> their one noisy histogram."""
+"""NoisyHistogram: turns exact counts into one noisy histogram."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pe_beam.transforms.guard import guarded
 class NoisyHistogram(beam.PTransform):
     """`PCollection[Tally]` of one element -> `PCollection[pa.Table]` of one: a noisy count for every candidate.
 
-    Exact counts are committed before noise is drawn for them. A retry, a resume or a second worker finds those counts
-    and draws the same noise; it never draws another.
+    Exact counts are committed before noise is drawn for them. A retry, a resume or a second worker finds these counts
+    and draws the same noise. Different noise is never drawn for them.
 
     Args:
-      mechanism: came out of a ledger entry; that entry pays for this one histogram.
-      commit: the store where counts and histogram are committed once.
+      mechanism: a mechanism that a ledger entry pays for. The entry pays for this one histogram.
+      commit: URI of the store where counts and histogram are each committed once.
 
     >>> import numpy as np
     >>> from pe_beam.contracts.votes import Unit
@@ -41,13 +41,13 @@ class NoisyHistogram(beam.PTransform):
     def expand(self, tallies: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
             tallies
-            | "CommitCounts" >> beam.ParDo(_CommitCountsFn(*self._about))  # 0, once counts are committed
+            | "CommitCounts" >> beam.ParDo(_CommitCountsFn(*self._about))  # gives 0 after the commit
             | "AddNoise" >> beam.ParDo(_AddNoiseFn(*self._about))
         )
 
 
 class _MechanismFn(beam.DoFn):
-    """A DoFn of one mechanism."""
+    """Base of the DoFns of one mechanism."""
 
     def __init__(self, mechanism: Mechanism, commit: str) -> None:
         self._mechanism, self._commit = mechanism, commit
@@ -56,7 +56,7 @@ class _MechanismFn(beam.DoFn):
 @beam.typehints.with_input_types(Tally)
 @beam.typehints.with_output_types(int)
 class _CommitCountsFn(_MechanismFn):
-    """Commits the exact counts once; what goes on is the same for the winner and for the loser."""
+    """Commits the exact counts once. The output is the same for the worker that commits first and for any other."""
 
     def process(self, tally: Tally) -> Iterator[int]:
         with guarded(self._commit, "CommitCounts"):
@@ -67,7 +67,7 @@ class _CommitCountsFn(_MechanismFn):
 @beam.typehints.with_input_types(int)
 @beam.typehints.with_output_types(pa.Table)
 class _AddNoiseFn(_MechanismFn):
-    """Draws the noise of what is committed, not of what came in."""
+    """Draws the noise for the committed counts, not for its input."""
 
     def process(self, _: int) -> Iterator[pa.Table]:
         with guarded(self._commit, "AddNoise"):

@@ -1,4 +1,4 @@
-"""Select: a noisy histogram -> the rows of the next population."""
+"""Select: turns a noisy histogram into the rows of the next population."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Select(beam.PTransform):
     """`PCollection[pa.Table]` of one histogram -> `PCollection[pa.RecordBatch]` of a selection's rows.
 
     Args:
-      handle: says how.
-      traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+      handle: makes the selection.
+      traces: the store that gets the trace of a failure in `private/errors`; None: only the error's type is reported.
 
     >>> from pe_beam.contracts.steps import SELECTION
     >>> class Best(SelectHandle):

@@ -1,4 +1,4 @@
-"""Vote: embedded private records -> exact counts of what they vote for, as one tally."""
+"""Vote: turns embedded private records into the exact counts of their votes, as one tally."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pe_beam.voting.votes import read_batch, read_clients
 Ballot = dict[int, int]
 """Sparse votes of one client: position -> votes."""
 Voting = tuple[str, int, str]
-"""The key of a client's votes: the digest of what was voted on, its width, and the client."""
+"""The key of a client's votes: the digest of the candidates, their number (`Ballots.width`), and the client id."""
 _NOBODY = ""
-"""Stands for a batch without records, which still is a histogram of zeros. No client has an empty id."""
+"""The client id of a batch without votes, which gives a histogram of zeros. No client has an empty id."""
 
 
 class Vote(beam.PTransform):
@@ -31,13 +31,13 @@ class Vote(beam.PTransform):
     An empty PCollection gives no tally. A batch without rows gives zeros.
 
     Args:
-      candidates: names what is voted on: `Candidates`, or a handle of your own.
-      unit: whose votes are bounded together. CLIENT adds one shuffle, keyed by client over all labels.
-      grid: for CLIENT: how fine counts are, which the mechanism of the histogram says.
-      traces: the store whose `private/errors` gets the trace of a failure; None: nothing but its type is told.
+      candidates: handle of the candidates: `Candidates`, or a handle of your own.
+      unit: the privacy unit; its votes are bounded together. CLIENT adds one shuffle, keyed by client over all labels.
+      grid: for CLIENT: the resolution of the counts. The mechanism of the histogram declares it.
+      traces: the store that gets the trace of a failure in `private/errors`; None: only the error's type is reported.
 
     Raises:
-      InputError: CLIENT without a grid. In workers: counts over two different candidate matrices.
+      InputError: CLIENT has no grid. In workers: there are counts over two different candidate matrices.
 
     >>> from pe_beam.transforms.candidates import write_candidates
     >>> from pe_beam.voting.records import vector_batch
@@ -80,7 +80,7 @@ class Vote(beam.PTransform):
 @beam.typehints.with_input_types(pa.RecordBatch)
 @beam.typehints.with_output_types(tuple[int, Tally])
 class _VoteFn(beam.DoFn):
-    """Batches -> one tally a bundle; fused with the read."""
+    """Counts the votes of batches and gives one tally per bundle. It is fused with the read."""
 
     def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
         self._candidates, self._traces = candidates, traces
@@ -105,7 +105,7 @@ class _VoteFn(beam.DoFn):
 @beam.typehints.with_input_types(pa.RecordBatch)
 @beam.typehints.with_output_types(tuple[Voting, Ballot])
 class _ClientVoteFn(beam.DoFn):
-    """Batches -> a client's votes, to be joined over all labels and bundles."""
+    """Gives the votes of each client of a batch. They are joined later over all labels and bundles."""
 
     def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
         self._candidates, self._traces = candidates, traces
@@ -127,7 +127,7 @@ class _ClientVoteFn(beam.DoFn):
 @beam.typehints.with_input_types(tuple[Voting, Ballot])
 @beam.typehints.with_output_types(tuple[int, Tally])
 class _ScaleClientsFn(beam.DoFn):
-    """All votes of a client -> whole numbers of norm 2^b at most, summed within the bundle (rule 1)."""
+    """Scales all votes of a client to whole numbers of norm 2^b at most, and sums them in the bundle (rule 1)."""
 
     def __init__(self, grid: Grid, traces: str | None) -> None:
         self._grid, self._traces = grid, traces
@@ -145,13 +145,13 @@ class _ScaleClientsFn(beam.DoFn):
                 self._counts[digest, width][position] += votes
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for (digest, _), counts in self._counts.items():  # more than one is refused where they are summed
+        for (digest, _), counts in self._counts.items():  # SumTalliesCombineFn refuses more than one
             tally = Tally(digest, counts, Unit.CLIENT, 1, self._bits)
             yield WindowedValue((0, tally), MIN_TIMESTAMP, [GlobalWindow()])
 
 
 class MergeBallotsCombineFn(beam.CombineFn):
-    """Adds sparse votes. They are integers, so any order of merging gives the same."""
+    """Adds sparse votes. They are integers, so every order of merging gives the same sum."""
 
     def create_accumulator(self) -> Ballot:  # noqa: D102
         return {}
@@ -172,7 +172,7 @@ class MergeBallotsCombineFn(beam.CombineFn):
 
 
 class SumTalliesCombineFn(beam.CombineFn):
-    """Adds tallies over one candidate matrix; InputError over two."""
+    """Adds tallies over one candidate matrix. Raises InputError for two different matrices."""
 
     def create_accumulator(self) -> Tally | None:  # noqa: D102
         return None
@@ -192,7 +192,7 @@ class SumTalliesCombineFn(beam.CombineFn):
 
 
 def added(total: Tally | None, tally: Tally) -> Tally:
-    """The sum of two tallies over one candidate matrix (rule 3); raises InputError over two."""
+    """Returns the sum of two tallies over one candidate matrix (rule 3). Raises InputError for two matrices."""
     if total is None:
         return tally
     if total.belongs() != tally.belongs() or total.counts.shape != tally.counts.shape:

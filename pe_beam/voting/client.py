@@ -1,7 +1,7 @@
-"""A client's votes as integers of bounded norm (DESIGN, privacy rule 1).
+"""Scales a client's votes to integers of bounded norm (DESIGN, privacy rule 1).
 
-Votes are first summed over *all* labels; then entry c_i becomes floor(2^b c_i / sqrt(sum c^2)), so that the norm
-of what a client adds is at most 2^b, exactly, and the noise is scaled by 2^b.
+Votes are first summed over *all* labels. Then entry c_i becomes floor(2^b c_i / sqrt(sum c^2)). So the norm of a
+client's contribution is at most 2^b, exactly. The noise is scaled by 2^b too.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ _MOST_BITS = 62  # an entry of 2^62 still fits int64
 
 
 def client_ballot(counts: Mapping[int, int], grid_bits: int) -> dict[int, int]:
-    """One client's entries on the grid: floor(2^b c / sqrt(S)) = isqrt(floor(4^b c^2 / S)), S = sum c^2.
+    """Returns one client's entries on the grid: floor(2^b c / sqrt(S)) = isqrt(floor(4^b c^2 / S)), S = sum c^2.
 
     Args:
       counts: candidate -> votes of this client, 0 or more, of any size, over all labels.
       grid_bits: b; the grid is 2^-b votes.
 
     Returns:
-      The same keys; sum of squares at most 4^b. All 0 where all counts are 0.
+      The entries with the same keys. The sum of their squares is at most 4^b. They are all 0 if all counts are 0.
 
     Raises:
-      ValueError: a negative count or grid_bits.
+      ValueError: a count or grid_bits is negative.
 
     >>> client_ballot({4: 3, 9: 4}, grid_bits=10)
     {4: 614, 9: 819}
@@ -38,10 +38,10 @@ def client_ballot(counts: Mapping[int, int], grid_bits: int) -> dict[int, int]:
 
 
 def scale_client(counts: np.ndarray, grid_bits: int) -> np.ndarray:
-    """`client_ballot` of one client's dense counts: int64 (m,) -> int64 (m,).
+    """Returns `client_ballot` of one client's dense counts: int64 (m,) -> int64 (m,).
 
     Raises:
-      ValueError: a negative count, or grid_bits outside 0 to 62.
+      ValueError: a count is negative, or grid_bits is outside 0 to 62.
 
     >>> scale_client(np.array([1, 0, 1]), grid_bits=4)
     array([11,  0, 11])

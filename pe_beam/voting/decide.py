@@ -1,6 +1,6 @@
-"""The last word on what is nearest: float64 with a proven bound, and `math.fsum` where that leaves doubt.
+"""Decides exactly which candidates are nearest: by float64 with a proven bound, and by `math.fsum` if that is unclear.
 
-A *score* is larger where a candidate is nearer: minus the squared distance, or the inner product. DESIGN,
+The *score* of a nearer candidate is larger: it is minus the squared distance, or the inner product. DESIGN,
 privacy rule 8 defines it as the `math.fsum` of float64 terms, so that no machine or batch size changes it.
 """
 
@@ -12,16 +12,17 @@ import numpy as np
 
 from pe_beam.contracts.search import Pairs
 
-_CHUNK = 1 << 18  # float64 terms evaluated at once: 2 MB, which stays in a cache
+_CHUNK = 1 << 18  # float64 terms evaluated at once: 2 MB, which fits into a cache
 _GRID_BITS = 24
 
 
 def score_terms(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> np.ndarray:
-    """The float64 terms whose `math.fsum` is the score (DESIGN, privacy rule 8).
+    """Returns the float64 terms whose `math.fsum` is the score (DESIGN, privacy rule 8).
 
     Args:
-      queries: float32 (p, d). candidates: float32, the same shape or one that broadcasts to it.
-      product: inner product (terms are exact: 24 + 24 bits) instead of minus the squared differences.
+      queries: float32 (p, d).
+      candidates: float32, of the same shape or a shape that broadcasts to it.
+      product: whether terms are products (they are exact: 24 + 24 bits) instead of minus the squared differences.
 
     Returns:
       float64 (p, d).
@@ -41,9 +42,9 @@ class Decider:
     Args:
       candidates: float32 (u, d), distinct rows.
       members: int64 (m,), the positions in the full list, grouped by distinct row, ascending in each group.
-      starts: int64 (u + 1,), where each group begins in `members`.
-      keep: how many positions are returned for a query, at most m.
-      product: scores are inner products.
+      starts: int64 (u + 1,), the start of each group in `members`.
+      keep: number of positions that are returned for a query, at most m.
+      product: whether scores are inner products.
     """
 
     def __init__(
@@ -52,17 +53,19 @@ class Decider:
         self._candidates, self._members, self._starts = candidates, members, starts
         self._keep, self._product = keep, product
         # |float64 sum in any order - fsum| <= (d - 1 + 1) u sum|t| (1 + O(du)), u = 2^-53 (Higham 2002, 4.2 and
-        # (3.4)); 1.05 and d + 4 cover the O(du), the rounding of sum|t| itself and of the comparisons below.
+        # (3.4)); 1.05 and d + 4 cover the O(du), the rounding of sum|t| itself, and that of the comparisons below.
         self._relative = 1.05 * (candidates.shape[1] + 4) * 2.0**-53
 
     def best(self, queries: np.ndarray, pairs: Pairs) -> np.ndarray:
-        """The `keep` nearest of each query. Pairs must hold min(keep, u) or more of each row, all winners included.
+        """Returns the `keep` nearest candidates of each query.
 
         Args:
           queries: float32 (n, d).
+          pairs: proposed pairs: at least min(keep, u) for each query, with all winners among them.
 
         Returns:
-          int64 (n, keep) positions in the full list, nearest first, equals by position.
+          int64 (n, keep) positions in the full list, nearest first. Candidates at the same distance are in the order of
+          their positions.
         """
         if self._keep == 1:
             return self._single(queries, pairs)
@@ -70,7 +73,7 @@ class Decider:
         return self._expand(rows, columns, scores).reshape(len(queries), self._keep)
 
     def _single(self, queries: np.ndarray, pairs: Pairs) -> np.ndarray:
-        """One vote: a lone proposal has won already, and most are alone."""
+        """Returns the nearest candidate of each query, (n, 1). Most queries have one proposal and need no score."""
         lone = np.bincount(pairs.rows, minlength=len(queries))[pairs.rows] == 1
         winners = np.empty((len(queries), 1), dtype=np.int64)
         winners[pairs.rows[lone], 0] = self._members[self._starts[pairs.columns[lone]]]
@@ -80,12 +83,12 @@ class Decider:
         return winners
 
     def _scored(self, queries: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, columns and scores of the pairs that may win; the order of the scores is the exact one."""
+        """Returns rows, columns and scores of the pairs that may win. The order of the scores is exact."""
         scores, errors = self._float64(queries, pairs)
         order = np.lexsort((-scores, pairs.rows))
         rows, columns, scores, errors = (a[order] for a in (pairs.rows, pairs.columns, scores, errors))
         starts, row_of = _segments(rows)
-        error = np.maximum.reduceat(errors, starts)[row_of]  # one width a row: then only neighbours can overlap
+        error = np.maximum.reduceat(errors, starts)[row_of]  # one width per row, so that only neighbours can overlap
         counts = np.diff(np.append(starts, len(rows)))
         last = scores[starts + np.minimum(self._keep, counts) - 1][row_of]
         may_win = scores >= last - 2 * error
@@ -98,7 +101,7 @@ class Decider:
         return rows, columns, scores
 
     def _float64(self, queries: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-        """Scores in float64 and the bound on their distance from `math.fsum`, (p,) each."""
+        """Returns scores in float64 and the bound on their difference from `math.fsum`, (p,) each."""
         scores, sizes = np.empty(len(pairs.rows)), np.empty(len(pairs.rows))
         for part in _chunks(len(pairs.rows), queries.shape[1]):
             terms = self._terms(queries, pairs.rows[part], pairs.columns[part])
@@ -107,13 +110,13 @@ class Decider:
         return scores, self._relative * sizes
 
     def _exact(self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The `math.fsum` of each pair, float64 (p,)."""
+        """Returns the `math.fsum` of each pair, float64 (p,)."""
         scores = np.empty(len(rows))
         for part in _chunks(len(rows), queries.shape[1]):
             terms = self._terms(queries, rows[part], columns[part])
             scores[part] = terms.sum(axis=1)
-            # Sums of multiples of 2^-24 that stay below 2^29 take no rounding in any order, so they are the
-            # fsum: whole pixels, where exact ties abound, are spared the slow loop.
+            # Sums of multiples of 2^-24 below 2^29 are exact in every order, so they equal the fsum. Whole pixels,
+            # which have many exact ties, therefore skip the slow loop.
             scaled = np.ldexp(terms, _GRID_BITS)
             exact = (np.abs(terms).sum(axis=1) < 2.0 ** (53 - _GRID_BITS)) & (scaled == np.rint(scaled)).all(axis=1)
             slow = np.flatnonzero(~exact)
@@ -124,7 +127,7 @@ class Decider:
         return score_terms(queries[rows], self._candidates[columns], product=self._product)
 
     def _expand(self, rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Equal candidates back in their places: flat int64, `keep` positions for each row that occurs."""
+        """Replaces distinct candidates by their positions: flat int64, `keep` positions for each row that occurs."""
         counts = np.minimum(self._starts[columns + 1] - self._starts[columns], self._keep)
         pair = np.repeat(np.arange(len(rows)), counts)
         offset = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -137,7 +140,7 @@ class Decider:
 
 
 def _segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of ascending rows: where each distinct one begins, and which of them each entry belongs to."""
+    """Returns, for ascending rows, the start of each distinct row, and for each entry the index of its distinct row."""
     new = np.ones(len(rows), dtype=bool)
     new[1:] = rows[1:] != rows[:-1]
     return np.flatnonzero(new), np.cumsum(new) - 1

@@ -1,8 +1,8 @@
-"""The exact nearest candidates of a record, by the definition of DESIGN's privacy rule 8.
+"""Finds the exact nearest candidates of a record, as DESIGN's privacy rule 8 defines them.
 
-The smallest distance, computed from the float32 vectors as squares of float64 differences summed by `math.fsum`
-(inner product: the largest `math.fsum` of float64 products); equals go to the smaller position, which is the
-smaller candidate_id. Batches, tiles, threads, engines and machines change the time and never the answer.
+The nearest candidate has the smallest distance: the `math.fsum` of squared float64 differences of the float32 vectors
+(inner product: the largest `math.fsum` of float64 products). Ties go to the smaller position, which has the smaller
+candidate_id. Batches, tiles, threads, engines and machines change the time and never the answer.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pe_beam.voting.decide import Decider, score_terms
 
 DISTANCES = ("l2", "cosine", "inner_product")
 DEFAULT_ENGINE = "blas"
-_BLOCK = 1024  # queries at a time; with fewer, BLAS spends more of its time on packing the candidates
-_TILE = 4096  # candidates at a time: block x tile float32 is 16 MB a thread, small enough for a cache
+_BLOCK = 1024  # queries at a time; with fewer, BLAS needs more time to pack the candidates
+_TILE = 4096  # candidates at a time: block x tile float32 is 16 MB per thread, small enough for a cache
 
 
 class NearestSearch(Protocol):
-    """What a faster engine has to offer. Safe for use from several threads at once."""
+    """A search for the nearest candidates. Several threads may use it at once."""
 
     def nearest(self, queries: np.ndarray) -> np.ndarray:
-        """float32 (n, d) -> int64 (n, min(votes, m)) positions, ordered by (distance, position).
+        """Returns int64 (n, min(votes, m)) positions, ordered by (distance, position), for float32 (n, d) queries.
 
         Raises:
-          ValueError: another shape, or a query that is not finite.
+          ValueError: the queries have another shape, or are not finite.
         """
 
 
@@ -43,18 +43,19 @@ def flat_search(
     block: int = _BLOCK,
     tile: int = _TILE,
 ) -> NearestSearch:
-    """An exhaustive, exact search.
+    """Returns an exhaustive, exact search.
 
     Args:
       candidates: float32 (m, d), m and d at least 1, ordered by candidate_id.
-      distance: "l2", "cosine" (rows come normalised: `normalise_rows`) or "inner_product".
-      votes: how many nearest, at least 1; all m if there are fewer candidates.
-      search_engine: a registered search engine, which proposes. The answer is the same.
-      block: queries at a time. tile: candidates at a time. They bound memory: 4 block tile bytes a thread.
+      distance: "l2", "cosine" (the rows must be normalised already: `normalise_rows`) or "inner_product".
+      votes: number of nearest candidates, at least 1; all m if there are fewer candidates.
+      search_engine: name of a registered search engine, which proposes candidates. The answer is the same with each.
+      block: queries at a time.
+      tile: candidates at a time. Block and tile bound memory: 4 * block * tile bytes per thread.
 
     Raises:
-      ValueError: another type or shape, candidates that are not finite, or an unknown distance.
-      RecipeError: no such engine.
+      ValueError: the candidates have another type or shape or are not finite, or the distance is unknown.
+      RecipeError: there is no such engine.
 
     >>> points = np.array([[0, 0], [3, 4], [0, 0]], dtype=np.float32)
     >>> flat_search(points, distance="l2", votes=2).nearest(np.array([[1, 0], [3, 3]], dtype=np.float32))
@@ -74,18 +75,18 @@ def flat_search(
 
 
 def find_engine(name: str) -> SearchEngine:
-    """The registered search engine; RecipeError where there is none, MissingExtraError where its package is missing."""
+    """Returns a registered engine. Raises RecipeError if there is none, MissingExtraError if its package is missing."""
     found: SearchEngine = registry.find("search_engines", name, key="execution.search_engine")
     return found
 
 
 class _FlatSearch:
-    """`flat_search`: distinct candidates are proposed by an engine and decided by `Decider`."""
+    """The search of `flat_search`: an engine proposes distinct candidates, and `Decider` decides."""
 
     def __init__(
         self, candidates: np.ndarray, *, product: bool, votes: int, search_engine: SearchEngine, block: int, tile: int
     ) -> None:
-        # Equal candidates are searched once: each of them would leave every record undecided.
+        # Equal candidates are searched as one: otherwise their equal scores would be undecided for every record.
         distinct, members, starts = _collapse(candidates)
         self._keep, self._block, self._dimension = min(votes, len(candidates)), block, candidates.shape[1]
         self._decider = Decider(distinct, members, starts, keep=self._keep, product=product)
@@ -123,12 +124,12 @@ class _FlatSearch:
         return np.concatenate([self._proposed(queries[half], placed[half], radii[half]) for half in halves])
 
     def _everything(self, query: np.ndarray) -> np.ndarray:
-        """Numbers too large for float32 products: float64 looks at every candidate."""
+        """Compares a query with every candidate in float64, because its numbers are too large for float32 products."""
         return self._decider.best(query, Pairs(np.zeros_like(self._columns), self._columns))
 
 
 def reference_nearest(queries: np.ndarray, candidates: np.ndarray, *, distance: str, votes: int) -> np.ndarray:
-    """The definition itself, one `math.fsum` a pair: slow, and what `flat_search` must equal.
+    """Returns the nearest candidates by the definition, one `math.fsum` per pair. It is slow, and tests `flat_search`.
 
     Args and returns: as `flat_search(...).nearest(queries)`.
     """
@@ -143,18 +144,18 @@ def reference_nearest(queries: np.ndarray, candidates: np.ndarray, *, distance: 
 
 
 def normalise_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of length 1, for cosine distance: x / sqrt(fsum(x^2)) in float64, rounded to float32.
+    """Scales rows to length 1, for cosine distance: x / sqrt(fsum(x^2)) in float64, rounded to float32.
 
-    `math.fsum` (the squares are exact) makes the bytes the same on every machine.
+    The bytes are the same on every machine because of `math.fsum` (the squares are exact).
 
     Args:
       vectors: float32 (n, d), finite.
 
     Returns:
-      float32 (n, d), and bool (n,): rows that are zero, which stay zero and which the caller rejects.
+      float32 (n, d), and bool (n,): True for rows that are zero. These stay zero, and the caller rejects them.
 
     Raises:
-      ValueError: another type or shape, or a number that is not finite.
+      ValueError: the vectors have another type or shape, or contain a number that is not finite.
 
     >>> normalise_rows(np.array([[3, 4], [0, 0]], dtype=np.float32))
     (array([[0.6, 0.8],
@@ -173,11 +174,11 @@ def normalise_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _collapse(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct rows in the order of their first position, and the positions of each: members, starts."""
+    """Returns distinct rows in the order of their first position, and the positions of each: members, starts."""
     rows = np.ascontiguousarray(candidates + np.float32(0))  # -0.0 becomes 0.0: equal bytes for equal numbers
     as_bytes = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
     _, first, inverse = np.unique(as_bytes, return_index=True, return_inverse=True)
-    owner = first[inverse.ravel()]  # of each position, the first that holds the same vector
+    owner = first[inverse.ravel()]  # for each position the first position with the same vector
     members = np.argsort(owner, kind="stable")
     firsts = np.sort(first)
     return rows[firsts], members, np.append(np.searchsorted(owner[members], firsts), len(rows))

@@ -1,4 +1,4 @@
-"""From private records to the vectors that vote: who abstains is decided here, record by record."""
+"""Turns private records into the vectors that vote, and decides record by record which of them abstain."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def embed_rows(
     distance: str,
     faults: Mapping[int, Fault] | None = None,
 ) -> tuple[np.ndarray, dict[int, Fault]]:
-    """Vectors of all rows, and why some of them cannot be used: decided here, once, record by record.
+    """Returns the vectors of all rows, and why some rows cannot be used. Each row is judged by itself.
 
     Args:
-      embed: `Embedder.embed`; it sees usable rows alone.
+      embed: `Embedder.embed`. It gets usable rows only.
       dimension: d.
       payload: n rows.
-      labels: n, as text.
-      clients: n, as text; None where a record has none.
+      labels: n labels, as text.
+      clients: n client ids, as text; None for a record without one.
       codes: declared label -> its position.
       by_client: whether a record needs a client id.
-      distance: cosine normalises vectors; one of length zero is a reject.
+      distance: for "cosine" the vectors are normalised, and a vector of length zero is a reject.
       faults: rows that could not be read at all.
 
     Returns:
-      float32 (n, d), zero in rows that cannot be used, and row -> Fault.
+      float32 (n, d), which is zero in rows that cannot be used, and row -> Fault.
     """
     faults = dict(faults or {})
     for row, label in enumerate(labels):
@@ -63,7 +63,7 @@ def embed_rows(
 
 
 def vector_schema(dimension: int, *, by_client: bool) -> pa.Schema:
-    """Columns of embedded records: label (position), vector and, for that unit, client."""
+    """Returns the columns of embedded records: label (position), vector and, with `by_client`, client."""
     fields = [("label", pa.int32()), ("vector", pa.list_(pa.float32(), dimension))]
     return pa.schema([*fields, ("client", pa.string())] if by_client else fields)
 
@@ -75,12 +75,12 @@ def vector_batch(
     faults: Mapping[int, Fault],
     codes: Mapping[str | None, int],
 ) -> pa.RecordBatch:
-    """Usable rows as `Vote` takes them.
+    """Returns the usable rows as a batch for `Vote`.
 
     Args:
       vectors: float32 (n, d).
-      labels: n, as text.
-      clients: n; None where the unit is the record.
+      labels: n labels, as text.
+      clients: n client ids; None if the unit is the record.
       faults: rows that are left out.
       codes: declared label -> its position.
     """

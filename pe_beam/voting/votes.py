@@ -1,4 +1,4 @@
-"""From batches of private records to integer votes over the candidate matrix."""
+"""Turns batches of private records into integer votes over the candidate matrix."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from pe_beam.voting.nearest import DEFAULT_ENGINE, NearestSearch, flat_search
 
 @dataclass(frozen=True)
 class CandidateMatrix:
-    """The candidates of one iteration, all labels together.
+    """The candidates of one iteration, for all labels.
 
     Attributes:
       ids: int64 (m,), candidate_id, strictly ascending.
-      labels: int32 (m,), position in the declared label list; 0 everywhere without labels.
-      vectors: float32 (m, d), frozen and finite.
-      digest: SHA-256 (hex) of the file that the vectors were read from; empty where there is none.
+      labels: int32 (m,), position in the declared label list; all 0 without labels.
+      vectors: float32 (m, d), finite.
+      digest: SHA-256 (hex) of the file that the vectors were read from; empty if there is no file.
 
     Raises:
-      ValueError: another type or shape, ids out of order, a negative label or a number that is not finite.
+      ValueError: an array has another type or shape, ids are out of order, a label is negative, or a number is not
+        finite.
     """
 
     ids: np.ndarray
@@ -49,7 +50,7 @@ class CandidateMatrix:
 
 
 class Voter:
-    """Votes for the nearest candidates of a record's own label. Safe for use from several threads at once.
+    """Votes for the nearest candidates of a record's own label. Several threads may use it at once.
 
     Args:
       matrix: the candidates.
@@ -57,10 +58,10 @@ class Voter:
       votes_per_record: k; a record casts min(k, candidates of its label) votes of 1, so its norm is at most sqrt(k).
 
     Raises:
-      ValueError: as `flat_search`, at the first batch of a label.
+      ValueError: as `flat_search`, at the first batch that contains a label.
 
     Attributes:
-      digest: of the matrix, as `CandidateMatrix.digest`.
+      digest: `CandidateMatrix.digest` of the matrix.
       width: m.
       votes_per_record: k.
     """
@@ -79,16 +80,17 @@ class Voter:
         self._searches: dict[int, tuple[NearestSearch, np.ndarray] | None] = {}
 
     def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Every vote of a batch. A label without candidates casts none.
+        """Returns all votes of a batch. Records of a label without candidates cast no vote.
 
         Args:
-          vectors: float32 (n, d). labels: int32 (n,).
+          vectors: float32 (n, d).
+          labels: int32 (n,).
 
         Returns:
-          Rows and positions in the matrix, int64 (v,) each, by row and then nearest first.
+          Rows and positions in the matrix, int64 (v,) each, ordered by row and then nearest first.
 
         Raises:
-          ValueError: another type or shape, or a vector that is not finite.
+          ValueError: an array has another type or shape, or a vector is not finite.
         """
         if labels.shape != vectors.shape[:1]:
             raise ValueError(f"labels: shape {vectors.shape[:1]} is needed; got {labels.shape}")
@@ -110,12 +112,12 @@ class Voter:
         return row[order], position[order]
 
     def count(self, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Votes of a batch: int64 (m,), by position in the matrix. Arguments and errors as `ballots`."""
+        """Counts the votes of a batch: int64 (m,), by position in the matrix. Arguments and errors as in `ballots`."""
         _, positions = self.ballots(vectors, labels)
         return np.bincount(positions, minlength=len(self._matrix.ids)).astype(np.int64, copy=False)
 
     def _search(self, label: int) -> tuple[NearestSearch, np.ndarray] | None:
-        """The search among one label's candidates, built once, and their positions in the matrix."""
+        """Returns the search among one label's candidates, built once, and their positions in the matrix."""
         with self._lock:
             if label not in self._searches:
                 members = np.flatnonzero(self._matrix.labels == label)
@@ -128,18 +130,18 @@ class Voter:
 
 
 def read_batch(batch: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
-    """An Arrow batch of embedded records as arrays; slices, offsets and chunks are respected.
+    """Reads an Arrow batch of embedded records into arrays. Slices, offsets and chunks are respected.
 
     Args:
       batch: columns `label` int32, `vector` FixedSizeList<float32>[d] and, if there are clients, `client` string.
 
     Returns:
-      vectors: float32 (n, d), without a copy where the column is one chunk.
+      vectors: float32 (n, d), without a copy if the column is one chunk.
       labels: int32 (n,).
-      clients: n names; None without the column.
+      clients: n client ids; None without the column.
 
     Raises:
-      ValueError: a missing column, another type or a null. The message holds no value.
+      ValueError: a column is missing, has another type or contains a null. The message contains no value.
     """
     vector, label = _column(batch, "vector"), _column(batch, "label")
     kind = vector.type
@@ -154,10 +156,10 @@ def read_batch(batch: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray
 
 
 def read_clients(batch: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """As `read_batch`, of a batch that has to carry clients.
+    """Reads a batch that must have client ids. Otherwise it is like `read_batch`.
 
     Raises:
-      ValueError: as `read_batch`, and without the column `client`.
+      ValueError: as `read_batch`, or the column `client` is missing.
     """
     vectors, labels, clients = read_batch(batch)
     if clients is None:

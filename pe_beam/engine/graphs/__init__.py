@@ -1,4 +1,4 @@
-"""The Beam graphs of a run: thin transforms that carry a run directory's name, and no maths.
+"""The Beam graphs of a run: thin transforms that hold the name of a run directory and do no mathematics.
 
 Labels are fixed literals. There is no side input, no state and no splittable DoFn (DESIGN, section 5).
 

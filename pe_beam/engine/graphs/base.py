@@ -1,4 +1,4 @@
-"""What DoFns and transforms of one run have in common."""
+"""Base classes of the DoFns and transforms of one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Hints = Mapping[str, Mapping[str, str]]
 
 
 def start(root: Any) -> beam.PCollection:
-    """A PCollection of one start token on a pipeline; one that is there already is the token itself."""
+    """Returns a PCollection of one start token: the root itself if it is a PCollection, else a new one."""
     return root if isinstance(root, beam.PCollection) else root | "Start" >> beam.Create([0])
 
 
@@ -28,11 +28,14 @@ class RunFn(beam.DoFn):
         self._root = root
 
     def open(self) -> Run:
-        """Not a property: Beam reads all attributes of a DoFn while a graph is built, where no run need be."""
+        """Returns the run. It is no property, because Beam reads all attributes of a DoFn when it builds a graph.
+
+        The run may not exist then.
+        """
         return open_run(self._root)
 
     def guarded(self, stage: str) -> AbstractContextManager[None]:
-        """Around all that may fail while it holds private content; not around a `yield`."""
+        """Returns the guard for code that may fail while it holds private content. The code must not `yield`."""
         return guarded(self._root, stage)
 
 

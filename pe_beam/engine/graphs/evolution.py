@@ -1,4 +1,4 @@
-"""Evolution: all iterations that are still to be made, in one graph (for services that start slowly, and small T)."""
+"""Evolution: all remaining iterations in one graph (for services that start slowly, and small T)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pe_beam.engine.graphs.base import Hints, start
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What the unrolled graph needs to know; all else is in the run directory.
+    """Settings of the unrolled graph. Everything else is in the run directory.
 
     Attributes:
-      run_dir: with frozen embeddings, and a ledger line for every iteration that spends.
-      first: the first iteration to be made, 0 to last.
-      last: T.
-      unit: record or client.
-      label_shares: whether iteration 0 measures label shares.
+      run_dir: run directory with frozen embeddings, and a ledger line for every iteration that spends.
+      first: the first iteration to make, 0 to last.
+      last: the last iteration, T.
+      unit: the privacy unit, record or client.
+      label_shares: whether iteration 0 makes an initial measurement.
       hints: resource hints by stage.
     """
 
@@ -33,11 +33,11 @@ class Config:
 
 
 def build(root: Any, config: Config) -> beam.PCollection:
-    """The graph of iterations `first` to `last`, for any runner: gives the last manifest's name.
+    """Builds the graph of iterations `first` to `last`, for any runner. It gives the name of the last manifest.
 
-    Each iteration begins when the one before is committed.
+    Each iteration starts when the previous one is committed.
     """
-    token = start(root)  # one element: what is done so far
+    token = start(root)  # one element, which exists when all earlier iterations are done
     for t in range(config.first, config.last + 1):
         of = iteration.Config(
             run_dir=config.run_dir,

@@ -1,4 +1,4 @@
-"""Ingest: private records -> frozen embedding shards, once a run."""
+"""Ingest: turns private records into frozen embedding shards, once per run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Where the run's recipe lies and its shards go.
+    """Settings of the graph.
 
     Attributes:
-      run_dir: with recipe.yaml and the secret.
+      run_dir: run directory with recipe.yaml. The shards are written to it.
       hints: resource hints by stage.
     """
 
@@ -28,12 +28,12 @@ class Config:
 
 
 def build(root: Any, config: Config) -> beam.PCollection:
-    """The graph that freezes the private embeddings, for any runner: gives the name of the index."""
+    """Builds the graph that freezes the private embeddings, for any runner. It gives the name of the index."""
     return start(root) | "Ingest" >> Ingest(config.run_dir).with_resource_hints(**config.hints.get("ingest", {}))
 
 
 def build_check(root: Any, config: Config) -> beam.PCollection:
-    """The graph that holds the source against what was embedded: gives the name of the index."""
+    """Builds the graph that compares the source with the embedded data. It gives the name of the index."""
     return start(root) | "CheckSource" >> CheckSource(config.run_dir)
 
 
@@ -74,7 +74,7 @@ class _CheckAllFn(RunFn):
 
 
 class Ingest(RunTransform):
-    """One start token -> the name of the frozen index. Reads, embeds and freezes the private records."""
+    """Reads, embeds and freezes the private records: one start token -> the name of the frozen index."""
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -88,7 +88,7 @@ class Ingest(RunTransform):
 
 
 class CheckSource(RunTransform):
-    """One start token -> the name of the index, if the source's bytes are those that were embedded."""
+    """Checks that the source has the embedded bytes: one start token -> the name of the index."""
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (

@@ -1,5 +1,5 @@
-"""Iteration: population t-1 -> population t. One start token in, one manifest name out, so that jobs of one
-iteration and an unrolled graph are made of the same transform.
+"""Iteration: population t-1 -> population t. The input is one start token and the output one manifest name, so that
+jobs of one iteration and an unrolled graph use the same transform.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pe_beam.transforms.histogram import NoisyHistogram
 from pe_beam.transforms.select import Select
 from pe_beam.transforms.vote import Vote
 
-# What is public may be counted where a runner shows it: generators see candidates only. Votes, records and the
-# times of private stages are never metrics (DESIGN, privacy rule 7).
+# Runners show Beam metrics, so metrics may count only public things. Generators see candidates only, which are public.
+# Votes, records and the times of private stages are never metrics (DESIGN, privacy rule 7).
 _GENERATOR_CALLS = Metrics.counter("pe_beam", "generator_calls")
 _CANDIDATES_EMBEDDED = Metrics.counter("pe_beam", "candidates_embedded")
 _READING = {"pre_buffer": False, "buffer_size": 4 << 20}
-"""How a shard is read: a few megabytes at a time."""
+"""Settings for the read of a shard: a few megabytes at a time."""
 
 
 class _StageFn(RunFn):
@@ -69,11 +69,11 @@ class _CommitMatrixFn(_StageFn):
 @beam.typehints.with_input_types(str)
 @beam.typehints.with_output_types(pa.RecordBatch)
 class _ReadShardFn(_StageFn):
-    """Shard name -> Arrow batches, read as they are asked for: a row group of long vectors is half a gigabyte."""
+    """Shard name -> Arrow batches, read one by one, because a row group of long vectors has half a gigabyte."""
 
     def process(self, shard: str) -> Iterator[pa.RecordBatch]:
         with self.guarded("ReadShards"), parquet_file(self.open().store, shard, **_READING) as file:
-            if not file.num_row_groups:  # no record still is a histogram of zeros
+            if not file.num_row_groups:  # a shard without records still needs a histogram of zeros
                 yield pa.RecordBatch.from_pylist([], file.schema_arrow)
             dimension = file.schema_arrow.field("vector").type.list_size
             size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
@@ -96,7 +96,7 @@ class _IterationTransform(beam.PTransform):
 
 
 class EmbedCandidates(_IterationTransform):
-    """Start token -> names of the private shards, once the candidate matrix is committed: the barrier."""
+    """Start token -> names of the private shards, after the candidate matrix is committed. It is a barrier."""
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -111,7 +111,7 @@ class EmbedCandidates(_IterationTransform):
 
 
 class Count(_IterationTransform):
-    """Shard names -> one tally of all candidates. The read and the search are one fused stage."""
+    """Shard names -> one tally of all candidates. Read and search are one fused stage."""
 
     def __init__(self, run_dir: str, iteration: int, *, unit: str) -> None:
         super().__init__(run_dir, iteration)
@@ -124,7 +124,7 @@ class Count(_IterationTransform):
 
 
 class Commit(_IterationTransform):
-    """A histogram -> the name of the committed manifest: selection, generation, and the commit of both."""
+    """A histogram -> the name of the committed manifest. It selects, generates, and commits both."""
 
     def __init__(self, run_dir: str, iteration: int, *, hints: Hints) -> None:
         super().__init__(run_dir, iteration)
@@ -149,7 +149,7 @@ class _ListShardsFn(_StageFn):
 
 
 class LabelShares(RunTransform):
-    """Start token -> 0, once the measured label shares are noised and committed (iteration 0's spending)."""
+    """Start token -> the noisy initial measurement (pa.Table) after its commit. It spends the budget of iteration 0."""
 
     def __init__(self, run_dir: str, *, unit: str) -> None:
         super().__init__(run_dir)
@@ -167,13 +167,13 @@ class LabelShares(RunTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What an iteration needs to know; all else is in the run directory.
+    """Settings of an iteration. Everything else is in the run directory.
 
     Attributes:
-      run_dir: with frozen embeddings, and the iteration's ledger line if it spends.
+      run_dir: run directory with frozen embeddings, and the iteration's ledger line if it spends.
       iteration: 0 to T.
-      unit: record or client.
-      label_shares: whether iteration 0 measures label shares first.
+      unit: the privacy unit, record or client.
+      label_shares: whether iteration 0 starts with an initial measurement.
       hints: resource hints by stage.
     """
 
@@ -209,5 +209,5 @@ class Iteration(beam.PTransform):
 
 
 def build(root: Any, config: Config) -> beam.PCollection:
-    """The graph of one iteration, for any runner: gives the manifest's name."""
+    """Builds the graph of one iteration, for any runner. It gives the name of the manifest."""
     return start(root) | "Iteration" >> Iteration(config)

@@ -8,20 +8,21 @@ import numpy as np
 
 from pe_beam.contracts.search import UNIT, Frame, Pairs, product_error
 
-_MOST_PAIRS = 1 << 21  # 32 MB of pairs; past it a block is halved
+_MOST_PAIRS = 1 << 21  # 32 MB of pairs; if there are more, the block is halved
 _LOWEST = np.finfo(np.float32).min
 
 
 class BlasProposer:
-    """A block of queries times a tile of candidates (NumPy's BLAS), then a scan of the products.
+    """Multiplies a block of queries by a tile of candidates (NumPy's BLAS), then scans the products.
 
     Two extra columns make a product the *upper bound* of s: x' |-> (x', 1, |x'|) and
-    y' |-> (y', -|y'|^2/2 + B |y'|^2, A |y'|). So the bound is each candidate's own, and one far candidate does
-    not blur the rest. The lower bound is 2 (A |x'||y'| + B |y'|^2) beneath it.
+    y' |-> (y', -|y'|^2/2 + B |y'|^2, A |y'|). So each candidate has its own bound, and one far candidate does
+    not widen the bounds of the others. The lower bound is smaller by 2 (A |x'||y'| + B |y'|^2).
 
     Args:
-      frame: the candidates. votes: how many nearest each query asks for.
-      tile: candidates at a time; with the block it bounds memory.
+      frame: the candidates.
+      votes: number of nearest candidates that each query asks for.
+      tile: candidates at a time. Tile and block together bound memory.
     """
 
     def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:
@@ -34,7 +35,7 @@ class BlasProposer:
         half = 0.0 if frame.product else 0.5
         self._matrix = np.empty((count, dimension + 2), dtype=np.float32)
         self._matrix[:, :-2] = frame.vectors
-        with np.errstate(over="ignore", invalid="ignore"):  # then no query is safe, and nobody asks
+        with np.errstate(over="ignore", invalid="ignore"):  # after an overflow no query is safe, and none is made
             self._matrix[:, -2] = (self._b - half) * frame.norms**2
             self._matrix[:, -1] = self._a * frame.norms
         self._local = threading.local()
@@ -62,7 +63,7 @@ class BlasProposer:
     def _scan(
         self, scores: np.ndarray, start: int, radii: np.ndarray, margin: np.ndarray, lows: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Rows, columns and upper bounds of what may win in this tile; raises `lows`, overwrites `scores`."""
+        """Returns rows, columns and upper bounds of pairs that may win in this tile. Changes `lows` and `scores`."""
         rows = np.arange(len(scores))
         found = []
         for _ in range(min(self._votes, scores.shape[1])):
@@ -83,7 +84,7 @@ class BlasProposer:
         return found
 
     def _buffer(self, rows: int, columns: int) -> np.ndarray:
-        """This thread's scratch: fresh pages for every block would cost as much as the scan."""
+        """Returns a scratch array of this thread. A new array for every block would cost as much time as the scan."""
         flat: np.ndarray | None = getattr(self._local, "flat", None)
         if flat is None or len(flat) < rows * columns:
             flat = self._local.flat = np.empty(rows * columns, dtype=np.float32)
@@ -91,6 +92,6 @@ class BlasProposer:
 
 
 def _floor(lows: np.ndarray, margin: np.ndarray) -> np.ndarray:
-    """The least float32 upper bound that may still win: rounded down, and above what was masked out."""
+    """Returns the smallest float32 upper bound that may still win: rounded down, and above the masked -inf."""
     floor = (lows.min(axis=0) - margin).astype(np.float32)
     return np.maximum(np.nextafter(floor, np.float32(-np.inf)), _LOWEST)

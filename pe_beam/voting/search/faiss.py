@@ -10,9 +10,9 @@ from pe_beam.voting.search.blas import BlasProposer
 
 
 class FaissProposer:
-    """faiss's flat index asked for one neighbour more; where the gap proves nothing, `blas` answers.
+    """Asks faiss's flat index for one more neighbour than needed. If the gap to it proves nothing, `blas` answers.
 
-    faiss sums (x - y)^2, or forms |x|^2 + |y|^2 - 2 x.y; both are within g (|x'| + |y'|)^2 for K = d + 4.
+    faiss sums (x - y)^2, or computes |x|^2 + |y|^2 - 2 x.y. Both errors are at most g (|x'| + |y'|)^2 for K = d + 4.
     """
 
     def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:

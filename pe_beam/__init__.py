@@ -1,6 +1,6 @@
 """Private Evolution on Apache Beam: differentially private synthetic data without training.
 
-`import pe_beam` is light; what a name needs is loaded when it is first asked for.
+`import pe_beam` is fast: a module is imported when one of its names is first used.
 
 >>> import pe_beam
 >>> pe_beam.Unit.CLIENT.value
@@ -73,7 +73,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         try:
             return version("pe_beam")
-        except PackageNotFoundError:  # a checkout that is on the path and not installed
+        except PackageNotFoundError:  # a checkout is on the path but is not installed
             return "0+unknown"
     if name not in _HOME:
         raise AttributeError(f"module 'pe_beam' has no attribute {name!r}")

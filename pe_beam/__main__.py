@@ -1,4 +1,4 @@
-"""`python -m pe_beam` is `pe-beam`."""
+"""Runs the command `pe-beam` for `python -m pe_beam`."""
 
 import sys
 
@@ -6,6 +6,6 @@ from pe_beam import console
 
 console.begin("pe-beam: interrupted")
 
-from pe_beam.cli.main import main  # noqa: E402  (Ctrl-C is ours from here on)
+from pe_beam.cli.main import main  # noqa: E402  (from here on `console` handles Ctrl-C)
 
 sys.exit(main())

@@ -1,11 +1,11 @@
-"""What a command owns of its process: what it says on stderr, and how it ends at Ctrl-C. Not for the library.
+"""Controls a command's process: what it writes on stderr, and how it ends at Ctrl-C. Only commands use it.
 
-Ctrl-C: exit status 130 and one line, whatever the threads are doing. Python by itself prints a trace, and then waits
-for threads that nobody has told to stop. Here the main thread unwinds, so that locks, jobs and processes are let go in
-order; what has not ended `GRACE_SECONDS` later, or at a second Ctrl-C, ends with the process. Whatever a run has
-committed by then is used again, so nothing else is owed.
+At Ctrl-C a command prints one line and ends with exit status 130, whatever its threads do. Without this module Python
+prints a trace and waits for threads that nobody has told to stop. Here the main thread unwinds, so that it releases
+locks, jobs and processes in order. After `GRACE_SECONDS`, or at a second Ctrl-C, the process ends with everything that
+still runs. The next run uses again what this run has committed, so nothing else has to be saved.
 
-Standard library alone: it is in place before anything that takes time to import.
+The module uses only the standard library, because it has to work before slow imports begin.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GRACE_SECONDS = 5.0
 
 
 class _State:
-    """Of this process: what to say, or None where it is not ours; whether Ctrl-C came; whether it is ending."""
+    """State of this process: the line for Ctrl-C (None before `begin`), whether Ctrl-C came, whether it is ending."""
 
     line: str | None = None
     asked = False
@@ -35,10 +35,10 @@ class _State:
 
 
 def begin(line: str) -> None:
-    """Takes this process over, before anything heavy is imported: it says `line` at Ctrl-C and ends.
+    """Takes control of this process, so that it prints `line` at Ctrl-C and ends.
 
-    Libraries log errors alone from here on, and draw no bars of their own; Beam warns of parts that nobody asked for
-    while it is imported. Where Ctrl-C is ignored (nohup), it stays so. To be called in the main thread.
+    Call it in the main thread, before slow imports. From here on libraries log only errors, show no warnings (Beam
+    warns of unused parts when it is imported) and draw no progress bars. Ctrl-C stays ignored where it is (nohup).
     """
     logging.basicConfig(level=logging.ERROR)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -51,13 +51,13 @@ def begin(line: str) -> None:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Libraries and dying threads say nothing on stderr; where the process is not ours, they may."""
+    """Keeps libraries and ending threads silent on stderr. Does nothing if `begin` was not called."""
     if _State.line is None:
         yield
         return
     before, hook = logging.root.manager.disable, threading.excepthook
     logging.disable(logging.CRITICAL)
-    threading.excepthook = lambda _: None  # Beam's threads that listen to a job server die with it, noisily
+    threading.excepthook = lambda _: None  # Beam's threads that listen to a job server fail when it ends
     try:
         yield
     finally:
@@ -67,12 +67,12 @@ def hushed() -> Iterator[None]:
 
 
 def asked() -> bool:
-    """Whether Ctrl-C came: whatever fails now fails for that reason."""
+    """Returns whether Ctrl-C came. If so, it is the reason for every later failure."""
     return _State.asked
 
 
 def leave(line: str = "") -> int:
-    """Says so and ends this process; where `begin` was not called, says `line` and returns the exit status."""
+    """Prints the line of `begin` and ends the process. Without `begin` it prints `line` and returns the exit status."""
     if _State.line is None:
         print(line, file=sys.stderr)
         return STATUS
@@ -84,7 +84,7 @@ def _on_interrupt(_: int, __: FrameType | None) -> None:
     if _State.asked:
         _end(orderly=False)
     _State.asked = True
-    # Threads that lose what they work with have nothing to say that anybody wants to hear.
+    # Threads fail now because their resources are gone. Their messages help nobody.
     logging.disable(logging.CRITICAL)
     threading.excepthook = lambda _: None
     sys.unraisablehook = lambda _: None
@@ -101,12 +101,15 @@ def _on_exception(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 def _end(*, orderly: bool) -> None:
-    """Once: a second thread that comes here waits for the first, unless that one took its time being orderly."""
+    """Prints the line and ends the process. The first caller prints.
+
+    A later orderly caller waits `GRACE_SECONDS` for the first; one that is not orderly ends the process at once.
+    """
     if _State.ending.acquire(blocking=False):
         start = "\r\x1b[K" if sys.stderr.isatty() else ""
         print(start + str(_State.line), file=sys.stderr, flush=True)
         if orderly:
-            atexit._run_exitfuncs()  # started servers are stopped; threads are not waited for
+            atexit._run_exitfuncs()  # stops started servers, does not wait for threads
     elif orderly:
         time.sleep(GRACE_SECONDS)
     for stream in (sys.stdout, sys.stderr):

@@ -1,50 +1,50 @@
-"""The errors that a user meets, and the exit status of each.
+"""The errors that a user sees, and the exit status of each.
 
-A message says what is wrong, where, and what is allowed. Of private data it says only the recipe key, the
-kind of fault and what is allowed; file, row and value go to `private/rejects/` (DESIGN, privacy rule 7).
+A message says what is wrong, where, and what is allowed. For private data it says only the recipe key, the
+kind of fault and what is allowed. File, row and value go to `private/rejects/` (DESIGN, privacy rule 7).
 """
 
 from __future__ import annotations
 
 
 class PeBeamError(Exception):
-    """A failure that is explained to the user in one message. Exit status 1 unless said otherwise."""
+    """A failure that one message explains to the user. The exit status is 1 unless a subclass changes it."""
 
     exit_status = 1
 
 
 class InputError(PeBeamError):
-    """A recipe, input, changed recipe or data, secret, or too many rejects. Status 2; nothing was spent."""
+    """A bad recipe, input or secret, changed recipe or data, or too many rejects. Status 2; no budget was spent."""
 
     exit_status = 2
 
 
 class RecipeError(InputError):
-    """A recipe that cannot be run: the message names the key, its value and what is allowed."""
+    """A recipe cannot be run. The message names the key, its value and what is allowed."""
 
 
 class DataError(InputError):
-    """Private or holdout data that cannot be read as declared: the message never holds a value of it."""
+    """Private or holdout data cannot be read as declared. The message never contains a value of the data."""
 
 
 class EmptyInputError(DataError):
-    """There is no private record at all where `data.path` points."""
+    """`data.path` contains no private record."""
 
 
 class SecretError(InputError):
-    """A secret that is missing, unreadable or that of another run."""
+    """A secret is missing, is unreadable or belongs to another run."""
 
 
 class MissingExtraError(InputError):
-    """A recipe asks for a package that is not installed: the message names the extra that brings it."""
+    """A recipe needs a package that is not installed. The message names the package or the extra that contains it."""
 
 
 class LockedError(PeBeamError):
-    """Another process is at work in this run directory."""
+    """Another process works in this run directory."""
 
 
 class StorageError(PeBeamError):
-    """The run directory cannot be written: full disk, missing rights, a file system without hard links."""
+    """The run directory cannot be written: full disk, missing permissions, a file system without hard links."""
 
 
 class StageError(PeBeamError):
@@ -52,15 +52,15 @@ class StageError(PeBeamError):
 
 
 class ServiceError(PeBeamError):
-    """A remote service refuses calls or does not answer; the same command goes on once it does."""
+    """A remote service refuses calls or does not answer. The same command resumes when the service answers again."""
 
 
 class RefusedError(ServiceError):
-    """A remote service refuses a call: it surely did no work, and the call costs nothing."""
+    """A remote service refuses a call. It certainly did no work, and the call costs nothing."""
 
 
 class SpentError(PeBeamError):
-    """The next call could pass a ceiling of the recipe; nothing is lost, and a raised ceiling goes on."""
+    """The next call could exceed a limit of the recipe. Nothing is lost: the run resumes after the limit is raised."""
 
 
 class PeBeamWarning(UserWarning):

@@ -1,7 +1,7 @@
-"""Randomness that is named, not drawn in turn: everything random except noise and vote sampling.
+"""Random number streams that have names. Everything random uses them, except noise and vote sampling.
 
-A stream is keyed by (seed, iteration, candidate, purpose), so that a retry, another batch size or another
-number of workers sees the same numbers (DESIGN, section 5). NumPy only.
+The key of a stream is (seed, iteration, candidate, purpose). So a retry, another batch size or another number of
+workers gets the same numbers (DESIGN, section 5). The module needs only NumPy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def encode_fields(*fields: bytes | str | int) -> bytes:
-    """An injective encoding: each field is written with its kind and its length, so no two tuples agree.
+    """Encodes fields as bytes, each with its kind and its length, so that different tuples have different encodings.
 
     >>> encode_fields("ab", "c") == encode_fields("a", "bc")
     False
@@ -32,16 +32,16 @@ def encode_fields(*fields: bytes | str | int) -> bytes:
 
 
 def keyed_rng(seed: int, iteration: int, candidate: int, purpose: str) -> np.random.Generator:
-    """The generator of one named stream.
+    """Returns the random generator of one named stream.
 
     Args:
       seed: the recipe's seed, any integer.
-      iteration: the iteration that asks, from 0.
-      candidate: a candidate id, or -1 for a choice that concerns the whole population.
+      iteration: the current iteration, from 0.
+      candidate: a candidate id, or -1 for a choice about the whole population.
       purpose: a short literal ("random", "vary", "lookahead-3", "select/label").
 
     Returns:
-      A Philox generator whose 128-bit key is the head of SHA-256 over the encoded name.
+      A Philox generator. Its 128-bit key is the first 16 bytes of SHA-256 over the encoded name.
 
     >>> bool(keyed_rng(7, 1, 2, "vary").random() == keyed_rng(7, 1, 2, "vary").random())
     True

@@ -1,7 +1,7 @@
-"""Names that are compared: labels, columns, categories, folder names, client ids. One name in several spellings is one.
+"""Compares names: labels, columns, categories, folder names, client ids. Several spellings of a name count as one.
 
-A spelling is a Unicode form, blanks around, or, for labels and client ids, the form in which a program has written a
-whole number: pandas turns a column of whole numbers into floats as soon as one of them is missing.
+Spellings differ in Unicode form and in blanks around the name. For labels and client ids they also differ in the form
+of a whole number: pandas converts a column of whole numbers to floats as soon as one of them is missing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from decimal import Decimal
 from functools import lru_cache
 
 JOINT = " | "
-"""Between the values of several label columns. A value that holds it is no label."""
+"""Separator of the values of several label columns. A value that contains it cannot be a label."""
 EXACT = 2**53
-"""From here on a float cannot be told from its neighbours."""
+"""From this number on, different whole numbers may be the same float."""
 _BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\0\u200b\u2060\ufeff"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _LEADING_ZEROS = re.compile(r"-?0[0-9]+")
 
 
 def plain(text: str) -> str:
-    """A name as it is compared: Unicode form NFC, no blanks around. Case counts.
+    """Returns the form of a name that is compared: Unicode form NFC, no blanks around. Case counts.
 
     >>> plain(" cafe\\u0301 ") == "caf\\u00e9"
     True
@@ -31,7 +31,7 @@ def plain(text: str) -> str:
 
 
 def locate(name: str, among: Sequence[str]) -> list[int]:
-    """Where a name is among others: where it stands exactly so, else where it is the same name.
+    """Returns the positions of a name among others: exact matches, or if there are none, other spellings of it.
 
     >>> locate("age", ["sex", " age"])
     [1]
@@ -44,9 +44,9 @@ def locate(name: str, among: Sequence[str]) -> list[int]:
 
 
 def digits(number: str) -> str | None:
-    """The digits of a whole number that is written in any form; None for other numbers and no numbers.
+    """Returns the digits of a whole number in any form, or None for other numbers and other texts.
 
-    A leading zero makes a code, not a number.
+    A text with a leading zero is a code, not a number.
 
     >>> digits("123.0"), digits("1E5"), digits("1.5"), digits("007")
     ('123', '100000', None, None)
@@ -59,9 +59,10 @@ def digits(number: str) -> str | None:
 
 @lru_cache(maxsize=65536)
 def number_or_text(text: str) -> str:
-    """A name, a whole number by its digits: 123.0, 1.23e+02 and 1.23E2 are 123.
+    """Returns a name as `plain` does, and a whole number as its digits: 123.0, 1.23e+02 and 1.23E2 become 123.
 
-    An exponent without a point and a sign is text: 12e4 may be hexadecimal, and no program writes a float so.
+    A number with an exponent, without a point and a sign, is text: 12e4 may be hexadecimal, and no program writes a
+    float in this form.
 
     >>> [number_or_text(text) for text in (" 123", "1.0E7", "12e4", "4.50", "Anna ")]
     ['123', '10000000', '12e4', '4.50', 'Anna']
@@ -75,7 +76,7 @@ def number_or_text(text: str) -> str:
 
 @lru_cache(maxsize=65536)
 def is_rounded(text: str) -> bool:
-    """Whether a name is a float so large that others were rounded to it.
+    """Returns whether a name is a float so large that other numbers round to it.
 
     >>> is_rounded("1.2345678901234568e+19"), is_rounded("12345678901234567890")
     (True, False)
@@ -85,12 +86,12 @@ def is_rounded(text: str) -> bool:
 
 
 def has_leading_zeros(name: str) -> bool:
-    """Whether a name is a code that loses digits where it is taken for a number."""
+    """Returns whether a name is a code that loses digits if it is read as a number."""
     return bool(_LEADING_ZEROS.fullmatch(name))
 
 
 def label_key(text: str) -> str:
-    """A label as it is compared: as `number_or_text`, and true and false in any case.
+    """Returns the form of a label that is compared: that of `number_or_text`, with true and false in lower case.
 
     >>> label_key("True "), label_key("4.0"), label_key("Yes")
     ('true', '4', 'Yes')
@@ -101,7 +102,7 @@ def label_key(text: str) -> str:
 
 
 def label_parts(label: str, *, several: bool) -> tuple[str, ...]:
-    """A label's values as they are compared, one of each of its columns.
+    """Returns the values of a label, one per label column, in the form that is compared.
 
     >>> label_parts("Bars | 5.0", several=True)
     ('Bars', '5')

@@ -1,4 +1,4 @@
-"""Numbers of a recipe: whatever Python's `float()` reads, but for NaN and for true and false."""
+"""Numbers of a recipe: everything that Python's `float()` reads, except NaN, true and false."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ Whole = Annotated[int, BeforeValidator(_number)]
 
 
 def json_number(value: float) -> float | str:
-    """A number as JSON has it: infinity is the string "inf"."""
+    """Returns a number for JSON. Infinity becomes the string "inf"."""
     return "inf" if value == math.inf else value

@@ -1,4 +1,4 @@
-"""Bounded subsamples that are the same on every machine: by position, before a record is read."""
+"""Chooses bounded subsamples that are the same on every machine, by position, before any record is read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from pe_beam.keyed import keyed_rng
 
 REAL_ROWS = 50_000
-"""Records of a kind (held-out, training, a population) that are kept in memory, at most."""
+"""Largest number of records of a kind (held-out, training, a population) that are kept in memory."""
 
 
 @functools.lru_cache(maxsize=16)
 def chosen_rows(total: int, most: int, purpose: str) -> np.ndarray:
-    """Positions of a uniform subsample without replacement, int64 (min(total, most),), ascending.
+    """Returns the positions of a uniform subsample without replacement, int64 (min(total, most),), ascending.
 
     Args:
-      total: how many there are.
-      most: how many are wanted at most.
-      purpose: a short literal; another one is another subsample.
+      total: number of records.
+      most: largest number of positions.
+      purpose: a short literal. Another literal gives another subsample.
 
     >>> chosen_rows(3, 5, "x").tolist()
     [0, 1, 2]
@@ -36,6 +36,6 @@ def chosen_rows(total: int, most: int, purpose: str) -> np.ndarray:
 
 
 def chosen_of_range(total: int, most: int, purpose: str, start: int, stop: int) -> np.ndarray:
-    """Those of `chosen_rows` from `start` up to, not including, `stop`."""
+    """Returns the positions of `chosen_rows` that are at least `start` and less than `stop`."""
     rows = chosen_rows(total, most, purpose)
     return rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]

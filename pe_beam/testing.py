@@ -1,4 +1,4 @@
-"""The contracts of generators, embedders and stores as checks that anyone can run on their own, in any test framework.
+"""Checks the contracts of generators, embedders, stores and views. Anyone can run them in any test framework.
 
 >>> from pe_beam.modalities.image.text_render import TextRender, TextRenderOptions
 >>> from pe_beam.modalities.image import MODALITY
@@ -37,16 +37,17 @@ def _rngs(ids: Sequence[int], purpose: str) -> list[np.random.Generator]:
 def check_generator(
     generator: Generator, modality: Modality, *, labels: Sequence[str | None], deterministic: bool = True
 ) -> None:
-    """Runs a generator through its contract on 8 candidates.
+    """Checks the contract of a generator on 8 candidates.
 
     Args:
       generator: built for `labels`.
-      modality: whose payload it makes.
+      modality: the modality of the payload that the generator makes.
       labels: declared labels; [None] if there are none.
-      deterministic: whether the same keys have to give the same bytes (not so for remote services).
+      deterministic: whether the same keys have to give the same bytes (false for remote services).
 
     Raises:
-      ContractError: shape, columns, state, determinism, or dependence on the batch.
+      ContractError: the row count or the columns are wrong, the parents were changed, the same keys gave other
+        candidates, or a row depends on its batch.
     """
     asked = [labels[i % len(labels)] for i in range(8)]
     made = generator.random(asked, _rngs(range(8), "random"))
@@ -78,16 +79,16 @@ def _check_rows(made: pa.Table, count: int, modality: Modality, what: str) -> No
 
 
 def check_embedder(embedder: Embedder, records: pa.Table, *, bad: pa.Table | None = None) -> None:
-    """Runs an embedder through its contract.
+    """Checks the contract of an embedder.
 
     Args:
-      embedder: any.
-      records: at least two rows that it can embed.
-      bad: rows that it has to report as faults.
+      embedder: any embedder.
+      records: at least two rows that the embedder can embed.
+      bad: rows that the embedder has to report as faults.
 
     Raises:
-      ContractError: shape, dtype, values that are not finite, wrong faults, or vectors that depend on their company,
-        of these records or of the embedder's own trial.
+      ContractError: a wrong shape or dtype, values that are not finite, wrong faults, or a vector that depends on the
+        other records. The vectors are those of `records` and of the embedder's self-check.
     """
     found = embedder.embed(records)
     shape = (records.num_rows, embedder.dimension)
@@ -117,7 +118,7 @@ def check_embedder(embedder: Embedder, records: pa.Table, *, bad: pa.Table | Non
 
 
 class _Outline(HTMLParser):
-    """Which elements there are, and whether each that is opened is closed."""
+    """Collects the elements of an HTML text, and whether each opened element is closed in order."""
 
     _VOID = frozenset({"br", "hr", "img", "wbr", "col", "input", "source"})
 
@@ -139,15 +140,15 @@ class _Outline(HTMLParser):
 
 
 def check_view(modality: Modality, records: Sequence[Mapping[str, Any]]) -> None:
-    """Runs a modality's view through its contract: what it draws may stand in a report, in a link, beside others.
+    """Checks the contract of a modality's view: a report may show its HTML in a link and beside other records.
 
     Args:
-      modality: one with a view.
-      records: two or more, as a population's rows are; hostile content in them is a good idea.
+      modality: a modality with a view.
+      records: two or more rows of a population. Put hostile content into them.
 
     Raises:
-      ContractError: HTML that is unbalanced, active, focusable or named, that asks for something from outside, or that
-        is different the second time; a gallery that leaves out a record.
+      ContractError: the HTML has unclosed elements, scripts, focusable elements or ids, loads something from outside,
+        or differs the second time; or a gallery leaves out a record.
     """
     _hold(modality.view is not None, "view: the modality has none")
     drawn = [_drawn(modality.view(), records) for _ in range(2)]  # type: ignore[misc]  # held just above

@@ -1,4 +1,4 @@
-"""The command line `pe-beam`: one clear message on what is wrong, and the exit status that DESIGN states."""
+"""The command line `pe-beam`: prints one clear message for an error, and returns the exit status that DESIGN states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pe_beam.errors import InputError, PeBeamError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
+    """Runs one command. Returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     resumes = next((word for word in arguments if not word.startswith("-")), "") in ("run", "evaluate")
     line = "pe-beam: interrupted" + ("; the same command goes on from here" if resumes else "")
@@ -44,9 +44,9 @@ def _main(arguments: list[str]) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        if console.asked():  # in the middle of an import it comes out as any error
+        if console.asked():  # Ctrl-C during an import may appear as any error
             raise KeyboardInterrupt from None
-        # A trace could hold a value of a private record: its type is all that may be shown.
+        # A trace may contain a value of a private record: only the error's type may be shown.
         print(f"pe-beam: internal error ({type(error).__name__}); please report it", file=sys.stderr)
         if options.debug:
             raise

@@ -1,8 +1,8 @@
-"""What runs a recipe to its end: the loop, and what comes before, beside and after it.
+"""Runs a recipe to its end: the loop, and what happens before, during and after it.
 
-`loop` runs one Beam job an iteration, `resume` finds again what is there, `budget` writes a ledger line before it is
-spent, `finalize` completes a release and forgets the secret, `status`, `progress`, `reporting` and `export` tell
-of it, `public` says what of a recipe is released.
+`loop` runs one Beam job per iteration. `resume` checks that a run may resume. `budget` writes a ledger line before the
+budget is spent. `finalize` completes a release and deletes the secret. `status`, `progress`, `reporting` and `export`
+show a run and its results. `public` decides which parts of a recipe are released.
 
 May import: engine, runners, recipe, report, privacy, voting, storage, services, contracts, registry, names, numbers,
 errors.

@@ -1,4 +1,4 @@
-"""What a run spends: the ledger's lines beside the plan, written before anything private is read (rules 5 and 6)."""
+"""The budget of a run: compares the ledger with the plan and writes a line before a spending (rules 5 and 6)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pe_beam.privacy import ledger, secret
 
 
 def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
-    """What this run has spent, in the order it was spent."""
+    """Returns the ledger lines of this run, in the order in which they were spent."""
     if not run.store.exists(ledger.LEDGER):
         return []
     return ledger.parse_ledger(run.store.read(ledger.LEDGER))[0]
 
 
 def check_ledger(run: Run) -> None:
-    """Every line says what the recipe would spend, and what was released or noised has its line.
+    """Checks that each line agrees with the recipe, and that each iteration with private results has its line.
 
     Raises:
-      InputError: a line that is missing or of another spending, or leftovers of a run whose ledger is gone.
+      InputError: a line has other costs than the recipe, or a line is missing for files that need one.
     """
     lines = {line.iteration: line for line in ledger_lines(run)}
     for iteration, line in lines.items():
@@ -40,7 +40,7 @@ def check_ledger(run: Run) -> None:
 
 
 def write_ledger_line(run: Run, iteration: int) -> None:
-    """Writes that an iteration is spent, durably, before its job starts; nothing if it is written already."""
+    """Writes the ledger line of an iteration durably, before its job starts. Does nothing if the line exists."""
     lines = ledger_lines(run)
     if any(line.iteration == iteration for line in lines):
         return
@@ -59,14 +59,14 @@ def write_ledger_line(run: Run, iteration: int) -> None:
 
 
 def _refuse_beyond_plan(spent: Sequence[float], planned: Sequence[float]) -> None:
-    """Raises InputError where the sum of 1/z^2 of all lines would pass the plan's (rule 5), but at epsilon = inf."""
+    """Raises InputError if the sum of 1/z^2 of all lines exceeds the plan's sum (rule 5), except at epsilon = inf."""
     if 0 in planned:
         return
     most = math.fsum(1 / z**2 for z in planned)
-    if 0 in spent or math.fsum(1 / z**2 for z in spent) > most * (1 + 1e-12):  # rounding of as many sums
+    if 0 in spent or math.fsum(1 / z**2 for z in spent) > most * (1 + 1e-12):  # tolerance for rounding in the sums
         raise InputError("ledger.jsonl: its lines and the next one would spend more than the plan of this recipe")
 
 
 def spent_multipliers(run: Run) -> list[float]:
-    """Noise multipliers by the ledger."""
+    """Returns the noise multipliers of the ledger's lines."""
     return [line.noise_multiplier for line in ledger_lines(run)]

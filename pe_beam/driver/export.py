@@ -1,4 +1,4 @@
-"""Samples in other formats, by the ending of the path."""
+"""Writes samples in other formats. The extension of the path chooses the format."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from pe_beam.engine.tables import read_bytes
 from pe_beam.errors import InputError, StorageError
 from pe_beam.names import JOINT
 
-_LONGEST = 200  # bytes of a folder's name; file systems take 255
+_LONGEST = 200  # bytes of a folder's name; file systems allow 255
 
 
 def export(run_dir: str, to: str | Path) -> None:
     """Writes a complete run's samples to a .parquet, .csv or .jsonl file, or to an image folder.
 
-    Images are base64 in CSV and JSONL. A folder gets one PNG a sample, in a folder a label. Samples of a declared
-    table lose our own columns and have the names of data.columns, labels that were combined apart again.
+    Images are base64 in CSV and JSONL. An image folder gets one PNG per sample, in one subfolder per label. Samples of
+    a declared table lose the columns that pe_beam added and get the names of data.columns. Combined labels are split
+    into their columns again.
 
     Raises:
-      InputError: the run is not complete, the ending is not known, or the folder is not empty.
+      InputError: the run is not complete, the extension is not known or does not fit, the folder is not empty, or
+        NOT-PRIVATE is missing in the name for a run that is not private.
       StorageError: the path cannot be written.
     """
     run = open_run(run_dir)
@@ -52,7 +54,7 @@ def export(run_dir: str, to: str | Path) -> None:
 
 
 def _clean(run: Run, samples: pa.Table) -> pa.Table:
-    """A table as its owner knows it; anything else as it is."""
+    """Returns a table with the columns of the input data. Samples of other modalities stay unchanged."""
     if run.modality.schema_model is None:
         return samples
     columns = run.recipe.data.columns
@@ -86,9 +88,9 @@ def _jsonl(samples: pa.Table, path: Path) -> None:
 
 
 def _folder_name(label: str) -> str:
-    """One folder a label, whatever it holds: what no file system takes, or would climb, is percent-encoded.
+    """Returns the folder name of a label. It percent-encodes forbidden characters, path separators and a leading dot.
 
-    A name that is too long for a file system is cut, and a digest of the whole stands at its end.
+    A name that is too long for a file system is cut, and a digest of the whole name is appended.
 
     >>> [_folder_name(label) for label in ("cat", "a/b", "..", "", "50%")]
     ['cat', 'a%2Fb', '%2E.', '%', '50%25']

@@ -1,4 +1,4 @@
-"""The end of a run: samples, picture, report, privacy.json, and the secret forgotten (rule 4)."""
+"""Finalizes a run: writes samples, picture, report and privacy.json, and deletes the secret (rule 4)."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SUPPLIED = "private/secret.supplied"
 
 
 def is_complete(run: Run) -> bool:
-    """True once samples and privacy.json, the last of the release, are there."""
+    """Returns True when privacy.json exists. It is the last file of the release."""
     return run.store.exists(f"{run.layout.release}/privacy.json")
 
 
 def finalize(run: Run) -> None:
-    """Completes the release, then forgets the secret; each step may have been done by a run that was killed.
+    """Completes the release, then deletes the secret. A killed run may already have done any of the steps.
 
     Raises:
-      InputError: the ledger does not have a line for all that is released.
-      StorageError: the disk says no.
+      InputError: the lines of the ledger are not those of the iterations that spend budget.
+      StorageError: the run directory cannot be written.
     """
     if sorted(line.iteration for line in ledger_lines(run)) != spending_iterations(run):
         raise InputError("ledger.jsonl: lines are missing; put the ledger back as it was")
@@ -60,7 +60,7 @@ def finalize(run: Run) -> None:
 
 
 def commit_samples(run: Run) -> None:
-    """The last population as one file: its one part, or all of them joined."""
+    """Writes the last population as one file: its only part, or all parts joined."""
     last, name = run.recipe.evolution.iterations, f"{run.layout.release}/samples.parquet"
     parts = [run.layout.public(last, part) for part, _ in population_files(manifest_of(run, last))]
     if len(parts) == 1:
@@ -70,7 +70,7 @@ def commit_samples(run: Run) -> None:
 
 
 def samples_digest(run: Run) -> str:
-    """SHA-256 (hex) of the samples that the last population gives."""
+    """Returns the SHA-256 (hex) of the samples file that the last population gives."""
     manifest = manifest_of(run, run.recipe.evolution.iterations)
     parts = population_files(manifest)
     if len(parts) == 1:
@@ -92,7 +92,7 @@ def _write_joined(run: Run, parts: Sequence[str], file: Any) -> None:
 
 
 class _Digest(io.RawIOBase):
-    """A sink that keeps nothing but the digest of what is written."""
+    """A sink that keeps only the digest of the written bytes, and their number."""
 
     def __init__(self) -> None:
         self.found = hashlib.sha256()
@@ -111,7 +111,7 @@ class _Digest(io.RawIOBase):
 
 
 def restore(run: Run) -> None:
-    """Makes again what a complete run's release has lost and its iterations still give."""
+    """Makes missing files of a complete run's release again from its iterations."""
     wanted = ["samples.parquet", "recipe.json", "report.html"]
     wanted += ["samples.png"] if run.modality.preview is not None else []
     if all(run.store.exists(f"{run.layout.release}/{name}") for name in wanted):
@@ -122,12 +122,12 @@ def restore(run: Run) -> None:
 
 
 def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True) -> bytes:
-    """The report: of what lies in the release, and of the privacy record that is or will be there.
+    """Builds the report from the files of the release and from the privacy record.
 
     Args:
-      run: its release is read, nothing else of it.
+      run: the report reads its release, and its recipe until recipe.json is there.
       privacy: the content of privacy.json.
-      complete: False marks the report as that of a run that goes on.
+      complete: False marks the report as that of an unfinished run.
     """
     from pe_beam.report.build import build
     from pe_beam.report.history import History
@@ -136,7 +136,7 @@ def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True)
     if run.store.exists(name):
         recipe = json.loads(run.store.read(name))
     else:
-        recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # as it is read back from recipe.json
+        recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # in the form that recipe.json gives when it is read
     return build(History(Folder(run.store, run.layout.release), recipe, privacy, complete), run.modality)
 
 
@@ -147,14 +147,14 @@ def forget_secret(run: Run) -> None:
 
 
 def was_supplied(run: Run) -> bool:
-    """True if the user gave the secret; the finished release remembers it when private/ is purged."""
+    """Returns True if the user supplied the secret. A complete release records it, so private/ may be deleted."""
     if is_complete(run):
         return bool(json.loads(run.store.read(f"{run.layout.release}/privacy.json"))["supplied_secret"])
     return run.store.exists(SUPPLIED)
 
 
 def privacy_record(run: Run) -> dict[str, object]:
-    """The content of privacy.json: what was promised and spent, by the ledger."""
+    """Returns the content of privacy.json: the promise, and the budget that the ledger says is spent."""
     privacy, schedule = run.recipe.privacy, run.plan.schedule
     spent = accounting.spent_epsilon(spent_multipliers(run), privacy.delta)
     return {
@@ -176,7 +176,7 @@ def privacy_record(run: Run) -> dict[str, object]:
 
 
 def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms: int) -> str:
-    """The statement over runs of one unit and adjacency on the same data: the weakest of them holds for all."""
+    """Returns the statement over runs of one unit and adjacency on the same data. The weakest run decides for all."""
     promise = runs[0].recipe.privacy
     return statement(
         epsilon=epsilon,
@@ -192,13 +192,13 @@ def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms
 
 
 def _checks_itself(run: Run) -> bool:
-    """Whether the embedder is held to its contract at the start (rule 13): it has made-up records for that."""
+    """Returns whether a run checks the embedder's contract at the start (rule 13): whether it has trial records."""
     embedder = registry.find("embedders", run.recipe.embedder.name, key="embedder.name")
     return bool(embedder.trial is not Embedder.trial)
 
 
 def measured_by(run: Run) -> str | None:
-    """What iteration 0 measures, in the statement's words; None: nothing."""
+    """Returns what iteration 0 measures, in the words of the statement, or None if it measures nothing."""
     if run.recipe.privacy.marginals:
         return "one-way counts of the columns by label"
     return "label counts" if run.recipe.privacy.label_budget() else None

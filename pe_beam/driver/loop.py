@@ -1,6 +1,6 @@
-"""The loop: fixes the noise, freezes the data, runs one Beam job an iteration, and closes the run.
+"""The loop: fixes the noise, freezes the data, runs one Beam job per iteration, and finalizes the run.
 
-What is spent is written before it is spent (rule 6), and whatever has been committed is used again.
+The ledger line is written before the budget is spent (rule 6). A resumed run uses everything that was committed.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ def evolve(
     progress: TextIO | None = None,
     unroll: bool = False,
 ) -> Run:
-    """Runs a recipe to its end in a run directory, or goes on where an earlier run of it stopped.
+    """Runs a recipe to its end in a run directory, or resumes an earlier run of it.
 
     Args:
       recipe: from `load_recipe`.
-      run_dir: a local or mounted directory; made if it is not there.
+      run_dir: a local or mounted directory; it is made if it does not exist.
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
-      progress: where progress is written; None: nowhere.
-      unroll: one Beam job for all iterations instead of one each. The release is the same; all ledger lines are
-        written first, so a run that stops half-way has spent everything, and a resume goes on from there.
+      progress: stream for progress lines; None for no progress.
+      unroll: runs one Beam job for all iterations instead of one job per iteration. The release is the same. All
+        ledger lines are written first, so a run that stops half-way has spent the whole budget. It can be resumed.
 
     Raises:
-      InputError: recipe, changed recipe or data, secret, too many rejects (exit status 2).
-      PeBeamError: lock, disk, a failed stage (exit status 1).
+      InputError: a bad recipe or secret, changed recipe or data, or too many rejects (exit status 2).
+      PeBeamError: a locked run directory, a disk error, or a failed stage (exit status 1).
 
     >>> from pe_beam.recipe.loading import load_recipe
     >>> recipe = load_recipe("digits", ["evolution.iterations=1", "evolution.samples=20", "evolution.population=20"])
@@ -72,7 +72,7 @@ def evolve(
 
 
 def check_parts(recipe: Recipe) -> None:
-    """Builds plan, generator and embedder once, so that what they refuse costs nothing."""
+    """Builds plan, generator and embedder once, so that their errors come before any budget is spent."""
     make_plan(recipe)
     find_engine(recipe.execution.search_engine)
     generator, embedder = new_generator(recipe), new_embedder(recipe)
@@ -127,7 +127,7 @@ def _evolve_locked(
 
 
 def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> Run:
-    """Settles recipe and secret and freezes the private embeddings: what `evolve` does first. Spends nothing."""
+    """Fixes recipe and secret and freezes the private embeddings, as `evolve` does first. Spends no budget."""
     check_parts(recipe)
     store = open_store(run_dir)
     with store.lock():
@@ -141,10 +141,10 @@ def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] 
 
 
 def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = ()) -> None:
-    """Runs one iteration of a run whose embeddings are frozen; nothing happens if it exists.
+    """Runs one iteration of a run whose embeddings are frozen. Does nothing if the iteration exists.
 
     Raises:
-      InputError: no such iteration, no frozen embeddings, or the iteration before is missing.
+      InputError: the recipe has no such iteration, the embeddings are not frozen, or the previous iteration is missing.
     """
     run = open_run(run_dir)
     if not 0 <= iteration <= run.recipe.evolution.iterations:
@@ -162,13 +162,13 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
 
 
 def new_job(run: Run, args: list[str]) -> Job:
-    """What runs graphs with the user's Beam flags; Beam is imported only here, for plans do without it."""
+    """Returns the job that runs graphs with the user's Beam flags. Only this imports Beam, because plans need none."""
     from pe_beam.runners.job import Job
 
     execution = run.recipe.execution
 
     def note(label: str, runner: str) -> None:
-        """For the holder's `status`."""
+        """Records label and runner for `status`."""
         run.store.commit(JOB, json.dumps({"job": label, "runner": runner}).encode(), replace=True)
 
     return Job(
@@ -182,7 +182,7 @@ def new_job(run: Run, args: list[str]) -> Job:
 
 
 def run_iteration(run: Run, iteration: int, job: Job) -> None:
-    """Writes the ledger line of an iteration that spends, and runs its job."""
+    """Writes the ledger line if the iteration spends budget, and runs its job."""
     from pe_beam.engine.graphs.iteration import Config, build
 
     if iteration in spending_iterations(run):
@@ -193,7 +193,7 @@ def run_iteration(run: Run, iteration: int, job: Job) -> None:
 
 
 def run_unrolled(run: Run, first: int, job: Job) -> None:
-    """Writes all ledger lines that are missing, then runs iterations `first` to T as one job."""
+    """Writes all missing ledger lines from `first` on, then runs iterations `first` to T as one job."""
     from pe_beam.engine.graphs.evolution import Config, build
 
     last = run.recipe.evolution.iterations
@@ -206,7 +206,7 @@ def run_unrolled(run: Run, first: int, job: Job) -> None:
 
 
 def _told(run: Run) -> dict[str, Any]:
-    """What every graph of iterations is told."""
+    """Returns the configuration that all graphs of iterations share."""
     recipe = run.recipe
     return {
         "run_dir": run.store.uri,
@@ -244,7 +244,7 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
 
 @contextlib.contextmanager
 def _timed(run: Run, what: str) -> Iterator[None]:
-    """Notes how long a part took, for the holder's `status`. Times tell of the number of records: they are private."""
+    """Records the duration of a part, for `status`. Durations reveal the number of records, so they are private."""
     began = time.monotonic()
     yield
     line = json.dumps({"what": what, "seconds": round(time.monotonic() - began, 3)}) + "\n"

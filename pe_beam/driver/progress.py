@@ -1,6 +1,6 @@
-"""What a waiting user sees: one living line on a terminal, plain lines when piped.
+"""Progress of a run: one line that updates itself on a terminal, plain lines in a pipe.
 
-Only declared facts and shares done are shown; plain lines carry no time of a private stage (rule 7).
+It shows only declared facts and shares of work done. Plain lines have no duration of a private stage (rule 7).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pe_beam.engine.run import Run
 from pe_beam.privacy.accounting import spent_epsilon
 
 JOB = "work/job.json"
-"""Label and runner of the Beam job that runs now, for `status`."""
+"""File with label and runner of the Beam job that runs now, for `status`."""
 TIMES = "private/times.jsonl"
-"""How long each part took, for `status`."""
+"""File with the duration of each part, for `status`."""
 
 
 class Progress:
-    """Tells where a run stands; silent if `stream` is None."""
+    """Prints the progress of a run. It is silent if `stream` is None."""
 
     def __init__(self, run: Run, stream: TextIO | None = sys.stderr) -> None:
-        """Begins at the iterations that exist already."""
+        """Takes the run and the stream, and starts the clock."""
         self._run = run
         self._stream = stream
         self._live = bool(stream is not None and stream.isatty())
@@ -36,27 +36,27 @@ class Progress:
         self._done_before: int | None = None
 
     def say(self, text: str) -> None:
-        """One plain line."""
+        """Prints one plain line."""
         if self._stream is not None:
             start = "\r\x1b[K" if self._live else ""
             print(start + text, file=self._stream, flush=True)
 
     @contextlib.contextmanager
     def ingest(self) -> Iterator[None]:
-        """Shows the share of the private data that is embedded; plain lines say no more than that it began."""
+        """Shows the share of the private data that is embedded. Plain lines say only that embedding began."""
         self.say("embedding the private records")
         with self._living(lambda: f"embedding the private records  {share_done(self._run):4.0%}"):
             yield
 
     def left_out(self) -> None:
-        """Tells the holder which kinds of faults left records out, never how many; nothing under `data.never_stop`."""
+        """Prints the kinds of faults that left records out, never how many. Prints nothing under `data.never_stop`."""
         kinds = left_out(self._run)
         if kinds:
             self.say(f"left out: {'; '.join(kinds)} (file and row of each are in private/rejects/)")
 
     @contextlib.contextmanager
     def iteration(self, iteration: int) -> Iterator[None]:
-        """Shows the stages of an iteration while its job runs, and a line when it is done."""
+        """Shows the stages of an iteration while its job runs, and prints a line when it is done."""
         total = self._run.recipe.evolution.iterations
         if self._done_before is None:
             self._done_before = iteration
@@ -66,7 +66,7 @@ class Progress:
         self._done(iteration, self._spent(iteration))
 
     def _done(self, iteration: int, spent: str) -> None:
-        """One line; it also says where no noisy vote passed the threshold, which is released and public."""
+        """Prints one line. It names labels for which no noisy vote passed the threshold; the release says it too."""
         manifest = read_manifest(self._run, iteration) or {}
         fallen = manifest.get("selection", {}).get("fallback", {})
         where = f" for label {', '.join(ascii(label)[1:-1] for label in sorted(fallen))}" if any(fallen) else ""
@@ -75,7 +75,7 @@ class Progress:
 
     @contextlib.contextmanager
     def unrolled(self, first: int) -> Iterator[None]:
-        """Shows one job of all iterations from `first` on: a line as each of them is committed."""
+        """Shows one job of all iterations from `first` on, and prints a line when an iteration is committed."""
         total = self._run.recipe.evolution.iterations
         self._done_before, self._began = first, time.monotonic()
         current = first
@@ -83,7 +83,7 @@ class Progress:
         def line() -> str:
             nonlocal current
             while current <= total and read_manifest(self._run, current) is not None:
-                self._done(current, self._spent(total))  # all is spent beforehand
+                self._done(current, self._spent(total))  # the whole budget is spent before the job
                 current += 1
             return self._line(min(current, total), total)
 
@@ -93,7 +93,7 @@ class Progress:
 
     @contextlib.contextmanager
     def _living(self, text: Callable[[], str]) -> Iterator[None]:
-        """Asks for a line five times a second while the body runs; draws it on a terminal only."""
+        """Calls `text` five times a second while the body runs, and prints the line if the stream is a terminal."""
         stop = threading.Event()
 
         def watch() -> None:
@@ -123,7 +123,7 @@ class Progress:
         return f"iteration {iteration}/{total}  {stage:<22} {done:4.0%}  {clock}  {self._spent(iteration)}"
 
     def _spent(self, iteration: int) -> str:
-        """What is spent once an iteration has begun: its ledger line is written first."""
+        """Returns the budget spent when an iteration has begun. Its ledger line is written before it begins."""
         if iteration:
             return f"epsilon spent {self._run.plan.epsilons[iteration - 1]:.3f}"
         return self._spent_first
@@ -137,7 +137,7 @@ class Progress:
 
 
 def stage_of(run: Run, iteration: int) -> tuple[str, float]:
-    """The stage that an unfinished iteration is in, by what it has committed, and about which share is done."""
+    """Returns the current stage of an unfinished iteration, found from its committed files, and the share done."""
     marks = [
         ("selection.parquet", "generating", 0.7),
         ("histogram.parquet", "selecting", 0.65),

@@ -1,7 +1,8 @@
-"""The recipe as it may leave the building: `release/recipe.json`, which the report shows.
+"""The public form of a recipe: `release/recipe.json`, which the report shows.
 
-Left out: `execution`, all of `data` but what is declared in public, `privacy.keep_secret`, and texts among the options
-of the generator and the embedder, unless their field says that they are public: a text may be a path, a host or a key.
+It leaves out `execution`, `privacy.keep_secret` and the keys of `data` that are not public. It withholds texts among
+the options of generator and embedder unless their field says that they are public: a text may be a path, a host or a
+key.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from pe_beam.recipe.identity import identity
 from pe_beam.recipe.models import Recipe
 
 WITHHELD = "(withheld)"
-_NAME = re.compile(r"[\w.:-]+(/[\w.-]+)?", re.ASCII)  # of a model at a service, or of a hub's
+_NAME = re.compile(r"[\w.:-]+(/[\w.-]+)?", re.ASCII)  # name of a model at a service or on a hub
 _PUBLIC_DATA = ("source", "labels", "expected_records", "max_rejects")
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as plain JSON data without what may be private or secret.
+    """Returns the resolved recipe as plain JSON data, without values that may be private or secret.
 
-    `data` keeps source, labels, expected_records, max_rejects, and a holdout that is a cut. An option of a part is
-    shown or withheld as its field says (`json_schema_extra={"public": ...}`: True, False, a list of the values that
-    may be shown, or "name" for a model's name, which is withheld where it looks like a path). Where it says nothing
-    numbers are shown, and those texts alone that its type lists (Literal): any other may be a path, a host or a key.
+    `data` keeps source, labels, expected_records, max_rejects, and a holdout that is a cut. The field of an option
+    says whether it is shown (`json_schema_extra={"public": ...}`): True, False, a list of the values that may be
+    shown, or "name" for a model's name, which is withheld if it looks like a path. If the field says nothing, numbers
+    are shown, and of texts only those that its type lists (Literal or Enum). Other texts may be a path, a host or a
+    key.
     """
     plain = identity(recipe)
     del plain["execution"], plain["privacy"]["keep_secret"]
@@ -46,7 +48,7 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_json(recipe: Recipe) -> bytes:
-    """The bytes of `recipe.json`."""
+    """Returns the bytes of `recipe.json`."""
     return (json.dumps(public_recipe(recipe), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -71,7 +73,7 @@ def _shown(name: str, value: Any, options: type[BaseModel]) -> Any:
 
 
 def _listed(annotation: Any) -> Iterator[str]:
-    """The texts that a type names one by one."""
+    """Yields the texts that a type lists as its values (Literal or Enum)."""
     if get_origin(annotation) is Literal:
         yield from (value for value in get_args(annotation) if isinstance(value, str))
     elif isinstance(annotation, type) and issubclass(annotation, Enum):
@@ -82,9 +84,9 @@ def _listed(annotation: Any) -> Iterator[str]:
 
 
 def _censored(value: Any, listed: frozenset[str]) -> Any:
-    """Texts that are not listed are withheld, however deep, keys of mappings included."""
+    """Withholds texts that are not listed, at every depth, and all keys of mappings."""
     if isinstance(value, dict):
-        # Equal keys would take each other's place.
+        # Numbers keep the keys different: equal keys would overwrite each other.
         return {f"{WITHHELD} {place}": _censored(below, listed) for place, below in enumerate(value.values())}
     if isinstance(value, list | tuple):
         return [_censored(below, listed) for below in value]

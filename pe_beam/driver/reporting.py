@@ -1,4 +1,4 @@
-"""`pe-beam report`: the report of a run directory, drawn again from its release."""
+"""The command `pe-beam report`: writes the report of a run directory again from its release."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ UNFINISHED = "work/report-unfinished.html"
 
 
 def report(run_dir: str | Path) -> str:
-    """Writes the report of a run again, as this version of the package draws it; returns where it is.
+    """Writes the report of a run again with this version of the package. Returns its location.
 
-    A complete run has it in its release. One that is not complete gets one of the iterations there are, marked as
-    unfinished, in `work/`, which is never shared: the release gets its report at the end.
+    The report of a complete run is in its release. The report of an unfinished run shows its existing iterations and
+    is marked as unfinished. It is in `work/`, which is never shared; the release gets its report at the end.
 
     Raises:
-      InputError: no run directory, a run without a population, or a release of which a file is missing or damaged.
+      InputError: this is no run directory, the run has no population, or a file of its release is missing or damaged.
     """
     run = open_run(run_dir)
     try:
@@ -36,13 +36,13 @@ def report(run_dir: str | Path) -> str:
 
 
 def verify_release(run: Run) -> dict[str, Any]:
-    """Holds that a complete run's release is what its manifests, its recipe and its ledger say.
+    """Checks that a complete run's release agrees with its manifests, its recipe and its ledger.
 
     Returns:
       The content of privacy.json.
 
     Raises:
-      InputError: a file is missing or another one.
+      InputError: a file is missing or has changed.
     """
     last = run.recipe.evolution.iterations
     for iteration in range(last + 1):

@@ -1,4 +1,4 @@
-"""Before a run goes on: is this its recipe, its secret, its data?"""
+"""Checks before a resume: recipe, secret and data have to be those of the run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LEFT_BY_RUNS = ("release", "release-NOT-PRIVATE", "private/counts")
 
 
 def pin_recipe(recipe: Recipe, store: Store) -> None:
-    """Writes the resolved recipe, or makes sure that the directory's run is the same one.
+    """Writes the resolved recipe, or checks that the run in this directory gives the same release.
 
     Raises:
-      RecipeError: another recipe has run here; the message names the keys.
-      InputError: what lies here has lost its recipe.
+      RecipeError: the directory holds a run of another recipe. The message names the keys that differ.
+      InputError: the directory holds a run whose recipe is missing.
     """
     if store.exists("recipe.yaml"):
         old = stored_recipe(store)
@@ -42,10 +42,10 @@ def pin_recipe(recipe: Recipe, store: Store) -> None:
 
 
 def pin_secret(run: Run, supplied: str | Path | None) -> None:
-    """Draws the run's secret, takes the supplied one, or makes sure that the one here wrote the ledger.
+    """Draws the run's secret, copies the supplied one, or checks that the existing one belongs to the ledger.
 
     Raises:
-      SecretError: it is missing though budget is spent, or another one.
+      SecretError: the secret is missing although budget is spent, or it is another secret.
     """
     here, spent = run.store.exists(secret.SECRET), bool(ledger_lines(run))
     run.store.protect("private")
@@ -75,7 +75,7 @@ def _adopt(run: Run, supplied: Path, *, spent: bool) -> None:
 
 
 def _check_lines(run: Run, key: bytes) -> None:
-    """Refuses lines that pay for another recipe, secret or other data (rule 15)."""
+    """Refuses ledger lines that belong to another recipe, another secret or other data (rule 15)."""
     if read_index(run) is not None:
         for line in ledger_lines(run):
             refuse_unless_paid(run, line, key)

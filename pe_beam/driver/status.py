@@ -1,4 +1,4 @@
-"""What the holder may ask of a run directory: where it stands, and what it has spent."""
+"""The data holder's view of a run directory: its state, and the budget that it has spent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pe_beam.services.account import UNIT, read_totals
 
 
 def status(run_dir: str) -> dict[str, Any]:
-    """Where a run stands, for the holder's terminal; raises InputError if it is no run directory."""
+    """Returns the state of a run, for the data holder only. Raises InputError if it is no run directory."""
     run = open_run(run_dir)
     evolution, declared = run.recipe.evolution, run.recipe.privacy.epsilon
     total = evolution.iterations
@@ -32,7 +32,7 @@ def status(run_dir: str) -> dict[str, Any]:
     times = []
     if run.store.exists(TIMES):
         lines = run.store.read(TIMES).decode().split("\n")
-        times = [json.loads(line) for line in lines[:-1]]  # what has no end yet is being written
+        times = [json.loads(line) for line in lines[:-1]]  # a last line without its end is still being written
     sizes = run.recipe.evolution.populations()
     return {
         "name": run.recipe.name,
@@ -53,9 +53,9 @@ def status(run_dir: str) -> dict[str, Any]:
 
 
 def _services(run: Run) -> dict[str, dict[str, Any]]:
-    """Calls, tokens and money that the generator's service has taken so far.
+    """Returns the calls, tokens and money that the generator's service has used so far.
 
-    What an embeddings service has taken tells the number of private records: its account is in private/services alone.
+    The use of an embeddings service reveals the number of private records, so only private/services has its account.
     """
     used, price = read_totals(Folder(run.store, f"{PUBLIC_SERVICES}/llm")), run.recipe.execution.llm.price
     if used is None:
@@ -65,7 +65,7 @@ def _services(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _standing(run: Run, done: list[int]) -> dict[str, Any]:
-    """State, and of a running one the Beam job and the stage that it is in."""
+    """Returns the state of a run and, if it runs now, its Beam job and its stage."""
     if is_complete(run):
         return {"state": "complete"}
     if not run.store.locked():
@@ -77,10 +77,11 @@ def _standing(run: Run, done: list[int]) -> dict[str, Any]:
 
 
 def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
-    """The statement over one run, or over several on the same data: Gaussians add up at the largest delta.
+    """Returns the statement over one run, or over several on the same data, composed exactly at the largest delta.
 
     Raises:
-      InputError: no run directory, or runs of different unit or adjacency.
+      InputError: a directory is no run directory or is named twice, a ledger does not agree with its recipe, or the
+        runs differ in privacy unit or adjacency.
     """
     runs = [open_run(path) for path in run_dirs]
     if len({run.store.place() for run in runs}) != len(runs):

@@ -1,8 +1,8 @@
-"""Quality of samples against real records: the steps that read, measure and tell. `metrics` has the maths.
+"""Measures the quality of samples against real records: reads, measures and shows. `metrics` has the mathematics.
 
-Everything here is computed from real records without noise: it is written to `private/evaluation/` alone, and no
-command filters, ranks or stops by it (DESIGN, privacy rule 9). No Beam but in `graph`. docs/evaluation.md says what
-each figure means.
+All results are computed from real records without noise. They are written only to `private/evaluation/`, and no
+command filters, ranks or stops by them (DESIGN, privacy rule 9). Only `graph` uses Beam. docs/evaluation.md explains
+each figure.
 
 May import: driver, engine, report, recipe, metrics, voting, storage, contracts, subsamples, keyed, errors.
 """

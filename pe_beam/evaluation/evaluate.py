@@ -1,4 +1,4 @@
-"""`evaluate`: one Beam job over a complete run. What it writes is under `private/evaluation/`."""
+"""`evaluate`: one Beam job over a complete run. It writes only under `private/evaluation/`."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def evaluate(
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       against: real data of the same kind as the recipe's; default: its data.holdout.
       iterations: "last", or "all" for every population.
-      options: for the modality's own metrics, by name (`Modality.metric_options`).
-      metric_rows: rows of a kind that those metrics see at most; default: `Modality.metric_rows`.
-      progress: where to tell the steps, such as sys.stderr; None: nowhere.
+      options: options of the modality's own metrics, by name (`Modality.metric_options`).
+      metric_rows: largest number of rows of a kind that those metrics get; default: `Modality.metric_rows`.
+      progress: stream for the steps, such as sys.stderr; None for no progress.
 
     Returns:
-      What `private/evaluation/evaluation.json` holds; docs/evaluation.md describes it.
+      The content of `private/evaluation/evaluation.json`; docs/evaluation.md describes it.
 
     Raises:
-      InputError: the run is not complete, an option is not known, there is nothing to compare with, or fewer than
-        two samples.
-      DataError: the real data cannot be read, or fewer than two of it can be used.
-      PeBeamError: lock, disk, a failed stage.
+      InputError: the run is not complete, an option is not known, there is nothing to compare with, or there are
+        fewer than two samples.
+      DataError: the real data cannot be read, or fewer than two of its records can be used.
+      PeBeamError: a locked run directory, a disk error, or a failed stage.
     """
     from pe_beam.driver.loop import new_job
     from pe_beam.evaluation.graph import Config, build
@@ -81,7 +81,7 @@ def evaluate(
 
 
 def _forget(run: Run, *, keep: str | None = None) -> None:
-    """Deletes what an evaluation works with, of one that was killed as well."""
+    """Deletes the work files of an evaluation, also those of a killed one, except the folder `keep`."""
     if keep is None:
         run.store.delete_all(WORK)
         return

@@ -1,6 +1,6 @@
 """Reads held-out records, training records and populations once, portion by portion, in bounded memory.
 
-A portion is a run of pieces, shards or row groups: a property of the data, never of bundles. What stays of it are its
+A portion is a sequence of pieces, shards or row groups. The data decide on it, never Beam's bundles. It gives its
 moments and, in a file under `private/evaluation/work/`, its rows of a bounded subsample.
 """
 
@@ -38,7 +38,7 @@ from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.votes import read_batch
 
 MOST_PORTIONS = 256
-"""Of a group: what travels between stages is bounded by it, however many records there are."""
+"""Largest number of portions of a group. It bounds the data between stages for any number of records."""
 CHANGED = "changed since they voted"
 _GROUPS_AT_A_TIME = 8
 
@@ -50,8 +50,8 @@ class Portion:
     Attributes:
       group: held-out, training, voted, or a population's name.
       place: its number in the group, from 0.
-      first: the group's row at which it begins.
-      total: rows of the whole group.
+      first: its first row in the group.
+      total: number of rows of the whole group.
       parts: pieces of a source, names of shards, or (first row group, end row group).
     """
 
@@ -64,14 +64,14 @@ class Portion:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What travels from a portion to the whole: moments, and what could not be used."""
+    """The result of a portion: moments, the number of records that cannot be used, and their kinds of faults."""
 
     moments: Moments
     rejected: int = 0
     kinds: frozenset[str] = frozenset()
 
     def merged(self, other: Gathered) -> Gathered:
-        """Of both portions."""
+        """Returns the result of both portions together."""
         return Gathered(self.moments.merged(other.moments), self.rejected + other.rejected, self.kinds | other.kinds)
 
 
@@ -83,7 +83,7 @@ class Rows:
       vectors: float32 (n, d).
       codes: int32 (n,), positions in the declared list of labels.
       rows: int64 (n,), rows of the group, ascending.
-      payload: n rows, where a metric of the modality wants them.
+      payload: n rows, if a metric of the modality needs them.
     """
 
     vectors: np.ndarray
@@ -93,10 +93,10 @@ class Rows:
 
 
 def list_portions(run: Run, setting: Setting) -> list[Portion]:
-    """Everything that an evaluation reads. Raises DataError for a holdout that is not there."""
+    """Returns all portions that an evaluation reads. Raises DataError for a holdout that does not exist."""
     portions = [*_of_source(HELD_OUT, setting.held_out(run)), *training_portions(run, setting)]
     if run.modality.metrics and not setting.no_training:
-        with contextlib.suppress(PeBeamError):  # moved since: the result says that they are left out
+        with contextlib.suppress(PeBeamError):  # the records were moved: the result says that they are left out
             portions += _of_source(VOTED, private_source(run.recipe))
     for iteration in setting.populations:
         rows = candidate_count(run, iteration)
@@ -108,7 +108,7 @@ def list_portions(run: Run, setting: Setting) -> list[Portion]:
 
 
 def training_portions(run: Run, setting: Setting) -> list[Portion]:
-    """The frozen embeddings of training records; none where they are left out."""
+    """Returns the portions of the frozen embeddings of training records, or none if they are left out."""
     if setting.no_training:
         return []
     names = [shard["shard"] for shard in shards_of(run)]
@@ -116,7 +116,7 @@ def training_portions(run: Run, setting: Setting) -> list[Portion]:
 
 
 def shard_rows(run: Run, name: str) -> int:
-    """Records in a frozen shard; DataError if it is not there."""
+    """Returns the number of records in a frozen shard. Raises DataError if it is missing or damaged."""
     try:
         with parquet_file(run.store, name) as file:
             return int(file.metadata.num_rows)
@@ -125,7 +125,7 @@ def shard_rows(run: Run, name: str) -> int:
 
 
 def damaged_shard() -> DataError:
-    """The message about embeddings that are not what the run has frozen."""
+    """Returns the error for embeddings that differ from the frozen ones of the run."""
     return DataError("private/embeddings: a frozen shard is missing or damaged; restore it, or delete that folder")
 
 
@@ -144,7 +144,7 @@ def _portions(group: str, parts: Sequence[Any], sizes: Sequence[int]) -> list[Po
 
 
 def gather(run: Run, portion: Portion) -> Gathered:
-    """Reads a portion, commits its share of the subsamples, and returns what all of it adds up to."""
+    """Reads a portion, commits its rows of the subsamples, and returns the result over all its rows."""
     return _Gatherer(run, Setting.load(run), portion).gather()
 
 
@@ -192,7 +192,7 @@ class _Gatherer:
         return self._population()
 
     def _held_out(self, source: Source) -> Iterator[Rows]:
-        """Records as they lie there, embedded as a run does, or as an evaluation before has done."""
+        """Yields held-out records. They are embedded as in a run, or have vectors of an earlier evaluation."""
         run, at = self._run, self._portion.first
         for piece in self._portion.parts:
             for batch in ingest._joined(source.read(piece), run.embedder.batch_size):
@@ -211,9 +211,7 @@ class _Gatherer:
                 at += count
 
     def _voted(self, source: Source) -> Iterator[Rows]:
-        """The few training records that metrics look at, with the vectors that were frozen of them: none is embedded
-        again.
-        """
+        """Yields the few training records that metrics use, with their frozen vectors. None is embedded again."""
         run, at = self._run, self._portion.first
         for piece in self._portion.parts:
             rejected = rejected_rows(run, piece.name) if self._unchanged(source, piece) else None
@@ -278,7 +276,7 @@ class _Frozen:
         self._codes = np.empty(0, dtype=np.int32)
 
     def next(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The next `count`; DataError if there are fewer."""
+        """Returns the next `count` vectors and codes. Raises DataError if there are fewer."""
         while len(self._codes) < count:
             found = next(self._groups, None)
             if found is None:
@@ -291,7 +289,7 @@ class _Frozen:
 
 
 def rejected_rows(run: Run, piece: str) -> set[str] | None:
-    """Where the records of a piece lie that ingest has rejected; None where its notes of them are not whole."""
+    """Returns the places of a piece's records that ingest rejected, or None if its list of them is not complete."""
     name, about = f"private/rejects/{piece}.jsonl", f"private/embeddings/{piece}.json"
     if not run.store.exists(about):
         return None
@@ -301,7 +299,11 @@ def rejected_rows(run: Run, piece: str) -> set[str] | None:
 
 
 def embed_candidates(run: Run, table: pa.Table) -> np.ndarray:
-    """Vectors of candidates, float32 (n, d), as records are embedded for votes; DataError if one cannot be."""
+    """Returns vectors of candidates, float32 (n, d), embedded as records are for votes.
+
+    Raises:
+      DataError: a candidate cannot be embedded.
+    """
     embedded = run.embedder.embed(table)
     vectors = embedded.vectors
     if embedded.faults or not np.isfinite(vectors).all():
@@ -310,10 +312,10 @@ def embed_candidates(run: Run, table: pa.Table) -> np.ndarray:
 
 
 def read_shard(run: Run, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Vectors and label codes of a frozen shard, a row group at a time.
+    """Yields the vectors and label codes of a frozen shard, one row group at a time.
 
     Raises:
-      DataError: it is not what was frozen.
+      DataError: the shard is missing or has changed.
     """
     known = {shard["shard"]: shard["sha256"] for shard in shards_of(run)}
     if not run.store.exists(name) or run.store.digest(name) != known.get(name):
@@ -325,7 +327,7 @@ def read_shard(run: Run, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _only(rows: Rows, most: int, total: int) -> Rows:
-    """Those of the subsample."""
+    """Returns the rows that are in the subsample."""
     keep = np.isin(rows.rows, chosen_rows(total, most, "rows"), assume_unique=True)
     if keep.all():
         return rows
@@ -347,12 +349,12 @@ def _save(run: Run, name: str, tables: Sequence[pa.Table]) -> None:
 
 
 def gathered_files(run: Run, group: str, ending: str = "") -> list[str]:
-    """What was gathered of a group: names of files, sorted."""
+    """Returns the names of the files that were gathered for a group, in the order of `list_files`."""
     return [name for name in run.store.list_files(f"{WORK}/{group}") if name.endswith(ending)]
 
 
 def load_rows(run: Run, group: str) -> Rows:
-    """The subsample of a group: all of it where there are no more than `REAL_ROWS` records."""
+    """Returns the subsample of a group. It is the whole group if this has at most `REAL_ROWS` records."""
     files = gathered_files(run, group, ".vectors.parquet")
     table = pa.concat_tables([read_parquet(run.store, file) for file in files]).combine_chunks()
     if not table.num_rows:
@@ -362,7 +364,7 @@ def load_rows(run: Run, group: str) -> Rows:
 
 
 def load_payload(run: Run, group: str) -> tuple[pa.Table, np.ndarray] | None:
-    """The smaller subsample with its payload, and its vectors, for the modality's own metrics; None without one."""
+    """Returns the payload and vectors of the smaller subsample, for the modality's own metrics; None without one."""
     files = gathered_files(run, group, ".payload.parquet")
     if not files:
         return None

@@ -1,4 +1,4 @@
-"""Evaluate: populations of a complete run beside held-out and training records. Writes to private/ alone."""
+"""The Beam graph of `evaluate`: compares populations of a complete run with real records. Writes only to private/."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _GatherFn(RunFn):
 
 
 class MergeGatheredCombineFn(beam.CombineFn):
-    """(place, what was gathered) -> the whole, the same to the last bit in any order of merging."""
+    """Combines (place, result of a portion) into one result. It is the same to the last bit in any order of merging."""
 
     def create_accumulator(self) -> Tree[Gathered]:  # noqa: D102
         return {}
@@ -69,7 +69,7 @@ class _MeasureFn(RunFn):
 
 
 class _ListTrainingFn(RunFn):
-    """Any name that is to be measured -> portions of training shards, once for the ceiling's."""
+    """Yields the portions of training shards for the name of the ceiling, and nothing for other names."""
 
     def process(self, name: str) -> Iterator[Portion]:
         if name != CEILING:
@@ -82,7 +82,7 @@ class _ListTrainingFn(RunFn):
 
 
 class _NearestFn(RunFn):
-    """Portions of training shards -> the nearest record of each query, one array a bundle."""
+    """Finds the nearest record of each query in portions of training shards. It yields one result per bundle."""
 
     def start_bundle(self) -> None:
         self._vectors: np.ndarray | None = None
@@ -103,7 +103,7 @@ class _NearestFn(RunFn):
 
 
 class NearerCombineFn(beam.CombineFn):
-    """Keeps the nearer record of each query, and of equals the first."""
+    """Keeps the nearer record of each query. At equal distance it keeps the first record."""
 
     def create_accumulator(self) -> Nearest | None:  # noqa: D102
         return None
@@ -137,7 +137,7 @@ class _CommitOutcomeFn(RunFn):
 
 
 class Gather(RunTransform):
-    """Start token -> names of what there is to measure, once everything is read and committed: the barrier."""
+    """Start token -> names to measure. It is a barrier: they come after everything is read and committed."""
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -153,7 +153,7 @@ class Gather(RunTransform):
 
 
 class NearestRecords(RunTransform):
-    """Names of what is measured -> (0, "nearest"), once the nearest training record of each query is committed."""
+    """Names to measure -> (0, "nearest"), after the nearest training record of each query is committed."""
 
     def expand(self, names: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
@@ -185,11 +185,11 @@ class Evaluate(RunTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Where the complete run lies; what is compared is in its private/evaluation/work, written by `evaluate`."""
+    """Location of the complete run. `evaluate` writes the setting into its private/evaluation/work."""
 
     run_dir: str
 
 
 def build(root: Any, config: Config) -> beam.PCollection:
-    """The graph of an evaluation, for any runner: gives the name of its result."""
+    """Builds the graph of an evaluation, for any runner. It gives the name of the result."""
     return start(root) | "Evaluate" >> Evaluate(config.run_dir)

@@ -1,8 +1,8 @@
-"""Embeddings that an evaluation keeps for the next: of held-out records and of populations, under private/.
+"""Keeps embeddings of held-out records and of populations for the next evaluation, under private/.
 
-A file is named by the digest of all that its vectors follow from: what shapes embeddings in the recipe, and the very
-records. So nothing is ever stale: other data, another embedder or another population is another name. `purge` deletes
-them with the rest of private/.
+The name of a file is a digest of everything that decides its vectors: the parts of the recipe that shape embeddings,
+and the records themselves. So no file is out of date: other data, another embedder or another population has another
+name. `purge` deletes the files with the rest of private/.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ KEPT = f"{FOLDER}/embeddings"
 _FORMAT = "pe_beam/evaluation/embeddings/1"
 
 Embedded = tuple[np.ndarray, dict[int, Fault]]
-"""Vectors, float32 (n, d), and why some of the rows cannot be used."""
+"""Vectors, float32 (n, d), and the faults of rows that cannot be used."""
 
 
 def embedded(run: Run, kind: str, batch: SourceBatch, make: Callable[[], Embedded]) -> Embedded:
-    """What `make` gives for these records, or gave before.
+    """Returns the result of `make` for these records. It reads an earlier result from its file if there is one.
 
     Args:
-      run: whose embedder it is.
-      kind: in what way they are embedded; another one is another file.
-      batch: the records; where they lie is of no account.
-      make: embeds them.
+      run: the run with the embedder.
+      kind: the way of embedding. Another kind has another file.
+      batch: the records. Their places have no effect.
+      make: embeds the records.
     """
     name = f"{KEPT}/{_digest(run, kind, batch)}.npz"
     if run.store.exists(name):
@@ -69,7 +69,7 @@ def _digest(run: Run, kind: str, batch: SourceBatch) -> str:
 
 
 def _load(run: Run, name: str, rows: int) -> Embedded | None:
-    """None for a file that is damaged: it is made again."""
+    """Reads a kept file. Returns None if it is damaged, so that it is made again."""
     try:
         with np.load(io.BytesIO(run.store.read(name)), allow_pickle=False) as found:
             vectors, places, kinds = found["vectors"], found["rows"].tolist(), found["kinds"].tolist()

@@ -1,4 +1,4 @@
-"""Figures of one population, or of training records in its place, beside the held-out records."""
+"""Measures one population, or training records in its place, against the held-out records."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ from pe_beam.subsamples import chosen_rows
 
 
 def commit_groups(run: Run, groups: Iterable[tuple[str, Gathered]]) -> list[str]:
-    """Commits what was gathered and the radii of held-out records; returns what there is to measure.
+    """Commits the gathered results and the radii of held-out records. Returns the names to measure.
 
     Raises:
-      DataError: fewer than 2 held-out records, or a population of fewer than 2.
+      DataError: fewer than 2 held-out records can be used.
+      InputError: a population has fewer than 2 candidates.
     """
     found = dict(groups)
     held_out = found[HELD_OUT]
@@ -67,23 +68,23 @@ def commit_groups(run: Run, groups: Iterable[tuple[str, Gathered]]) -> list[str]
 
 
 def load_moments(run: Run, group: str) -> Moments:
-    """Of all records of a group, not of a subsample."""
+    """Returns the moments of all records of a group, not of a subsample."""
     arrays = load_arrays(run, f"{group}/moments")
     return Moments(load_about(run, group)["count"], arrays["mean"], arrays["scatter"])
 
 
 def load_about(run: Run, group: str) -> dict[str, Any]:
-    """How many records of a group could be used and how many could not, and why."""
+    """Returns how many records of a group can be used, how many cannot, and the kinds of faults."""
     about: dict[str, Any] = json.loads(run.store.read(f"{WORK}/{group}/about.json"))
     return about
 
 
 def measure(run: Run, name: str) -> None:
-    """Measures one population by everything there is and commits the figures."""
+    """Measures one population with all metrics and commits the figures."""
     setting, held_out = Setting.load(run), load_rows(run, HELD_OUT)
     target, of = f"{WORK}/{MEASURED}/{name}.json", _digest(run, setting, name)
     if run.store.exists(target) and json.loads(run.store.read(target))["of"] == of:
-        return  # by an evaluation that was interrupted
+        return  # an interrupted evaluation has measured it
     note_step(run, f"{_what(setting, name)}: distances and classifiers")
     figures: dict[str, float] = {}
     training = name == CEILING
@@ -95,7 +96,7 @@ def measure(run: Run, name: str) -> None:
     else:
         rows = load_rows(run, name)
         likened = _as_many(rows, load_about(run, population(setting.last))["count"]) if training else rows
-        with ThreadPoolExecutor(1) as pool:  # classifiers leave cores idle, which distances use
+        with ThreadPoolExecutor(1) as pool:  # distances use the cores that classifiers leave idle
             learnt = pool.submit(_classifiers, run, rows, held_out)
             if len(likened.rows) > 1:
                 moments = Moments.of(likened.vectors) if training else load_moments(run, name)
@@ -109,14 +110,14 @@ def measure(run: Run, name: str) -> None:
 
 
 def _what(setting: Setting, name: str) -> str:
-    """What is measured, for a user who waits."""
+    """Returns a phrase for the progress line: what is measured now."""
     names = [*(population(iteration) for iteration in setting.populations), CEILING]
     words = "real records" if name == CEILING else f"population {int(name.rpartition('-')[2])}"
     return f"measuring {words} ({names.index(name) + 1} of {len(names)})"
 
 
 def _digest(run: Run, setting: Setting, name: str) -> str:
-    """Of all that the figures of one population follow from: what was gathered, and what is asked."""
+    """Returns a digest of everything that decides the figures of one population: gathered files and settings."""
     names = [name, HELD_OUT, VOTED, population(setting.last)]
     held = sorted(file for own in names for file in gathered_files(run, own))
     sums = [(file, run.store.digest(file)) for file in held]
@@ -135,7 +136,7 @@ def _labelled(run: Run) -> bool:
 
 
 def _as_many(rows: Rows, count: int) -> Rows:
-    """As many training records as there are samples: Fréchet distance and radii depend on how many are compared."""
+    """Returns as many training records as samples, because Fréchet distance and radii depend on the number."""
     keep = chosen_rows(len(rows.rows), count, "ceiling")
     return Rows(rows.vectors[keep], rows.codes[keep], rows.rows[keep])
 
@@ -155,10 +156,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float]) -> Measured:
-    """Asks the modality's own metrics.
+    """Computes the modality's own metrics.
 
     Raises:
-      StageError: a metric's figure has a name that is taken or not allowed, or is not finite.
+      StageError: the name of a figure is already used or not allowed, or the figure is not finite.
     """
     figures: dict[str, float] = {}
     notes: list[str] = []
@@ -201,7 +202,7 @@ def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float])
 
 
 def load_measured(run: Run, name: str) -> dict[str, Any]:
-    """What `measure` has found."""
+    """Returns the result that `measure` committed."""
     found: dict[str, Any] = json.loads(run.store.read(f"{WORK}/{MEASURED}/{name}.json"))
     return found
 
@@ -210,7 +211,7 @@ def load_measured(run: Run, name: str) -> dict[str, Any]:
 
 
 def queries(run: Run) -> tuple[list[str], np.ndarray]:
-    """Groups, one a row, and all their vectors: populations that votes have shaped, and held-out records."""
+    """Returns the group of each row, and all vectors: of populations that votes shaped, and of held-out records."""
     setting = Setting.load(run)
     groups = [*(population(iteration) for iteration in setting.populations if iteration), HELD_OUT]
     found = [load_rows(run, group).vectors for group in groups]
@@ -219,7 +220,7 @@ def queries(run: Run) -> tuple[list[str], np.ndarray]:
 
 
 def nearest_of_shards(run: Run, names: Iterable[str], first: int, vectors: np.ndarray) -> Nearest:
-    """The nearest of the training records in some shards, for every query."""
+    """Returns for every query the nearest of the training records in some shards."""
     best, at = nothing_near(len(vectors)), first
     for name in names:
         for records, _ in read_shard(run, name):
@@ -229,12 +230,12 @@ def nearest_of_shards(run: Run, names: Iterable[str], first: int, vectors: np.nd
 
 
 def commit_nearest(run: Run, nearest: Nearest) -> None:
-    """Commits distance and row of the nearest training record of every query."""
+    """Commits squared distance and row of the nearest training record of every query."""
     save_arrays(run, "nearest", {"squared": nearest[0], "row": nearest[1]})
 
 
 def load_nearest(run: Run) -> dict[str, Nearest]:
-    """Group -> its queries' nearest training records."""
+    """Returns group -> the nearest training records of its queries."""
     names, _ = queries(run)
     arrays, of = load_arrays(run, "nearest"), np.array(names)
     return {name: (arrays["squared"][of == name], arrays["row"][of == name]) for name in dict.fromkeys(names)}

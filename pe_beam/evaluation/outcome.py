@@ -1,4 +1,4 @@
-"""Puts together what was measured: `private/evaluation/evaluation.json`, and the page beside it."""
+"""Combines the measured figures: writes `private/evaluation/evaluation.json` and the page beside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSION = 1
 
 
 def commit_outcome(run: Run) -> str:
-    """Writes the result and its page; returns the result's name."""
+    """Writes the result and its page. Returns the result's name."""
     outcome = _outcome(run)
     body = json.dumps(outcome, indent=1, allow_nan=False).encode()
     run.store.commit(PAGE, evaluation_page(run, outcome), replace=True)

@@ -1,4 +1,4 @@
-"""`private/evaluation/evaluation.html`: the figures as a page, marked as what it is."""
+"""Builds `private/evaluation/evaluation.html`: a page with the figures, marked as no release."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _CHARTS: list[tuple[str, tuple[str, ...], str]] = [
 
 
 def evaluation_page(run: Run, outcome: Mapping[str, Any]) -> bytes:
-    """The page, as UTF-8; `outcome` as in evaluation.json."""
+    """Returns the page as UTF-8. `outcome` is the content of evaluation.json."""
     views = (_view(run), _view(run))
     sections = [_figures(outcome), _by_iteration(outcome)]
     if outcome["series"]:
@@ -63,7 +63,7 @@ def evaluation_page(run: Run, outcome: Mapping[str, Any]) -> bytes:
         sections=sections,
         mark=MARK if run.recipe.private else f"{MARK}, NOT PRIVATE",
         mark_text=MARK_TEXT,
-        # A view each: pictures of samples and of records differ in size, and a view draws its own to one size.
+        # Samples and records have a view each: their pictures differ in size, and a view draws all at one size.
         css="".join(f".pair>.{side}{{{view.css()}}}\n" for side, view in zip(_SIDES, views, strict=True)) + _CSS,
     )
     return render(page)
@@ -85,7 +85,7 @@ def _view(run: Run) -> View:
 
 
 def name_of(key: str) -> str:
-    """A figure's name for people.
+    """Returns a figure's name for people.
 
     >>> name_of("svc_rbf_macro_f1"), name_of("tvd_1way")
     ('SVC, macro F1', 'tvd 1way')
@@ -130,7 +130,7 @@ def _shown(value: float | None) -> Markup:
 
 
 def _figure(value: float) -> str:
-    """As `number`; small ones as the terminal shows them."""
+    """Formats a figure with `number`, and a small one as on the terminal."""
     return shown(value).replace("-", "−") if 0 < abs(value) < 1e-3 else number(value, 4)
 
 

@@ -1,4 +1,4 @@
-"""The samples that lie closest to a training record, and those records: for the holder's eyes, on the private page."""
+"""Finds the samples that are closest to a training record, and those records. Only the private page shows them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAIRS = 12
 
 @dataclass(frozen=True)
 class Pair:
-    """A sample and its nearest training record, as records that a View shows, and their distance."""
+    """A sample and its nearest training record, in a form that a View shows, and their distance."""
 
     sample: Mapping[str, Any]
     record: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Pair:
 
 
 def closest_pairs(run: Run, setting: Setting) -> list[Pair]:
-    """The closest pairs, closest first; fewer, or none, where private records cannot be read as they voted."""
+    """Returns the closest pairs, closest first. There are fewer, or none, if private records were changed or moved."""
     if setting.no_training:
         return []
     name = population(setting.last)
@@ -47,13 +47,13 @@ def closest_pairs(run: Run, setting: Setting) -> list[Pair]:
 
 
 def _samples(run: Run, iteration: int, rows: list[int]) -> list[dict[str, Any]]:
-    """Rows of a population, in the order asked for."""
+    """Returns rows of a population in the order of `rows`."""
     found: list[dict[str, Any]] = population_rows(run, iteration, np.array(rows, dtype=np.int64)).to_pylist()
     return found
 
 
 def _records(run: Run, rows: np.ndarray) -> dict[int, dict[str, Any]]:
-    """Row among all training records -> that record. A frozen row is found again as the record of its place."""
+    """Returns row among all training records -> that record. It finds a frozen row by its position in the source."""
     found: dict[int, dict[str, Any]] = {}
     wanted = set(rows.tolist())
     start = 0
@@ -72,7 +72,7 @@ def _records(run: Run, rows: np.ndarray) -> dict[int, dict[str, Any]]:
 
 
 def _of_piece(run: Run, piece: Piece, wanted: list[int]) -> dict[int, dict[str, Any]]:
-    """Frozen rows of a piece as records, without embedding it again: ingest has noted which records it rejected."""
+    """Returns frozen rows of a piece as records. It embeds nothing again: ingest has listed the rejected records."""
     rejected = rejected_rows(run, piece.name)
     if rejected is None:
         return {}

@@ -1,4 +1,4 @@
-"""What a user who waits for `evaluate` sees: its steps, and the share of the records that are read. Never a count."""
+"""Progress of `evaluate`: its steps, and the share of the records that are read. It never shows a count."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _PORTIONS, _STEP = f"{WORK}/portions", f"{WORK}/step"
 
 
 def note_portions(run: Run, count: int) -> None:
-    """For the share that is done: how many portions there are to read (private)."""
+    """Commits the number of portions to read, for the share that is done. It is private."""
     run.store.commit(_PORTIONS, str(count).encode(), replace=True)
 
 
 def note_step(run: Run, step: str) -> None:
-    """Says what is being done now; a fixed phrase, or one that holds declared facts alone."""
+    """Commits the current step: a fixed phrase, or a phrase with declared facts only."""
     run.store.commit(_STEP, step.encode(), replace=True)
 
 
 class EvaluationProgress(Progress):
-    """One living line on a terminal; a plain line for each step when piped, without any share or time."""
+    """One line that updates itself on a terminal. In a pipe, a plain line for each step, without share or time."""
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Tells the steps of the evaluation that the body runs."""
+        """Shows the steps of the evaluation that the body runs."""
         told = READING
         self.say(told)
 
@@ -45,7 +45,7 @@ class EvaluationProgress(Progress):
 
     def _step(self) -> str:
         store = self._run.store
-        with contextlib.suppress(Exception):  # it goes with the folder when the evaluation ends
+        with contextlib.suppress(Exception):  # the file is deleted with its folder when the evaluation ends
             if store.exists(_STEP):
                 return store.read(_STEP).decode()
         return READING

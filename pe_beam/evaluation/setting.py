@@ -1,4 +1,4 @@
-"""What an evaluation compares, and where its files lie. Plain data that workers read from the run directory."""
+"""The setting of an evaluation and the names of its files. Workers read the setting from the run directory."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from pe_beam.recipe.sources import source_at
 FOLDER = "private/evaluation"
 WORK = f"{FOLDER}/work"
 MEASURED = "measured"
-"""Figures of populations, below `WORK`: the one thing there that an interrupted evaluation leaves to the next."""
+"""Folder of the populations' figures, below `WORK`. Only this folder survives an interrupted evaluation."""
 RESULT, PAGE = f"{FOLDER}/evaluation.json", f"{FOLDER}/evaluation.html"
 OUTCOME = f"{WORK}/outcome.json"
-"""The result of the evaluation that is running, so that an older one is never taken for it."""
+"""The result of the current evaluation. It has its own file, so that no older result is mistaken for it."""
 HELD_OUT, TRAINING, VOTED = "held-out", "training", "voted"
 """Groups of records: held-out, embeddings of training records, and the training records themselves."""
 CEILING = TRAINING
-"""Name of the population that training records stand for."""
+"""Name under which training records are measured like a population."""
 
 _SETTING = f"{WORK}/setting.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is compared.
+    """The setting of an evaluation: what it compares, and how.
 
     Attributes:
-      against: path of the real data; None: the recipe's data.holdout.
-      populations: numbers of the populations that are measured, ascending; 0 and the last are always among them.
-      no_training: why training records are left out; "" where they are used.
-      options: what the modality's metrics are told, by name.
-      metric_rows: rows of a table that they see at most.
+      against: path of the real data; None for the recipe's data.holdout.
+      populations: numbers of the measured populations, ascending; always including 0 and the last.
+      no_training: the reason why training records are left out; "" if they are used.
+      options: options of the modality's metrics, by name.
+      metric_rows: largest number of rows of a kind that those metrics get.
     """
 
     against: str | None
@@ -48,22 +48,22 @@ class Setting:
     metric_rows: int = 10_000
 
     def save(self, run: Run) -> None:
-        """For the workers of this evaluation."""
+        """Commits the setting for the workers of this evaluation."""
         run.store.commit(_SETTING, json.dumps(asdict(self)).encode(), replace=True)
 
     @classmethod
     def load(cls, run: Run) -> Setting:
-        """As the driver has saved it."""
+        """Returns the setting that the driver saved."""
         plain = json.loads(run.store.read(_SETTING))
         return cls(**plain | {"populations": tuple(plain["populations"])})
 
     @property
     def last(self) -> int:
-        """The population that samples.parquet holds."""
+        """Returns the number of the population that samples.parquet holds."""
         return self.populations[-1]
 
     def held_out(self, run: Run) -> Source:
-        """The real records that had no part in the run; InputError if none are named."""
+        """Returns the source of the held-out records, or of `against`. Raises InputError if the recipe has none."""
         holdout = run.recipe.data.holdout
         if self.against is not None:
             return source_at(run.recipe, self.against, part=None, key="--against")
@@ -74,18 +74,18 @@ class Setting:
 
 
 def population(iteration: int) -> str:
-    """A population's name."""
+    """Returns a population's name."""
     return f"population-{iteration:04d}"
 
 
 def save_arrays(run: Run, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Commits arrays under `work/` of the evaluation; a repeat replaces them by the same."""
+    """Commits arrays under `work/` of the evaluation. A repeated call replaces the file by an equal one."""
     sink = io.BytesIO()
     np.savez(sink, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes keywords for its own options
     run.store.commit(f"{WORK}/{name}.npz", sink.getvalue(), replace=True)
 
 
 def load_arrays(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What `save_arrays` has saved."""
+    """Returns the arrays that `save_arrays` saved."""
     with np.load(io.BytesIO(run.store.read(f"{WORK}/{name}.npz")), allow_pickle=False) as found:
         return dict(found)

@@ -1,4 +1,4 @@
-"""An evaluation as text for the holder's terminal."""
+"""Formats an evaluation as text for the data holder's terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pe_beam.evaluation.figures import shown
 
 
 def text_table(outcome: Mapping[str, Any]) -> str:
-    """Figures beside floor and ceiling, and the memorisation check; `outcome` as in evaluation.json."""
+    """Returns figures, floor, ceiling and memorisation check as text. `outcome` is the content of evaluation.json."""
     lines = ["NOT A RELEASE: these figures are computed from real records and are for the holder's eyes only", ""]
     columns = (outcome["floor"]["metrics"], outcome["metrics"], outcome["ceiling"]["metrics"])
     lines.append(f"{'':<32} {'floor':>10} {'samples':>10} {'ceiling':>10}")

@@ -1,4 +1,4 @@
-"""`pe-beam init`: questions, what may be looked at, and the recipe that comes of the answers. No Beam but for listings.
+"""`pe-beam init`: asks questions, looks at permitted names, and writes a recipe. Only file listings use Beam.
 
 May import: driver, recipe, sources, contracts, registry, names, errors.
 """

@@ -1,4 +1,4 @@
-"""Answers -> a recipe: what is declared is asked for, pool sizes follow from the plan, nothing is read off the data."""
+"""Makes a recipe from answers: it asks for declared values and computes pool sizes from the plan, without the data."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pe_beam.recipe.plan import make_plan
 
 SOURCES = ("folder", "parquet", "csv", "jsonl")
 _NOISE_TO_VOTES = 3.0
-"""Pools are proposed so that the noise of a candidate is at most so many times the votes that it can expect."""
+"""Largest ratio of a candidate's noise to its expected votes in a proposed pool."""
 
 
 def compose(asker: Asker) -> dict[str, Any]:
-    """A recipe as plain data, from answers.
+    """Makes a recipe as plain data from answers.
 
     Raises:
-      InputError: a wrong or missing answer, data that are not there, or an impossible budget.
+      InputError: an answer is wrong or missing, the data do not exist, or the budget is impossible.
     """
     data, modality_name, seen = _records(asker)
     modality = registry.find("modalities", modality_name, key="modality")
@@ -66,7 +66,7 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str, Seen]:
 
 
 def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen) -> None:
-    """Asks which column holds what; class folders and tables of a schema have nothing to ask but label and client."""
+    """Asks for the columns. Class folders have no columns; tables with a schema need only label and client."""
     if data["source"] == "folder":
         return
     columns: dict[str, Any] = {}
@@ -77,7 +77,7 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen)
         default = role if not seen.columns or role in seen.columns else None
         columns[role] = asker.ask(f"data.columns.{role}", f"The column with the {role}", default=default)
     for role, text in (("label", "the label (several: names between commas)"), ("client", "the client id")):
-        # Labels that are declared lie in a column: that must be known, and may be called so.
+        # Declared labels need a column. Its default is the column with this name.
         declared = role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
         default = role if declared and role in seen.columns else None
         key = f"data.columns.{role}"
@@ -140,7 +140,7 @@ def _privacy(asker: Asker, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def propose_delta(records: float) -> float:
-    """One digit below 1 / (n ln n), n a public guess: the literature's habit (PAPERS: Aug-PE, PE, Tab-PE).
+    """Returns 1 / (n ln n) rounded down to one digit, n a public guess, as papers do (PAPERS: Aug-PE, PE, Tab-PE).
 
     >>> propose_delta(20000), propose_delta(1)
     (5e-06, 0.1)
@@ -158,7 +158,7 @@ def _parts_by_name(asker: Asker, modality: str) -> dict[str, Any]:
 
 
 def _evolution(asker: Asker, recipe: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Iterations and samples as asked, and a pool that the noise of this budget does not drown."""
+    """Returns iterations and samples from answers, and a pool size that suits the noise of this budget."""
     asker.say("\nHow much is made.")
     whole = number(0, 1e9, whole=True)
     records = recipe["data"]["expected_records"]

@@ -1,4 +1,4 @@
-"""Names and types of private data, only where its holder allows it. No value is read, no row is counted."""
+"""Reads names and types of private data, only if the data holder allows it. It reads no value and counts no row."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ NOTHING = Seen({}, [])
 
 
 def guess_source(path: str) -> str:
-    """What kind of files a path names, by its ending alone."""
+    """Returns the kind of files of a path, by its extension alone."""
     ending = Path(path.rstrip("/*")).suffix.lower()
     known = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
     return known.get(ending, "folder")
 
 
 def look(path: str, source: str) -> Seen:
-    """Column names and types of the first file, or the names of class folders.
+    """Returns column names and types of the first file, or the names of class folders.
 
     Raises:
-      DataError: nothing is there, or it cannot be read.
+      DataError: no such file exists, or it cannot be read.
     """
     if source == "folder":
         if files.is_local(path) and not Path(path).is_dir():
@@ -69,14 +69,15 @@ def _first_file(path: str, source: str) -> str:
 
 
 def _may_be(name: str) -> bool:
-    """Whether a file may be a picture, by its name."""
+    """Returns whether a file may be a picture, by its name."""
     return not is_beside(name) and not name.lower().endswith(files.PACKED + files.ARCHIVES)
 
 
 def _header(data: bytes) -> tuple[list[str], str]:
-    """The cells of the first line and what parts them.
+    """Returns the cells of the first line and their separator.
 
-    A file without a header would show a record: cells that look like values are refused.
+    Raises:
+      DataError: the line is no header. Cells that look like values are refused, because they may be a record.
     """
     try:
         line = data.decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""From questions to a file that `plan` accepts."""
+"""Writes a recipe file that `plan` accepts, from the answers to questions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pe_beam.recipe.plan import Plan, make_plan
 
 
 def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe, Plan]:
-    """Asks, composes, checks as `plan` does, and writes; nothing is written of what `plan` would refuse.
+    """Asks the questions, makes a recipe, checks it as `plan` does, and writes it only if `plan` accepts it.
 
-    Answers with dotted keys that no question has asked for are set as `--set` of `plan` and `run` sets them.
+    Given answers with dotted keys that belong to no question are set like `--set` of `plan` and `run`.
 
     Raises:
-      InputError: a wrong or missing answer, or a file that is there already.
+      InputError: an answer is wrong or missing, or the file exists already.
       StorageError: the file cannot be written.
     """
     path = Path(out)
@@ -48,6 +48,6 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
 
 
 def _schema() -> str:
-    """The schema for editors where this is a checkout; installed packages do not carry it."""
+    """Returns the path of the schema for editors in a checkout, or "" in an installed package."""
     path = Path(__file__).parents[2] / "templates" / "recipe.schema.json"
     return str(path) if path.exists() else ""

@@ -1,4 +1,4 @@
-"""A recipe as YAML with a comment on every key that was chosen."""
+"""Writes a recipe as YAML with a comment on each key."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def render(
     options: Mapping[str, type[BaseModel]],
     remarks: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The file's text.
+    """Returns the text of the recipe file.
 
     Args:
       recipe: plain data that `parse_recipe` accepts.
-      path: where it will lie, for the comments.
-      schema: the JSON schema that editors shall use; empty: none.
+      path: path of the file, for the comments.
+      schema: path of the JSON schema for editors; empty for none.
       options: "generator" and "embedder" -> the model of its options.
-      remarks: "section.key" -> a line of comment above it.
+      remarks: "section.key" -> a comment line above the key.
     """
     models: dict[str, type[BaseModel]] = {"data": Data, "evolution": Evolution, "privacy": Privacy, **options}
     lines = [f"# yaml-language-server: $schema={schema}"] if schema else []

@@ -1,4 +1,4 @@
-"""What a run will ask of a remote or local language model, before any call: calls, tokens, money, and who is told."""
+"""Estimates the use of a remote or local language model before any call: calls, tokens, money, and recipients."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pe_beam.recipe.parts import new_generator
 
 @runtime_checkable
 class Estimating(Protocol):
-    """A generator that can say what a call takes."""
+    """A generator that can estimate the tokens of a call."""
 
     def expected_tokens(self, iteration: int, iterations: int, labels: Any) -> tuple[int, int]:
-        """(tokens sent, tokens received) of one call of an iteration; 0 is random."""
+        """Returns (tokens sent, tokens received) of one call of an iteration. Iteration 0 makes random candidates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """The estimate of a recipe, rejected answers and faults of the service apart.
+    """The estimate of a recipe, without rejected answers and faults of the service.
 
     Attributes:
-      calls: candidates and lookahead variations that are asked for.
-      input_tokens: sent, about.
-      output_tokens: received, at most.
-      money: at most, at the price of `execution.llm`; None without a price.
-      currency: of money; None without a price.
+      calls: number of candidates and lookahead variations that are requested.
+      input_tokens: approximate number of tokens sent.
+      output_tokens: largest number of tokens received.
+      money: largest cost at the price of `execution.llm`; None without a price.
+      currency: currency of `money`; None without a price.
       recipients: addresses that see every candidate: recipients of the release.
-      warnings: what does not fit, such as a ceiling below the estimate.
+      warnings: limits (`execution.llm.ceiling`) that are below the estimate.
     """
 
     calls: int
@@ -46,14 +46,14 @@ class Costs:
     warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
+        """Returns the estimate as one JSON object."""
         return asdict(self)
 
 
 def estimate_costs(recipe: Recipe) -> Costs | None:
-    """Estimates calls, tokens and money; None for generators that cost nothing by call. Asks no service.
+    """Estimates calls, tokens and money without a call. Returns None if no generator costs anything per call.
 
-    Several generators are added up, each with its calls as if candidates of all won alike.
+    It adds up several generators. Their numbers of calls assume that votes favour no generator's candidates.
     """
     whole = new_generator(recipe)
     parts = whole.parts if isinstance(whole, Mixed) else [whole]
@@ -85,7 +85,7 @@ def estimate_costs(recipe: Recipe) -> Costs | None:
 
 
 def _tokens(recipe: Recipe, generator: Generator, calls: Sequence[int]) -> tuple[int, int]:
-    """(sent, received) by calls of iterations 0 to T; nothing for a generator that cannot say."""
+    """Returns tokens (sent, received) for the calls of iterations 0 to T; (0, 0) if the generator cannot estimate."""
     sent = received = 0
     if isinstance(generator, Estimating):
         for t, count in enumerate(calls):
@@ -95,7 +95,10 @@ def _tokens(recipe: Recipe, generator: Generator, calls: Sequence[int]) -> tuple
 
 
 def calls_of(recipe: Recipe, iteration: int) -> int:
-    """Answers that an iteration needs: kept parents need none where rank selects (it draws no row twice)."""
+    """Returns the number of answers that an iteration needs. With rank selection kept parents need no answer.
+
+    The reason is that rank draws no row twice.
+    """
     evolution = recipe.evolution
     sizes = evolution.populations()
     variations, keep = evolution.family_at(iteration) if iteration else (1, False)

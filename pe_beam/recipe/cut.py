@@ -1,4 +1,4 @@
-"""One side of a cut of any source: what is set aside for `evaluate`, or what is left to vote."""
+"""One side of a cut of any source: the records that are set aside for `evaluate`, or the records that vote."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pe_beam.contracts.source import Piece, Source, SourceBatch
 
 
 class CutSource(Source):
-    """The records of one side. A record's side follows from itself alone: one record more moves no other.
+    """The records of one side. A record's side depends on no other record, so one record more moves no other.
 
-    A record is set aside where a hash of (random state, its client's id, or else its content) lies in the lowest
-    `share` of all hashes. So all records of a client, and all that are equal in what is read of them (the label left
-    out), are on one side, and each label is cut by the share in expectation, not exactly. Records that cannot be read
-    have no content: they stay with those that vote, where rejects are counted.
+    The hash input is the random state with the client's id, or without clients with the record's content except its
+    label. A record is set aside if its hash is in the lowest `share` of all hashes. So all records of a client are on
+    one side, as are all records with equal content. Each label is cut by the share in expectation, not exactly. Records
+    that cannot be read have no content: they stay with the voting records, where rejects are counted.
     """
 
     def __init__(self, source: Source, part: str, share: float, random_state: int) -> None:
@@ -33,11 +33,11 @@ class CutSource(Source):
         self._key = hashlib.sha256(b"pe_beam cut 1\0" + str(random_state).encode()).digest()
 
     def pieces(self) -> list[Piece]:
-        """Those of the whole source: where it is cut into pieces does not depend on the side."""
+        """Returns the pieces of the whole source. They are the same for both sides."""
         return self._source.pieces()
 
     def digest(self, piece: Piece) -> str:
-        """Of both sides together."""
+        """Returns the digest of both sides together."""
         return self._source.digest(piece)
 
     def refuse(self, seen: Collection[str]) -> None:
@@ -45,7 +45,7 @@ class CutSource(Source):
         self._source.refuse(seen)
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
-        """The rows of this side, in order."""
+        """Yields the rows of this side, in order."""
         seen: frozenset[str] = frozenset()
         for batch in self._source.read(piece):
             seen |= batch.seen
@@ -54,7 +54,7 @@ class CutSource(Source):
                 yield replace(_only(batch, rows), seen=seen)
 
     def _sides(self, batch: SourceBatch) -> list[bool]:
-        """Row -> whether it is set aside."""
+        """Returns for each row whether it is set aside."""
         values = [column.to_pylist() for column in batch.payload.columns]
         return [
             row not in batch.faults and self._is_aside(batch.clients[row], [column[row] for column in values])
@@ -71,7 +71,7 @@ class CutSource(Source):
 
 
 def _canonical(value: Any) -> bytes:
-    """A value as bytes that no other value has, whatever machine or file it comes from."""
+    """Encodes a value as bytes. They are the same on every machine and for every file format."""
     if isinstance(value, bytes):
         kind, raw = b"x", value
     elif isinstance(value, str):

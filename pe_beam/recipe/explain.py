@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, a plain sentence for each key, out of what pydantic raises."""
+"""Explains the faults of a recipe: turns a validation error of pydantic into a plain sentence for each key."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or 
 
 
 def explain(error: ValidationError, raw: Any, model: type[BaseModel], prefix: str = "") -> str:
-    """One line for each key that is wrong.
+    """Returns one line for each key that is wrong.
 
     Args:
-      error: what `model` raised.
-      raw: what it was given.
-      model: of the whole of `raw`.
-      prefix: the dotted key at which `raw` lies in the recipe.
+      error: the error that `model` raised.
+      raw: the data that `model` was given.
+      model: the model of `raw`.
+      prefix: the dotted key of `raw` in the recipe.
     """
     faults: list[_Fault] = [(fault["loc"], fault) for fault in error.errors(include_url=False)]
     return "\n".join(dict.fromkeys(_lines(faults, model, prefix, raw)))
 
 
 def _lines(faults: Sequence[_Fault], kind: Any, path: str, value: Any) -> list[str]:
-    """Sentences about one value of that kind; where a fault lies is told from there."""
+    """Returns sentences about one value of this kind. The locations of the faults are relative to the value."""
     kind, choices = _bare(kind)
     if len(choices) > 1:
         return _of_union(faults, choices, path, value)
@@ -43,7 +43,7 @@ def _lines(faults: Sequence[_Fault], kind: Any, path: str, value: Any) -> list[s
 
 
 def _of_union(faults: Sequence[_Fault], choices: Sequence[Any], path: str, value: Any) -> list[str]:
-    """Of the kinds that a value may have the one that it has the shape of; pydantic tells of all of them."""
+    """Explains a value of a union by the kind that has its shape. Pydantic reports faults for all kinds."""
     tags = list(dict.fromkeys(loc[0] for loc, _ in faults if loc))
     shape = [_shape(choice) for choice in choices]
     own = "mapping" if isinstance(value, Mapping) else "list" if isinstance(value, list | tuple) else ""
@@ -52,14 +52,14 @@ def _of_union(faults: Sequence[_Fault], choices: Sequence[Any], path: str, value
         below = [(loc[1:], fault) for loc, fault in faults if loc and loc[0] == tags[place]]
         return _lines(below, choices[place], path, value)
     told = {fault["msg"] for _, fault in faults if fault["type"] == "value_error"}
-    if len(told) == 1:  # a check of our own says it better than a list of kinds
+    if len(told) == 1:  # the package's own check gives a better message than a list of kinds
         return [_sentence(path, next(fault for _, fault in faults if fault["type"] == "value_error"))]
     shown = f" {value!r}" if isinstance(value, str | int | float) else ""
     return [f"{path}:{shown} is not allowed; wanted: {', or '.join(dict.fromkeys(map(_word, choices)))}"]
 
 
 def _bare(kind: Any) -> tuple[Any, list[Any]]:
-    """A kind without what surrounds it, and the kinds that a union allows, null left out."""
+    """Returns a kind without Annotated, and the kinds that a union allows, without null."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) not in (Union, types.UnionType):
@@ -87,7 +87,7 @@ def _word(kind: Any) -> str:
 
 
 def _inner(kind: Any, key: int | str) -> Any:
-    """The kind of what lies under a key; Any where that cannot be told."""
+    """Returns the kind of the value under a key, or Any if it is not known."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         for name, info in kind.model_fields.items():
             if key in (name, info.alias):

@@ -1,4 +1,4 @@
-"""What a recipe is: as plain data, as YAML, and the ids that follow from it (DESIGN, privacy rule 3)."""
+"""A recipe as plain data and as YAML, and the ids that are computed from it (DESIGN, privacy rule 3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DATA_KEYS = ("source", "path", "columns", "schema", "labels", "holdout", "expec
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as plain data, infinity as "inf"."""
+    """Returns the resolved recipe as plain data. Infinity is "inf"."""
     plain = recipe.model_dump(mode="python", by_alias=True)
     return _without_inf(plain)
 
@@ -33,12 +33,12 @@ def _without_inf(value: Any) -> Any:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
+    """Returns the resolved recipe as YAML. `load_recipe` reads it back to an equal recipe."""
     return yaml.safe_dump(to_plain(recipe), sort_keys=False, allow_unicode=True)
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe as plain data, without newer keys that are at their default (`pe_beam.contracts.newer`)."""
+    """Returns the resolved recipe as plain data, without newer keys at their default (`pe_beam.contracts.newer`)."""
     plain = without_newer_defaults(recipe, to_plain(recipe))
     plain["embedder"] = _identity_of("embedders", "embedder", recipe.embedder, plain["embedder"])
     if recipe.generator is not None:
@@ -66,14 +66,14 @@ def _identity_of(kind: str, key: str, part: Part, plain: dict[str, Any]) -> dict
 
 
 def declared_schema(recipe: Recipe) -> BaseModel | None:
-    """What data.schema declares; None: the modality takes no schema."""
+    """Returns the schema that data.schema declares, or None if the modality has no schema."""
     model = registry.find("modalities", recipe.modality, key="modality").schema_model
     found: BaseModel | None = None if model is None else model.model_validate(recipe.data.table_schema)
     return found
 
 
 def declared_preparation(recipe: Recipe) -> Preparation | None:
-    """What data.prepare declares; None: records are as they are read."""
+    """Returns the preparation that data.prepare declares, or None if records are not prepared."""
     model = registry.find("modalities", recipe.modality, key="modality").preparation
     given = recipe.data.prepare
     found: Preparation | None = None if model is None or given is None else model.model_validate(given)
@@ -87,13 +87,13 @@ def _shaping(recipe: Recipe) -> dict[str, Any]:
 
 
 def run_id(recipe: Recipe) -> str:
-    """SHA-256 (hex) of all that shapes the release."""
+    """Returns the SHA-256 (hex) of everything in the recipe that shapes the release."""
     canonical = json.dumps(_shaping(recipe), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(b"pe_beam/run/1" + canonical.encode()).hexdigest()
 
 
 def differing_keys(old: Recipe, new: Recipe) -> list[str]:
-    """Dotted keys in which two recipes would give different releases."""
+    """Returns the sorted dotted keys that shape the release and differ between two recipes."""
     return sorted(_differ(_shaping(old), _shaping(new), ""))
 
 
@@ -108,12 +108,15 @@ def _differ(old: Any, new: Any, path: str) -> list[str]:
 
 
 def embedding_id(recipe: Recipe) -> str:
-    """SHA-256 (hex) of what shapes private embeddings: two recipes may share shards only if they agree in it."""
+    """Returns the SHA-256 (hex) of everything in the recipe that shapes private embeddings.
+
+    Two recipes may share shards only if it is equal.
+    """
     plain = identity(recipe)
     data = plain["data"]
     parts = [data["labels"], recipe.privacy.unit, recipe.modality, plain["embedder"]]
     parts += [recipe.evolution.distance, data["source"], data["columns"], data["schema"]]
     parts.append(data["holdout"] if isinstance(recipe.data.holdout, Split) else None)
     further = {key: value for key, value in data.items() if key not in _DATA_KEYS}
-    parts += [further] if further else []  # keys newer than this id, where they are set
+    parts += [further] if further else []  # keys that are newer than this id, if they are set
     return hashlib.sha256(b"pe_beam/embedding/1" + json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A recipe out of its file: read, overridden, checked, resolved."""
+"""Loads a recipe: reads its file, applies overrides, checks it and resolves it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from pe_beam.shipped import recipe_path
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
-    """Reads, overrides and checks a recipe.
+    """Reads a recipe, applies overrides, checks it and resolves it.
 
     Args:
       path: a YAML file, or the bare name of a shipped recipe (`digits`).
       overrides: "a.b=c" strings (c is read as YAML), or a mapping of dotted keys to values.
 
     Raises:
-      RecipeError: unreadable file, unknown key (the nearest is suggested), or a value out of its range.
+      RecipeError: the file cannot be read, a key is unknown (the message suggests the nearest), or a value is not
+        allowed.
 
     >>> recipe = load_recipe("digits", ["privacy.epsilon=2", "evolution.iterations=3"])
     >>> recipe.privacy.epsilon, recipe.evolution.iterations
@@ -56,16 +57,17 @@ def _read_yaml(path: Path, key: str) -> Any:
         raise RecipeError(f"{key} {path}: not valid YAML{where}") from error
     except RecursionError:
         raise RecipeError(f"{key} {path}: nested too deeply") from None
-    except ValueError as error:  # 2020-13-01, or a number of thousands of digits
+    except ValueError as error:  # such as 2020-13-01, or a number with thousands of digits
         raise RecipeError(f"{key} {path}: not valid YAML: {_NO_VALUE}") from error
 
 
 def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
-    """Checks a recipe given as plain data; raises RecipeError as `load_recipe` does.
+    """Checks and resolves a recipe that is plain data. Raises RecipeError as `load_recipe` does.
 
     Args:
       raw: the sections.
-      folder: where a relative `data.schema` file lies: `load_recipe` names the recipe's own.
+      folder: folder of relative files: of `data.schema`, and of options with {file: PATH}. `load_recipe` passes the
+        folder of the recipe.
     """
     try:
         recipe = Recipe.model_validate(raw)
@@ -77,7 +79,7 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
 
 
 def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
-    """Puts a schema file's content into the recipe and fills in what it leaves out."""
+    """Puts a schema file's content into the recipe and fills in defaults."""
     model = registry.find("modalities", recipe.modality, key="modality").schema_model
     given = recipe.data.table_schema
     if (model is None) != (given is None):
@@ -95,7 +97,7 @@ def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _resolve_preparation(recipe: Recipe) -> Recipe:
-    """Fills in what data.prepare leaves out."""
+    """Fills in the defaults of data.prepare."""
     model = registry.find("modalities", recipe.modality, key="modality").preparation
     raw = recipe.data.prepare
     if raw is None:
@@ -110,7 +112,7 @@ def _resolve_preparation(recipe: Recipe) -> Recipe:
 
 
 def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
-    """Fills in the options of source, generator and embedder, so that a resolved recipe says everything."""
+    """Fills in the options of source, generators and embedder, so that a resolved recipe is complete."""
     source = registry.find("sources", recipe.data.source, key="data.source")
     options = _plain_options(source, _with_files(recipe.data.options, folder, "data.options"), "data.options")
     parts: dict[str, Any] = {"data": recipe.data.model_copy(update={"options": options})}
@@ -126,7 +128,7 @@ def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _resolved(kind: str, key: str, part: Part, modality: str, folder: Path) -> Part:
-    """A part with its options filled in; RecipeError if it is of another modality."""
+    """Returns a part with its options filled in. Raises RecipeError if it is for another modality."""
     cls = registry.find(kind, part.name, key=f"{key}.name")
     if not registry.fits(cls, modality):
         allowed = ", ".join(registry.names_for(kind, modality)) or "none installed"
@@ -146,7 +148,7 @@ def _plain_options(cls: Any, raw: Any, key: str) -> dict[str, Any]:
 
 
 def _with_files(value: Any, folder: Path, key: str) -> Any:
-    """Options with the content of a text file wherever they say {file: PATH}, relative to the recipe."""
+    """Replaces each {file: PATH} in options with the content of the text file. PATH is relative to the recipe."""
     if isinstance(value, dict):
         if set(value) == {"file"} and isinstance(value["file"], str):
             try:
@@ -161,7 +163,7 @@ def _with_files(value: Any, folder: Path, key: str) -> Any:
 
 
 def _text_key(key: Any) -> Any:
-    """A key of options as text: it may be a label that YAML takes for a number."""
+    """Returns a key of options as text. It may be a label that YAML reads as a number."""
     return str(key) if isinstance(key, int | float) and not isinstance(key, bool) else same_form(key)
 
 
@@ -178,7 +180,7 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key of a recipe as plain data; RecipeError where a section is in the way."""
+    """Sets a dotted key in the plain data of a recipe. Raises RecipeError if a parent key is not a section."""
     *parents, last = key.split(".")
     for name in parents:
         below = raw.setdefault(name, {})

@@ -1,4 +1,4 @@
-"""Several generators in one recipe: which is open when, to whom candidates are handed over, and by which shares."""
+"""Several generators (makers) in one recipe: when each is open, which ones take over candidates, and the shares."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pe_beam.recipe.models import Maker, Recipe
 
 
 def openers(makers: Sequence[Maker], iteration: int) -> list[int]:
-    """Places of the makers that are open in an iteration."""
+    """Returns the places of the makers that are open in an iteration."""
     return [place for place, maker in enumerate(makers) if maker.open_at(iteration)]
 
 
 def receivers(makers: Sequence[Maker], takes: Sequence[bool], iteration: int) -> list[int]:
-    """Places of the open makers that vary what another has made (`Generator.varies_any`)."""
+    """Returns the places of the open makers that can vary candidates of other makers (`Generator.varies_any`)."""
     return [place for place in openers(makers, iteration) if takes[place]]
 
 
 def shares_of(makers: Sequence[Maker], among: Sequence[int]) -> np.ndarray:
-    """Shares of some makers, which add up to 1: float64 (makers,), 0 for all others."""
+    """Returns the shares of some makers, scaled to a sum of 1: float64 (makers,), 0 for all others."""
     shares = np.zeros(len(makers))
     shares[list(among)] = [makers[place].share for place in among]
     total = shares.sum()
@@ -30,19 +30,19 @@ def shares_of(makers: Sequence[Maker], among: Sequence[int]) -> np.ndarray:
 
 
 def takes_any(recipe: Recipe) -> list[bool]:
-    """Whether each maker varies what another has made."""
+    """Returns for each maker whether it can vary candidates of other makers."""
     parts = recipe.generator_parts
     return [bool(registry.find("generators", part.name, key=f"{key}.name").varies_any) for key, part in parts]
 
 
 def check_phases(recipe: Recipe) -> None:
-    """Refuses phases that would hand a candidate to nobody, and makers that would never be asked for one.
+    """Checks that some maker can take over each candidate, and that each maker makes candidates at some time.
 
     Raises:
-      RecipeError: one or the other; the message names maker and iteration.
+      RecipeError: one of these is not so. The message names maker and iteration.
     """
     makers, takes = recipe.generators or [], takes_any(recipe)
-    inside = set(openers(makers, 0))  # makers that candidates of the population may be from
+    inside = set(openers(makers, 0))  # makers of candidates that the population may contain
     asked = set(inside)
     for iteration in range(1, recipe.evolution.iterations + 1):
         going = inside & set(openers(makers, iteration))
@@ -76,7 +76,7 @@ def _nobody_takes(recipe: Recipe, over: Maker, iteration: int) -> RecipeError:
 
 
 def expected_shares(recipe: Recipe) -> np.ndarray:
-    """Share of the new candidates of each iteration that each maker makes, as if all candidates won alike.
+    """Returns each maker's share of the new candidates in each iteration, if votes favour no maker's candidates.
 
     Returns:
       float64 (iterations + 1, makers); one column of ones for a recipe with one generator.

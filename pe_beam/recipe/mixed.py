@@ -1,4 +1,4 @@
-"""Several generators as one: each row goes to one of them, which sees what it would see alone."""
+"""Combines several generators into one. Each row goes to one of them, which gets the same input as it would alone."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pe_beam.recipe.makers import openers, receivers, shares_of
 from pe_beam.recipe.models import Maker
 
 _STEP = 0x9E3779B97F4A7C15
-"""2^64 over the golden ratio: multiples of it are spread evenly over 64 bits, however many are taken in a row."""
+"""2^64 divided by the golden ratio. Any number of consecutive multiples are spread evenly over 64 bits."""
 _WORD = 1 << 64
 
 
 @contextlib.contextmanager
 def of_maker(name: str) -> Iterator[None]:
-    """Puts a maker's name before what its generator raises, which says "generator.key: ..." as if it were alone."""
+    """Puts a maker's name before the message of its generator's error. That message has only "generator.key: ..."."""
     try:
         yield
     except (RecipeError, StageError) as error:
@@ -36,14 +36,14 @@ def of_maker(name: str) -> Iterator[None]:
 
 
 class Mixed(PaidGenerator):
-    """Rows of a chunk, each made by one of several generators.
+    """A generator that is made of several generators. One of them makes each row of a chunk.
 
-    At random makers are chosen by share among those that are open. A candidate is varied by its own maker; where the
-    phase of that is over, by an open one that varies any candidate, chosen by share as well. The choice is a function
-    of seed, iteration, label and candidate id: a label's candidates, by id, take even steps from a place drawn once, so
-    of n in a row each maker with a share of 2/n or more gets one at least.
+    `random` chooses an open maker by share. A candidate's own maker varies it. If the phase of this maker is over, an
+    open maker that varies any candidate is chosen, also by share. The choice is a function of seed, iteration, label
+    and candidate id. Candidates of a label, ordered by id, take even steps from a start that is drawn once. So of n
+    consecutive candidates each maker with a share of 2/n or more gets at least one.
 
-    `state` is {"maker": its name, "state": its own}.
+    `state` is {"maker": name of the maker, "state": the maker's own state}.
     """
 
     Options: ClassVar[type[Options]] = Options
@@ -51,7 +51,7 @@ class Mixed(PaidGenerator):
     def __init__(
         self, makers: Sequence[Maker], parts: Sequence[Generator], *, labels: Sequence[str | None], seed: int
     ) -> None:
-        """Takes makers as the recipe says, their generators in the same order, the declared labels and the seed."""
+        """Takes the recipe's makers, their generators in the same order, the declared labels and the seed."""
         self._makers, self._parts, self._seed = list(makers), list(parts), seed
         self._codes = {label: code for code, label in enumerate(labels)}
         self._places = {maker.name: place for place, maker in enumerate(makers)}
@@ -117,7 +117,7 @@ class Mixed(PaidGenerator):
         return self._put_together(owners, make)
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
-        """By maker: how many are new, and what the maker itself says of them."""
+        """Returns for each maker the number of new candidates and the maker's own summary of them."""
         owners, states = self._split(made["state"])
         own = _with_states(made, states)
         told: dict[str, Any] = {}
@@ -128,7 +128,7 @@ class Mixed(PaidGenerator):
         return {"makers": told}
 
     def _split(self, states: pa.ChunkedArray) -> tuple[np.ndarray, list[str | None]]:
-        """Places of the makers (int64) and their own states."""
+        """Returns the places of the makers (int64) and the makers' own states."""
         pairs = [without_maker(state) for state in states.to_pylist()]
         unknown = {name for name, _ in pairs} - set(self._places)
         if unknown:
@@ -142,7 +142,7 @@ class Mixed(PaidGenerator):
         rngs: Sequence[np.random.Generator],
         chunk: Chunk | None,
     ) -> np.ndarray:
-        """A number for each row, uint64; without ids it follows from the row's own stream, which stays as it is."""
+        """Returns a number for each row, uint64. Without ids it comes from a copy of the row's own stream."""
         if chunk is None or chunk.ids is None:
             keys = [int(copy.deepcopy(rng).integers(_WORD >> 1)) for rng in rngs]
             return np.array([_word(keyed_rng(key, 0, -1, "makers")) for key in keys], dtype=np.uint64)
@@ -153,7 +153,7 @@ class Mixed(PaidGenerator):
         return np.array([(starts[label] + int(i) * _STEP) % _WORD for label, i in pairs], dtype=np.uint64)
 
     def _about(self, place: int, chunk: Chunk | None) -> dict[str, Any]:
-        """A chunk as a maker whose answers are paid for sees it: a journal of its own, and its own states."""
+        """Returns the chunk for a paid generator, with its own journal and its own states, as a keyword argument."""
         if chunk is None or not isinstance(self._parts[place], PaidGenerator):
             return {}
         journal = None if chunk.journal is None else chunk.journal / self._makers[place].name
@@ -166,7 +166,10 @@ class Mixed(PaidGenerator):
         return {"chunk": Chunk(journal=journal, population=None if population is None else own)}
 
     def _seen_by(self, place: int, population: pa.Table) -> pa.Table:
-        """The population with a maker's own states, null for others' candidates; the same object the next time."""
+        """Returns the population with a maker's own states, null for candidates of others.
+
+        A later call with the same population returns the same object.
+        """
         found = self._population
         if found[0] is not population:
             self._population = found = population, {}
@@ -179,7 +182,7 @@ class Mixed(PaidGenerator):
         return kept[place]
 
     def _put_together(self, owners: np.ndarray, make: Callable[[int, list[int]], pa.Table]) -> pa.Table:
-        """Each maker's rows, back in the order in which they were asked for."""
+        """Makes each maker's rows and puts them into the order of the request."""
         asked = np.unique(owners).tolist() or [0]
         tables: list[pa.Table] = []
         places = []
@@ -202,10 +205,10 @@ def _word(rng: np.random.Generator) -> int:
 
 
 def _chosen(draws: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Numbers of 64 bits -> places, by shares; int64."""
+    """Maps 64-bit numbers to places by shares; int64."""
     edges = np.cumsum(shares)
     able = np.flatnonzero(shares)
-    # Half-open steps of [0, 1); the last maker with a share also takes what rounding leaves.
+    # Half-open intervals of [0, 1). The last maker with a share also gets the remainder of rounding.
     places = np.searchsorted(edges, draws.astype(np.float64) / _WORD, side="right")
     chosen: np.ndarray = np.minimum(places, able[-1]).astype(np.int64)
     return chosen

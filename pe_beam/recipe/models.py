@@ -1,6 +1,6 @@
-"""The recipe: the YAML file that says all of a run, as frozen typed models with unknown keys refused.
+"""The recipe: frozen typed models of the YAML file that describes a whole run. They refuse unknown keys.
 
-A resolved recipe has its defaults filled in. `run_id` hashes what shapes the release: everything but
+A resolved recipe has its defaults filled in. `run_id` hashes everything that shapes the release: all keys except
 `execution`, `data.path` and `privacy.keep_secret` (DESIGN, privacy rule 3).
 """
 
@@ -37,7 +37,7 @@ class Split(_Section):
 
 
 def _label(value: Any) -> str:
-    """A label as text: YAML makes numbers and dates of some, and true or false of yes and no."""
+    """Returns a label as text. YAML reads some labels as numbers or dates; booleans (yes, no) and null are refused."""
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, bool):
@@ -52,7 +52,7 @@ def _label(value: Any) -> str:
 
 
 def same_form(value: Any) -> Any:
-    """Plain data with its texts and keys in Unicode form NFC, so that they are compared as names are."""
+    """Returns plain data with its texts and keys in Unicode form NFC, the form in which names are compared."""
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, Mapping):
@@ -65,7 +65,7 @@ def _separator(value: Any) -> Any:
 
 
 def _those_that_take(what: str) -> str:
-    """Names of sources that heed something of a request."""
+    """Returns the names of the sources that support a field of a request."""
     names = registry.names("sources")
     return ", ".join(name for name in names if what in registry.find("sources", name, key="data.source").takes)
 
@@ -117,7 +117,7 @@ class Data(_Section):
     @model_validator(mode="before")
     @classmethod
     def _in_one_form(cls, raw: Any) -> Any:
-        """Names in one Unicode form, and a holdout's path out of its mapping."""
+        """Puts names into one Unicode form, takes a holdout's path out of its mapping, and combines labels."""
         if not isinstance(raw, Mapping):
             return raw
         raw = dict(raw)
@@ -131,7 +131,7 @@ class Data(_Section):
 
     @classmethod
     def _combine(cls, raw: dict[str, Any]) -> dict[str, Any]:
-        """Labels by column become one list of all combinations, and data.columns.label the columns."""
+        """Turns labels by column into one list of all combinations, and data.columns.label into their columns."""
         labels = same_form(raw.get("labels"))
         if not isinstance(labels, Mapping):
             return raw
@@ -191,7 +191,7 @@ class Part(_Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys besides the name."""
+        """Returns all keys except the name."""
         return dict(self.model_extra or {})
 
 
@@ -213,7 +213,7 @@ class Maker(_Section):
     last: Whole | None = Field(None, alias="to", ge=0, description="the last one; null: to the end")
 
     def open_at(self, iteration: int) -> bool:
-        """Whether it makes candidates of that population."""
+        """Returns whether it makes candidates of this population."""
         return self.first <= iteration and (self.last is None or iteration <= self.last)
 
 
@@ -234,7 +234,7 @@ class Turn(_Section):
 
     @property
     def family(self) -> int:
-        """Candidates that one selected row gives."""
+        """Returns the number of candidates that one selected row gives."""
         return self.variations + int(self.keep_parents)
 
 
@@ -297,11 +297,11 @@ class Evolution(_Section):
         return self
 
     def family(self) -> int:
-        """Candidates that one selected row gives, at most."""
+        """Returns the largest number of candidates that one selected row gives."""
         return max(self.turn(t).family for t in [1, *(phase.first for phase in self.phases)])
 
     def turn(self, iteration: int) -> Turn:
-        """How iteration t selects and multiplies, `final` left out."""
+        """Returns how iteration t selects and multiplies, without regard to `final`."""
         values = {name: getattr(self, name) for name in Turn.model_fields}
         for phase in self.phases:
             if phase.first <= iteration:
@@ -309,23 +309,23 @@ class Evolution(_Section):
         return Turn(**values)
 
     def family_at(self, iteration: int) -> tuple[int, bool]:
-        """Variations of a selected row in iteration t, and whether the row itself stays."""
+        """Returns the number of variations of a selected row in iteration t, and whether the row itself stays."""
         if iteration == self.iterations and self.final == "selected":
             return 0, True
         turn = self.turn(iteration)
         return turn.variations, turn.keep_parents
 
     def generator_calls(self, iterations: Iterable[int]) -> int:
-        """Candidates and lookahead variations that are asked for in these iterations; a kept parent counts as made."""
+        """Returns the number of candidates and lookahead variations of these iterations, kept parents included."""
         sizes = self.populations()
         return sum(sizes[t] + (self.lookahead * sizes[t - 1] if t else 0) for t in iterations)
 
     def degrees(self) -> list[float]:
-        """Degree of variation in iterations 1 to T."""
+        """Returns the degrees of variation in iterations 1 to T."""
         return resolve_schedule(self.degree, self.iterations, name="evolution.degree")
 
     def populations(self) -> list[int]:
-        """Sizes of populations 0 to T; the last is `samples`. Those between are whole families."""
+        """Returns the sizes of populations 0 to T. The last is `samples`. Those between are whole families."""
         value = self.samples if self.population is None else self.population
         sizes = [round(x) for x in resolve_schedule(value, self.iterations, name="evolution.population")]
         if min(sizes) < 1:
@@ -399,7 +399,7 @@ class Privacy(_Section):
         return self
 
     def multipliers(self, iterations: int) -> list[float] | None:
-        """The noise multipliers of iterations 1 to T, where they are given; raises ValueError for another number."""
+        """Returns the given noise multipliers of iterations 1 to T, or None. Raises ValueError if not T are given."""
         given = self.noise_multiplier
         if given is None:
             return None
@@ -412,7 +412,7 @@ class Privacy(_Section):
         return found
 
     def label_budget(self) -> float:
-        """Share of the budget that iteration 0 spends on label shares or marginals; 0 where it measures none."""
+        """Returns the share of the budget for the initial measurement of label shares or marginals, or 0 without it."""
         if self.marginals:
             return self.marginals.budget
         measured = isinstance(self.label_counts, dict) and set(self.label_counts) == {"budget"}
@@ -436,7 +436,7 @@ class Stages(_Section):
     generate: Stage = Field(default_factory=Stage, description="makes new candidates")
 
     def hints(self) -> dict[str, dict[str, str]]:
-        """Stage -> the hints that are set, as Beam takes them."""
+        """Returns stage -> the hints that are set, in Beam's form."""
         given = self.model_dump(exclude_none=True)
         return {stage: {key: str(value) for key, value in hints.items()} for stage, hints in given.items() if hints}
 
@@ -509,7 +509,7 @@ class Recipe(_Section):
         return self
 
     def _check_generators(self) -> None:
-        """One generator, or several of which one at least is open in each iteration."""
+        """Checks that there is one generator, or several with at least one open in each iteration."""
         if (self.generator is None) == (self.generators is None):
             given = "both are given; leave one away" if self.generator is not None else "neither is given"
             raise ValueError(f"generator: a generator is wanted, or several of them as generators; {given}")
@@ -531,28 +531,28 @@ class Recipe(_Section):
 
     @property
     def generator_parts(self) -> list[tuple[str, Part]]:
-        """(dotted key, part) of its generator, or of each of several."""
+        """Returns (dotted key, part) of the generator, or of each of several generators."""
         if self.generator is not None:
             return [("generator", self.generator)]
         return [(f"generators.{place}.generator", maker.generator) for place, maker in enumerate(self.generators or [])]
 
     @property
     def label_count(self) -> int:
-        """How many declared labels there are; 1 without labels."""
+        """Returns the number of declared labels, or 1 without labels."""
         return len(self.data.labels or [None])
 
     @property
     def label_list(self) -> list[str | None]:
-        """The declared labels; [None] without labels."""
+        """Returns the declared labels, or [None] without labels."""
         return list(self.data.labels) if self.data.labels is not None else [None]
 
     @property
     def label_codes(self) -> dict[str | None, int]:
-        """Label -> its position in the declared list."""
+        """Returns label -> its position in the declared list."""
         return {label: code for code, label in enumerate(self.label_list)}
 
     def codes(self, labels: Iterable[str | None]) -> np.ndarray:
-        """Labels of records -> int32 positions; raises KeyError for a label that is not declared."""
+        """Returns the positions of records' labels, int32. Raises KeyError for a label that is not declared."""
         positions = self.label_codes
         return np.array([positions[label] for label in labels], dtype=np.int32)
 

@@ -1,4 +1,4 @@
-"""Modality, generator and embedder as a recipe names them."""
+"""Finds and builds the modality, generator and embedder that a recipe names."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pe_beam.recipe.models import Part, Recipe
 
 
 def find_modality(recipe: Recipe) -> Modality:
-    """The kind of record, with the columns that data.schema declares."""
+    """Returns the modality, with the columns that data.schema declares."""
     found: Modality = registry.find("modalities", recipe.modality, key="modality")
     return found if found.with_schema is None else found.with_schema(declared_schema(recipe))
 
 
 def new_generator(recipe: Recipe, folder: Folder | None = None) -> Generator:
-    """A generator as the recipe says; where it names several, one that is made of them all.
+    """Builds the generator of a recipe. Several generators become one `Mixed` generator.
 
     Args:
-      recipe: resolved.
-      folder: shared by all workers, for the service's pace and account; None: nothing is shared.
+      recipe: a resolved recipe.
+      folder: folder that all workers share, for the service's pace and account; None if nothing is shared.
 
     Raises:
-      RecipeError: it cannot be had so.
+      RecipeError: the generator is not known, or it does not fit the recipe.
     """
     if recipe.generators is None:
         [(key, part)] = recipe.generator_parts
@@ -56,15 +56,15 @@ def _new_generator(recipe: Recipe, key: str, part: Part, folder: Folder | None) 
 
 
 def new_embedder(recipe: Recipe, folder: Folder | None = None) -> Embedder:
-    """An embedder as the recipe says.
+    """Builds the embedder of a recipe.
 
     Args:
-      recipe: resolved.
-      folder: shared by all workers, for the service's pace and account. It is private: what is asked of the service
-        about private records tells their number. None: nothing is shared.
+      recipe: a resolved recipe.
+      folder: folder that all workers share, for the service's pace and account; None if nothing is shared. It is
+        private, because the calls about private records reveal their number.
 
     Raises:
-      RecipeError: it cannot be had so.
+      RecipeError: the embedder is not known, or it does not fit the recipe.
     """
     part = recipe.embedder
     cls = registry.find("embedders", part.name, key="embedder.name")

@@ -1,4 +1,4 @@
-"""What a run will spend and how loud its noise is: from declared values alone, before any data is read."""
+"""Plans the budget and the noise of a run from declared values alone, before any data is read."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ class Plan:
     """The plan of a recipe.
 
     Attributes:
-      epsilon: what the run spends at most: privacy.epsilon, or what privacy.noise_multiplier comes to.
-      schedule: sigma (votes) and noise multiplier of every iteration, and of measured label shares.
-      epsilons: spent after iterations 1 to T, measured label shares included.
+      epsilon: largest epsilon that the run spends: privacy.epsilon, or the epsilon of privacy.noise_multiplier.
+      schedule: sigma (votes) and noise multiplier of every iteration and of the initial measurement.
+      epsilons: epsilon spent after iterations 1 to T, including the initial measurement.
       candidates: sizes of populations 0 to T.
       votes_per_candidate: expected exact votes of a candidate in each iteration; None without
         data.expected_records.
-      chance_of_noise: probability that noise alone passes the threshold; None where it is auto.
-      generator_calls: candidates and variations to be made, lookahead included.
-      warnings: what a user should think about before spending.
+      chance_of_noise: probability that noise alone passes the threshold, for each iteration; None if a threshold
+        is auto.
+      generator_calls: number of candidates and variations to make, including lookahead.
+      delta: privacy.delta.
+      warnings: warnings for the user before budget is spent.
 
     >>> from pe_beam.recipe.loading import load_recipe
     >>> plan = make_plan(load_recipe("digits", ["evolution.iterations=3"]))
@@ -49,11 +51,11 @@ class Plan:
 
     @property
     def dp_event(self) -> Any:
-        """The exact dp_accounting event of the whole run."""
+        """Returns the exact dp_accounting event of the whole run."""
         return accounting.dp_event(self.schedule.all_multipliers)
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object; infinity is "inf"."""
+        """Returns the plan as one JSON object. Infinity is "inf"."""
         return {
             "epsilon": json_number(self.epsilon),
             "delta": self.delta,
@@ -71,7 +73,7 @@ class Plan:
 
 
 def make_plan(recipe: Recipe) -> Plan:
-    """Fixes the noise of a run and says what to expect of it; raises RecipeError on an impossible budget."""
+    """Fixes the noise of a run and computes its plan. Raises RecipeError for an impossible budget."""
     privacy, evolution = recipe.privacy, recipe.evolution
     sensitivity = accounting.sensitivity(
         unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)
@@ -81,7 +83,7 @@ def make_plan(recipe: Recipe) -> Plan:
         noise.refuse_unless_drawn(sigma, privacy.unit)
     accounting.check_schedule(schedule, epsilon, privacy.delta)
     multipliers = schedule.all_multipliers
-    before = len(multipliers) - evolution.iterations  # measured label shares come first
+    before = len(multipliers) - evolution.iterations  # the initial measurement comes first
     spent = [
         accounting.spent_epsilon(multipliers[: before + t], privacy.delta) for t in range(1, evolution.iterations + 1)
     ]
@@ -102,7 +104,7 @@ def make_plan(recipe: Recipe) -> Plan:
 
 
 def _schedule(recipe: Recipe, sensitivity: float) -> tuple[accounting.NoiseSchedule, float]:
-    """The noise of a recipe, and the epsilon that it keeps."""
+    """Returns the noise schedule of a recipe, and its epsilon."""
     privacy = recipe.privacy
     about: dict[str, Any] = {
         "sensitivity": sensitivity,
@@ -126,7 +128,7 @@ def _schedule(recipe: Recipe, sensitivity: float) -> tuple[accounting.NoiseSched
 
 
 def declared_shares(recipe: Recipe) -> list[float] | None:
-    """Shares of the labels, in their declared order, as the recipe states them; None where they are measured."""
+    """Returns the shares of the labels that the recipe states, in declared order; None if they are measured."""
     shares = recipe.privacy.label_counts
     if recipe.privacy.label_budget():
         return None
@@ -136,26 +138,26 @@ def declared_shares(recipe: Recipe) -> list[float] | None:
 
 
 def most_of_a_label(recipe: Recipe, iteration: int) -> int:
-    """Candidates that one label has in population t, at most: each label has one family at least."""
+    """Returns the largest number of candidates of one label in population t. Each label has at least one family."""
     family = sum(recipe.evolution.family_at(iteration)) if iteration else 1
     places, shares = recipe.evolution.populations()[iteration] // family, declared_shares(recipe)
-    if shares is None:  # measured: one label may take all that the others leave
+    if shares is None:  # measured: one label may get all families but one for each other label
         return (places - recipe.label_count + 1) * family
     return max(largest_remainder(shares, places)) * family
 
 
 def votes_bound(recipe: Recipe) -> int:
-    """Votes that one record casts in an iteration, at most: k, or fewer where no label ever has k candidates (rule 15).
+    """Returns the most votes of one record in an iteration: k, or fewer if no label ever has k candidates (rule 15).
 
-    A record votes among the candidates of its own label, and the recipe says how many there are in each iteration. A
-    population with more is refused when it is committed.
+    A record votes among the candidates of its own label. The recipe bounds their number in each iteration. A
+    population with more candidates of a label is refused when it is committed.
     """
     k, voted_on = recipe.evolution.votes_per_record, range(recipe.evolution.iterations)
     return 1 if k == 1 else min(k, max(most_of_a_label(recipe, t) for t in voted_on))
 
 
 def measurement_sensitivity(recipe: Recipe) -> float:
-    """Of what iteration 0 measures: a record has one label, or one bin in each column's marginal."""
+    """Returns the sensitivity of the initial measurement: a record has one label, or one bin in each marginal."""
     columns = 1
     if recipe.privacy.marginals:
         columns = len(new_embedder(recipe).marginal_sizes())

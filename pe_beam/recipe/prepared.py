@@ -1,4 +1,4 @@
-"""A source whose records are prepared as they are read (`data.prepare`)."""
+"""A source that prepares its records while it reads them (`data.prepare`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pe_beam.contracts.source import Piece, Source, SourceBatch
 
 
 class PreparedSource(Source):
-    """The records of any source, prepared. Which there are, and where they are cut, is the source's own."""
+    """Another source with prepared records. That source decides on records and pieces."""
 
     def __init__(self, source: Source, preparation: Preparation) -> None:
         self._source = source
@@ -21,7 +21,7 @@ class PreparedSource(Source):
         return self._source.pieces()
 
     def digest(self, piece: Piece) -> str:
-        """Of the records as they lie there."""
+        """Returns the digest of the unprepared records."""
         return self._source.digest(piece)
 
     def refuse(self, seen: Collection[str]) -> None:
@@ -29,7 +29,7 @@ class PreparedSource(Source):
         self._source.refuse(seen)
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
-        """The rows of a piece; one that cannot be prepared is a fault."""
+        """Yields the prepared rows of a piece. A row that cannot be prepared is a fault."""
         for batch in self._source.read(piece):
             payload, faults = self._preparation.prepared(batch.payload)
             yield replace(batch, payload=payload, faults={**faults, **batch.faults})

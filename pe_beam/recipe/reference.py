@@ -1,8 +1,8 @@
-"""The recipe for people and for editors, made from the models: docs/recipe.md and templates/recipe.schema.json.
+"""Writes the reference of the recipe from its models: docs/recipe.md and templates/recipe.schema.json.
 
     python -m pe_beam.recipe.reference
 
-writes both anew, from the root of a checkout. A test compares.
+writes both files again, from the root of a checkout. A test checks that they are current.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ A **schedule** is one number for all iterations; a list of as many numbers as th
 
 
 def own_parts() -> Iterator[tuple[str, str, Any]]:
-    """(kind, name, class) of the generators and embedders that this package brings, not third parties'."""
+    """Yields (kind, name, class) of the generators and embedders of this package, not of third parties."""
     for kind in ("generators", "embedders"):
         for point in sorted(entry_points(group=f"pe_beam.{kind}"), key=lambda found: found.name):
             if point.module.split(".")[0] == "pe_beam":
@@ -57,28 +57,28 @@ def own_parts() -> Iterator[tuple[str, str, Any]]:
 
 
 def own_schemas() -> Iterator[tuple[str, type[BaseModel]]]:
-    """(name, model of `data.schema`) of the modalities of this package that want one."""
+    """Yields (name, model of `data.schema`) of the modalities of this package that need a schema."""
     for point in sorted(entry_points(group="pe_beam.modalities"), key=lambda found: found.name):
         if point.module.split(".")[0] == "pe_beam" and (model := point.load().schema_model):
             yield point.name, model
 
 
 def own_preparations() -> Iterator[tuple[str, type[BaseModel]]]:
-    """(name, model of `data.prepare`) of the modalities of this package that have one."""
+    """Yields (name, model of `data.prepare`) of the modalities of this package that have one."""
     for point in sorted(entry_points(group="pe_beam.modalities"), key=lambda found: found.name):
         if point.module.split(".")[0] == "pe_beam" and (model := point.load().preparation):
             yield point.name, model
 
 
 def own_sources() -> Iterator[tuple[str, type[BaseModel]]]:
-    """(name, model of `data.options`) of the sources of this package that have options."""
+    """Yields (name, model of `data.options`) of the sources of this package that have options."""
     for point in sorted(entry_points(group="pe_beam.sources"), key=lambda found: found.name):
         if point.module.split(".")[0] == "pe_beam" and (model := point.load().Options).model_fields:
             yield point.name, model
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a recipe, with the options of each generator and embedder and the schemas of this package."""
+    """Returns the JSON schema of a recipe, with the options, schemas and preparations of all parts of this package."""
     schema = Recipe.model_json_schema(by_alias=True)
     schema["anyOf"] = [{"required": ["generator"]}, {"required": ["generators"]}]
     for kind, name, cls in own_parts():
@@ -108,7 +108,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _or_file(node: Any) -> Any:
-    """Options take the content of a file, {file: PATH}, wherever they take text; for a list of texts a line each."""
+    """Adds the form {file: PATH} wherever options allow a text or a list of texts (then each line is one text)."""
     if isinstance(node, list):
         return [_or_file(each) for each in node]
     if not isinstance(node, dict):
@@ -126,7 +126,7 @@ def _or_file(node: Any) -> Any:
 def _defined(
     schema: dict[str, Any], name: str, model: type[BaseModel], *, rewrite: Callable[[Any], Any] | None = None
 ) -> dict[str, Any]:
-    """Adds a model and what it refers to under `$defs`."""
+    """Adds a model, and the models that it refers to, under `$defs`."""
     own = model.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
     if rewrite is not None:
         schema["$defs"]["file"] = _FILE
@@ -137,13 +137,13 @@ def _defined(
 
 
 def files() -> dict[str, str]:
-    """What is made: path from the root of a checkout -> content."""
+    """Returns both files: path from the root of a checkout -> content."""
     schema = json.dumps(json_schema(), indent=1) + "\n"
     return {"docs/recipe.md": markdown(), "templates/recipe.schema.json": schema}
 
 
 def markdown() -> str:
-    """docs/recipe.md: a table a section, a row a key."""
+    """Returns docs/recipe.md: one table per section, one row per key."""
     schema = Recipe.model_json_schema(by_alias=True)
     parts = [_INTRO, f"## Top level\n\n{_table(schema, schema)}"]
     parts += [f"## `{path}`\n\n{text}" for path, text in _below(schema, schema, "", {"Part"})]
@@ -169,7 +169,7 @@ def _first_line(cls: type[BaseModel]) -> str:
 
 
 def _below(node: Mapping[str, Any], root: Mapping[str, Any], path: str, known: set[str]) -> Iterator[tuple[str, str]]:
-    """(dotted path, its text) of all sections below one; a model that is met again is not told again."""
+    """Yields (dotted path, text) of all sections below one section. A model that occurs twice is shown once."""
     for key, value in node.get("properties", {}).items():
         for below in _models(value, root):
             if below["title"] in known:
@@ -181,7 +181,7 @@ def _below(node: Mapping[str, Any], root: Mapping[str, Any], path: str, known: s
 
 
 def _models(value: Mapping[str, Any], root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The models that a value may be, or be a list of, or a mapping to."""
+    """Yields the models of a value, of the items of its list, or of the values of its mapping."""
     value = _found(value, root)
     if value.get("properties"):
         yield value
@@ -218,7 +218,7 @@ def _shown(value: Any) -> str:
 
 
 def _made_defaults(title: str) -> dict[str, Any]:
-    """What default factories make, which a JSON schema does not tell, by the name of the model."""
+    """Returns the defaults of the model with this title. A JSON schema has no defaults that a factory makes."""
     waiting: list[type[BaseModel]] = [BaseModel]
     while waiting:
         cls = waiting.pop()
@@ -240,7 +240,7 @@ _BOUNDS = {
 
 
 def _allowed(value: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    """A type and its bounds in words: "number, above 0, below 1"."""
+    """Returns a type and its bounds in words: "number, above 0, below 1"."""
     value = _found(value, root)
     if choices := value.get("anyOf") or value.get("oneOf"):
         return " or ".join(dict.fromkeys(_allowed(choice, root) for choice in choices))

@@ -1,4 +1,4 @@
-"""How much room vectors take: from declared values alone, before any data is read."""
+"""Estimates the memory of vectors from declared values alone, before any data is read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder
 
 LARGE = 10**9
-"""Bytes of memory of one worker from which a plan says so."""
+"""Memory of one worker in bytes from which a plan has a warning."""
 
 
 def memory_warning(recipe: Recipe) -> str | None:
-    """What to think about where rows become very long vectors; None where a worker needs little, or none can say.
+    """Returns a warning if long vectors need much memory. Returns None if they need little or the need is not known.
 
-    Measured: a worker that embeds a shard holds 2.6 times its bytes, one that votes 4 times the candidates'.
+    Measured: a worker that embeds a shard uses 2.6 times the bytes of the shard's vectors; a worker that votes uses 4
+    times the bytes of the candidates' vectors.
     """
     if not registry.find("embedders", recipe.embedder.name, key="embedder.name").takes_schema:
-        return None  # others would have to load a model to tell how long their vectors are
+        return None  # other embedders would have to load a model to know the length of their vectors
     row = 4 * new_embedder(recipe).dimension
     records = recipe.data.expected_records
     shard = row * min(SHARD_ROWS, records or SHARD_ROWS)

@@ -1,4 +1,4 @@
-"""The private source as a recipe names it, found among what is registered."""
+"""Opens the private source or the holdout of a recipe, with a registered source."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from pe_beam.recipe.prepared import PreparedSource
 
 
 def private_source(recipe: Recipe) -> Source:
-    """The private records."""
+    """Opens the source of the private records."""
     by_client = recipe.privacy.unit == "client"
     return source_at(recipe, recipe.data.path, part="train", client=by_client)
 
 
 def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = False, key: str = "data.path") -> Source:
-    """Records read as the recipe says, its own or a holdout.
+    """Opens a source with the settings of the recipe: its own data or a holdout.
 
     Args:
-      recipe: resolved.
-      path: instead of data.path.
-      part: of data.holdout's cut, where it is one ("train" or "test"); None: all of it.
+      recipe: a resolved recipe.
+      path: path that replaces data.path.
+      part: side of data.holdout's cut, if it is a cut ("train" or "test"); None for all records.
       client: whether records have client ids.
       key: the recipe key that messages name.
 
     Raises:
-      RecipeError: the source cannot be had so.
+      RecipeError: the source is not known, or it does not fit the recipe.
     """
     data = recipe.data
     cut = None if part is None else _cut(recipe, part)
     declared = "client" in data.columns or recipe.privacy.unit == "client"
-    # A client's records are cut together wherever there are clients, whatever the unit.
+    # A client's records are always cut together, whatever the privacy unit.
     by_client = cut is not None and declared and "client" in find_source(data.source).takes
     found = open_source(
         source=data.source,
@@ -58,7 +58,7 @@ def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = Fal
 
 
 def find_source(name: str) -> type[Source]:
-    """The registered source; RecipeError where there is none."""
+    """Returns the registered source. Raises RecipeError if the name is not registered."""
     found: type[Source] = registry.find("sources", name, key="data.source")
     return found
 
@@ -67,12 +67,12 @@ def open_source(*, source: str, part: tuple[str, float, int] | None = None, **re
     """Opens private data, or a holdout.
 
     Args:
-      source: as it is registered.
-      part: ("train" or "test", test share, random state) of a cut; None: all of it.
-      **request: what else `SourceRequest` holds.
+      source: the registered name.
+      part: ("train" or "test", test share, random state) of a cut; None for all records.
+      **request: the other fields of `SourceRequest`.
 
     Raises:
-      RecipeError: the source cannot be had so.
+      RecipeError: the source is not known, or it does not support the request.
     """
     cls, asked = find_source(source), SourceRequest(**request)
     if not asked.path:
@@ -94,6 +94,6 @@ def _which_take(what: str) -> str:
 
 
 def _cut(recipe: Recipe, part: str) -> tuple[str, float, int] | None:
-    """The recipe's cut, as sources take it; None: it has none."""
+    """Returns the recipe's cut in the form for sources, or None without a cut."""
     cut = recipe.data.holdout
     return (part, cut.share, cut.random_state) if isinstance(cut, Split) else None

@@ -126,7 +126,7 @@ class _Scan:
             self._tile(rows, columns, self._left[rows] @ self._right[columns].T)
 
     def _tile(self, rows: slice, columns: slice, product: np.ndarray) -> None:
-        """A ball of the 3rd neighbour lies in that of the 5th, so two comparisons find all pairs that matter."""
+        """Handles one tile. The ball of the 3rd neighbour is in that of the 5th, so two comparisons find all pairs."""
         perhaps_real = product >= _below(-self._wide_radii[columns] / 2, self._column_error[columns])
         perhaps_made = product >= _below(-self._made_radii[rows, None] / 2, self._row_error[rows, None])
         if max(np.count_nonzero(perhaps_real), np.count_nonzero(perhaps_made)) > product.size // _SPARSE:

@@ -132,7 +132,7 @@ class Cluster:
             raise
 
     def repair(self) -> list[str]:
-        """Starts every part that is not running (any more), and waits; returns their names."""
+        """Starts every part that does not run, and waits until all parts answer. Returns the names of started parts."""
         settings, running = self.settings, self.running()
         missing = {name: command for name, command in self._commands(settings).items() if name not in running}
         if "jobmanager" in missing and len(missing) < len(self._commands(settings)):

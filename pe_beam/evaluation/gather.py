@@ -349,7 +349,7 @@ def _save(run: Run, name: str, tables: Sequence[pa.Table]) -> None:
 
 
 def gathered_files(run: Run, group: str, ending: str = "") -> list[str]:
-    """Returns the names of the files that were gathered for a group, in the order of `list_files`."""
+    """Returns the sorted names of the files that were gathered for a group."""
     return [name for name in run.store.list_files(f"{WORK}/{group}") if name.endswith(ending)]
 
 

@@ -1,4 +1,4 @@
-"""Classifiers trained on one set of labelled vectors and tested on another: how much of the labels is in them."""
+"""Trains classifiers on one set of labelled vectors and tests them on another: how well vectors predict labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-# At the top, not where they are used: two threads that load scikit-learn at once can break each other's import.
+# Imported at the top: two threads that import scikit-learn at the same time can break each other's import.
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -19,22 +19,24 @@ from sklearn.svm import SVC
 from pe_beam.subsamples import chosen_rows
 
 TRAIN_ROWS, TEST_ROWS = 5_000, 5_000
-"""Rows that a classifier is trained and tested on at most: an SVC's time grows with the square of its rows. An
-accuracy on 5,000 records is known to 0.007 (one standard deviation at 0.5)."""
+"""Largest numbers of training and test rows of a classifier. The time of an SVC grows with the square of its rows. An
+accuracy on 5,000 records has a standard deviation of 0.007 (at an accuracy of 0.5)."""
 
 
 def classifier_figures(
     vectors: np.ndarray, codes: np.ndarray, real: np.ndarray, real_codes: np.ndarray
 ) -> dict[str, float]:
-    """Trains on the first and tests on the second.
+    """Trains classifiers on `vectors` and tests them on `real`.
 
     Args:
-      vectors: float32 (n, d), n at least 1. codes: int (n,), labels.
-      real: float32 (m, d), m at least 1. real_codes: int (m,); a label that was not trained on counts as an error.
+      vectors: float32 (n, d), n at least 1.
+      codes: int (n,), labels of `vectors`.
+      real: float32 (m, d), m at least 1.
+      real_codes: int (m,), labels of `real`. A label that is not in `codes` counts as an error.
 
     Returns:
       svc_rbf_*, logistic_regression_*, knn_*: accuracy, macro_f1 (over the labels of the test rows) and auc (mean over
-      those labels of one against the rest; left away where the test rows have one label alone).
+      those labels of one label against the rest; absent if the test rows have only one label).
     """
     test = chosen_rows(len(real), TEST_ROWS, "classifier/test")
     real, real_codes = real[test].astype(np.float64), real_codes[test]
@@ -46,7 +48,7 @@ def classifier_figures(
         return {f"{named[0]}_{key}": value for key, value in _figures(real_codes, predicted, scores).items()}
 
     figures: dict[str, float] = {}
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # an SVC keeps one core alone
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # an SVC uses only one core
         warnings.simplefilter("ignore")  # no convergence within max_iter: the figures are still those of this model
         for found in pool.map(measured, _models(len(rows))):
             figures |= found
@@ -54,7 +56,7 @@ def classifier_figures(
 
 
 def cross_figures(vectors: np.ndarray, codes: np.ndarray) -> dict[str, float]:
-    """Each half of real records trains what the other half is tested on; the mean of both. Figures as above."""
+    """Trains on each half of real records and tests on the other half. Returns the means, as `classifier_figures`."""
     rows = chosen_rows(len(vectors), len(vectors) // 2, "classifier/half")
     half = np.zeros(len(vectors), dtype=bool)
     half[rows] = True
@@ -71,9 +73,9 @@ def _models(rows: int) -> Iterator[tuple[str, Any]]:
 def _fitted(
     model: Any, vectors: np.ndarray, codes: np.ndarray, real: np.ndarray
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Predicted labels of `real`, and for each trained label its scores."""
+    """Returns the predicted labels of `real`, and the scores of each trained label."""
     classes = np.unique(codes)
-    if len(classes) == 1:  # nothing to tell apart: that label is what it says of everything
+    if len(classes) == 1:  # one label only: it is predicted for every row
         return np.repeat(classes, len(real)), {}
     model.fit(vectors, codes)
     if hasattr(model, "predict_proba"):

@@ -1,4 +1,4 @@
-"""Distances between two clouds of vectors: Fréchet and kernel (KID)."""
+"""Distances between two sets of vectors: Fréchet and kernel (KID)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-# At the top, not where it is used: two threads that load scikit-learn at once can break each other's import.
+# Imported at the top: two threads that import scikit-learn at the same time can break each other's import.
 from sklearn.metrics.pairwise import polynomial_kernel
 from threadpoolctl import threadpool_limits
 
@@ -19,12 +19,12 @@ SUBSETS, SUBSET_ROWS = 100, 1000
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|mean a - mean b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2), A and B the covariances (Heusel et al. 2017).
+    """Returns |mean a - mean b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) (Heusel et al. 2017). A and B are covariances.
 
-    The symmetric form needs no square root of a matrix that is not symmetric, and is real where A is singular.
+    The symmetric form needs only square roots of symmetric matrices, and it is real if A is singular.
 
     Raises:
-      ValueError: fewer than 2 vectors on a side.
+      ValueError: a side has fewer than 2 vectors.
 
     >>> x = np.random.default_rng(0).normal(size=(500, 3))
     >>> abs(frechet_distance(Moments.of(x), Moments.of(x))) < 1e-9
@@ -41,10 +41,10 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def frechet_of_vectors(a: np.ndarray, b: np.ndarray) -> float:
-    """`frechet_distance` of two sets of vectors, exact also where there are fewer of them than dimensions.
+    """Returns `frechet_distance` of two sets of vectors, exact also if they have fewer vectors than dimensions.
 
-    With x and y the centred rows, tr (A^1/2 B A^1/2)^1/2 is the sum of the singular values of x y^T, over
-    sqrt((n - 1)(m - 1)): no root of a singular covariance, and a matrix of n x m in place of one of d x d.
+    Let x and y be the centred rows. Then tr (A^1/2 B A^1/2)^1/2 is the sum of the singular values of x y^T, divided by
+    sqrt((n - 1)(m - 1)). This needs no root of a singular covariance, and an n x m matrix replaces a d x d matrix.
 
     Args:
       a: (n, d), n at least 2.
@@ -67,13 +67,15 @@ def frechet_of_vectors(a: np.ndarray, b: np.ndarray) -> float:
 def kernel_subsets(
     first: int, second: int, *, subsets: int = SUBSETS, rows: int = SUBSET_ROWS
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of positions, int64 (m,) each, m = min(rows, first, second), drawn without replacement within a subset.
+    """Yields pairs of positions, int64 (m,) each, m = min(rows, first, second), without replacement in a subset.
 
-    Where a subset would be all of both sides there is one, for all would be equal.
+    If a subset is all of both sides, only one is yielded, because all would be equal.
 
     Args:
-      first: vectors of the first side. second: of the second.
-      subsets: how many. rows: of a subset, at most.
+      first: number of vectors on the first side.
+      second: number of vectors on the second side.
+      subsets: number of subsets.
+      rows: largest number of rows in a subset.
     """
     size = min(rows, first, second)
     for subset in range(1 if size == first == second else subsets):
@@ -82,17 +84,17 @@ def kernel_subsets(
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """KID (Bińkowski et al. 2018): squared MMD with the kernel (x.y / d + 1)^3, unbiased, over random subsets.
+    """Returns KID (Bińkowski et al. 2018): unbiased squared MMD, kernel (x.y / d + 1)^3, over random subsets.
 
-    Subsets of 1,000, as in the paper and in the libraries: the cost does not grow with the data, and the spread
-    between subsets says how far the figure can be trusted.
+    Subsets have 1,000 rows, as in the paper and in other libraries. So the cost does not grow with the data, and the
+    spread between subsets shows how reliable the figure is.
 
     Args:
       a: (n, d), n at least 2.
       b: (m, d), m at least 2.
 
     Returns:
-      Mean and standard deviation over the subsets; the mean may be below 0.
+      Mean and standard deviation over the subsets. The mean may be below 0.
     """
 
     def of_subset(rows: tuple[np.ndarray, np.ndarray]) -> float:
@@ -101,7 +103,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
         own = sum(kernel.sum() - np.trace(kernel) for kernel in (polynomial_kernel(x), polynomial_kernel(y)))
         return float(own / (size * (size - 1)) - 2 * polynomial_kernel(x, y).mean())
 
-    # Products this small are faster side by side than each on all cores.
+    # Products of this size are faster in parallel, with one core each.
     with threadpool_limits(limits=1), ThreadPoolExecutor(os.cpu_count()) as pool:
         values = list(pool.map(of_subset, kernel_subsets(len(a), len(b))))
     return float(np.mean(values)), float(np.std(values))

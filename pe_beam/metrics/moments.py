@@ -1,4 +1,4 @@
-"""Mean and covariance of more vectors than fit in memory, the same to the last bit in any order of merging."""
+"""Mean and covariance of more vectors than fit in memory. They are the same to the last bit in any order of merging."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Moments:
     """Moments of vectors of one length d.
 
     Attributes:
-      count: how many vectors.
-      mean: float64 (d,); zeros where there are none.
+      count: number of vectors.
+      mean: float64 (d,); zeros if there are no vectors.
       scatter: float64 (d, d), the sum of (x - mean)(x - mean)^T.
     """
 
@@ -25,12 +25,12 @@ class Moments:
 
     @classmethod
     def none(cls, dimension: int) -> Moments:
-        """Of no vector."""
+        """Returns the moments of no vectors."""
         return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)))
 
     @classmethod
     def of(cls, vectors: np.ndarray, *, block: int = 1024) -> Moments:
-        """Of vectors of shape (n, d), `block` rows at a time, in float64 and around each block's own mean."""
+        """Returns the moments of vectors (n, d), in float64, by blocks of rows around the block's mean."""
         found = cls.none(vectors.shape[1])
         for start in range(0, len(vectors), block):
             rows = vectors[start : start + block].astype(np.float64)
@@ -40,7 +40,7 @@ class Moments:
         return found
 
     def merged(self, other: Moments) -> Moments:
-        """Of both together (Chan, Golub and LeVeque 1979: no difference of large sums)."""
+        """Returns the moments of both together (Chan, Golub and LeVeque 1979: no difference of large sums)."""
         count = self.count + other.count
         if not other.count or not self.count:
             return self if self.count else other
@@ -50,35 +50,35 @@ class Moments:
         return Moments(count, mean, self.scatter + other.scatter + cross)
 
     def covariance(self) -> np.ndarray:
-        """Unbiased, float64 (d, d); ValueError for fewer than 2 vectors."""
+        """Returns the unbiased covariance, float64 (d, d). Raises ValueError for fewer than 2 vectors."""
         if self.count < 2:
             raise ValueError(f"covariance: 2 vectors at least are wanted; there are {self.count}")
         return self.scatter / (self.count - 1)
 
 
 class Mergeable(Protocol):
-    """What a `Tree` can hold."""
+    """A value that a `Tree` can hold."""
 
     def merged(self, other: Self) -> Self:
-        """Both together."""
+        """Returns both values merged."""
 
 
 M = TypeVar("M", bound=Mergeable)
 Tree = dict[tuple[int, int], M]
 """(level, place) -> the merged value of leaves place * 2^level to (place + 1) * 2^level - 1.
 
-Values are merged with their sibling of the binary tree over all leaves and with nothing else, so that floating-point
-sums do not depend on which worker saw which leaf first.
+A value is merged only with its sibling in the binary tree over all leaves. So floating-point sums do not depend on the
+order in which workers process the leaves.
 """
 
 
 def add_leaf(tree: Tree[M], leaf: int, value: M) -> None:
-    """Adds the value of one leaf (0, 1, ...), each once, and merges whatever is complete by it."""
+    """Adds the value of one leaf (0, 1, ...; each leaf once), and merges complete siblings."""
     _put(tree, (0, leaf), value)
 
 
 def join_trees(trees: Iterable[Tree[M]]) -> Tree[M]:
-    """One tree of all; those given are left as they are."""
+    """Returns one tree of all. The given trees stay unchanged."""
     joined: Tree[M] = {}
     for tree in trees:
         for place, value in tree.items():
@@ -87,7 +87,11 @@ def join_trees(trees: Iterable[Tree[M]]) -> Tree[M]:
 
 
 def whole(tree: Tree[M]) -> M:
-    """The value of all leaves: what has no sibling is merged from left to right. ValueError for an empty tree."""
+    """Returns the value of all leaves. Values without a sibling are merged from left to right.
+
+    Raises:
+      ValueError: the tree is empty.
+    """
     if not tree:
         raise ValueError("whole: a tree without leaves")
     ordered = [tree[key] for key in sorted(tree, key=lambda key: key[1] << key[0])]

@@ -63,7 +63,7 @@ class Mixed(PaidGenerator):
 
     @property
     def parts(self) -> list[Generator]:
-        """The generators, in the recipe's order."""
+        """Returns the generators, in the recipe's order."""
         return list(self._parts)
 
     def attach(self, surroundings: Surroundings) -> None:

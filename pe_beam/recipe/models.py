@@ -558,5 +558,5 @@ class Recipe(_Section):
 
     @property
     def private(self) -> bool:
-        """False at epsilon = inf."""
+        """Returns False at epsilon = inf."""
         return self.privacy.epsilon != math.inf

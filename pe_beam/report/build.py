@@ -1,4 +1,4 @@
-"""Release folder in, one HTML file out."""
+"""Builds one HTML file from a release folder."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _UNITS = {"record": "one record", "client": "all records of one client"}
 
 
 def build(history: History, modality: Modality) -> bytes:
-    """The report of a release as one self-contained HTML file: the same bytes for the same release.
+    """Returns the report of a release as one self-contained HTML file. The same release gives the same bytes.
 
     Args:
-      history: the release; nothing else is read.
-      modality: says how its records are shown.
+      history: the release. Nothing else is read.
+      modality: the modality of the records. Its view shows them.
     """
     view: View = modality.view() if modality.view is not None else PlainView(modality.payload.names)
     lineage = Lineage(history, view.gallery_size, MOST_NODES if view.tile else MOST_NODES // 4)
@@ -106,7 +106,7 @@ def _foot(history: History) -> Markup:
 
 
 def history_of(place: str | Path | Folder) -> History:
-    """A complete release, wherever it lies: its own recipe.json and privacy.json."""
+    """Reads a complete release at any place, with its own recipe.json and privacy.json."""
     import json
 
     folder = place if isinstance(place, Folder) else open_folder(place)

@@ -1,7 +1,7 @@
-"""Charts as SVG inside the page, drawn by matplotlib in colours that the page's style decides (light, dark, print).
+"""Draws charts as SVG inside the page with matplotlib. The style of the page sets their colours (light, dark, print).
 
-Matplotlib draws in placeholder colours; in its SVG they become CSS variables. Text stays text. Equal data give equal
-bytes: no date, no random ids.
+Matplotlib draws in placeholder colours. In its SVG they become CSS variables. Text stays text. Equal data give equal
+bytes: the SVG has no date and no random ids.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 INK, MUTED, GRID, ACCENT, NOISE, NOISE_SOFT, PAPER, DANGER, ACCENT_SOFT = (f"#0{i}0{i}0{i}" for i in range(1, 10))
-"""Colours to draw with: text, quiet text, lines of the grid, the subject, noise and its band, the ground, alarm."""
+"""Colours: text, muted text, grid lines, the subject, noise, its band, the background, danger, the subject's area."""
 SERIES = tuple(f"#1{i}1{i}1{i}" for i in range(1, 9))
-"""Colours of up to eight things side by side (labels, columns)."""
+"""Colours of up to eight series in one chart (labels, columns)."""
 
 _VARIABLES = dict(
     zip(
@@ -32,7 +32,7 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "pe_beam",
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "text.parse_math": False,  # a label may hold a dollar sign
+    "text.parse_math": False,  # a label may contain a dollar sign
     "text.color": INK,
     "axes.edgecolor": GRID,
     "axes.facecolor": "none",
@@ -62,20 +62,21 @@ _STYLE: dict[str, Any] = {
 def draw(
     paint: Callable[[Any], None], *, title: str, desc: str, width: int = 360, height: int = 220, class_: str = "chart"
 ) -> Markup:
-    """One chart as an <svg> element that scales with its column.
+    """Returns one chart as an <svg> element that scales with its column.
 
     Args:
       paint: gets a `matplotlib.axes.Axes` and draws on it, with the colours of this module.
-      title: a few words, read aloud first; unique on the page together with `desc`.
-      desc: what is to be seen in it, in a sentence or two, read aloud.
-      width, height: in CSS pixels at full size; 360 wide is about a phone's screen, where text is still readable.
-      class_: for the page's style.
+      title: a few words that a screen reader reads first. Title and `desc` together are unique on the page.
+      desc: one or two sentences on what the chart shows, for a screen reader.
+      width: width in CSS pixels at full size. 360 is about a phone's screen, where text is still readable.
+      height: height in CSS pixels at full size.
+      class_: class for the page's style.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context():
-        mpl.rcdefaults()  # a reader's own matplotlibrc must not change a byte
+        mpl.rcdefaults()  # a user's own matplotlibrc must not change a byte
         mpl.rcParams.update(_STYLE)
         figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
         paint(figure.subplots())
@@ -88,20 +89,20 @@ def draw(
 def draw_twice(
     paint: Callable[[Any], None], *, title: str, desc: str, width: int, height: int, narrow_height: int = 230
 ) -> Markup:
-    """A chart for wide screens and the same one for narrow ones, where its text stays readable; style shows one."""
+    """Returns a chart twice: for wide screens, and for narrow ones with readable text. The page's style shows one."""
     wide = draw(paint, title=title, desc=desc, width=width, height=height, class_="chart on-wide")
     return wide + draw(paint, title=title, desc=desc, width=340, height=narrow_height, class_="chart on-narrow")
 
 
 def whole(axis: Any) -> None:
-    """Ticks at whole numbers only, one at least: iterations."""
+    """Sets ticks only at whole numbers, at least one tick. It is for axes of iterations."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
 
 
 def shortened(name: str, most: int = 14) -> str:
-    """A name for a tick: both ends of it, for long ones often begin alike.
+    """Returns a short name for a tick: both ends of a long name, because long names often have the same beginning.
 
     >>> shortened("Business Category: Bars")
     'Busin…y: Bars'
@@ -132,7 +133,7 @@ def _inline(svg: str, key: str, title: str, desc: str, class_: str) -> Markup:
 
 
 def _shortened(found: re.Match[str]) -> str:
-    """Coordinates to a hundredth of a pixel."""
+    """Rounds coordinates to a hundredth of a pixel."""
     return f' {found[1]}="{re.sub(r"-?[0-9]+[.][0-9]{3,}", lambda m: f"{float(m[0]):.2f}", found[2])}"'
 
 

@@ -1,4 +1,4 @@
-"""Synthetic records: of the release, and of every iteration, by label."""
+"""Shows synthetic records of the release and of every iteration, by label."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Gallery:
     """Draws records with links to their lineage.
 
     Attributes:
-      lineage: what is shown, and who descends from whom.
-      view: the modality's.
+      lineage: the candidates that are shown, and their parents and children.
+      view: the view of the modality.
     """
 
     lineage: Lineage
@@ -32,12 +32,12 @@ class Gallery:
 
     @property
     def history(self) -> History:
-        """The release."""
+        """Returns the release."""
         return self.lineage.history
 
     @cached_property
     def _records(self) -> dict[int, dict[int, dict[str, Any]]]:
-        """Content of all that is shown: iteration -> id -> record."""
+        """Returns the content of all shown candidates: iteration -> id -> record."""
         lineage = self.lineage
         rows: dict[int, set[int]] = {t: set() for t in self.history.iterations}
         for t in lineage.shown_iterations:
@@ -49,27 +49,27 @@ class Gallery:
         }
 
     def record(self, t: int, row: int) -> dict[str, Any]:
-        """One of the records shown."""
+        """Returns one of the shown records."""
         return self._records[t][int(self.lineage.generations[t].ids[row])]
 
     def maker(self, t: int, row: int) -> str | None:
-        """Which of several generators made one of the records shown; None where the recipe has one."""
+        """Returns the maker of one of the shown records, or None if the recipe has only one generator."""
         return without_maker(self.record(t, row)["state"])[0] if self.history.makers else None
 
     def parent(self, t: int, row: int) -> dict[str, Any] | None:
-        """The record that one of the nodes was varied from; None: random, or kept as it was."""
+        """Returns the record that a node was varied from, or None if the node is random or was kept unchanged."""
         generation = self.lineage.generations[t]
         if t == 0 or generation.kept[row]:
             return None
         return self.record(t - 1, int(generation.parents[row]))
 
     def label(self, code: int) -> str:
-        """A label as it is shown."""
+        """Returns the text that is shown for a label."""
         label = self.history.labels[code]
         return "all records" if label is None else str(label)
 
     def link(self, t: int, row: int, shown: Markup) -> Markup:
-        """What is shown inside a link to its lineage, if that is followed; candidates with children are marked."""
+        """Puts a shown candidate into a link to its lineage if it is a node. Marks candidates with children."""
         if (t, row) not in self.lineage.nodes:
             return shown
         key = f"{t}-{self.lineage.generations[t].ids[row]}"
@@ -77,7 +77,7 @@ class Gallery:
         return tag("a", shown, href="#lineage", data_n=key, class_=chosen)
 
     def draw(self, t: int, code: int) -> Markup:
-        """The gallery of one label of one population."""
+        """Returns the gallery of one label of one population."""
         rows = {int(self.lineage.generations[t].ids[row]): row for row in self.lineage.gallery(t, code)}
 
         def link(record: Mapping[str, Any], shown: Markup) -> Markup:
@@ -86,7 +86,7 @@ class Gallery:
         return self.view.gallery([self.record(t, row) for row in rows.values()], link)
 
     def by_label(self, t: int, *, heading: str) -> Markup:
-        """Galleries of all labels of one population, each with its name (h3 or h4) and how many it has."""
+        """Returns galleries of the shown labels of one population, with name (h3 or h4) and number of candidates."""
         rows = join(self._labelled(t, code, heading) for code in self.lineage.shown_codes)
         return tag("div", rows, class_="by-label")
 
@@ -101,7 +101,7 @@ class Gallery:
 
 
 def hero(gallery: Gallery) -> Markup:
-    """A few of the samples for the head of the page; a decoration that the gallery below repeats with names."""
+    """Returns a few samples as decoration for the head of the page. The gallery below shows them with names."""
     lineage, view = gallery.lineage, gallery.view
     last = lineage.history.last
     many = 96 if view.tile else 2
@@ -119,7 +119,7 @@ def hero(gallery: Gallery) -> Markup:
 
 
 def samples_section(gallery: Gallery) -> Section:
-    """The newest population."""
+    """Returns the section with the newest population."""
     history, lineage = gallery.history, gallery.lineage
     count = number(history.size(history.last))
     fewer = len(lineage.shown_codes) < len(history.labels)
@@ -134,7 +134,7 @@ def samples_section(gallery: Gallery) -> Section:
 
 
 def evolution_section(gallery: Gallery) -> Section:
-    """One line of descent a label, and the galleries of all populations that were voted on."""
+    """Returns the section with one line of descent per label, and the galleries of populations with votes."""
     history, lineage = gallery.history, gallery.lineage
     steps = [t for t in lineage.shown_iterations if t < history.last]
     lead = (
@@ -169,7 +169,7 @@ def evolution_section(gallery: Gallery) -> Section:
 
 
 def _summary(gallery: Gallery, t: int) -> Markup:
-    """What names a population that is folded up: number, size, and the winner of each label as a foretaste."""
+    """Returns the summary of a closed population: its number, its size, and the best candidate of each label."""
     lineage, view = gallery.lineage, gallery.view
     codes = lineage.shown_codes[:12] if view.tile else []
     best = [row for code in codes for row in lineage.gallery(t, code)[:1]]

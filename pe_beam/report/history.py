@@ -1,4 +1,4 @@
-"""What a release folder holds, iteration by iteration: populations, noisy histograms, recipe, promise."""
+"""Reads a release folder, iteration by iteration: populations, noisy histograms, recipe, promise."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _BOUGHT = "labels/part-00000.parquet"
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """A release, read as it is asked for. Nothing outside its folder is opened.
+    """A release. It reads files when they are needed, and opens nothing outside its folder.
 
     Attributes:
       folder: `release` or `release-NOT-PRIVATE`.
-      recipe: as `recipe.json` there says: without paths and names of private columns.
-      privacy: as `privacy.json` says; of a run that is not complete also `rounds_spent`, by its ledger.
-      complete: False for a run that goes on.
+      recipe: content of `recipe.json`, without paths and names of private columns.
+      privacy: content of `privacy.json`; for an unfinished run also `rounds_spent`, from its ledger.
+      complete: False for an unfinished run.
     """
 
     folder: Folder
@@ -40,7 +40,7 @@ class History:
 
     @cached_property
     def iterations(self) -> list[int]:
-        """The populations that exist, 0 to T in a complete run."""
+        """Returns the numbers of the existing populations, 0 to T in a complete run."""
         found: list[int] = []
         while self.folder.exists(_of(len(found), "manifest.json")):
             found.append(len(found))
@@ -48,52 +48,61 @@ class History:
 
     @property
     def last(self) -> int:
-        """The newest population."""
+        """Returns the number of the newest population."""
         return self.iterations[-1]
 
     @property
     def rounds_spent(self) -> int:
-        """Noisy histograms that are paid for: all of a complete run; else one more, it may be, than there are."""
+        """Returns the number of noisy histograms for which budget is spent.
+
+        It is all of them in a complete run. In an unfinished run it may exceed the number of existing histograms.
+        """
         return int(self.privacy.get("rounds_spent", self.privacy["iterations"]))
 
     @property
     def private(self) -> bool:
-        """False at epsilon = inf."""
+        """Returns False at epsilon = inf."""
         return self.privacy["epsilon"] != "inf"
 
     @cached_property
     def labels(self) -> list[str | None]:
-        """The declared labels; [None] without labels."""
+        """Returns the declared labels, or [None] without labels."""
         declared = self.recipe["data"]["labels"]
         return [None] if declared is None else list(declared)
 
     @property
     def generators(self) -> list[str]:
-        """Registered names of its generator, or of each of several."""
+        """Returns the registered names of the generator, or of several generators."""
         holders = self.recipe.get("generators") or [self.recipe]
         return list(dict.fromkeys(holder["generator"]["name"] for holder in holders))
 
     @property
     def makers(self) -> list[str]:
-        """The recipe's names of several generators; none where there is one."""
+        """Returns the recipe's names of several generators, or an empty list if there is only one generator."""
         return [maker["name"] for maker in self.recipe.get("generators") or []]
 
     @functools.cache  # noqa: B019 - a History lives as long as one report
     def manifest(self, iteration: int) -> dict[str, Any]:
-        """The manifest of an iteration."""
+        """Returns the manifest of an iteration."""
         found: dict[str, Any] = json.loads(self.folder.read(_of(iteration, "manifest.json")))
         return found
 
     def size(self, iteration: int) -> int:
-        """Rows of a population, all labels together."""
+        """Returns the number of rows of a population, all labels together."""
         return sum(self.manifest(iteration)["candidates"].values())
 
     def population(self, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """A population, sorted by candidate_id; `columns` names those to read (all of 100,000 pictures are large)."""
+        """Returns a population, sorted by candidate_id.
+
+        `columns` names the columns to read, because all columns of 100,000 pictures are large.
+        """
         return pa.concat_tables([read_parquet(self.folder, name, columns) for name in self._parts(iteration)])
 
     def records(self, iteration: int, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Some records of a population by candidate_id, read group by group: memory does not grow with it."""
+        """Returns some records of a population by candidate_id.
+
+        It reads one row group at a time, so that memory does not grow with the population.
+        """
         wanted = pa.array(sorted(set(ids)), pa.int64())
         found: dict[int, dict[str, Any]] = {}
         for name in self._parts(iteration) if len(wanted) else ():
@@ -110,21 +119,21 @@ class History:
         return [_of(iteration, name) for name, _ in population_files(self.manifest(iteration))]
 
     def histogram(self, iteration: int) -> pa.Table:
-        """Noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for t from 1 on."""
+        """Returns noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for t from 1 on."""
         return read_parquet(self.folder, _of(iteration, _HISTOGRAM))
 
     @functools.cache  # noqa: B019
     def votes(self, iteration: int) -> np.ndarray:
-        """Noisy votes on population t-1, float64, in order of candidate_id."""
+        """Returns noisy votes on population t-1, float64, in order of candidate_id."""
         return self.histogram(iteration)["noisy_votes"].to_numpy()
 
     def sigma(self, iteration: int) -> float:
-        """Standard deviation of the noise of iteration t, in votes; 0 at epsilon = inf."""
+        """Returns the standard deviation of the noise of iteration t, in votes; 0 at epsilon = inf."""
         return float(self.privacy["noise_multiplier"][iteration - 1]) * self.sensitivity
 
     @property
     def sensitivity(self) -> float:
-        """L2 sensitivity of a histogram, in votes."""
+        """Returns the L2 sensitivity of a histogram, in votes."""
         return accounting.sensitivity(
             unit=self.privacy["unit"],
             adjacency=self.privacy["adjacency"],
@@ -132,18 +141,18 @@ class History:
         )
 
     def thresholds(self, iteration: int) -> dict[str | None, float | None]:
-        """Threshold in votes of each label in iteration t; None where selection is by rank."""
+        """Returns the threshold in votes of each label in iteration t; None if selection is by rank."""
         noted = self.manifest(iteration)["selection"]["threshold"]
         return {label: noted[label or ""] for label in self.labels}
 
     def multipliers(self, iteration: int) -> list[float]:
-        """Noise multipliers spent up to iteration t, bought label shares included."""
+        """Returns the noise multipliers spent up to iteration t, including the initial measurement."""
         bought = self.privacy["label_shares_noise_multiplier"]
         spent = [float(z) for z in self.privacy["noise_multiplier"][:iteration]]
         return [float(bought), *spent] if bought is not None else spent
 
     def bought(self) -> pa.Table:
-        """The label shares or marginals that iteration 0 has bought."""
+        """Returns the noisy label counts or marginals of the initial measurement."""
         return read_parquet(self.folder, _of(0, _BOUGHT))
 
 

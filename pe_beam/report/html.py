@@ -1,4 +1,4 @@
-"""Small pieces of HTML. Everything handed in is escaped, unless it is Markup already."""
+"""Makes small parts of HTML. All arguments are escaped, unless they are Markup already."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Markup", "details", "facts", "figure", "join", "number", "table", "t
 
 
 def join(parts: Iterable[object], separator: str = "") -> Markup:
-    """The parts one after the other, each escaped."""
-    return Markup(separator).join(parts)  # type: ignore[arg-type]  # join escapes whatever is not Markup
+    """Joins parts; each is escaped."""
+    return Markup(separator).join(parts)  # type: ignore[arg-type]  # join escapes everything that is not Markup
 
 
 def tag(name: str, content: object = "", **attributes: object) -> Markup:
-    """An element; `class_` is class, `aria_label` is aria-label, None leaves an attribute out.
+    """Returns an element. `class_` means class, `aria_label` means aria-label. None leaves an attribute out.
 
     >>> tag("p", "a < b", class_="lead", title='"')
     Markup('<p class="lead" title="&#34;">a &lt; b</p>')
@@ -27,7 +27,7 @@ def tag(name: str, content: object = "", **attributes: object) -> Markup:
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A number for people: thousands apart, a true minus, no needless zeros; "–" for None.
+    """Formats a number for people: thousands separators, a real minus sign, no trailing zeros; "–" for None.
 
     >>> number(-1234.56), number(7.0), number(None)
     ('−1,234.6', '7', '–')
@@ -41,13 +41,13 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, caption: str, row_heads: bool = True) -> Markup:
-    """A data table in a box that scrolls by itself where the screen is narrow.
+    """Returns a data table in its own scroll box for narrow screens.
 
     Args:
-      head: the columns' names.
-      rows: as many cells each; numbers are shown by `number` and set to the right.
-      caption: what the table holds; read aloud and shown.
-      row_heads: the first cell of each row names it.
+      head: the names of the columns.
+      rows: rows with one cell per column. `number` formats numbers, and they are aligned right.
+      caption: the content of the table, shown and read by screen readers.
+      row_heads: whether the first cell of each row is its heading.
     """
     names = join(tag("th", name, scope="col") for name in head)
     body = join(tag("tr", join(_cells(row, row_heads))) for row in rows)
@@ -65,19 +65,19 @@ def _cells(row: Sequence[object], row_heads: bool) -> Iterable[Markup]:
 
 
 def details(summary: object, content: object, *, opened: bool = False, class_: str | None = None) -> Markup:
-    """What opens at a click, without a script."""
+    """Returns content that a click opens, without a script."""
     shown = Markup(" open") if opened else Markup("")
     kind = Markup(' class="{}"').format(class_) if class_ else Markup("")
     return Markup("<details{}{}><summary>{}</summary>{}</details>").format(kind, shown, summary, content)
 
 
 def figure(content: object, caption: object, *, data: Markup | None = None) -> Markup:
-    """A chart with its caption, and the same as a table for who cannot see it."""
+    """Returns a chart with its caption, and the same data as a table for readers who cannot see the chart."""
     more = details("The same as a table", data) if data is not None else ""
     return Markup("<figure>{}<figcaption>{}</figcaption>{}</figure>").format(content, caption, more)
 
 
 def facts(pairs: Iterable[tuple[object, object]]) -> Markup:
-    """Names and values, as a definition list."""
+    """Returns names and values as a definition list."""
     inside = join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in pairs)
     return tag("dl", inside, class_="facts")

@@ -1,4 +1,4 @@
-"""Who descends from whom, and which candidates a report shows: a fixed choice, the same for the same release."""
+"""Parents and children of candidates, and the candidates that a report shows. Equal releases give equal choices."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MOST_ITERATIONS = 12
 MOST_LABELS = 60
 MOST_IN_GALLERIES = 1700
 _KIN = 8
-MOST_NODES = 6000  # pictures; of texts and rows a quarter
+MOST_NODES = 6000  # for pictures; a quarter of it for texts and rows
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """`most` of `count` positions or fewer at even steps, the first and the last among them.
+    """Returns at most `most` of `count` positions at even steps, with the first and the last; only the last for 1.
 
     >>> evenly(11, 3), evenly(3, 5), evenly(5, 1)
     ([0, 5, 10], [0, 1, 2], [4])
@@ -36,15 +36,16 @@ def evenly(count: int, most: int) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Generation:
-    """One population without its content; all arrays have one entry a candidate, in order of id.
+    """One population without its content. All arrays have one entry per candidate, in order of id.
 
     Attributes:
-      ids: int64.
+      ids: int64, candidate ids.
       codes: int32, position of the label in the declared list.
-      parents: int64, row of the parent (of itself, if it was kept) in the population before; -1: random.
-      kept: bool, taken over unchanged from the population before.
-      votes: float64, noisy votes that it got; None: nobody has voted on it.
-      children: int64, candidates of the next population that descend from it directly (itself, if kept, included).
+      parents: int64, row of the parent (of the candidate itself, if it was kept) in the previous population; -1 if the
+        candidate is random.
+      kept: bool, whether the candidate was kept unchanged from the previous population.
+      votes: float64, noisy votes of each candidate; None if there was no vote on this population.
+      children: int64, number of direct descendants in the next population (including the candidate itself, if kept).
     """
 
     ids: np.ndarray
@@ -56,7 +57,7 @@ class Generation:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """Rows by noisy votes, most first; by id where nobody has voted."""
+        """Returns rows by noisy votes, most first; by id without votes."""
         return np.arange(len(self.ids)) if self.votes is None else np.lexsort((self.ids, -self.votes))
 
 
@@ -67,10 +68,10 @@ class Lineage:
     Attributes:
       history: the release.
       gallery_size: most records of one label and iteration that are shown.
-      most_nodes: most candidates that can be walked through.
+      most_nodes: limit for the candidates of galleries and their ancestors in the family tree.
 
     Raises:
-      InputError: when it is read: a candidate's parent is not in the population before.
+      InputError: when generations are read: a candidate's parent is not in the previous population.
     """
 
     history: History
@@ -79,7 +80,7 @@ class Lineage:
 
     @cached_property
     def generations(self) -> list[Generation]:
-        """By iteration."""
+        """Returns the generations by iteration."""
         found: list[Generation] = []
         for t in self.history.iterations:
             found.append(self._generation(t, found[-1] if found else None))
@@ -108,25 +109,26 @@ class Lineage:
 
     @cached_property
     def shown_iterations(self) -> list[int]:
-        """Populations that get a gallery."""
+        """Returns the populations that get a gallery."""
         return evenly(len(self.history.iterations), MOST_ITERATIONS)
 
     @cached_property
     def shown_codes(self) -> list[int]:
-        """Labels that get a gallery."""
+        """Returns the positions of the labels that get a gallery."""
         return evenly(len(self.history.labels), MOST_LABELS)
 
     @cached_property
     def size(self) -> int:
-        """Records of one label in the gallery of the newest population; the others get half as many."""
+        """Returns the number of records of one label in the newest population's gallery. Others get half as many."""
         cells = (len(self.shown_iterations) + 1) * len(self.shown_codes)
         return max(2, min(self.gallery_size, 2 * MOST_IN_GALLERIES // cells))
 
     @functools.cache  # noqa: B019 - a Lineage lives as long as one report
     def gallery(self, t: int, code: int) -> list[int]:
-        """Rows of a population that are shown for one label.
+        """Returns the rows of a population that are shown for one label.
 
-        Of the newest population every so many; of one that was voted on the best half, and every so many of the rest.
+        For the newest population they are taken at even steps. For another population the first half are the candidates
+        with most votes, and the second half is taken from the rest at even steps.
         """
         generation = self.generations[t]
         rows = np.flatnonzero(generation.codes == code)
@@ -138,7 +140,7 @@ class Lineage:
         return best + [rest[i] for i in evenly(len(rest), size - len(best))] if size > len(best) else best
 
     def ancestors(self, t: int, row: int) -> list[tuple[int, int]]:
-        """(iteration, row) from population 0 to the candidate itself."""
+        """Returns (iteration, row) from population 0 to the candidate itself."""
         chain = [(t, row)]
         while chain[0][0] > 0:
             at, here = chain[0]
@@ -147,9 +149,10 @@ class Lineage:
 
     @cached_property
     def nodes(self) -> set[tuple[int, int]]:
-        """(iteration, row) of all that can be walked through.
+        """Returns (iteration, row) of all candidates in the family tree.
 
-        Records of galleries with all their ancestors, and children along the line of each label's best sample.
+        These are records of galleries with all their ancestors, and children along the line of each label's best
+        sample.
         """
         found = set(self._followed)
         for code in self.shown_codes:
@@ -161,7 +164,7 @@ class Lineage:
 
     @cached_property
     def _followed(self) -> set[tuple[int, int]]:
-        """(iteration, row) of records of galleries and their ancestors, as many as the limit allows."""
+        """Returns (iteration, row) of records of galleries and their ancestors, as many as the limit allows."""
         found: set[tuple[int, int]] = set()
         for t in reversed(self.shown_iterations):
             for row in _dealt([self.gallery(t, code) for code in self.shown_codes]):
@@ -171,7 +174,7 @@ class Lineage:
         return found
 
     def best(self, code: int) -> int | None:
-        """The row of the newest population whose parents, all together, got the most votes, of those shown."""
+        """Returns the shown row of the newest population whose ancestors together got the most votes."""
         rows = [row for row in self.gallery(self.history.last, code) if (self.history.last, row) in self._followed]
         return max(rows, key=lambda row: (self._fame(row), -row), default=None)
 
@@ -185,7 +188,7 @@ class Lineage:
 
 
 def _dealt(hands: Sequence[Sequence[int]]) -> Iterable[int]:
-    """One of each in turn, so that a limit cuts all alike."""
+    """Yields one row of each list in turn, so that a limit cuts all lists equally."""
     for place in range(max(map(len, hands), default=0)):
         for hand in hands:
             if place < len(hand):

@@ -1,4 +1,4 @@
-"""What was planned beside what came of it, and the recipe that says all of a run."""
+"""Compares the plan with the outcome, and shows the recipe of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pe_beam.report.lineage import Lineage
 
 
 def outcome_section(lineage: Lineage) -> Section:
-    """Candidates, generator calls and votes: declared and released."""
+    """Returns the section with planned and released candidates, generator calls and votes."""
     lead = "The plan was fixed before any data was read."
     if lineage.history.private:
         lead += " What came of it is public too: nothing here is an exact count."
@@ -95,7 +95,7 @@ def _calls(lineage: Lineage) -> Markup:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Lists of plain values on one line, all else below each other."""
+    """Writes lists of plain values on one line, and everything else on several lines."""
 
 
 def _listed(dumper: _Dumper, value: list[Any]) -> yaml.Node:
@@ -107,7 +107,7 @@ _Dumper.add_representer(list, _listed)
 
 
 def recipe_section(lineage: Lineage) -> Section:
-    """The recipe as `recipe.json` holds it."""
+    """Returns the section with the recipe of `recipe.json`."""
     text = yaml.dump(dict(lineage.history.recipe), sort_keys=False, allow_unicode=True, width=90, Dumper=_Dumper)
     lead = (
         "All that shaped this release. With the same recipe, packages, data and secret it is made again, byte for byte."

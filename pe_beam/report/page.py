@@ -1,8 +1,8 @@
-"""The skeleton of a page: one HTML file, style and scripts inside, no request, the same bytes for the same content.
+"""The frame of a page: one HTML file with its style and scripts. It makes no request; equal content gives equal bytes.
 
 A view or another report (evaluation) fills it with sections. Colours are CSS variables that follow the reader's light
 or dark setting: --paper, --card, --ink, --muted, --line, --accent, --accent-soft, --noise, --noise-soft, --danger and
---series-1 to --series-8. Classes ready for use: `lead` (a paragraph in large type), `note` (a boxed remark), `grid`
+--series-1 to --series-8. Available classes: `lead` (a paragraph in large type), `note` (a boxed remark), `grid`
 (charts side by side), `tiles`, `blocks` (galleries), `facts`, `scroll` (a wide table), `muted`, `n` (a number).
 """
 
@@ -25,16 +25,16 @@ class Page:
     """A whole page.
 
     Attributes:
-      title: of the document, plain text.
+      title: title of the document, plain text.
       kicker: a few words above the title.
       hero: HTML below the title.
-      sections: in order.
-      mark: a loud warning on top, at the foot and on every printed page, such as NOT PRIVATE; "" for none.
-      mark_text: what the warning means.
+      sections: sections in order.
+      mark: a clear warning at the top, at the foot and on every printed page, such as NOT PRIVATE; "" for none.
+      mark_text: explanation of the warning.
       foot: HTML at the end.
-      css: style besides the page's own.
-      script: JavaScript besides; the page has to make sense without it.
-      data: JSON for the script, as text; read from the element `page-data`.
+      css: additional style.
+      script: JavaScript. The page has to be usable without it.
+      data: JSON text for the script, which reads it from the element `page-data`.
     """
 
     title: str
@@ -50,12 +50,12 @@ class Page:
 
 
 def render(page: Page) -> bytes:
-    """The file, UTF-8.
+    """Returns the file as UTF-8.
 
-    Its content security policy forbids every request, and every script but the one given, by hash.
+    Its content security policy forbids every request, and every script except the given one (by its hash).
 
     Raises:
-      ValueError: two sections of one key.
+      ValueError: two sections have the same key.
     """
     keys = [section.key for section in page.sections]
     if len(set(keys)) != len(keys):
@@ -81,12 +81,12 @@ def render(page: Page) -> bytes:
 
 
 def _closed(css: str, element: str) -> str:
-    """Raw text must not end its own element."""
+    """Escapes the end tag of `element` in raw text, so that the text cannot end its element."""
     return css.replace(f"</{element}", f"<\\/{element}")
 
 
 def script(name: str) -> str:
-    """A script of ours."""
+    """Returns the text of a file of the folder `page`, a script or a style."""
     return _resource(name)
 
 

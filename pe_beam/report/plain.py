@@ -1,4 +1,4 @@
-"""How a record is shown whose modality has no view of its own: names and values of its payload, as text."""
+"""The view of modalities without their own view: shows names and values of a record's payload as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHORT, _LONG = 120, 2000
 
 
 class PlainView(View):
-    """Payload columns as a definition list; bytes are named by their number."""
+    """Shows payload columns as a definition list. For bytes it shows only their number."""
 
     tile = False
     gallery_size = 6
@@ -26,11 +26,11 @@ class PlainView(View):
     def fragment(
         self, record: Mapping[str, Any], parent: Mapping[str, Any] | None = None, *, large: bool = False
     ) -> Markup:
-        """Names and values, cut where they are long."""
+        """Returns names and values. Long values are cut."""
         return facts((name, _text(record[name], _LONG if large else _SHORT)) for name in self._columns)
 
     def alt(self, record: Mapping[str, Any]) -> str:
-        """The number of the candidate."""
+        """Returns a text with the id of the candidate."""
         return f"candidate {record['candidate_id']}"
 
 

@@ -1,4 +1,4 @@
-"""The promise: in plain words, in symbols, as pictures, and what it does not cover."""
+"""Shows the privacy promise in words, in formulas and in charts, and what it does not cover."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ _WHOSE = {
 
 
 def mu(history: History) -> float:
-    """The one Gaussian that all rounds so far act as: sqrt(sum 1/z^2), Dong, Roth and Su 2019; inf without noise."""
+    """Returns mu of the Gaussian mechanism that equals all rounds so far: sqrt(sum 1/z^2), or inf without noise.
+
+    Source: Dong, Roth and Su 2019.
+    """
     spent = history.multipliers(history.rounds_spent)
     return math.sqrt(math.fsum(1 / z**2 for z in spent)) if all(spent) else math.inf
 
 
 def best_guess(history: History) -> tuple[str, str]:
-    """What an attacker would like to know, and how often the best guess at it is right, of even odds: Phi(mu / 2)."""
+    """Returns what an attacker wants to know, and how often the best guess is right at even odds: Phi(mu / 2)."""
     privacy = history.privacy
     right = math.ceil(_NORMAL.cdf(mu(history) / 2) * 1000) / 1000
     return _WHOSE[privacy["unit"], privacy["adjacency"]], f"{right:.1%}"
 
 
 def promise_section(history: History) -> Section:
-    """The section; it speaks of what is spent so far where the run is not complete."""
+    """Returns the section. For an unfinished run it shows the budget spent so far."""
     privacy = history.privacy
     if not history.private:
         body = join(

@@ -1,4 +1,4 @@
-"""The family tree: any candidate shown, with its ancestors, siblings and children, walked by links and arrow keys."""
+"""The family tree: shows a candidate with its ancestors, siblings and children. Links and arrow keys move in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pe_beam.report.html import join, tag
 
 
 def tree_section(gallery: Gallery) -> Section:
-    """An empty stage that the script fills, and all fragments that it needs."""
+    """Returns the section: an empty element that the script fills, and all fragments that the script needs."""
     lead = "Every candidate has one parent. Choose any, and walk back to the first guess or on to what became of it."
     kept = len(gallery.lineage.nodes)
     everything = sum(len(generation.ids) for generation in gallery.lineage.generations)
@@ -35,7 +35,7 @@ def tree_section(gallery: Gallery) -> Section:
 
 
 def tree_data(gallery: Gallery) -> str:
-    """JSON for the script: nodes as key -> [label's position, parent's key, noisy votes, children, kept]."""
+    """Returns JSON for the script. Nodes are key -> [label's position, parent's key, noisy votes, children, kept]."""
     lineage, history = gallery.lineage, gallery.history
     nodes = {}
     for key, t, row in _keys(gallery):

@@ -1,4 +1,4 @@
-"""Noisy votes of every iteration beside the noise that is in them: what stands out, and what passes the threshold."""
+"""Shows the noisy votes of every iteration, their noise, and the candidates that pass the threshold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_BOXES = 24
 
 
 def votes_section(lineage: Lineage) -> Section:
-    """The section."""
+    """Returns the section."""
     history = lineage.history
     rounds = history.iterations[1:]
     if not rounds:
@@ -47,7 +47,7 @@ def votes_section(lineage: Lineage) -> Section:
 
 
 def _by_maker(history: History) -> Markup:
-    """How many candidates each of several generators has, and the noisy votes that they got."""
+    """Returns a table with the number of candidates of each of several generators, and their noisy votes."""
     rows = []
     for t in history.iterations:
         voted = history.manifest(t + 1)["generation"]["makers"] if t + 1 in history.iterations else {}
@@ -82,7 +82,7 @@ def _how_to_read(history: History) -> str:
 
 
 def _cast(lineage: Lineage, t: int) -> Generation:
-    """The generation that iteration t voted on."""
+    """Returns the generation that iteration t voted on."""
     return lineage.generations[t - 1]
 
 
@@ -132,7 +132,7 @@ def _overview(lineage: Lineage, rounds: list[int]) -> Markup:
 
 
 def _boxes(axes: Any, places: list[int], spread: np.ndarray) -> None:
-    """Five-number marks with dots at both ends."""
+    """Draws a mark for five percentiles at each place, and dots at the lowest and the highest value."""
     width = max(1.5, min(9.0, 160 / max(len(places), 1)))
     axes.vlines(places, spread[:, 1], spread[:, 5], color=charts.ACCENT, lw=max(1.0, width / 6))
     axes.vlines(places, spread[:, 2], spread[:, 4], color=charts.ACCENT, lw=width)
@@ -142,7 +142,7 @@ def _boxes(axes: Any, places: list[int], spread: np.ndarray) -> None:
 
 
 def _histograms(lineage: Lineage, rounds: list[int]) -> list[Markup]:
-    """One panel an iteration, on common axes so that they can be compared."""
+    """Returns one panel per iteration. All have the same axes so that readers can compare them."""
     everything = np.concatenate([_noisy(lineage, t) for t in rounds])
     low, high = float(everything.min()), float(everything.max())
     reach = max(3 * max(lineage.history.sigma(t) for t in rounds), 1.0)
@@ -230,7 +230,7 @@ def _bought(history: History) -> Markup:
 
 
 def _marginals(history: History, found: list[dict[str, Any]]) -> Markup:
-    """One-way marginals that were bought: what they add up to, not each of what may be thousands of counts."""
+    """Returns sums of the measured one-way marginals. It leaves out single counts, which may be thousands."""
     columns = list(dict.fromkeys(row["column"] for row in found))
     sums = {(row["label"], row["column"]): 0.0 for row in found}
     for row in found:

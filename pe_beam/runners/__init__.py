@@ -1,7 +1,7 @@
-"""Where graphs run: flags, checks, start and stop. A file or a folder each.
+"""Runs graphs on a runner: flags, checks, start and stop. Each runner has a file or a folder.
 
-`job` runs one graph on the runner that the flags name; `direct` is Beam in this process, `flink` a Flink of one machine
-or a cluster.
+`job` runs one graph on the runner that the flags name. `direct` is Beam in this process. `flink` is Flink on one
+machine or on a cluster.
 
 May import: contracts, storage, registry, shipped, console, errors; Beam.
 """

@@ -1,4 +1,4 @@
-"""Runners that want nothing but Beam: in this process, or by a service that Beam knows."""
+"""Runners that need only Beam: in this process, or with a service that Beam supports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pe_beam.contracts.runner import Graph, Runner
 
 
 class PlainRunner(Runner):
-    """Runs graphs as Beam does."""
+    """Runs graphs with Beam alone, without checks."""
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
@@ -20,7 +20,7 @@ class PlainRunner(Runner):
 
 
 class DirectRunner(PlainRunner):
-    """FnApiRunner and DirectRunner: workers are threads of this process."""
+    """The runners FnApiRunner and DirectRunner: workers are threads of this process."""
 
     parallelism_flag = "--direct_num_workers"
 
@@ -31,6 +31,6 @@ class DirectRunner(PlainRunner):
 
 
 class DataflowRunner(PlainRunner):
-    """Google Cloud Dataflow."""
+    """The runner of Google Cloud Dataflow."""
 
     parallelism_flag = "--num_workers"

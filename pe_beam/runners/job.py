@@ -1,4 +1,4 @@
-"""Runs one graph on the runner that the Beam flags name, and says in one line what failed."""
+"""Runs one graph on the runner that the Beam flags name, and explains a failure in one line."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pe_beam.runners.direct import PlainRunner
 
 
 class Job:
-    """Runs one graph with the user's Beam flags, and says in one line what failed.
+    """Runs graphs, one per call, with the user's Beam flags, and explains a failure in one line.
 
     Attributes:
-      args: Beam's flags, the user's and what the recipe adds.
+      args: Beam's flags: those of the user and those that the recipe adds.
     """
 
     def __init__(
@@ -37,18 +37,18 @@ class Job:
         hints: Mapping[str, Mapping[str, str]] | None = None,
         started: Callable[[str, str], None] | None = None,
     ) -> None:
-        """Refuses wrong flags.
+        """Checks and completes the flags.
 
         Args:
           store: the run directory, which the driver and all workers see.
           args: Beam's flags.
-          runner: where the flags name none.
-          parallelism: workers, where the flags do not say.
+          runner: the runner if the flags name none.
+          parallelism: number of workers if the flags name none.
           hints: stage -> Beam's resource hints.
-          started: told label and runner of each graph as it starts.
+          started: called with label and runner of each graph before it starts.
 
         Raises:
-          InputError: a flag or a hint that Beam does not take.
+          InputError: Beam does not accept a flag or a hint.
         """
         self._store, self._started = store, started
         self.args = list(args)
@@ -60,7 +60,7 @@ class Job:
         _check_hints(hints or {})
 
     def __call__(self, label: str, build: Callable[[Any], Any]) -> None:
-        """Runs what `build` puts on its root to its end; see `Graph`. Raises PeBeamError."""
+        """Runs the graph that `build` makes to its end; see `Graph`. Raises PeBeamError."""
         if self._started is not None:
             self._started(label, self._name)
         try:
@@ -71,7 +71,7 @@ class Job:
 
 
 def find_runner(name: str) -> type[Runner]:
-    """The registered runner of a Beam runner's name; one that only Beam knows runs graphs as Beam does."""
+    """Returns the registered runner for a Beam runner's name, or PlainRunner if none is registered."""
     key = name.rsplit(".", 1)[-1].lower()
     found: type[Runner] = (
         registry.find("runners", key, key="--runner") if key in registry.names("runners") else PlainRunner
@@ -80,7 +80,7 @@ def find_runner(name: str) -> type[Runner]:
 
 
 def _parallelism(wanted: int | None, runner: type[Runner], args: Sequence[str]) -> list[str]:
-    """execution.parallelism as flags of the runner; what the user has put in the flags counts more."""
+    """Returns execution.parallelism as flags of the runner. Flags of the user take precedence."""
     given = {arg.split("=")[0] for arg in args}
     if wanted is None or runner.parallelism_flag in given:
         return []
@@ -88,7 +88,7 @@ def _parallelism(wanted: int | None, runner: type[Runner], args: Sequence[str]) 
 
 
 def _check_hints(stages: Mapping[str, Mapping[str, str]]) -> None:
-    """Beam would refuse a wrong hint while it builds a graph, when the budget is spent already."""
+    """Refuses wrong hints. Beam would refuse them when it builds a graph, and the budget is already spent then."""
     for stage, hints in stages.items():
         for name, value in hints.items():
             try:
@@ -100,7 +100,7 @@ def _check_hints(stages: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def _parsed(args: list[str]) -> Any:
-    """Beam's options, refused in one line: its own parser would print a page and leave."""
+    """Returns Beam's options. It refuses wrong flags in one line; Beam's parser would print a page and exit."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -114,9 +114,10 @@ def _parsed(args: list[str]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Beam logs the traces of workers: what failed is said once, by us, and without values (rule 7).
+    """Silences Beam's log while a job runs, because Beam logs the traces of workers, which may have values (rule 7).
 
-    Beam alone is held back, and only while a job runs: all else that the host process logs is not ours to silence.
+    `_explained` reports the failure once, without values. Other logs of the host process stay unchanged unless a
+    command owns the process (`console.hushed`).
     """
     beams = logging.getLogger("apache_beam")
     before = beams.level
@@ -132,7 +133,7 @@ _OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?
 
 
 def _explained(error: Exception, label: str, store: Store) -> PeBeamError:
-    """Our own error out of the text in which a runner wraps it; any other text goes to `private/errors`."""
+    """Finds the package's own error in the text of a runner's error. Any other text goes to `private/errors`."""
     if isinstance(error, PeBeamError):
         return type(error)(str(error).partition(" [while running ")[0])
     found = _OURS.findall(str(error))

@@ -1,5 +1,5 @@
-"""Flink for one machine: the pieces it needs, a standalone cluster to start and stop, a Python worker pool.
+"""Flink: checks and runs jobs on it, installs its parts, starts and stops a cluster on one machine.
 
-`python -m pe_beam.runners.flink start --dir DIR` is the command line. Only `workers` imports Beam; nothing here
-knows of recipes or private data.
+`python -m pe_beam.runners.flink start --dir DIR` is the command line. Only `runner` and `workers` import Beam. No
+module uses recipes or private data.
 """

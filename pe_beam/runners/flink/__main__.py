@@ -1,4 +1,4 @@
-"""`python -m pe_beam.runners.flink install | start | flags | status | repair | stop`."""
+"""The command line `python -m pe_beam.runners.flink install | start | flags | status | repair | stop`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDER = "runs/flink"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
+    """Runs one command. Returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
     options = _parser().parse_args(argv)
     try:
         return int(options.command(options) or 0)

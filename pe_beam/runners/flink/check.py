@@ -1,4 +1,4 @@
-"""What is wrong with a Flink that a run is sent to: asked within seconds before a job, or read off its failure."""
+"""Finds faults of a run's Flink: checks it within seconds before a job, and explains failures of a job."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class FlinkError(PeBeamError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where the Beam flags send a job; None and "" where they do not say.
+    """The place to which the Beam flags send a job. A value without a flag is None or "".
 
     Attributes:
       master: `--flink_master`.
       job_endpoint: `--job_endpoint`.
       jar: `--flink_job_server_jar`.
-      java: what starts that jar.
+      java: the Java command that starts the jar.
       environment_type: `--environment_type`.
       environment_config: `--environment_config`.
       parallelism: `--parallelism`.
@@ -44,16 +44,17 @@ class Target:
 
     @property
     def rest_address(self) -> str | None:
-        """Flink's REST endpoint, if the flags name one."""
+        """Returns Flink's REST endpoint, or None if the flags name none."""
         return None if not self.master or self.master in IN_PROCESS else self.master
 
 
 def check(target: Target) -> None:
-    """Refuses a target that cannot work, naming the flag, within seconds.
+    """Refuses a target that cannot work, within seconds. The message names the flag.
 
     Raises:
-      InputError: a flag that is wrong by itself.
-      FlinkError: something that does not answer, or answers as something else.
+      InputError: a flag is wrong by itself.
+      MissingToolError: this run starts a job server, and no Java for it is found.
+      FlinkError: a service does not answer, is of another kind or version, or has too few slots.
     """
     if target.own_server:
         _check_jar(target)
@@ -105,7 +106,7 @@ def _check_pool(target: Target) -> None:
         except (ValueError, KeyError):
             raise InputError(f"--environment_config={address}: host:port or a JSON object with url is wanted") from None
     host, port = _address(address, "--environment_config")
-    # Workers are looked for from the TaskManagers: only if those are on this machine is our localhost theirs.
+    # TaskManagers connect to the workers. Their localhost is this machine only if they run on it.
     known = target.rest_address or target.job_endpoint
     here = _local(_address(known, "")[0]) if known else True
     if here or not _local(host):
@@ -132,7 +133,7 @@ def _address(text: str, flag: str) -> tuple[str, int]:
 
 
 def tasks_running(target: Target, job_name: str) -> bool | None:
-    """True once a task of the job runs, False while it waits for slots, None if that cannot be known."""
+    """Returns True if a task of the job runs or has finished, False while the job waits for slots, None if unknown."""
     found = rest(target.rest_address, "/jobs/overview") if target.rest_address else None
     for job in (found or {}).get("jobs", []):
         if job.get("name") == job_name:
@@ -142,7 +143,7 @@ def tasks_running(target: Target, job_name: str) -> bool | None:
 
 
 def no_worker(target: Target, seconds: float) -> FlinkError:
-    """The message on a job whose tasks run, or may run, but that no Python worker has taken up."""
+    """Returns the error for a job whose tasks run, or may run, but which no Python worker has started."""
     where = target.environment_config or target.environment_type or "the default environment"
     known = target.rest_address is not None
     also = "" if known else ", or the cluster has no free slots (give --flink_master to tell which)"
@@ -197,7 +198,10 @@ _CAUSES = [
 
 
 def explain(text: str) -> FlinkError | None:
-    """The known cause in a failed job's text, without any of that text (it may hold private values)."""
+    """Returns the error for a known cause of a failed job, or None.
+
+    The message has nothing of the job's text, because that may contain private values.
+    """
     for pattern, message in _CAUSES:
         if re.search(pattern, text):
             return FlinkError(message)

@@ -27,7 +27,7 @@ JAVA_FLAGS = [
     *(f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in _OPENED.split()),
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
     "--add-exports=java.base/sun.net.util=ALL-UNNAMED",
-    # Few cores, short jobs: a collector without threads of its own, and code that is fast at once.
+    # Few cores, short jobs: a garbage collector without its own threads, and code that is fast from the start.
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
 ]
@@ -35,18 +35,19 @@ JAVA_FLAGS = [
 
 @dataclass(frozen=True)
 class Settings:
-    """What a cluster is made of; a port of 0 is chosen free at the start.
+    """The settings of a cluster. A port of 0 means that `start` chooses a free port.
 
     Attributes:
-      slots: of each TaskManager.
-      task_managers: how many.
-      rest_port: Flink's REST endpoint and web page.
-      rpc_port: the JobManager's, for TaskManagers.
-      job_port: Beam's job server.
-      artifact_port: Beam's job server, for files of a job.
-      worker_port: the pool of Python workers.
-      java: a Java 11 or 17.
-      owners: process ids; the cluster ends once one of them is gone. None: it outlives its starter.
+      slots: number of slots of each TaskManager.
+      task_managers: number of TaskManagers.
+      rest_port: port of Flink's REST endpoint and web page.
+      rpc_port: port of the JobManager for TaskManagers.
+      job_port: port of Beam's job server.
+      artifact_port: port of Beam's job server for files of a job.
+      worker_port: port of the pool of Python workers.
+      java: command of a Java 11 or 17.
+      owners: process ids. The cluster ends when one of these processes has ended. If empty, the cluster outlives the
+        process that started it.
     """
 
     slots: int = 2
@@ -64,17 +65,17 @@ PORTS = ("rest_port", "rpc_port", "job_port", "artifact_port", "worker_port")
 
 
 class Cluster:
-    """A cluster that lives in one folder: its settings, configuration and logs."""
+    """A cluster with its own folder for settings, configuration and logs."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Names the folder, which need not exist yet."""
+        """Takes the folder. It may not exist yet."""
         self.folder = Path(folder).resolve()
         digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         self._mark = f"pe_beam.cluster={digest}"
 
     @property
     def settings(self) -> Settings:
-        """As it was started; InputError if it was not."""
+        """Returns the settings of the started cluster. Raises InputError if none was started here."""
         path = self.folder / "cluster.json"
         if not path.exists():
             raise InputError(f"{self.folder}: no cluster was started here")
@@ -82,7 +83,7 @@ class Cluster:
         return Settings(**found | {"owners": tuple(found["owners"])})
 
     def beam_flags(self) -> list[str]:
-        """What a pipeline needs to run here."""
+        """Returns the Beam flags that run a pipeline on this cluster."""
         settings = self.settings
         return [
             "--runner=FlinkRunner",
@@ -95,7 +96,7 @@ class Cluster:
         ]
 
     def running(self) -> dict[str, list[int]]:
-        """Process ids by name: jobmanager, taskmanager-N, job-server, worker-pool."""
+        """Returns process ids by name: jobmanager, taskmanager-N, job-server, worker-pool."""
         found: dict[str, list[int]] = {}
         for process in processes.find(self._mark):
             found.setdefault(process.name, []).append(process.pid)
@@ -104,11 +105,11 @@ class Cluster:
     # --- start, repair, stop ------------------------------------------------------------------------------
 
     def start(self, settings: Settings) -> None:
-        """Starts all parts and waits until each answers; what was started is stopped again if one does not.
+        """Starts all parts and waits until each answers. If one does not answer, it stops all parts again.
 
         Raises:
           InputError: the cluster runs already, or a setting or port is not possible.
-          PeBeamError: no Java or Maven, or a part did not come up; the message names its log.
+          PeBeamError: Java or Maven is missing, or a part did not start; the message then names its log.
         """
         if self.running():
             raise InputError(f"{self.folder}: a cluster is running here already; stop it first")
@@ -131,11 +132,11 @@ class Cluster:
             raise
 
     def repair(self) -> list[str]:
-        """Starts every part that is not running (any more), and waits; returns their names."""
+        """Starts every part that does not run, and waits until all parts answer. Returns the names of started parts."""
         settings, running = self.settings, self.running()
         missing = {name: command for name, command in self._commands(settings).items() if name not in running}
         if "jobmanager" in missing and len(missing) < len(self._commands(settings)):
-            # TaskManagers find a new JobManager again, but keep slots for the old one's jobs: begin afresh.
+            # TaskManagers find the new JobManager, but keep slots for jobs of the old one: restart all parts.
             processes.end(self._mark)
             missing = self._commands(settings)
         known = self._registered()
@@ -148,7 +149,7 @@ class Cluster:
         return list(missing)
 
     def stop(self) -> int:
-        """Ends every process of the cluster; logs stay. Returns how many processes there were."""
+        """Ends every process of the cluster. Logs stay. Returns the number of processes."""
         ended = processes.end(self._mark)
         for name in ("tmp", "conf"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -197,7 +198,7 @@ class Cluster:
         return commands
 
     def log(self, name: str) -> Path:
-        """Where a part writes what it says."""
+        """Returns the path of the log of a part."""
         return self.folder / "logs" / f"{name}.log"
 
     def _launch(self, name: str, command: list[str]) -> None:
@@ -250,7 +251,7 @@ class Cluster:
         return {str(entry["id"]) for entry in listed.get("taskmanagers", [])}
 
     def health(self) -> dict[str, bool]:
-        """Which parts answer: Flink by its REST endpoint, the others by their ports."""
+        """Returns for each part whether it answers: Flink at its REST endpoint, the others at their ports."""
         settings = self.settings
         overview = rest(f"{HOST}:{settings.rest_port}", "/overview")
         registered = (overview or {}).get("taskmanagers", 0)
@@ -269,12 +270,12 @@ class Cluster:
 
 
 def _with_ports(settings: Settings) -> Settings:
-    """Free ports where none is given; InputError where a given one is taken."""
+    """Chooses free ports for ports of 0. Raises InputError if a given port is taken or not allowed."""
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         for name in PORTS:
             wanted = getattr(settings, name)
-            # As the servers will bind: a port in TIME_WAIT is free for them.
+            # Same option as the servers: a port in TIME_WAIT is free for them.
             probe = stack.enter_context(socket.socket())
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -288,21 +289,21 @@ def _with_ports(settings: Settings) -> Settings:
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """Returns a port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def answers(host: str, port: int, timeout: float = 2.0) -> bool:
-    """True if something listens there."""
+    """Returns True if something listens on the port."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=timeout):
         return True
     return False
 
 
 def rest(address: str, path: str, timeout: float = 5.0) -> dict[str, Any] | None:
-    """What Flink's REST endpoint says; None if it does not answer as Flink does."""
+    """Returns the answer of Flink's REST endpoint, or None if there is no JSON object as answer."""
     url = address if "://" in address else f"http://{address}"
     try:
         with urllib.request.urlopen(url.rstrip("/") + path, timeout=timeout) as reply:

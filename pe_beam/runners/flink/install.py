@@ -1,6 +1,6 @@
-"""Gets what a local Flink needs: Beam's job-server jars, built by Maven, and Flink's own jars from its package.
+"""Installs the parts of a local Flink: Beam's job-server jars, built with Maven, and Flink's jars from its package.
 
-Both land in a cache folder (`$PE_BEAM_CACHE`, else `~/.cache/pe_beam`), once, whole or not at all.
+Both are put into a cache folder (`$PE_BEAM_CACHE`, or `~/.cache/pe_beam`) once, completely or not at all.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ TEMPLATES = templates() / "flink"
 
 
 class MissingToolError(PeBeamError):
-    """Java or Maven is not there, or is of a version that Flink 1.19 does not run on."""
+    """Java or Maven is missing, or Flink 1.19 does not run on this version of Java."""
 
 
 def cache_folder() -> Path:
-    """Where built and installed pieces are kept."""
+    """Returns the folder of built and installed parts."""
     given = os.environ.get("PE_BEAM_CACHE")
     return (Path(given) if given else Path.home() / ".cache" / "pe_beam") / "flink"
 
 
 def find_java(java: str = "java") -> str:
-    """The full path of a Java that Flink 1.19 runs on; MissingToolError says what to install."""
+    """Returns the full path of a Java for Flink 1.19. Raises MissingToolError, which says what is needed."""
     wanted = " or ".join(str(version) for version in JAVA_VERSIONS)
     found = shutil.which(java)
     if found is None:
@@ -54,11 +54,13 @@ def find_java(java: str = "java") -> str:
 
 
 def job_server_jar(*, thin: bool = False) -> Path:
-    """Beam's job server for Flink, built by Maven at the first call: full, or thin for Flink's class path.
+    """Returns the jar of Beam's job server for Flink: full, or thin for Flink's class path.
+
+    Maven builds it at the first call.
 
     Raises:
-      MissingToolError: no Maven, and the jar is not built yet.
-      PeBeamError: the build failed; the message names its log.
+      MissingToolError: Maven is missing, and the jar is not built yet.
+      PeBeamError: the build failed (the message names its log), or the files to build from are missing.
     """
     pom = TEMPLATES / "pom.xml"
     if not pom.exists():
@@ -83,7 +85,7 @@ def job_server_jar(*, thin: bool = False) -> Path:
 
 
 def flink_jars() -> Path:
-    """The folder of Flink's own jars, installed from its Python package at the first call."""
+    """Returns the folder of Flink's own jars. The first call installs them from Flink's Python package."""
     folder = cache_folder() / FLINK_PACKAGE.replace("==", "-")
 
     def install(into: Path) -> None:
@@ -103,7 +105,7 @@ def _command(command: list[str], log: Path, cwd: Path | None = None) -> None:
 
 
 def _once(folder: Path, make: Callable[[Path], None]) -> None:
-    """Makes a folder whole or not at all; of two at once, one makes it and the other waits."""
+    """Makes a folder completely or not at all. Of two concurrent callers, one makes it and the other waits."""
     if folder.exists():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)

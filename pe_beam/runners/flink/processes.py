@@ -1,6 +1,7 @@
-"""Finds and ends the processes of a cluster by a mark in their command lines, whoever started them.
+"""Finds and ends the processes of a cluster by a mark in their command lines. It does not matter who started them.
 
-A mark outlives the starter (killed or not) and, unlike a noted process id, cannot name somebody else's process.
+A mark still works after the starter has ended or was killed. A stored process id may belong to another process later;
+a mark cannot.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ TERM_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class Found:
-    """A living process: its id, its process group, and the name behind the mark."""
+    """A running process: its id, its process group, and the name after the mark."""
 
     pid: int
     group: int
@@ -27,7 +28,7 @@ class Found:
 
 
 def find(mark: str) -> list[Found]:
-    """Living processes whose command line holds `mark/NAME`."""
+    """Returns the running processes with `mark/NAME` in their command line."""
     listed = _from_proc() if Path("/proc/self/stat").exists() else _from_ps()
     key = f"{mark}/"
     return [Found(pid, group, line.split(key, 1)[1].split()[0]) for pid, group, line in listed if key in line]
@@ -36,7 +37,7 @@ def find(mark: str) -> list[Found]:
 def _from_proc() -> Iterator[tuple[int, int, str]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # the process has ended meanwhile
                 state, _, group = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:3]
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if state not in "ZX":
@@ -52,9 +53,9 @@ def _from_ps() -> Iterator[tuple[int, int, str]]:
 
 
 def end(mark: str, *, alone: bool = False) -> int:
-    """Ends all processes with a mark, and those in their groups unless `alone`; returns how many there were.
+    """Ends all processes with a mark, and the other processes in their groups unless `alone`.
 
-    A process that shares its group with whoever started it is ended `alone`.
+    Use `alone` for a process that shares its group with its starter. Returns the number of processes with the mark.
     """
     found = find(mark)
     groups = set() if alone else {process.group for process in found} - {os.getpgrp()}

@@ -1,8 +1,8 @@
-"""Flink, by Beam's FlinkRunner or a portable job server.
+"""Runs graphs on Flink, with Beam's FlinkRunner or a portable job server.
 
-On a cluster three things are added. The target is asked first, so that what is missing is named. The first stage
-answers the driver through the run directory, so that a job which no worker takes up ends with a message and not in
-silence, and a run directory that workers do not see is noticed. And one job server serves all jobs of a run.
+On a cluster it adds three things to Beam. It checks the target first, so that a message names what is missing. The
+first stage answers the driver through the run directory. So a job that no worker starts ends with a message, and a run
+directory that workers do not see is found. One job server serves all jobs of a run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LEFT = b"\nleft"
 
 
 class FlinkRunner(Runner):
-    """Runs graphs on Flink, on one machine or a cluster."""
+    """Runs graphs on Flink, on one machine or on a cluster."""
 
     parallelism_flag = "--parallelism"
 
@@ -45,7 +45,7 @@ class FlinkRunner(Runner):
         runner = str(options.view_as(beam_options.StandardOptions).runner).rsplit(".", 1)[-1].lower()
         target = _target(options, args, flink=runner == "flinkrunner")
         if not any(re.match("--job[_-]server[_-]timeout", arg) for arg in args):
-            # Beam's own five minutes are a silence if the job server goes away after the check.
+            # Beam's default: five minutes without a message if the job server ends after the check.
             options.view_as(beam_options.PortableOptions).job_server_timeout = JOB_SERVER_SECONDS
         check.check(target)
         if target.own_server:
@@ -60,7 +60,7 @@ class FlinkRunner(Runner):
 
 
 def _target(options: Any, args: Sequence[str], *, flink: bool) -> check.Target:
-    """Where the flags send a job; a FlinkRunner without a jar gets the one that we build."""
+    """Returns the target of the flags. A FlinkRunner without a jar gets the one that `install` builds."""
     portable = options.view_as(beam_options.PortableOptions)
     ours = options.view_as(beam_options.FlinkRunnerOptions)
     rest_only = flink and ours.flink_submit_uber_jar
@@ -86,7 +86,7 @@ def _target(options: Any, args: Sequence[str], *, flink: bool) -> check.Target:
 
 @functools.lru_cache(maxsize=1)
 def _own_job_server(args: tuple[str, ...], jar: str) -> str:
-    """Starts Beam's job server for this process's jobs; Beam itself would start one more with every job."""
+    """Starts Beam's job server for all jobs of this process. Beam would start another one for every job."""
     from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
 
     options = beam_options.PipelineOptions(list(args))
@@ -96,7 +96,7 @@ def _own_job_server(args: tuple[str, ...], jar: str) -> str:
     port = free_port()
     server_options = options.view_as(beam_options.JobServerOptions)
     server_options.job_port = port
-    # Marked, so that it ends with this process also where that is killed and says goodbye to nobody.
+    # The mark lets `watch` end the server when this process ends, even if this process is killed.
     mark = f"pe_beam.job-server={os.getpid()}-{secrets.token_hex(8)}"
     server_options.job_server_jvm_properties = [*(server_options.job_server_jvm_properties or []), f"-D{mark}/server"]
     watch.start(mark, [os.getpid()], alone=True)
@@ -129,10 +129,10 @@ def _run_watched(graph: Graph, options: Any, target: check.Target) -> None:
 
 
 def _watch(result: Any, told: Callable[[], bytes], target: check.Target, job_name: str) -> None:
-    """Waits for a job; gives up on one whose tasks run while no worker arrives.
+    """Waits for a job. Raises an error if its tasks run, or may run, and no worker arrives.
 
-    The job server asks Flink every 2 s whether a job has ended. Where job server and workers outlive this process, what
-    the last stage tells is enough: all is committed by then.
+    The job server asks Flink every 2 s whether a job has ended. If job server and workers outlive this process, the
+    message of the last stage is enough, because everything is committed by then.
     """
     failed: list[BaseException] = []
 
@@ -156,13 +156,13 @@ def _watch(result: Any, told: Callable[[], bytes], target: check.Target, job_nam
         if not here and time.monotonic() > limit:
             if check.tasks_running(target, job_name) is not False:
                 raise check.no_worker(target, ARRIVAL_SECONDS)
-            limit = time.monotonic() + ARRIVAL_SECONDS  # it waits for slots, for which Flink has its own limit
+            limit = time.monotonic() + ARRIVAL_SECONDS  # the job waits for slots, and Flink has its own limit for that
     if failed:
         raise failed[0]
 
 
 class ArriveFn(beam.DoFn):
-    """Passes its element on, once it has told the driver that a worker is there and sees the run directory."""
+    """Tells the driver that a worker runs and sees the run directory, then passes its element on."""
 
     def __init__(self, root: str, name: str, token: str) -> None:
         self._root = root
@@ -170,7 +170,7 @@ class ArriveFn(beam.DoFn):
         self._token = token
 
     def process(self, element: int) -> Iterator[int]:
-        """Raises StorageError if the driver's token is not where the driver has put it."""
+        """Raises StorageError if the worker does not find the driver's token in the run directory."""
         store = open_store(self._root)
         try:
             seen = store.read(self._name).startswith(self._token.encode())
@@ -186,14 +186,14 @@ class ArriveFn(beam.DoFn):
 
 
 class LeaveFn(beam.DoFn):
-    """Passes its element on, once it has told the driver that the last stage has committed its work."""
+    """Tells the driver that the last stage has committed its work, then passes its element on."""
 
     def __init__(self, root: str, name: str) -> None:
         self._root = root
         self._name = name
 
     def process(self, element: Any) -> Iterator[Any]:
-        """Tells it through the file of the arrival, if the driver still has it."""
+        """Appends the message to the file of the arrival, if that still exists."""
         store = open_store(self._root)
         if store.exists(self._name):
             store.append(self._name, _LEFT, durable=False)

@@ -22,23 +22,26 @@ _POLL_SECONDS, _LOOK_SECONDS = 0.25, 5.0
 
 @dataclass(frozen=True)
 class Owner:
-    """A process and, where the system tells it, when it began: ids are used again."""
+    """A process id and the start time of the process. The system reuses ids, so the id alone is not enough."""
 
     pid: int
     began: str
 
     @classmethod
     def of(cls, pid: int) -> Owner:
-        """The process that has this id now."""
+        """Returns the process that has this id now."""
         return cls(pid, _began(pid))
 
     def lives(self) -> bool:
-        """Whether it is still that process."""
+        """Returns whether this process still runs."""
         return bool(self.began) and _began(self.pid) == self.began
 
 
 def _began(pid: int) -> str:
-    """A text that is another for another process of that id; "" if there is none, or it has ended."""
+    """Returns the start time of a process as text, or "" if there is none or it has ended.
+
+    Another process with the same id has another text.
+    """
     if Path("/proc/self/stat").exists():
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -50,12 +53,14 @@ def _began(pid: int) -> str:
 
 
 def start(mark: str, owners: Sequence[int], *, alone: bool = False) -> None:
-    """Starts the process that ends all with this mark once one of the owners is gone; to be called before they start.
+    """Starts a process that ends all processes with this mark when one of the owners has ended.
+
+    Call it before the processes with the mark start.
 
     Args:
-      mark: as `processes.find` takes it.
-      owners: ids of living processes.
-      alone: as `processes.end` takes it.
+      mark: the mark of `processes.find`.
+      owners: ids of running processes.
+      alone: the argument of `processes.end`.
     """
     command = [sys.executable, "-m", "pe_beam.runners.flink.watch", f"--mark={mark}"]
     command += [f"--owner={owner.pid}:{owner.began}" for owner in map(Owner.of, owners)]
@@ -65,7 +70,10 @@ def start(mark: str, owners: Sequence[int], *, alone: bool = False) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Looks on until an owner is gone, or all with the mark have come and gone."""
+    """Waits until an owner has ended, then ends the processes with the mark.
+
+    Returns earlier if processes with the mark were running and all have ended.
+    """
     parser = argparse.ArgumentParser(prog="python -m pe_beam.runners.flink.watch", description=__doc__)
     parser.add_argument("--mark", required=True)
     parser.add_argument("--owner", action="append", required=True, metavar="PID:BEGAN")
@@ -81,11 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             seen, look_at = found, time.monotonic() + _LOOK_SECONDS
         time.sleep(_POLL_SECONDS)
     processes.end(options.mark, alone=options.alone)
-    time.sleep(1)  # one that its starter had just begun to start
+    time.sleep(1)  # for a process that was just being started
     processes.end(options.mark, alone=options.alone)
     return 0
 
 
 if __name__ == "__main__":
-    os.chdir("/")  # it keeps no folder busy
+    os.chdir("/")  # this process must not keep a folder in use
     sys.exit(main())

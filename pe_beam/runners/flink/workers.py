@@ -29,7 +29,7 @@ STOP_SECONDS = 5.0
 
 
 def run_worker(worker_id: str, control: str) -> None:
-    """One worker's life: serves Flink's bundles until Flink closes the connection or the pool is gone."""
+    """Runs one worker: it serves Flink's bundles until Flink closes the connection or the pool has ended."""
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -49,7 +49,7 @@ def _nothing() -> None:
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    """Starts and stops worker processes as a Flink TaskManager asks."""
+    """Starts and stops worker processes at the request of a Flink TaskManager."""
 
     def __init__(self, context: ForkServerContext) -> None:
         self._context = context
@@ -81,7 +81,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit status."""
+    """Serves until SIGTERM or SIGINT. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pe_beam.runners.flink.workers", description=__doc__)
     parser.add_argument("--port", type=int, default=50000)
     parser.add_argument("--host", default="localhost", help="address to listen on; a sidecar keeps localhost")
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD])
     warm = context.Process(target=_nothing)
-    warm.start()  # returns when the imports are done, so that the first job need not wait for them
+    warm.start()  # starting it waits for the imports, so that the first job does not wait for them
     warm.join()
     pool = WorkerPool(context)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))

@@ -206,7 +206,18 @@ class Store(abc.ABC):
         """True while a process holds the run lock."""
         return self.is_leased(RUN_LOCK)
 
+    def demand_lock(self) -> None:  # noqa: B027
+        """Makes sure that the run lock, if this process took it, is still its own: asked before work is handed out.
+
+        Raises:
+          LockedError: it expired, and another process may work here; only a store whose leases expire says so.
+        """
+
     # --- what only some stores have something to do for --------------------------------------------------------
+
+    def keeps_deleted(self) -> str | None:
+        """Why a file may live on that was deleted (versions, soft delete, retention); None: deleted is gone."""
+        return None
 
     def at(self, name: str) -> str:
         """Where a file lies, for people."""

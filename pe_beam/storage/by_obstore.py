@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, BinaryIO
+from urllib.error import HTTPError
 
 from pe_beam.errors import MissingExtraError
 from pe_beam.storage.objects import ANSWER, CONNECT, MARKS, Bucket, Head, Trouble
@@ -39,9 +40,7 @@ def demand_obstore(scheme: str, extra: str) -> None:
     try:
         import obstore  # noqa: F401
     except ImportError:
-        raise MissingExtraError(
-            f"--run-dir: {scheme}:// needs the package obstore; install pe_beam[{extra}]"
-        ) from None
+        raise MissingExtraError(f"--run-dir: {scheme}:// needs the package obstore; install pe_beam[{extra}]") from None
 
 
 class ObstoreBucket(Bucket):
@@ -58,23 +57,26 @@ class ObstoreBucket(Bucket):
         self._is_there = False
 
     def head(self, key: str) -> Head | None:
+        """As `Bucket.head`."""
         import obstore
 
         try:
             return _head(obstore.get(self._store, key, options={"head": True}))
         except FileNotFoundError as error:
-            return self._none(error)
+            return self._absent(error)
 
     def latest(self, key: str) -> tuple[Head, bytes] | None:
+        """As `Bucket.latest`."""
         import obstore
 
         try:
             found = obstore.get(self._store, key)
             return _head(found), bytes(found.bytes())
         except FileNotFoundError as error:
-            return self._none(error)
+            return self._absent(error)
 
     def get(self, key: str, start: int, length: int | None) -> bytes | None:
+        """As `Bucket.get`."""
         import obstore
         from obstore.exceptions import GenericError
 
@@ -85,50 +87,55 @@ class ObstoreBucket(Bucket):
             whole = start == 0 and length is None
             return bytes(obstore.get(self._store, key, options={} if whole else {"range": span}).bytes())
         except FileNotFoundError as error:
-            return self._none(error)
+            return self._absent(error)
         except GenericError as error:
             if _status(error) == 416 or "Wanted range starting at" in str(error):
                 return b""
             raise
 
     def put(self, key: str, body: bytes | BinaryIO, expected: str | None, marks: str) -> str | None:
+        """As `Bucket.put`."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         mode: Any = "overwrite" if expected is None else {"e_tag": expected} if expected else "create"
         store = self._store if isinstance(body, bytes) else self._large
+        told: Any = {MARKS: marks}
         try:
-            done = obstore.put(store, key, body, mode=mode, attributes={MARKS: marks}, use_multipart=None if mode == "overwrite" else False)
+            done = obstore.put(store, key, body, mode=mode, attributes=told)
         except (AlreadyExistsError, PreconditionError):
             return None
         except FileNotFoundError as error:
-            self._none(error)
+            self._absent(error)
             if expected:
                 return None  # what it was to replace is gone
             raise
         return str(done["e_tag"])
 
     def keys(self, prefix: str) -> list[str]:
+        """As `Bucket.keys`."""
         import obstore
 
         return [found["path"] for chunk in obstore.list(self._store, prefix or None) for found in chunk]
 
     def delete(self, keys: Sequence[str]) -> None:
+        """As `Bucket.delete`."""
         import obstore
 
         try:
             obstore.delete(self._store, keys[0] if len(keys) == 1 else list(keys))
         except FileNotFoundError as error:
-            self._none(error)
+            self._absent(error)
 
     def trouble(self, error: Exception) -> Trouble | None:
+        """As `Bucket.trouble`."""
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
-        if isinstance(error, FileNotFoundError | ConnectionError):
-            return Trouble("there is no such bucket; make it, or correct its name", setup=True)
-        if not isinstance(error, BaseError | TimeoutError | OSError):
+        if not isinstance(error, BaseError | OSError):
             return None
         text, status = str(error), _status(error)
+        if _NO_BUCKET.search(text) or isinstance(error, FileNotFoundError) or status == 404:
+            return Trouble("there is no such bucket; make it, or correct its name", setup=True)
         if _REGION.search(text):
             return Trouble("the bucket lies in another region; set AWS_REGION to its own", setup=True)
         if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403):
@@ -138,8 +145,8 @@ class ObstoreBucket(Bucket):
         passing = status in (408, 409, 429) or status >= 500
         return Trouble(f"the service answered with status {status}", passing=passing)
 
-    def _none(self, error: Exception) -> None:
-        """No object; the first time, that the bucket is there is made sure of: some answers do not tell."""
+    def _absent(self, error: Exception) -> Any:
+        """None: no object. The first time, that the bucket is there is made sure of: some answers do not tell."""
         if _NO_BUCKET.search(str(error)):
             raise error
         if not self._is_there:
@@ -147,15 +154,19 @@ class ObstoreBucket(Bucket):
 
             next(iter(obstore.list(self._store, "private/probe", chunk_size=1)), None)
             self._is_there = True
+        return None
 
-    def signed(self, method: str, key: str) -> Mapping[str, str]:
-        """The headers of the answer to a request that obstore has no call for, by a URL that it signs."""
+    def probed(self, key: str) -> tuple[str | None, dict[str, str]]:
+        """Writes and deletes an object: its version, if it has one, and the headers of the answer to its deletion.
+
+        obstore keeps these headers to itself, but signs a URL.
+        """
         import obstore
 
-        url = obstore.sign(self._store, method, key, timedelta(minutes=5))  # type: ignore[call-overload]
-        request = urllib.request.Request(url, method=method)  # noqa: S310 - the store's own address
-        with urllib.request.urlopen(request, timeout=ANSWER) as answer:  # noqa: S310
-            return dict(answer.headers)
+        written = obstore.put(self._store, key, b"", mode="create")
+        url = obstore.sign(self._store, "DELETE", key, timedelta(minutes=5))
+        with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=ANSWER) as answer:
+            return written["version"], {name.lower(): text for name, text in answer.headers.items()}
 
 
 def _head(found: Any) -> Head:
@@ -164,5 +175,7 @@ def _head(found: Any) -> Head:
 
 
 def _status(error: Exception) -> int | None:
+    if isinstance(error, HTTPError):
+        return error.code
     found = _STATUS.search(str(error))
     return int(found.group(1)) if found else None

@@ -56,7 +56,7 @@ class _GsBucket(Bucket):
 
     def head(self, key: str) -> Head | None:
         blob = self._bucket.get_blob(key, **_BOUNDS)
-        return self._none() if blob is None else _head(blob)
+        return _head(blob) if blob is not None else self._absent()
 
     def latest(self, key: str) -> tuple[Head, bytes] | None:
         from google.api_core.exceptions import NotFound
@@ -64,7 +64,7 @@ class _GsBucket(Bucket):
         while True:
             blob = self._bucket.get_blob(key, **_BOUNDS)
             if blob is None:
-                return self._none()
+                return self._absent()
             try:
                 return _head(blob), _downloaded(self._bucket.blob(key, generation=blob.generation))
             except NotFound:
@@ -74,14 +74,14 @@ class _GsBucket(Bucket):
         from google.api_core.exceptions import NotFound, RequestRangeNotSatisfiable
 
         if length == 0:
-            return self._none() if self.head(key) is None else b""
+            return None if self.head(key) is None else b""
         end = None if length is None else start + length - 1
         try:
             return _downloaded(self._bucket.blob(key), start=start or None, end=end)
         except RequestRangeNotSatisfiable:
             return b""
         except NotFound:
-            return self._none()
+            return self._absent()
 
     def put(self, key: str, body: bytes | BinaryIO, expected: str | None, marks: str) -> str | None:
         from google.api_core.exceptions import PreconditionFailed
@@ -111,7 +111,7 @@ class _GsBucket(Bucket):
             try:
                 self._bucket.blob(key).delete(**_BOUNDS)
             except NotFound:
-                self._none()
+                self._absent()
 
         if len(keys) == 1:
             gone(keys[0])
@@ -153,11 +153,12 @@ class _GsBucket(Bucket):
         }
         return next((_KEPT[name] for name, is_on in found.items() if is_on), None)
 
-    def _none(self) -> None:
-        """No object; the first time, that the bucket is there is made sure of, for both are status 404."""
+    def _absent(self) -> Any:
+        """None: no object. The first time, that the bucket is there is made sure of, for both are status 404."""
         if not self._is_there:
             next(iter(self._bucket.list_blobs(max_results=1, fields="items(name)", **_BOUNDS)), None)
             self._is_there = True
+        return None
 
 
 def _downloaded(blob: Any, **span: Any) -> bytes:

@@ -10,6 +10,7 @@ A lease saves work and keeps two drivers apart; that noise is drawn once rests o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -119,10 +120,8 @@ class Lease:
         with self._mutex:
             if not self._lost:
                 freed = replace(self._record, holder="", renewed=self._record.renewed + 1)
-                try:
+                with contextlib.suppress(StorageError):
                     self._lost = self._cell.write(freed.body(), self._version) is None
-                except StorageError:
-                    pass
 
     def drop(self) -> None:
         """Forgets the name, whose object is about to be deleted by this process itself."""

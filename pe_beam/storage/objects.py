@@ -1,7 +1,7 @@
 """What all object stores share: names below a prefix, conditional writes that no lost answer confuses, leases.
 
-Create if absent and compare and swap are the service's own conditional writes. A write may be applied though its answer
-is lost, and the same write asked for again is then refused. So each object carries, as metadata, marks: of each of its
+Create if absent and compare and swap are the service's own conditional writes. One may be applied though its answer is
+lost, and the same write asked for again is then refused. So each object carries, as metadata, marks: of each of its
 last writers the last write, newest first, handed on by whoever replaces it. A writer that was refused, or has no answer,
 looks whether its mark is among them. Bytes stay those of the local store, and equal bytes of another writer are not
 taken for one's own. A version is the service's tag and these marks: an S3 tag is the MD5 of the bytes, and marks tell
@@ -315,7 +315,7 @@ class ObjectStore(Store):
         while True:
             try:
                 return ask(bucket)
-            except Exception as error:  # noqa: BLE001 - `failed` raises what is not the service's
+            except Exception as error:  # `failed` raises what is not the service's
                 tries.failed(bucket, error)
 
     def _written(
@@ -340,7 +340,7 @@ class ObjectStore(Store):
                 written = bucket.put(key, body, None if expected is None else tag, marks)
                 if written is not None:
                     return f"{written} {marks}"
-            except Exception as error:  # noqa: BLE001 - `failed` raises what is not the service's
+            except Exception as error:  # `failed` raises what is not the service's
                 tries.failed(bucket, error)
             # Refused, or no answer: the request may have been applied, and this may be its second time.
             there = self._asked(lambda bucket: bucket.head(key), tries.doing)
@@ -383,7 +383,9 @@ class _Tries:
     def again(self) -> None:
         """Waits for another try of what was refused though nothing stands in its way; StorageError: time is up."""
         if time.monotonic() + self._pause > self._end:
-            raise StorageError(f"--run-dir {self._store.uri}: {self.doing} failed: the store refuses it again and again")
+            raise StorageError(
+                f"--run-dir {self._store.uri}: {self.doing} failed: the store refuses it again and again"
+            )
         time.sleep(random.uniform(self._pause / 2, self._pause))  # how long to wait shapes nothing
         self._pause = min(2 * self._pause, 2.0)
 

@@ -1,7 +1,7 @@
 """Amazon S3 and what speaks like it: `s3://bucket/prefix`, by obstore. A version is an object's entity tag.
 
-The environment says who and where: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, a web identity, the role
-of a container or machine; AWS_REGION; AWS_ENDPOINT_URL. Profiles of ~/.aws are not read.
+The environment says who and where: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, a web identity, the
+role of a container or machine; AWS_REGION; AWS_ENDPOINT_URL. Profiles of ~/.aws are not read.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ class S3Store(ObjectStore):
 
 
 class _S3Bucket(ObstoreBucket):
-    denied = (
-        "whom AWS_ACCESS_KEY_ID or the role names needs s3:GetObject, PutObject, DeleteObject and ListBucket there"
-    )
+    denied = "whom AWS_ACCESS_KEY_ID or the role names needs s3:GetObject, PutObject, DeleteObject and ListBucket there"
     unreachable = "check the network, AWS_REGION, and AWS_ENDPOINT_URL if it is set"
 
     def keeps_deleted(self, probe: str) -> str | None:
@@ -40,9 +38,6 @@ class _S3Bucket(ObstoreBucket):
 
         Locks, retention and replication want versions: without them a deleted object is gone.
         """
-        import obstore
-
-        written = obstore.put(self._store, probe, b"", mode="create")
-        told = {name.lower() for name in self.signed("DELETE", probe)}
-        is_kept = written["version"] is not None or {"x-amz-version-id", "x-amz-delete-marker"} & told
+        version, told = self.probed(probe)
+        is_kept = version is not None or "x-amz-version-id" in told or "x-amz-delete-marker" in told
         return "versioning is on" if is_kept else None

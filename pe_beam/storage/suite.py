@@ -50,10 +50,12 @@ class Bench:
         """What `work` returns to each of `count` workers, processes or threads, that begin together."""
         if self.apart:
             start: Any = _context().Barrier(count)
-            pool: Any = ProcessPoolExecutor(count, _context(), initializer=_begin_with, initargs=(start,))
+            pool: Any = ProcessPoolExecutor(
+                count, _context(), initializer=_begin_with, initargs=(start, dict(os.environ))
+            )
         else:
             start = threading.Barrier(count)
-            _begin_with(start)
+            _begin_with(start, {})
             pool = ThreadPoolExecutor(count)
         with pool:
             futures: list[Future[T]] = [pool.submit(_begin, work, self.store, place) for place in range(count)]
@@ -65,7 +67,7 @@ class Bench:
             with contextlib.suppress(_KilledError):
                 work(self.store, _fail)
             return
-        process = _context().Process(target=work, args=(self.store, _kill))
+        process = _context().Process(target=_work_apart, args=(work, self.store, dict(os.environ)))
         process.start()
         process.join()
         hold(
@@ -96,8 +98,14 @@ def _context() -> ForkServerContext:
 _starts: list[Any] = []
 
 
-def _begin_with(start: Any) -> None:
+def _begin_with(start: Any, environment: dict[str, str]) -> None:
+    os.environ.update(environment)  # processes of a fork server have that of its start: endpoints may have changed
     _starts[:] = [start]
+
+
+def _work_apart(work: Callable[[Store, Callable[[], None]], None], store: Store, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    work(store, _kill)
 
 
 def _begin(work: Callable[[Store, int], T], store: Store, place: int) -> T:

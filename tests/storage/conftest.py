@@ -36,9 +36,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
 
 @pytest.fixture(params=KINDS)
-def server(
-    request: pytest.FixtureRequest, servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
-) -> Server:
+def server(request: pytest.FixtureRequest, servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch) -> Server:
     """One of each kind, told to the libraries by the environment."""
     found = servers(request.param)
     for name, text in found.environment.items():

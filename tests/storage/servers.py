@@ -1,6 +1,6 @@
 """Servers that speak as object stores do, for tests: fake-gcs-server, MinIO, Azurite.
 
-Looked for where a variable says, on PATH, in ~/go/bin, and in a cache that `python -m tests.storage.servers` fills once.
+Looked for where a variable says, on PATH, in ~/go/bin, and in a cache that `python -m tests.storage.servers` fills.
 """
 
 from __future__ import annotations
@@ -168,8 +168,19 @@ def ask_az(server: Server, method: str, path: str, query: dict[str, str], body: 
     return ask(method, url, body, {**headers, "Authorization": f"SharedKey {ACCOUNT}:{proof}"})
 
 
-def _gs(port: int, folder: Path) -> tuple[str, list[str], dict[str, str]]:
-    arguments = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory", "-log-level", "error"]
+def _gs(port: int, _: Path) -> tuple[str, list[str], dict[str, str]]:
+    arguments = [
+        "-scheme",
+        "http",
+        "-host",
+        "127.0.0.1",
+        "-port",
+        str(port),
+        "-backend",
+        "memory",
+        "-log-level",
+        "error",
+    ]
     arguments += ["-public-host", f"127.0.0.1:{port}", "-external-url", f"http://127.0.0.1:{port}"]
     return "fake-gcs-server", arguments, {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"}
 
@@ -184,14 +195,13 @@ def _s3(port: int, folder: Path) -> tuple[str, list[str], dict[str, str]]:
     return "minio", ["server", "--quiet", "--address", f"127.0.0.1:{port}", str(folder / "data")], environment
 
 
-def _az(port: int, folder: Path) -> tuple[str, list[str], dict[str, str]]:
+def _az(port: int, _: Path) -> tuple[str, list[str], dict[str, str]]:
     environment = {
         "AZURE_STORAGE_ENDPOINT": f"http://127.0.0.1:{port}/{ACCOUNT}",
         "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
         "AZURE_STORAGE_ACCOUNT_KEY": KEY,
     }
-    arguments = ["--silent", "--location", str(folder / "data"), "--skipApiVersionCheck", "--inMemoryPersistence"]
-    arguments = [a for a in arguments if a not in ("--location", str(folder / "data"))]
+    arguments = ["--silent", "--skipApiVersionCheck", "--inMemoryPersistence"]
     return "azurite-blob", ["--blobHost", "127.0.0.1", "--blobPort", str(port), *arguments], environment
 
 

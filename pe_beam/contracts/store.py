@@ -79,6 +79,17 @@ class Store(abc.ABC):
     def list_files(self, folder: str = "") -> list[str]:
         """Names of all files below a folder, at any depth, sorted; "": of all. Attempts are not among them."""
 
+    def find_committed(self, name: str) -> bytes | None:
+        """All bytes of a file that is not changed once it is committed; None: it is not there.
+
+        A store whose requests cost may give what this process has read, or committed, some seconds ago.
+        """
+        return self.read(name) if self.exists(name) else None
+
+    def read_committed(self, name: str) -> bytes:
+        """As `find_committed`, of a file that has to be there."""
+        return self.read(name)
+
     def open(self, name: str) -> BinaryIO:
         """A committed file, for reading; it can seek. Only what is asked for is read."""
         return cast(BinaryIO, io.BufferedReader(_Ranges(self, name), 1 << 18))

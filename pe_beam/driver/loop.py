@@ -185,6 +185,7 @@ def run_iteration(run: Run, iteration: int, job: Job) -> None:
     """Writes the ledger line of an iteration that spends, and runs its job."""
     from pe_beam.engine.graphs.iteration import Config, build
 
+    run.store.demand_lock()
     if iteration in spending_iterations(run):
         write_ledger_line(run, iteration)
     config = Config(iteration=iteration, **_told(run))
@@ -197,6 +198,7 @@ def run_unrolled(run: Run, first: int, job: Job) -> None:
     from pe_beam.engine.graphs.evolution import Config, build
 
     last = run.recipe.evolution.iterations
+    run.store.demand_lock()
     for iteration in spending_iterations(run):
         if iteration >= first:
             write_ledger_line(run, iteration)

@@ -45,7 +45,7 @@ def pin_secret(run: Run, supplied: str | Path | None) -> None:
     """Draws the run's secret, takes the supplied one, or makes sure that the one here wrote the ledger.
 
     Raises:
-      SecretError: it is missing though budget is spent, or another one.
+      SecretError: it is missing though budget is spent, another one, or the store would keep it when it is deleted.
     """
     here, spent = run.store.exists(secret.SECRET), bool(ledger_lines(run))
     run.store.protect("private")
@@ -58,6 +58,8 @@ def pin_secret(run: Run, supplied: str | Path | None) -> None:
         _adopt(run, Path(supplied), spent=spent)
     elif not here:
         secret.create_secret(run.store)
+    else:
+        secret.refuse_where_deleted_lives_on(run.store)  # what the bucket keeps may have been changed since
     _check_lines(run, secret.read_secret(run.store))
 
 

@@ -76,7 +76,7 @@ def commit_matrix(run: Run, iteration: int) -> list[str]:
         """Part by part: two matrices would not always fit into memory."""
         tables.write_array_head(file, shape)
         for start, _ in spans:
-            part = tables.load_array(run.store.read(run.layout.work(iteration, f"matrix/{start:09d}.npy")))
+            part = tables.load_array(run.store.read_committed(run.layout.work(iteration, f"matrix/{start:09d}.npy")))
             file.write(part.tobytes())
 
     run.store.commit(run.layout.work(iteration, "matrix.npy"), write)
@@ -95,7 +95,7 @@ def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
 def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
     """The committed candidate matrix that iteration t votes on."""
     population = read_population(run, iteration - 1, ["candidate_id", "label"])
-    data = run.store.read(run.layout.work(iteration, "matrix.npy"))
+    data = run.store.read_committed(run.layout.work(iteration, "matrix.npy"))
     return CandidateMatrix(
         ids=population["candidate_id"].to_numpy(),
         labels=run.recipe.codes(population["label"].to_pylist()),

@@ -60,7 +60,8 @@ class Job:
         _check_hints(hints or {})
 
     def __call__(self, label: str, build: Callable[[Any], Any]) -> None:
-        """Runs what `build` puts on its root to its end; see `Graph`. Raises PeBeamError."""
+        """Runs what `build` puts on its root to its end; see `Graph`. Raises PeBeamError, LockedError before all."""
+        self._store.demand_lock()
         if self._started is not None:
             self._started(label, self._name)
         try:

@@ -46,6 +46,7 @@ def demand_obstore(scheme: str, extra: str) -> None:
 class ObstoreBucket(Bucket):
     """A bucket by obstore."""
 
+    batch = 250  # of Azure at most 256
     denied: str
     """What to do where access is denied."""
     unreachable: str

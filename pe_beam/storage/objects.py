@@ -2,8 +2,8 @@
 
 Create if absent and compare and swap are the service's own conditional writes. One may be applied though its answer is
 lost, and the same write asked for again is then refused. So each object carries, as metadata, marks: of each of its
-last writers the last write, newest first, handed on by whoever replaces it. A writer that was refused, or has no answer,
-looks whether its mark is among them. Bytes stay those of the local store, and equal bytes of another writer are not
+last writers the last write, newest first, handed on by whoever replaces it. A writer that was refused, or that has no
+answer, looks whether its mark is among them. Bytes stay those of the local store, and equal bytes of another writer are not
 taken for one's own. A version is the service's tag and these marks: an S3 tag is the MD5 of the bytes, and marks tell
 apart two writes of the same ones where a writer asks again.
 
@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, TypeVar, cast
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from urllib.parse import urlsplit
 from pe_beam.contracts.store import RUN_LOCK, Store, Write, checked_name, shown_name
 from pe_beam.errors import StorageError, UnreachableError
 from pe_beam.storage import leases
+from pe_beam.storage.kept import Kept
 
 MARKS = "pebeamwrites"
 """Key of the metadata that holds marks: letters alone, for Azure allows no more."""
@@ -41,7 +43,9 @@ PATIENCE = 18.0
 """Seconds after which what fails is not tried again."""
 CONNECT, ANSWER = 5.0, 10.0
 """Seconds to wait for a connection, and for an answer to begin."""
+_AT_ONCE = 8  # requests that delete
 _MOST_MARKS = 100  # of 13 characters: S3 takes 2,000 in all
+_SECRET = "private/secret.key"  # stays in no memory but that of who uses it
 T = TypeVar("T")
 
 
@@ -83,7 +87,15 @@ class Trouble:
 
 
 class Bucket(abc.ABC):
-    """One bucket of a service, without retries: what fails raises the exceptions of the service's library."""
+    """One bucket of a service, without retries: what fails raises the exceptions of the service's library.
+
+    Attributes:
+      kept: what was read and committed here a moment ago.
+      batch: how many objects one request deletes.
+    """
+
+    kept: Kept
+    batch: int
 
     @abc.abstractmethod
     def head(self, key: str) -> Head | None:
@@ -179,10 +191,33 @@ class ObjectStore(Store):
         """Some of a file."""
         return self._bytes(name, start, length)
 
+    def find_committed(self, name: str) -> bytes | None:
+        """As `Store.find_committed`: one request, or none."""
+        key = self._key(name)
+        found = self._client().kept.get(key)
+        if found is None:
+            found = self._asked(lambda bucket: bucket.get(key, 0, None), f"reading {shown_name(name)}")
+            if found is not None:
+                self._client().kept.put(key, found)
+        return found
+
+    def read_committed(self, name: str) -> bytes:
+        """As `Store.read_committed`."""
+        found = self.find_committed(name)
+        if found is None:
+            raise self._missing(name)
+        return found
+
     def open(self, name: str) -> BinaryIO:
-        """A file for reading: a small one is fetched whole, by one request."""
-        start = self._bytes(name, 0, LARGE)
+        """A file for reading: a small one is fetched whole, by one request, or is what this process has committed."""
+        known = self._client().kept.get(self._key(name))
+        start = self._bytes(name, 0, LARGE) if known is None else known
         return cast(BinaryIO, io.BytesIO(start)) if len(start) < LARGE else super().open(name)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 (hex) of a file as it lies there: nothing that was kept."""
+        self._client().kept.drop(self._key(name))
+        return super().digest(name)
 
     def list_files(self, folder: str = "") -> list[str]:
         """Names below a folder; objects that end in "/", which consoles make of folders, are none."""
@@ -192,18 +227,24 @@ class ObjectStore(Store):
 
     def commit(self, name: str, write: Write, *, replace: bool = False) -> bool:
         """As `Store.commit`; what a function writes is kept in a temporary file without a name, and sent whole."""
-        key = self._key(name)
         if isinstance(write, bytes):
-            return self._written(key, write, None if replace else "", name) is not None
+            return self._committed(name, write, replace=replace)
         with tempfile.SpooledTemporaryFile(max_size=LARGE) as spool:
             write(cast(BinaryIO, spool))
-            size = spool.tell() if spool.seekable() else 0
+            size = spool.seek(0, io.SEEK_END)
             spool.seek(0)
             if size < LARGE:
-                return self._written(key, spool.read(), None if replace else "", name) is not None
+                return self._committed(name, spool.read(), replace=replace)
             if not replace and self._head(name) is not None:
                 return False  # sooner than after all of it was sent
-            return self._written(key, cast(BinaryIO, spool), None if replace else "", name) is not None
+            return self._committed(name, cast(BinaryIO, spool), replace=replace)
+
+    def _committed(self, name: str, body: bytes | BinaryIO, *, replace: bool) -> bool:
+        key = self._key(name)
+        won = self._written(key, body, None if replace else "", name) is not None
+        if won and not replace and isinstance(body, bytes) and name != _SECRET:
+            self._client().kept.put(key, body)
+        return won
 
     def swap(self, name: str, data: bytes, expected: str | None) -> bool:
         """As `Store.swap`."""
@@ -217,6 +258,7 @@ class ObjectStore(Store):
     def delete(self, name: str) -> None:
         """Deletes a file."""
         key = self._key(name)
+        self._client().kept.drop(key)
         self._asked(lambda bucket: bucket.delete([key]), f"deleting {shown_name(name)}")
 
     def delete_all(self, folder: str) -> None:
@@ -224,8 +266,15 @@ class ObjectStore(Store):
         keys = self._keys(folder, "deleting")
         for lease in leases.holdings(f"{self.place()}/{folder}/" if folder else f"{self.place()}/"):
             lease.drop()
-        if keys:
-            self._asked(lambda bucket: bucket.delete(keys), f"deleting {shown_name(folder)}")
+        client = self._client()
+        client.kept.drop(*keys)
+        parts = [keys[start : start + client.batch] for start in range(0, len(keys), client.batch)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+
+            def gone(part: list[str]) -> None:
+                self._asked(lambda bucket: bucket.delete(part), f"deleting {shown_name(folder)}")
+
+            list(pool.map(gone, parts))
 
     @contextlib.contextmanager
     def lease(self, name: str, *, patience: float = 1.0) -> Iterator[None]:
@@ -257,7 +306,7 @@ class ObjectStore(Store):
         try:
             return self._asked(lambda bucket: bucket.keeps_deleted(probe), "reading what the bucket keeps")
         except StorageError as error:
-            return f"what it keeps of deleted files cannot be read ({error})"
+            return f"what it keeps of deleted files cannot be read ({str(error).rpartition(' failed: ')[2]})"
 
     # --- between names and keys ------------------------------------------------------------------------------
 
@@ -330,6 +379,7 @@ class ObjectStore(Store):
           name: of the file.
           doing: for messages.
         """
+        self._client().kept.drop(key)
         bucket, tries = self._client(), _Tries(self, doing or f"writing {shown_name(name)}")
         tag, _, before = (expected or "").rpartition(" ")
         own, marks = _marked(before)
@@ -406,4 +456,6 @@ def _marked(before: str) -> tuple[str, str]:
 @functools.lru_cache(maxsize=8)
 def _client(kind: type[ObjectStore], bucket: str, process: int, settings: tuple[tuple[str, str], ...]) -> Bucket:
     """A client a bucket, process and environment: a connection costs more than a request."""
-    return kind.connect(bucket)
+    found = kind.connect(bucket)
+    found.kept = Kept()
+    return found

@@ -10,6 +10,7 @@ import pytest
 
 from pe_beam.contracts.store import Store
 from pe_beam.storage import open_store
+from tests.storage.proxy import Proxy, before
 from tests.storage.servers import Server, make_bucket, running
 
 KINDS = ("gs", "s3", "az")
@@ -49,3 +50,12 @@ def server(request: pytest.FixtureRequest, servers: Callable[[str], Server], mon
 def store(server: Server) -> Store:
     """An empty store."""
     return open_store(f"{server.kind}://runs/{next(_NEXT)}/run")
+
+
+@pytest.fixture
+def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """What all requests go through."""
+    with before(server.port) as found:
+        for name, text in server.behind(found.port).items():
+            monkeypatch.setenv(name, text)
+        yield found

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 from pe_beam.errors import LockedError, StorageError
 
@@ -35,7 +35,10 @@ class Store(abc.ABC):
 
     Attributes:
       uri: what `pe_beam.storage.open_store` takes; for a local store the absolute path.
+      first_pause: seconds that an update which came second waits at most before it tries again; doubled each time.
     """
+
+    first_pause: ClassVar[float] = 0.001
 
     def __init__(self, uri: str) -> None:
         """Names the store; nothing is made or asked yet."""
@@ -137,7 +140,7 @@ class Store(abc.ABC):
         Returns:
           The bytes that were written.
         """
-        pause = 0.001
+        pause = self.first_pause
         while True:
             found = self._latest(name)
             after = change(None if found is None else found[1])

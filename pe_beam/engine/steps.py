@@ -145,7 +145,9 @@ def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Tab
     low, high = max(start - kept.num_rows, 0), stop - kept.num_rows
     for first, last in chunk_ranges(run, selected.num_rows - kept.num_rows):
         if first < high and last > low:
-            chunk = tables.read_bytes(run.store.read_committed(run.layout.work(iteration, f"chunks/{first:09d}.parquet")))
+            chunk = tables.read_bytes(
+                run.store.read_committed(run.layout.work(iteration, f"chunks/{first:09d}.parquet"))
+            )
             yield chunk.slice(max(low - first, 0), min(high, last) - max(low, first))
 
 

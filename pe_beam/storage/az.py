@@ -14,7 +14,7 @@ from email.utils import formatdate
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 
-from pe_beam.storage.by_obstore import ObstoreBucket, demand_obstore, options
+from pe_beam.storage.by_obstore import ObstoreBucket, clients, demand_obstore
 from pe_beam.storage.objects import ANSWER, Bucket, ObjectStore
 
 
@@ -30,9 +30,8 @@ class AzStore(ObjectStore):
         demand_obstore("az", "azure")
         from obstore.store import AzureStore as Client
 
-        http = os.environ.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://")
-        near, far = (Client(bucket, **options(large=large, http=http)) for large in (False, True))
-        return _AzBucket(near, far)
+        wanted = "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY to the account's key if it is used"
+        return _AzBucket(*clients(Client, bucket, endpoint="AZURE_STORAGE_ENDPOINT", wanted=wanted))
 
 
 class _AzBucket(ObstoreBucket):
@@ -45,7 +44,8 @@ class _AzBucket(ObstoreBucket):
         With the account's key its properties are read too: an emulator says of any deletion that it is for good.
         """
         try:
-            version, told = self.probed(probe)
+            # At the top of the container: obstore signs no URL right whose path has characters to be escaped.
+            version, told = self.probed(probe.rpartition("/")[2])
         except HTTPError as error:
             if error.code == 409:
                 return "a retention policy or a hold is set"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.request
 from collections.abc import Sequence
@@ -9,12 +10,12 @@ from datetime import timedelta
 from typing import Any, BinaryIO
 from urllib.error import HTTPError
 
-from pe_beam.errors import MissingExtraError
-from pe_beam.storage.objects import ANSWER, CONNECT, MARKS, Bucket, Head, Trouble
+from pe_beam.errors import MissingExtraError, UnreachableError
+from pe_beam.storage.objects import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble
 
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|ContainerBeingDeleted")
 _STATUS = re.compile(r"status code: (\d{3})")
-_REGION = re.compile(r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|\b301 Moved")
+_REGION = re.compile(r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation|redirect without LOCATION")
 
 
 def options(*, large: bool, http: bool) -> dict[str, Any]:
@@ -33,6 +34,22 @@ def options(*, large: bool, http: bool) -> dict[str, Any]:
             "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
         },
     }
+
+
+def clients(kind: Any, bucket: str, *, endpoint: str, wanted: str) -> tuple[Any, Any]:
+    """A client for what answers soon, and one for large bodies.
+
+    Raises:
+      UnreachableError: the library does not take what the environment says.
+    """
+    from obstore.exceptions import BaseError
+
+    http = os.environ.get(endpoint, "").startswith("http://")
+    try:
+        return kind(bucket, **options(large=False, http=http)), kind(bucket, **options(large=True, http=http))
+    except (BaseError, ValueError):
+        # Not `from error`: it may say what a variable holds.
+        raise UnreachableError(f"--run-dir: the environment does not say how to reach {bucket}; {wanted}") from None
 
 
 def demand_obstore(scheme: str, extra: str) -> None:
@@ -136,7 +153,7 @@ class ObstoreBucket(Bucket):
             return None
         text, status = str(error), _status(error)
         if _NO_BUCKET.search(text) or isinstance(error, FileNotFoundError) or status == 404:
-            return Trouble("there is no such bucket; make it, or correct its name", setup=True)
+            return Trouble(NO_BUCKET, setup=True)
         if _REGION.search(text):
             return Trouble("the bucket lies in another region; set AWS_REGION to its own", setup=True)
         if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from pe_beam.errors import MissingExtraError
-from pe_beam.storage.objects import ANSWER, CONNECT, MARKS, Bucket, Head, ObjectStore, Trouble
+from pe_beam.storage.objects import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, ObjectStore, Trouble
 
 _BOUNDS: dict[str, Any] = {"timeout": (CONNECT, ANSWER), "retry": None}
 _KEPT = {
@@ -167,7 +167,7 @@ def _head(blob: Any) -> Head:
 
 def _answered(status: int | None) -> Trouble:
     if status == 404:
-        return Trouble("there is no such bucket; make it, or correct its name", setup=True)
+        return Trouble(NO_BUCKET, setup=True)
     if status in (401, 403):
         return Trouble(
             "access is denied; whom the credentials name has to read, write, list and delete objects there "

@@ -3,9 +3,9 @@
 Create if absent and compare and swap are the service's own conditional writes. One may be applied though its answer is
 lost, and the same write asked for again is then refused. So each object carries, as metadata, marks: of each of its
 last writers the last write, newest first, handed on by whoever replaces it. A writer that was refused, or that has no
-answer, looks whether its mark is among them. Bytes stay those of the local store, and equal bytes of another writer are not
-taken for one's own. A version is the service's tag and these marks: an S3 tag is the MD5 of the bytes, and marks tell
-apart two writes of the same ones where a writer asks again.
+answer, looks whether its mark is among them. Bytes stay those of the local store, and equal bytes of another writer
+are not taken for one's own. A version is the service's tag and these marks: an S3 tag is the MD5 of the bytes, and
+marks tell apart two writes of the same ones where a writer asks again.
 
 Services differ in `Bucket` alone. Nothing is kept between processes; a process keeps a client a bucket.
 """
@@ -41,6 +41,7 @@ LARGE = 8 << 20
 """Bytes above which a body is kept in a temporary file and a file is read piece by piece."""
 PATIENCE = 18.0
 """Seconds after which what fails is not tried again."""
+NO_BUCKET = "there is no such bucket; make it, or correct its name or the endpoint"
 CONNECT, ANSWER = 5.0, 10.0
 """Seconds to wait for a connection, and for an answer to begin."""
 _AT_ONCE = 8  # requests that delete
@@ -146,6 +147,7 @@ class ObjectStore(Store):
     Endpoint and credentials come from the environment, as the service's library reads them.
     """
 
+    first_pause = 0.05
     scheme: ClassVar[str]
     environment: ClassVar[tuple[str, ...]]
     """How variables begin that the library reads."""
@@ -169,7 +171,12 @@ class ObjectStore(Store):
     @classmethod
     @abc.abstractmethod
     def connect(cls, bucket: str) -> Bucket:
-        """A client of a bucket; asks nothing yet."""
+        """A client of a bucket; asks nothing yet.
+
+        Raises:
+          MissingExtraError: the service's library is not installed.
+          UnreachableError: what the environment says is not enough, or not to be understood.
+        """
 
     def exists(self, name: str) -> bool:
         """True once it is committed."""

@@ -6,9 +6,7 @@ role of a container or machine; AWS_REGION; AWS_ENDPOINT_URL. Profiles of ~/.aws
 
 from __future__ import annotations
 
-import os
-
-from pe_beam.storage.by_obstore import ObstoreBucket, demand_obstore, options
+from pe_beam.storage.by_obstore import ObstoreBucket, clients, demand_obstore
 from pe_beam.storage.objects import Bucket, ObjectStore
 
 
@@ -24,9 +22,8 @@ class S3Store(ObjectStore):
         demand_obstore("s3", "s3")
         from obstore.store import S3Store as Client
 
-        http = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-        near, far = (Client(bucket, **options(large=large, http=http)) for large in (False, True))
-        return _S3Bucket(near, far)
+        wanted = "set AWS_REGION, or AWS_ENDPOINT_URL to a URL"
+        return _S3Bucket(*clients(Client, bucket, endpoint="AWS_ENDPOINT_URL", wanted=wanted))
 
 
 class _S3Bucket(ObstoreBucket):

@@ -29,6 +29,8 @@ from pe_beam.storage.parquet import parquet_file, read_parquet
 
 T = TypeVar("T")
 WRITERS, UPDATERS, TURNS = 32, 8, 25
+PRELOAD: list[str] = []
+"""Modules that a store imports late, to be imported once for all processes of a race and not by each."""
 _OUTSIDE = ("", "/etc/x", "..", "../x", "a/../../x", "a/../b", "./a", "a//b", "a/", "a\\..\\b", "a\0b")
 
 
@@ -91,7 +93,7 @@ def _kill() -> None:
 def _context() -> ForkServerContext:
     """Processes that share nothing with this one, and start fast."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, *PRELOAD])
     return context
 
 

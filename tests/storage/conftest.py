@@ -9,13 +9,14 @@ from contextlib import ExitStack
 import pytest
 
 from pe_beam.contracts.store import Store
-from pe_beam.storage import open_store
+from pe_beam.storage import open_store, suite
 from tests.storage.proxy import Proxy, before
 from tests.storage.servers import Server, make_bucket, running
 
 KINDS = ("gs", "s3", "az")
 NAMES = {"gs": "gs:// (fake-gcs-server)", "s3": "s3:// (MinIO)", "az": "az:// (Azurite)"}
 _NEXT = itertools.count()
+suite.PRELOAD.append("google.cloud.storage")  # half a second, which each of 32 processes would need
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +43,7 @@ def server(request: pytest.FixtureRequest, servers: Callable[[str], Server], mon
     found = servers(request.param)
     for name, text in found.environment.items():
         monkeypatch.setenv(name, text)
-    monkeypatch.setenv("PE_BEAM_LEASE_SECONDS", "3")
+    monkeypatch.setenv("PE_BEAM_LEASE_SECONDS", "2")
     return found
 
 

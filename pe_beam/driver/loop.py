@@ -48,7 +48,7 @@ def evolve(
 
     Args:
       recipe: from `load_recipe`.
-      run_dir: a local or mounted directory; made if it is not there.
+      run_dir: a local or mounted directory, made if it is not there, or the URL of a store (docs/stores.md).
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
       progress: where progress is written; None: nowhere.

@@ -1,7 +1,7 @@
 """What this process has read or committed of files that are not changed once they are there, kept for a moment.
 
 Steps of one iteration read the same small files again and again. That is free on a disk; on an object store each time
-is a request. A few seconds are enough for that, and few enough that a directory which was deleted and made anew is seen.
+is a request. A few seconds are enough for that, and few enough that a directory deleted and made anew is seen.
 """
 
 from __future__ import annotations

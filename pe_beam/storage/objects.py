@@ -45,7 +45,8 @@ NO_BUCKET = "there is no such bucket; make it, or correct its name or the endpoi
 CONNECT, ANSWER = 5.0, 10.0
 """Seconds to wait for a connection, and for an answer to begin."""
 _AT_ONCE = 8  # requests that delete
-_MOST_MARKS = 100  # of 13 characters: S3 takes 2,000 in all
+_NAME, _NUMBER = 4, 3  # bytes of a mark: its writer, and the write
+_MOST_MARKS = 100  # of 15 characters: S3 takes 2,000 in all
 _SECRET = "private/secret.key"  # stays in no memory but that of who uses it
 T = TypeVar("T")
 
@@ -451,12 +452,17 @@ _writer = threading.local()
 
 
 def _marked(before: str) -> tuple[str, str]:
-    """A mark for a write, and the marks that go with it, after those of what it replaces."""
+    """A mark for a write, and the marks that go with it, after those of what it replaces.
+
+    All of it is random: a count would tell in release/ how much was written before, and so of the number of records.
+    """
+    if not before:
+        own = secrets.token_hex(_NAME + _NUMBER)
+        return own, own
     if getattr(_writer, "process", None) != os.getpid():
-        _writer.process, _writer.name, _writer.count = os.getpid(), secrets.token_hex(4), 0
-    _writer.count += 1
-    own = f"{_writer.name}{_writer.count % 0x10000:04x}"
-    others = [mark for mark in before.split(",") if mark and mark[:8] != _writer.name]
+        _writer.process, _writer.name = os.getpid(), secrets.token_hex(_NAME)
+    own = f"{_writer.name}{secrets.token_hex(_NUMBER)}"
+    others = [mark for mark in before.split(",") if mark[: 2 * _NAME] != _writer.name]
     return own, ",".join([own, *others[: _MOST_MARKS - 1]])
 
 

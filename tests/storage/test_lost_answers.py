@@ -1,4 +1,4 @@
-"""A write whose answer is lost, or that is answered by 503 whether it was applied or not: no false loser, same bytes."""
+"""A write whose answer is lost, or that is answered by 503, applied or not: no false loser, same bytes."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_a_package_that_is_missing(scheme: str, package: str, extra: str, monkey
 
 
 def test_a_holder_that_was_stopped_knows_that_its_lease_is_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It renews no more, as a process that is stopped; another sees it unchanged for as long as it holds, and takes it."""
+    """It renews no more, as one that is stopped; another sees it unchanged for as long as it holds, and takes it."""
     monkeypatch.setenv("PE_BEAM_LEASE_SECONDS", "1")
     monkeypatch.setattr("pe_beam.storage.leases.Lease._keep", lambda _: None)
     with pytest.raises(LockedError, match="another may be at work"), store.lease("name"):

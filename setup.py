@@ -33,7 +33,12 @@ setup(
         "threadpoolctl>=3.1,<4",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]>=2.70,<3"],  # private data in gs://
+        "gcp": [  # run directories and private data in gs://
+            "apache-beam[gcp]>=2.70,<3",
+            "google-cloud-storage>=2.14,<4",
+        ],
+        "s3": ["obstore>=0.8,<1"],  # run directories in s3://
+        "azure": ["obstore>=0.8,<1"],  # run directories in az://
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -69,7 +74,9 @@ setup(
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mauve-text>=0.4,<1",  # what our MAUVE must agree with
+            "google-cloud-storage>=2.14,<4",
             "mypy>=1.11,<3",
+            "obstore>=0.8,<1",
             "open_clip_torch>=2.30,<4",  # what preprocessing of `clip` must equal
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
             "pot>=0.9.4,<1",
@@ -140,8 +147,11 @@ setup(
         ],
         # By the scheme of their URL; a plain path is the local store.
         "pe_beam.stores": [
+            "az = pe_beam.storage.az:AzStore",
             "file = pe_beam.storage.local:LocalStore",
+            "gs = pe_beam.storage.gs:GsStore",
             "memory = pe_beam.storage.memory:MemoryStore",
+            "s3 = pe_beam.storage.s3:S3Store",
         ],
     },
 )

@@ -47,6 +47,12 @@ class StorageError(PeBeamError):
     """The run directory cannot be written: full disk, missing permissions, a file system without hard links."""
 
 
+class UnreachableError(StorageError):
+    """A store that cannot be used as it is named: no such bucket, no access, a wrong endpoint. Status 2."""
+
+    exit_status = 2
+
+
 class StageError(PeBeamError):
     """A stage of a pipeline failed. Its message names the stage and the kind of error, never a value."""
 

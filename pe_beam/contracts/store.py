@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 from pe_beam.errors import LockedError, StorageError
 
@@ -35,7 +35,10 @@ class Store(abc.ABC):
 
     Attributes:
       uri: what `pe_beam.storage.open_store` takes; for a local store the absolute path.
+      first_pause: seconds that an update which came second waits at most before it tries again; doubled each time.
     """
+
+    first_pause: ClassVar[float] = 0.001
 
     def __init__(self, uri: str) -> None:
         """Names the store; nothing is made or asked yet."""
@@ -78,6 +81,17 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def list_files(self, folder: str = "") -> list[str]:
         """Names of all files below a folder, at any depth, sorted; "": of all. Attempts are not among them."""
+
+    def find_committed(self, name: str) -> bytes | None:
+        """All bytes of a file that is not changed once it is committed; None: it is not there.
+
+        A store whose requests cost may give what this process has read, or committed, some seconds ago.
+        """
+        return self.read(name) if self.exists(name) else None
+
+    def read_committed(self, name: str) -> bytes:
+        """As `find_committed`, of a file that has to be there."""
+        return self.read(name)
 
     def open(self, name: str) -> BinaryIO:
         """A committed file, for reading; it can seek. Only what is asked for is read."""
@@ -126,7 +140,7 @@ class Store(abc.ABC):
         Returns:
           The bytes that were written.
         """
-        pause = 0.001
+        pause = self.first_pause
         while True:
             found = self._latest(name)
             after = change(None if found is None else found[1])
@@ -206,7 +220,18 @@ class Store(abc.ABC):
         """True while a process holds the run lock."""
         return self.is_leased(RUN_LOCK)
 
+    def demand_lock(self) -> None:  # noqa: B027
+        """Makes sure that the run lock, if this process took it, is still its own: asked before work is handed out.
+
+        Raises:
+          LockedError: it expired, and another process may work here; only a store whose leases expire says so.
+        """
+
     # --- what only some stores have something to do for --------------------------------------------------------
+
+    def keeps_deleted(self) -> str | None:
+        """Why a file may live on that was deleted (versions, soft delete, retention); None: deleted is gone."""
+        return None
 
     def at(self, name: str) -> str:
         """Where a file lies, for people."""

@@ -48,7 +48,7 @@ def evolve(
 
     Args:
       recipe: from `load_recipe`.
-      run_dir: a local or mounted directory; it is made if it does not exist.
+      run_dir: a local or mounted directory, which is made if it does not exist, or the URL of a store (docs/stores.md).
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
       progress: stream for progress lines; None for no progress.
@@ -185,6 +185,7 @@ def run_iteration(run: Run, iteration: int, job: Job) -> None:
     """Writes the ledger line if the iteration spends budget, and runs its job."""
     from pe_beam.engine.graphs.iteration import Config, build
 
+    run.store.demand_lock()
     if iteration in spending_iterations(run):
         write_ledger_line(run, iteration)
     config = Config(iteration=iteration, **_told(run))
@@ -197,6 +198,7 @@ def run_unrolled(run: Run, first: int, job: Job) -> None:
     from pe_beam.engine.graphs.evolution import Config, build
 
     last = run.recipe.evolution.iterations
+    run.store.demand_lock()
     for iteration in spending_iterations(run):
         if iteration >= first:
             write_ledger_line(run, iteration)

@@ -45,7 +45,8 @@ def pin_secret(run: Run, supplied: str | Path | None) -> None:
     """Draws the run's secret, copies the supplied one, or checks that the existing one belongs to the ledger.
 
     Raises:
-      SecretError: the secret is missing although budget is spent, or it is another secret.
+      SecretError: the secret is missing although budget is spent, it is another secret, or the store would keep it
+        after it is deleted.
     """
     here, spent = run.store.exists(secret.SECRET), bool(ledger_lines(run))
     run.store.protect("private")
@@ -58,6 +59,8 @@ def pin_secret(run: Run, supplied: str | Path | None) -> None:
         _adopt(run, Path(supplied), spent=spent)
     elif not here:
         secret.create_secret(run.store)
+    else:
+        secret.refuse_where_deleted_lives_on(run.store)  # what the bucket keeps may have been changed since
     _check_lines(run, secret.read_secret(run.store))
 
 

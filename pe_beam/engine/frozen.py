@@ -25,10 +25,11 @@ def read_index(run: Run) -> dict[str, Any] | None:
     Raises:
       InputError: the index is damaged, or its fingerprint does not follow from the digests of its shards.
     """
-    if not run.store.exists(INDEX):
+    data = run.store.find_committed(INDEX)
+    if data is None:
         return None
     try:
-        found: dict[str, Any] = json.loads(run.store.read(INDEX))
+        found: dict[str, Any] = json.loads(data)
         whole = found["fingerprint"] == fingerprint_of(shard["sha256"] for shard in found["shards"])
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{INDEX}: damaged; restore it, or start a new run directory") from None

@@ -12,7 +12,8 @@ from pe_beam.errors import InputError
 def read_manifest(run: Run, iteration: int) -> dict[str, Any] | None:
     """Returns an iteration's manifest; None: the iteration does not exist yet."""
     name = run.layout.public(iteration, "manifest.json")
-    return json.loads(run.store.read(name)) if run.store.exists(name) else None
+    found = run.store.find_committed(name)
+    return None if found is None else json.loads(found)
 
 
 def manifest_of(run: Run, iteration: int) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def commit_matrix(run: Run, iteration: int) -> list[str]:
         """Writes part by part, because two matrices do not always fit into memory."""
         tables.write_array_head(file, shape)
         for start, _ in spans:
-            part = tables.load_array(run.store.read(run.layout.work(iteration, f"matrix/{start:09d}.npy")))
+            part = tables.load_array(run.store.read_committed(run.layout.work(iteration, f"matrix/{start:09d}.npy")))
             file.write(part.tobytes())
 
     run.store.commit(run.layout.work(iteration, "matrix.npy"), write)
@@ -96,7 +96,7 @@ def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
 def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
     """Returns the committed candidate matrix of the vote of iteration t."""
     population = read_population(run, iteration - 1, ["candidate_id", "label"])
-    data = run.store.read(run.layout.work(iteration, "matrix.npy"))
+    data = run.store.read_committed(run.layout.work(iteration, "matrix.npy"))
     return CandidateMatrix(
         ids=population["candidate_id"].to_numpy(),
         labels=run.recipe.codes(population["label"].to_pylist()),

@@ -61,7 +61,9 @@ def read_population(run: Run, iteration: int, columns: Sequence[str] | None = No
 def read_histogram(run: Run, iteration: int) -> pa.Table:
     """Returns the noisy histogram of an iteration. It is read from the release if `work/` has lost it."""
     own = run.layout.work(iteration, HISTOGRAM_WORK)
-    return tables.read_bytes(run.store.read(own if run.store.exists(own) else run.layout.public(iteration, HISTOGRAM)))
+    return tables.read_bytes(
+        run.store.read_committed(own if run.store.exists(own) else run.layout.public(iteration, HISTOGRAM))
+    )
 
 
 def around(run: Run, journal: str, ids: Sequence[int], iteration: int = 0) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def _opened(root: str, digest: str) -> Run:
 def open_run(root: str | Path) -> Run:
     """Returns the run in a directory, by its recipe.yaml: one object per process while that file does not change."""
     store = open_store(root)
-    if not store.exists("recipe.yaml"):
+    recipe = store.find_committed("recipe.yaml")  # each call of a DoFn comes here
+    if recipe is None:
         raise InputError(f"{root}: not a run directory (it has no recipe.yaml)")
-    return _opened(store.uri, hashlib.sha256(store.read("recipe.yaml")).hexdigest())
+    return _opened(store.uri, hashlib.sha256(recipe).hexdigest())

@@ -77,7 +77,7 @@ def _json(value: Any) -> bytes:
 
 def new_rows(run: Run, iteration: int) -> pa.Table:
     """Returns the rows of an iteration's selection that a generator has to make, in order of id."""
-    selected = tables.read_bytes(run.store.read(run.layout.work(iteration, "selection.parquet")))
+    selected = tables.read_bytes(run.store.read_committed(run.layout.work(iteration, "selection.parquet")))
     return selected.filter(pc.invert(selected["kept"]))
 
 
@@ -137,7 +137,7 @@ def _kept_rows(run: Run, iteration: int, kept: pa.Table) -> pa.Table:
 
 def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Table]:
     """Yields the rows of the next population in order. Kept ids are older, and so smaller, than all new ids."""
-    selected = tables.read_bytes(run.store.read(run.layout.work(iteration, "selection.parquet")))
+    selected = tables.read_bytes(run.store.read_committed(run.layout.work(iteration, "selection.parquet")))
     kept = selected.filter(selected["kept"])
     for first in range(start, min(stop, kept.num_rows), _KEPT_AT_A_TIME):
         last = min(first + _KEPT_AT_A_TIME, stop, kept.num_rows)
@@ -145,7 +145,9 @@ def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Tab
     low, high = max(start - kept.num_rows, 0), stop - kept.num_rows
     for first, last in chunk_ranges(run, selected.num_rows - kept.num_rows):
         if first < high and last > low:
-            chunk = tables.read_bytes(run.store.read(run.layout.work(iteration, f"chunks/{first:09d}.parquet")))
+            chunk = tables.read_bytes(
+                run.store.read_committed(run.layout.work(iteration, f"chunks/{first:09d}.parquet"))
+            )
             yield chunk.slice(max(low - first, 0), min(high, last) - max(low, first))
 
 
@@ -166,7 +168,7 @@ def commit_iteration(run: Run, iteration: int) -> None:
 
 def _commit_files(run: Run, iteration: int) -> dict[str, str]:
     """Writes the population in parts of at most FILE_ROWS rows. Returns released name -> working name."""
-    selected = run.store.read(run.layout.work(iteration, "selection.parquet"))
+    selected = run.store.read_committed(run.layout.work(iteration, "selection.parquet"))
     rows = pq.ParquetFile(pa.BufferReader(selected)).metadata.num_rows
     schema = tables.population_schema(run.modality.payload)
     names = {}
@@ -225,5 +227,5 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
         manifest["notice"] = tables.NOT_PRIVATE
     if iteration:
         manifest["degree"] = run.recipe.evolution.degrees()[iteration - 1]
-        manifest["selection"] = json.loads(run.store.read(run.layout.work(iteration, "selection.json")))
+        manifest["selection"] = json.loads(run.store.read_committed(run.layout.work(iteration, "selection.json")))
     return manifest

@@ -33,12 +33,28 @@ class Secret(bytes):
         raise TypeError("a secret is not pickled or copied: read it from its file")
 
 
+def refuse_where_deleted_lives_on(store: Store) -> None:
+    """Refuses a store where deleting the secret, and all else below private/, would not be its end.
+
+    Raises:
+      SecretError: it keeps versions or deleted files, or does not say whether it does.
+    """
+    reason = store.keeps_deleted()
+    if reason is not None:
+        raise SecretError(
+            f"--run-dir {store.uri}: {reason}, and a secret that is deleted must be gone; use a bucket without "
+            "versioning, soft delete and retention whose settings the run may read, or a directory on a disk"
+        )
+
+
 def create_secret(store: Store) -> None:
     """Draws a secret if there is none yet. Only its owner can read it. It is on disk when the function returns.
 
     Raises:
+      SecretError: the store would keep the secret after it is deleted.
       StorageError: the store cannot write.
     """
+    refuse_where_deleted_lives_on(store)
     store.commit(SECRET, Secret(os.urandom(SECRET_BYTES)))
 
 
@@ -50,10 +66,12 @@ def adopt_secret(source: Path, store: Store) -> None:
       store: store of the run directory.
 
     Raises:
-      SecretError: the source is not 32 raw bytes, or the run has another secret already.
+      SecretError: the source is not 32 raw bytes, the run has another secret already, or the store would keep the
+        secret after it is deleted.
       StorageError: the store cannot write.
     """
     given = read_secret_file(source)
+    refuse_where_deleted_lives_on(store)
     if not store.commit(SECRET, given) and not hmac.compare_digest(given, read_secret(store)):
         raise SecretError(f"{SECRET}: this run has another secret already")
 

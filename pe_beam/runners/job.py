@@ -60,7 +60,8 @@ class Job:
         _check_hints(hints or {})
 
     def __call__(self, label: str, build: Callable[[Any], Any]) -> None:
-        """Runs the graph that `build` makes to its end; see `Graph`. Raises PeBeamError."""
+        """Runs the graph that `build` makes to its end; see `Graph`. Raises PeBeamError, and LockedError first."""
+        self._store.demand_lock()
         if self._started is not None:
             self._started(label, self._name)
         try:

@@ -1,7 +1,8 @@
 """Where the files of a run lie: the stores behind `pe_beam.contracts.store`, found by the scheme of their URL.
 
 A plain path is the local store. Any other store is an entry point of the group `pe_beam.stores`: its name is the
-scheme, its object a class that is built from the URL.
+scheme, its object a class that is built from the URL. `objects` is what the object stores share: `gs`, and by obstore
+`s3` and `az`.
 
 May import: contracts, registry, errors; Arrow.
 """
@@ -37,7 +38,8 @@ def open_store(uri: str | Path) -> Store:
     except ImportError as error:
         raise MissingExtraError(f"--run-dir {uri}: needs the package {error.name!r}, which is not installed") from error
     if found is None:
-        raise PeBeamError(f"--run-dir {uri}: only local and mounted file systems are supported so far")
+        known = ", ".join(f"{name}://" for name in registry.names("stores") if name != "memory")
+        raise PeBeamError(f"--run-dir {uri}: no store is known by {scheme}:// (a path, or one of {known}, is wanted)")
     return found(str(uri))
 
 

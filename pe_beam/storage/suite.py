@@ -29,6 +29,8 @@ from pe_beam.storage.parquet import parquet_file, read_parquet
 
 T = TypeVar("T")
 WRITERS, UPDATERS, TURNS = 32, 8, 25
+PRELOAD: list[str] = []
+"""Modules that a store imports late, to be imported once for all processes of a race and not by each."""
 _OUTSIDE = ("", "/etc/x", "..", "../x", "a/../../x", "a/../b", "./a", "a//b", "a/", "a\\..\\b", "a\0b")
 
 
@@ -50,10 +52,12 @@ class Bench:
         """What `work` returns to each of `count` workers, processes or threads, that begin together."""
         if self.apart:
             start: Any = _context().Barrier(count)
-            pool: Any = ProcessPoolExecutor(count, _context(), initializer=_begin_with, initargs=(start,))
+            pool: Any = ProcessPoolExecutor(
+                count, _context(), initializer=_begin_with, initargs=(start, dict(os.environ))
+            )
         else:
             start = threading.Barrier(count)
-            _begin_with(start)
+            _begin_with(start, {})
             pool = ThreadPoolExecutor(count)
         with pool:
             futures: list[Future[T]] = [pool.submit(_begin, work, self.store, place) for place in range(count)]
@@ -65,7 +69,7 @@ class Bench:
             with contextlib.suppress(_KilledError):
                 work(self.store, _fail)
             return
-        process = _context().Process(target=work, args=(self.store, _kill))
+        process = _context().Process(target=_work_apart, args=(work, self.store, dict(os.environ)))
         process.start()
         process.join()
         hold(
@@ -89,15 +93,21 @@ def _kill() -> None:
 def _context() -> ForkServerContext:
     """Processes that share nothing with this one, and start fast."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, *PRELOAD])
     return context
 
 
 _starts: list[Any] = []
 
 
-def _begin_with(start: Any) -> None:
+def _begin_with(start: Any, environment: dict[str, str]) -> None:
+    os.environ.update(environment)  # processes of a fork server have that of its start: endpoints may have changed
     _starts[:] = [start]
+
+
+def _work_apart(work: Callable[[Store, Callable[[], None]], None], store: Store, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    work(store, _kill)
 
 
 def _begin(work: Callable[[Store, int], T], store: Store, place: int) -> T:

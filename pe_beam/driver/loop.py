@@ -48,7 +48,7 @@ def evolve(
 
     Args:
       recipe: from `load_recipe`.
-      run_dir: a local or mounted directory; it is made if it does not exist.
+      run_dir: a local or mounted directory, or the URI of a store; a directory is made if it does not exist.
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
       progress: stream for progress lines; None for no progress.

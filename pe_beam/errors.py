@@ -14,7 +14,10 @@ class PeBeamError(Exception):
 
 
 class InputError(PeBeamError):
-    """A bad recipe, input or secret, changed recipe or data, or too many rejects. Status 2; no budget was spent."""
+    """A bad recipe, input or secret, changed recipe or data, or too many rejects. Status 2.
+
+    Most of these errors are raised before any budget is spent; those about committed counts come after it.
+    """
 
     exit_status = 2
 
@@ -44,7 +47,7 @@ class LockedError(PeBeamError):
 
 
 class StorageError(PeBeamError):
-    """The run directory cannot be written: full disk, missing permissions, a file system without hard links."""
+    """The run directory cannot be read or written: a missing file, a full disk, missing permissions, no hard links."""
 
 
 class UnreachableError(StorageError):

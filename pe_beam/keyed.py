@@ -1,4 +1,4 @@
-"""Random number streams that have names. Everything random uses them, except noise and vote sampling.
+"""Random number streams that have names. Everything random that affects a release uses them, except the noise.
 
 The key of a stream is (seed, iteration, candidate, purpose). So a retry, another batch size or another number of
 workers gets the same numbers (DESIGN, section 5). The module needs only NumPy.
@@ -38,7 +38,7 @@ def keyed_rng(seed: int, iteration: int, candidate: int, purpose: str) -> np.ran
       seed: the recipe's seed, any integer.
       iteration: the current iteration, from 0.
       candidate: a candidate id, or -1 for a choice about the whole population.
-      purpose: a short literal ("random", "vary", "lookahead-3", "select/label").
+      purpose: a short literal ("random", "vary", "lookahead/3", "select/0").
 
     Returns:
       A Philox generator. Its 128-bit key is the first 16 bytes of SHA-256 over the encoded name.

@@ -1,7 +1,8 @@
 """Contracts of the parts, one contract per file. The author of a part imports only this package.
 
-Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`, `pe_beam.stores`.
-`pe_beam.testing` contains the test suites that every part must pass, ours and those of third parties.
+Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`,
+`pe_beam.sources`, `pe_beam.stores`, `pe_beam.search_engines` and `pe_beam.runners`. `pe_beam.testing` contains test
+suites for generators, embedders, views and stores, which our parts and those of third parties must pass.
 
 May import: errors, numbers; NumPy, Arrow, pydantic, MarkupSafe. No Beam.
 """

@@ -15,7 +15,7 @@ class Comparison:
     """The input of a modality's own metrics: candidates and real records. All of it is private.
 
     Tables have the column `label` (string, null without labels) and then the modality's payload columns. Each table has
-    all rows, or a bounded subsample (`pe_beam.evaluation.sampling`) that is the same on every machine.
+    all rows, or a bounded subsample (`pe_beam.subsamples`) that is the same on every machine.
 
     Attributes:
       iteration: the population that is measured, 0 to iterations; None: real training records take the place of the

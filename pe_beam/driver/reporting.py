@@ -42,7 +42,8 @@ def verify_release(run: Run) -> dict[str, Any]:
       The content of privacy.json.
 
     Raises:
-      InputError: a file is missing or has changed.
+      InputError: a file has changed, or a manifest is missing.
+      StorageError: another file is missing.
     """
     last = run.recipe.evolution.iterations
     for iteration in range(last + 1):

@@ -183,8 +183,8 @@ def open_mechanism(
 
     Args:
       store: the mechanism's own directory: `pe_beam.storage.open_store(f"{uri}/{name}")`.
-      name: the user's id: letters, digits, `_`, `.` and `-`.
-      epsilon: above 0, finite.
+      name: the user's id: 1 to 64 letters, digits, `_`, `.` and `-`; it starts with a letter or digit.
+      epsilon: 0.001 to 1000.
       delta: above 0, below 1: a declared number, never computed from the data.
       unit: the privacy unit.
       adjacency: the neighbouring relation.

@@ -133,7 +133,7 @@ class History:
 
     @property
     def sensitivity(self) -> float:
-        """Returns the L2 sensitivity of a histogram, in votes."""
+        """Returns the L2 sensitivity of a histogram for the recipe's votes_per_record, in votes."""
         return accounting.sensitivity(
             unit=self.privacy["unit"],
             adjacency=self.privacy["adjacency"],

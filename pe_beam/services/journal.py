@@ -37,7 +37,7 @@ class Journal:
         return self._known.get(key)
 
     def add(self, key: str, answer: Any) -> None:
-        """Writes an answer to the file before it returns. The answer is durable on disk within half a second."""
+        """Writes an answer to the file before it returns. It syncs the file if the last sync is half a second old."""
         if self._folder is None:
             return
         if self._own is None:

@@ -1,7 +1,8 @@
-"""The local store: files below a directory of a local or mounted file system that knows hard links and flock.
+"""The local store: files below a directory of a local or mounted file system with hard links and flock.
 
-A commit is a temporary file (of a private file under `private/attempts`), fsync, `os.link` to its name, fsync of the
-folder; whoever comes second finds the winner's bytes there. A lease is a flock, which dies with its holder.
+A commit writes a temporary file (for a private file under `private/attempts`), calls fsync, links it to its name with
+`os.link`, and calls fsync on the folder; a later writer finds the first writer's bytes. A lease is a flock, which ends
+with its holder.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from pe_beam.errors import LockedError, StorageError
 
 PRIVATE_ATTEMPTS = "private/attempts"
 WORK_ATTEMPTS = "work/attempts"
-# Times of files in release/ would tell how long private stages took to whoever gets a faithful copy (1980: the least
-# that every archive format can hold).
+# Times of files in release/ would reveal the duration of private stages in a copy that preserves times. 1980 is the
+# earliest time that every archive format supports.
 _NO_TIME = 315532800
-_IN_PLACE = 1 << 16  # bytes of a file that `update` may write over; its content is then a part of its version
-# Files that a store keeps open between updates that need not be durable: opening one costs more than a small write.
+_IN_PLACE = 1 << 16  # largest size in bytes of a file that `update` overwrites in place; its version has a digest
+# Number of files that stay open between updates that need not be durable: opening costs more than a small write.
 _MOST_OPEN = 8
 _FILE = "file://"
 
@@ -55,10 +56,10 @@ def _explanation(doing: str, error: OSError) -> StorageError:
 
 
 class LocalStore(Store):
-    """Files below a directory, which need not exist yet."""
+    """Keeps files below a directory, which need not exist yet."""
 
     def __init__(self, uri: str | Path) -> None:
-        """Takes a path or a file:// URL; a worker may have another working directory, so it is made absolute."""
+        """Takes a path or a file:// URL, and makes it absolute, because a worker may have another working directory."""
         text = str(uri)
         self._root = Path(unquote(urlsplit(text).path) if text.startswith(_FILE) else text).absolute()
         super().__init__(str(self._root))
@@ -66,48 +67,48 @@ class LocalStore(Store):
         self._mutex = threading.Lock()
 
     def place(self) -> str:
-        """The path without links."""
+        """Returns the path with all symbolic links resolved."""
         return str(self._root.resolve())
 
     def exists(self, name: str) -> bool:
-        """True once it is committed."""
+        """See `Store.exists`."""
         return self._path(name).is_file()
 
     def version(self, name: str) -> str:
-        """Device, inode, size and time of a file; of a small one its digest too, for it may be written over."""
+        """Returns device, inode, size and time of a file, and the digest of a small file, which may be overwritten."""
         with _explained(f"reading {shown_name(name)}"), self._path(name).open("rb") as file:
             return _version(file.fileno())
 
     def size(self, name: str) -> int:
-        """Bytes of a file."""
+        """See `Store.size`."""
         with _explained(f"reading {shown_name(name)}"):
             return self._path(name).stat().st_size
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file; a small one may be written over, so readers and writers of it take turns."""
+        """See `Store.read`. Small files may be overwritten in place, so they are read under a shared lock."""
         with _explained(f"reading {shown_name(name)}"), self._path(name).open("rb") as file:
             if os.fstat(file.fileno()).st_size <= _IN_PLACE:
                 _flock(file.fileno(), fcntl.LOCK_SH, patience=1.0)
             return file.read()
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Some bytes of a file."""
+        """See `Store.read_range`."""
         with _explained(f"reading {shown_name(name)}"), self._path(name).open("rb") as file:
             file.seek(start)
             return file.read(length)
 
     def open(self, name: str) -> BinaryIO:
-        """As Arrow opens files: Parquet is read from it without Python between."""
+        """Opens a file with Arrow, so that reading Parquet does not pass through Python."""
         with _explained(f"reading {shown_name(name)}"):
             return cast(BinaryIO, pa.OSFile(str(self._path(name)), "rb"))
 
     def digest(self, name: str) -> str:
-        """SHA-256 (hex) of a file, read in pieces."""
+        """See `Store.digest`."""
         with _explained(f"reading {shown_name(name)}"), self._path(name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def list_files(self, folder: str = "") -> list[str]:
-        """Names below a folder; a folder may be linked from another disk."""
+        """See `Store.list_files`. It follows symbolic links, because a folder may be linked from another disk."""
         found: list[str] = []
         top = self._path(folder) if folder else self._root
         with _explained(f"reading {shown_name(folder)}"):
@@ -119,7 +120,7 @@ class LocalStore(Store):
         return sorted(found)
 
     def commit(self, name: str, write: Write, *, replace: bool = False) -> bool:
-        """As `Store.commit`; StorageError too for a file system without hard links."""
+        """See `Store.commit`. Raises StorageError also for a file system without hard links."""
         target = self._path(name)
         with _explained(f"writing {shown_name(name)}"):
             if not replace and target.exists():
@@ -127,7 +128,7 @@ class LocalStore(Store):
             return self._write(name, write, replace=replace)
 
     def swap(self, name: str, data: bytes, expected: str | None) -> bool:
-        """As `Store.swap`: the file is locked between comparison and rename."""
+        """See `Store.swap`. The file is locked between the comparison and the rename."""
         if expected is None:
             return self.commit(name, data)
         with _explained(f"writing {shown_name(name)}"):
@@ -144,8 +145,8 @@ class LocalStore(Store):
                 self._forget(name)
 
     def update(self, name: str, change: Callable[[bytes | None], bytes], *, durable: bool = True) -> bytes:
-        """As `Store.update`: the file is locked. A record that keeps its length is written over, by one write."""
-        try:  # not `_explained`: accounts and paces are updated at every call of a service
+        """See `Store.update`. The file is locked. A small file that keeps its length is overwritten with one write."""
+        try:  # not `_explained`, which is slow: accounts and paces are updated at every call of a service
             while True:
                 kept = self._held(name)
                 if kept is not None:
@@ -170,12 +171,12 @@ class LocalStore(Store):
         os.pwrite(handle, after, 0)
         if durable:
             os.fsync(handle)
-            # Always: whether an earlier, killed writer came this far with the folder, nobody knows.
+            # The folder is always synced: an earlier writer may have been killed before it synced the folder.
             _sync_folder(self._path(name).parent)
         return after
 
     def append(self, name: str, data: bytes, *, durable: bool = True) -> None:
-        """As `Store.append`, by O_APPEND: what several processes add is not mixed."""
+        """See `Store.append`. It uses O_APPEND, so that bytes of several processes are not mixed."""
         try:
             kept = self._opened(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             if not kept.is_current():
@@ -185,12 +186,12 @@ class LocalStore(Store):
                 data = data[os.write(kept.handle, data) :]
             if durable:
                 os.fsync(kept.handle)
-                self._forget(name)  # who is done with a file says so by this: NFS deletes no folder of an open one
+                self._forget(name)  # a durable append ends the use of a file; NFS cannot delete a folder of open files
         except OSError as error:
             raise _explanation(f"writing {shown_name(name)}", error) from error
 
     def delete(self, name: str) -> None:
-        """Deletes a file, durably."""
+        """See `Store.delete`."""
         path = self._path(name)
         with _explained(f"deleting {shown_name(name)}"):
             if path.is_dir():
@@ -200,7 +201,7 @@ class LocalStore(Store):
                 _sync_folder(path.parent)
 
     def delete_all(self, folder: str) -> None:
-        """Deletes a folder; where it is linked from another disk, that is what is meant."""
+        """See `Store.delete_all`. A folder that is linked from another disk is deleted there, and so is the link."""
         path = self._path(folder) if folder else self._root
         with _explained(f"deleting {shown_name(folder)}"):
             if path.is_dir():
@@ -210,7 +211,7 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def lease(self, name: str, *, patience: float = 1.0) -> Iterator[None]:
-        """As `Store.lease`: a flock on an empty file."""
+        """See `Store.lease`. The lease is a flock on an empty file."""
         with _explained("locking"):
             handle = _made(self._path(name), os.O_RDWR | os.O_CREAT)
         try:
@@ -221,31 +222,31 @@ class LocalStore(Store):
             os.close(handle)
 
     def is_leased(self, name: str) -> bool:
-        """True while a process holds the name."""
+        """See `Store.is_leased`."""
         with _explained("locking"):
             try:
                 handle = os.open(self._path(name), os.O_RDWR)
             except FileNotFoundError:
                 return False
             try:
-                return not _flock(handle, fcntl.LOCK_SH, patience=0)  # shared: two that ask find none but the holder
+                return not _flock(handle, fcntl.LOCK_SH, patience=0)  # shared: two callers do not see each other
             finally:
                 os.close(handle)
 
     def protect(self, folder: str) -> None:
-        """Makes a folder that only its owner may look into."""
+        """Creates a folder that only its owner can read."""
         with _explained(f"making the folder {folder}"):
             self._path(folder).mkdir(parents=True, exist_ok=True)
             self._path(folder).chmod(0o700)
 
     def hide_times(self, folder: str) -> None:
-        """Gives a folder of the release and all in it the one time that tells nothing; a kill may have left others."""
+        """Sets one fixed time on a release folder and everything in it; a killed process may have left other times."""
         with _explained(f"setting times in {folder}"):
             for path in [self._path(folder), *self._path(folder).rglob("*")]:
                 os.utime(path, (_NO_TIME, _NO_TIME))
 
     def sweep_attempts(self, name: str | None = None) -> None:
-        """Deletes what killed writers have left of a file, or of all; then also that of earlier versions of ours."""
+        """Deletes the attempts of killed writers for a file; None: all attempts, also those of older versions."""
         if name is None:
             self.delete_all(PRIVATE_ATTEMPTS)
             self.delete_all(WORK_ATTEMPTS)
@@ -261,7 +262,7 @@ class LocalStore(Store):
         return self._root / checked_name(name)
 
     def _held(self, name: str) -> _Kept | None:
-        """The file that has this name now, open and locked until it is released; None: there is none."""
+        """Returns the current file of this name, open and locked; the caller must release it. None: no file."""
         while True:
             try:
                 kept = self._opened(name, os.O_RDWR)
@@ -269,7 +270,7 @@ class LocalStore(Store):
                 return None
             if kept.acquire():
                 return kept
-            self._forget(name)  # replaced or deleted while this waited, or since it was opened
+            self._forget(name)  # the file was replaced or deleted after it was opened
 
     def _opened(self, name: str, flags: int) -> _Kept:
         kept = self._kept.get(name)
@@ -287,7 +288,7 @@ class LocalStore(Store):
             self._kept.pop(name, None)
 
     def _write(self, name: str, write: Write, *, replace: bool = False, mode: int | None = None) -> bool:
-        """Writes an attempt and makes it the file, if there is none or it is to be replaced; True: it is the file."""
+        """Writes an attempt and renames it to the file if there is none or `replace` is set; returns True if it did."""
         target = self._path(name)
         if name.startswith("private/"):
             self._root.mkdir(parents=True, exist_ok=True)
@@ -318,14 +319,14 @@ class LocalStore(Store):
         return won
 
     def _hide_times(self, folder: Path) -> None:
-        """Whoever adds to a folder sets its time afterwards, so that the last one leaves it set."""
+        """Sets the fixed time on a folder and its parents. Each writer calls it last, so that no other time remains."""
         while folder != self._root:
             os.utime(folder, (_NO_TIME, _NO_TIME))
             folder = folder.parent
 
 
 class _Kept:
-    """An open file, closed when nobody has it any more. A forked process opens its own: it would share the locks."""
+    """An open file. It is closed with its last reference. A forked process opens its own, so as not to share locks."""
 
     def __init__(self, path: Path, flags: int) -> None:
         self._path, self.flags = str(path), flags
@@ -335,18 +336,18 @@ class _Kept:
         self._mutex = threading.Lock()
 
     def is_current(self) -> bool:
-        """Whether the file of this name is still this one."""
+        """Returns whether this is still the file of its name."""
         try:
-            there = os.stat(self._path)  # noqa: PTH116 - half the price of a Path's
+            there = os.stat(self._path)  # noqa: PTH116 - half the time of Path.stat
         except FileNotFoundError:
             return False
         return self._file == (os.getpid(), there.st_dev, there.st_ino)
 
     def acquire(self) -> bool:
-        """Locks it against all threads and processes; False: it is not the file of this name any more."""
+        """Locks the file against all threads and processes; returns False if it is no longer the file of its name."""
         if self._file[0] != os.getpid():
             return False
-        self._mutex.acquire()  # a flock does not keep threads apart that share a handle
+        self._mutex.acquire()  # a flock does not exclude threads that share a handle
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX)
             if self.is_current():
@@ -359,7 +360,7 @@ class _Kept:
         return False
 
     def release(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
         fcntl.flock(self.handle, fcntl.LOCK_UN)
         self._mutex.release()
 
@@ -369,25 +370,25 @@ class _Kept:
 
 
 def _missing_or_raise(error: OSError) -> None:
-    """Of a folder that is not there nothing is listed; one that may not be read is no empty one."""
+    """Ignores a missing folder, which has no files; raises any other error, such as missing rights."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 
 def _attempts_for(name: str) -> str:
-    """The folder in which attempts at a file are written: what a kill leaves of a private file stays private."""
+    """Returns the folder for attempts at a file. That of a private file is private: a kill may leave attempts."""
     return PRIVATE_ATTEMPTS if name.startswith("private/") else WORK_ATTEMPTS
 
 
 def _attempt_of(name: str) -> str:
-    """How attempts at a file begin: by it those of one file are found."""
+    """Returns the prefix of the names of all attempts at a file."""
     return f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
 
 
 def _version(handle: int) -> str:
     found = os.fstat(handle)
     told = f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_ctime_ns}"
-    # What is written over keeps its inode, and a clock's tick may be longer than two writes are apart.
+    # A file that is overwritten in place keeps its inode, and two writes may have the same time.
     small = found.st_size <= _IN_PLACE
     return f"{told}-{hashlib.sha256(_content(handle)).hexdigest()}" if small else told
 
@@ -401,7 +402,7 @@ def _content(handle: int) -> bytes:
 
 
 def _made(path: Path, flags: int) -> int:
-    """Opens a file; where it is to be made, its folder too."""
+    """Opens a file; with O_CREAT, creates its folder if necessary."""
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
@@ -412,7 +413,7 @@ def _made(path: Path, flags: int) -> int:
 
 
 def _flock(handle: int, how: int, *, patience: float) -> bool:
-    """Locks within some seconds; False: it is still locked, or this file system knows no locks."""
+    """Locks within `patience` seconds; returns False if the file is still locked or the file system has no locks."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -425,7 +426,7 @@ def _flock(handle: int, how: int, *, patience: float) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Writes a folder's entries to disk."""
+    """Writes the entries of a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""A store that keeps everything in the memory of this process, for tests: `memory://NAME`."""
+"""A store in the memory of this process, for tests: `memory://NAME`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pe_beam.errors import LockedError, StorageError
 
 @dataclass
 class _Space:
-    """The files of one name: bytes and a number that no other write has."""
+    """The files of one URL: name -> bytes, and a number that is unique to each write."""
 
     files: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     leases: set[str] = field(default_factory=set)
@@ -27,41 +27,41 @@ _NEXT = itertools.count()
 
 
 class MemoryStore(Store):
-    """Files in memory, shared by all threads of a process; another process finds none of them."""
+    """Keeps files in memory. All threads of a process share them; another process does not see them."""
 
     def __init__(self, uri: str) -> None:
-        """Takes a URL; what differs in it is another place."""
+        """Takes a URL; each different URL is a different store."""
         super().__init__(uri)
         self._space = _SPACES.setdefault(uri, _Space())
 
     def exists(self, name: str) -> bool:
-        """True once it is committed."""
+        """See `Store.exists`."""
         return checked_name(name) in self._space.files
 
     def version(self, name: str) -> str:
-        """The number of the write."""
+        """Returns the number of the write."""
         return str(self._found(name)[1])
 
     def size(self, name: str) -> int:
-        """Bytes of a file."""
+        """See `Store.size`."""
         return len(self._found(name)[0])
 
     def read(self, name: str) -> bytes:
-        """All of a file."""
+        """See `Store.read`."""
         return self._found(name)[0]
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Some of a file."""
+        """See `Store.read_range`."""
         return self._found(name)[0][start : start + length]
 
     def list_files(self, folder: str = "") -> list[str]:
-        """Names below a folder."""
+        """See `Store.list_files`."""
         below = f"{checked_name(folder)}/" if folder else ""
         with self._space.lock:
             return sorted(name for name in self._space.files if name.startswith(below))
 
     def commit(self, name: str, write: Write, *, replace: bool = False) -> bool:
-        """As `Store.commit`."""
+        """See `Store.commit`."""
         if not replace and self.exists(name):
             return False
         data = written_bytes(write)
@@ -72,7 +72,7 @@ class MemoryStore(Store):
         return won
 
     def swap(self, name: str, data: bytes, expected: str | None) -> bool:
-        """As `Store.swap`."""
+        """See `Store.swap`."""
         with self._space.lock:
             found = self._space.files.get(checked_name(name))
             same = expected == (None if found is None else str(found[1]))
@@ -81,13 +81,13 @@ class MemoryStore(Store):
         return same
 
     def delete(self, name: str) -> None:
-        """Forgets a file."""
+        """See `Store.delete`."""
         with self._space.lock:
             self._space.files.pop(checked_name(name), None)
 
     @contextlib.contextmanager
     def lease(self, name: str, *, patience: float = 1.0) -> Iterator[None]:
-        """As `Store.lease`; the holder is this process, and dies with all that is here."""
+        """See `Store.lease`. A lease ends with this process, like all files of the store."""
         deadline = time.monotonic() + patience
         while not self._taken(checked_name(name)):
             if time.monotonic() >= deadline:
@@ -99,7 +99,7 @@ class MemoryStore(Store):
             self._space.leases.discard(name)
 
     def is_leased(self, name: str) -> bool:
-        """True while someone holds the name."""
+        """See `Store.is_leased`."""
         return checked_name(name) in self._space.leases
 
     def _taken(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Parquet files of a store: read by ranges, only what is asked for."""
+"""Reads Parquet files of a store by ranges, and only the needed ranges."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pe_beam.contracts.store import Folder, Store
 
 @contextlib.contextmanager
 def parquet_file(place: Store | Folder, name: str, **options: Any) -> Iterator[pq.ParquetFile]:
-    """A Parquet file, open while the body runs; `options` are those of `pyarrow.parquet.ParquetFile`."""
+    """Opens a Parquet file while the body runs; `options` are those of `pyarrow.parquet.ParquetFile`."""
     with place.open(name) as source, pq.ParquetFile(source, **options) as file:
         yield file
 
 
 def read_parquet(place: Store | Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A table, or some of its columns."""
+    """Reads a table; `columns`: the columns to read (None: all)."""
     with place.open(name) as source:
         return pq.read_table(source, columns=columns)

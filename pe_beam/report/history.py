@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
 from pe_beam.privacy import accounting
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.plan import votes_bound
 from pe_beam.storage.parquet import parquet_file, read_parquet
 
 _HISTOGRAM = "histogram/part-00000.parquet"
@@ -131,13 +133,14 @@ class History:
         """Returns the standard deviation of the noise of iteration t, in votes; 0 at epsilon = inf."""
         return float(self.privacy["noise_multiplier"][iteration - 1]) * self.sensitivity
 
-    @property
+    @cached_property
     def sensitivity(self) -> float:
-        """Returns the L2 sensitivity of a histogram for the recipe's votes_per_record, in votes."""
+        """Returns the L2 sensitivity of a histogram that the plan allows for, in votes."""
+        # The bound follows from numbers and labels alone. recipe.json leaves out where the private data are.
+        told = {name: value for name, value in self.recipe.items() if name != "version"}
+        recipe = Recipe.model_validate(told | {"data": told["data"] | {"path": "left out"}})
         return accounting.sensitivity(
-            unit=self.privacy["unit"],
-            adjacency=self.privacy["adjacency"],
-            votes_per_record=int(self.recipe["evolution"]["votes_per_record"]),
+            unit=self.privacy["unit"], adjacency=self.privacy["adjacency"], votes_per_record=votes_bound(recipe)
         )
 
     def thresholds(self, iteration: int) -> dict[str | None, float | None]:

@@ -21,6 +21,7 @@ from pe_beam.contracts.options import Options
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.public import WITHHELD, public_recipe
 from pe_beam.driver.reporting import report
+from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
@@ -259,6 +260,16 @@ def test_the_other_ways_to_evolve_are_reported(small, tmp_path, changes):
     text = (tmp_path / "run/release/report.html").read_text(encoding="utf-8")
     assert "nan" not in re.sub(r"base64,[^)]*", "", text).lower().split()
     assert "Population 0" in text
+
+
+def test_noise_is_that_of_the_plan_where_a_record_cannot_cast_all_its_votes(small, tmp_path):
+    small["data"] |= {"labels": None, "holdout": None}
+    small["generator"]["texts"] = {"": "0"}
+    small["evolution"] |= {"votes_per_record": 50, "samples": 15, "population": 15, "iterations": 1}
+    evolve(parse_recipe(small), tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    history = history_of(run.store.at(run.layout.release))
+    assert history.sigma(1) == run.plan.schedule.sigmas[0] > 0
 
 
 @pytest.mark.parametrize("view", [Words, None])

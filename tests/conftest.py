@@ -65,6 +65,7 @@ LONG = (
     "benchmarks",
     "tests/driver/test_attacks.py",
     "text-offline",
+    "tests/storage/test_objects.py",
     "tests/driver/test_end_to_end.py",
     "tests/modalities/tabular/test_runs.py",
     "tests/evaluation/test_evaluate.py",

@@ -14,8 +14,9 @@ from email.utils import formatdate
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 
+from pe_beam.storage.bucket import ANSWER, Bucket
 from pe_beam.storage.by_obstore import ObstoreBucket, clients, demand_obstore
-from pe_beam.storage.objects import ANSWER, Bucket, ObjectStore
+from pe_beam.storage.objects import ObjectStore
 
 
 class AzStore(ObjectStore):

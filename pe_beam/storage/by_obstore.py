@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from urllib.error import HTTPError
 
 from pe_beam.errors import MissingExtraError, UnreachableError
-from pe_beam.storage.objects import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble
+from pe_beam.storage.bucket import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble
 
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|ContainerBeingDeleted")
 _STATUS = re.compile(r"status code: (\d{3})")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from pe_beam.errors import MissingExtraError
-from pe_beam.storage.objects import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, ObjectStore, Trouble
+from pe_beam.storage.bucket import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble
+from pe_beam.storage.objects import ObjectStore
 
 _BOUNDS: dict[str, Any] = {"timeout": (CONNECT, ANSWER), "retry": None}
 _KEPT = {

@@ -6,8 +6,9 @@ role of a container or machine; AWS_REGION; AWS_ENDPOINT_URL. Profiles of ~/.aws
 
 from __future__ import annotations
 
+from pe_beam.storage.bucket import Bucket
 from pe_beam.storage.by_obstore import ObstoreBucket, clients, demand_obstore
-from pe_beam.storage.objects import Bucket, ObjectStore
+from pe_beam.storage.objects import ObjectStore
 
 
 class S3Store(ObjectStore):

@@ -116,7 +116,17 @@ def free_port() -> int:
 
 
 def make_bucket(server: Server, name: str) -> None:
-    """Makes a bucket, by the plain interface of the service."""
+    """Makes a bucket, by the plain interface of the service; one that has just been started may be busy yet."""
+    for pause in (0.2, 0.5, 1, 2, 5, None):
+        try:
+            return _make_bucket(server, name)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or pause is None:
+                raise
+        time.sleep(pause)
+
+
+def _make_bucket(server: Server, name: str) -> None:
     if server.kind == "gs":
         body, kind = f'{{"name": "{name}"}}'.encode(), {"Content-Type": "application/json"}
         ask("POST", f"http://127.0.0.1:{server.port}/storage/v1/b?project=test", body, kind)

@@ -16,7 +16,7 @@ import pytest
 from pe_beam.cli.main import main
 from pe_beam.contracts.store import Store
 from pe_beam.errors import LockedError, MissingExtraError, StorageError, UnreachableError
-from pe_beam.storage import objects, open_store
+from pe_beam.storage import asking, bucket, objects, open_store
 from tests.storage.servers import Server, free_port
 
 KEYS = {"s3": "AWS_SECRET_ACCESS_KEY", "az": "AZURE_STORAGE_ACCOUNT_KEY"}
@@ -73,13 +73,14 @@ def test_google_credentials_that_are_missing(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_nobody_answers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "PATIENCE", 0.3)
+    monkeypatch.setattr(asking, "PATIENCE", 0.3)
     for name, text in server.behind(free_port()).items():
         monkeypatch.setenv(name, text)
     began = time.monotonic()
     _refused(open_store(f"{server.kind}://runs/run"), "the service does not answer; check the network")
     assert time.monotonic() - began < 10
-    assert objects.CONNECT + objects.ANSWER + 18 < 35
+    monkeypatch.undo()
+    assert bucket.CONNECT + bucket.ANSWER + asking.PATIENCE < 35
 
 
 @pytest.mark.parametrize("scheme", ["gs", "s3", "az"])
@@ -188,9 +189,9 @@ def test_answers_of_amazon(status: int, code: str, said: str, monkeypatch: pytes
 )
 def test_answers_of_google(status: int, said: str, passing: bool) -> None:
     exceptions = pytest.importorskip("google.api_core.exceptions")
-    bucket = open_store("gs://bucket/run")._client()  # type: ignore[attr-defined]
-    found = bucket.trouble(exceptions.from_http_status(status, "private/x/0123"))
+    google = open_store("gs://bucket/run")._asking.bucket  # type: ignore[attr-defined]
+    found = google.trouble(exceptions.from_http_status(status, "private/x/0123"))
     assert said in found.said
     assert found.passing == passing
     assert "0123" not in found.said
-    assert bucket.trouble(KeyError("ours")) is None
+    assert google.trouble(KeyError("ours")) is None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pe_beam.contracts.store import Store
 from pe_beam.storage import open_store
-from pe_beam.storage.objects import NO_BUCKET
+from pe_beam.storage.bucket import NO_BUCKET
 from tests.storage.servers import ACCOUNT, Server, ask, ask_az, ask_s3, make_bucket
 
 _SOFT = b"""<?xml version="1.0" encoding="utf-8"?><StorageServiceProperties><DeleteRetentionPolicy><Enabled>%s</Enabled>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from hashlib import sha256
@@ -89,7 +90,7 @@ class Runs:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._numbers = folder, itertools.count()
         self._made: dict[tuple[str, str], tuple[Path, list[tuple[Any, ...]]]] = {}
         self.secret_file = folder / "given.secret"
         self.secret_file.write_bytes(SECRET)
@@ -114,7 +115,7 @@ class Runs:
         drawn = finalize.report_bytes.__module__ == finalize.__name__  # see conftest.py
         key = json.dumps(recipe, sort_keys=True), f"{how}, {'with' if drawn else 'without'} a report"
         if key not in self._made:
-            run = self._folder / f"{len(self._made)}/run"
+            run = self._folder / f"{next(self._numbers)}/run"  # one that fails leaves its folder to nobody
             if how == "half":
                 stop_half_way(recipe, run, self.secret_file)
             elif how == "begun":

@@ -137,7 +137,7 @@ class History:
     def sensitivity(self) -> float:
         """Returns the L2 sensitivity of a histogram that the plan allows for, in votes."""
         # The bound follows from numbers and labels alone. recipe.json leaves out where the private data are.
-        told = {name: value for name, value in self.recipe.items() if name != "version"}
+        told = {name: value for name, value in self.recipe.items() if name in Recipe.model_fields}
         recipe = Recipe.model_validate(told | {"data": told["data"] | {"path": "left out"}})
         return accounting.sensitivity(
             unit=self.privacy["unit"], adjacency=self.privacy["adjacency"], votes_per_record=votes_bound(recipe)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import collections
-import multiprocessing
-import multiprocessing.process
-import os
 import random
 import time
 from pathlib import Path
@@ -13,23 +10,12 @@ from typing import Any
 
 import yaml
 
-from pe_beam.driver.loop import evolve
-from pe_beam.recipe.loading import load_recipe
+from tests.commands import Command
 from tests.modalities.text.recipes import KEY, serve
 from tests.modalities.text.server import Served
 from tests.whole_runs import release_digests
 
 KILLS, CONCURRENCY = 10, 4
-PRELOADED = [
-    "pe_beam.runners.job",
-    "pe_beam.engine.graphs.iteration",
-    "pe_beam.modalities.text.llm",
-    "pe_beam.modalities.text.openai_client",
-    "sklearn.feature_extraction.text",
-    "dp_accounting.pld.accountant",
-    "openai.resources.chat.completions",
-    __name__,
-]
 
 
 def test_a_killed_run_pays_for_nothing_twice(texts: dict[str, Any], tmp_path: Path, secret_file: Path) -> None:
@@ -45,11 +31,10 @@ def test_a_killed_run_pays_for_nothing_twice(texts: dict[str, Any], tmp_path: Pa
     with Served(tmp_path / "killed", latency=0.05) as server:
         recipe.write_text(yaml.safe_dump(serve(texts, server)))
         for moment in moments:
-            process = _start(recipe, tmp_path / "run", secret_file)
-            while len(server.requests()) - repeated < moment and process.is_alive():
-                time.sleep(0.01)
-            process.kill()
-            process.join()
+            with _start(recipe, tmp_path / "run", secret_file) as process:
+                while len(server.requests()) - repeated < moment and process.poll() is None:
+                    time.sleep(0.01)
+                process.kill()
             time.sleep(0.1)  # the server still logs what was in flight
             counts = collections.Counter(entry["digest"] for entry in server.requests())
             repeated = sum(counts.values()) - len(counts)
@@ -62,20 +47,12 @@ def test_a_killed_run_pays_for_nothing_twice(texts: dict[str, Any], tmp_path: Pa
     assert not list((tmp_path / "run/work").glob("*/journal/*")), "journals go with the commit of their chunk"
 
 
-def _start(recipe: Path, run_dir: Path, secret: Path) -> multiprocessing.process.BaseProcess:
-    """A process of its own, forked from one that has imported Beam already: that takes most of a start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_run, args=(recipe, run_dir, secret))
-    process.start()
-    return process
+def _start(recipe: Path, run_dir: Path, secret: Path) -> Command:
+    """`pe-beam run` in a fork; another test may have started the server of forks, without the key."""
+    key = f"import os; os.environ['PE_BEAM_TEST_KEY'] = {KEY!r}"
+    return Command("run", str(recipe), "--run-dir", str(run_dir), "--secret-file", str(secret), before=key)
 
 
-def _run(recipe: Path, run_dir: Path, secret: Path) -> None:
-    os.environ["PE_BEAM_TEST_KEY"] = KEY  # another test may have started the server of forks, without it
-    evolve(load_recipe(recipe), run_dir, secret_file=secret)
-
-
-def _ended_well(process: multiprocessing.process.BaseProcess) -> bool:
-    process.join(120)
-    return process.exitcode == 0
+def _ended_well(process: Command) -> bool:
+    with process:
+        return process.communicate(120).returncode == 0

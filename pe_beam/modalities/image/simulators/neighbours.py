@@ -17,8 +17,9 @@ The blocks, the sample and m do not change an answer.
 
 from __future__ import annotations
 
+import functools
 import math
-import queue
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,15 +29,16 @@ from threadpoolctl import threadpool_limits
 from pe_beam.modalities.image.simulators.basis import Basis, levels_of
 
 BLOCK = 1024
-"""Queries at a time, 32,767 at most: with fewer, reading the rows costs more than the products."""
-_TILE = 8192  # rows at a time: tile x block float32 is 32 MB
+"""Queries of a block, 32,767 at most: with fewer, reading the rows costs more than the products."""
+_TILE = 8192  # rows at a time: tile x block float32 is 32 MB for each thread
 _SAMPLE = 32_768
+_GUESSED = 128  # queries at a time against the sample: 16 MB
 _FEW = 16_384  # up to so many rows are all computed in float64
 _FIRST = 4
 """Times k: rows whose distances are computed first."""
 _UNIT = 2.0**-24
 _PAIR, _PRODUCT = 1e-9, 1.4e-11  # seconds per number of a pair and of a product, on two cores
-_THREADS = 2
+_THREADS = 2  # blocks that are answered at the same time
 
 
 class Neighbours:
@@ -53,6 +55,7 @@ class Neighbours:
         self._levels = levels_of(vectors.shape[1])
         self._centre = basis.centre.astype(np.float32)
         self._samples: dict[int | None, np.ndarray] = {}
+        self._sampling = threading.Lock()
 
     def nearest(self, rows: np.ndarray, keep: int, members: np.ndarray | None = None) -> list[np.ndarray]:
         """Returns for each row the row itself and the nearest other members.
@@ -72,31 +75,32 @@ class Neighbours:
         found: list[np.ndarray | None] = [None] * len(rows)
         waiting = np.arange(len(rows))
         rank = 1.0
-        while len(waiting):
-            for start in range(0, len(waiting), BLOCK):
-                block = waiting[start : start + BLOCK]
-                answers = self._block(rows[block], keep, members, rank if count > _FEW and rank < 64 else None)
-                for place, answer in zip(block, answers, strict=True):
-                    found[place] = answer
-            waiting = np.array([place for place in waiting if found[place] is None], dtype=np.int64)
-            rank *= 4  # T was too small for these
+        # A thread takes whole blocks, with one thread of BLAS: no step of a block waits for another core.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(_THREADS) as threads:
+            while len(waiting):
+                guess = rank if count > _FEW and rank < 64 else None
+                blocks = np.array_split(waiting, _blocks(len(waiting)))
+                asked = functools.partial(self._block, keep=keep, members=members, rank=guess)
+                for block, answers in zip(blocks, threads.map(asked, (rows[each] for each in blocks)), strict=True):
+                    for place, answer in zip(block, answers, strict=True):
+                        found[place] = answer
+                waiting = np.array([place for place in waiting if found[place] is None], dtype=np.int64)
+                rank *= 4  # T was too small for these
         return [each for each in found if each is not None]
 
     def _block(
-        self, rows: np.ndarray, keep: int, members: np.ndarray | None, rank: float | None
+        self, rows: np.ndarray, *, keep: int, members: np.ndarray | None, rank: float | None
     ) -> list[np.ndarray | None]:
         """Answers the queries of a block; None: T was too small for a query. Without a rank, compares all members."""
         queries = np.asarray(self._vectors[rows])
         if rank is None:
             everything = np.arange(len(self._vectors)) if members is None else members
             unbounded = everything, np.zeros(len(everything))
-            asked = [(row, own, unbounded, keep, math.inf) for row, own in zip(rows, queries, strict=True)]
+            pairs, limits = [unbounded] * len(rows), np.full(len(rows), math.inf)
         else:
             limits, level = self._guess(queries, keep, members, rank)
             pairs = self._scan(queries, limits, level, members)
-            asked = [(row, queries[i], pairs[i], keep, float(limits[i])) for i, row in enumerate(rows)]
-        with ThreadPoolExecutor(_THREADS) as threads:  # NumPy releases the GIL while it gathers and adds
-            return list(threads.map(lambda each: self._decide(*each), asked))
+        return [self._decide(row, queries[i], pairs[i], keep, float(limits[i])) for i, row in enumerate(rows)]
 
     def _guess(
         self, queries: np.ndarray, keep: int, members: np.ndarray | None, rank: float
@@ -107,18 +111,20 @@ class Neighbours:
         chosen = sample if members is None else members[sample]
         wanted = rank * len(chosen) / count * keep
         place = min(math.ceil(wanted + 3 * math.sqrt(wanted) + 3), len(chosen) - 1)  # too small once in 100,000 times
-        squares = self._bounds(queries, self._sampled(chosen, members, None), None)
-        parts = np.array_split(squares, 2 * _THREADS)
-        with ThreadPoolExecutor(_THREADS) as threads:
-            found = list(threads.map(lambda part: np.partition(part, place, axis=1)[:, place], parts))
-        limits = np.concatenate(found).astype(np.float64)
+        own = self._sampled(chosen, members, None)
+        limits = np.empty(len(queries))
+        for start in range(0, len(queries), _GUESSED):
+            squares = self._bounds(queries[start : start + _GUESSED], own, None)
+            squares.partition(place, axis=1)
+            limits[start : start + _GUESSED] = squares[:, place]
         some = slice(0, 32)
+        squares = self._bounds(queries[some], own, None)
         dimension = self._vectors.shape[1]
         costs: dict[int | None, float] = {None: dimension * _PRODUCT}
-        costs[None] += float((squares[some] <= limits[some, None]).mean()) * dimension * _PAIR
+        costs[None] += float((squares <= limits[some, None]).mean()) * dimension * _PAIR
         for level, length in enumerate(self._levels):
-            own = self._sampled(chosen, members, level)
-            below = self._bounds(queries[some], own, level) <= limits[some, None]
+            heads = self._sampled(chosen, members, level)
+            below = self._bounds(queries[some], heads, level) <= limits[some, None]
             costs[level] = length * _PRODUCT + float(below.mean()) * dimension * _PAIR
         return limits, min(costs, key=lambda key: costs[key])
 
@@ -126,9 +132,10 @@ class Neighbours:
         """Returns the sample in the form for the product. Keeps the sample of the whole set."""
         if members is not None:
             return self._tile(chosen, level)
-        if level not in self._samples:
-            self._samples[level] = self._tile(chosen, level)
-        return self._samples[level]
+        with self._sampling:
+            if level not in self._samples:
+                self._samples[level] = self._tile(chosen, level)
+            return self._samples[level]
 
     def _bounds(self, queries: np.ndarray, right: np.ndarray, level: int | None) -> np.ndarray:
         """Returns squares of L, float32 (q, rows), without a correction for rounding."""
@@ -169,13 +176,11 @@ class Neighbours:
         floor = (radii**2 - limits) / 2
         loss = (2 * left.shape[1] + 16) * _UNIT
         right = np.ascontiguousarray(left.T)
-        buffers: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
-        for _ in range(_THREADS):
-            buffers.put(np.empty((_TILE, len(left)), np.float32))
+        buffer = np.empty((_TILE, len(left)), np.float32)
 
         def look(start: int, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             """Returns of one tile the places of rows, their queries, and squares of bounds."""
-            tile, buffer = self._tile(rows, level), buffers.get()
+            tile = self._tile(rows, level)
             scores = np.matmul(tile, right, out=buffer[: len(tile)])
             farthest = math.sqrt(max(0.0, -2 * float(tile[:, -1].min())))
             error = loss * (radii + farthest) ** 2
@@ -183,12 +188,9 @@ class Neighbours:
             flat = np.flatnonzero(scores >= lowest)
             owner = (flat % len(left)).astype(np.int16)  # NumPy sorts 16 bits by radix
             bounds = (radii**2 - 2 * error)[owner] - 2 * scores.ravel()[flat].astype(np.float64)
-            buffers.put(buffer)
             return flat // len(left) + start, owner, bounds
 
-        # One thread of BLAS for each of ours: products, comparisons and copies keep all cores busy.
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(_THREADS) as threads:
-            found = list(threads.map(lambda tile: look(*tile), self._tiles(members)))
+        found = [look(*tile) for tile in self._tiles(members)]
         places, owners, bounds = (np.concatenate(column) for column in zip(*found, strict=True))
         order = np.argsort(owners, kind="stable")
         cuts = np.searchsorted(owners[order], np.arange(1, len(left), dtype=np.int16))
@@ -256,3 +258,12 @@ class Neighbours:
                 exact = np.array([math.fsum(terms) for terms in self._differences(query, rows[group]).tolist()])
                 order[start:stop] = group[np.lexsort((rows[group], exact))]
         return order[:keep]
+
+
+def _blocks(queries: int) -> int:
+    """Returns the number of blocks: full ones, or a few more so that no thread is without one at the end.
+
+    >>> [_blocks(n) for n in (1, 2, 1024, 10_000)]
+    [1, 2, 2, 10]
+    """
+    return min(_THREADS * -(-queries // (_THREADS * BLOCK)), queries)

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 _INIT_FLAGS = {
     "data.path": ("--data", "PATH", "a folder, a file or a glob with the private records; not read"),
-    "data.source": ("--source", "KIND", "folder, parquet, csv or jsonl; default: by the ending"),
+    "data.source": ("--source", "KIND", "folder, parquet, csv, jsonl, webdataset, ...; default: by the name"),
     "modality": ("--modality", "NAME", "what a record is: image, text, ..."),
     "data.labels": ("--labels", "A,B,...", "the public labels, between commas"),
     "data.schema": ("--schema", "FILE", "tables: a YAML file that declares the columns"),

@@ -11,11 +11,12 @@ from pe_beam import registry
 from pe_beam.contracts.asking import Asker, Seen, listed, number
 from pe_beam.contracts.modality import Modality
 from pe_beam.errors import DataError, InputError
-from pe_beam.init.looking import NOTHING, guess_source, look
+from pe_beam.init.looking import NOTHING, PICTURES, SEEN, guess_source, look
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
 
-SOURCES = ("folder", "parquet", "csv", "jsonl")
+_BY_COLUMN = ("parquet", "csv", "jsonl")
+"""Sources whose columns a recipe names one by one. Others have formats of their own, or come from other packages."""
 _NOISE_TO_VOTES = 3.0
 """Largest ratio of a candidate's noise to its expected votes in a proposed pool."""
 
@@ -47,14 +48,14 @@ def compose(asker: Asker) -> dict[str, Any]:
 def _records(asker: Asker) -> tuple[dict[str, Any], str, Seen]:
     asker.say("Where the private records lie. They are not read now; what may be looked at is asked first.")
     path = asker.ask("data.path", "A folder, a file or a glob")
-    source = asker.ask("data.source", "What kind of files", default=guess_source(path), choices=SOURCES)
+    source = asker.ask("data.source", "What kind of files", default=guess_source(path), choices=_sources())
     known = registry.names("modalities")
-    usual = "image" if source == "folder" else None
+    usual = "image" if source in PICTURES else None
     modality = asker.ask("modality", "What a record is", default=usual, choices=known)
     data = {"source": source, "path": path}
     what = "names of the folders in it" if source == "folder" else "names and types of columns"
     what += ", the first line of CSV" if source == "csv" else ""
-    if source == "jsonl" or not asker.confirm("look", f"May I look at the {what}? No value is read"):
+    if source not in SEEN or not asker.confirm("look", f"May I look at the {what}? No value is read"):
         return data, modality, NOTHING
     try:
         return data, modality, look(path, source)
@@ -65,20 +66,33 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str, Seen]:
         return data, modality, NOTHING
 
 
+def _sources() -> list[str]:
+    """Returns the usual sources, then the others, for those who know what they hold."""
+    first = ("folder", *_BY_COLUMN)
+    return [*first, *sorted(set(registry.names("sources")) - set(first))]
+
+
 def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen) -> None:
-    """Asks for the columns. Class folders have no columns; tables with a schema need only label and client."""
-    if data["source"] == "folder":
+    """Asks for the columns that the source takes. Tables with a schema need only label and client.
+
+    A format of pictures, or a source of another package, knows its columns; only label and client are asked for.
+    """
+    takes = registry.find("sources", data["source"], key="data.source").takes & {"columns", "client"}
+    if "columns" not in takes:
         return
     columns: dict[str, Any] = {}
     if seen.columns:
         asker.say("Columns: " + ", ".join(f"{name} ({kind})" for name, kind in seen.columns.items()))
-    roles = [] if modality.schema_model else modality.payload.names
+    named = data["source"] in _BY_COLUMN
+    roles = modality.payload.names if named and not modality.schema_model else []
     for role in roles:
         default = role if not seen.columns or role in seen.columns else None
         columns[role] = asker.ask(f"data.columns.{role}", f"The column with the {role}", default=default)
     for role, text in (("label", "the label (several: names between commas)"), ("client", "the client id")):
+        if role == "client" and role not in takes:
+            continue
         # Declared labels need a column. Its default is the column with this name.
-        declared = role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
+        declared = named and role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
         default = role if declared and role in seen.columns else None
         key = f"data.columns.{role}"
         found = asker.ask(key, f"The column with {text}", default=default, optional=not declared)
@@ -86,7 +100,8 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen)
             names = found if isinstance(found, list) else listed(found)
             columns[role] = names if len(names) > 1 else names[0]
     _must_be_seen(columns, seen)
-    data["columns"] = columns
+    if columns:
+        data["columns"] = columns
 
 
 def _name(text: str) -> str:
@@ -104,7 +119,9 @@ def _must_be_seen(columns: Mapping[str, Any], seen: Seen) -> None:
 
 def _labels(asker: Asker, data: dict[str, Any], seen: Seen) -> None:
     columns = data.get("columns", {}).get("label")
-    if data["source"] != "folder" and columns is None:
+    # Sources without columns of their own name have labels by their format: folders, members of a tar, bytes.
+    free = data["source"] not in _BY_COLUMN
+    if not free and columns is None:
         return
     asker.say(
         "Labels are declared in public, whether records have them or not. Say only what is known without the data."
@@ -118,7 +135,7 @@ def _labels(asker: Asker, data: dict[str, Any], seen: Seen) -> None:
         if asker.confirm("folders", "Are these names public, and are they all the labels"):
             data["labels"] = seen.folders
             return
-    labels = asker.ask("data.labels", "All labels, between commas", parse=listed, optional=data["source"] == "folder")
+    labels = asker.ask("data.labels", "All labels, between commas", parse=listed, optional=free and columns is None)
     data |= {"labels": labels} if labels else {}
 
 

@@ -20,13 +20,20 @@ _HEADER = 1 << 20
 
 
 NOTHING = Seen({}, [])
+SEEN = ("folder", "parquet", "csv")
+"""Sources of which `look` sees something."""
+PICTURES = ("folder", "camelyon", "celeba", "cifar", "imagefolder", "mnist", "tfrecord", "webdataset")
+"""Sources of pictures."""
 
 
 def guess_source(path: str) -> str:
-    """Returns the kind of files of a path, by its extension alone."""
-    ending = Path(path.rstrip("/*")).suffix.lower()
+    """Returns the kind of files of a path, by its name alone."""
+    name = Path(path.rstrip("/*")).name.lower().removesuffix(".gz")
     known = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-    return known.get(ending, "folder")
+    known |= {".tar": "webdataset", ".tfrecord": "tfrecord", ".tfrecords": "tfrecord"}
+    if "ubyte" in name:  # train-images-idx3-ubyte
+        return "mnist"
+    return known.get(Path(name).suffix, "folder")
 
 
 def look(path: str, source: str) -> Seen:

@@ -95,7 +95,7 @@ def test_a_person_is_asked_again_until_the_answer_is_right(folder, tmp_path):
     )  # fmt: skip
     recipe, plan = write_recipe(asker, str(tmp_path / "a.yaml"))
     said = asker.sink.getvalue()
-    assert "'floder' is not allowed; folder, parquet, csv, jsonl is wanted" in said
+    assert "'floder' is not allowed; folder, parquet, csv, jsonl, camelyon, celeba, cifar" in said
     assert "'many' is not allowed; a whole number is wanted" in said
     assert "Folders: cat, dog" in said
     assert recipe.embedder.options["mode"] == "rgb"
@@ -124,7 +124,7 @@ def test_answers_that_end_too_soon_are_named(tmp_path):
         ({"data.expected_records": "many"}, "a whole number is wanted"),
         ({"privacy.epsilon": "0"}, "0.001 or more"),
         ({"privacy.delta": "1"}, "up to 0.5"),
-        ({"data.source": "excel"}, "folder, parquet, csv, jsonl is wanted"),
+        ({"data.source": "excel"}, "folder, parquet, csv, jsonl, camelyon"),
         ({"data.labels": "A,,B"}, "names between commas"),
         ({"generator.name": "text-rendr"}, "text-render"),
         ({"evolution.iteration": "3"}, "did you mean 'iterations'"),
@@ -209,8 +209,48 @@ def test_the_proposed_pool_is_not_drowned(tmp_path, records):
 
 
 def test_kinds_of_files_are_guessed_by_their_ending():
-    names = ["a/b.csv", "a/*.parquet", "a/b.JSONL", "a/scans"]
-    assert [guess_source(name) for name in names] == ["csv", "parquet", "jsonl", "folder"]
+    names = [
+        "a/b.csv",
+        "a/*.parquet",
+        "a/b.JSONL",
+        "a/scans",
+        "a/shard-*.tar",
+        "a/b.tfrecord",
+        "train-images-idx3-ubyte.gz",
+    ]
+    kinds = ["csv", "parquet", "jsonl", "folder", "webdataset", "tfrecord", "mnist"]
+    assert [guess_source(name) for name in names] == kinds
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "wanted"),
+    [
+        ("webdataset", {}, {}),
+        ("tfrecord", {"data.columns.client": "patient"}, {"client": "patient"}),
+        ("celeba", {"data.columns.label": "Male"}, {"label": "Male"}),
+        ("cifar", {}, {}),
+        ("mnist", {}, {}),
+        ("camelyon", {}, {}),
+    ],
+)
+def test_formats_of_pictures_are_asked_for_their_label_and_client_alone(source, given, wanted):
+    recipe = compose(_flags(_answers(**{"data.source": source, "data.labels": "A, B", **given})))
+    assert recipe["modality"] == "image"
+    assert recipe["data"].get("columns", {}) == wanted
+    assert recipe["data"]["labels"] == ["A", "B"]
+    parse_recipe(recipe)
+
+
+def test_a_diffusion_model_is_asked_for_with_its_prompt():
+    given = {"generator.name": "diffusers", "generator.model": "models/sd"}
+    prompt = {"generator.random.prompt": "a {label}"}
+    by_text = compose(_flags(_answers(**given, **prompt)))["generator"]
+    assert by_text == {
+        "name": "diffusers", "model": "models/sd", "random": {"prompt": "a {label}"}, "vary": {"strength": 0.9},
+    }  # fmt: skip
+    without = compose(_flags(_answers(**given)))
+    assert without["generator"] == {"name": "diffusers", "model": "models/sd"}
+    parse_recipe(without)
 
 
 @pytest.mark.parametrize("backend", ["openai", "huggingface"])

@@ -14,7 +14,8 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
     del seen
     asker.say(
         "text-render draws the label as text, nearest-image takes the pictures of a public set, avatar draws cartoon "
-        "faces. A program of your own, with its parameters, is written into the recipe by hand (docs/images.md)."
+        "faces, diffusers draws with a diffusion model. A program of your own, with its parameters, is written into "
+        "the recipe by hand (docs/images.md)."
     )
     names = [name for name in registry.names_for("generators", "image") if name != "program"]
     generator: dict[str, Any] = {
@@ -23,6 +24,8 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
     if generator["name"] == "text-render" and not data.get("labels"):
         text = asker.ask("generator.texts", "There are no labels to draw. The text to draw", parse=_text)
         generator["texts"] = text if isinstance(text, dict) else {"": text}
+    if generator["name"] == "diffusers":
+        generator |= _model(asker)
     if generator["name"] == "nearest-image":
         generator["path"] = asker.ask("generator.path", "The folder of public pictures", parse=_text)
         generator["neighbours"] = {"from": 100, "to": 5, "decay": "geometric"}
@@ -37,6 +40,20 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
     if generator["name"] == "nearest-image":
         generator["embedder"] = dict(embedder)  # the distance is that of the votes
     return {"generator": generator, "embedder": embedder}
+
+
+def _model(asker: Asker) -> dict[str, Any]:
+    """Asks for a diffusion model and what it draws. Without a prompt the model is one without text."""
+    model = asker.ask("generator.model", "Its folder, or its name on the hub", parse=_text)
+    prompt = asker.ask(
+        "generator.random.prompt", "What it is told to draw, with {label}; none: a model without text", optional=True
+    )
+    if prompt is None:
+        return {"model": model}
+    strength = number(0, 1)
+    told = "How much a variation changes its parent, at first: above 0, up to 1"
+    first = asker.ask("generator.vary.strength", told, parse=strength, default=0.9)
+    return {"model": model, "random": {"prompt": prompt}, "vary": {"strength": first}}
 
 
 def _own_files(asker: Asker, name: str) -> dict[str, Any]:

@@ -4,6 +4,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Where it is set, each of some hundred processes compiles what it imports anew: seconds for each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test flink flink-stop clean
 
 $(VENV)/bin/uv:

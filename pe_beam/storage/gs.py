@@ -134,10 +134,12 @@ class _GsBucket(Bucket):
 
     def trouble(self, error: Exception) -> Trouble | None:
         import requests
+        import urllib3
         from google.api_core.exceptions import GoogleAPICallError
         from google.auth.exceptions import GoogleAuthError, TransportError
 
-        if isinstance(error, requests.exceptions.RequestException | TransportError | ConnectionError):
+        network = requests.exceptions.RequestException | urllib3.exceptions.HTTPError | TransportError | ConnectionError
+        if isinstance(error, network):
             return Trouble(
                 "the service does not answer; check the network, and STORAGE_EMULATOR_HOST if it is set",
                 passing=True,

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+_LARGE = 1 << 20
 CHANGES = ("PUT", "POST", "DELETE", "PATCH")
 LOST, LATE, BUSY = "applied, and the answer lost", "applied, and answered by 503", "not applied, answered by 503"
 
@@ -19,13 +20,14 @@ class Proxy:
       port: on 127.0.0.1.
       requests: method and path of each.
       fault: number of a change (from 0), method and path -> LOST, LATE, BUSY, or None: all is well.
+      cut: so many of the next large answers break off half-way.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.requests: list[str] = []
         self.fault: Callable[[int, str], str | None] = lambda _, __: None
-        self.changes = 0
+        self.changes = self.cut = 0
         self._mutex = threading.Lock()
 
     def passes(self, asked: str) -> str | None:
@@ -102,8 +104,13 @@ def before(port: int) -> Iterator[Proxy]:
             if self.command != "HEAD" and status != 204:
                 self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data)
+            if self.command == "HEAD":
+                return
+            if len(data) > _LARGE and proxy.cut > 0:
+                proxy.cut -= 1
+                self.close_connection = True
+                data = data[: len(data) // 2]
+            self.wfile.write(data)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -162,8 +162,8 @@ class BlockAccount(Account):
         used, wanted = self._used, None if ends else self._wanted
         record.held.pop(self._me, None)
         record.spent += used
-        if len(record.held) > _MANY or (wanted and self._passes(record.total() + self._flying + wanted) is not None):
-            self._bury(record)
+        if len(record.held) > _MANY or (wanted is not None and self._is_waiting):
+            self._bury(record)  # a request for each that holds something
         told = _Told(used=used, spent=record.spent, holders=len(record.held))
         base = record.total() + self._flying
         more = _NONE

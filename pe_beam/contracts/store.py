@@ -36,9 +36,11 @@ class Store(abc.ABC):
     Attributes:
       uri: what `pe_beam.storage.open_store` takes; for a local store the absolute path.
       first_pause: seconds that an update which came second waits at most before it tries again; doubled each time.
+      remote: whether each call is a request over a network. Callers then ask seldom, and write in blocks.
     """
 
     first_pause: ClassVar[float] = 0.001
+    remote: ClassVar[bool] = False
 
     def __init__(self, uri: str) -> None:
         """Names the store; nothing is made or asked yet."""
@@ -92,6 +94,14 @@ class Store(abc.ABC):
     def read_committed(self, name: str) -> bytes:
         """As `find_committed`, of a file that has to be there."""
         return self.read(name)
+
+    def mapped(self, name: str) -> memoryview:
+        """All bytes of a file that is not changed once it is committed, read-only.
+
+        They are memory-mapped where the store can, so that a large file takes no more memory than is looked at. They
+        stay as they are when the file is deleted.
+        """
+        return memoryview(self.read_committed(name))
 
     def open(self, name: str) -> BinaryIO:
         """A committed file, for reading; it can seek. Only what is asked for is read."""

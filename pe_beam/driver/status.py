@@ -20,7 +20,7 @@ from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import compose_runs
-from pe_beam.services.account import UNIT, read_totals
+from pe_beam.services.record import UNIT, read_totals
 
 
 def status(run_dir: str) -> dict[str, Any]:

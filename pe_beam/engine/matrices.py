@@ -94,9 +94,9 @@ def make_matrix(run: Run, iteration: int) -> CandidateMatrix:
 
 
 def load_matrix(run: Run, iteration: int) -> CandidateMatrix:
-    """Returns the committed candidate matrix of the vote of iteration t."""
+    """Returns the committed candidate matrix of the vote of iteration t, memory-mapped where the store can."""
     population = read_population(run, iteration - 1, ["candidate_id", "label"])
-    data = run.store.read_committed(run.layout.work(iteration, "matrix.npy"))
+    data = run.store.mapped(run.layout.work(iteration, "matrix.npy"))
     return CandidateMatrix(
         ids=population["candidate_id"].to_numpy(),
         labels=run.recipe.codes(population["label"].to_pylist()),

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 FORMAT_VERSION = 1
 ROW_GROUP = 1024
+_LONGEST_HEAD = 10 + (1 << 16)  # bytes: the header of NumPy's format, version 1.0, is at most so long
 NOT_PRIVATE = "NOT PRIVATE: epsilon = inf, no noise was added"
 
 HISTOGRAM = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("noisy_votes", pa.float64())])
@@ -115,9 +116,9 @@ def write_array_head(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, head)
 
 
-def load_array(data: bytes) -> np.ndarray:
+def load_array(data: bytes | memoryview) -> np.ndarray:
     """Returns the array of `save_array` as a view of the given bytes. It is not copied and cannot be written to."""
-    file = io.BytesIO(data)
+    file = io.BytesIO(data[:_LONGEST_HEAD])
     np.lib.format.read_magic(file)
     shape, order, dtype = np.lib.format.read_array_header_1_0(file)
     found: np.ndarray = np.frombuffer(data, dtype=dtype, offset=file.tell()).reshape(shape, order="F" if order else "C")

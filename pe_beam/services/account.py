@@ -7,48 +7,22 @@ process had reserved counts as spent, because the service may have done the work
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TypeVar
 
 from pe_beam.contracts.service import Service
 from pe_beam.contracts.store import Folder
 from pe_beam.errors import SpentError, StorageError
+from pe_beam.services.record import FILE, LENGTH, UNIT, Cost, Record
 
-UNIT = 10**12
-"""Money is counted in whole units of 1/UNIT of the currency, so that sums are exact."""
-_FILE = "account.json"
-_RECORD = 16384  # size of the file in bytes, always: a record of constant length is cheap to update
-_GAP, _BLANK = b"   ", b" " * _RECORD
-_MOST = 10**40  # largest number in a record; a larger one means damage
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Calls, tokens sent, tokens received, and money in 1/UNIT of the currency."""
-
-    calls: int = 0
-    input: int = 0
-    output: int = 0
-    money: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.calls + other.calls, self.input + other.input, self.output + other.output, self.money + other.money
-        )
-
-    def __sub__(self, other: Cost) -> Cost:
-        return Cost(
-            self.calls - other.calls, self.input - other.input, self.output - other.output, self.money - other.money
-        )
 
 
 class Account:
@@ -74,7 +48,7 @@ class Account:
         self._synced = 0.0
         self._alive = contextlib.ExitStack()
         if folder is not None:
-            folder.commit(_FILE, b"")
+            folder.commit(FILE, b"")
             # The lease ends with the process, so others can see that the process has ended.
             self._alive.enter_context(folder.lease(_holder(self._me)))
 
@@ -96,31 +70,27 @@ class Account:
           SpentError: the call would pass the ceiling even if the calls in flight cost nothing.
         """
 
-        def change(book: _Book) -> tuple[bool, str | None, Cost]:
-            over = self._over(book.total() + worst)
+        def change(book: Record) -> tuple[bool, str | None, Cost]:
+            over = self._passes(book.total() + worst)
             if over is not None and book.held:
                 self._bury(book)
-                over = self._over(book.total() + worst)
+                over = self._passes(book.total() + worst)
             if over is None:
                 book.hold(self._me, worst)
                 return True, None, book.spent
-            if book.held and self._over(book.spent + worst) is None:
+            if book.held and self._passes(book.spent + worst) is None:
                 return False, None, book.spent
             return False, over, book.spent
 
         taken, over, spent = self._change(change)
         if over is None:
             return taken
-        used = "" if self._private else f" ({self._said(spent)} used so far)"
-        raise SpentError(
-            f"{self._key}.ceiling.{over}: the next call could pass it{used}; raise it and run again, the run goes on "
-            "from here"
-        )
+        raise self._spent_error(over, spent)
 
     def settle(self, worst: Cost, actual: Cost) -> None:
         """Ends a reservation and enters the actual cost of the call as spent."""
 
-        def change(book: _Book) -> None:
+        def change(book: Record) -> None:
             book.release(self._me, worst)
             book.spent = book.spent + actual
 
@@ -129,7 +99,7 @@ class Account:
     def spent(self) -> Cost:
         """Returns the sum of what is spent and what is reserved for calls in flight."""
 
-        def change(book: _Book) -> Cost:
+        def change(book: Record) -> Cost:
             self._bury(book)
             return book.total()
 
@@ -139,15 +109,28 @@ class Account:
         """Tells whether any call of the run, in any process, has brought or may have brought an answer."""
         return self._change(lambda book: book.spent.input + book.spent.output > 0)
 
-    def _over(self, total: Cost) -> str | None:
+    def flush(self) -> None:
+        """Writes down what is only known to this process; called when no call is left to make."""
+
+    def _passes(self, total: Cost) -> str | None:
+        """Returns the ceiling that a total would pass, or None."""
+        names, sums = ("calls", "tokens", "money"), (total.calls, total.input + total.output, total.money)
+        pairs = zip(names, sums, self._ceilings, strict=True)
+        return next((name for name, used, limit in pairs if limit is not None and used > limit), None)
+
+    @cached_property
+    def _ceilings(self) -> tuple[int | None, int | None, int | None]:
+        """Returns the largest allowed calls, tokens and money; None: no ceiling."""
         ceiling = self._service.ceiling
-        if ceiling.calls is not None and total.calls > ceiling.calls:
-            return "calls"
-        if ceiling.tokens is not None and total.input + total.output > ceiling.tokens:
-            return "tokens"
-        if ceiling.money is not None and total.money > math.floor(Fraction(ceiling.money) * UNIT):
-            return "money"
-        return None
+        money = None if ceiling.money is None else math.floor(Fraction(ceiling.money) * UNIT)
+        return ceiling.calls, ceiling.tokens, money
+
+    def _spent_error(self, over: str, spent: Cost) -> SpentError:
+        used = "" if self._private else f" ({self._said(spent)} used so far)"
+        return SpentError(
+            f"{self._key}.ceiling.{over}: the next call could pass it{used}; raise it and run again, the run goes on "
+            "from here"
+        )
 
     def _said(self, spent: Cost) -> str:
         said = f"{spent.calls} calls, {spent.input + spent.output} tokens"
@@ -155,7 +138,7 @@ class Account:
             return said
         return f"{said}, {spent.money / UNIT:.6g} {self._service.price.currency}"
 
-    def _bury(self, book: _Book) -> None:
+    def _bury(self, book: Record) -> None:
         """Enters as spent what ended processes had reserved."""
         if self._folder is None:
             return
@@ -164,93 +147,41 @@ class Account:
                 book.spent = book.spent + book.held.pop(owner)
                 self._folder.delete(_holder(owner))
 
-    def _change(self, step: Callable[[_Book], T]) -> T:
+    def _change(self, step: Callable[[Record], T]) -> T:
         """Reads, changes and writes the record as one step. `step` is called again if another process was faster."""
         found: list[T] = []
 
         def change(before: bytes | None) -> bytes:
-            book = _Book.read((before or b"")[:_RECORD], self._folder)
+            book = Record.read((before or b"")[:LENGTH], self._folder)
             found[:] = [step(book)]
             return self._record(book)
 
         with self._mutex:
             if self._folder is None:
-                book = _Book.read(self._own, None)
+                book = Record.read(self._own, None)
                 found[:] = [step(book)]
                 self._own = book.text().encode()
             else:
                 # A killed process loses nothing. A machine that stops loses at most the last second.
                 durable = time.monotonic() - self._synced > 1
-                self._folder.update(_FILE, change, durable=durable)
+                self._folder.update(FILE, change, durable=durable)
                 if durable:
                     self._synced = time.monotonic()
         return found[0]
 
-    def _record(self, book: _Book) -> bytes:
+    def _record(self, book: Record) -> bytes:
         """Returns the bytes of a record. Raises StorageError if it is too long; the old record then stays."""
         data = book.text().encode()
-        if len(data) > _RECORD:
+        if len(data) > LENGTH:
             self._bury(book)  # removes the entries of killed processes, one each
             data = book.text().encode()
-        data = data.ljust(_RECORD, b" ")
-        if len(data) > _RECORD:
+        data = data.ljust(LENGTH, b" ")
+        if len(data) > LENGTH:
             raise StorageError(
                 f"{self._folder}/account.json: too many processes share it; run again with fewer workers"
             )
         return data
 
 
-class _Book:
-    """The content of a record: what is spent, and what each process has reserved."""
-
-    def __init__(self, spent: Cost, held: dict[str, Cost]) -> None:
-        self.spent = spent
-        self.held = held
-
-    @classmethod
-    def read(cls, data: bytes, folder: Folder | None) -> _Book:
-        """Reads a record. Raises StorageError if it is damaged, because it must not be taken for an empty one."""
-        try:
-            head, _, tail = data.partition(_GAP)  # a comparison is faster than a strip of 16 kB byte by byte
-            text = head if tail == _BLANK[: len(tail)] else data.strip()
-            found: dict[str, Any] = json.loads(text or b"{}")
-            held = {owner: _cost(cost) for owner, cost in found.get("held", {}).items()}
-            return cls(_cost(found.get("spent", {})), held)
-        except (AttributeError, RecursionError, TypeError, ValueError):
-            raise StorageError(
-                f"{folder}/account.json: is damaged, so what the run has spent is not known; put back a copy of it, or "
-                "delete it (the count begins anew: lower the ceiling by what the provider's bill says), and run again"
-            ) from None
-
-    def text(self) -> str:
-        held = {owner: vars(cost) for owner, cost in self.held.items()}
-        return json.dumps({"version": 1, "spent": vars(self.spent), "held": held})
-
-    def total(self) -> Cost:
-        return sum(self.held.values(), self.spent)
-
-    def hold(self, owner: str, cost: Cost) -> None:
-        self.held[owner] = self.held.get(owner, Cost()) + cost
-
-    def release(self, owner: str, cost: Cost) -> None:
-        left = self.held.get(owner, Cost()) - cost
-        if left == Cost():
-            self.held.pop(owner, None)
-        else:
-            self.held[owner] = left
-
-
-def _cost(found: Any) -> Cost:
-    cost = Cost(**found)
-    if not all(type(number) is int and 0 <= number < _MOST for number in vars(cost).values()):
-        raise ValueError("not a cost")
-    return cost
-
-
 def _holder(owner: str) -> str:
     return f"holders/{owner}"
-
-
-def read_totals(folder: Folder) -> Cost | None:
-    """Returns the total of an account, for `status`; None: there is none. Raises StorageError if it is damaged."""
-    return _Book.read(folder.read(_FILE), folder).total() if folder.exists(_FILE) else None

@@ -157,6 +157,7 @@ class Dispatcher:
         self._batches = 0
         self._gave_up = False
         self._flights = asyncio.Semaphore(service.concurrency)
+        self._queue = asyncio.Lock()
         threading.Thread(target=self._loop.run_forever, name="pe-beam-calls", daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -254,6 +255,11 @@ class Dispatcher:
                 self._batches -= 1
 
         self.run(crew())
+        if not self._batches:
+            try:
+                self._account.flush()
+            except PeBeamError as error:
+                batch.fail(error)
         if batch.failed:
             ours = [error for error in batch.failed if isinstance(error, PeBeamError)]
             raise (ours or batch.failed)[0]
@@ -306,8 +312,8 @@ class Dispatcher:
         endpoint = await self._endpoint(batch)
         worst = self._account.cost(input_tokens=most.input_tokens, output_tokens=most.output_tokens)
         wait = max(
-            self._requests.reserve() if self._requests else 0.0,
-            self._tokens.reserve(most.input_tokens + most.output_tokens) if self._tokens else 0.0,
+            await self._place(self._requests, 1.0, batch),
+            await self._place(self._tokens, most.input_tokens + most.output_tokens, batch),
         )
         wait = max(wait, self._spread(endpoint))
         if wait:
@@ -342,6 +348,18 @@ class Dispatcher:
             if self._tokens:
                 self._tokens.correct(actual.input + actual.output - worst.input - worst.output)
         return answer
+
+    async def _place(self, pace: Pace | None, units: float, batch: _Batch) -> float:
+        """Takes a place at a pace. Returns the seconds to wait for it."""
+        if pace is None:
+            return 0.0
+        async with self._queue:  # whoever came first is served first
+            while not batch.failed:
+                taken, wait = pace.offer(units)
+                if taken:
+                    return wait
+                await batch.sleep(wait)
+        return 0.0
 
     async def _endpoint(self, batch: _Batch) -> _Endpoint:
         """Returns the endpoint that would answer first, among those that are not in a pause.

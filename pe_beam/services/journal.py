@@ -1,7 +1,8 @@
 """Keeps answers from their arrival until their chunk is committed.
 
-There is a folder per chunk, a file per process, and a line per answer. A kill loses no answer that has arrived. The
-key of a line is the digest of the request, so a resume with the same requests pays for none of them twice.
+There is a folder per chunk, a file per process, and a line per answer; on a store where each change is a request, a
+file per answer. A kill loses no answer that has arrived. The key of a line is the digest of the request, so a resume
+with the same requests pays for none of them twice.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Journal:
     def __init__(self, folder: Folder | None) -> None:
         self._folder = folder
         self._own: str | None = None
-        self._synced = 0.0
+        self._synced, self._added = 0.0, 0
         self._known = _read(folder) if folder is not None else {}
 
     def get(self, key: str) -> Any | None:
@@ -42,8 +43,13 @@ class Journal:
             return
         if self._own is None:
             self._own = f"{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}"
+        line = (json.dumps([key, answer]) + "\n").encode()
+        if self._folder.store.remote:  # a longer file would be read and written whole for each answer
+            self._folder.commit(f"{self._added:08d}-{self._own}", line)
+            self._added += 1
+            return
         durable = time.monotonic() - self._synced > 0.5
-        self._folder.append(self._own, (json.dumps([key, answer]) + "\n").encode(), durable=durable)
+        self._folder.append(self._own, line, durable=durable)
         if durable:
             self._synced = time.monotonic()
 
@@ -60,8 +66,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._folder is not None and self._own is not None and self._folder.exists(self._own):
-            self._folder.append(self._own, b"")
+        folder, own = self._folder, self._own
+        if folder is not None and own is not None and not folder.store.remote and folder.exists(own):
+            folder.append(own, b"")
         self._own = None
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pe_beam.contracts.service import Endpoint, Service
 from pe_beam.contracts.store import Folder
 from pe_beam.services.account import Account
+from pe_beam.services.blocks import BlockAccount
 from pe_beam.services.dispatch import Connection, Dispatcher
-from pe_beam.services.pace import Pace
+from pe_beam.services.pace import Pace, SharedPace
+from pe_beam.services.shares import Shares
 
 _DISPATCHERS: dict[tuple[object, ...], Dispatcher] = {}
 _LOCK = threading.Lock()
@@ -44,21 +46,36 @@ def shared_dispatcher(
     name = (os.getpid(), identity, service.model_dump_json(), key, about, hashlib.sha256(keys.encode()).digest())
     with _LOCK:
         if name not in _DISPATCHERS:
-            paces = (
-                _pace(own, "requests", service.requests_per_minute),
-                _pace(own, "tokens", service.tokens_per_minute),
+            account = (
+                BlockAccount(own, service, key=key, private=private)
+                if own is not None and own.store.remote
+                else Account(own, service, key=key, private=private)
             )
-            _DISPATCHERS[name] = Dispatcher(
-                service, Account(own, service, key=key, private=private), paces, connect, key=key
-            )
+            _DISPATCHERS[name] = Dispatcher(service, account, _paces(own, service), connect, key=key)
         return _DISPATCHERS[name]
 
 
 def _identity(folder: Folder) -> tuple[str, bytes]:
     """Returns what identifies a folder. A folder of the same name that was deleted and made again is another one."""
-    folder.commit("identity", secrets.token_hex(16).encode())
-    return str(folder), folder.read("identity")
+    found = folder.store.find_committed(folder.name("identity"))
+    if found is None:
+        folder.commit("identity", secrets.token_hex(16).encode())
+        found = folder.read("identity")
+    return str(folder), found
 
 
-def _pace(folder: Folder | None, name: str, per_minute: float | None) -> Pace | None:
-    return None if per_minute is None else Pace(folder, per_minute, name=name)
+def _paces(folder: Folder | None, service: Service) -> tuple[Pace | None, Pace | None]:
+    """Returns the paces of requests and tokens; None: no limit."""
+    requests, tokens = service.requests_per_minute, service.tokens_per_minute
+    if folder is None or not folder.store.remote:
+        return (
+            None if requests is None else Pace(folder, requests, name="requests"),
+            None if tokens is None else Pace(folder, tokens, name="tokens"),
+        )
+    if requests is None and tokens is None:
+        return None, None
+    shares = Shares(folder, None if requests is None else max(int(requests // SharedPace.LEAST), 1))
+    return (
+        None if requests is None else SharedPace(shares, requests),
+        None if tokens is None else SharedPace(shares, tokens),
+    )

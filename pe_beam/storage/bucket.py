@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -75,6 +75,13 @@ class Bucket(abc.ABC):
     @abc.abstractmethod
     def get(self, key: str, start: int, length: int | None) -> bytes | None:
         """Bytes of an object, none beyond its end; None: no such object."""
+
+    @abc.abstractmethod
+    def download(self, key: str, write: Callable[[bytes], object]) -> bool:
+        """Hands on all bytes of one version of an object, piece by piece; False: no such object.
+
+        Raises what `write` raises, and ConnectionError if the object breaks off.
+        """
 
     @abc.abstractmethod
     def put(self, key: str, body: bytes | BinaryIO, expected: str | None, marks: str) -> str | None:

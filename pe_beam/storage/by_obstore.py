@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, BinaryIO
 from urllib.error import HTTPError
@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 from pe_beam.errors import MissingExtraError, UnreachableError
 from pe_beam.storage.bucket import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble
 
+_PIECE = 1 << 20  # bytes of a large object that are taken at a time, at least
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|ContainerBeingDeleted")
 _STATUS = re.compile(r"status code: (\d{3})")
 _REGION = re.compile(r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation|redirect without LOCATION")
@@ -110,6 +111,22 @@ class ObstoreBucket(Bucket):
             if _status(error) == 416 or "Wanted range starting at" in str(error):
                 return b""
             raise
+
+    def download(self, key: str, write: Callable[[bytes], object]) -> bool:
+        """As `Bucket.download`."""
+        import obstore
+
+        try:
+            found = obstore.get(self._store, key)
+        except FileNotFoundError as error:
+            return self._absent(error) is not None
+        got = 0
+        for piece in found.stream(_PIECE):
+            write(piece)
+            got += len(piece)
+        if got != found.meta["size"]:
+            raise ConnectionError
+        return True
 
     def put(self, key: str, body: bytes | BinaryIO, expected: str | None, marks: str) -> str | None:
         """As `Bucket.put`."""

@@ -5,7 +5,7 @@ Credentials are Google's application default ones; STORAGE_EMULATOR_HOST names a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from pe_beam.errors import MissingExtraError
@@ -85,6 +85,23 @@ class _GsBucket(Bucket):
         except NotFound:
             return self._absent()
 
+    def download(self, key: str, write: Callable[[bytes], object]) -> bool:
+        from google.api_core.exceptions import NotFound
+        from google.cloud.storage.exceptions import DataCorruption
+
+        class Sink:
+            def write(self, piece: bytes) -> int:
+                write(piece)
+                return len(piece)
+
+        try:
+            self._bucket.blob(key).download_to_file(Sink(), raw_download=True, **_BOUNDS)
+        except NotFound:
+            return self._absent() is not None
+        except DataCorruption:
+            raise ConnectionError from None
+        return True
+
     def put(self, key: str, body: bytes | BinaryIO, expected: str | None, marks: str) -> str | None:
         from google.api_core.exceptions import PreconditionFailed
 
@@ -117,10 +134,12 @@ class _GsBucket(Bucket):
 
     def trouble(self, error: Exception) -> Trouble | None:
         import requests
+        import urllib3
         from google.api_core.exceptions import GoogleAPICallError
         from google.auth.exceptions import GoogleAuthError, TransportError
 
-        if isinstance(error, requests.exceptions.RequestException | TransportError | ConnectionError):
+        network = requests.exceptions.RequestException | urllib3.exceptions.HTTPError | TransportError | ConnectionError
+        if isinstance(error, network):
             return Trouble(
                 "the service does not answer; check the network, and STORAGE_EMULATOR_HOST if it is set",
                 passing=True,

@@ -12,7 +12,7 @@ import io
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, ClassVar, cast
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from pe_beam.storage import leases
 from pe_beam.storage.asking import Asking
 from pe_beam.storage.bucket import Bucket, Head
 from pe_beam.storage.kept import Kept
+from pe_beam.storage.scratch import map_copy
 
 LEASE = ".lease"
 """Ends the names of objects that hold a lease; no file may be called so, and none is listed."""
@@ -39,6 +40,7 @@ class ObjectStore(Store):
     """
 
     first_pause = 0.05
+    remote = True
     scheme: ClassVar[str]
     environment: ClassVar[tuple[str, ...]]
     """How variables begin that the library reads."""
@@ -105,6 +107,25 @@ class ObjectStore(Store):
         if found is None:
             raise self._missing(name)
         return found
+
+    def mapped(self, name: str) -> memoryview:
+        """As `Store.mapped`: a small file is fetched whole, a large one to a disk of this machine (`scratch`)."""
+        key, doing = self._key(name), f"reading {shown_name(name)}"
+        known = self._asking.bucket.kept.get(key)
+        start = self._bytes(name, 0, LARGE) if known is None else known
+        if len(start) < LARGE:
+            return memoryview(start)
+
+        def fetch(begin: Callable[[], None], write: Callable[[bytes], object]) -> None:
+            def ask(bucket: Bucket) -> bool:
+                begin()
+                return bucket.download(key, write)
+
+            if not self._asking.asked(ask, doing):
+                raise self._missing(name)
+
+        found = map_copy(fetch)
+        return memoryview(self.read(name)) if found is None else found
 
     def open(self, name: str) -> BinaryIO:
         """A file for reading: a small one is fetched whole, by one request, or is what this process has committed."""

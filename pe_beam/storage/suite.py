@@ -368,6 +368,8 @@ def _all_ways_of_reading_agree(bench: Bench) -> None:
     for start, length in ((0, 0), (0, 10), (999_999, 10), (5, 2_000_000), (1_000_003, 4), (2_000_000, 4)):
         found = store.read_range("deep/down/file", start, length)
         hold(found == data[start : start + length], f"read_range: {length} bytes from {start} on are others")
+    view = store.mapped("deep/down/file")
+    hold(view == data and view.readonly, "mapped: other bytes, or bytes that can be changed")
     with store.open("deep/down/file") as file:
         hold(file.seekable() and file.readable(), "open: the file has to be readable and seekable")
         hold(file.read(5) == data[:5] and file.tell() == 5, "open: read, tell")
@@ -387,6 +389,10 @@ def _all_ways_of_reading_agree(bench: Bench) -> None:
     store.commit("other", b"other")
     _refused("copy onto other bytes", lambda: store.copy("deep/down/file", "other"))
     hold(store.read("other") == b"other", "copy: a file that was there has changed")
+    store.commit("empty", b"")
+    hold(not store.mapped("empty"), "mapped: an empty file is not empty")
+    store.delete("deep/down/file")
+    hold(view == data, "mapped: the bytes have changed with the deletion of the file")
 
 
 def _names_below_a_folder(bench: Bench) -> None:
@@ -421,6 +427,7 @@ def _what_is_not_there_is_a_storage_error(bench: Bench) -> None:
     _refused("size of no file", lambda: store.size("no/file"))
     _refused("version of no file", lambda: store.version("no/file"))
     _refused("digest of no file", lambda: store.digest("no/file"))
+    _refused("mapped of no file", lambda: store.mapped("no/file"))
     _refused("open of no file", lambda: store.open("no/file").read())
     _refused("read_range of no file", lambda: store.read_range("no/file", 0, 1))
     _refused("copy of no file", lambda: store.copy("no/file", "target"))

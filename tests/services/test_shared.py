@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from pe_beam.contracts.service import Ceiling, Endpoint, Price, Service
 from pe_beam.errors import RecipeError, SpentError, StorageError
-from pe_beam.services.account import UNIT, Account, Cost, read_totals
+from pe_beam.services.account import Account
 from pe_beam.services.journal import Journal
 from pe_beam.services.pace import Pace
+from pe_beam.services.record import UNIT, Cost, read_totals
 from pe_beam.storage import open_folder
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+_LARGE = 1 << 20
 CHANGES = ("PUT", "POST", "DELETE", "PATCH")
 LOST, LATE, BUSY = "applied, and the answer lost", "applied, and answered by 503", "not applied, answered by 503"
+KILLED = "applied, and whoever asked is killed before the answer"
 
 
 class Proxy:
@@ -17,15 +20,18 @@ class Proxy:
 
     Attributes:
       port: on 127.0.0.1.
-      requests: method and path of each.
-      fault: number of a change (from 0), method and path -> LOST, LATE, BUSY, or None: all is well.
+      requests: method and path of each, and where the path does not name the object its name.
+      fault: number of a change (from 0), method and path -> LOST, LATE, BUSY, KILLED, or None: all is well.
+      kill: what KILLED calls.
+      cut: so many of the next large answers break off half-way.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.requests: list[str] = []
         self.fault: Callable[[int, str], str | None] = lambda _, __: None
-        self.changes = 0
+        self.kill: Callable[[], None] = lambda: None
+        self.changes = self.cut = 0
         self._mutex = threading.Lock()
 
     def passes(self, asked: str) -> str | None:
@@ -36,6 +42,12 @@ class Proxy:
                 return None
             self.changes += 1
             return self.fault(self.changes - 1, asked)
+
+
+def _named(body: bytes) -> str:
+    """The name of an object that Google's library sends in the body."""
+    found = re.search(rb'"name": *"([^"]+)"', body[:1000])
+    return f"&name={found[1].decode()}" if found else ""
 
 
 @contextlib.contextmanager
@@ -55,12 +67,14 @@ def before(port: int) -> Iterator[Proxy]:
 
         def _pass(self) -> None:
             body = self._body()
-            fault = proxy.passes(f"{self.command} {self.path}")
+            fault = proxy.passes(f"{self.command} {self.path}{_named(body)}")
             if fault == BUSY:
                 self._answer(503, [], b"")
                 return
             status, headers, data = self._forwarded(body)
-            if fault == LOST:
+            if fault == KILLED:
+                proxy.kill()
+            if fault in (LOST, KILLED):
                 self.close_connection = True
             elif fault == LATE:
                 self._answer(503, [], b"")
@@ -102,8 +116,13 @@ def before(port: int) -> Iterator[Proxy]:
             if self.command != "HEAD" and status != 204:
                 self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data)
+            if self.command == "HEAD":
+                return
+            if len(data) > _LARGE and proxy.cut > 0:
+                proxy.cut -= 1
+                self.close_connection = True
+                data = data[: len(data) // 2]
+            self.wfile.write(data)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

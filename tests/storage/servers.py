@@ -65,6 +65,11 @@ def found(name: str) -> str | None:
     return shutil.which(name) or next((str(place) for place in places if os.access(place, os.X_OK)), None)
 
 
+def program_of(kind: str) -> str:
+    """The name of the program that speaks as gs, s3 or az does."""
+    return {"gs": "fake-gcs-server", "s3": "minio", "az": "azurite-blob"}[kind]
+
+
 def build() -> None:
     """Fills the cache with what is missing; says aloud what cannot be had."""
     CACHE.mkdir(parents=True, exist_ok=True)

@@ -26,13 +26,19 @@ class RunFn(beam.DoFn):
     def __init__(self, root: str) -> None:
         """Takes the run directory."""
         self._root = root
+        self._run: Run | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_run": None}
 
     def open(self) -> Run:
         """Returns the run. It is no property, because Beam reads all attributes of a DoFn when it builds a graph.
 
-        The run may not exist then.
+        The run may not exist then. While a job runs its recipe stays as it is, so each worker reads it once.
         """
-        return open_run(self._root)
+        if self._run is None:
+            self._run = open_run(self._root)
+        return self._run
 
     def guarded(self, stage: str) -> AbstractContextManager[None]:
         """Returns the guard for code that may fail while it holds private content. The code must not `yield`."""

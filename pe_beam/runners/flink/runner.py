@@ -16,22 +16,20 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options as beam_options
 
 from pe_beam.contracts.runner import Graph, Runner
-from pe_beam.errors import PeBeamError, StorageError
+from pe_beam.errors import PeBeamError
 from pe_beam.runners.flink import check, install, watch
+from pe_beam.runners.flink.arrival import Arrival
 from pe_beam.runners.flink.cluster import free_port
-from pe_beam.storage import open_store
 
 ARRIVAL_SECONDS = 45.0
 JOB_SERVER_SECONDS = 45
-_HELD = b"\narrived"
-_LEFT = b"\nleft"
 
 
 class FlinkRunner(Runner):
@@ -107,28 +105,22 @@ def _own_job_server(args: tuple[str, ...], jar: str) -> str:
 
 
 def _run_watched(graph: Graph, options: Any, target: check.Target) -> None:
-    store, label = graph.store, graph.label
-    slug = re.sub(r"\W+", "-", label.lower())
-    name = f"work/arrivals/{slug}"
-    token = secrets.token_hex(16)
-    store.commit(name, token.encode(), replace=True)
+    arrival = Arrival(graph.store, graph.label)
     cloud = options.view_as(beam_options.GoogleCloudOptions)
-    cloud.job_name = cloud.job_name or f"pe-beam-{slug}-{token[:8]}"
+    cloud.job_name = cloud.job_name or f"pe-beam-{arrival.slug}-{arrival.token[:8]}"
     pipeline = beam.Pipeline(options=options)
-    arrive = beam.ParDo(ArriveFn(store.uri, name, token))
-    leave = beam.ParDo(LeaveFn(store.uri, name))
-    _ = graph.build(pipeline | "Start" >> beam.Create([0]) | "Arrive" >> arrive) | "Leave" >> leave
+    arrival.around(pipeline | "Start" >> beam.Create([0]), graph.build)
     result = pipeline.run()
     try:
-        _watch(result, lambda: store.read(name), target, cloud.job_name)
+        _watch(result, arrival, target, cloud.job_name)
     except BaseException:
         with contextlib.suppress(Exception):
             result.cancel()
         raise
-    store.remove(name)
+    arrival.clear()
 
 
-def _watch(result: Any, told: Callable[[], bytes], target: check.Target, job_name: str) -> None:
+def _watch(result: Any, arrival: Arrival, target: check.Target, job_name: str) -> None:
     """Waits for a job. Raises an error if its tasks run, or may run, and no worker arrives.
 
     The job server asks Flink every 2 s whether a job has ended. If job server and workers outlive this process, the
@@ -149,52 +141,14 @@ def _watch(result: Any, told: Callable[[], bytes], target: check.Target, job_nam
     here = False
     while waiting.is_alive():
         waiting.join(0.1)
-        said = told()
-        here = here or _HELD in said
-        if outlived and _LEFT in said:
+        late = time.monotonic() > limit
+        if not here and (arrival.often or late):
+            here = arrival.has_begun()
+        if outlived and arrival.has_ended():
             return
-        if not here and time.monotonic() > limit:
+        if late and not here:
             if check.tasks_running(target, job_name) is not False:
                 raise check.no_worker(target, ARRIVAL_SECONDS)
             limit = time.monotonic() + ARRIVAL_SECONDS  # the job waits for slots, and Flink has its own limit for that
     if failed:
         raise failed[0]
-
-
-class ArriveFn(beam.DoFn):
-    """Tells the driver that a worker runs and sees the run directory, then passes its element on."""
-
-    def __init__(self, root: str, name: str, token: str) -> None:
-        self._root = root
-        self._name = name
-        self._token = token
-
-    def process(self, element: int) -> Iterator[int]:
-        """Raises StorageError if the worker does not find the driver's token in the run directory."""
-        store = open_store(self._root)
-        try:
-            seen = store.read(self._name).startswith(self._token.encode())
-        except StorageError:
-            seen = False
-        if not seen:
-            raise StorageError(
-                f"--run-dir {self._root}: the workers do not see it; it must lie on a file system that the driver and "
-                "all workers share, under the same path"
-            )
-        store.append(self._name, _HELD, durable=False)
-        yield element
-
-
-class LeaveFn(beam.DoFn):
-    """Tells the driver that the last stage has committed its work, then passes its element on."""
-
-    def __init__(self, root: str, name: str) -> None:
-        self._root = root
-        self._name = name
-
-    def process(self, element: Any) -> Iterator[Any]:
-        """Appends the message to the file of the arrival, if that still exists."""
-        store = open_store(self._root)
-        if store.exists(self._name):
-            store.append(self._name, _LEFT, durable=False)
-        yield element

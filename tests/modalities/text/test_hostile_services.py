@@ -21,10 +21,11 @@ from pe_beam.modalities.text.openai_client import OpenAiClient
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
 from pe_beam.modalities.text.replies import counted
-from pe_beam.services.account import Account, Cost, read_totals
+from pe_beam.services.account import Account
 from pe_beam.services.dispatch import Usage
 from pe_beam.services.journal import Journal
 from pe_beam.services.pauses import retry_after
+from pe_beam.services.record import Cost, read_totals
 from pe_beam.storage import open_folder
 from tests.modalities.text.asking import make, spent
 from tests.modalities.text.hostile import Hostile, chat

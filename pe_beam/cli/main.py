@@ -299,15 +299,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _purge(options: argparse.Namespace) -> None:
-    from pe_beam.storage import open_store
+    from pe_beam.driver.purge import purge
 
-    store = open_store(options.dir)
-    if not store.exists("recipe.yaml"):
-        raise InputError(f"{options.dir}: not a run directory (it has no recipe.yaml)")
-    with store.lock():
-        store.remove("private")
-        store.remove("work")
+    kept = purge(options.dir)
     print(f"deleted private/ and work/ in {options.dir}; the release and the ledger stay")
+    if kept is not None:
+        print(f"{kept}: what was deleted lives on in the bucket until that is changed")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Contracts of the parts, one contract per file. The author of a part imports only this package.
 
 Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`,
-`pe_beam.sources`, `pe_beam.stores`, `pe_beam.search_engines` and `pe_beam.runners`. `pe_beam.testing` contains test
-suites for generators, embedders, views and stores, which our parts and those of third parties must pass.
+`pe_beam.sources`, `pe_beam.stores`, `pe_beam.custody`, `pe_beam.search_engines` and `pe_beam.runners`.
+`pe_beam.testing` contains test suites for generators, embedders, views and stores, which our parts and those of third
+parties must pass.
 
 May import: errors, numbers; NumPy, Arrow, pydantic, MarkupSafe. No Beam.
 """
 
 from pe_beam.contracts.asking import Asker, Seen
 from pe_beam.contracts.content import Content, FieldContent, Preparation
+from pe_beam.contracts.custody import Custody
 from pe_beam.contracts.embedder import Embedder, Embedding
 from pe_beam.contracts.generator import Chunk, Generator, Marginals, PaidGenerator, Step
 from pe_beam.contracts.metric import Comparison, Measured, Metric, Series
@@ -27,6 +29,7 @@ __all__ = [
     "Chunk",
     "Comparison",
     "Content",
+    "Custody",
     "Embedder",
     "Embedding",
     "Endpoint",

@@ -37,6 +37,9 @@ class Runner(abc.ABC):
     parallelism_flag: ClassVar[str | None] = None
     """The flag with the number of workers; None: the runner has no such flag."""
 
+    on_this_machine: ClassVar[bool] = False
+    """Whether all workers run on the driver's machine, and so see its disk."""
+
     @classmethod
     def parallelism(cls, workers: int) -> list[str]:
         """Returns `execution.parallelism` as flags. A flag that the user has given takes precedence."""

@@ -1,9 +1,9 @@
 """Runs a recipe to its end: the loop, and what happens before, during and after it.
 
 `loop` runs one Beam job per iteration. `resume` checks that a run may resume. `budget` writes a ledger line before the
-budget is spent. `finalize` completes a release and deletes the secret. `status`, `progress`, `reporting` and `export`
-show a run and its results. `public` decides which parts of a recipe are released.
+budget is spent. `finalize` completes a release and deletes the secret, `purge` what is private. `status`, `progress`,
+`reporting` and `export` show a run and its results. `public` decides which parts of a recipe are released.
 
-May import: engine, runners, recipe, report, privacy, voting, storage, services, contracts, registry, names, numbers,
-errors.
+May import: engine, runners, recipe, report, privacy, voting, storage, custody, services, contracts, registry, names,
+numbers, errors.
 """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pe_beam.custody import keeping
 from pe_beam.engine import counting
+from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.queries import query_of, spending_iterations
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import line_hmac
 from pe_beam.errors import InputError
-from pe_beam.privacy import ledger, secret
+from pe_beam.privacy import ledger
 
 
 def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
@@ -46,14 +48,14 @@ def write_ledger_line(run: Run, iteration: int) -> None:
         return
     sigma, sensitivity, multiplier = query_of(run, iteration).cost()
     _refuse_beyond_plan([*(line.noise_multiplier for line in lines), multiplier], run.plan.schedule.all_multipliers)
+    held = keeping.read_secret(run.store)
+    keeping.bind_data(run.store, held, fingerprint(run))
     line = ledger.LedgerLine(
         iteration=iteration,
         sigma=sigma,
         sensitivity=sensitivity,
         noise_multiplier=multiplier,
-        data_hmac=line_hmac(
-            run, secret.read_secret(run.store), iteration=iteration, sigma=sigma, sensitivity=sensitivity
-        ),
+        data_hmac=line_hmac(run, held, iteration=iteration, sigma=sigma, sensitivity=sensitivity),
     )
     ledger.append_line(run.store, line)
 

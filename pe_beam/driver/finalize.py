@@ -14,6 +14,7 @@ from pe_beam import registry
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
+from pe_beam.custody import keeping
 from pe_beam.driver.budget import ledger_lines, spent_multipliers
 from pe_beam.driver.public import public_recipe, recipe_json
 from pe_beam.engine import tables
@@ -22,7 +23,7 @@ from pe_beam.engine.queries import spending_iterations
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
-from pe_beam.privacy import accounting, secret
+from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import statement
 from pe_beam.storage.parquet import parquet_file
 
@@ -141,9 +142,9 @@ def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True)
 
 
 def forget_secret(run: Run) -> None:
-    """Deletes the secret unless the recipe keeps it."""
+    """Destroys the secret, wherever it is kept, unless the recipe keeps it. See `keeping.forget_secret`."""
     if not run.recipe.privacy.keep_secret:
-        secret.delete_secret(run.store)
+        keeping.forget_secret(run.store)
 
 
 def was_supplied(run: Run) -> bool:

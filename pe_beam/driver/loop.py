@@ -109,7 +109,9 @@ def _evolve_locked(
     run.generator.ready()
     run.embedder.ready()
     ledger.repair_ledger(run.store)
-    pin_secret(run, secret_file)
+    private_kept = pin_secret(run, secret_file, on_this_machine=job.on_this_machine)
+    if private_kept is not None:
+        progress.say(f"{private_kept} in {store.uri}: what is deleted from private/ lives on there")
     with _timed(run, "ingest"):
         _freeze_data(run, job, progress)
     progress.left_out()
@@ -135,7 +137,7 @@ def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] 
         run = open_run(store.uri)
         if not is_complete(run):
             job = new_job(run, list(beam_options))
-            pin_secret(run, None)
+            pin_secret(run, None, on_this_machine=job.on_this_machine)
             _freeze_data(run, job, Progress(run, None))
     return run
 
@@ -156,7 +158,7 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
             manifest_of(run, iteration - 1)
         job = new_job(run, list(beam_options))
         ledger.repair_ledger(run.store)
-        pin_secret(run, None)
+        pin_secret(run, None, on_this_machine=job.on_this_machine)
         check_ledger(run)
         run_iteration(run, iteration, job)
 

@@ -6,6 +6,7 @@ import hmac
 from pathlib import Path
 
 from pe_beam.contracts.store import Store
+from pe_beam.custody import keeping
 from pe_beam.driver.budget import ledger_lines
 from pe_beam.driver.finalize import SUPPLIED
 from pe_beam.engine.frozen import read_index
@@ -13,8 +14,9 @@ from pe_beam.engine.run import Run, stored_recipe
 from pe_beam.engine.spending import refuse_unless_paid
 from pe_beam.errors import InputError, RecipeError, SecretError
 from pe_beam.privacy import ledger, secret
+from pe_beam.privacy.secret_record import RECORD, read_record
 from pe_beam.recipe.identity import differing_keys, to_yaml
-from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.models import Recipe, SecretCustody
 
 _LEFT_BY_RUNS = ("release", "release-NOT-PRIVATE", "private/counts")
 
@@ -41,15 +43,27 @@ def pin_recipe(recipe: Recipe, store: Store) -> None:
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
 
 
-def pin_secret(run: Run, supplied: str | Path | None) -> None:
-    """Draws the run's secret, copies the supplied one, or checks that the existing one belongs to the ledger.
+def pin_secret(run: Run, supplied: str | Path | None, *, on_this_machine: bool = True) -> str | None:
+    """Draws the run's secret, takes the supplied one, or checks that the existing one belongs to the ledger.
+
+    Args:
+      run: before it reads data or spends anything, or on a resume.
+      supplied: the user's file; None: the secret is drawn.
+      on_this_machine: whether all workers run on the driver's machine.
+
+    Returns:
+      Why what is deleted from private/ lives on in this store, which external custody allows; None if it does not.
 
     Raises:
-      SecretError: the secret is missing although budget is spent, it is another secret, or the store would keep it
-        after it is deleted.
+      SecretError: the secret is missing although budget is spent, it is another secret, it is kept elsewhere than the
+        recipe says, it was deleted before, or it would be kept after it is deleted.
+      ServiceError: who keeps it does not answer now.
     """
-    here, spent = run.store.exists(secret.SECRET), bool(ledger_lines(run))
     run.store.protect("private")
+    if run.recipe.privacy.secret is not None:
+        return _pin_external(run, run.recipe.privacy.secret, supplied, on_this_machine=on_this_machine)
+    keeping.demand_place(run.store, None, {})
+    here, spent = run.store.exists(secret.SECRET), bool(ledger_lines(run))
     if not here and spent and supplied is None:
         raise SecretError(
             f"{run.root}: budget is spent but private/secret.key is missing; without it the run cannot "
@@ -62,19 +76,41 @@ def pin_secret(run: Run, supplied: str | Path | None) -> None:
     else:
         secret.refuse_where_deleted_lives_on(run.store)  # what the bucket keeps may have been changed since
     _check_lines(run, secret.read_secret(run.store))
+    return None
+
+
+def _pin_external(run: Run, told: SecretCustody, supplied: str | Path | None, *, on_this_machine: bool) -> str | None:
+    if keeping.find_custody(told.custody).on_driver and not on_this_machine:
+        raise SecretError(
+            f"privacy.secret.custody: {told.custody} is for runners whose workers run on the driver's machine "
+            "(DirectRunner), and this one's may not; name a service that keeps secrets"
+        )
+    given = None if supplied is None else secret.read_secret_file(Path(supplied))
+    pinned = read_record(run.store).pinned
+    if pinned is None and ledger_lines(run):
+        raise SecretError(
+            f"{run.root}: budget is spent but {RECORD} does not say where its secret is; without it the run "
+            "cannot go on (a new run directory spends anew)"
+        )
+    keeping.demand_place(run.store, told.custody, told.options)
+    if given is not None and pinned is None:
+        run.store.commit(SUPPLIED, b"")
+    held, private_kept = keeping.ensure_secret(run.store, told.custody, told.options, given)
+    _check_lines(run, held)
+    return private_kept
 
 
 def _adopt(run: Run, supplied: Path, *, spent: bool) -> None:
-    given = secret.read_secret_file(supplied)
+    given, replaced = secret.read_secret_file(supplied), False
     if run.store.exists(secret.SECRET):
         if hmac.compare_digest(given, secret.read_secret(run.store)):
             return
         if spent:
             raise SecretError("--secret-file: not the secret of this run, which has spent budget already")
-        secret.delete_secret(run.store)
+        replaced = True
     _check_lines(run, given)
     run.store.commit(SUPPLIED, b"")
-    secret.adopt_secret(supplied, run.store)
+    (secret.replace_secret if replaced else secret.adopt_secret)(supplied, run.store)
 
 
 def _check_lines(run: Run, key: bytes) -> None:

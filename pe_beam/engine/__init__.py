@@ -7,5 +7,6 @@ selection. `queries` has the queries of an iteration on private data, and `measu
 `ingest`, `apart` and `selfcheck` turn private records into frozen shards. `tables` reads and writes the bytes of files.
 `handles` binds the public transforms to a run. `graphs/` has the Beam graphs; no other module here uses Beam.
 
-May import: contracts, recipe, transforms, privacy, voting, selection, storage, keyed, errors.
+May import: contracts, recipe, transforms, privacy, voting, selection, storage, custody, keyed,
+errors.
 """

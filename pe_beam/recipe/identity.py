@@ -83,6 +83,7 @@ def declared_preparation(recipe: Recipe) -> Preparation | None:
 def _shaping(recipe: Recipe) -> dict[str, Any]:
     plain = identity(recipe)
     del plain["execution"], plain["data"]["path"], plain["privacy"]["keep_secret"]
+    plain["privacy"].pop("secret", None)
     return plain
 
 

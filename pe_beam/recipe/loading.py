@@ -75,7 +75,7 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
         raise RecipeError(explain(error, raw, Recipe)) from None
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
-    return _resolve_parts(_resolve_preparation(_resolve_schema(recipe, Path(folder))), Path(folder))
+    return _resolve_parts(_resolve_custody(_resolve_preparation(_resolve_schema(recipe, Path(folder)))), Path(folder))
 
 
 def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
@@ -109,6 +109,17 @@ def _resolve_preparation(recipe: Recipe) -> Recipe:
     except ValidationError as error:
         raise RecipeError(explain(error, raw, model, "data.prepare")) from None
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"prepare": plain})})
+
+
+def _resolve_custody(recipe: Recipe) -> Recipe:
+    """Fills in the options of who keeps the secret."""
+    given = recipe.privacy.secret
+    if given is None:
+        return recipe
+    cls = registry.find("custody", given.custody, key="privacy.secret.custody")
+    options = _plain_options(cls, given.options, "privacy.secret")
+    secret = type(given)(custody=given.custody, **options)
+    return recipe.model_copy(update={"privacy": recipe.privacy.model_copy(update={"secret": secret})})
 
 
 def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:

@@ -1,7 +1,7 @@
 """The recipe: frozen typed models of the YAML file that describes a whole run. They refuse unknown keys.
 
 A resolved recipe has its defaults filled in. `run_id` hashes everything that shapes the release: all keys except
-`execution`, `data.path` and `privacy.keep_secret` (DESIGN, privacy rule 3).
+`execution`, `data.path`, `privacy.keep_secret` and `privacy.secret` (DESIGN, privacy rule 3).
 """
 
 from __future__ import annotations
@@ -343,6 +343,18 @@ class InitialMeasurement(_Section):
     budget: Real = Field(gt=0, lt=1, description="share of the budget")
 
 
+class SecretCustody(_Section):
+    """Who keeps the secret outside the run directory; the other keys are the custody's own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    custody: str = Field(description="as it is registered; the other keys are its own options")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Returns all keys except `custody`."""
+        return dict(self.model_extra or {})
+
+
 class Privacy(_Section):
     """The promise. Everything here is fixed before any data is read."""
 
@@ -372,7 +384,10 @@ class Privacy(_Section):
     )
     weights: list[Real] | None = Field(None, description="share of the budget of each iteration; null: equal")
     sampling_rate: Literal[1] = Field(1, description="share of the records that vote in an iteration")
-    keep_secret: bool = Field(False, description="private/secret.key stays after the run; may differ on a resume")
+    keep_secret: bool = Field(False, description="the secret stays after the run; may differ on a resume")
+    secret: Annotated[SecretCustody | None, NEWER] = Field(
+        None, description="who keeps the secret; null: private/secret.key in the run directory"
+    )
     send_unprotected: bool = Field(
         False, description="epsilon = inf: candidates may go to a remote service all the same"
     )

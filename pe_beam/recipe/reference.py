@@ -44,7 +44,7 @@ take a text or a list of texts (then a line each).
 
 A **schedule** is one number for all iterations; a list of as many numbers as there are iterations; or
 `{from: a, to: b, decay: linear}`. What shapes the release may not change once a run has started; keys that may are in
-`execution`, and `data.path` and `privacy.keep_secret`.
+`execution`, and `data.path` and `privacy.keep_secret`. `privacy.secret` shapes nothing, but a secret stays where it is.
 """
 
 
@@ -77,6 +77,13 @@ def own_sources() -> Iterator[tuple[str, type[BaseModel]]]:
             yield point.name, model
 
 
+def own_custodies() -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yields (name, model of the other keys of `privacy.secret`) of the custodies of this package."""
+    for point in sorted(entry_points(group="pe_beam.custody"), key=lambda found: found.name):
+        if point.module.split(".")[0] == "pe_beam":
+            yield point.name, point.load().Options
+
+
 def json_schema() -> dict[str, Any]:
     """Returns the JSON schema of a recipe, with the options, schemas and preparations of all parts of this package."""
     schema = Recipe.model_json_schema(by_alias=True)
@@ -104,6 +111,12 @@ def json_schema() -> dict[str, Any]:
         given = {"data": {"properties": {"source": {"const": name}}}}
         wanted_of_it = {"data": {"properties": {"options": {"$ref": f"#/$defs/options {name}"}}}}
         schema["allOf"].append({"if": {"properties": given}, "then": {"properties": wanted_of_it}})
+    for name, model in own_custodies():
+        kept = _defined(schema, f"custody {name}", model)
+        kept["properties"] = {"custody": {"const": name}, **kept["properties"]}
+        named = {"type": "object", "properties": {"custody": {"const": name}}}
+        holder = schema["$defs"]["SecretCustody"]
+        holder.setdefault("allOf", []).append({"if": named, "then": {"$ref": f"#/$defs/custody {name}"}})
     return schema
 
 
@@ -158,6 +171,7 @@ def markdown() -> str:
         parts += [f"### `{path}` of it\n\n{text}" for path, text in _below(own, own, "", set())]
     further = [(f"`data.prepare` of modality `{name}`", model) for name, model in own_preparations()]
     further += [(f"`data.options` of source `{name}`", model) for name, model in own_sources()]
+    further += [(f"`privacy.secret` of custody `{name}`", model) for name, model in own_custodies()]
     for title, model in further:
         own = model.model_json_schema(by_alias=True)
         parts.append(f"## {title}\n\n{_first_line(model)}\n\n{_table(own, own)}")

@@ -23,6 +23,7 @@ class DirectRunner(PlainRunner):
     """The runners FnApiRunner and DirectRunner: workers are threads of this process."""
 
     parallelism_flag = "--direct_num_workers"
+    on_this_machine = True
 
     @classmethod
     def parallelism(cls, workers: int) -> list[str]:

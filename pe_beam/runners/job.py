@@ -59,6 +59,11 @@ class Job:
         self.args += _parallelism(parallelism, self._runner, self.args)
         _check_hints(hints or {})
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether all workers run on the driver's machine."""
+        return self._runner.on_this_machine
+
     def __call__(self, label: str, build: Callable[[Any], Any]) -> None:
         """Runs the graph that `build` makes to its end; see `Graph`. Raises PeBeamError, and LockedError first."""
         self._store.demand_lock()

@@ -220,7 +220,8 @@ def test_purge_keeps_release_and_ledger(small, runs, tmp_path, capsys):
     copied(runs.finished(small), tmp_path / "run")
     before = release_digests(tmp_path / "run")
     assert main(["purge", str(tmp_path / "run")]) == 0
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["ledger.jsonl", "recipe.yaml", "release"]
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == ["ledger.jsonl", "recipe.yaml", "release", "secret.json"]
     evolve(parse_recipe(small), tmp_path / "run")
     assert release_digests(tmp_path / "run") == before
 

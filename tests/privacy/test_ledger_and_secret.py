@@ -3,6 +3,7 @@ import math
 import os
 import pickle
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from pe_beam.errors import InputError, SecretError, StorageError
 from pe_beam.privacy import ledger, secret
+from pe_beam.privacy.secret_record import RECORD, read_record
 from pe_beam.storage import local, open_store
 
 MAC = "ab" * 32
@@ -176,8 +178,41 @@ def test_secret_is_made_once_read_and_forgotten(tmp_path):
     secret.delete_secret(store)
     with pytest.raises(SecretError, match="cannot be read"):
         secret.read_secret(store)
+    given = tmp_path / "given"
+    given.write_bytes(first)
+    for again in (secret.create_secret, partial(secret.adopt_secret, given), partial(secret.replace_secret, given)):
+        with pytest.raises(SecretError, match="no other one is ever made"):
+            again(store)
+    assert not path.exists()
+
+
+def test_a_tombstone_comes_before_the_end_and_a_secret_that_a_kill_has_left_still_counts(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
     secret.create_secret(store)
-    assert secret.read_secret(store) != first
+    held = secret.read_secret(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "delete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            secret.delete_secret(store)
+    assert read_record(store).deleted
+    secret.create_secret(store)  # no other one is drawn
+    assert secret.read_secret(store) == held
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "delete", lambda *_: None)
+        with pytest.raises(SecretError, match="still there"):
+            secret.delete_secret(store)
+    secret.delete_secret(store)
+    assert not store.exists(secret.SECRET)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"version": 2}', b'{"version": 1, "other": 1}', b"\xff"])
+def test_a_damaged_record_is_refused_and_nothing_is_drawn(tmp_path, damaged):
+    store = open_store(tmp_path)
+    (tmp_path / RECORD).write_bytes(damaged)
+    for use in (secret.create_secret, secret.delete_secret):
+        with pytest.raises(SecretError, match=r"secret\.json: damaged"):
+            use(store)
+    assert not store.exists(secret.SECRET)
 
 
 def test_deleting_takes_copies_of_a_killed_driver_too(tmp_path, monkeypatch):

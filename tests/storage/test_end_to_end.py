@@ -73,7 +73,8 @@ def test_a_run_in_memory_releases_the_same_bytes(
     evolve(recipe, in_memory)  # complete: nothing to do
     assert main(["status", in_memory]) == 0
     assert main(["purge", in_memory]) == 0
-    assert {name.split("/")[0] for name in run.store.list_files()} == {"ledger.jsonl", "recipe.yaml", "release"}
+    left = {name.split("/")[0] for name in run.store.list_files()}
+    assert left == {"ledger.jsonl", "recipe.yaml", "release", "secret.json"}
     assert _release(in_memory) == _release(tmp_path / "run")
     capsys.readouterr()
 

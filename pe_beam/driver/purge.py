@@ -1,0 +1,34 @@
+"""Deletes the private part of a run directory, the secret first."""
+
+from __future__ import annotations
+
+from pe_beam.custody import keeping
+from pe_beam.errors import InputError
+from pe_beam.privacy.secret_record import read_record
+from pe_beam.storage import open_store
+
+
+def purge(run_dir: str) -> str | None:
+    """Destroys the secret, wherever it is kept, and deletes private/ and work/. Release and ledger stay.
+
+    The tombstone of the secret stays too: in this directory no other one is ever made, be the run complete or not.
+
+    Returns:
+      Why the deleted files live on in this store; None if they do not.
+
+    Raises:
+      InputError: it is no run directory.
+      SecretError: the secret is not gone, or it is not said whether it is; then nothing else is deleted.
+      ServiceError: who keeps the secret does not answer now; then nothing else is deleted.
+      LockedError: a process is at work there.
+    """
+    store = open_store(run_dir)
+    if not store.exists("recipe.yaml"):
+        raise InputError(f"{run_dir}: not a run directory (it has no recipe.yaml)")
+    with store.lock():
+        if keeping.has_secret(store):
+            keeping.forget_secret(store)
+        kept = store.keeps_deleted() or read_record(store).private_kept
+        store.remove("private")
+        store.remove("work")
+    return kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -62,6 +62,42 @@ class Piece:
         '000000-000000008192'
         """
         return f"{self.file_index:06d}-{self.start:012d}"
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A source file or a byte range of one, which is cut in one place. It contains file names, which are private.
+
+    Attributes:
+      file: the source file; "" is the whole source.
+      file_index: the file's position among the sorted files.
+      start: the first byte of the range.
+      stop: the last byte of the range + 1; 0 if the part is the whole file.
+      size: the bytes of the whole file; 0 if they are not known.
+      cost: the bytes that cutting reads, roughly; 0 if it reads a footer or a listing. Cheap parts are cut together.
+    """
+
+    file: str
+    file_index: int
+    start: int = 0
+    stop: int = 0
+    size: int = 0
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class FileCut:
+    """What cutting a part has found. It is private.
+
+    Attributes:
+      part: the part.
+      pieces: its pieces, if the part is a whole file.
+      scan: what the source needs to join the parts of one file. It can be pickled, and is small.
+    """
+
+    part: FilePart
+    pieces: tuple[Piece, ...] = ()
+    scan: Any = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +185,37 @@ class Source(abc.ABC):
 
         Raises:
           DataError: there are no data, or a column is missing or has a wrong type.
+        """
+
+    def files(self) -> list[FilePart]:
+        """Returns what can be cut in different places, in order. It uses only listings.
+
+        A source that does not override this is cut in one place, by `pieces`. One that does overrides `cut_file` as
+        well. Several threads may call `cut_file` at a time.
+
+        Raises:
+          DataError: there are no data.
+        """
+        return [FilePart("", 0)]
+
+    def cut_file(self, part: FilePart) -> FileCut:
+        """Cuts a part.
+
+        Raises:
+          DataError: a column is missing or has a wrong type, or the file is damaged.
+        """
+        return FileCut(part, tuple(self.pieces()))
+
+    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
+        """Returns the pieces of one file from the cuts of all its parts, in the order of the parts."""
+        return [piece for cut in cuts for piece in cut.pieces]
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:  # noqa: B027
+        """Checks the pieces of all files together, in order.
+
+        Raises:
+          EmptyInputError: there are none.
+          DataError: there is a fault that no single file shows.
         """
 
     @abc.abstractmethod

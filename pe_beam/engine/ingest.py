@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.cutting import in_order
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import BATCH_BYTES, Piece, SourceBatch
@@ -34,18 +35,18 @@ NO_PIECE = Piece("", 0, 0, 0)
 """The piece of an empty input under `data.never_stop`: one shard without rows, so every histogram is only noise."""
 
 
-def list_pieces(run: Run) -> list[Piece]:
-    """Returns the source's pieces, and records their number for the data holder's terminal (private).
+def list_pieces(run: Run, found: Iterable[Piece]) -> list[Piece]:
+    """Returns the pieces of all files in order, and records their number for the data holder's terminal (private).
 
     Raises:
-      DataError: as `Source.pieces`; but under `data.never_stop` an empty source raises nothing.
+      DataError: as `Source.check_pieces`; but under `data.never_stop` an empty source raises nothing.
     """
+    pieces: list[Piece] = []
     try:
-        pieces = private_source(run.recipe).pieces()
+        pieces = in_order(private_source(run.recipe), found)
     except EmptyInputError:
         if not run.recipe.data.never_stop:
             raise
-        pieces = []
     pieces = pieces or [NO_PIECE]
     run.store.remove(KINDS)  # from an earlier attempt
     run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)

@@ -10,8 +10,13 @@ import apache_beam as beam
 
 from pe_beam.contracts.source import Piece
 from pe_beam.engine import ingest
+from pe_beam.engine.cuttable import Cuttable, Pieces
 from pe_beam.engine.frozen import INDEX, shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
+from pe_beam.engine.graphs.cutting import CutSources
+from pe_beam.engine.run import Run
+from pe_beam.errors import EmptyInputError
+from pe_beam.recipe.sources import private_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +42,15 @@ def build_check(root: Any, config: Config) -> beam.PCollection:
     return start(root) | "CheckSource" >> CheckSource(config.run_dir)
 
 
+def private_cuttable(run: Run) -> dict[str, Cuttable]:
+    """Returns the source of the private records. Under `data.never_stop` it may be empty."""
+    return {"": Cuttable(private_source(run.recipe), EmptyInputError if run.recipe.data.never_stop else None)}
+
+
 class _ListPiecesFn(RunFn):
-    def process(self, _: Any) -> Iterator[Piece]:
+    def process(self, keyed: tuple[int, Iterable[Pieces]]) -> Iterator[Piece]:
         with self.guarded("ListPieces"):
-            pieces = ingest.list_pieces(self.open())
+            pieces = ingest.list_pieces(self.open(), [piece for _, found in keyed[1] for piece in found or ()])
         yield from pieces
 
 
@@ -79,6 +89,7 @@ class Ingest(RunTransform):
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
             start
+            | "CutSources" >> CutSources(self._root, private_cuttable)
             | "ListPieces" >> beam.ParDo(_ListPiecesFn(self._root))
             | "SpreadPieces" >> beam.Reshuffle()
             | "EmbedPieces" >> beam.ParDo(_EmbedPieceFn(self._root))  # (0, summary of a shard)
@@ -93,6 +104,7 @@ class CheckSource(RunTransform):
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
             start
+            | "CutSources" >> CutSources(self._root, private_cuttable)
             | "ListPieces" >> beam.ParDo(_ListPiecesFn(self._root))
             | "SpreadPieces" >> beam.Reshuffle()
             | "CheckPieces" >> beam.ParDo(_CheckPieceFn(self._root))  # (0, piece name)

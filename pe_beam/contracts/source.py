@@ -31,6 +31,9 @@ IMAGE_SCHEMA = pa.schema([pa.field("image", pa.binary())])
 
 PARTS = ("train", "test")
 
+SOURCE, ROW = "source", "row"
+"""Columns of the batches of `Source.transform`: a text, and a whole number from 0 on. Each pair comes once."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -140,6 +143,8 @@ class SourceRequest:
       chat: whether lists of messages are read as text.
       never_stop: whether a file that cannot be opened is a reject instead of an error.
       options: `data.options`, validated by the source's `Options`.
+      records: the records of one piece, for a source with a `transform`; with columns `SOURCE` and `ROW`, sorted by
+        rows. None: none are at hand.
     """
 
     path: str
@@ -154,6 +159,7 @@ class SourceRequest:
     chat: bool = False
     never_stop: bool = False
     options: Options = field(default_factory=Options)
+    records: pa.Table | None = None
 
 
 class Source(abc.ABC):
@@ -186,6 +192,14 @@ class Source(abc.ABC):
         Raises:
           DataError: there are no data, or a column is missing or has a wrong type.
         """
+
+    def transform(self) -> Any:
+        """Returns a Beam transform of a pipeline's root that yields the records, or None: pieces are cut and read.
+
+        Its elements are Arrow batches with the columns `SOURCE` and `ROW`. A piece is `SHARD_ROWS` rows of one source;
+        `read` and `digest` get its records by `SourceRequest.records`.
+        """
+        return None
 
     def files(self) -> list[FilePart]:
         """Returns what can be cut in different places, in order. It uses only listings.

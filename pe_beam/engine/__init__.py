@@ -4,9 +4,9 @@
 `manifests` lists the existing iterations, `frozen` the private shards, and `spending` the budget of an iteration.
 `populations`, `matrices`, `counting` and `steps` have the steps of an iteration as plain functions. `choose` makes
 the selection. `queries` has the queries of an iteration on private data, and `measurements` the initial measurement.
-`cuttable`, `ingest`, `apart` and `selfcheck` turn private records into frozen shards. `tables` reads and writes the
-bytes of files. `handles` binds the public transforms to a run. `graphs/` has the Beam graphs; no other module here
-uses Beam.
+`cuttable`, `records`, `ingest`, `apart` and `selfcheck` turn private records into frozen shards. `tables` reads and
+writes the bytes of files. `handles` binds the public transforms to a run. `graphs/` has the Beam graphs; no other
+module here uses Beam.
 
 May import: contracts, recipe, transforms, privacy, voting, selection, storage, keyed, errors.
 """

@@ -36,6 +36,10 @@ class CutSource(Source):
         """Returns the pieces of the whole source. They are the same for both sides."""
         return self._source.pieces()
 
+    def transform(self) -> Any:
+        """See Source."""
+        return self._source.transform()
+
     def files(self) -> list[FilePart]:
         """See Source."""
         return self._source.files()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pe_beam.contracts.content import Preparation
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch
@@ -19,6 +20,10 @@ class PreparedSource(Source):
     def pieces(self) -> list[Piece]:
         """See Source."""
         return self._source.pieces()
+
+    def transform(self) -> Any:
+        """See Source."""
+        return self._source.transform()
 
     def files(self) -> list[FilePart]:
         """See Source."""

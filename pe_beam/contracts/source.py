@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -30,6 +30,9 @@ IMAGE_SCHEMA = pa.schema([pa.field("image", pa.binary())])
 
 
 PARTS = ("train", "test")
+
+SOURCE, ROW = "source", "row"
+"""Columns of the batches of `Source.transform`: a text, and a whole number from 0 on. Each pair comes once."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,42 @@ class Piece:
         '000000-000000008192'
         """
         return f"{self.file_index:06d}-{self.start:012d}"
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A source file or a byte range of one, which is cut in one place. It contains file names, which are private.
+
+    Attributes:
+      file: the source file; "" is the whole source.
+      file_index: the file's position among the sorted files.
+      start: the first byte of the range.
+      stop: the last byte of the range + 1; 0 if the part is the whole file.
+      size: the bytes of the whole file; 0 if they are not known.
+      cost: the bytes that cutting reads, roughly; 0 if it reads a footer or a listing. Cheap parts are cut together.
+    """
+
+    file: str
+    file_index: int
+    start: int = 0
+    stop: int = 0
+    size: int = 0
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class FileCut:
+    """What cutting a part has found. It is private.
+
+    Attributes:
+      part: the part.
+      pieces: its pieces, if the part is a whole file.
+      scan: what the source needs to join the parts of one file. It can be pickled, and is small.
+    """
+
+    part: FilePart
+    pieces: tuple[Piece, ...] = ()
+    scan: Any = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +143,8 @@ class SourceRequest:
       chat: whether lists of messages are read as text.
       never_stop: whether a file that cannot be opened is a reject instead of an error.
       options: `data.options`, validated by the source's `Options`.
+      records: the records of one piece, for a source with a `transform`; with columns `SOURCE` and `ROW`, sorted by
+        rows. None: none are at hand.
     """
 
     path: str
@@ -118,6 +159,7 @@ class SourceRequest:
     chat: bool = False
     never_stop: bool = False
     options: Options = field(default_factory=Options)
+    records: pa.Table | None = None
 
 
 class Source(abc.ABC):
@@ -149,6 +191,45 @@ class Source(abc.ABC):
 
         Raises:
           DataError: there are no data, or a column is missing or has a wrong type.
+        """
+
+    def transform(self) -> Any:
+        """Returns a Beam transform of a pipeline's root that yields the records, or None: pieces are cut and read.
+
+        Its elements are Arrow batches with the columns `SOURCE` and `ROW`. A piece is `SHARD_ROWS` rows of one source;
+        `read` and `digest` get its records by `SourceRequest.records`.
+        """
+        return None
+
+    def files(self) -> list[FilePart]:
+        """Returns what can be cut in different places, in order. It uses only listings.
+
+        A source that does not override this is cut in one place, by `pieces`. One that does overrides `cut_file` as
+        well. Several threads may call `cut_file` at a time.
+
+        Raises:
+          DataError: there are no data.
+        """
+        return [FilePart("", 0)]
+
+    def cut_file(self, part: FilePart) -> FileCut:
+        """Cuts a part.
+
+        Raises:
+          DataError: a column is missing or has a wrong type, or the file is damaged.
+        """
+        return FileCut(part, tuple(self.pieces()))
+
+    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
+        """Returns the pieces of one file from the cuts of all its parts, in the order of the parts."""
+        return [piece for cut in cuts for piece in cut.pieces]
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:  # noqa: B027
+        """Checks the pieces of all files together, in order.
+
+        Raises:
+          EmptyInputError: there are none.
+          DataError: there is a fault that no single file shows.
         """
 
     @abc.abstractmethod

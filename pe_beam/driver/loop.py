@@ -28,6 +28,7 @@ from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
 from pe_beam.recipe.plan import make_plan
+from pe_beam.recipe.sources import private_source
 from pe_beam.storage import open_store
 from pe_beam.voting.nearest import find_engine
 
@@ -228,7 +229,11 @@ def _demand_manifest(run: Run, iteration: int) -> None:
 def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
     from pe_beam.engine.graphs import ingest
 
-    config = ingest.Config(run_dir=run.store.uri, hints=run.recipe.execution.stages.hints())
+    config = ingest.Config(
+        run_dir=run.store.uri,
+        hints=run.recipe.execution.stages.hints(),
+        records=private_source(run.recipe).transform(),
+    )
     if read_index(run) is None:
         if ledger_lines(run):
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")

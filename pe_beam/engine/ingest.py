@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.cutting import in_order
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import BATCH_BYTES, Piece, SourceBatch
+from pe_beam.contracts.source import BATCH_BYTES, Piece, Source, SourceBatch
 from pe_beam.engine.apart import ApartEmbedder, apart_embedder
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.run import Run
@@ -34,18 +35,18 @@ NO_PIECE = Piece("", 0, 0, 0)
 """The piece of an empty input under `data.never_stop`: one shard without rows, so every histogram is only noise."""
 
 
-def list_pieces(run: Run) -> list[Piece]:
-    """Returns the source's pieces, and records their number for the data holder's terminal (private).
+def list_pieces(run: Run, found: Iterable[Piece]) -> list[Piece]:
+    """Returns the pieces of all files in order, and records their number for the data holder's terminal (private).
 
     Raises:
-      DataError: as `Source.pieces`; but under `data.never_stop` an empty source raises nothing.
+      DataError: as `Source.check_pieces`; but under `data.never_stop` an empty source raises nothing.
     """
+    pieces: list[Piece] = []
     try:
-        pieces = private_source(run.recipe).pieces()
+        pieces = in_order(private_source(run.recipe), found)
     except EmptyInputError:
         if not run.recipe.data.never_stop:
             raise
-        pieces = []
     pieces = pieces or [NO_PIECE]
     run.store.remove(KINDS)  # from an earlier attempt
     run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
@@ -65,9 +66,16 @@ def _summary_name(piece: Piece) -> str:
     return f"private/embeddings/{piece.name}.json"
 
 
-def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
-    """Embeds one row range, commits its shard and rejects, and returns its summary (private)."""
-    digest = _source_digest(run, piece)
+def embed_piece(run: Run, piece: Piece, source: Source | None = None) -> dict[str, Any]:
+    """Embeds one row range, commits its shard and rejects, and returns its summary (private).
+
+    Args:
+      run: the run.
+      piece: the row range.
+      source: has the records of the piece; None: the source of the recipe.
+    """
+    source = source or private_source(run.recipe)
+    digest = _source_digest(piece, source)
     name = _summary_name(piece)
     if run.store.exists(name):
         known: dict[str, Any] = json.loads(run.store.read(name))
@@ -75,7 +83,7 @@ def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
         # Older versions recorded no facts and compared client ids as raw text. One run must not mix both spellings.
         if same and "seen" in known and run.store.exists(known["shard"]):
             return known
-    summary = _embed_shard(run, piece) | {"source": digest}
+    summary = _embed_shard(run, piece, source) | {"source": digest}
     stale = run.store.exists(name)
     if not run.store.commit(name, json.dumps(summary).encode(), replace=stale):
         won: dict[str, Any] = json.loads(run.store.read(name))
@@ -83,18 +91,18 @@ def embed_piece(run: Run, piece: Piece) -> dict[str, Any]:
     return summary
 
 
-def _source_digest(run: Run, piece: Piece) -> str:
-    return "" if piece == NO_PIECE else private_source(run.recipe).digest(piece)
+def _source_digest(piece: Piece, source: Source) -> str:
+    return "" if piece == NO_PIECE else source.digest(piece)
 
 
-def _embed_shard(run: Run, piece: Piece) -> dict[str, Any]:
+def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
     """Embeds a piece and commits its shard under a name with the digest of its bytes."""
     if not run.recipe.data.never_stop:
         hold_embedder(run)  # under never_stop the separate process does it, because it embeds
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
     seen: set[str] = set()
-    batches = iter(()) if piece == NO_PIECE else private_source(run.recipe).read(piece)
+    batches = iter(()) if piece == NO_PIECE else source.read(piece)
     rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
@@ -253,7 +261,7 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     run.store.commit(INDEX, json.dumps(index, indent=1).encode())
 
 
-def check_piece(run: Run, piece: Piece) -> None:
+def check_piece(run: Run, piece: Piece, source: Source | None = None) -> None:
     """Refuses a source whose bytes differ from the embedded ones, and a shard that differs from the frozen one.
 
     A missing shard is made again, if it gets the same bytes.
@@ -261,11 +269,12 @@ def check_piece(run: Run, piece: Piece) -> None:
     Raises:
       DataError: the data or the embeddings differ from those that this run has frozen.
     """
+    source = source or private_source(run.recipe)
     known = {shard["piece"]: shard for shard in shards_of(run)}.get(piece.name)
-    if known is None or known["source"] != _source_digest(run, piece):
+    if known is None or known["source"] != _source_digest(piece, source):
         raise changed_data()
     if not run.store.exists(known["shard"]):
-        _embed_shard(run, piece)
+        _embed_shard(run, piece, source)
     if not run.store.exists(known["shard"]) or run.store.digest(known["shard"]) != known["sha256"]:
         raise DataError(
             "private/embeddings: a frozen shard is missing or damaged and cannot be made again as it was; restore "

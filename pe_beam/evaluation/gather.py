@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,9 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.cutting import in_order
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import Piece, Source, SourceBatch
 from pe_beam.engine import ingest
+from pe_beam.engine.cuttable import Cuttable, Pieces
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.populations import population_rows
@@ -92,12 +94,33 @@ class Rows:
     payload: pa.Table | None = None
 
 
-def list_portions(run: Run, setting: Setting) -> list[Portion]:
-    """Returns all portions that an evaluation reads. Raises DataError for a holdout that does not exist."""
-    portions = [*_of_source(HELD_OUT, setting.held_out(run)), *training_portions(run, setting)]
+def cuttable(run: Run) -> dict[str, Cuttable]:
+    """Returns the sources that an evaluation reads, by group. Raises InputError if the recipe has no holdout."""
+    setting = Setting.load(run)
+    found = {HELD_OUT: Cuttable(setting.held_out(run))}
     if run.modality.metrics and not setting.no_training:
-        with contextlib.suppress(PeBeamError):  # the records were moved: the result says that they are left out
-            portions += _of_source(VOTED, private_source(run.recipe))
+        # Records that were moved stop nothing: the result says that they are left out.
+        found[VOTED] = Cuttable(private_source(run.recipe), PeBeamError)
+    return found
+
+
+def list_portions(run: Run, setting: Setting, cut: Iterable[Pieces]) -> list[Portion]:
+    """Returns all portions that an evaluation reads.
+
+    Args:
+      run: the complete run.
+      setting: the evaluation's.
+      cut: pieces of the files of the sources that `cuttable` opens.
+
+    Raises:
+      DataError: the holdout is empty or damaged.
+    """
+    found, sources = list(cut), cuttable(run)
+    portions = _of_source(HELD_OUT, sources[HELD_OUT], found)
+    portions += training_portions(run, setting)
+    if VOTED in sources:
+        with contextlib.suppress(PeBeamError):
+            portions += _of_source(VOTED, sources[VOTED], found)
     for iteration in setting.populations:
         rows = candidate_count(run, iteration)
         sizes = [min(ROW_GROUP, rows - start) for start in range(0, rows, ROW_GROUP)]
@@ -129,8 +152,11 @@ def damaged_shard() -> DataError:
     return DataError("private/embeddings: a frozen shard is missing or damaged; restore it, or delete that folder")
 
 
-def _of_source(group: str, source: Source) -> list[Portion]:
-    pieces = source.pieces()
+def _of_source(group: str, cuttable: Cuttable, cut: Iterable[Pieces]) -> list[Portion]:
+    mine = [pieces for name, pieces in cut if name == group]
+    if None in mine:  # it cannot be read, and that stops nothing
+        return []
+    pieces = in_order(cuttable.source, (piece for found in mine for piece in found or ()))
     return _portions(group, pieces, [piece.stop - piece.start for piece in pieces])
 
 

@@ -12,9 +12,11 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from pe_beam.engine.cuttable import Pieces
 from pe_beam.engine.graphs.base import RunFn, RunTransform, start
+from pe_beam.engine.graphs.cutting import CutSources
 from pe_beam.evaluation import measure
-from pe_beam.evaluation.gather import Gathered, Portion, gather, list_portions, training_portions
+from pe_beam.evaluation.gather import Gathered, Portion, cuttable, gather, list_portions, training_portions
 from pe_beam.evaluation.outcome import commit_outcome
 from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.setting import CEILING, Setting
@@ -23,10 +25,10 @@ from pe_beam.metrics.moments import Tree, add_leaf, join_trees, whole
 
 
 class _ListPortionsFn(RunFn):
-    def process(self, _: Any) -> Iterator[Portion]:
+    def process(self, keyed: tuple[int, Iterable[Pieces]]) -> Iterator[Portion]:
         with self.guarded("ListPortions"):
             run = self.open()
-            portions = list_portions(run, Setting.load(run))
+            portions = list_portions(run, Setting.load(run), keyed[1])
         yield from portions
 
 
@@ -142,6 +144,7 @@ class Gather(RunTransform):
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
             start
+            | "CutSources" >> CutSources(self._root, cuttable)
             | "ListPortions" >> beam.ParDo(_ListPortionsFn(self._root))
             | "SpreadPortions" >> beam.Reshuffle()
             | "ReadAndEmbed" >> beam.ParDo(_GatherFn(self._root))  # (group, (place, gathered))

@@ -69,7 +69,7 @@ def _first_file(path: str, source: str) -> str:
         if files.is_local(path) and Path(path).is_dir():
             found = [f"{path.rstrip('/')}/{name}" for name in files.list_below(path) if name.endswith(f".{source}")]
         else:
-            found = files.match(path)
+            found = [name for name, _ in files.match(path)]
     if not found:
         raise DataError(f"data.path: no {source} files there; a file, a folder or a glob is wanted")
     return found[0]

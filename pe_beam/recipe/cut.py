@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pe_beam import names
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch
 
 
 class CutSource(Source):
@@ -35,6 +35,26 @@ class CutSource(Source):
     def pieces(self) -> list[Piece]:
         """Returns the pieces of the whole source. They are the same for both sides."""
         return self._source.pieces()
+
+    def transform(self) -> Any:
+        """See Source."""
+        return self._source.transform()
+
+    def files(self) -> list[FilePart]:
+        """See Source."""
+        return self._source.files()
+
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source."""
+        return self._source.cut_file(part)
+
+    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
+        """See Source."""
+        return self._source.join_cuts(cuts)
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        self._source.check_pieces(pieces)
 
     def digest(self, piece: Piece) -> str:
         """Returns the digest of both sides together."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pe_beam.contracts.content import Preparation
-from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch
 
 
 class PreparedSource(Source):
@@ -19,6 +20,26 @@ class PreparedSource(Source):
     def pieces(self) -> list[Piece]:
         """See Source."""
         return self._source.pieces()
+
+    def transform(self) -> Any:
+        """See Source."""
+        return self._source.transform()
+
+    def files(self) -> list[FilePart]:
+        """See Source."""
+        return self._source.files()
+
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source."""
+        return self._source.cut_file(part)
+
+    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
+        """See Source."""
+        return self._source.join_cuts(cuts)
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        self._source.check_pieces(pieces)
 
     def digest(self, piece: Piece) -> str:
         """Returns the digest of the unprepared records."""

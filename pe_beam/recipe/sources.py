@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
+
 from pe_beam import registry
 from pe_beam.contracts.source import PARTS, Source, SourceRequest
 from pe_beam.errors import RecipeError
@@ -14,13 +16,26 @@ from pe_beam.recipe.parts import find_modality
 from pe_beam.recipe.prepared import PreparedSource
 
 
-def private_source(recipe: Recipe) -> Source:
-    """Opens the source of the private records."""
+def private_source(recipe: Recipe, records: pa.Table | None = None) -> Source:
+    """Opens the source of the private records.
+
+    Args:
+      recipe: a resolved recipe.
+      records: the records of one piece, if the source has a `transform`.
+    """
     by_client = recipe.privacy.unit == "client"
-    return source_at(recipe, recipe.data.path, part="train", client=by_client)
+    return source_at(recipe, recipe.data.path, part="train", client=by_client, records=records)
 
 
-def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = False, key: str = "data.path") -> Source:
+def source_at(
+    recipe: Recipe,
+    path: str,
+    *,
+    part: str | None,
+    client: bool = False,
+    key: str = "data.path",
+    records: pa.Table | None = None,
+) -> Source:
     """Opens a source with the settings of the recipe: its own data or a holdout.
 
     Args:
@@ -29,6 +44,7 @@ def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = Fal
       part: side of data.holdout's cut, if it is a cut ("train" or "test"); None for all records.
       client: whether records have client ids.
       key: the recipe key that messages name.
+      records: the records of one piece, if the source has a `transform`.
 
     Raises:
       RecipeError: the source is not known, or it does not fit the recipe.
@@ -52,6 +68,7 @@ def source_at(recipe: Recipe, path: str, *, part: str | None, client: bool = Fal
         chat=data.chat,
         never_stop=data.never_stop,
         options=find_source(data.source).Options.model_validate(data.options),
+        records=records,
     )
     preparation = declared_preparation(recipe)
     return found if preparation is None else PreparedSource(found, preparation)

@@ -6,5 +6,7 @@ not depend on bundles or machines. A source reads and digests one piece at a tim
 the recipe key, the kind of fault and what is allowed. The file, row and value of a faulty record are only in the batch
 that the caller receives.
 
-May import: contracts, names, errors; Beam's file systems where a path is not local.
+Files lie on a disk or in an object store (`files`). `scanning` cuts one large text file in parallel.
+
+May import: contracts, storage, names, errors; Beam's file systems for globs and for other schemes.
 """

@@ -42,17 +42,16 @@ class AttributeLines(LinesSource):
         """See Source."""
         return cls(request.path, Roles.asked(request))
 
-    def pieces(self) -> list[Piece]:
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
         """See Source. Raises DataError if the number of rows differs from the one in the first line."""
-        cuts = super().pieces()
-        with files.explained(self._key, cuts[-1].file), files.open_file(cuts[-1].file) as handle:
+        super().check_pieces(pieces)
+        with files.explained(self._key, pieces[-1].file), files.open_file(pieces[-1].file) as handle:
             declared = _count(LineReader(handle).read())
-        if declared != cuts[-1].stop:
+        if declared != pieces[-1].stop:
             raise DataError(
                 f"{self._key}: list_attr_celeba.txt there is cut short or damaged: it has not as many rows as its "
                 "first line says"
             )
-        return cuts
 
     def _head(self, lines: LineReader) -> tuple[bytes, list[str]]:
         first, second = lines.read(), lines.read()

@@ -5,18 +5,24 @@ from __future__ import annotations
 import csv
 import threading
 from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
 
 from pe_beam import names as spelling
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import SourceRequest
 from pe_beam.errors import DataError
-from pe_beam.sources import files, forms
+from pe_beam.sources import files, forms, scanning
 from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted
 from pe_beam.sources.roles import Roles
 
 NOT_CLOSED = Fault("quote that is not closed")
 _BOM = b"\xef\xbb\xbf"
 _LIMIT = threading.Lock()
+_NO_END = 1 << 62
+_BLOCK = 4 << 20
+_HELD = 4096
 
 
 class CsvSource(LinesSource):
@@ -32,7 +38,7 @@ class CsvSource(LinesSource):
     """
 
     kind = "CSV"
-
+    splits = True
     takes = frozenset({"columns", "client", "separator"})  # not never_stop: a quote can swallow other records
 
     @classmethod
@@ -53,6 +59,34 @@ class CsvSource(LinesSource):
             check_separator(head, self._key, self._separator)
         super()._check(head, given)
 
+    def _scan(self, handle: BinaryIO, head: list[str] | None, begin: int, stop: int | None) -> scanning.Scan:
+        """See LinesSource. Quotes may hold line ends, so that a range with a quote in it is parsed."""
+        if not _has_quote(handle, begin, stop):
+            handle.seek(begin)
+            end = _NO_END if stop is None else stop
+            return scanning.scan_lines(handle, begin, end, scanning.Blanks(b"\r\n", MAX_RECORD + 1))
+        found, held = scanning.Scan(begin, begin), []
+        for end, is_record in self._parsed_ends(LineReader(handle, begin), head):
+            if is_record:
+                held.append(end)
+            if len(held) == _HELD:
+                found.add(np.array(held, np.int64))
+                held = []
+            found.end = end
+            if stop is not None and end >= stop:
+                break
+        found.add(np.array(held, np.int64))
+        return found
+
+    def _ends(self, file: str, start: int) -> Iterator[tuple[int, bool]]:
+        with files.explained(self._key, file), files.open_file(file) as handle:
+            _, head = self._head(LineReader(handle))
+            yield from self._parsed_ends(LineReader(handle, start), head)
+
+    def _parsed_ends(self, lines: LineReader, head: list[str] | None) -> Iterator[tuple[int, bool]]:
+        for fields in _parsed(lines, self._separator, _width(head or [])):
+            yield lines.position, bool(fields)
+
     def _records(self, lines: LineReader, wanted: Wanted) -> Iterator[Record]:
         names = wanted.head or []
         where = [spelling.locate(column, names) for column in wanted.columns]
@@ -60,6 +94,8 @@ class CsvSource(LinesSource):
         instead = [wanted.given.get(column) for column in wanted.columns]
         width, start = _width(names), lines.position
         for fields in _parsed(lines, self._separator, width):
+            if not fields:
+                continue
             record = Record(lines.position, lines.position - start)
             start = lines.position
             if isinstance(fields, Fault):
@@ -96,6 +132,8 @@ def _head(lines: LineReader, key: str, separator: str) -> tuple[bytes, list[str]
     start = lines.position
     held: list[bytes] = []
     for fields in _parsed(lines, separator, None, held):
+        if not fields:
+            continue
         if isinstance(fields, Fault):
             break
         try:
@@ -186,7 +224,7 @@ class _Feed:
 def _parsed(
     lines: LineReader, separator: str, width: tuple[int, int] | None, held: list[bytes] | None = None
 ) -> Iterator[list[str] | Fault]:
-    """Yields records as fields of latin-1 text, so that a bad byte spoils only its own record. Skips blank lines.
+    """Yields records as fields of latin-1 text, so that a bad byte spoils only its own record. A blank line has none.
 
     Args:
       lines: the lines to read.
@@ -216,7 +254,7 @@ def _parsed(
             feed.read_as_several()
             reader = csv.reader(feed, delimiter=separator)
             yield NOT_CLOSED
-        elif found:
+        else:
             yield found
 
 
@@ -228,6 +266,22 @@ def _is_closed(held: list[bytes], separator: str, width: tuple[int, int] | None)
     except (csv.Error, ValueError):
         return False
     return width is None or _fits(fields, width)
+
+
+def _has_quote(file: BinaryIO, begin: int, stop: int | None) -> bool:
+    """Returns whether a byte range, or the line that goes on behind it, has a quote."""
+    file.seek(begin)
+    left = _NO_END if stop is None else stop - begin
+    last = b""
+    while left > 0 and (block := file.read(min(_BLOCK, left))):
+        if b'"' in block:
+            return True
+        left, last = left - len(block), block[-1:]
+    while last != b"\n" and (line := file.readline(_BLOCK)):
+        if b'"' in line:
+            return True
+        last = line[-1:]
+    return False
 
 
 def _utf8(text: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 from pe_beam import names
 from pe_beam.errors import DataError, EmptyInputError, RecipeError
+from pe_beam.storage import reading
 
 CHUNK = 1 << 20
 PACKED = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".lz4", ".br", ".snappy", ".z", ".zip", ".7z")
@@ -50,6 +52,8 @@ def explained(key: str, path: str) -> Iterator[None]:
 
     try:
         yield
+    except reading.UnreadableError as error:
+        raise error.kind(f"{key}: {error}") from None
     except FileNotFoundError:
         raise DataError(
             f"{key}: a file that was listed is gone; the data must stay as it is while a run lasts"
@@ -59,17 +63,26 @@ def explained(key: str, path: str) -> Iterator[None]:
     except (OSError, BeamIOError):
         raise DataError(f"{key}: a file or folder there cannot be read (input/output error)") from None
     except ValueError:
-        if is_local(path):
+        if is_local(path) or reading.is_object(path):
             raise
         scheme = path.split("://", 1)[0]
         raise RecipeError(
-            f"{key}: no file system for {scheme}://; allowed: a local path, or a scheme whose Beam extra "
-            "is installed (apache-beam[gcp] for gs://, apache-beam[aws] for s3://)"
+            f"{key}: no file system for {scheme}://; allowed: a local path, gs://, s3://, az://, or a scheme of an "
+            "installed file system of Beam"
         ) from None
 
 
-def open_file(path: str) -> BinaryIO:
-    """Opens a file for reading. Its bytes are never decompressed."""
+def open_file(path: str, size: int = 0) -> BinaryIO:
+    """Opens a file for reading. Its bytes are never decompressed.
+
+    Args:
+      path: of the file.
+      size: its bytes, if they are known. An object store is then not asked for them.
+    """
+    if is_local(path):
+        return Path(path).open("rb")
+    if reading.is_object(path):
+        return reading.open_object(path, size)
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 
@@ -82,19 +95,31 @@ def list_below(root: str) -> list[str]:
     Links to folders are followed, but not to a folder above the link. A folder that may not be listed is an error, not
     an empty folder.
     """
-    found = list(_walk(root, "", frozenset())) if is_local(root) else _match_below(root)
-    shown = [p for p in found if not any(part.startswith(".") for part in p.split("/"))]
-    return sorted(shown, key=sort_key)
+    return [name for name, _ in _sized_below(root)]
 
 
-def match(pattern: str) -> list[str]:
-    """Returns the files that match a pattern, sorted by the bytes of their paths."""
+def _sized_below(root: str) -> list[tuple[str, int]]:
+    found = [(name, -1) for name in _walk(root, "", frozenset())] if is_local(root) else _match_below(root)
+    shown = [(p, size) for p, size in found if not any(part.startswith(".") for part in p.split("/"))]
+    return sorted(shown, key=lambda pair: sort_key(pair[0]))
+
+
+def match(pattern: str) -> list[tuple[str, int]]:
+    """Returns (path, bytes) of the files that match a pattern, sorted by the bytes of their paths.
+
+    `*` and `?` match no slash, and `**` does.
+    """
+    from apache_beam.io.filesystem import FileSystem
     from apache_beam.io.filesystems import FileSystems
 
-    if is_local(pattern):
-        pattern = str(Path(pattern).absolute())
-    metadata = FileSystems.match([pattern])[0].metadata_list
-    return sorted((m.path for m in metadata), key=sort_key)
+    if reading.is_object(pattern):
+        fixed = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)].rpartition("/")[0]
+        wanted = re.compile(FileSystem.translate_pattern(pattern))
+        found = [pair for pair in reading.list_objects(fixed + "/") if wanted.match(pair[0])]
+    else:
+        pattern = str(Path(pattern).absolute()) if is_local(pattern) else pattern
+        found = [(m.path, m.size_in_bytes) for m in FileSystems.match([pattern])[0].metadata_list]
+    return sorted(found, key=lambda pair: sort_key(pair[0]))
 
 
 def find(path: str, endings: tuple[str, ...]) -> list[str]:
@@ -104,23 +129,34 @@ def find(path: str, endings: tuple[str, ...]) -> list[str]:
     silently. Hidden files and folders are left out. What Hive, Spark and Delta Lake write beside data is left out too:
     marker files (`_SUCCESS`, `_metadata`), and folders whose names begin with `_` and contain no `=` (`_delta_log`).
     """
+    return [file for file, _ in _found(path, endings)]
+
+
+def find_sized(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Returns what `find` returns, and the bytes of each file."""
+    return [(file, size(file) if known < 0 else known) for file, known in _found(path, endings)]
+
+
+def _found(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Returns what `find` returns, and the bytes of each file; -1: they are not known yet."""
     whole = path
     path = path.rstrip("/") or "/"
     if is_local(path):
         if Path(path).is_file():
-            return [path]
-        below = list_below(path) if Path(path).is_dir() else None
+            return [(path, -1)]
+        below = _sized_below(path) if Path(path).is_dir() else None
     elif has_magic(path):
         below = None
     elif not whole.endswith("/") and exists(path):
-        return [path]
+        return [(path, -1)]
     else:
-        below = list_below(path)
+        below = _sized_below(path)
     if below is None:
         named = frozenset(path.split("/"))
         found = match(path) if has_magic(path) else []
-        return [file for file in found if _is_data(_inside(file, path), named)]
-    return [f"{path.rstrip('/')}/{name}" for name in below if _ends(name, endings) and _is_data(name, frozenset())]
+        return [(file, known) for file, known in found if _is_data(_inside(file, path), named)]
+    kept = [(name, known) for name, known in below if _ends(name, endings) and _is_data(name, frozenset())]
+    return [(f"{path.rstrip('/')}/{name}", known) for name, known in kept]
 
 
 def no_files(path: str, key: str, kind: str) -> DataError:
@@ -205,16 +241,25 @@ def below(path: str, root: str) -> str:
 
 def exists(path: str) -> bool:
     """Returns whether there is a file of that name (for a local path also a folder)."""
+    if is_local(path):
+        return Path(path).exists()
+    if reading.is_object(path):
+        return reading.find_object(path) is not None
     from apache_beam.io.filesystems import FileSystems
 
     return bool(FileSystems.exists(path))
 
 
-def stamp(path: str) -> tuple[str, int, float, int]:
-    """Returns path, size in bytes, time of change and inode. They are equal as long as a file is unchanged."""
+def stamp(path: str) -> tuple[str, int, float, int | str]:
+    """Returns path, size in bytes, time of change, and inode or version. They are equal while a file is unchanged."""
     if is_local(path):
         stat = Path(path).stat()
         return str(Path(path).absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ino
+    if reading.is_object(path):
+        head = reading.find_object(path)
+        if head is None:
+            raise FileNotFoundError
+        return path, head.size, head.modified, head.tag
     from apache_beam.io.filesystems import FileSystems
 
     found = FileSystems.match([path])[0].metadata_list
@@ -253,10 +298,12 @@ def _walk(root: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[
             yield name
 
 
-def _match_below(root: str) -> list[str]:
+def _match_below(root: str) -> list[tuple[str, int]]:
+    prefix = root.rstrip("/") + "/"
+    if reading.is_object(root):
+        return [(path.removeprefix(prefix), known) for path, known in reading.list_objects(prefix)]
     from apache_beam.io.filesystems import FileSystems
 
-    prefix = root.rstrip("/") + "/"
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in prefix)
     metadata = FileSystems.match([escaped + "**"])[0].metadata_list
-    return [m.path[len(prefix) :] for m in metadata if not m.path.endswith("/")]
+    return [(m.path[len(prefix) :], m.size_in_bytes) for m in metadata if not m.path.endswith("/")]

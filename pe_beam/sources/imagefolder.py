@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from pe_beam.contracts.content import FieldContent
-from pe_beam.contracts.source import Piece, Source, SourceBatch, SourceRequest
-from pe_beam.errors import DataError, EmptyInputError
+from pe_beam.contracts.cutting import cut_here
+from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
+from pe_beam.errors import DataError
 from pe_beam.sources import files
 from pe_beam.sources.csv_files import CsvSource
 from pe_beam.sources.jsonl import JsonlSource
@@ -58,16 +59,25 @@ class ImageFolderSource(ListedSource):
 
     def pieces(self) -> list[Piece]:
         """See Source."""
-        cuts: list[Piece] = []
-        empty: EmptyInputError | None = None
-        for index, file in enumerate(self._files()):
-            try:
-                cuts += [replace(piece, file_index=index) for piece in self._source(file).pieces()]
-            except EmptyInputError as error:
-                empty = error
-        if empty is not None and not cuts:
-            raise empty
-        return cuts
+        return cut_here(self)
+
+    def files(self) -> list[FilePart]:
+        """See Source."""
+        found = enumerate(self._files())
+        return [replace(part, file_index=index) for index, file in found for part in self._source(file).files()]
+
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source."""
+        return self._source(part.file).cut_file(part)
+
+    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
+        """See Source."""
+        return self._source(cuts[0].part.file).join_cuts(cuts)
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        if not pieces:
+            self._any_table().check_pieces(pieces)
 
     def _files(self) -> list[str]:
         with files.explained(self._key, self._path):

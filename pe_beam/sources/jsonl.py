@@ -32,7 +32,7 @@ class JsonlSource(LinesSource):
 
     endings = (".jsonl", ".ndjson")
     kind = "JSONL"
-
+    splits = True
     takes = frozenset({"columns", "client", "chat", "never_stop"})
 
     @classmethod

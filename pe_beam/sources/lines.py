@@ -5,24 +5,32 @@ from __future__ import annotations
 import abc
 import hashlib
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
 from pe_beam import names as spelling
 from pe_beam.contracts import source as base
+from pe_beam.contracts.cutting import THREADS, cut_here
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.sources import files, forms
+from pe_beam.sources import files, forms, scanning
 from pe_beam.sources.roles import Roles
 
 MAX_RECORD = 16 << 20
 """Largest size of a record in bytes. A longer record is a reject, so memory stays bounded."""
 TOO_LONG = Fault(f"record of more than {MAX_RECORD >> 20} MB")
 NOT_UTF8 = Fault("text that is not UTF-8")
+LEAST_RANGE, MOST_RANGE = 8 << 20, 64 << 20
+"""Bytes of a range of a large file. Pieces do not depend on them."""
+RANGES = 64
+"""Ranges that a file is cut into, unless they would be smaller or larger than that."""
+_NO_END = 1 << 62
+_BLANKS = b" \t\n\r\x0b\x0c"
 
 Values = list[str | None]
 
@@ -86,12 +94,14 @@ class LineReader:
 class LinesSource(Source):
     """Records of text files, sorted by the bytes of their paths. Every column is read as text.
 
-    One pass over each file finds the offset of every `SHARD_ROWS`-th record. A piece is a byte range. To read or digest
-    a piece, only this range and the head of the file are read.
+    One pass over each file, or over its byte ranges in parallel (`scanning`), finds the offset of every `SHARD_ROWS`-th
+    record. A piece is a byte range. To read or digest a piece, only this range and the head of the file are read.
     """
 
     endings: tuple[str, ...]
     kind: str
+    splits: ClassVar[bool] = False
+    """Whether a large file is scanned in several ranges."""
 
     def __init__(self, path: str, roles: Roles) -> None:
         self._path = path
@@ -108,31 +118,89 @@ class LinesSource(Source):
 
     def pieces(self) -> list[Piece]:
         """See Source."""
+        return cut_here(self)
+
+    def files(self) -> list[FilePart]:
+        """See Source. A large file is several byte ranges, if records can be found from its middle."""
         with files.explained(self._key, self._path):
-            found = files.find(self._path, self.endings)
+            found = files.find_sized(self._path, self.endings)
         if not found:
             raise files.no_files(self._path, self._key, self.kind)
-        cuts = [piece for index, file in enumerate(found) for piece in self._cut(file, index)]
-        if not cuts:
-            what = f"the {self.kind} files at {self._path} have no rows"
-            raise EmptyInputError(f"{self._key}: {what}; one at least is wanted")
-        return cuts
+        parts: list[FilePart] = []
+        for index, (file, size) in enumerate(found):
+            step = max(LEAST_RANGE, min(MOST_RANGE, -(-size // RANGES))) if self.splits else max(size, 1)
+            starts = range(0, max(size, 1), step)
+            parts += [FilePart(file, index, a, min(a + step, max(size, 1)), size, min(step, size)) for a in starts]
+        return parts
 
-    def _cut(self, file: str, index: int) -> Iterator[Piece]:
-        with files.explained(self._key, file), files.open_file(file) as handle:
-            forms.refuse(handle.read(forms.HEAD), file, self._key, self.kind)
-            handle.seek(0)
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source."""
+        with files.explained(self._key, part.file), files.open_file(part.file) as handle:
+            if part.start == 0:
+                forms.refuse(handle.read(forms.HEAD), part.file, self._key, self.kind)
+                handle.seek(0)
             lines = LineReader(handle)
             _, head = self._head(lines)
-            self._check(head, self._given(file))
-            begin, rows, stop = lines.position, 0, lines.position
-            for record in self._records(lines, Wanted([], head)):
-                rows, stop = rows + 1, record.stop
-                if rows % base.SHARD_ROWS == 0:
-                    yield Piece(file, index, rows - base.SHARD_ROWS, rows, offset=begin, end=stop)
-                    begin = stop
-            if rows % base.SHARD_ROWS:
-                yield Piece(file, index, rows - rows % base.SHARD_ROWS, rows, offset=begin, end=stop)
+            if part.start == 0:
+                self._check(head, self._given(part.file))
+                begin = lines.position
+            else:
+                begin = scanning.first_line(handle, part.start, part.stop)
+            if begin < 0 or begin >= part.stop:
+                return FileCut(part, scan=scanning.Scan(begin, begin))
+            last = part.stop if part.stop < part.size else None
+            return FileCut(part, scan=self._scan(handle, head, begin, last))
+
+    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
+        """See Source."""
+        file, index = cuts[0].part.file, cuts[0].part.file_index
+        begin = max(cuts[0].scan.begin, 0)
+        ends = [cut.part.stop for cut in cuts[:-1]] + [_NO_END]
+        scans = scanning.join_scans(
+            zip(ends, (cut.scan for cut in cuts), strict=True), begin, lambda start: self._ends(file, start)
+        )
+        rows = sum(scan.records for scan in scans)
+        places = scanning.boundaries(scans, base.SHARD_ROWS)
+        with ThreadPoolExecutor(THREADS) as pool:
+            stops = list(pool.map(lambda place: self._settled(file, *place), places))
+        if rows % base.SHARD_ROWS:
+            stops.append(max(scan.last for scan in scans))
+        return [
+            Piece(file, index, start, stop, offset=offset, end=end)
+            for (start, stop), offset, end in zip(base.cut(rows), [begin, *stops], stops, strict=False)
+        ]
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        if not pieces:
+            what = f"the {self.kind} files at {self._path} have no rows"
+            raise EmptyInputError(f"{self._key}: {what}; one at least is wanted")
+
+    def _scan(self, handle: BinaryIO, head: list[str] | None, begin: int, stop: int | None) -> scanning.Scan:
+        """Returns the records that begin from a byte on and before another; None: to the end of the file.
+
+        Here every line end ends a record, and a line of white space is none.
+        """
+        blanks = scanning.Blanks(_BLANKS, MAX_RECORD + 1)
+        return scanning.scan_lines(handle, begin, _NO_END if stop is None else stop, blanks)
+
+    def _ends(self, file: str, start: int) -> Iterator[tuple[int, bool]]:
+        """Yields the byte after each record from a byte on, and True; for blank lines False may be yielded."""
+        with files.explained(self._key, file), files.open_file(file) as handle:
+            _, head = self._head(LineReader(handle))
+            for record in self._records(LineReader(handle, start), Wanted([], head)):
+                yield record.stop, True
+
+    def _settled(self, file: str, place: int, more: int) -> int:
+        """Returns the byte after a number of records from a place on."""
+        for end, is_record in self._ends(file, place) if more else ():
+            more -= is_record
+            place = end
+            if not more:
+                return place
+        if more:
+            raise DataError(f"{self._key}: a {self.kind} file is not what it was when it was listed")
+        return place
 
     def _given(self, file: str) -> dict[str, str | None]:
         """Returns the wanted columns that folder names (`seg=gold/`) give. A value in a record takes precedence."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import BATCH_BYTES, Piece, Source, SourceBatch, image_table
+from pe_beam.contracts.source import BATCH_BYTES, FileCut, FilePart, Piece, Source, SourceBatch, image_table
 from pe_beam.sources import files
 from pe_beam.sources.folder import MAX_BYTES
 
@@ -88,6 +88,22 @@ class ListedSource(Source):
                 label, client = (repr(values[at]).encode() for values in (listed.labels, listed.clients))
                 total.update(b"".join(struct.pack(">Q", len(part)) + part for part in (raw, inner, label, client)))
         return total.hexdigest()
+
+    def files(self) -> list[FilePart]:
+        """See Source."""
+        return self._any_table().files()
+
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source."""
+        return self._any_table().cut_file(part)
+
+    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
+        """See Source."""
+        return self._any_table().join_cuts(cuts)
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        self._any_table().check_pieces(pieces)
 
     def refuse(self, seen: Collection[str]) -> None:
         """See Source."""

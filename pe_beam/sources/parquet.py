@@ -6,13 +6,25 @@ import contextlib
 import hashlib
 import struct
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.cutting import cut_here
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import BATCH_BYTES, BATCH_ROWS, Piece, Source, SourceBatch, SourceRequest, cut
+from pe_beam.contracts.source import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    FileCut,
+    FilePart,
+    Piece,
+    Source,
+    SourceBatch,
+    SourceRequest,
+    cut,
+)
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.sources import files, forms
 from pe_beam.sources.layout import Layout, paths_of
@@ -20,7 +32,7 @@ from pe_beam.sources.roles import Roles
 
 BUFFER = 4 << 20
 
-_digests: dict[tuple[str, int, float, int], bytes] = {}
+_digests: dict[tuple[str, int, float, int | str], bytes] = {}
 _locks: dict[str, threading.Lock] = {}
 
 
@@ -49,21 +61,29 @@ class ParquetSource(Source):
 
     def pieces(self) -> list[Piece]:
         """See Source."""
+        return cut_here(self)
+
+    def files(self) -> list[FilePart]:
+        """See Source."""
         with files.explained(self._key, self._path):
-            found = files.find(self._path, (".parquet",))
+            found = files.find_sized(self._path, (".parquet",))
         if not found:
             raise files.no_files(self._path, self._key, "Parquet")
-        cuts: list[Piece] = []
-        for index, file in enumerate(found):
-            with self._open(file) as reader:
-                self._layout(reader.schema_arrow, file)
-                rows = reader.metadata.num_rows
-            cuts += [Piece(file, index, a, b) for a, b in cut(rows)]
-        if not cuts:
+        return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
+
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source. Reads only the footer."""
+        with self._open(part.file, part.size) as reader:
+            self._layout(reader.schema_arrow, part.file)
+            rows = reader.metadata.num_rows
+        return FileCut(part, tuple(Piece(part.file, part.file_index, a, b) for a, b in cut(rows)))
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        if not pieces:
             raise EmptyInputError(
                 f"{self._key}: the Parquet files at {self._path} have no rows; one at least is wanted"
             )
-        return cuts
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""
@@ -113,17 +133,25 @@ class ParquetSource(Source):
         return layout
 
     @contextlib.contextmanager
-    def _open(self, file: str) -> Iterator[pq.ParquetFile]:
+    def _open(self, file: str, size: int = 0) -> Iterator[pq.ParquetFile]:
         """Opens a file. Explains the errors of opening it, but not those of the code inside the context."""
         with contextlib.ExitStack() as stack:
             with self._explained(file, "is no Parquet file, or a truncated one"):
-                handle = stack.enter_context(contextlib.closing(files.open_file(file)))
-                compressed = forms.packed(handle.read(16), "")
-                if compressed:
-                    raise DataError(f"{self._key}: a Parquet file there is compressed ({compressed}); unpack it first")
-                handle.seek(0)
-                reader = pq.ParquetFile(handle, pre_buffer=False, buffer_size=BUFFER)
+                handle = stack.enter_context(contextlib.closing(files.open_file(file, size)))
+                try:
+                    reader = pq.ParquetFile(handle, pre_buffer=False, buffer_size=BUFFER)
+                except (pa.ArrowException, OSError):
+                    self._refuse_packed(handle)
+                    raise
             yield reader
+
+    def _refuse_packed(self, handle: BinaryIO) -> None:
+        handle.seek(0)
+        compressed = forms.packed(handle.read(16), "")
+        if compressed:
+            raise DataError(
+                f"{self._key}: a Parquet file there is compressed ({compressed}); unpack it first"
+            ) from None
 
     @contextlib.contextmanager
     def _explained(self, file: str, fault: str) -> Iterator[None]:

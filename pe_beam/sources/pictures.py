@@ -9,10 +9,13 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.cutting import cut_here
 from pe_beam.contracts.source import (
     BATCH_BYTES,
     BATCH_ROWS,
     IMAGE_SCHEMA,
+    FileCut,
+    FilePart,
     Piece,
     Source,
     SourceBatch,
@@ -90,14 +93,25 @@ class RawPictures(Source):
 
     def pieces(self) -> list[Piece]:
         """See Source."""
+        return cut_here(self)
+
+    def files(self) -> list[FilePart]:
+        """See Source."""
         with files.explained(self._key, self._path):
             found = self._files()
         if not found:
             raise files.no_files(self._path, self._key, self.kind)
-        cuts = [Piece(file, i, a, b) for i, file in enumerate(found) for a, b in cut(self._counted(file))]
-        if not cuts:
+        return [FilePart(file, index) for index, file in enumerate(found)]
+
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source."""
+        rows = self._counted(part.file)
+        return FileCut(part, tuple(Piece(part.file, part.file_index, a, b) for a, b in cut(rows)))
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        if not pieces:
             raise EmptyInputError(f"{self._key}: the {self.kind} files at {self._path} hold no pictures")
-        return cuts
 
     def _counted(self, file: str) -> int:
         with files.explained(self._key, file):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, ClassVar
 
@@ -13,9 +13,10 @@ from pydantic import Field
 
 from pe_beam import names as spelling
 from pe_beam.contracts import source as base
+from pe_beam.contracts.cutting import cut_here
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import Piece, Source, SourceBatch, SourceRequest
+from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.sources import files, forms
 from pe_beam.sources.crc32c import masked
@@ -84,23 +85,33 @@ class TfrecordSource(Source):
         self._texts = [column for column in roles.columns() if column != self._picture]
 
     def pieces(self) -> list[Piece]:
-        """See Source. Reads only the lengths of records."""
+        """See Source."""
+        return cut_here(self)
+
+    def files(self) -> list[FilePart]:
+        """See Source."""
         with files.explained(self._key, self._path):
-            found = files.find(self._path, _ENDINGS)
+            found = files.find_sized(self._path, _ENDINGS)
         if not found:
             raise files.no_files(self._path, self._key, "TFRecord")
-        cuts = [piece for index, file in enumerate(found) for piece in self._cut(file, index)]
-        if not cuts:
-            raise EmptyInputError(f"{self._key}: the TFRecord files at {self._path} hold no records; one is wanted")
-        return cuts
+        return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
 
-    def _cut(self, file: str, index: int) -> Iterator[Piece]:
-        with files.explained(self._key, file), files.open_file(file) as handle:
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source. Reads only the lengths of records, from the first to the last."""
+        return FileCut(part, tuple(self._cut(part)))
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        if not pieces:
+            raise EmptyInputError(f"{self._key}: the TFRecord files at {self._path} hold no records; one is wanted")
+
+    def _cut(self, part: FilePart) -> Iterator[Piece]:
+        with files.explained(self._key, part.file), files.open_file(part.file, part.size) as handle:
             compressed = forms.packed(handle.read(16), "")
             if compressed:
                 raise DataError(f"{self._key}: a TFRecord file there is compressed ({compressed}); unpack it first")
-            frames = self._frames(handle, 0, files.size(file))
-            yield from cut_spans(((frame.start, frame.stop) for frame in frames), file, index)
+            frames = self._frames(handle, 0, part.size)
+            yield from cut_spans(((frame.start, frame.stop) for frame in frames), part.file, part.file_index)
 
     def _frames(self, handle: BinaryIO, start: int, stop: int) -> Iterator[_Frame]:
         while start < stop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, ClassVar
 
@@ -13,9 +13,10 @@ from pydantic import Field
 
 from pe_beam import names as spelling
 from pe_beam.contracts import source as base
+from pe_beam.contracts.cutting import cut_here
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import Piece, Source, SourceBatch, SourceRequest
+from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.sources import files, forms, tar
 from pe_beam.sources.folder import ENDINGS, MAX_BYTES, is_beside
@@ -93,23 +94,33 @@ class WebdatasetSource(Source):
         self._texts = (*roles.label, *client)
 
     def pieces(self) -> list[Piece]:
-        """See Source. Reads only headers."""
+        """See Source."""
+        return cut_here(self)
+
+    def files(self) -> list[FilePart]:
+        """See Source."""
         with files.explained(self._key, self._path):
-            found = files.find(self._path, (".tar", ".tgz", ".tbz2", ".txz"))
+            found = files.find_sized(self._path, (".tar", ".tgz", ".tbz2", ".txz"))
         if not found:
             raise files.no_files(self._path, self._key, "tar")
-        cuts = [piece for index, file in enumerate(found) for piece in self._cut(file, index)]
-        if not cuts:
-            raise EmptyInputError(f"{self._key}: the tar files at {self._path} hold no records; one at least is wanted")
-        return cuts
+        return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
 
-    def _cut(self, file: str, index: int) -> Iterator[Piece]:
-        with self._opened(file) as handle:
+    def cut_file(self, part: FilePart) -> FileCut:
+        """See Source. Reads only headers, from the first to the last."""
+        return FileCut(part, tuple(self._cut(part)))
+
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
+        """See Source."""
+        if not pieces:
+            raise EmptyInputError(f"{self._key}: the tar files at {self._path} hold no records; one at least is wanted")
+
+    def _cut(self, part: FilePart) -> Iterator[Piece]:
+        with self._opened(part.file, part.size) as handle:
             compressed = forms.packed(handle.read(16), "")
             if compressed:
                 raise DataError(f"{self._key}: a tar file there is compressed ({compressed}); unpack it first")
-            groups = _groups(tar.members(handle, files.size(file)))
-            yield from cut_spans(((group.start, group.stop) for group in groups), file, index)
+            groups = _groups(tar.members(handle, part.size))
+            yield from cut_spans(((group.start, group.stop) for group in groups), part.file, part.file_index)
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""
@@ -140,9 +151,9 @@ class WebdatasetSource(Source):
         return found
 
     @contextlib.contextmanager
-    def _opened(self, file: str) -> Iterator[BinaryIO]:
+    def _opened(self, file: str, size: int = 0) -> Iterator[BinaryIO]:
         try:
-            with files.explained(self._key, file), files.open_file(file) as handle:
+            with files.explained(self._key, file), files.open_file(file, size) as handle:
                 yield handle
         except tar.TarError as error:
             raise DataError(f"{self._key}: a tar file there cannot be read: {error}") from None

@@ -2,7 +2,7 @@
 
 A plain path is the local store. Any other store is an entry point of the group `pe_beam.stores`: its name is the
 scheme, its object a class that is built from the URL. `objects` is what the object stores share: `gs`, and by obstore
-`s3` and `az`.
+`s3` and `az`. `reading` reads objects of any bucket with the same clients, for private data.
 
 May import: contracts, registry, errors; Arrow.
 """

@@ -101,6 +101,11 @@ class Bucket(abc.ABC):
     def keys(self, prefix: str) -> list[str]:
         """Keys of all objects below a prefix that ends in "/" or is empty."""
 
+    def listed(self, prefix: str) -> list[tuple[str, int]]:
+        """Keys and sizes in bytes of all objects below a prefix that ends in "/" or is empty."""
+        found = [(key, self.head(key)) for key in self.keys(prefix)]
+        return [(key, head.size) for key, head in found if head is not None]
+
     @abc.abstractmethod
     def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects, in as few requests as the service allows; one that is gone is no fault."""

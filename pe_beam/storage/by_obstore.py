@@ -153,6 +153,14 @@ class ObstoreBucket(Bucket):
 
         return [found["path"] for chunk in obstore.list(self._store, prefix or None) for found in chunk]
 
+    def listed(self, prefix: str) -> list[tuple[str, int]]:
+        """As `Bucket.listed`."""
+        import obstore
+
+        return [
+            (found["path"], found["size"]) for chunk in obstore.list(self._store, prefix or None) for found in chunk
+        ]
+
     def delete(self, keys: Sequence[str]) -> None:
         """As `Bucket.delete`."""
         import obstore

@@ -123,6 +123,12 @@ class _GsBucket(Bucket):
         listed = self._bucket.list_blobs(prefix=prefix, fields="items(name),nextPageToken", **_BOUNDS)
         return [blob.name for blob in listed]
 
+    def listed(self, prefix: str) -> list[tuple[str, int]]:
+        found = self._bucket.list_blobs(
+            prefix=prefix, fields="items(name,size),nextPageToken", page_size=5000, **_BOUNDS
+        )
+        return [(blob.name, int(blob.size or 0)) for blob in found]
+
     def delete(self, keys: Sequence[str]) -> None:
         from google.api_core.exceptions import NotFound
 

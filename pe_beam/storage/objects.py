@@ -278,8 +278,18 @@ class ObjectStore(Store):
 
     @property
     def _asking(self) -> Asking:
-        settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(self.environment)))
-        return Asking(self.uri, _client(type(self), self._bucket, os.getpid(), settings))
+        return Asking(self.uri, client_of(type(self), self._bucket))
+
+
+def client_of(kind: type[ObjectStore], bucket: str) -> Bucket:
+    """A client of a bucket, as the environment is now; one a process is kept.
+
+    Raises:
+      MissingExtraError: the service's library is not installed.
+      UnreachableError: what the environment says is not enough, or not to be understood.
+    """
+    settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(kind.environment)))
+    return _client(kind, bucket, os.getpid(), settings)
 
 
 @functools.lru_cache(maxsize=8)

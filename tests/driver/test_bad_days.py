@@ -153,8 +153,8 @@ def test_a_file_that_vanishes_while_it_is_read(images, tmp_path, capsys, monkeyp
 
     real = ingest.list_pieces
 
-    def listed_then_gone(run):
-        pieces = real(run)
+    def listed_then_gone(run, found):
+        pieces = real(run, found)
         min((tmp_path / "images/1").iterdir()).unlink()
         return pieces
 

@@ -57,7 +57,11 @@ def test_a_run_votes_with_one_side_and_is_measured_with_the_other(by_client: boo
     }
     setting = Setting(against=None, populations=(0, 1))
     setting.save(run)
-    portions = [portion for portion in list_portions(run, setting) if portion.group == HELD_OUT]
+    portions = [
+        portion
+        for portion in list_portions(run, setting, [(HELD_OUT, setting.held_out(run).pieces())])
+        if portion.group == HELD_OUT
+    ]
     found = [gather(run, portion) for portion in portions]
     held_out = sum(each.moments.count for each in found)
     assert held_out + rows_of(run) == 420 and not any(each.rejected for each in found)

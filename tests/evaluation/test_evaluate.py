@@ -154,10 +154,14 @@ def test_bounded_memory_keeps_all_records_where_sums_suffice(copy, found, monkey
 def test_portions_are_few_and_hold_every_row(done, monkeypatch):
     monkeypatch.setattr(gather, "MOST_PORTIONS", 2)
     from pe_beam.engine.run import open_run
+    from pe_beam.evaluation.setting import HELD_OUT as HELD_OUT_GROUP
     from pe_beam.evaluation.setting import Setting
 
     setting = Setting(against=None, populations=(0, 2))
-    portions = gather.list_portions(open_run(done), setting)
+    run = open_run(done)
+    setting.save(run)
+    pieces = [(HELD_OUT_GROUP, setting.held_out(run).pieces())]
+    portions = gather.list_portions(run, setting, pieces)
     held_out = [portion for portion in portions if portion.group == "held-out"]
     assert [(p.place, p.first, len(p.parts)) for p in held_out] == [(0, 0, 2), (1, 31, 1)]
     assert {p.total for p in held_out} == {sum(HELD_OUT)}

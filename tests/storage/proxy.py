@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -24,6 +25,9 @@ class Proxy:
       fault: number of a change (from 0), method and path -> LOST, LATE, BUSY, KILLED, or None: all is well.
       kill: what KILLED calls.
       cut: so many of the next large answers break off half-way.
+      busy: method and path of what changes nothing -> whether it is answered by 503.
+      pause: seconds before a request is passed on.
+      most: requests that waited at the same time.
     """
 
     def __init__(self, port: int) -> None:
@@ -32,14 +36,26 @@ class Proxy:
         self.fault: Callable[[int, str], str | None] = lambda _, __: None
         self.kill: Callable[[], None] = lambda: None
         self.changes = self.cut = 0
+        self.busy: Callable[[str], bool] = lambda _: False
+        self.pause = 0.0
+        self.most = self._waiting = 0
         self._mutex = threading.Lock()
+
+    def wait(self) -> None:
+        """Waits as long as the network would take."""
+        with self._mutex:
+            self._waiting += 1
+            self.most = max(self.most, self._waiting)
+        time.sleep(self.pause)
+        with self._mutex:
+            self._waiting -= 1
 
     def passes(self, asked: str) -> str | None:
         """Counts a request; returns what goes wrong with it."""
         with self._mutex:
             self.requests.append(asked)
             if not asked.startswith(CHANGES):
-                return None
+                return BUSY if self.busy(asked) else None
             self.changes += 1
             return self.fault(self.changes - 1, asked)
 
@@ -67,6 +83,8 @@ def before(port: int) -> Iterator[Proxy]:
 
         def _pass(self) -> None:
             body = self._body()
+            if proxy.pause:
+                proxy.wait()
             fault = proxy.passes(f"{self.command} {self.path}{_named(body)}")
             if fault == BUSY:
                 self._answer(503, [], b"")

@@ -9,9 +9,14 @@ from typing import Any
 import apache_beam as beam
 
 from pe_beam.contracts.source import Piece
-from pe_beam.engine import ingest
+from pe_beam.engine import ingest, records
+from pe_beam.engine.cuttable import Cuttable, Pieces
 from pe_beam.engine.frozen import INDEX, shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
+from pe_beam.engine.graphs.cutting import CutSources
+from pe_beam.engine.run import Run
+from pe_beam.errors import EmptyInputError
+from pe_beam.recipe.sources import private_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +26,35 @@ class Config:
     Attributes:
       run_dir: run directory with recipe.yaml. The shards are written to it.
       hints: resource hints by stage.
+      records: `Source.transform`; None: the source is cut into pieces.
     """
 
     run_dir: str
     hints: Hints = field(default_factory=dict)
+    records: Any = None
 
 
 def build(root: Any, config: Config) -> beam.PCollection:
     """Builds the graph that freezes the private embeddings, for any runner. It gives the name of the index."""
-    return start(root) | "Ingest" >> Ingest(config.run_dir).with_resource_hints(**config.hints.get("ingest", {}))
+    return start(root) | "Ingest" >> Ingest(config.run_dir, config.records).with_resource_hints(
+        **config.hints.get("ingest", {})
+    )
 
 
 def build_check(root: Any, config: Config) -> beam.PCollection:
     """Builds the graph that compares the source with the embedded data. It gives the name of the index."""
-    return start(root) | "CheckSource" >> CheckSource(config.run_dir)
+    return start(root) | "CheckSource" >> CheckSource(config.run_dir, config.records)
+
+
+def private_cuttable(run: Run) -> dict[str, Cuttable]:
+    """Returns the source of the private records. Under `data.never_stop` it may be empty."""
+    return {"": Cuttable(private_source(run.recipe), EmptyInputError if run.recipe.data.never_stop else None)}
 
 
 class _ListPiecesFn(RunFn):
-    def process(self, _: Any) -> Iterator[Piece]:
+    def process(self, keyed: tuple[int, Iterable[Pieces]]) -> Iterator[Piece]:
         with self.guarded("ListPieces"):
-            pieces = ingest.list_pieces(self.open())
+            pieces = ingest.list_pieces(self.open(), [piece for _, found in keyed[1] for piece in found or ()])
         yield from pieces
 
 
@@ -52,9 +66,9 @@ class _EmbedPieceFn(RunFn):
 
 
 class _FreezeFn(RunFn):
-    def process(self, keyed: tuple[int, Iterable[dict[str, Any]]]) -> Iterator[str]:
+    def process(self, keyed: tuple[int, Iterable[dict[str, Any] | None]]) -> Iterator[str]:
         with self.guarded("Freeze"):
-            ingest.commit_index(self.open(), list(keyed[1]))
+            ingest.commit_index(self.open(), [summary for summary in keyed[1] if summary is not None])
         yield INDEX
 
 
@@ -66,36 +80,98 @@ class _CheckPieceFn(RunFn):
 
 
 class _CheckAllFn(RunFn):
-    def process(self, keyed: tuple[int, Iterable[str]]) -> Iterator[str]:
+    def process(self, keyed: tuple[int, Iterable[str | None]]) -> Iterator[str]:
         with self.guarded("CheckAll"):
-            if sorted(keyed[1]) != [shard["piece"] for shard in shards_of(self.open())]:
+            if sorted(name for name in keyed[1] if name is not None) != [
+                shard["piece"] for shard in shards_of(self.open())
+            ]:
                 raise ingest.changed_data()
         yield INDEX
 
 
-class Ingest(RunTransform):
+class _SplitRecordsFn(RunFn):
+    def process(self, batch: Any) -> Iterator[tuple[records.Place, bytes]]:
+        with self.guarded("SplitRecords"):
+            found = list(records.split_batch(batch))
+        yield from found
+
+
+class _EmbedRecordsFn(RunFn):
+    def process(self, keyed: tuple[records.Place, Iterable[bytes]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self.guarded("EmbedRecords"):
+            run = self.open()
+            piece, table = records.join_records(*keyed)
+            summary = ingest.embed_piece(run, piece, private_source(run.recipe, table))
+        yield 0, summary
+
+
+class _CheckRecordsFn(RunFn):
+    def process(self, keyed: tuple[records.Place, Iterable[bytes]]) -> Iterator[tuple[int, str]]:
+        with self.guarded("CheckRecords"):
+            run = self.open()
+            piece, table = records.join_records(*keyed)
+            ingest.check_piece(run, piece, private_source(run.recipe, table))
+        yield 0, piece.name
+
+
+class _Private(RunTransform):
+    """A transform of the private records."""
+
+    def __init__(self, run_dir: str, transform: Any = None) -> None:
+        """Takes the run directory, and the transform that yields the records if pieces are not cut."""
+        super().__init__(run_dir)
+        self._transform = transform
+
+    def pieces(self, start: beam.PCollection) -> beam.PCollection:
+        """Returns the pieces of the source, spread over workers."""
+        return (
+            start
+            | "CutSources" >> CutSources(self._root, private_cuttable)
+            | "ListPieces" >> beam.ParDo(_ListPiecesFn(self._root))
+            | "SpreadPieces" >> beam.Reshuffle()
+        )
+
+    def records(self, start: beam.PCollection) -> beam.PCollection:
+        """Returns ((source, range), rows as Arrow streams) of the records that the transform yields."""
+        return (
+            start.pipeline
+            | "ReadRecords" >> self._transform
+            | "SplitRecords" >> beam.ParDo(_SplitRecordsFn(self._root))
+            | "GroupRecords" >> beam.GroupByKey()
+        )
+
+    def with_token(self, start: beam.PCollection, found: beam.PCollection) -> beam.PCollection:
+        """Returns the same elements, and (0, None), so that no records at all are seen as well."""
+        return (found, start | "Token" >> beam.Map(lambda _: (0, None))) | "WithToken" >> beam.Flatten()
+
+
+class Ingest(_Private):
     """Reads, embeds and freezes the private records: one start token -> the name of the frozen index."""
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        if self._transform is None:
+            embedded = self.pieces(start) | "EmbedPieces" >> beam.ParDo(_EmbedPieceFn(self._root))
+        else:
+            found = self.records(start) | "EmbedRecords" >> beam.ParDo(_EmbedRecordsFn(self._root))
+            embedded = self.with_token(start, found)
         return (
-            start
-            | "ListPieces" >> beam.ParDo(_ListPiecesFn(self._root))
-            | "SpreadPieces" >> beam.Reshuffle()
-            | "EmbedPieces" >> beam.ParDo(_EmbedPieceFn(self._root))  # (0, summary of a shard)
+            embedded  # (0, summary of a shard)
             | "GatherShards" >> beam.GroupByKey()
             | "Freeze" >> beam.ParDo(_FreezeFn(self._root))
         )
 
 
-class CheckSource(RunTransform):
+class CheckSource(_Private):
     """Checks that the source has the embedded bytes: one start token -> the name of the index."""
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        if self._transform is None:
+            checked = self.pieces(start) | "CheckPieces" >> beam.ParDo(_CheckPieceFn(self._root))
+        else:
+            found = self.records(start) | "CheckRecords" >> beam.ParDo(_CheckRecordsFn(self._root))
+            checked = self.with_token(start, found)
         return (
-            start
-            | "ListPieces" >> beam.ParDo(_ListPiecesFn(self._root))
-            | "SpreadPieces" >> beam.Reshuffle()
-            | "CheckPieces" >> beam.ParDo(_CheckPieceFn(self._root))  # (0, piece name)
+            checked  # (0, piece name)
             | "GatherPieces" >> beam.GroupByKey()
             | "CheckAll" >> beam.ParDo(_CheckAllFn(self._root))
         )

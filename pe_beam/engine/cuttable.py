@@ -1,0 +1,29 @@
+"""The sources of a run that a graph cuts, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pe_beam.contracts.source import Piece, Source
+from pe_beam.engine.run import Run
+from pe_beam.errors import PeBeamError
+
+
+@dataclass(frozen=True)
+class Cuttable:
+    """A source that is cut.
+
+    Attributes:
+      source: the source.
+      forgives: an error of this kind means that the source has no pieces, and stops nothing; None: every error stops.
+    """
+
+    source: Source
+    forgives: type[PeBeamError] | None = None
+
+
+Opener = Callable[[Run], Mapping[str, Cuttable]]
+"""Opens the sources of a run by name. A function of a module, because the graph contains its name alone."""
+Pieces = tuple[str, list[Piece] | None]
+"""The name of a source, and pieces of one of its files in order; None: the source could not be cut."""

@@ -113,7 +113,7 @@ setup(
         "console_scripts": ["pe-beam = pe_beam.cli.main:main"],
         # A third party adds a part of any of these kinds the same way, in its own package.
         "pe_beam.runners": [
-            "dataflowrunner = pe_beam.runners.direct:DataflowRunner",
+            "dataflowrunner = pe_beam.runners.dataflow.runner:DataflowRunner",
             "directrunner = pe_beam.runners.direct:DirectRunner",
             "flinkrunner = pe_beam.runners.flink.runner:FlinkRunner",
             "fnapirunner = pe_beam.runners.direct:DirectRunner",

@@ -66,6 +66,24 @@ def hushed() -> Iterator[None]:
             threading.excepthook = hook
 
 
+@contextlib.contextmanager
+def adding(text: str) -> Iterator[None]:
+    """Adds a clause to the line that Ctrl-C prints while the body runs; without `begin`, Ctrl-C prints it on stderr."""
+    before = _State.line
+    if before is not None:
+        _State.line = f"{before}; {text}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        if before is None:
+            print(text, file=sys.stderr)
+        raise
+    except BaseException:
+        _State.line = before
+        raise
+    _State.line = before
+
+
 def asked() -> bool:
     """Returns whether Ctrl-C came. If so, it is the reason for every later failure."""
     return _State.asked

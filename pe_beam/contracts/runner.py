@@ -20,11 +20,19 @@ class Graph:
       build: adds the graph to a root and returns a PCollection of names. The root is a Beam pipeline, or a PCollection
         of one element after which the graph starts.
       store: the run directory that the driver and all workers see.
+      run_id: the run's id; "" for a graph of no run. Runs of one recipe in different directories share it.
+      is_done: returns True if the work of the graph is committed; None if nothing tells. A runner whose jobs outlive
+        the driver asks it before it submits a job.
+      joins: whether this driver may wait for a job of the same graph that an earlier driver has left; False if the
+        graph reads what this driver has just written.
     """
 
     label: str
     build: Callable[[Any], Any]
     store: Store
+    run_id: str = ""
+    is_done: Callable[[], bool] | None = None
+    joins: bool = True
 
 
 class Runner(abc.ABC):
@@ -44,6 +52,18 @@ class Runner(abc.ABC):
     def parallelism(cls, workers: int) -> list[str]:
         """Returns `execution.parallelism` as flags. A flag that the user has given takes precedence."""
         return [] if cls.parallelism_flag is None else [f"{cls.parallelism_flag}={workers}"]
+
+    def check(self, store: Store, args: Sequence[str], *, client_ids: bool) -> None:  # noqa: B027
+        """Refuses what cannot work, before a run spends budget.
+
+        Args:
+          store: the run directory.
+          args: all Beam flags.
+          client_ids: True if graphs of the run shuffle client ids.
+
+        Raises:
+          PeBeamError: a flag is missing or wrong, or the runner's service cannot be used.
+        """
 
     @abc.abstractmethod
     def run(self, graph: Graph, args: Sequence[str]) -> None:

@@ -181,6 +181,8 @@ def new_job(run: Run, args: list[str]) -> Job:
         parallelism=execution.parallelism,
         hints=execution.stages.hints(),
         started=note,
+        run_id=run.run_id,
+        client_ids=run.recipe.privacy.unit == "client",
     )
 
 
@@ -192,7 +194,11 @@ def run_iteration(run: Run, iteration: int, job: Job) -> None:
     if iteration in spending_iterations(run):
         write_ledger_line(run, iteration)
     config = Config(iteration=iteration, **_told(run))
-    job(f"Iteration {iteration:02d}", lambda root: build(root, config))
+    job(
+        f"Iteration {iteration:02d}",
+        lambda root: build(root, config),
+        is_done=lambda: read_manifest(run, iteration) is not None,
+    )
     _demand_manifest(run, iteration)
 
 
@@ -206,7 +212,7 @@ def run_unrolled(run: Run, first: int, job: Job) -> None:
         if iteration >= first:
             write_ledger_line(run, iteration)
     config = Config(first=first, last=last, **_told(run))
-    job("Evolution", lambda root: build(root, config))
+    job("Evolution", lambda root: build(root, config), is_done=lambda: read_manifest(run, last) is not None)
     _demand_manifest(run, last)
 
 
@@ -239,7 +245,7 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
         with progress.ingest():
             try:
-                job("Ingest", lambda root: ingest.build(root, config))
+                job("Ingest", lambda root: ingest.build(root, config), is_done=lambda: read_index(run) is not None)
             except errors.DataError as error:
                 kinds = left_out(run)
                 raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None

@@ -71,7 +71,7 @@ def evaluate(
         setting.save(run)
         try:
             with EvaluationProgress(run, progress).watched():
-                job("Evaluate", lambda root: build(root, Config(run_dir=run.store.uri)))
+                job("Evaluate", lambda root: build(root, Config(run_dir=run.store.uri)), joins=False)
             found: dict[str, Any] = json.loads(run.store.read(OUTCOME))
         except PeBeamError:
             _forget(run)

@@ -29,9 +29,3 @@ class DirectRunner(PlainRunner):
     def parallelism(cls, workers: int) -> list[str]:
         """See Runner."""
         return [*super().parallelism(workers), "--direct_running_mode=multi_threading"]
-
-
-class DataflowRunner(PlainRunner):
-    """The runner of Google Cloud Dataflow."""
-
-    parallelism_flag = "--num_workers"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,11 +12,12 @@ from typing import Any
 from apache_beam.options import pipeline_options as beam_options
 from apache_beam.transforms.resources import parse_resource_hints
 
-from pe_beam import console, errors, registry
+from pe_beam import console, registry
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.runners.direct import PlainRunner
+from pe_beam.runners.traces import keep_trace, own_error
 
 
 class Job:
@@ -36,6 +36,8 @@ class Job:
         parallelism: int | None = None,
         hints: Mapping[str, Mapping[str, str]] | None = None,
         started: Callable[[str, str], None] | None = None,
+        run_id: str = "",
+        client_ids: bool = False,
     ) -> None:
         """Checks and completes the flags.
 
@@ -46,11 +48,14 @@ class Job:
           parallelism: number of workers if the flags name none.
           hints: stage -> Beam's resource hints.
           started: called with label and runner of each graph before it starts.
+          run_id: the run's id; "" for graphs of no run.
+          client_ids: True if graphs of the run shuffle client ids.
 
         Raises:
           InputError: Beam does not accept a flag or a hint.
+          PeBeamError: the runner cannot work with the flags, or its service cannot be used.
         """
-        self._store, self._started = store, started
+        self._store, self._started, self._run_id = store, started, run_id
         self.args = list(args)
         if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self.args):
             self.args.append(f"--runner={runner}")
@@ -58,20 +63,29 @@ class Job:
         self._runner = find_runner(self._name)
         self.args += _parallelism(parallelism, self._runner, self.args)
         _check_hints(hints or {})
+        with _quiet():
+            self._runner().check(store, self.args, client_ids=client_ids)
 
     @property
     def on_this_machine(self) -> bool:
         """Whether all workers run on the driver's machine."""
         return self._runner.on_this_machine
 
-    def __call__(self, label: str, build: Callable[[Any], Any]) -> None:
+    def __call__(
+        self,
+        label: str,
+        build: Callable[[Any], Any],
+        *,
+        is_done: Callable[[], bool] | None = None,
+        joins: bool = True,
+    ) -> None:
         """Runs the graph that `build` makes to its end; see `Graph`. Raises PeBeamError, and LockedError first."""
         self._store.demand_lock()
         if self._started is not None:
             self._started(label, self._name)
         try:
             with _quiet():
-                self._runner().run(Graph(label, build, self._store), self.args)
+                self._runner().run(Graph(label, build, self._store, self._run_id, is_done, joins), self.args)
         except Exception as error:
             raise _explained(error, label, self._store) from None
 
@@ -135,19 +149,12 @@ def _quiet() -> Iterator[None]:
         beams.setLevel(before)
 
 
-_OURS = re.compile(r"pe_beam\.errors\.(\w+): (.*?)(?: \[while running .*|\\n.*)?$", re.MULTILINE)
-
-
 def _explained(error: Exception, label: str, store: Store) -> PeBeamError:
     """Finds the package's own error in the text of a runner's error. Any other text goes to `private/errors`."""
     if isinstance(error, PeBeamError):
         return type(error)(str(error).partition(" [while running ")[0])
-    found = _OURS.findall(str(error))
-    if found:
-        name, message = found[-1]
-        kind = getattr(errors, name, PeBeamError)
-        return kind(message) if issubclass(kind, PeBeamError) else PeBeamError(message)
-    name = f"private/errors/{re.sub(r'[^A-Za-z0-9]+', '-', label)}.txt"
-    with contextlib.suppress(PeBeamError):
-        store.commit(name, "".join(traceback.format_exception(error)).encode(), replace=True)
+    found = own_error(str(error))
+    if found is not None:
+        return found
+    name = keep_trace(store, label, "".join(traceback.format_exception(error)))
     return StageError(f"{label}: the Beam job failed ({type(error).__name__}); what its runner said is in {name}")

@@ -1,0 +1,96 @@
+"""Finds faults of the flags for Dataflow, without asking the service."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pe_beam.errors import InputError
+
+PLAIN = "none"
+"""The value of `--gbek` that leaves the shuffle as Google encrypts it."""
+_REACHED_BY_NOBODY = ("file", "memory")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the Beam flags say of a job and its workers. A value without a flag is "".
+
+    Attributes:
+      run_dir: URI of the run directory.
+      project: `--project`.
+      region: `--region`.
+      temp_location: `--temp_location`, or the default.
+      staging_location: `--staging_location`, or the default.
+      gbek: `--gbek`.
+      has_package: True if a flag tells where workers get this package.
+      given: names of the options of `REFUSED` and experiments that are set.
+    """
+
+    run_dir: str
+    project: str
+    region: str
+    temp_location: str
+    staging_location: str
+    gbek: str
+    has_package: bool
+    given: frozenset[str]
+
+
+REFUSED = {
+    "job_name": "names follow from run and step, so that a driver finds the job of another; leave it out",
+    "template_location": "a template is made by the modules in pipelines/; leave it out",
+    "dry_run": "nothing would run; `pe-beam plan` checks a recipe without a run",
+    "update": "only streaming jobs are updated; leave it out",
+    "streaming": "all graphs are batch jobs; leave it out",
+    "enable_hot_key_logging": "it writes client ids to the logs of the project; leave it out",
+}
+"""Options of Beam that are refused where they are set: name -> why."""
+SAMPLING = "enable_data_sampling"
+"""An experiment that shows elements, embeddings of private records among them, in the console."""
+
+
+def check(target: Target, *, client_ids: bool) -> None:
+    """Refuses flags that cannot work or that would tell private things, each in one sentence.
+
+    Raises:
+      InputError: the message names the flag.
+    """
+    _check_places(target)
+    for name in sorted(target.given & set(REFUSED)):
+        raise InputError(f"--{name}: {REFUSED[name]}")
+    if SAMPLING in target.given:
+        raise InputError(f"--experiments={SAMPLING}: the console would show private elements; leave it out")
+    if not target.has_package:
+        raise InputError(
+            "--sdk_container_image: missing; Dataflow's workers need pe_beam, so name an image that has it, or, where "
+            "workers may install it at each start, --setup_file=./setup.py of a checkout or --extra_package=a wheel"
+        )
+    if client_ids and not target.gbek:
+        raise InputError(
+            "--gbek: missing; privacy.unit is client, and client ids pass through Dataflow's shuffle: name a key, "
+            "--gbek='type:GcpSecret;version_name:projects/PROJECT/secrets/NAME/versions/1', or accept Google's own "
+            f"encryption at rest, --gbek={PLAIN}"
+        )
+
+
+def _check_places(target: Target) -> None:
+    scheme = target.run_dir.partition("://")[0].lower() if "://" in target.run_dir else "file"
+    if scheme in _REACHED_BY_NOBODY:
+        raise InputError(
+            f"--run-dir {target.run_dir}: Dataflow's workers do not see it; a store is wanted, such as "
+            "gs://BUCKET/FOLDER (docs/stores.md)"
+        )
+    if not target.project:
+        raise InputError("--project: missing; the id of the Google Cloud project that jobs run in is wanted")
+    if not re.fullmatch(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]", target.project):
+        raise InputError(f"--project={target.project}: is no project id (not its number or title)")
+    if not target.region:
+        raise InputError("--region: missing; the region that jobs run in is wanted, such as europe-west4")
+    for flag, place in (("temp", target.temp_location), ("staging", target.staging_location)):
+        if not place:
+            raise InputError(
+                f"--{flag}_location: missing; gs://BUCKET/FOLDER is wanted where --run-dir is not on gs://"
+            )
+        if not re.fullmatch(r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9]/[^\r\n]+", place):
+            raise InputError(f"--{flag}_location={place}: gs://BUCKET/FOLDER is wanted")

@@ -18,6 +18,7 @@ from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.runners.direct import PlainRunner
+from pe_beam.runners.leaving import LeavingRunner
 
 
 class Job:
@@ -36,6 +37,7 @@ class Job:
         parallelism: int | None = None,
         hints: Mapping[str, Mapping[str, str]] | None = None,
         started: Callable[[str, str], None] | None = None,
+        leaves: bool = False,
     ) -> None:
         """Checks and completes the flags.
 
@@ -46,6 +48,7 @@ class Job:
           parallelism: number of workers if the flags name none.
           hints: stage -> Beam's resource hints.
           started: called with label and runner of each graph before it starts.
+          leaves: whether graphs are handed over and not waited for.
 
         Raises:
           InputError: Beam does not accept a flag or a hint.
@@ -57,6 +60,8 @@ class Job:
         self._name = str(_parsed(self.args).get_all_options()["runner"])
         self._runner = find_runner(self._name)
         self.args += _parallelism(parallelism, self._runner, self.args)
+        if leaves:
+            self._runner = LeavingRunner
         _check_hints(hints or {})
 
     def __call__(self, label: str, build: Callable[[Any], Any]) -> None:

@@ -1,0 +1,32 @@
+"""Jobs that are left to themselves: written as a template, or submitted and not waited for.
+
+A launcher of templates (a Flex Template of Dataflow, or `--template_location` by hand) runs a program only to get the
+graph of one job. The program ends, and only then does the service run the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pe_beam.contracts.runner import Graph, Runner
+
+FLAGS = ("--template_location", "--no_wait_until_finish")
+"""Beam's flags for such jobs."""
+
+
+def leaves(args: Sequence[str]) -> bool:
+    """Returns whether Beam flags say that a job is left to itself."""
+    return any(arg.partition("=")[0] in FLAGS for arg in args)
+
+
+class LeavingRunner(Runner):
+    """Hands a graph over by Beam's own runner, and returns without waiting for the job."""
+
+    def run(self, graph: Graph, args: Sequence[str]) -> None:
+        """See Runner. Beam's runner in this process has run the graph when this returns."""
+        pipeline = beam.Pipeline(options=PipelineOptions(list(args)))
+        graph.build(pipeline)
+        pipeline.run()

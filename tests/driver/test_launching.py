@@ -13,6 +13,7 @@ import yaml
 
 from pe_beam.cli.main import main as pe_beam
 from pe_beam.driver import ending, launching
+from pe_beam.driver.loop import evolve as evolve_run
 from pe_beam.driver.status import status
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.recipe.loading import parse_recipe
@@ -225,19 +226,24 @@ def test_a_held_lock_refuses_a_launch(recipe_file: Path, run_dir: Path) -> None:
 
 
 def test_an_evaluation_that_is_left_to_itself_tidies_up(
-    jobs: list[Callable[[], None]], tmp_path: Path, runs: Runs
+    jobs: list[Callable[[], None]], small: dict[str, Any], tmp_path: Path
 ) -> None:
-    run_dir = copied(runs.finished(SMALL), tmp_path / "done")
-    assert evaluate.main([f"--run_dir={run_dir}", LEAVE]) == 0
-    assert (run_dir / "private/evaluation/work/setting.json").exists()
+    """Few records and one label: no classifiers, which would take most of the time."""
+    parquet_recipe(small, picture_table(12).set_column(1, "label", [["0"] * 12]), tmp_path / "data")
+    small["data"]["labels"] = ["0"]
+    small["evolution"] = {"iterations": 1, "samples": 6}
+    evolve_run(parse_recipe(small), tmp_path / "run")
+    against = f"--against={small['data']['path']}"
+    assert evaluate.main([f"--run_dir={tmp_path / 'run'}", against, LEAVE]) == 0
+    assert (tmp_path / "run/private/evaluation/work/setting.json").exists()
     jobs.pop()()
-    left = {path.name for path in (run_dir / "private/evaluation").rglob("*") if path.is_file()}
-    assert left == {"evaluation.json", "evaluation.html"}
+    left = {name.split("/")[2] for name in open_store(tmp_path / "run").list_files("private/evaluation")}
+    assert left == {"evaluation.json", "evaluation.html", "embeddings"}
 
 
 def test_a_failing_hand_over_is_said_in_one_line(recipe_file: Path, run_dir: Path) -> None:
-    """Flags that the runner refuses: nothing has been spent, and nothing holds the run."""
-    missing = ["--runner=DataflowRunner", "--project=p", "--region=r"]
+    """The runner is not there: nothing has been spent, and nothing holds the run."""
+    missing = ["--runner=PrismRunner", f"--prism_location={run_dir}/nowhere"]
     with pytest.raises(PeBeamError) as said:
         launching.launch_embed(parse_recipe(SMALL), run_dir, [*missing, LEAVE])
     assert isinstance(said.value, (StageError, InputError))

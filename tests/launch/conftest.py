@@ -1,0 +1,3 @@
+"""A bucket for launches."""
+
+from tests.storage.conftest import servers  # noqa: F401

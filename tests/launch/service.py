@@ -47,16 +47,16 @@ def description(bucket: str, name: str) -> dict[str, Any]:
     return found
 
 
-def graph_of(bucket: str, job: Mapping[str, Any]) -> beam_runner_api_pb2.Pipeline:
-    """The staged graph of a job."""
+def staged(bucket: str, name: str) -> beam_runner_api_pb2.Pipeline:
+    """The staged graph of a job that a program left."""
+    job = description(bucket, name)
     url = job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
-    staged = open_store(f"gs://{bucket}/staging").read(url.partition("/staging/")[2])
-    return beam_runner_api_pb2.Pipeline.FromString(staged)
+    data = open_store(f"gs://{bucket}/staging").read(url.partition(f"{bucket}/staging/")[2])
+    return beam_runner_api_pb2.Pipeline.FromString(data)
 
 
-def run(bucket: str, name: str) -> None:
-    """Runs the job that a program left; its workers are threads of this process instead of containers."""
-    graph = graph_of(bucket, description(bucket, name))
+def run(graph: beam_runner_api_pb2.Pipeline) -> None:
+    """Runs a staged graph; its workers are threads of this process instead of containers."""
     for environment in graph.components.environments.values():
         assert environment.urn == common_urns.environments.DOCKER.urn
         payload = beam_runner_api_pb2.DockerPayload.FromString(environment.payload)

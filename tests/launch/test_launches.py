@@ -1,73 +1,61 @@
-"""Templates launched as Dataflow launches them: the real DataflowRunner, a real bucket, and no driver that waits."""
+"""Templates launched as Dataflow launches them: the real DataflowRunner, real buckets, and no driver that waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
-import yaml
 
-from pe_beam.storage import open_store
 from pipelines import embed, evolve, iteration
 from tests.launch import service
-from tests.storage.servers import Server
-from tests.whole_runs import SECRET, SMALL, Runs, release_digests
+from tests.launch.conftest import RECIPE, RUNS, STAGING, Launched
+from tests.whole_runs import SECRET, SMALL, release_digests
+from tests.whole_runs import Runs as WholeRuns
 
-BUCKET = "runs"
-RECIPE = f"gs://{BUCKET}/recipes/small.yaml"
-
-pytest.importorskip("google.cloud.dataflow", reason="DataflowRunner was NOT tested: no google-cloud-dataflow-client")
+pytestmark = pytest.mark.xdist_group("launch")  # one launched run for both modules that look at it
 
 
-@pytest.fixture
-def bucket(servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in servers("gs").environment.items():
-        monkeypatch.setenv(name, text)
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # there is no metadata server here, which Beam would wait for
-    open_store(f"gs://{BUCKET}/recipes").commit("small.yaml", yaml.safe_dump(SMALL).encode(), replace=True)
-
-
-def test_embed_and_evolve_launched_as_templates_give_the_release_of_a_driven_run(bucket: None, runs: Runs) -> None:
-    run_dir = f"gs://{BUCKET}/launched/run"
-    store = open_store(run_dir)
-    store.commit("private/secret.key", SECRET)
-    store.commit("private/secret.supplied", b"")
-    both = {"recipe": RECIPE, "run_dir": run_dir}
-    assert embed.main(service.flags(BUCKET, "embed-1", both)) == 0
-    service.run(BUCKET, "embed-1")
-    assert evolve.main(service.flags(BUCKET, "evolve-1", both)) == 0
-    assert len(store.read("ledger.jsonl").splitlines()) == 2, "before the job that spends it"
-    assert not store.locked(), "the launcher has ended"
-    service.run(BUCKET, "evolve-1")
+def test_a_launched_run_gives_the_release_of_a_driven_one(launched: Launched, buckets: None, runs: WholeRuns) -> None:
     local = runs.finished(SMALL)
-    names = store.list_files("release")
-    found = {name.removeprefix("release/"): sha256(store.read(name)).hexdigest() for name in names}
+    names = launched.store.list_files("release")
+    found = {name.removeprefix("release/"): sha256(launched.store.read(name)).hexdigest() for name in names}
     assert found == release_digests(local)
-    assert store.read("ledger.jsonl") == (local / "ledger.jsonl").read_bytes()
-    assert not store.exists("private/secret.key")
-    # The same launch again: a job, and nothing made.
-    assert iteration.main(service.flags(BUCKET, "again", {"run_dir": run_dir, "iteration": "2"})) == 0
-    service.run(BUCKET, "again")
-    # What the service is told: nothing private, neither recipe nor data, and the secret nowhere.
-    for name in ("embed-1", "evolve-1", "again"):
-        job = service.description(BUCKET, name)
-        told = service.graph_of(BUCKET, job).SerializeToString() + str(job).encode()
-        assert SECRET not in told and SECRET.hex().encode() not in told
-        assert b"text-render" not in told and b"sklearn" not in told
+    assert launched.store.read("ledger.jsonl") == (local / "ledger.jsonl").read_bytes()
+    assert not launched.store.exists("private/secret.key")
+    # A line before the job that spends it, and nobody who holds the run while the job runs.
+    assert launched.states == [(0, False), (0, False), (1, False), (2, False)]
 
 
-def test_a_program_that_fails_leaves_no_job(bucket: None, capsys: pytest.CaptureFixture[str]) -> None:
-    run_dir = f"gs://{BUCKET}/failing/run"
-    assert evolve.main(service.flags(BUCKET, "early", {"recipe": RECIPE, "run_dir": run_dir})) == 2
+def test_a_launch_of_what_is_done_gives_the_service_a_job(launched: Launched, buckets: None) -> None:
+    of = {"run_dir": launched.store.uri, "iteration": "2"}
+    assert iteration.main(service.flags(STAGING, "again", of)) == 0
+    before = launched.store.list_files()
+    service.run(service.staged(STAGING, "again"))
+    assert launched.store.list_files() == before
+
+
+def test_the_service_is_told_nothing_private(launched: Launched, buckets: None) -> None:
+    """Neither secret nor recipe nor data, in the description of a job or in its graph."""
+    assert len(launched.jobs) == 4
+    for name in launched.jobs:
+        job = service.description(STAGING, name)
+        told = service.staged(STAGING, name).SerializeToString() + str(job).encode()
+        assert RUNS.encode() in told, "the look is at the right thing"
+        for hidden in (SECRET, SECRET.hex().encode(), b"text-render", b"sklearn", b"epsilon"):
+            assert hidden not in told
+
+
+def test_a_program_that_fails_leaves_no_job(buckets: None, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = f"gs://{RUNS}/failing/run"
+    assert evolve.main(service.flags(STAGING, "early", {"recipe": RECIPE, "run_dir": run_dir})) == 2
     assert capsys.readouterr().err == (
         "evolve: private/embeddings: not frozen yet; launch `embed` first, and wait for its job\n"
     )
-    missing = {"recipe": f"gs://{BUCKET}/recipes/none.yaml", "run_dir": run_dir}
-    assert embed.main(service.flags(BUCKET, "missing", missing)) == 2
-    assert capsys.readouterr().err.startswith(f"embed: recipe gs://{BUCKET}/recipes/none.yaml: cannot be read (")
+    missing = {"recipe": f"gs://{STAGING}/recipes/none.yaml", "run_dir": run_dir}
+    assert embed.main(service.flags(STAGING, "missing", missing)) == 2
+    assert capsys.readouterr().err.startswith(f"embed: recipe gs://{STAGING}/recipes/none.yaml: cannot be read (")
     on_a_disk = {"recipe": RECIPE, "run_dir": "/tmp/run"}
-    assert embed.main(service.flags(BUCKET, "disk", on_a_disk)) == 2
+    assert embed.main(service.flags(STAGING, "disk", on_a_disk)) == 2
     for name in ("early", "missing", "disk"):
         with pytest.raises(FileNotFoundError):
-            service.description(BUCKET, name)
+            service.description(STAGING, name)

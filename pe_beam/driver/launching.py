@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pe_beam.driver.budget import check_ledger, write_ledger_line
 from pe_beam.driver.finalize import is_complete
@@ -27,6 +27,9 @@ from pe_beam.errors import InputError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
 from pe_beam.storage import open_store
+
+if TYPE_CHECKING:
+    from pe_beam.runners.job import Job
 
 
 def launch_embed(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> None:
@@ -43,16 +46,17 @@ def launch_embed(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str
     with store.lock():
         pin_recipe(recipe, store)
         run = open_run(store.uri)
+        job = new_job(run, list(beam_options), leaves=True)
         config = ingest.Config(run_dir=run.store.uri, hints=run.recipe.execution.stages.hints())
         if read_index(run) is not None:
             _demand_own_embeddings(run)
-            _hand_over(run, beam_options, "CheckSource", lambda root: ingest.build_check(root, config))
+            job("CheckSource", lambda root: ingest.build_check(root, config))
         elif is_complete(run):
-            _confirm(run, beam_options)
+            _confirm(run, job)
         else:
             run.embedder.ready()
             pin_secret(run, None)
-            _hand_over(run, beam_options, "Ingest", lambda root: ingest.build(root, config))
+            job("Ingest", lambda root: ingest.build(root, config))
 
 
 def launch_iteration(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = ()) -> None:
@@ -69,14 +73,15 @@ def launch_iteration(run_dir: str | Path, iteration: int, beam_options: Sequence
     if not 0 <= iteration <= last:
         raise InputError(f"--iteration={iteration}: 0 to {last} is wanted")
     with run.store.lock():
+        job = new_job(run, list(beam_options), leaves=True)
         if read_manifest(run, iteration) is not None:
-            _settle(run, beam_options, finish=iteration == last)
+            (_finish if iteration == last else _confirm)(run, job)
             return
         _demand_own_embeddings(run)
         if iteration:
             manifest_of(run, iteration - 1)
         _pay(run, [iteration])
-        _hand_over(run, beam_options, f"Iteration {iteration:02d}", _iteration_graph(run, iteration))
+        job(f"Iteration {iteration:02d}", _iteration_graph(run, iteration))
 
 
 def launch_evolution(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> None:
@@ -91,15 +96,16 @@ def launch_evolution(recipe: Recipe, run_dir: str | Path, beam_options: Sequence
     with store.lock():
         pin_recipe(recipe, store)
         run = open_run(store.uri)
+        job = new_job(run, list(beam_options), leaves=True)
         missing = [t for t in range(run.recipe.evolution.iterations + 1) if read_manifest(run, t) is None]
         if not missing:
-            _settle(run, beam_options, finish=True)
+            _finish(run, job)
             return
         _demand_own_embeddings(run)
         run.generator.ready()
         run.embedder.ready()
         _pay(run, range(missing[0], missing[-1] + 1))
-        _hand_over(run, beam_options, "Evolution", _evolution_graph(run, missing[0]))
+        job("Evolution", _evolution_graph(run, missing[0]))
 
 
 def _iteration_graph(run: Run, iteration: int) -> Callable[[Any], Any]:
@@ -120,23 +126,19 @@ def _evolution_graph(run: Run, first: int) -> Callable[[Any], Any]:
     return lambda root: build(root, config) | "Finish" >> Finish(config.run_dir)
 
 
-def _settle(run: Run, beam_options: Sequence[str], *, finish: bool) -> None:
-    """Hands over a job where all is made: it finishes the run, if that is wanted."""
+def _finish(run: Run, job: Job) -> None:
+    """Hands over a job that finishes a run of which all iterations are there."""
     from pe_beam.driver.ending import Finish, build_confirmation
 
-    if not finish:
-        _confirm(run, beam_options)
-        return
-    root_uri = run.store.uri
-    _hand_over(
-        run, beam_options, "Finish", lambda root: build_confirmation(root, root_uri) | "Finish" >> Finish(root_uri)
-    )
+    uri = run.store.uri
+    job("Finish", lambda root: build_confirmation(root, uri) | "Finish" >> Finish(uri))
 
 
-def _confirm(run: Run, beam_options: Sequence[str]) -> None:
+def _confirm(run: Run, job: Job) -> None:
+    """Hands over a job that makes nothing."""
     from pe_beam.driver.ending import build_confirmation
 
-    _hand_over(run, beam_options, "Confirm", lambda root: build_confirmation(root, run.store.uri))
+    job("Confirm", lambda root: build_confirmation(root, run.store.uri))
 
 
 def _pay(run: Run, iterations: Sequence[int]) -> None:
@@ -156,7 +158,3 @@ def _demand_own_embeddings(run: Run) -> None:
         raise InputError("private/embeddings: not frozen yet; launch `embed` first, and wait for its job")
     if index.get("embedding_id") != run.embedding_id:
         raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
-
-
-def _hand_over(run: Run, beam_options: Sequence[str], label: str, build: Callable[[Any], Any]) -> None:
-    new_job(run, list(beam_options), leaves=True)(label, build)

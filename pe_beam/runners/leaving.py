@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from pe_beam.contracts.runner import Graph, Runner
 
@@ -27,6 +27,9 @@ class LeavingRunner(Runner):
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner. Beam's runner in this process has run the graph when this returns."""
-        pipeline = beam.Pipeline(options=PipelineOptions(list(args)))
+        options = PipelineOptions(list(args))
+        # Graphs name classes of the package: of the program's main module nothing may be staged.
+        options.view_as(SetupOptions).save_main_session = False
+        pipeline = beam.Pipeline(options=options)
         graph.build(pipeline)
         pipeline.run()

@@ -220,6 +220,13 @@ def test_a_driver_refuses_a_job_that_it_could_not_wait_for(
     assert not (tmp_path / "run/private").exists()
 
 
+def test_flags_that_beam_refuses_spend_nothing(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = copied(runs.begun(SMALL), tmp_path / "begun")
+    assert iteration.main(["--iteration=1", f"--run_dir={run_dir}", LEAVE, "--direct_num_workers=many"]) == 2
+    assert "Beam flags (after --): argument --direct_num_workers: invalid int value" in capsys.readouterr().err
+    assert not lines(run_dir)
+
+
 def test_a_held_lock_refuses_a_launch(recipe_file: Path, run_dir: Path) -> None:
     with open_store(run_dir).lock():
         assert embed.main([f"--recipe={recipe_file}", f"--run_dir={run_dir}", LEAVE]) == 1

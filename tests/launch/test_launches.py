@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from pe_beam.storage import open_store
 from pipelines import embed, evolve, iteration
 from tests.launch import service
 from tests.launch.conftest import RECIPE, RUNS, STAGING, Launched
@@ -43,6 +44,8 @@ def test_the_service_is_told_nothing_private(launched: Launched, buckets: None) 
         assert RUNS.encode() in told, "the look is at the right thing"
         for hidden in (SECRET, SECRET.hex().encode(), b"text-render", b"sklearn", b"epsilon"):
             assert hidden not in told
+    staged = {name.rpartition("/")[2] for name in open_store(f"gs://{STAGING}/staging").list_files()}
+    assert staged == {"job_object", "pipeline.pb", "submission_environment_dependencies.txt"}
 
 
 def test_a_program_that_fails_leaves_no_job(buckets: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,12 @@
-"""What is built holds what it needs: the wheel, alone in an empty environment, runs a shipped recipe."""
+"""What is built holds what it needs: the wheel, alone in an empty environment, runs a shipped recipe.
+
+And the image of Dataflow, whose steps are replayed in the same environment, and what Beam makes of `--setup_file`.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -11,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.dockerfiles import replay
+
 ROOT = Path(__file__).parents[1]
+DATAFLOW = ROOT / "templates/dataflow"
 UV = Path(sys.executable).with_name("uv")
 
 
@@ -24,14 +31,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
+def _run(
+    *command: object, cwd: Path | None = None, more: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     clean = {
         name: value
         for name, value in os.environ.items()
         if name not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
     }
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, env=clean, timeout=600, **more
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**clean, **(more or {})},
+        timeout=600,
+        cwd=cwd,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
@@ -43,18 +58,64 @@ def test_wheel_and_sdist_hold_templates_pipelines_and_recipes(built: Path) -> No
         names = set(file.namelist())
     assert {"pipelines/evolve.py", "pe_beam/templates/recipes/digits.yaml", "pe_beam/templates/flink/pom.xml"} <= names
     assert {"pe_beam/report/page/page.html", "pe_beam/py.typed"} <= names
+    shipped = {f"pe_beam/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*") if path.is_file()}
+    assert shipped <= names
     with tarfile.open(sdist) as file:
         inside = {name.partition("/")[2] for name in file.getnames()}
     assert {"pipelines/evolve.py", "templates/recipes/digits.yaml", "templates/recipe.schema.json"} <= inside
 
 
-def test_it_runs_the_digits_recipe_in_an_empty_environment(built: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel and what it requires, and no extra."""
+    (wheel,), venv = built.glob("*.whl"), tmp_path_factory.mktemp("environment") / "venv"
+    _run(UV, "venv", "--quiet", "--python", sys.executable, venv)
+    _run(UV, "pip", "install", "--quiet", "--python", venv / "bin/python", wheel)
+    return venv
+
+
+def test_it_runs_the_digits_recipe_in_an_empty_environment(built: Path, environment: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
-    _run(UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
-    python = tmp_path / "venv/bin/python"
-    _run(UV, "pip", "install", "--quiet", "--python", python, wheel)
     small = ["--set", "evolution.iterations=1", "--set", "evolution.samples=100"]
-    _run(tmp_path / "venv/bin/pe-beam", "run", "digits", "--run-dir", tmp_path / "run", *small, cwd=tmp_path)
+    _run(environment / "bin/pe-beam", "run", "digits", "--run-dir", tmp_path / "run", *small, cwd=tmp_path)
     assert (tmp_path / "run/release/report.html").exists()
+    python = environment / "bin/python"
     said = _run(python, "-c", "import pe_beam; print(pe_beam.__version__)", cwd=tmp_path).stdout.strip()
     assert said == wheel.name.split("-")[1]
+
+
+def test_the_image_of_dataflow_has_what_its_steps_say(environment: Path, tmp_path: Path) -> None:
+    """The last test that uses the environment: it adds the extra `gcp` to it, and replaces the package."""
+    image = replay(DATAFLOW / "Dockerfile", ROOT, tmp_path / "root", environment, PIPELINE="embed")
+    python = environment / "bin/python"
+    known = "import apache_beam, google.cloud.dataflow, google.cloud.storage; print(apache_beam.__version__)"
+    version = _run(python, "-c", known, cwd=tmp_path).stdout.strip()
+    assert image.base == f"apache/beam_python3.11_sdk:{version}", "image, launcher and workers have one Beam"
+    assert image.copied == ["/opt/google/dataflow/python_template_launcher"]
+    assert image.environment == {"FLEX_TEMPLATE_PYTHON_PY_FILE": "/template/main.py", "PE_BEAM_PIPELINE": "embed"}
+    file = tmp_path / "root/template/main.py"
+    flags = ["--recipe=digits", f"--run_dir={tmp_path / 'run'}", "--runner=FnApiRunner", "--no_wait_until_finish"]
+    _run(python, file, *flags, cwd=tmp_path, more=image.environment)
+    assert (tmp_path / "run/private/embeddings/index.json").exists()
+
+
+def test_beam_makes_a_source_package_of_the_setup_file_that_holds_all(tmp_path: Path) -> None:
+    """`--setup_file=./setup.py`: workers install what Beam makes of it here. Made in a copy, for it leaves files."""
+    from apache_beam.runners.portability.stager import Stager
+
+    copy = tmp_path / "checkout"
+    for name in ("pe_beam", "pipelines", "templates"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    (tmp_path / "staged").mkdir()
+    made = Stager._build_setup_package(str(copy / "setup.py"), str(tmp_path / "staged"))
+    with tarfile.open(made) as file:
+        inside = {name.partition("/")[2] for name in file.getnames()}
+    assert {
+        "setup.py",
+        "pipelines/iteration.py",
+        "templates/dataflow/main.py",
+        "templates/recipes/digits.yaml",
+    } <= inside
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "templates").rglob("*") if path.is_file()} <= inside

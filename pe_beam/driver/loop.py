@@ -164,11 +164,26 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
         run_iteration(run, iteration, job)
 
 
-def new_job(run: Run, args: list[str]) -> Job:
-    """Returns the job that runs graphs with the user's Beam flags. Only this imports Beam, because plans need none."""
+def new_job(run: Run, args: list[str], *, leaves: bool = False) -> Job:
+    """Returns the job that runs graphs with the user's Beam flags. Only this imports Beam, because plans need none.
+
+    Args:
+      run: whose graphs.
+      args: the user's Beam flags.
+      leaves: whether its graphs are handed over and left (`launching`).
+
+    Raises:
+      InputError: Beam does not accept a flag, or the flags leave a job that the driver has to wait for.
+    """
+    from pe_beam.runners import leaving
     from pe_beam.runners.job import Job
 
     execution = run.recipe.execution
+    if not leaves and leaving.leaves([*execution.beam_args, *args]):
+        raise InputError(
+            f"{' and '.join(leaving.FLAGS)}: a driver waits for its jobs; `python -m pipelines.embed`, "
+            "`pipelines.iteration`, `pipelines.evolve` and `pipelines.evaluate` can leave theirs"
+        )
 
     def note(label: str, runner: str) -> None:
         """Records label and runner for `status`."""
@@ -183,6 +198,7 @@ def new_job(run: Run, args: list[str]) -> Job:
         started=note,
         run_id=run.run_id,
         client_ids=run.recipe.privacy.unit == "client",
+        leaves=leaves,
     )
 
 
@@ -193,7 +209,7 @@ def run_iteration(run: Run, iteration: int, job: Job) -> None:
     run.store.demand_lock()
     if iteration in spending_iterations(run):
         write_ledger_line(run, iteration)
-    config = Config(iteration=iteration, **_told(run))
+    config = Config(iteration=iteration, **told(run))
     job(
         f"Iteration {iteration:02d}",
         lambda root: build(root, config),
@@ -211,12 +227,12 @@ def run_unrolled(run: Run, first: int, job: Job) -> None:
     for iteration in spending_iterations(run):
         if iteration >= first:
             write_ledger_line(run, iteration)
-    config = Config(first=first, last=last, **_told(run))
+    config = Config(first=first, last=last, **told(run))
     job("Evolution", lambda root: build(root, config), is_done=lambda: read_manifest(run, last) is not None)
     _demand_manifest(run, last)
 
 
-def _told(run: Run) -> dict[str, Any]:
+def told(run: Run) -> dict[str, Any]:
     """Returns the configuration that all graphs of iterations share."""
     recipe = run.recipe
     return {

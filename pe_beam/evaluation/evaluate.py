@@ -48,6 +48,55 @@ def evaluate(
     from pe_beam.driver.loop import new_job
     from pe_beam.evaluation.graph import Config, build
 
+    run, setting = _checked(run_dir, against, iterations, options, metric_rows)
+    with run.store.lock():
+        job = new_job(run, list(beam_options))
+        _forget(run, keep=MEASURED)
+        setting.save(run)
+        try:
+            with EvaluationProgress(run, progress).watched():
+                job("Evaluate", lambda root: build(root, Config(run_dir=run.store.uri)), joins=False)
+            found: dict[str, Any] = json.loads(run.store.read(OUTCOME))
+        except PeBeamError:
+            _forget(run)
+            raise
+        _forget(run)
+    return found
+
+
+def launch_evaluation(
+    run_dir: str | Path,
+    beam_options: Sequence[str] = (),
+    *,
+    against: str | None = None,
+    iterations: str = "last",
+    options: Mapping[str, str] | None = None,
+    metric_rows: int | None = None,
+) -> None:
+    """Launches the job of an evaluation and leaves it to itself. Arguments and errors are those of `evaluate`.
+
+    The job writes the result and deletes the work files. Nobody holds the run lock meanwhile: launch one at a time.
+    """
+    from pe_beam.driver.loop import new_job
+    from pe_beam.evaluation.graph import Config, build
+
+    run, setting = _checked(run_dir, against, iterations, options, metric_rows)
+    config = Config(run_dir=run.store.uri, tidies=True)
+    with run.store.lock():
+        job = new_job(run, list(beam_options), leaves=True)
+        _forget(run, keep=MEASURED)
+        setting.save(run)
+        job("Evaluate", lambda root: build(root, config))
+
+
+def _checked(
+    run_dir: str | Path,
+    against: str | None,
+    iterations: str,
+    options: Mapping[str, str] | None,
+    metric_rows: int | None,
+) -> tuple[Run, Setting]:
+    """Returns the run and the setting of its evaluation, after all checks that need no job."""
     if iterations not in ("last", "all"):
         raise InputError(f"--iterations {iterations}: last or all is wanted")
     run = open_run(run_dir)
@@ -65,19 +114,7 @@ def evaluate(
         metric_rows=metric_rows or run.modality.metric_rows,
     )
     setting.held_out(run)  # refuses a recipe without a holdout before a job is started
-    with run.store.lock():
-        job = new_job(run, list(beam_options))
-        _forget(run, keep=MEASURED)
-        setting.save(run)
-        try:
-            with EvaluationProgress(run, progress).watched():
-                job("Evaluate", lambda root: build(root, Config(run_dir=run.store.uri)), joins=False)
-            found: dict[str, Any] = json.loads(run.store.read(OUTCOME))
-        except PeBeamError:
-            _forget(run)
-            raise
-        _forget(run)
-    return found
+    return run, setting
 
 
 def _forget(run: Run, *, keep: str | None = None) -> None:

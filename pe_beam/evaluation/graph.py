@@ -19,7 +19,7 @@ from pe_beam.evaluation import measure
 from pe_beam.evaluation.gather import Gathered, Portion, cuttable, gather, list_portions, training_portions
 from pe_beam.evaluation.outcome import commit_outcome
 from pe_beam.evaluation.progress import note_step
-from pe_beam.evaluation.setting import CEILING, Setting
+from pe_beam.evaluation.setting import CEILING, WORK, Setting
 from pe_beam.metrics.memorisation import Nearest, nearer
 from pe_beam.metrics.moments import Tree, add_leaf, join_trees, whole
 
@@ -138,6 +138,13 @@ class _CommitOutcomeFn(RunFn):
         yield name
 
 
+class _TidyFn(RunFn):
+    def process(self, name: str) -> Iterator[str]:
+        with self.guarded("Tidy"):
+            self.open().store.delete_all(WORK)
+        yield name
+
+
 class Gather(RunTransform):
     """Start token -> names to measure. It is a barrier: they come after everything is read and committed."""
 
@@ -186,13 +193,27 @@ class Evaluate(RunTransform):
         )
 
 
+class Tidy(RunTransform):
+    """The name of the committed evaluation -> the same, after the work files are deleted. The shuffle is a barrier."""
+
+    def expand(self, names: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        return names | "AfterAll" >> beam.Reshuffle() | "Tidy" >> beam.ParDo(_TidyFn(self._root))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Location of the complete run. `evaluate` writes the setting into its private/evaluation/work."""
+    """Settings of the graph. `evaluate` writes the setting of the evaluation into private/evaluation/work.
+
+    Attributes:
+      run_dir: the complete run.
+      tidies: whether the job deletes the work files, because no driver waits for it.
+    """
 
     run_dir: str
+    tidies: bool = False
 
 
 def build(root: Any, config: Config) -> beam.PCollection:
     """Builds the graph of an evaluation, for any runner. It gives the name of the result."""
-    return start(root) | "Evaluate" >> Evaluate(config.run_dir)
+    found = start(root) | "Evaluate" >> Evaluate(config.run_dir)
+    return found | "Tidy" >> Tidy(config.run_dir) if config.tidies else found

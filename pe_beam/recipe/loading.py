@@ -12,16 +12,16 @@ from pydantic import ValidationError
 from pe_beam import registry
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.explain import explain
+from pe_beam.recipe.files import RecipeFolder, place_of
 from pe_beam.recipe.makers import check_phases
 from pe_beam.recipe.models import Part, Recipe, same_form
-from pe_beam.shipped import recipe_path
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
     """Reads a recipe, applies overrides, checks it and resolves it.
 
     Args:
-      path: a YAML file, or the bare name of a shipped recipe (`digits`).
+      path: a YAML file, its URL in a store (`gs://bucket/recipe.yaml`), or the name of a shipped recipe (`digits`).
       overrides: "a.b=c" strings (c is read as YAML), or a mapping of dotted keys to values.
 
     Raises:
@@ -32,33 +32,33 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
     >>> recipe.privacy.epsilon, recipe.evolution.iterations
     (2.0, 3)
     """
-    path = recipe_path(path)
-    raw = _read_yaml(path, "recipe")
+    folder, name = place_of(path)
+    raw = _read_yaml(folder, name, f"recipe {path}")
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
     for key, value in pairs:
         set_key(raw, key, value)
-    return parse_recipe(raw, folder=path.parent)
+    return parse_recipe(raw, folder=folder.at)
 
 
 _NO_VALUE = "a date that does not exist (a day as YYYY-MM-DD is wanted), or a number that is far too long"
 
 
-def _read_yaml(path: Path, key: str) -> Any:
+def _read_yaml(folder: RecipeFolder, name: str, key: str) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(folder.read_text(name))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise RecipeError(f"{key} {path}: cannot be read ({reason})") from error
+        raise RecipeError(f"{key}: cannot be read ({reason})") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{key} {path}: not valid YAML{where}") from error
+        raise RecipeError(f"{key}: not valid YAML{where}") from error
     except RecursionError:
-        raise RecipeError(f"{key} {path}: nested too deeply") from None
+        raise RecipeError(f"{key}: nested too deeply") from None
     except ValueError as error:  # such as 2020-13-01, or a number with thousands of digits
-        raise RecipeError(f"{key} {path}: not valid YAML: {_NO_VALUE}") from error
+        raise RecipeError(f"{key}: not valid YAML: {_NO_VALUE}") from error
 
 
 def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
@@ -66,8 +66,8 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
 
     Args:
       raw: the sections.
-      folder: folder of relative files: of `data.schema`, and of options with {file: PATH}. `load_recipe` passes the
-        folder of the recipe.
+      folder: folder, or URL of a store, of relative files: of `data.schema`, and of options with {file: PATH}.
+        `load_recipe` passes the folder of the recipe.
     """
     try:
         recipe = Recipe.model_validate(raw)
@@ -75,10 +75,11 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
         raise RecipeError(explain(error, raw, Recipe)) from None
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
-    return _resolve_parts(_resolve_custody(_resolve_preparation(_resolve_schema(recipe, Path(folder)))), Path(folder))
+    files = RecipeFolder(folder)
+    return _resolve_parts(_resolve_custody(_resolve_preparation(_resolve_schema(recipe, files))), files)
 
 
-def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
+def _resolve_schema(recipe: Recipe, folder: RecipeFolder) -> Recipe:
     """Puts a schema file's content into the recipe and fills in defaults."""
     model = registry.find("modalities", recipe.modality, key="modality").schema_model
     given = recipe.data.table_schema
@@ -87,7 +88,7 @@ def _resolve_schema(recipe: Recipe, folder: Path) -> Recipe:
         raise RecipeError(f"data.schema: modality {recipe.modality!r} {rule}")
     if model is None:
         return recipe
-    raw = same_form(_read_yaml(folder / given, "data.schema") if isinstance(given, str) else given)
+    raw = same_form(_read_yaml(folder, given, f"data.schema {given}") if isinstance(given, str) else given)
     try:
         found = model.model_validate(raw)
     except ValidationError as error:
@@ -122,7 +123,7 @@ def _resolve_custody(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"privacy": recipe.privacy.model_copy(update={"secret": secret})})
 
 
-def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
+def _resolve_parts(recipe: Recipe, folder: RecipeFolder) -> Recipe:
     """Fills in the options of source, generators and embedder, so that a resolved recipe is complete."""
     source = registry.find("sources", recipe.data.source, key="data.source")
     options = _plain_options(source, _with_files(recipe.data.options, folder, "data.options"), "data.options")
@@ -138,7 +139,7 @@ def _resolve_parts(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.model_copy(update=parts)
 
 
-def _resolved(kind: str, key: str, part: Part, modality: str, folder: Path) -> Part:
+def _resolved(kind: str, key: str, part: Part, modality: str, folder: RecipeFolder) -> Part:
     """Returns a part with its options filled in. Raises RecipeError if it is for another modality."""
     cls = registry.find(kind, part.name, key=f"{key}.name")
     if not registry.fits(cls, modality):
@@ -158,12 +159,12 @@ def _plain_options(cls: Any, raw: Any, key: str) -> dict[str, Any]:
     return plain
 
 
-def _with_files(value: Any, folder: Path, key: str) -> Any:
+def _with_files(value: Any, folder: RecipeFolder, key: str) -> Any:
     """Replaces each {file: PATH} in options with the content of the text file. PATH is relative to the recipe."""
     if isinstance(value, dict):
         if set(value) == {"file"} and isinstance(value["file"], str):
             try:
-                return (folder / value["file"]).read_text(encoding="utf-8")
+                return folder.read_text(value["file"])
             except (OSError, UnicodeDecodeError) as error:
                 reason = getattr(error, "strerror", None) or "not UTF-8 text"
                 raise RecipeError(f"{key}.file: {value['file']!r} cannot be read ({reason})") from None

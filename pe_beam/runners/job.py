@@ -17,6 +17,7 @@ from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.runners.direct import PlainRunner
+from pe_beam.runners.leaving import LeavingRunner
 from pe_beam.runners.traces import keep_trace, own_error
 
 
@@ -38,6 +39,7 @@ class Job:
         started: Callable[[str, str], None] | None = None,
         run_id: str = "",
         client_ids: bool = False,
+        leaves: bool = False,
     ) -> None:
         """Checks and completes the flags.
 
@@ -50,6 +52,7 @@ class Job:
           started: called with label and runner of each graph before it starts.
           run_id: the run's id; "" for graphs of no run.
           client_ids: True if graphs of the run shuffle client ids.
+          leaves: whether graphs are handed over and not waited for.
 
         Raises:
           InputError: Beam does not accept a flag or a hint.
@@ -62,6 +65,8 @@ class Job:
         self._name = str(_parsed(self.args).get_all_options()["runner"])
         self._runner = find_runner(self._name)
         self.args += _parallelism(parallelism, self._runner, self.args)
+        if leaves:
+            self._runner = LeavingRunner
         _check_hints(hints or {})
         with _quiet():
             self._runner().check(store, self.args, client_ids=client_ids)

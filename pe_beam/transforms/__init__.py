@@ -5,5 +5,7 @@ private. Later transforms are post-processing. `pe_beam.engine` uses the same tr
 
 Labels are fixed literals. There is no side input, no state and no splittable DoFn (DESIGN, section 5).
 
-May import: contracts, voting, privacy, selection, storage, errors, keyed; Beam.
+`beam_yaml` has constructors for Beam YAML.
+
+May import: contracts, voting, privacy, selection, storage, registry, errors, keyed; Beam.
 """

@@ -37,13 +37,14 @@ class Target:
     given: frozenset[str]
 
 
+HOT_KEYS = "enable_hot_key_logging"
 REFUSED = {
     "job_name": "names follow from run and step, so that a driver finds the job of another; leave it out",
     "template_location": "a template is made by the modules in pipelines/; leave it out",
     "dry_run": "nothing would run; `pe-beam plan` checks a recipe without a run",
     "update": "only streaming jobs are updated; leave it out",
     "streaming": "all graphs are batch jobs; leave it out",
-    "enable_hot_key_logging": "it writes client ids to the logs of the project; leave it out",
+    HOT_KEYS: "it writes client ids to the logs of the project; leave it out",
 }
 """Options of Beam that are refused where they are set: name -> why."""
 SAMPLING = "enable_data_sampling"
@@ -59,13 +60,24 @@ def check(target: Target, *, client_ids: bool) -> None:
     _check_places(target)
     for name in sorted(target.given & set(REFUSED)):
         raise InputError(f"--{name}: {REFUSED[name]}")
-    if SAMPLING in target.given:
-        raise InputError(f"--experiments={SAMPLING}: the console would show private elements; leave it out")
     if not target.has_package:
         raise InputError(
             "--sdk_container_image: missing; Dataflow's workers need pe_beam, so name an image that has it, or, where "
             "workers may install it at each start, --setup_file=./setup.py of a checkout or --extra_package=a wheel"
         )
+    check_shown(target, client_ids=client_ids)
+
+
+def check_shown(target: Target, *, client_ids: bool) -> None:
+    """Refuses flags that show private things in the project, and a shuffle of client ids without a word on its key.
+
+    Raises:
+      InputError: the message names the flag.
+    """
+    if HOT_KEYS in target.given:
+        raise InputError(f"--{HOT_KEYS}: {REFUSED[HOT_KEYS]}")
+    if SAMPLING in target.given:
+        raise InputError(f"--experiments={SAMPLING}: the console would show private elements; leave it out")
     if client_ids and not target.gbek:
         raise InputError(
             "--gbek: missing; privacy.unit is client, and client ids pass through Dataflow's shuffle: name a key, "

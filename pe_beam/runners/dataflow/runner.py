@@ -33,7 +33,7 @@ class DataflowRunner(Runner):
     def check(self, store: Store, args: Sequence[str], *, client_ids: bool) -> None:
         """See Runner. It checks the flags, and then makes sure that the service answers."""
         options = _options(store, args)
-        check.check(_target(store, options), client_ids=client_ids)
+        check.check(target_of(store, options), client_ids=client_ids)
         _check_key(options)
         mark = names.mark_of(store)
         _asked(options, mark)
@@ -91,7 +91,7 @@ def _submitted(graph: Graph, options: Any) -> Any | None:
     """Submits the job of a graph. Returns None if there is an active job of its name."""
     from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 
-    pipeline = beam.Pipeline(options=_without_plain(options))
+    pipeline = beam.Pipeline(options=without_plain(options))
     graph.build(pipeline)
     graph.store.demand_lock()  # another driver may have taken over since
     try:
@@ -151,14 +151,15 @@ def _options(store: Store, args: Sequence[str]) -> Any:
     return options
 
 
-def _without_plain(options: Any) -> Any:
+def without_plain(options: Any) -> Any:
     """Returns the options as Beam takes them: `--gbek=none` is ours."""
     setup = options.view_as(beam_options.SetupOptions)
     setup.gbek = None if setup.gbek == check.PLAIN else setup.gbek
     return options
 
 
-def _target(store: Store, options: Any) -> check.Target:
+def target_of(store: Store, options: Any) -> check.Target:
+    """Returns what Beam's options say of a job."""
     cloud = options.view_as(beam_options.GoogleCloudOptions)
     setup = options.view_as(beam_options.SetupOptions)
     workers = options.view_as(beam_options.WorkerOptions)

@@ -1,0 +1,44 @@
+"""Jobs that are left to themselves: written as a template, or submitted and not waited for.
+
+A launcher of templates (a Flex Template of Dataflow, or `--template_location` by hand) runs a program only to get the
+graph of one job. The program ends, and only then does the service run the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+
+from pe_beam.contracts.runner import Graph, Runner
+from pe_beam.contracts.store import Store
+from pe_beam.runners.dataflow.check import check_shown
+from pe_beam.runners.dataflow.runner import target_of, without_plain
+
+FLAGS = ("--template_location", "--no_wait_until_finish")
+"""Beam's flags for such jobs."""
+
+
+def leaves(args: Sequence[str]) -> bool:
+    """Returns whether Beam flags say that a job is left to itself."""
+    return any(arg.partition("=")[0] in FLAGS for arg in args)
+
+
+class LeavingRunner(Runner):
+    """Hands a graph over by Beam's own runner, and returns without waiting for the job."""
+
+    def check(self, store: Store, args: Sequence[str], *, client_ids: bool) -> None:
+        """See Runner. Of Dataflow's flags it refuses what would show private things; launchers set the others."""
+        options = PipelineOptions(list(args))
+        if options.view_as(StandardOptions).runner == "DataflowRunner":
+            check_shown(target_of(store, options), client_ids=client_ids)
+
+    def run(self, graph: Graph, args: Sequence[str]) -> None:
+        """See Runner. Beam's runner in this process has run the graph when this returns."""
+        options = PipelineOptions(list(args))
+        # Graphs name classes of the package: of the program's main module nothing may be staged.
+        options.view_as(SetupOptions).save_main_session = False
+        pipeline = beam.Pipeline(options=without_plain(options))
+        graph.build(pipeline)
+        pipeline.run()

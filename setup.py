@@ -33,25 +33,20 @@ setup(
         "threadpoolctl>=3.1,<4",
     ],
     extras_require={
-        "gcp": [  # run directories and private data in gs://, the secret in Secret Manager
+        "gcp": [  # run directories and private data in gs://, Dataflow, the secret in Secret Manager
             "apache-beam[gcp]>=2.70,<3",
             "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.14,<4",
         ],
-<<<<<<< HEAD
-        "s3": ["obstore>=0.8,<1"],  # run directories in s3://
+        "s3": ["obstore>=0.8,<1"],  # run directories and private data in s3://
         "aws": ["boto3>=1.34,<2"],  # the secret in Secrets Manager
-        "azure": [  # run directories in az://, the secret in Key Vault
+        "azure": [  # run directories and private data in az://, the secret in Key Vault
             "azure-identity>=1.16,<2",
             "azure-keyvault-secrets>=4.8,<5",
             "obstore>=0.8,<1",
         ],
-=======
-        "s3": ["obstore>=0.8,<1"],  # run directories and private data in s3://
-        "azure": ["obstore>=0.8,<1"],  # run directories and private data in az://
         "delta": ["deltalake>=1.2,<2"],  # source delta
         "iceberg": ["pyiceberg>=0.10,<1"],  # source iceberg
->>>>>>> f56bdf8ef87220a8a211c14702c828e05c66b900
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",

@@ -1,5 +1,6 @@
 # Two commands: `make run` (digits in, private samples out) and `make test` (everything that is checked; with Java and
-# Maven also Flink). `make flink` starts a Flink cluster on this machine, `make flink-stop` stops it.
+# Maven also Flink; with Go and Node also object stores, whose servers it builds once: PE_BEAM_SERVER_MINUTES=0 leaves that
+# out). `make flink` starts a Flink cluster on this machine, `make flink-stop` stops it.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +29,7 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.storage.servers
 	$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
 
 flink: $(VENV)/.run

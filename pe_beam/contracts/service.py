@@ -75,6 +75,9 @@ class Ceiling(_Section):
     money: Real | None = Field(None, ge=0, lt=1e12, description="in the currency of `price`")
 
 
+_TOGETHER = "of all workers together, or, with the run directory on a disk, of those of one machine"
+
+
 class Service(_Section):
     """A remote service: where, how fast, at which price, up to which sum."""
 
@@ -82,8 +85,8 @@ class Service(_Section):
         default_factory=lambda: [Endpoint()], min_length=1, description="addresses, balanced by their live speed"
     )
     concurrency: Whole = Field(16, ge=1, le=4096, description="calls in flight, in each worker process")
-    requests_per_minute: Real | None = Field(None, gt=0, lt=1e9, description="of all workers of a machine together")
-    tokens_per_minute: Real | None = Field(None, gt=0, lt=1e12, description="of all workers of a machine together")
+    requests_per_minute: Real | None = Field(None, gt=0, lt=1e9, description=_TOGETHER)
+    tokens_per_minute: Real | None = Field(None, gt=0, lt=1e12, description=_TOGETHER)
     timeout: Real = Field(120.0, gt=0, le=86400, description="seconds that a call may take")
     patience: Real = Field(600.0, ge=0, le=864000, description="seconds of faults after which a run stops, resumably")
     price: Price | None = Field(None, description="what it charges; null: money is not counted")

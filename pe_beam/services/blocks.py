@@ -90,7 +90,8 @@ class BlockAccount(Account):
 
     def flush(self) -> None:
         """See `Account.flush`: enters what was used, and gives back what was not."""
-        self._update(ends=True)
+        if self._block != _NONE or self._used != _NONE:
+            self._update(ends=True)
 
     def spent(self) -> Cost:
         """See `Account.spent`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Exchange:
-    """One function on one thread, which begins when it is first asked for and ends with the process.
+    """One function on one thread, which begins when it is first asked for and ends with `close` or with the process.
 
     Args:
       work: returns seconds until it is due again; None: only when it is asked for. What it raises, `demand` raises.
@@ -20,6 +20,7 @@ class Exchange:
         self._event, self._mutex = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._is_closed = False
 
     def ask(self) -> None:
         """Makes the function due now. It does not wait for it."""
@@ -35,11 +36,21 @@ class Exchange:
         if error is not None:
             raise error
 
+    def close(self) -> None:
+        """Ends the thread, once what it is doing is done."""
+        with self._mutex:
+            thread, self._is_closed = self._thread, True
+        self._event.set()
+        if thread is not None:
+            thread.join()
+
     def _run(self) -> None:
         due: float | None = None
         while True:
             self._event.wait(due)
             self._event.clear()
+            if self._is_closed:
+                return
             try:
                 due = self._work()
             except BaseException as error:

@@ -1,8 +1,10 @@
 """Keeps answers from their arrival until their chunk is committed.
 
-There is a folder per chunk, a file per process, and a line per answer; on a store where each change is a request, a
-file per answer. A kill loses no answer that has arrived. The key of a line is the digest of the request, so a resume
-with the same requests pays for none of them twice.
+There is a folder per chunk, a file per process, and a line per answer. A kill loses no answer that has arrived. The
+key of a line is the digest of the request, so a resume with the same requests pays for none of them twice.
+
+On a store where each change is a request, a thread writes the answers that came while it was writing the last ones, as
+a file of their own. Calls do not wait for it. A kill loses the answers that are on their way.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import threading
 import time
 from types import TracebackType
 from typing import Any
 
 from pe_beam.contracts.store import Folder
-from pe_beam.errors import StorageError
+from pe_beam.errors import PeBeamError, StorageError
+from pe_beam.services.exchange import Exchange
 
 _SUFFIX = ".jsonl"
 
@@ -30,7 +34,10 @@ class Journal:
     def __init__(self, folder: Folder | None) -> None:
         self._folder = folder
         self._own: str | None = None
-        self._synced, self._added = 0.0, 0
+        self._synced = 0.0
+        self._waiting, self._written = list[bytes](), 0
+        self._mutex, self._writing = threading.Lock(), threading.Lock()
+        self._writer = Exchange(self._write, "journal")
         self._known = _read(folder) if folder is not None else {}
 
     def get(self, key: str) -> Any | None:
@@ -44,9 +51,11 @@ class Journal:
         if self._own is None:
             self._own = f"{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}"
         line = (json.dumps([key, answer]) + "\n").encode()
-        if self._folder.store.remote:  # a longer file would be read and written whole for each answer
-            self._folder.commit(f"{self._added:08d}-{self._own}", line)
-            self._added += 1
+        if self._folder.store.remote:
+            self._writer.demand()
+            with self._mutex:
+                self._waiting.append(line)
+            self._writer.ask()
             return
         durable = time.monotonic() - self._synced > 0.5
         self._folder.append(self._own, line, durable=durable)
@@ -56,6 +65,7 @@ class Journal:
     def forget(self) -> None:
         """Deletes all answers, because they cannot be used."""
         self._known = {}
+        self._write()
         if self._folder is not None:
             for name in _files(self._folder):
                 self._folder.delete(name)
@@ -67,9 +77,31 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         folder, own = self._folder, self._own
-        if folder is not None and own is not None and not folder.store.remote and folder.exists(own):
-            folder.append(own, b"")
+        if folder is not None and own is not None:
+            if folder.store.remote:
+                self._end(kind is None)
+            elif folder.exists(own):
+                folder.append(own, b"")
         self._own = None
+
+    def _end(self, raises: bool) -> None:
+        self._writer.close()
+        try:
+            self._write()
+            self._writer.demand()
+        except PeBeamError:
+            if raises:  # another error is on its way otherwise
+                raise
+
+    def _write(self) -> None:
+        """Writes the answers that wait, if any do."""
+        with self._writing:
+            with self._mutex:
+                lines, self._waiting = self._waiting, []
+            if lines and self._folder is not None:
+                # A longer file would be read and written whole each time.
+                self._folder.commit(f"{self._written:08d}-{self._own}", b"".join(lines))
+                self._written += 1
 
 
 def _files(folder: Folder) -> list[str]:

@@ -80,6 +80,8 @@ class Shares:
             leaves = begun - self._asked > IDLE
             if leaves:
                 self._part, self._is_member = 0, False
+        if leaves and not self._folder.exists(_FILE):
+            return None  # the run was purged meanwhile
         own, due = _Entry(0, 0, 0.0), PERIOD
 
         def change(before: bytes | None) -> bytes:

@@ -12,6 +12,8 @@ from pe_beam.storage.kept import Kept
 MARKS = "pebeamwrites"
 """Key of the metadata that holds marks: letters alone, for Azure allows no more."""
 NO_BUCKET = "there is no such bucket; make it, or correct its name or the endpoint"
+_NOT_UNDERSTOOD = (301, 302, 307, 400, 405, 501)  # of another region, or of something else altogether
+_PASSING = (408, 409, 429)  # and all from 500 on
 CONNECT, ANSWER = 5.0, 10.0
 """Seconds to wait for a connection, and for an answer to begin."""
 
@@ -51,6 +53,18 @@ class Trouble:
     said: str
     passing: bool = False
     setup: bool = False
+
+
+def answered(status: int, look_at: str) -> Trouble:
+    """What a status means that has no meaning of its own to a service.
+
+    Args:
+      status: of HTTP.
+      look_at: what to look at where nothing, or something else, answers.
+    """
+    if status in _NOT_UNDERSTOOD:
+        return Trouble(f"the service does not understand it (status {status}); {look_at}", setup=True)
+    return Trouble(f"the service answered with status {status}", passing=status in _PASSING or status >= 500)
 
 
 class Bucket(abc.ABC):

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from urllib.error import HTTPError
 
 from pe_beam.errors import MissingExtraError, UnreachableError
-from pe_beam.storage.bucket import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble
+from pe_beam.storage.bucket import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble, answered
 
 _PIECE = 1 << 20  # bytes of a large object that are taken at a time, at least
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|ContainerBeingDeleted")
@@ -185,8 +185,7 @@ class ObstoreBucket(Bucket):
             return Trouble(f"access is denied; {self.denied}", setup=True)
         if status is None:
             return Trouble(f"the service does not answer; {self.unreachable}", passing=True, setup=True)
-        passing = status in (408, 409, 429) or status >= 500
-        return Trouble(f"the service answered with status {status}", passing=passing)
+        return answered(status, self.unreachable)
 
     def _absent(self, error: Exception) -> Any:
         """None: no object. The first time, that the bucket is there is made sure of: some answers do not tell."""

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from pe_beam.errors import MissingExtraError
-from pe_beam.storage.bucket import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble
+from pe_beam.storage.bucket import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, Head, Trouble, answered
 from pe_beam.storage.objects import ObjectStore
 
 _BOUNDS: dict[str, Any] = {"timeout": (CONNECT, ANSWER), "retry": None}
+_LOOK_AT = "check the network, and STORAGE_EMULATOR_HOST if it is set"
 _KEPT = {
     "versioning": "versioning is on",
     "soft delete": "soft delete is on",
@@ -146,11 +147,7 @@ class _GsBucket(Bucket):
 
         network = requests.exceptions.RequestException | urllib3.exceptions.HTTPError | TransportError | ConnectionError
         if isinstance(error, network):
-            return Trouble(
-                "the service does not answer; check the network, and STORAGE_EMULATOR_HOST if it is set",
-                passing=True,
-                setup=True,
-            )
+            return Trouble(f"the service does not answer; {_LOOK_AT}", passing=True, setup=True)
         if isinstance(error, GoogleAuthError):
             return Trouble(
                 "there are no valid credentials; set GOOGLE_APPLICATION_CREDENTIALS or run gcloud auth "
@@ -200,5 +197,6 @@ def _answered(status: int | None) -> Trouble:
             "(roles/storage.objectUser)",
             setup=True,
         )
-    passing = status is None or status in (408, 429) or status >= 500
-    return Trouble(f"the service answered with status {status}", passing=passing)
+    if status is None:
+        return Trouble(f"the service does not answer; {_LOOK_AT}", passing=True, setup=True)
+    return answered(status, _LOOK_AT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -381,17 +382,33 @@ def test_a_damaged_account_is_said(tmp_path: Path) -> None:
 # --- all of it together -------------------------------------------------------------------------------------
 
 
-def test_a_journal_on_a_store_keeps_each_answer_by_one_request(server: Server, proxy: Proxy) -> None:
+def test_a_journal_on_a_store_keeps_answers_without_being_waited_for(server: Server, proxy: Proxy) -> None:
     folder = open_folder(f"{server.kind}://runs/{next(_NEXT)}")
     with Journal(folder) as journal:
         proxy.requests.clear()
-        for place in range(12):
+        began = time.monotonic()
+        for place in range(300):
             journal.add(str(place), ["answer", place])
-        assert len(proxy.requests) == 12
+        assert time.monotonic() - began < 1.5
+        _until_true(lambda: Journal(folder).get("299") is not None)  # written, though the chunk is not done
     again = Journal(folder)
-    assert [again.get(str(place)) for place in range(12)] == [["answer", place] for place in range(12)]
+    assert [again.get(str(place)) for place in range(300)] == [["answer", place] for place in range(300)]
+    assert len([asked for asked in proxy.requests if asked.startswith(("PUT", "POST"))]) < 100
+    assert not [thread for thread in threading.enumerate() if thread.name == "journal"]
     again.forget()
     assert Journal(folder).get("3") is None
+
+
+def test_answers_that_cannot_be_kept_stop_the_run(one: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_folder(f"{one.kind}://no-such-bucket/{next(_NEXT)}")
+    monkeypatch.setattr("pe_beam.services.journal._read", lambda _: {})
+    with pytest.raises(StorageError, match="no such bucket"), Journal(folder) as journal:
+        journal.add("a", "answer")
+    with pytest.raises(StorageError, match="no such bucket"), Journal(folder) as journal:
+        _until(lambda: journal.add("a", "answer"))
+    with pytest.raises(KeyError), Journal(folder) as journal:
+        journal.add("a", "answer")
+        raise KeyError("what stops the run")
 
 
 def test_a_dispatcher_on_a_store_uses_parts_and_blocks(store: Store, tmp_path: Path) -> None:

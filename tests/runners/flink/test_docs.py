@@ -36,4 +36,5 @@ def test_files_of_docker_and_kubectl_are_there(command):
 
 def test_every_manifest_is_applied():
     applied = set(re.findall(r"kubectl apply -f templates/flink/kubernetes/(\S+)", TEXT))
-    assert applied == {path.name for path in (ROOT / "templates/flink/kubernetes").glob("*.yaml")}
+    top = ROOT / "templates/flink/kubernetes"
+    assert applied == {str(path.relative_to(top)) for path in top.rglob("*.yaml")}

@@ -14,6 +14,7 @@ import yaml
 
 from pe_beam.runners.flink import install
 from pe_beam.runners.flink.install import TEMPLATES
+from pe_beam.storage import open_store
 
 OPERATOR = "org.apache.flink:flink-kubernetes-operator-api:1.10.0"
 CRD = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
@@ -28,6 +29,11 @@ def documents(name: str) -> list[dict[str, Any]]:
 def document(name: str, kind: str) -> dict[str, Any]:
     (found,) = [each for each in documents(name) if each["kind"] == kind]
     return found
+
+
+TOPS = ("", "store/")
+"""Manifests for run directories on a volume, and on an object store."""
+tops = pytest.mark.parametrize("top", TOPS)
 
 
 # --- a strict reading of an OpenAPI v3 schema ----------------------------------------------------------------
@@ -87,9 +93,10 @@ def spec_schema(flink_pieces) -> dict[str, Any]:
     return version["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
 
+@tops
 @pytest.mark.xdist_group("flink")
-def test_the_session_cluster_is_what_the_operator_takes(spec_schema):
-    deployment = document("cluster.yaml", "FlinkDeployment")
+def test_the_session_cluster_is_what_the_operator_takes(spec_schema, top):
+    deployment = document(f"{top}cluster.yaml", "FlinkDeployment")
     assert set(deployment) == {"apiVersion", "kind", "metadata", "spec"}
     assert deployment["apiVersion"] == "flink.apache.org/v1beta1"
     assert faults(deployment["spec"], spec_schema) == []
@@ -98,17 +105,19 @@ def test_the_session_cluster_is_what_the_operator_takes(spec_schema):
     assert "job" not in deployment["spec"], "a session cluster has no job of its own"
 
 
+@tops
 @pytest.mark.xdist_group("flink")
 @pytest.mark.parametrize(("name", "kind"), [("job-server.yaml", "Deployment"), ("run.yaml", "Job")])
-def test_the_other_pods_are_pods(spec_schema, name, kind):
+def test_the_other_pods_are_pods(spec_schema, top, name, kind):
     pod_schema = spec_schema["properties"]["podTemplate"]
-    template = document(name, kind)["spec"]["template"]
+    template = document(f"{top}{name}", kind)["spec"]["template"]
     assert faults(template, pod_schema) == []
     broken = {**template, "spec": {**template["spec"], "container": []}}
     assert faults(broken, pod_schema) == [".spec.container: unknown"]
 
 
-def test_only_known_keys_around_the_pods():
+@tops
+def test_only_known_keys_around_the_pods(top):
     allowed = {
         "Deployment": {"replicas", "selector", "template"},
         "Job": {"backoffLimit", "template"},
@@ -117,7 +126,7 @@ def test_only_known_keys_around_the_pods():
     }
     versions = {"Deployment": "apps/v1", "Job": "batch/v1", "Service": "v1", "PersistentVolumeClaim": "v1"}
     for name in ("cluster.yaml", "job-server.yaml", "run.yaml"):
-        for each in documents(name):
+        for each in documents(f"{top}{name}"):
             assert set(each) == {"apiVersion", "kind", "metadata", "spec"}
             if each["kind"] in allowed:
                 assert set(each["spec"]) == allowed[each["kind"]]
@@ -127,18 +136,22 @@ def test_only_known_keys_around_the_pods():
 # --- names agree ---------------------------------------------------------------------------------------------
 
 
-def containers() -> dict[str, dict[str, Any]]:
-    flink = document("cluster.yaml", "FlinkDeployment")["spec"]
-    pods = [flink["taskManager"]["podTemplate"]["spec"]]
-    pods += [
-        document(n, k)["spec"]["template"]["spec"] for n, k in (("job-server.yaml", "Deployment"), ("run.yaml", "Job"))
-    ]
-    return {each["name"]: each for pod in pods for each in pod["containers"]}
+def pods(top: str) -> list[dict[str, Any]]:
+    flink = document(f"{top}cluster.yaml", "FlinkDeployment")["spec"]
+    others = (("job-server.yaml", "Deployment"), ("run.yaml", "Job"))
+    found = [document(f"{top}{name}", kind)["spec"]["template"]["spec"] for name, kind in others]
+    return [flink["taskManager"]["podTemplate"]["spec"], *found]
 
 
-def test_names_and_ports_agree():
-    deployment, service = document("cluster.yaml", "FlinkDeployment"), document("job-server.yaml", "Service")
-    server, driver, pool = (containers()[name] for name in ("job-server", "driver", "worker-pool"))
+def containers(top: str) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for pod in pods(top) for each in pod["containers"]}
+
+
+@tops
+def test_names_and_ports_agree(top):
+    deployment = document(f"{top}cluster.yaml", "FlinkDeployment")
+    service = document(f"{top}job-server.yaml", "Service")
+    server, driver, pool = (containers(top)[name] for name in ("job-server", "driver", "worker-pool"))
     rest = f"{deployment['metadata']['name']}-rest:8081"  # the operator's name for it
     assert f"--flink-master={rest}" in server["command"]
     assert f"--flink_master={rest}" in driver["command"]
@@ -152,7 +165,7 @@ def test_names_and_ports_agree():
     (worker,) = [port["containerPort"] for port in pool["ports"]]
     assert f"--environment_config=localhost:{worker}" in driver["command"]
     assert pool["command"][-2:] == ["--port", str(worker)]
-    labels = document("job-server.yaml", "Deployment")["spec"]
+    labels = document(f"{top}job-server.yaml", "Deployment")["spec"]
     assert labels["selector"]["matchLabels"] == labels["template"]["metadata"]["labels"] == service["spec"]["selector"]
     slots = int(deployment["spec"]["flinkConfiguration"]["taskmanager.numberOfTaskSlots"])
     assert f"--parallelism={slots}" in driver["command"]
@@ -162,13 +175,38 @@ def test_all_pods_share_the_volume_of_runs():
     claim = document("cluster.yaml", "PersistentVolumeClaim")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     for name in ("worker-pool", "job-server", "driver"):
-        assert {"name": "runs", "mountPath": "/runs"} in containers()[name]["volumeMounts"]
+        assert {"name": "runs", "mountPath": "/runs"} in containers("")[name]["volumeMounts"]
     text = "".join(path.read_text() for path in (TEMPLATES / "kubernetes").glob("*.yaml"))
     assert set(re.findall(r"claimName: (\S+)", text)) == {claim["metadata"]["name"]}
 
 
-def test_the_cluster_is_configured_as_the_local_one():
-    given = document("cluster.yaml", "FlinkDeployment")["spec"]["flinkConfiguration"]
+def test_on_a_store_no_pod_has_a_volume_that_others_see():
+    text = "".join(path.read_text() for path in (TEMPLATES / "kubernetes/store").glob("*.yaml"))
+    assert "persistentVolumeClaim" not in text
+    assert "PersistentVolumeClaim" not in text
+    assert "/runs/." not in text
+    kinds = [set(volume) - {"name"} for pod in pods("store/") for volume in pod.get("volumes", [])]
+    assert {kind for each in kinds for kind in each} == {"emptyDir", "configMap"}
+    for pod in pods("store/"):
+        named = {volume["name"] for volume in pod.get("volumes", [])}
+        assert {each["name"] for c in pod["containers"] for each in c.get("volumeMounts", [])} == named
+
+
+def test_on_a_store_driver_and_workers_have_its_environment_and_the_job_server_has_not():
+    for name in ("worker-pool", "driver"):
+        assert containers("store/")[name]["envFrom"] == [{"secretRef": {"name": "pe-beam-store", "optional": True}}]
+    assert "envFrom" not in containers("store/")["job-server"]
+    account = document("store/cluster.yaml", "FlinkDeployment")["spec"]["serviceAccount"]
+    assert document("store/run.yaml", "Job")["spec"]["template"]["spec"]["serviceAccountName"] == account
+    (uri,) = re.findall(r"--run-dir=(\S+)", " ".join(containers("store/")["driver"]["command"]))
+    assert open_store(uri).remote
+    docker = (TEMPLATES / "Dockerfile").read_text()
+    assert 'pip install --no-cache-dir ".[gcp,s3,azure]"' in docker
+
+
+@tops
+def test_the_cluster_is_configured_as_the_local_one(top):
+    given = document(f"{top}cluster.yaml", "FlinkDeployment")["spec"]["flinkConfiguration"]
     assert {key: str(value) for key, value in NEEDED.items()} == {
         key: value for key, value in given.items() if key != "taskmanager.numberOfTaskSlots"
     }
@@ -176,7 +214,7 @@ def test_the_cluster_is_configured_as_the_local_one():
 
 def test_images_and_versions_agree():
     docker = (TEMPLATES / "Dockerfile").read_text()
-    used = set(re.findall(r"image: (\S+)", "".join(p.read_text() for p in (TEMPLATES / "kubernetes").glob("*.yaml"))))
+    used = set(re.findall(r"image: (\S+)", "".join(p.read_text() for p in (TEMPLATES / "kubernetes").rglob("*.yaml"))))
     assert used == set(re.findall(r"-t (\S+) \.", docker))
     version = install.FLINK_PACKAGE.split("==")[1]
     assert version.startswith(install.FLINK_LINE + ".")
@@ -193,5 +231,6 @@ def test_images_and_versions_agree():
     for source in re.findall(r"^COPY (?!--)(.+) \S+$", docker, re.MULTILINE):
         for name in source.split():
             assert (TEMPLATES.parents[1] / name).exists(), name
-    worker = containers()["worker-pool"]["command"]
+    worker = containers("")["worker-pool"]["command"]
+    assert containers("store/")["worker-pool"]["command"] == worker
     assert f"CMD {str(worker).replace(chr(39), chr(34))}" in docker

@@ -154,7 +154,7 @@ def _found(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:
     if below is None:
         named = frozenset(path.split("/"))
         found = match(path) if has_magic(path) else []
-        return [(file, known) for file, known in found if _is_data(_inside(file, path), named)]
+        return [(file, known) for file, known in found if _is_data(inside(file, path), named)]
     kept = [(name, known) for name, known in below if _ends(name, endings) and _is_data(name, frozenset())]
     return [(f"{path.rstrip('/')}/{name}", known) for name, known in kept]
 
@@ -194,7 +194,7 @@ def _is_data(name: str, named: frozenset[str]) -> bool:
     return not (set(aside) - named or file.startswith(".") or file.lower() in _MARKERS)
 
 
-def _inside(file: str, path: str) -> str:
+def inside(file: str, path: str) -> str:
     """Returns a file's name relative to the folder, or to the fixed start of the pattern, by which it was found."""
     root = path.rstrip("/") + "/"
     if file.startswith(root):
@@ -213,7 +213,7 @@ def partition(file: str, path: str) -> dict[str, str | None]:
     {'a/b': 'c d', 'n': None}
     """
     found: dict[str, str | None] = {}
-    for part in _inside(file, path).split("/")[:-1]:
+    for part in inside(file, path).split("/")[:-1]:
         key, sign, value = printable(part).partition("=")
         if sign and key:
             found[unquote(key)] = None if value in ("", MISSING_PART) else unquote(value)

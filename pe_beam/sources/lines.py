@@ -20,6 +20,7 @@ from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBat
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.sources import files, forms, scanning
 from pe_beam.sources.roles import Roles
+from pe_beam.sources.splits import choose_split, split_path
 
 MAX_RECORD = 16 << 20
 """Largest size of a record in bytes. A longer record is a reject, so memory stays bounded."""
@@ -104,7 +105,7 @@ class LinesSource(Source):
     """Whether a large file is scanned in several ranges."""
 
     def __init__(self, path: str, roles: Roles) -> None:
-        self._path = path
+        self._path, self._split = split_path(path)
         self._roles = roles
         self._key = roles.key
 
@@ -123,7 +124,7 @@ class LinesSource(Source):
     def files(self) -> list[FilePart]:
         """See Source. A large file is several byte ranges, if records can be found from its middle."""
         with files.explained(self._key, self._path):
-            found = files.find_sized(self._path, self.endings)
+            found = choose_split(files.find_sized(self._path, self.endings), self._path, self._split, self._key)
         if not found:
             raise files.no_files(self._path, self._key, self.kind)
         parts: list[FilePart] = []

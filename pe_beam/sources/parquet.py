@@ -29,6 +29,7 @@ from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.sources import files, forms
 from pe_beam.sources.layout import Layout, paths_of
 from pe_beam.sources.roles import Roles
+from pe_beam.sources.splits import choose_split, split_path
 
 BUFFER = 4 << 20
 
@@ -54,7 +55,7 @@ class ParquetSource(Source):
         return cls(request.path, Roles.asked(request), chat=request.chat)
 
     def __init__(self, path: str, roles: Roles, *, chat: bool = False) -> None:
-        self._path = path
+        self._path, self._split = split_path(path)
         self._roles = roles
         self._key = roles.key
         self._chat = chat
@@ -66,7 +67,7 @@ class ParquetSource(Source):
     def files(self) -> list[FilePart]:
         """See Source."""
         with files.explained(self._key, self._path):
-            found = files.find_sized(self._path, (".parquet",))
+            found = choose_split(files.find_sized(self._path, (".parquet",)), self._path, self._split, self._key)
         if not found:
             raise files.no_files(self._path, self._key, "Parquet")
         return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]

@@ -101,6 +101,10 @@ class ListedSource(Source):
         """See Source."""
         return self._any_table().join_cuts(cuts)
 
+    def digested(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """See Source."""
+        return self._table(pieces[0]).digested(pieces) if pieces else pieces
+
     def check_pieces(self, pieces: Sequence[Piece]) -> None:
         """See Source."""
         self._any_table().check_pieces(pieces)

@@ -27,7 +27,7 @@ from pe_beam.contracts.source import (
     cut,
 )
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.sources import files, forms
+from pe_beam.sources import files, finding, forms, partitions
 from pe_beam.sources.layout import Layout, paths_of
 from pe_beam.sources.roles import Roles
 from pe_beam.sources.splits import choose_split, split_path
@@ -42,7 +42,7 @@ class ParquetSource(Source):
     """Rows of Parquet files, sorted by the bytes of their paths.
 
     A column name with dots is a column of that name, or else a path into structs: `review.body`. Folder names give
-    columns that a file lacks (`files.partition`). `chat` takes lists of messages as text.
+    columns that a file lacks (`partitions.partition`). `chat` takes lists of messages as text.
 
     Only the wanted columns and the row groups that overlap a piece are read, one batch at a time. Row groups of far
     more than `SHARD_ROWS` rows are slow: each piece decodes them from their first row to its own last row.
@@ -68,9 +68,9 @@ class ParquetSource(Source):
     def files(self) -> list[FilePart]:
         """See Source."""
         with files.explained(self._key, self._path):
-            found = choose_split(files.find_sized(self._path, (".parquet",)), self._path, self._split, self._key)
+            found = choose_split(finding.find_sized(self._path, (".parquet",)), self._path, self._split, self._key)
         if not found:
-            raise files.no_files(self._path, self._key, "Parquet")
+            raise finding.no_files(self._path, self._key, "Parquet")
         return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
 
     def cut_file(self, part: FilePart) -> FileCut:
@@ -128,7 +128,7 @@ class ParquetSource(Source):
         if given:
             with self._open(piece.file) as reader:
                 own = [column for column in given if paths_of(column, reader.schema_arrow)]
-            total.update(files.given_digest(given, own))
+            total.update(partitions.given_digest(given, own))
         return total.hexdigest()
 
     def refuse(self, seen: Collection[str]) -> None:
@@ -136,7 +136,7 @@ class ParquetSource(Source):
         self._roles.refuse(seen)
 
     def _given(self, file: str) -> dict[str, str | None]:
-        return files.given(file, self._path, self._roles.columns())
+        return partitions.given(file, self._path, self._roles.columns())
 
     def _layout(self, schema: pa.Schema, file: str) -> Layout:
         """Returns the layout of a file. Raises DataError if a wanted column is absent or of a wrong type."""

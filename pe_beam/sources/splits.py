@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pe_beam.errors import DataError
-from pe_beam.sources import files
+from pe_beam.sources import files, finding
 
 _SAME = (
     ("train", "training"),
@@ -50,7 +50,7 @@ def choose_split(found: Sequence[tuple[str, int]], path: str, split: str | None,
     words = next((same for same in _SAME if split in same), (split,))
     wanted = re.compile(rf"(^|{_EDGE})({'|'.join(map(re.escape, words))})({_EDGE}|$)")
     by_name = [pair for pair in found if wanted.search(pair[0].rpartition("/")[2])]
-    chosen = by_name or [pair for pair in found if wanted.search(files.inside(pair[0], path).rpartition("/")[0])]
+    chosen = by_name or [pair for pair in found if wanted.search(finding.inside(pair[0], path).rpartition("/")[0])]
     if not chosen:
         raise DataError(
             f"{key}: no file there is of the split #{split}; its word in names of files or folders is wanted, such as "

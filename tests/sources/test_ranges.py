@@ -20,7 +20,7 @@ from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Piece
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.recipe.sources import open_source
-from pe_beam.sources import csv_files, files, jsonl, lines, scanning
+from pe_beam.sources import csv_files, csv_parsing, files, jsonl, lines, scanning
 from pe_beam.sources.lines import LineReader, LinesSource, Wanted
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
@@ -61,7 +61,7 @@ def shrink(patch: pytest.MonkeyPatch, width: int = 40, marks: int = 2) -> None:
     patch.setattr(scanning, "_BLOCK", 16)
     patch.setattr(csv_files, "_BLOCK", 16)
     patch.setattr(csv_files, "_HELD", 3)
-    for module in (lines, csv_files, jsonl):
+    for module in (lines, csv_files, csv_parsing, jsonl):
         patch.setattr(module, "MAX_RECORD", 64)
 
 

@@ -173,6 +173,25 @@ def test_footers_are_read_at_the_same_time_by_one_request_each(server: Server, p
     assert time.monotonic() - begin < 60 * 0.05 * 2  # one after another takes 3 seconds and their own time
 
 
+@pytest.mark.parametrize("source", ["folder", "imagefolder"])
+def test_pictures_are_read_at_the_same_time_by_one_request_each(source: str, server: Server, proxy: Proxy) -> None:
+    data = {f"{i:03d}.png": b"%d" % i for i in range(60)} | {"empty.png": b""}
+    rows = "".join(f"{name}\n" for name in [*data, "nosuch.png"])
+    url = _put(server, f"data-{next(_NEXT)}", data | {"metadata.csv": f"file_name\n{rows}".encode()})
+    found = opened(source, url, IMAGE)
+    (piece,) = found.pieces()
+    proxy.requests.clear()
+    proxy.pause = 0.05
+    batches = list(found.read(piece))
+    images = [image for batch in batches for image in batch.payload["image"].to_pylist()]
+    assert images == [*data.values()] + ([None] if source == "imagefolder" else [])
+    assert [fault.kind for batch in batches for fault in batch.faults.values()] == (
+        ["image file that is not there"] if source == "imagefolder" else []
+    )
+    assert proxy.most >= 8 and len(proxy.requests) <= 61 + 6
+    assert len(found.digest(piece)) == 64
+
+
 def test_what_passes_by_is_asked_again(server: Server, proxy: Proxy) -> None:
     url = _put(server, f"data-{next(_NEXT)}", {"x.jsonl": _jsonl(30)})
     seen: set[str] = set()

@@ -16,6 +16,7 @@ import argparse
 import io
 import json
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -77,18 +78,25 @@ def _read(asked: tuple[str, Piece]) -> int:
     return sum(len(batch.labels) for batch in _source("jsonl", asked[0]).read(asked[1]))
 
 
-def _once(path: str, workers: int) -> float:
-    """Cuts and reads a file, and returns seconds. The processes are there before."""
+def _once(path: str, workers: int) -> tuple[float, float, float]:
+    """Cuts and reads a file. The processes are there before.
+
+    Returns:
+      seconds, and seconds of processor: of this process, which goes on alone, and of the workers.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with ProcessPoolExecutor(workers) as pool:
         list(pool.map(_read, [(path, Piece(path, 0, 0, 0))] * workers))
-        begin = time.monotonic()
+        begin, alone = time.monotonic(), time.process_time()
         source = _source("jsonl", path)
         groups = [(path, group) for group in cutting.group_parts(source.files())]
         cuts = [cut for found in pool.map(_cut, groups) for cut in found]
         pieces = cutting.in_order(source, cutting.join_file(source, cuts))
         rows = sum(pool.map(_read, [(path, piece) for piece in pieces]))
         assert rows == pieces[-1].stop
-        return time.monotonic() - begin
+        took, alone = time.monotonic() - begin, time.process_time() - alone
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return took, alone, sum(after[:2]) - sum(before[:2])
 
 
 def lines(size: int, rounds: int) -> None:
@@ -104,12 +112,15 @@ def lines(size: int, rounds: int) -> None:
                 sink.write("".join(json.dumps(each) + "\n" for each in some))
                 number += 1000
         print(f"one JSONL file of {file.stat().st_size / 1e6:.0f} MB, {number} records; load {os.getloadavg()[0]:.1f}")
-        ratios = []
+        ratios, bounds = [], []
         for _ in range(rounds):
-            one, two = _once(str(file), 1), _once(str(file), 2)
+            (one, _, work), (two, alone, both) = _once(str(file), 1), _once(str(file), 2)
             ratios.append(one / two)
+            bounds.append((alone + both) / (alone + both / 2))
             print(f"  one worker {one:.1f} s, two {two:.1f} s: {one / two:.2f} times")
+            print(f"    seconds of processor: alone {alone:.2f}, one worker {work:.1f}, two {both:.1f}")
         print(f"  median {statistics.median(ratios):.2f} times")
+        print(f"  {statistics.median(bounds):.2f} by seconds of processor, as if nobody else used the cores")
 
 
 def main() -> None:

@@ -136,7 +136,7 @@ class LinesSource(Source):
 
     def cut_file(self, part: FilePart) -> FileCut:
         """See Source."""
-        with files.explained(self._key, part.file), files.open_file(part.file) as handle:
+        with files.explained(self._key, part.file), files.open_file(part.file, part.size) as handle:
             if part.start == 0:
                 forms.refuse(handle.read(forms.HEAD), part.file, self._key, self.kind)
                 handle.seek(0)

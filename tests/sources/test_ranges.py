@@ -92,7 +92,7 @@ json_lines = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows=json_lines, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans(), width=st.integers(1, 200))
 def test_jsonl_is_cut_as_in_one_pass(
     rows: list[bytes], end: bytes, last: bool, width: int, tmp_path_factory: pytest.TempPathFactory
@@ -110,7 +110,7 @@ cells = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(st.tuples(cells, cells), max_size=40),
     damage=st.lists(

@@ -19,7 +19,7 @@ from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.service import Endpoint, Service, Surroundings
-from pe_beam.contracts.source import Piece, Source, SourceBatch, SourceRequest
+from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.contracts.store import Folder, Store
 from pe_beam.contracts.view import History, Section, View
 
@@ -35,6 +35,8 @@ __all__ = [
     "Endpoint",
     "Fault",
     "FieldContent",
+    "FileCut",
+    "FilePart",
     "Folder",
     "Generator",
     "History",

@@ -47,6 +47,7 @@ class Piece:
       files: for a folder of images the files of the range, relative to the folder; else empty.
       offset: for text files the first byte of the range.
       end: for text files the last byte of the range + 1.
+      whole: of a source that digests whole files: the digest of this one, and what shows whether it has changed since.
     """
 
     file: str
@@ -56,6 +57,7 @@ class Piece:
     files: tuple[str, ...] = ()
     offset: int = 0
     end: int = 0
+    whole: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -223,6 +225,14 @@ class Source(abc.ABC):
     def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
         """Returns the pieces of one file from the cuts of all its parts, in the order of the parts."""
         return [piece for cut in cuts for piece in cut.pieces]
+
+    def digested(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """Returns the pieces of one file with what their digests share (`Piece.whole`), so that it is computed once.
+
+        Raises:
+          DataError: as `digest`.
+        """
+        return pieces
 
     def check_pieces(self, pieces: Sequence[Piece]) -> None:  # noqa: B027
         """Checks the pieces of all files together, in order.

@@ -16,10 +16,12 @@ class Cuttable:
 
     Attributes:
       source: the source.
+      is_digested: whether its pieces are digested later (`Source.digested`).
       forgives: an error of this kind means that the source has no pieces, and stops nothing; None: every error stops.
     """
 
     source: Source
+    is_digested: bool = False
     forgives: type[PeBeamError] | None = None
 
 

@@ -100,7 +100,7 @@ def cuttable(run: Run) -> dict[str, Cuttable]:
     found = {HELD_OUT: Cuttable(setting.held_out(run))}
     if run.modality.metrics and not setting.no_training:
         # Records that were moved stop nothing: the result says that they are left out.
-        found[VOTED] = Cuttable(private_source(run.recipe), PeBeamError)
+        found[VOTED] = Cuttable(private_source(run.recipe), is_digested=True, forgives=PeBeamError)
     return found
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pe_beam import names
 from pe_beam.contracts.asking import Seen
 from pe_beam.errors import DataError
-from pe_beam.sources import files, forms
+from pe_beam.sources import files, finding, forms
 from pe_beam.sources.folder import is_beside
 
 _HEADER = 1 << 20
@@ -46,7 +46,7 @@ def look(path: str, source: str) -> Seen:
         if files.is_local(path) and not Path(path).is_dir():
             raise DataError(f"data.path: {path!r} is not there or no folder; a folder is wanted")
         with files.explained("data.path", path):
-            below = files.list_below(path)
+            below = finding.list_below(path)
         return Seen({}, sorted({names.plain(name.split("/", 1)[0]) for name in below if "/" in name and _may_be(name)}))
     if source == "jsonl":
         return NOTHING
@@ -67,9 +67,9 @@ def look(path: str, source: str) -> Seen:
 def _first_file(path: str, source: str) -> str:
     with files.explained("data.path", path):
         if files.is_local(path) and Path(path).is_dir():
-            found = [f"{path.rstrip('/')}/{name}" for name in files.list_below(path) if name.endswith(f".{source}")]
+            found = [f"{path.rstrip('/')}/{name}" for name in finding.list_below(path) if name.endswith(f".{source}")]
         else:
-            found = [name for name, _ in files.match(path)]
+            found = [name for name, _ in finding.match(path)]
     if not found:
         raise DataError(f"data.path: no {source} files there; a file, a folder or a glob is wanted")
     return found[0]
@@ -77,7 +77,7 @@ def _first_file(path: str, source: str) -> str:
 
 def _may_be(name: str) -> bool:
     """Returns whether a file may be a picture, by its name."""
-    return not is_beside(name) and not name.lower().endswith(files.PACKED + files.ARCHIVES)
+    return not is_beside(name) and not name.lower().endswith(finding.PACKED + finding.ARCHIVES)
 
 
 def _header(data: bytes) -> tuple[list[str], str]:

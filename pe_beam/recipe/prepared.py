@@ -37,6 +37,10 @@ class PreparedSource(Source):
         """See Source."""
         return self._source.join_cuts(cuts)
 
+    def digested(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """See Source."""
+        return self._source.digested(pieces)
+
     def check_pieces(self, pieces: Sequence[Piece]) -> None:
         """See Source."""
         self._source.check_pieces(pieces)

@@ -11,7 +11,7 @@ from pydantic import Field
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.source import Piece, SourceRequest
 from pe_beam.errors import DataError
-from pe_beam.sources import files
+from pe_beam.sources import files, finding
 from pe_beam.sources.pictures import RawPictures, class_name, need_images, split_of
 from pe_beam.sources.roles import Roles
 
@@ -58,7 +58,7 @@ class CifarSource(RawPictures):
         self._names = options.names or (list(CIFAR10) if options.variant == "cifar-10" else None)
 
     def _files(self) -> list[str]:
-        found = files.find(self._path, (".bin",))
+        found = finding.find(self._path, (".bin",))
         if self._split is None:
             return found
         return [file for file in found if file.rpartition("/")[2].startswith(_SPLITS[self._split])]

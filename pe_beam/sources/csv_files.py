@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import threading
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -14,12 +12,10 @@ from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import SourceRequest
 from pe_beam.errors import DataError
 from pe_beam.sources import files, forms, scanning
-from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted
+from pe_beam.sources.csv_parsing import fits, parse, width_of
+from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, LineReader, LinesSource, Record, Values, Wanted
 from pe_beam.sources.roles import Roles
 
-NOT_CLOSED = Fault("quote that is not closed")
-_BOM = b"\xef\xbb\xbf"
-_LIMIT = threading.Lock()
 _NO_END = 1 << 62
 _BLOCK = 4 << 20
 _HELD = 4096
@@ -84,7 +80,7 @@ class CsvSource(LinesSource):
             yield from self._parsed_ends(LineReader(handle, start), head)
 
     def _parsed_ends(self, lines: LineReader, head: list[str] | None) -> Iterator[tuple[int, bool]]:
-        for fields in _parsed(lines, self._separator, _width(head or [])):
+        for fields in parse(lines, self._separator, width_of(head or [])):
             yield lines.position, bool(fields)
 
     def _records(self, lines: LineReader, wanted: Wanted) -> Iterator[Record]:
@@ -92,15 +88,15 @@ class CsvSource(LinesSource):
         where = [spelling.locate(column, names) for column in wanted.columns]
         picked = [places[0] if places else None for places in where]
         instead = [wanted.given.get(column) for column in wanted.columns]
-        width, start = _width(names), lines.position
-        for fields in _parsed(lines, self._separator, width):
+        width, start = width_of(names), lines.position
+        for fields in parse(lines, self._separator, width):
             if not fields:
                 continue
             record = Record(lines.position, lines.position - start)
             start = lines.position
             if isinstance(fields, Fault):
                 record.fault = fields
-            elif not _fits(fields, width):
+            elif not fits(fields, width):
                 record.fault = Fault("row with a wrong number of fields", f"{len(fields)} fields")
             elif picked:
                 record.values, record.fault = _picked(fields, picked, instead)
@@ -131,7 +127,7 @@ def check_separator(names: list[str], key: str, separator: str = ",") -> None:
 def _head(lines: LineReader, key: str, separator: str) -> tuple[bytes, list[str]]:
     start = lines.position
     held: list[bytes] = []
-    for fields in _parsed(lines, separator, None, held):
+    for fields in parse(lines, separator, None, held):
         if not fields:
             continue
         if isinstance(fields, Fault):
@@ -143,23 +139,6 @@ def _head(lines: LineReader, key: str, separator: str) -> tuple[bytes, list[str]
     if lines.position == start:
         raise DataError(f"{key}: a CSV file there is empty; a header is wanted")
     raise DataError(f"{key}: the header of a CSV file there cannot be read; UTF-8 up to 16 MB is wanted")
-
-
-def _width(names: list[str]) -> tuple[int, int]:
-    """Returns the number of fields of a header without and with the empty fields at its end.
-
-    A row has a number of fields between the two. It may have more if the additional fields are empty.
-    """
-    named = len(names)
-    while named and not names[named - 1].strip():
-        named -= 1
-    return named, len(names)
-
-
-def _fits(fields: list[str], width: tuple[int, int]) -> bool:
-    return width[0] <= len(fields) <= width[1] or (
-        len(fields) > width[1] and not any(field.strip() for field in fields[width[1] :])
-    )
 
 
 def _picked(fields: list[str], picked: list[int | None], instead: Values) -> tuple[Values, Fault | None]:
@@ -176,96 +155,6 @@ def _picked(fields: list[str], picked: list[int | None], instead: Values) -> tup
                 return [], NOT_UTF8
         values.append(text)
     return values, None
-
-
-class _TooLongError(Exception):
-    """The lines of one record are more than `MAX_RECORD` bytes."""
-
-
-class _Feed:
-    """Iterates over lines as latin-1 text, one character per byte. After an error it continues at the next line."""
-
-    def __init__(self, lines: LineReader) -> None:
-        self._lines = lines
-        self.held: list[bytes] = []
-        """Lines of the record that is being read, as bytes."""
-        self.second = self._size = 0
-        self.ended = False
-        """Whether the lines ended within the record, which means that a quote is open."""
-
-    def begin(self) -> None:
-        """Starts a record at the next line."""
-        self.held.clear()
-        self._size = 0
-
-    def __iter__(self) -> _Feed:
-        return self
-
-    def __next__(self) -> str:
-        line = self._lines.read()
-        if not line:
-            self.ended = bool(self.held)
-            raise StopIteration
-        if not self.held:
-            self.second = self._lines.position
-        self.held.append(line)
-        self._size += len(line)
-        if self._size > MAX_RECORD:
-            raise _TooLongError
-        first = self._lines.position == len(line)
-        return line.removeprefix(_BOM if first else b"").decode("latin-1")
-
-    def read_as_several(self) -> None:
-        """Goes back to the second line of the record, which then begins a record."""
-        self._lines.back(self.second)
-        self.ended = False
-
-
-def _parsed(
-    lines: LineReader, separator: str, width: tuple[int, int] | None, held: list[bytes] | None = None
-) -> Iterator[list[str] | Fault]:
-    """Yields records as fields of latin-1 text, so that a bad byte spoils only its own record. A blank line has none.
-
-    Args:
-      lines: the lines to read.
-      separator: the sign between fields.
-      width: the width of the header (`_width`); None: this is the header.
-      held: receives the lines of each record as bytes, with the blank lines before it.
-    """
-    _raise_limit()
-    feed = _Feed(lines)
-    reader = csv.reader(feed, delimiter=separator)  # after an error it begins anew
-    while True:
-        feed.begin()
-        found: list[str] | Fault
-        try:
-            found = next(reader)
-        except StopIteration:
-            return
-        except _TooLongError:
-            found = TOO_LONG
-        except csv.Error:
-            found = Fault("row that is not CSV")
-        if held is not None:
-            held += feed.held
-        if (len(feed.held) > 1 or feed.ended) and (
-            isinstance(found, Fault) or not _is_closed(feed.held, separator, width)
-        ):
-            feed.read_as_several()
-            reader = csv.reader(feed, delimiter=separator)
-            yield NOT_CLOSED
-        else:
-            yield found
-
-
-def _is_closed(held: list[bytes], separator: str, width: tuple[int, int] | None) -> bool:
-    """Returns whether lines are one record with correct quotes and a fitting number of fields."""
-    text = [line.removeprefix(_BOM).decode("latin-1") for line in held]
-    try:
-        (fields,) = csv.reader(text, delimiter=separator, strict=True)
-    except (csv.Error, ValueError):
-        return False
-    return width is None or _fits(fields, width)
 
 
 def _has_quote(file: BinaryIO, begin: int, stop: int | None) -> bool:
@@ -286,10 +175,3 @@ def _has_quote(file: BinaryIO, begin: int, stop: int | None) -> bool:
 
 def _utf8(text: str) -> str:
     return text.encode("latin-1").decode("utf-8")
-
-
-def _raise_limit() -> None:
-    """Raises the `csv` module's field limit to `MAX_RECORD`. The whole process shares it, so it is never lowered."""
-    with _LIMIT:
-        if csv.field_size_limit() < MAX_RECORD:
-            csv.field_size_limit(MAX_RECORD)

@@ -22,7 +22,7 @@ from pe_beam.contracts.source import (
     image_table,
 )
 from pe_beam.errors import DataError, EmptyInputError, RecipeError
-from pe_beam.sources import files
+from pe_beam.sources import files, finding
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
 """Usual endings, for messages. A picture is recognised by its content, whatever its ending is."""
@@ -94,7 +94,7 @@ class FolderSource(Source):
         with files.explained(self._key, self._root):
             if files.is_local(self._root) and not Path(self._root).is_dir():
                 raise DataError(f"{self._key}: {self._root} is not there or no folder; a folder is wanted")
-            listed = files.list_below(self._root)
+            listed = finding.list_below(self._root)
         found = [name for name in listed if not is_beside(name)]
         if not found:
             wanted = f"wanted: {' '.join(ENDINGS)} or others"
@@ -105,8 +105,7 @@ class FolderSource(Source):
         """See Source. A file's bytes are passed on as they are; the embedder decodes them."""
         images: list[bytes | None] = []
         size = first = 0
-        for position, name in enumerate(piece.files):
-            image = self._image(name)
+        for position, image in enumerate(files.ahead(self._image, piece.files, self._root)):
             if images and size + len(image or b"") > BATCH_BYTES:
                 yield self._batch(piece, first, images)
                 images, size, first = [], 0, position
@@ -121,21 +120,25 @@ class FolderSource(Source):
     def digest(self, piece: Piece) -> str:
         """Returns SHA-256 over (length of the name, name, length, SHA-256 of the bytes) of each file."""
         total = hashlib.sha256(b"pe_beam folder 1\0")
-        for name in piece.files:
-            inner, length = hashlib.sha256(), 0
-            with self._reading():
-                for chunk in files.chunks(self._full(name)):
-                    inner.update(chunk)
-                    length += len(chunk)
+        for name, (length, inner) in zip(piece.files, files.ahead(self._digest, piece.files, self._root), strict=True):
             raw = files.sort_key(name)
-            total.update(struct.pack(">Q", len(raw)) + raw + struct.pack(">Q", length) + inner.digest())
+            total.update(struct.pack(">Q", len(raw)) + raw + struct.pack(">Q", length) + inner)
         return total.hexdigest()
+
+    def _digest(self, name: str) -> tuple[int, bytes]:
+        """Returns the length in bytes and the SHA-256 of a file, of as much of it as could be read."""
+        inner, length = hashlib.sha256(), 0
+        with self._reading():
+            for chunk in files.chunks(self._full(name)):
+                inner.update(chunk)
+                length += len(chunk)
+        return length, inner.digest()
 
     def _image(self, name: str) -> bytes | None:
         """Returns the bytes of a file; None: the file is a reject."""
         image = None
-        with self._reading(), files.open_file(self._full(name)) as handle:
-            image = handle.read(MAX_BYTES + 1)
+        with self._reading():
+            image = files.read_file(self._full(name), MAX_BYTES + 1)
         return image if image is not None and len(image) <= MAX_BYTES else None
 
     @contextlib.contextmanager

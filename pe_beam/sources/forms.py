@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 from pe_beam.errors import DataError
-from pe_beam.sources import files
+from pe_beam.sources import finding
 
 HEAD = 1 << 16
 """Number of bytes at the start of a file that are examined."""
@@ -31,7 +31,7 @@ def packed(head: bytes, name: str) -> str | None:
     if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
         return "bzip2"
     known = next((kind for magic, kind in _PACKED if head.startswith(magic)), None)
-    if known or not name.lower().endswith(files.PACKED):
+    if known or not name.lower().endswith(finding.PACKED):
         return known
     try:
         head[: HEAD - 4].decode("utf-8")

@@ -11,7 +11,7 @@ from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.cutting import cut_here
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.errors import DataError
-from pe_beam.sources import files
+from pe_beam.sources import files, finding
 from pe_beam.sources.csv_files import CsvSource
 from pe_beam.sources.jsonl import JsonlSource
 from pe_beam.sources.listed import NO_NAME, Listed, ListedSource
@@ -81,7 +81,7 @@ class ImageFolderSource(ListedSource):
 
     def _files(self) -> list[str]:
         with files.explained(self._key, self._path):
-            found = files.find(self._path, tuple(f"metadata{ending}" for ending in _KINDS))
+            found = finding.find(self._path, tuple(f"metadata{ending}" for ending in _KINDS))
         found = [file for file in found if file == self._path or file.rpartition("/")[2].startswith("metadata.")]
         if not found:
             raise DataError(

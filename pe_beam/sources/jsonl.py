@@ -10,7 +10,7 @@ from pe_beam import names
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import SourceRequest
 from pe_beam.errors import DataError
-from pe_beam.sources import files
+from pe_beam.sources import files, finding
 from pe_beam.sources.chat import NO_MESSAGES, chat_text
 from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted
 from pe_beam.sources.roles import Roles
@@ -110,7 +110,7 @@ class JsonlSource(LinesSource):
         if not missing or _OBJECTS not in seen:
             return
         with files.explained(self._key, self._path):
-            given = {column for file in files.find(self._path, self.endings) for column in self._given(file)}
+            given = {column for file in finding.find(self._path, self.endings) for column in self._given(file)}
         for role, column in missing:
             if column not in given:
                 raise DataError(

@@ -18,8 +18,9 @@ from pe_beam.contracts.cutting import THREADS, cut_here
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.sources import files, forms, scanning
+from pe_beam.sources import files, finding, forms, partitions, scanning
 from pe_beam.sources.roles import Roles
+from pe_beam.sources.splits import choose_split, split_path
 
 MAX_RECORD = 16 << 20
 """Largest size of a record in bytes. A longer record is a reject, so memory stays bounded."""
@@ -104,7 +105,7 @@ class LinesSource(Source):
     """Whether a large file is scanned in several ranges."""
 
     def __init__(self, path: str, roles: Roles) -> None:
-        self._path = path
+        self._path, self._split = split_path(path)
         self._roles = roles
         self._key = roles.key
 
@@ -123,9 +124,9 @@ class LinesSource(Source):
     def files(self) -> list[FilePart]:
         """See Source. A large file is several byte ranges, if records can be found from its middle."""
         with files.explained(self._key, self._path):
-            found = files.find_sized(self._path, self.endings)
+            found = choose_split(finding.find_sized(self._path, self.endings), self._path, self._split, self._key)
         if not found:
-            raise files.no_files(self._path, self._key, self.kind)
+            raise finding.no_files(self._path, self._key, self.kind)
         parts: list[FilePart] = []
         for index, (file, size) in enumerate(found):
             step = max(LEAST_RANGE, min(MOST_RANGE, -(-size // RANGES))) if self.splits else max(size, 1)
@@ -135,7 +136,7 @@ class LinesSource(Source):
 
     def cut_file(self, part: FilePart) -> FileCut:
         """See Source."""
-        with files.explained(self._key, part.file), files.open_file(part.file) as handle:
+        with files.explained(self._key, part.file), files.open_file(part.file, part.size) as handle:
             if part.start == 0:
                 forms.refuse(handle.read(forms.HEAD), part.file, self._key, self.kind)
                 handle.seek(0)
@@ -204,7 +205,7 @@ class LinesSource(Source):
 
     def _given(self, file: str) -> dict[str, str | None]:
         """Returns the wanted columns that folder names (`seg=gold/`) give. A value in a record takes precedence."""
-        return files.given(file, self._path, self._roles.columns())
+        return partitions.given(file, self._path, self._roles.columns())
 
     def _check(self, head: list[str] | None, given: dict[str, str | None]) -> None:
         """Raises DataError if a column is absent. The columns of a JSONL file are known only from all its records."""
@@ -254,7 +255,7 @@ class LinesSource(Source):
         with files.explained(self._key, piece.file), files.open_file(piece.file) as handle:
             head, columns = self._head(LineReader(handle))
             total.update(struct.pack(">Q", len(head)) + head)
-            total.update(files.given_digest(self._given(piece.file), columns or []))
+            total.update(partitions.given_digest(self._given(piece.file), columns or []))
             handle.seek(piece.offset)
             left = piece.end - piece.offset
             while left > 0 and (chunk := handle.read(min(files.CHUNK, left))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import hashlib
 import struct
 from collections.abc import Collection, Iterator, Sequence
@@ -13,6 +14,7 @@ from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import BATCH_BYTES, FileCut, FilePart, Piece, Source, SourceBatch, image_table
 from pe_beam.sources import files
 from pe_beam.sources.folder import MAX_BYTES
+from pe_beam.storage import reading
 
 NOT_THERE = Fault("image file that is not there")
 NO_NAME = Fault("file name that is missing or leads out of its folder")
@@ -66,8 +68,9 @@ class ListedSource(Source):
             listed = self._listed(batch)
             images: list[bytes | Fault] = []
             size = first = 0
-            for at, row in enumerate(listed.places):
-                image = batch.faults.get(row) or self._image(folder, listed.names[at])
+            names = [batch.faults.get(row) or listed.names[at] for at, row in enumerate(listed.places)]
+            read = files.ahead(functools.partial(self._image, folder), names, folder)
+            for at, image in enumerate(read):
                 if images and size + _size(image) > BATCH_BYTES:
                     yield _batch(batch, listed, first, images)
                     images, size, first = [], 0, at
@@ -82,9 +85,10 @@ class ListedSource(Source):
         total = hashlib.sha256(b"pe_beam listed 1\0" + table.digest(piece).encode())
         for batch in table.read(piece):
             listed = self._listed(batch)
-            for at, row in enumerate(listed.places):
-                name = batch.faults.get(row) or listed.names[at]
-                raw, inner = repr(name).encode(), self._file_digest(folder, name)
+            names = [batch.faults.get(row) or listed.names[at] for at, row in enumerate(listed.places)]
+            read = files.ahead(functools.partial(self._file_digest, folder), names, folder)
+            for at, inner in enumerate(read):
+                raw = repr(names[at]).encode()
                 label, client = (repr(values[at]).encode() for values in (listed.labels, listed.clients))
                 total.update(b"".join(struct.pack(">Q", len(part)) + part for part in (raw, inner, label, client)))
         return total.hexdigest()
@@ -100,6 +104,10 @@ class ListedSource(Source):
     def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
         """See Source."""
         return self._any_table().join_cuts(cuts)
+
+    def digested(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """See Source."""
+        return self._table(pieces[0]).digested(pieces) if pieces else pieces
 
     def check_pieces(self, pieces: Sequence[Piece]) -> None:
         """See Source."""
@@ -120,10 +128,12 @@ class ListedSource(Source):
             return NO_NAME
         path = f"{folder}/{name}"
         with files.explained(self._key, path):
-            if not _is_file(path):
-                return NOT_THERE
-            with files.open_file(path) as handle:
-                image: bytes = handle.read(MAX_BYTES + 1)
+            try:
+                image = files.read_file(path, MAX_BYTES + 1) if _is_file(path) else None
+            except FileNotFoundError:
+                image = None
+        if image is None:
+            return NOT_THERE
         return image if len(image) <= MAX_BYTES else TOO_LARGE
 
     def _file_digest(self, folder: str, name: str | Fault) -> bytes:
@@ -135,8 +145,11 @@ class ListedSource(Source):
         with files.explained(self._key, path):
             if not _is_file(path):
                 return b""
-            for chunk in files.chunks(path):
-                inner.update(chunk)
+            try:
+                for chunk in files.chunks(path):
+                    inner.update(chunk)
+            except FileNotFoundError:
+                return b""
         return inner.digest()
 
 
@@ -151,7 +164,9 @@ def is_inside(name: str) -> bool:
 
 
 def _is_file(path: str) -> bool:
-    """Returns whether there is a file at a path. Locally, a folder or a pipe is not a file."""
+    """Returns whether there may be a file at a path. Locally, a folder or a pipe is not a file."""
+    if reading.is_object(path):
+        return True  # to read it says so too, and a request less is made
     try:
         return Path(path).is_file() if files.is_local(path) else files.exists(path)
     except OSError:  # a name that is too long

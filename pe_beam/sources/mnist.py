@@ -16,7 +16,7 @@ from pydantic import Field
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.source import Piece, SourceRequest
 from pe_beam.errors import DataError
-from pe_beam.sources import files
+from pe_beam.sources import files, finding
 from pe_beam.sources.pictures import RawPictures, class_name, need_images, split_of
 from pe_beam.sources.roles import Roles
 
@@ -60,7 +60,7 @@ class MnistSource(RawPictures):
         self._names = names
 
     def _files(self) -> list[str]:
-        found = files.find(self._path, _ENDINGS)
+        found = finding.find(self._path, _ENDINGS)
         found = [file for file in found if file.removesuffix(".gz") == file or file.removesuffix(".gz") not in found]
         if self._split is None:
             return found

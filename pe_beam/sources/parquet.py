@@ -7,6 +7,7 @@ import hashlib
 import struct
 import threading
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -26,9 +27,10 @@ from pe_beam.contracts.source import (
     cut,
 )
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.sources import files, forms
+from pe_beam.sources import files, finding, forms, partitions
 from pe_beam.sources.layout import Layout, paths_of
 from pe_beam.sources.roles import Roles
+from pe_beam.sources.splits import choose_split, split_path
 
 BUFFER = 4 << 20
 
@@ -40,7 +42,7 @@ class ParquetSource(Source):
     """Rows of Parquet files, sorted by the bytes of their paths.
 
     A column name with dots is a column of that name, or else a path into structs: `review.body`. Folder names give
-    columns that a file lacks (`files.partition`). `chat` takes lists of messages as text.
+    columns that a file lacks (`partitions.partition`). `chat` takes lists of messages as text.
 
     Only the wanted columns and the row groups that overlap a piece are read, one batch at a time. Row groups of far
     more than `SHARD_ROWS` rows are slow: each piece decodes them from their first row to its own last row.
@@ -54,7 +56,7 @@ class ParquetSource(Source):
         return cls(request.path, Roles.asked(request), chat=request.chat)
 
     def __init__(self, path: str, roles: Roles, *, chat: bool = False) -> None:
-        self._path = path
+        self._path, self._split = split_path(path)
         self._roles = roles
         self._key = roles.key
         self._chat = chat
@@ -66,9 +68,9 @@ class ParquetSource(Source):
     def files(self) -> list[FilePart]:
         """See Source."""
         with files.explained(self._key, self._path):
-            found = files.find_sized(self._path, (".parquet",))
+            found = choose_split(finding.find_sized(self._path, (".parquet",)), self._path, self._split, self._key)
         if not found:
-            raise files.no_files(self._path, self._key, "Parquet")
+            raise finding.no_files(self._path, self._key, "Parquet")
         return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
 
     def cut_file(self, part: FilePart) -> FileCut:
@@ -77,6 +79,15 @@ class ParquetSource(Source):
             self._layout(reader.schema_arrow, part.file)
             rows = reader.metadata.num_rows
         return FileCut(part, tuple(Piece(part.file, part.file_index, a, b) for a, b in cut(rows)))
+
+    def digested(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """See Source. A file of one piece is digested where that piece is read."""
+        if len(pieces) < 2:
+            return pieces
+        with files.explained(self._key, pieces[0].file):
+            seen = _look(pieces[0].file)
+            whole = (_file_digest(pieces[0].file).hex(), seen)
+        return [replace(piece, whole=whole) for piece in pieces]
 
     def check_pieces(self, pieces: Sequence[Piece]) -> None:
         """See Source."""
@@ -107,16 +118,17 @@ class ParquetSource(Source):
     def digest(self, piece: Piece) -> str:
         """Returns SHA-256 over the digest of the whole file, the row range, and the columns that folder names give.
 
-        The digest of a file is computed once per process.
+        The digest of a file is computed once per process, or comes with the piece (`digested`).
         """
         with files.explained(self._key, piece.file):
-            whole = _file_digest(piece.file)
+            known, seen = piece.whole or ("", "")
+            whole = bytes.fromhex(known) if known and seen == _look(piece.file) else _file_digest(piece.file)
         total = hashlib.sha256(b"pe_beam parquet 1\0" + whole + struct.pack(">2Q", piece.start, piece.stop))
         given = self._given(piece.file)
         if given:
             with self._open(piece.file) as reader:
                 own = [column for column in given if paths_of(column, reader.schema_arrow)]
-            total.update(files.given_digest(given, own))
+            total.update(partitions.given_digest(given, own))
         return total.hexdigest()
 
     def refuse(self, seen: Collection[str]) -> None:
@@ -124,7 +136,7 @@ class ParquetSource(Source):
         self._roles.refuse(seen)
 
     def _given(self, file: str) -> dict[str, str | None]:
-        return files.given(file, self._path, self._roles.columns())
+        return partitions.given(file, self._path, self._roles.columns())
 
     def _layout(self, schema: pa.Schema, file: str) -> Layout:
         """Returns the layout of a file. Raises DataError if a wanted column is absent or of a wrong type."""
@@ -190,6 +202,11 @@ def _overlap(metadata: pq.FileMetaData, piece: Piece) -> tuple[list[int], int, i
             rows += group.num_rows
         position += group.num_rows
     return groups, begin, size // max(1, rows)
+
+
+def _look(file: str) -> str:
+    """Returns what a file looks like from outside. A copy of it on another machine's disk looks different."""
+    return repr(files.stamp(file))
 
 
 def _file_digest(file: str) -> bytes:

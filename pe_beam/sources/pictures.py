@@ -23,7 +23,7 @@ from pe_beam.contracts.source import (
     cut,
 )
 from pe_beam.errors import DataError, EmptyInputError, RecipeError
-from pe_beam.sources import files
+from pe_beam.sources import files, finding
 from pe_beam.sources.roles import Roles
 from pe_beam.sources.sklearn_sets import encode_png
 
@@ -100,7 +100,7 @@ class RawPictures(Source):
         with files.explained(self._key, self._path):
             found = self._files()
         if not found:
-            raise files.no_files(self._path, self._key, self.kind)
+            raise finding.no_files(self._path, self._key, self.kind)
         return [FilePart(file, index) for index, file in enumerate(found)]
 
     def cut_file(self, part: FilePart) -> FileCut:

@@ -18,7 +18,7 @@ from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.sources import files, forms
+from pe_beam.sources import files, finding, forms
 from pe_beam.sources.crc32c import masked
 from pe_beam.sources.example import ExampleError, Value, features
 from pe_beam.sources.folder import MAX_BYTES
@@ -91,9 +91,9 @@ class TfrecordSource(Source):
     def files(self) -> list[FilePart]:
         """See Source."""
         with files.explained(self._key, self._path):
-            found = files.find_sized(self._path, _ENDINGS)
+            found = finding.find_sized(self._path, _ENDINGS)
         if not found:
-            raise files.no_files(self._path, self._key, "TFRecord")
+            raise finding.no_files(self._path, self._key, "TFRecord")
         return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
 
     def cut_file(self, part: FilePart) -> FileCut:

@@ -18,7 +18,7 @@ from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.errors import DataError, EmptyInputError
-from pe_beam.sources import files, forms, tar
+from pe_beam.sources import files, finding, forms, tar
 from pe_beam.sources.folder import ENDINGS, MAX_BYTES, is_beside
 from pe_beam.sources.listed import TOO_LARGE
 from pe_beam.sources.pictures import class_name, need_images
@@ -100,9 +100,9 @@ class WebdatasetSource(Source):
     def files(self) -> list[FilePart]:
         """See Source."""
         with files.explained(self._key, self._path):
-            found = files.find_sized(self._path, (".tar", ".tgz", ".tbz2", ".txz"))
+            found = finding.find_sized(self._path, (".tar", ".tgz", ".tbz2", ".txz"))
         if not found:
-            raise files.no_files(self._path, self._key, "tar")
+            raise finding.no_files(self._path, self._key, "tar")
         return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
 
     def cut_file(self, part: FilePart) -> FileCut:

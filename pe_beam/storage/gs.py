@@ -14,6 +14,7 @@ from pe_beam.storage.objects import ObjectStore
 
 _BOUNDS: dict[str, Any] = {"timeout": (CONNECT, ANSWER), "retry": None}
 _LOOK_AT = "check the network, and STORAGE_EMULATOR_HOST if it is set"
+_CONNECTIONS = 48
 _KEPT = {
     "versioning": "versioning is on",
     "soft delete": "soft delete is on",
@@ -54,7 +55,9 @@ class _GsBucket(Bucket):
     def _bucket(self) -> Any:
         """Made at the first request: credentials may be missing, and that has to be said as other faults are."""
         if self._made is None:
-            self._made = self._make().bucket(self._name)
+            client = self._make()
+            _keep_connections(client)
+            self._made = client.bucket(self._name)
         return self._made
 
     def head(self, key: str) -> Head | None:
@@ -176,6 +179,14 @@ class _GsBucket(Bucket):
             next(iter(self._bucket.list_blobs(max_results=1, fields="items(name)", **_BOUNDS)), None)
             self._is_there = True
         return None
+
+
+def _keep_connections(client: Any) -> None:
+    """Keeps a connection for each thread that may ask, where the library keeps ten."""
+    from requests.adapters import HTTPAdapter
+
+    for scheme in ("https://", "http://"):
+        client._http.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
 
 
 def _downloaded(blob: Any, **span: Any) -> bytes:

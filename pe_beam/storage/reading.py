@@ -85,6 +85,20 @@ def open_object(url: str, size: int = 0) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Ahead(_Place(url), size), FIRST))
 
 
+def read_object(url: str, most: int) -> bytes:
+    """Returns the first `most` bytes of an object, or all if it has fewer, by one request.
+
+    Raises:
+      FileNotFoundError: there is no such object.
+      UnreadableError: the bucket cannot be read.
+    """
+    place = _Place(url)
+    found = place.asked(lambda bucket: bucket.get(place.key, 0, most))
+    if found is None:
+        raise FileNotFoundError
+    return found
+
+
 class _Place:
     """A bucket and a key in it, as a URL names them."""
 

@@ -21,7 +21,7 @@ from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.sources import open_source
-from pe_beam.sources.csv_files import NOT_CLOSED
+from pe_beam.sources.csv_parsing import NOT_CLOSED
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 
@@ -193,7 +193,10 @@ def test_a_separator_is_for_csv_and_one_of_four(small: Any) -> None:
     for data, told in (
         ({"source": "jsonl", "separator": ";"}, r"data: separator: source jsonl makes no use of it; allowed: csv"),
         ({"source": "csv", "separator": ":"}, r"data\.separator"),
-        ({"source": "csv", "chat": True}, r"data: chat: source csv makes no use of it; allowed: jsonl, parquet"),
+        (
+            {"source": "csv", "chat": True},
+            r"data: chat: source csv makes no use of it; allowed: delta, iceberg, jsonl, parquet",
+        ),
     ):
         with pytest.raises(RecipeError, match=told):
             parse_recipe({**small, "data": {**small["data"], "holdout": None, **data}})

@@ -133,6 +133,45 @@ def test_a_dotted_path_leads_into_structs(tmp_path: Path) -> None:
         opened("parquet", tmp_path, columns={"text": "review"}).pieces()
 
 
+# Splits of a repository of Hugging Face
+
+REPOSITORIES = {
+    "names": {"data/train-00000-of-00002": "a", "data/train-00001-of-00002": "b", "data/test-00000-of-00001": "t"},
+    "folders": {"default/train/0000": "a", "default/train/0001": "b", "default/test/0000": "t"},
+    "other words": {"my_train-2": "a", "training": "b", "trainings.2": "no", "reviews.eval": "t"},
+    "names before folders": {"test/train-0": "a", "x/train-1": "b", "train/test-0": "t"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", REPOSITORIES)
+def test_a_split_is_a_word_in_names(layout: str, kind: str, tmp_path: Path) -> None:
+    for name, text in REPOSITORIES[layout].items():
+        write(kind, tmp_path / f"{name}.{kind}", [{"text": text}])
+    write(kind, tmp_path / f".cache/huggingface/train.{kind}", [{"text": "hidden"}])
+    assert read(opened(kind, f"{tmp_path}#train"))[0] == ["a", "b"]
+    assert read(opened(kind, f"{tmp_path}/#test"))[0] == ["t"]
+    assert read(opened(kind, f"{tmp_path}/**.{kind}#train"))[0] == ["a", "b"]
+    assert len(read(opened(kind, tmp_path))[0]) == len(REPOSITORIES[layout])
+    with pytest.raises(DataError, match=r"data\.path: no file there is of the split #validation"):
+        opened(kind, f"{tmp_path}#validation").pieces()
+
+
+def test_a_split_reads_as_its_files_alone(tmp_path: Path) -> None:
+    for name in ("test", "train"):
+        write("jsonl", tmp_path / "all" / f"{name}-0.jsonl", [{"text": name}])
+    write("jsonl", tmp_path / "alone" / "train-0.jsonl", [{"text": "train"}])
+    split, alone = opened("jsonl", f"{tmp_path}/all#train"), opened("jsonl", tmp_path / "alone")
+    names = [[(piece.name, source.digest(piece)) for piece in source.pieces()] for source in (split, alone)]
+    assert names[0] == names[1]
+
+
+def test_a_path_that_has_a_number_sign_itself(tmp_path: Path) -> None:
+    write("csv", tmp_path / "a#b" / "x.csv", [{"text": "1"}])
+    assert read(opened("csv", tmp_path / "a#b"))[0] == ["1"]
+    assert read(opened("csv", tmp_path / "a#b/x.csv"))[0] == ["1"]
+
+
 # Lists of messages
 
 CHATS = [

@@ -18,7 +18,7 @@ from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source, SourceBatch
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.recipe.sources import open_source
-from pe_beam.sources import csv_files, jsonl, lines
+from pe_beam.sources import csv_files, csv_parsing, jsonl, lines
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
 
@@ -97,7 +97,7 @@ def test_csv_faults_are_those_of_single_records(tmp_path: Path) -> None:
 
 
 def test_records_that_are_too_long_cost_themselves_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (lines, csv_files, jsonl):
+    for module in (lines, csv_files, csv_parsing, jsonl):
         monkeypatch.setattr(module, "MAX_RECORD", 100)
     long = "x" * 350
     file = tmp_path / "x.csv"

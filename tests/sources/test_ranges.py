@@ -20,7 +20,7 @@ from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Piece
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.recipe.sources import open_source
-from pe_beam.sources import csv_files, files, jsonl, lines, scanning
+from pe_beam.sources import csv_files, csv_parsing, files, jsonl, lines, scanning
 from pe_beam.sources.lines import LineReader, LinesSource, Wanted
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
@@ -61,7 +61,7 @@ def shrink(patch: pytest.MonkeyPatch, width: int = 40, marks: int = 2) -> None:
     patch.setattr(scanning, "_BLOCK", 16)
     patch.setattr(csv_files, "_BLOCK", 16)
     patch.setattr(csv_files, "_HELD", 3)
-    for module in (lines, csv_files, jsonl):
+    for module in (lines, csv_files, csv_parsing, jsonl):
         patch.setattr(module, "MAX_RECORD", 64)
 
 
@@ -92,7 +92,7 @@ json_lines = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows=json_lines, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans(), width=st.integers(1, 200))
 def test_jsonl_is_cut_as_in_one_pass(
     rows: list[bytes], end: bytes, last: bool, width: int, tmp_path_factory: pytest.TempPathFactory
@@ -110,7 +110,7 @@ cells = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(st.tuples(cells, cells), max_size=40),
     damage=st.lists(

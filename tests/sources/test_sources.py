@@ -357,3 +357,21 @@ def test_pictures_of_unread_formats_count_and_large_files_are_rejected(
     assert batch.rows == ["a.heic:0", "b.png:0"]
     assert {row: fault.kind for row, fault in batch.faults.items()} == {1: "image file of too many bytes"}
     assert sorted(Pixels(PixelsOptions()).embed(batch.payload).faults) == [0, 1]
+
+
+def test_a_file_of_several_pieces_is_digested_once_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "SHARD_ROWS", 10)
+    for name, count in (("a", 25), ("b", 5)):
+        pq.write_table(pa.table({"image": [b"%d" % i for i in range(count)]}), tmp_path / f"{name}.parquet")
+    source = opened("parquet", tmp_path, labelled=False)
+    pieces = source.pieces()
+    wanted = [source.digest(piece) for piece in pieces]
+    digested = [*source.digested(pieces[:3]), *source.digested(pieces[3:])]
+    assert [piece.whole is not None for piece in digested] == [True, True, True, False]
+    read: list[str] = []
+    real = parquet._file_digest
+    monkeypatch.setattr(parquet, "_file_digest", lambda file: read.append(file) or real(file))
+    assert [source.digest(piece) for piece in digested] == wanted
+    assert [Path(file).name for file in read] == ["b.parquet"]
+    pq.write_table(pa.table({"image": [b"other"] * 25}), tmp_path / "a.parquet")
+    assert all(source.digest(a) != b for a, b in zip(digested[:3], wanted, strict=False))

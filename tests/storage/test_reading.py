@@ -19,7 +19,7 @@ from pe_beam.contracts import source as base
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError, InputError, RecipeError, UnreachableError
-from pe_beam.recipe.sources import open_source
+from pe_beam.recipe.sources import find_source, open_source
 from pe_beam.sources import files, lines
 from pe_beam.sources.crc32c import masked
 from pe_beam.storage import reading
@@ -173,6 +173,25 @@ def test_footers_are_read_at_the_same_time_by_one_request_each(server: Server, p
     assert time.monotonic() - begin < 60 * 0.05 * 2  # one after another takes 3 seconds and their own time
 
 
+@pytest.mark.parametrize("source", ["folder", "imagefolder"])
+def test_pictures_are_read_at_the_same_time_by_one_request_each(source: str, server: Server, proxy: Proxy) -> None:
+    data = {f"{i:03d}.png": b"%d" % i for i in range(60)} | {"empty.png": b""}
+    rows = "".join(f"{name}\n" for name in [*data, "nosuch.png"])
+    url = _put(server, f"data-{next(_NEXT)}", data | {"metadata.csv": f"file_name\n{rows}".encode()})
+    found = opened(source, url, IMAGE)
+    (piece,) = found.pieces()
+    proxy.requests.clear()
+    proxy.pause = 0.05
+    batches = list(found.read(piece))
+    images = [image for batch in batches for image in batch.payload["image"].to_pylist()]
+    assert images == [*data.values()] + ([None] if source == "imagefolder" else [])
+    assert [fault.kind for batch in batches for fault in batch.faults.values()] == (
+        ["image file that is not there"] if source == "imagefolder" else []
+    )
+    assert proxy.most >= 8 and len(proxy.requests) <= 61 + 6
+    assert len(found.digest(piece)) == 64
+
+
 def test_what_passes_by_is_asked_again(server: Server, proxy: Proxy) -> None:
     url = _put(server, f"data-{next(_NEXT)}", {"x.jsonl": _jsonl(30)})
     seen: set[str] = set()
@@ -252,3 +271,46 @@ def test_urls_that_name_no_bucket() -> None:
         patch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "x")
         patch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "no key")
         opened("jsonl", "az://runs/y").pieces()
+
+
+def test_tables_in_a_bucket(servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Written there by their own libraries; log and metadata are read with the variables of the stores."""
+    deltalake, catalogs = pytest.importorskip("deltalake"), pytest.importorskip("pyiceberg.catalog.sql")
+    server: Server = servers("s3")
+    for name, text in server.environment.items():
+        monkeypatch.setenv(name, text)
+    rows = pa.table({"text": ["a", "b"], "year": [2025, 2026]})
+    url = f"s3://runs/tables-{next(_NEXT)}"
+    options = {"allow_http": "true", "aws_conditional_put": "etag"}
+    deltalake.write_deltalake(f"{url}/delta", rows, partition_by=["year"], storage_options=options)
+    catalog = catalogs.SqlCatalog(
+        "x",
+        uri=f"sqlite:///{tmp_path}/catalog.db",
+        warehouse=f"{url}/iceberg",
+        **{
+            "s3.endpoint": server.environment["AWS_ENDPOINT_URL"],
+            "s3.access-key-id": server.environment["AWS_ACCESS_KEY_ID"],
+            "s3.secret-access-key": server.environment["AWS_SECRET_ACCESS_KEY"],
+            "s3.region": server.environment["AWS_REGION"],
+        },
+    )
+    catalog.create_namespace("space")
+    table = catalog.create_table("space.t", rows.schema)
+    table.append(rows)
+    for source, path, chosen in (
+        ("delta", f"{url}/delta", {"version": 0}),
+        ("iceberg", table.metadata_location, {"snapshot": table.current_snapshot().snapshot_id}),
+    ):
+        found = open_source(
+            source=source,
+            path=path,
+            content=TEXT,
+            columns={"label": "year"},
+            labelled=True,
+            client=False,
+            options=find_source(source).Options.model_validate(chosen),
+        )
+        batches = [batch for piece in found.pieces() for batch in found.read(piece)]
+        texts = [text for batch in batches for text in batch.payload["text"].to_pylist()]
+        labels = [label for batch in batches for label in batch.labels]
+        assert dict(zip(texts, labels, strict=True)) == {"a": "2025", "b": "2026"}

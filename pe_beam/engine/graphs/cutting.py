@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import apache_beam as beam
 
 from pe_beam.contracts import cutting
-from pe_beam.contracts.source import FileCut, FilePart
+from pe_beam.contracts.source import FileCut, FilePart, Piece
 from pe_beam.engine.cuttable import Cuttable, Opener, Pieces
 from pe_beam.engine.graphs.base import RunFn
 from pe_beam.errors import PeBeamError
@@ -59,8 +59,18 @@ class _JoinCutsFn(_CuttingFn):
         (name, _), group = keyed
         with self.guarded("JoinCuts"):
             cuts = [cut for cut in group if cut is not None]
-            pieces = cutting.join_file(self.sources()[name].source, cuts) if cuts else None
+            pieces = self._joined(self.sources()[name], cuts) if cuts else None
         yield 0, (name, pieces)
+
+    def _joined(self, cuttable: Cuttable, cuts: list[FileCut]) -> list[Piece] | None:
+        """Returns the pieces of a file; None: they cannot be had, and that is forgiven."""
+        try:
+            pieces = cutting.join_file(cuttable.source, cuts)
+            return list(cuttable.source.digested(pieces)) if cuttable.is_digested else pieces
+        except PeBeamError as error:
+            if cuttable.forgives is None or not isinstance(error, cuttable.forgives):
+                raise
+            return None
 
 
 class CutSources(beam.PTransform):

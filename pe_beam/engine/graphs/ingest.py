@@ -48,7 +48,8 @@ def build_check(root: Any, config: Config) -> beam.PCollection:
 
 def private_cuttable(run: Run) -> dict[str, Cuttable]:
     """Returns the source of the private records. Under `data.never_stop` it may be empty."""
-    return {"": Cuttable(private_source(run.recipe), EmptyInputError if run.recipe.data.never_stop else None)}
+    forgives = EmptyInputError if run.recipe.data.never_stop else None
+    return {"": Cuttable(private_source(run.recipe), is_digested=True, forgives=forgives)}
 
 
 class _ListPiecesFn(RunFn):

@@ -64,13 +64,13 @@ class GoogleSecretManager(ServiceCustody):
 
     def _make(self) -> None:
         """Makes a secret without versions. One that is there stays; its mark is looked at afterwards."""
-        from google.api_core.exceptions import AlreadyExists
+        from google.api_core.exceptions import Conflict
 
         own: dict[str, Any] = {"labels": {_LABEL: self.mark}}
         if self.options.location is None:
             own["replication"] = {"automatic": {}}
         wanted = {"parent": self._parent, "secret_id": self.name, "secret": own}
-        with contextlib.suppress(AlreadyExists):
+        with contextlib.suppress(Conflict):
             self._client.create_secret(request=wanted, **_BOUNDS)
 
     def read(self, version: str) -> bytes | None:

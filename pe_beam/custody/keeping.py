@@ -26,6 +26,7 @@ from pe_beam.privacy.secret_record import (
     change_record,
     mark_deleted,
     read_record,
+    recent_record,
     record_hmac,
 )
 
@@ -46,7 +47,7 @@ def read_secret(store: Store) -> secret.Secret:
       SecretError: it is missing, denied, or another one.
       ServiceError: who keeps it does not answer now.
     """
-    record = read_record(store)
+    record = recent_record(store)
     return secret.read_secret(store) if record.custody is None else _read(_keeper(record), record)
 
 
@@ -69,15 +70,17 @@ def ensure_secret(
       ServiceError: who keeps it does not answer now.
     """
     demand_place(store, custody, options)
+    demand_room(store)
     mark = secrets.token_hex(_MARK_BYTES)
     placed = {"custody": custody, "options": dict(options), "mark": mark}
     record = change_record(store, lambda found: found if found.custody else found.model_copy(update=placed))
     keeper = _keeper(record)
     if record.pinned is None:
         keeper.rehearse()
-        record = _pinned(store, keeper, supplied)
-    keeper.check()
-    held = _read(keeper, record)
+        held = _made(store, keeper, supplied)
+    else:
+        keeper.check()
+        held = _read(keeper, record)
     if supplied is not None and not hmac.compare_digest(held, supplied):
         raise SecretError("--secret-file: not the secret of this run, which has one already; use a new run directory")
     kept = store.keeps_deleted()
@@ -86,7 +89,7 @@ def ensure_secret(
     return held, kept or record.private_kept
 
 
-def _pinned(store: Store, keeper: Custody, supplied: bytes | None) -> SecretRecord:
+def _made(store: Store, keeper: Custody, supplied: bytes | None) -> secret.Secret:
     """Makes a secret and commits its version. Of racing drivers one wins; the others use its version."""
     version = keeper.create(secret.Secret(os.urandom(secret.SECRET_BYTES) if supplied is None else supplied))
     found = _checked(keeper, keeper.read(version))
@@ -96,12 +99,15 @@ def _pinned(store: Store, keeper: Custody, supplied: bytes | None) -> SecretReco
         refuse_if_deleted(record)
         return record if record.pinned else record.model_copy(update=told)
 
-    return change_record(store, change)
+    record = change_record(store, change)
+    return found if record.pinned == version else _read(keeper, record)
 
 
 def demand_place(store: Store, custody: str | None, options: Mapping[str, Any]) -> None:
-    """Raises SecretError if the secret of a run directory is kept elsewhere than a recipe says, or was deleted."""
+    """Raises SecretError if the secret of a run directory is kept elsewhere than a recipe says."""
     record = read_record(store)
+    if record.destroyed:
+        return  # nobody asks for it any more
     if record.custody is not None and (record.custody, dict(record.options)) != (custody, dict(options)):
         keys = sorted(key for key in {*record.options, *options} if record.options.get(key) != options.get(key))
         named = ["custody"] if record.custody != custody else keys
@@ -114,8 +120,19 @@ def demand_place(store: Store, custody: str | None, options: Mapping[str, Any]) 
             f"privacy.secret: the secret of this run lies in {secret.SECRET} already; leave privacy.secret out, or "
             "use a new run directory"
         )
-    here = store.exists(secret.SECRET) if record.custody is None else not record.destroyed and record.pinned is not None
-    if not here:
+
+
+def demand_room(store: Store) -> None:
+    """Raises SecretError if the secret of a run directory was deleted: there is room for one in its whole life.
+
+    One that a killed driver was about to delete, and that is still there, goes on to serve.
+    """
+    record = read_record(store)
+    if record.custody is None:
+        is_there = record.deleted and store.exists(secret.SECRET)
+    else:
+        is_there = record.pinned is not None and not record.destroyed
+    if not is_there:
         refuse_if_deleted(record)
 
 
@@ -134,9 +151,9 @@ def bind_data(store: Store, held: bytes, fingerprint: str) -> None:
     Raises:
       SecretError: it is bound to other data.
     """
-    if read_record(store).custody is None:
+    record, data = recent_record(store), record_hmac(held, "data", fingerprint)
+    if record.custody is None or record.data == data:
         return
-    data = record_hmac(held, "data", fingerprint)
     record = change_record(store, lambda found: found if found.data else found.model_copy(update={"data": data}))
     if not hmac.compare_digest(record.data or "", data):
         raise SecretError(

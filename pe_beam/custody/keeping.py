@@ -14,6 +14,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from pe_beam import registry
 from pe_beam.contracts.custody import Custody
 from pe_beam.contracts.store import Store
@@ -38,6 +40,11 @@ def find_custody(name: str) -> type[Custody]:
     """Returns the registered custody. Raises RecipeError if the name is not registered."""
     found: type[Custody] = registry.find("custody", name, key="privacy.secret.custody")
     return found
+
+
+def demand_library(custody: str, options: Mapping[str, Any]) -> None:
+    """Raises MissingExtraError if the library of a custody is not installed."""
+    _opened(custody, json.dumps(dict(options), sort_keys=True), "0" * 2 * _MARK_BYTES, os.getpid())
 
 
 def read_secret(store: Store) -> secret.Secret:
@@ -108,9 +115,14 @@ def demand_place(store: Store, custody: str | None, options: Mapping[str, Any]) 
     record = read_record(store)
     if record.destroyed:
         return  # nobody asks for it any more
-    if record.custody is not None and (record.custody, dict(record.options)) != (custody, dict(options)):
-        keys = sorted(key for key in {*record.options, *options} if record.options.get(key) != options.get(key))
-        named = ["custody"] if record.custody != custody else keys
+    if record.custody is not None and custody != record.custody:
+        named = ["custody"]
+    elif custody is not None and record.custody is not None:
+        there, here = _full(custody, record.options), _full(custody, options)
+        named = sorted(key for key in here if here[key] != there.get(key))
+    else:
+        named = []
+    if named:
         raise SecretError(
             f"privacy.secret: the secret of this run is kept by {record.custody}, as {RECORD} says, and the recipe "
             f"differs in {', '.join(f'privacy.secret.{key}' for key in named)}; put that back"
@@ -120,6 +132,18 @@ def demand_place(store: Store, custody: str | None, options: Mapping[str, Any]) 
             f"privacy.secret: the secret of this run lies in {secret.SECRET} already; leave privacy.secret out, or "
             "use a new run directory"
         )
+
+
+def _full(custody: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options with the defaults of keys that are newer than them."""
+    return _options(custody, options).model_dump(mode="json")
+
+
+def _options(custody: str, options: Mapping[str, Any]) -> BaseModel:
+    try:
+        return find_custody(custody).Options.model_validate(dict(options))
+    except ValidationError:  # a recipe's are checked when it is read
+        raise SecretError(f"{RECORD}: damaged (options of {custody}); put the run's own back") from None
 
 
 def demand_room(store: Store) -> None:
@@ -191,8 +215,7 @@ def _keeper(record: SecretRecord) -> Custody:
 @functools.lru_cache(maxsize=4)
 def _opened(name: str, options: str, mark: str, process: int) -> Custody:
     """Returns a custody: one client a process. It keeps no secret."""
-    cls = find_custody(name)
-    return cls(cls.Options.model_validate_json(options), mark)
+    return find_custody(name)(_options(name, json.loads(options)), mark)
 
 
 def _read(keeper: Custody, record: SecretRecord) -> secret.Secret:

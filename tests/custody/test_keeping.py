@@ -8,15 +8,18 @@ import logging
 import pickle
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from pe_beam.contracts.custody import Custody
 from pe_beam.custody import azure, keeping
+from pe_beam.custody.driver_file import DriverFile
 from pe_beam.errors import SecretError
 from pe_beam.privacy import secret
 from pe_beam.privacy.secret_record import RECORD, change_record, read_record
 from pe_beam.storage import open_store
+from pe_beam.testing import ContractError, check_custody
 from tests.custody.attacks import KILLED, at_once, in_a_process, life
 from tests.custody.conftest import Place
 
@@ -193,9 +196,15 @@ def _encoded(held: bytes) -> list[str]:
 def test_a_recipe_that_says_another_place_is_refused(place: Place, tmp_path: Path) -> None:
     store = open_store(tmp_path / "run")
     keeping.ensure_secret(store, place.kind, place.options)
-    key = next(iter(place.options))
+    key, other_place = {
+        "google-secret-manager": ("project", "another-project"),
+        "aws-secrets-manager": ("region", "eu-west-1"),
+        "azure-key-vault": ("vault", "https://another.example"),
+        "driver-file": ("path", "/another"),
+    }[place.kind]
+    keeping.demand_place(store, place.kind, place.options)
     with pytest.raises(SecretError, match=rf"differs in privacy\.secret\.{key}; put that back"):
-        keeping.demand_place(store, place.kind, place.options | {key: "elsewhere"})
+        keeping.demand_place(store, place.kind, place.options | {key: other_place})
     with pytest.raises(SecretError, match=r"differs in privacy\.secret\.custody"):
         keeping.demand_place(store, None, {})
     other = open_store(tmp_path / "other")
@@ -210,13 +219,44 @@ def test_a_record_without_a_version_is_no_secret(place: Place, tmp_path: Path) -
     change_record(store, lambda found: found.model_copy(update=told))
     with pytest.raises(SecretError, match="no secret was made yet"):
         keeping.read_secret(store)
+    change_record(store, lambda found: found.model_copy(update={"options": {"other": 1}}))
+    for use in (keeping.read_secret, lambda _: keeping.ensure_secret(store, place.kind, place.options)):
+        with pytest.raises(SecretError, match=r"secret\.json: damaged"):
+            use(store)
     assert json.loads((tmp_path / "run" / RECORD).read_text())["version"] == 1
 
 
-def test_a_rehearsal_leaves_nothing(place: Place) -> None:
+def test_the_contract_is_kept_and_nothing_is_left(place: Place) -> None:
     cls: type[Custody] = keeping.find_custody(place.kind)
-    keeper = cls(cls.Options.model_validate(place.options), "0" * 32)
-    keeper.rehearse()
+    options = cls.Options.model_validate(place.options)
+    check_custody(lambda mark: cls(options, mark))
     assert place.values() == []
     if place.service is not None:
         assert place.service.deleted == {}
+
+
+class Careless(DriverFile):
+    """Nothing of what a custody has to do."""
+
+    kept: ClassVar[dict[str, bytes]] = {}
+
+    def create(self, secret: bytes) -> str:
+        self.kept[self.name] = bytes(secret)
+        return "1"
+
+    def read(self, version: str) -> bytes | None:
+        return self.kept.get(self.name)
+
+    def destroy(self) -> None:
+        """Later."""
+
+
+@pytest.mark.parametrize("place", ["driver-file"], indirect=True)
+def test_the_contract_finds_a_custody_that_overwrites_or_keeps_secrets(place: Place) -> None:
+    options = DriverFile.Options.model_validate(place.options)
+    with pytest.raises(ContractError, match="a second call has changed the first one's version"):
+        check_custody(lambda mark: Careless(options, mark))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DriverFile, "destroy", lambda _: None)
+        with pytest.raises(ContractError, match="can be read after it"):
+            check_custody(lambda mark: DriverFile(options, mark))

@@ -190,7 +190,8 @@ def _answered(status: int | None) -> Trouble:
     if status in (401, 403):
         return Trouble(
             "access is denied; whom the credentials name has to create, read and delete secrets whose names begin so "
-            "(secretmanager.secrets.create, get, delete, secretmanager.versions.add, access), a worker to read them",
+            "(secretmanager.secrets.create, get, delete, secretmanager.versions.add, access), a worker to read "
+            "them, and the Secret Manager API has to be on in the project",
             setup=True,
         )
     if status == 404:

@@ -46,7 +46,7 @@ def pin_recipe(recipe: Recipe, store: Store) -> None:
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
 
 
-def pin_secret(run: Run, supplied: str | Path | None, *, on_this_machine: bool = True) -> str | None:
+def pin_secret(run: Run, supplied: str | Path | None, *, on_this_machine: bool = False) -> str | None:
     """Draws the run's secret, takes the supplied one, or checks that the existing one belongs to the ledger.
 
     Args:
@@ -90,13 +90,13 @@ def _pin_external(run: Run, told: SecretCustody, supplied: str | Path | None, *,
             "(DirectRunner), and this one's may not; name a service that keeps secrets"
         )
     given = None if supplied is None else secret.read_secret_file(Path(supplied))
+    keeping.demand_place(run.store, told.custody, told.options)
     pinned = read_record(run.store).pinned
     if pinned is None and ledger_lines(run):
         raise SecretError(
             f"{run.root}: budget is spent but {RECORD} does not say where its secret is; without it the run "
             "cannot go on (a new run directory spends anew)"
         )
-    keeping.demand_place(run.store, told.custody, told.options)
     if given is not None and pinned is None:
         run.store.commit(SUPPLIED, b"")
     held, private_kept = keeping.ensure_secret(run.store, told.custody, told.options, given)

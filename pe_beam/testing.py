@@ -1,4 +1,4 @@
-"""Checks the contracts of generators, embedders, stores and views. Anyone can run them in any test framework.
+"""Checks the contracts of generators, embedders, stores, custodies and views, in any test framework.
 
 >>> from pe_beam.modalities.image.text_render import TextRender, TextRenderOptions
 >>> from pe_beam.modalities.image import MODALITY
@@ -23,11 +23,12 @@ from pe_beam.contracts.generator import Generator, Step
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.selfcheck import self_check
 from pe_beam.contracts.view import View
+from pe_beam.custody.suite import check_custody
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
 from pe_beam.storage.suite import check_store
 
-__all__ = ["ContractError", "check_embedder", "check_generator", "check_store", "check_view"]
+__all__ = ["ContractError", "check_custody", "check_embedder", "check_generator", "check_store", "check_view"]
 
 
 def _rngs(ids: Sequence[int], purpose: str) -> list[np.random.Generator]:

@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder")
     export.add_argument("dir", metavar="DIR")
     export.add_argument("--to", required=True, metavar="PATH")
+    export.add_argument("--all", action="store_true", help="the whole release, to a new folder, without times")
     evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
     evaluate.add_argument("dir", metavar="DIR")
     evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
@@ -254,6 +255,8 @@ def _privacy(options: argparse.Namespace) -> None:
         print(f"\n{run['dir']}: epsilon {_epsilon(run['spent_epsilon'])}, delta {run['delta']:g}")
         for line in run["ledger"]:
             print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
+        if "private_kept" in run:
+            print(f"  {run['private_kept']}")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -263,8 +266,12 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from pe_beam.driver.export import export
+    from pe_beam.driver.export import export, export_release
 
+    if options.all:
+        export_release(options.dir, options.to)
+        print(f"release written to {options.to}")
+        return
     export(options.dir, options.to)
     print(f"samples written to {options.to}")
 

@@ -2,8 +2,8 @@
 
 Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`,
 `pe_beam.sources`, `pe_beam.stores`, `pe_beam.custody`, `pe_beam.search_engines` and `pe_beam.runners`.
-`pe_beam.testing` contains test suites for generators, embedders, views and stores, which our parts and those of third
-parties must pass.
+`pe_beam.testing` contains test suites for generators, embedders, views, stores and custodies, which our parts and those
+of third parties must pass.
 
 May import: errors, numbers; NumPy, Arrow, pydantic, MarkupSafe. No Beam.
 """

@@ -27,7 +27,10 @@ class Custody(abc.ABC):
       options: the checked options.
       mark: of the run directory, 32 hexadecimal digits.
       name: under which the secret is kept.
+      rehearsing: whether it is a name that nobody has used before, of a value that nobody uses.
     """
+
+    rehearsing = False
 
     Options: ClassVar[type[Options]] = Options
     """The keys of `privacy.secret` besides `custody`. A key `name` replaces the name that follows from the mark."""
@@ -85,7 +88,7 @@ class Custody(abc.ABC):
           SecretError: a right is missing, or the service would keep what is destroyed.
         """
         probe = type(self)(self.options, self.mark)
-        probe.name = f"{self.name}-probe-{secrets.token_hex(4)}"
+        probe.name, probe.rehearsing = f"{self.name}-probe-{secrets.token_hex(4)}", True
         useless = secrets.token_bytes(32)
         try:
             found = probe.read(probe.create(useless))

@@ -13,7 +13,6 @@ from pe_beam.custody.asking import ANSWER, CONNECT, ServiceCustody, Trouble, che
 from pe_beam.errors import MissingExtraError, SecretError
 
 _TAG = "pe-beam-run"
-_GONE = "ResourceNotFoundException"
 _CREDENTIALS = (
     "UnrecognizedClientException",
     "InvalidClientTokenId",
@@ -96,13 +95,16 @@ class AwsSecretsManager(ServiceCustody):
         self._own(found)
         if found.get("DeletedDate"):
             raise SecretError(f"{self.place()}: {_SCHEDULED}")
+        self._refuse_copies(found)
+        if found.get("RotationEnabled"):
+            raise SecretError(f"{self.place()}: it is rotated, and a run needs one value; turn its rotation off")
+
+    def _refuse_copies(self, found: Any) -> None:
         if found.get("ReplicationStatus") or found.get("PrimaryRegion", self.options.region) != self.options.region:
             raise SecretError(
                 f"{self.place()}: it is replicated to other regions, which keep their copies; one without replicas is "
                 "wanted"
             )
-        if found.get("RotationEnabled"):
-            raise SecretError(f"{self.place()}: it is rotated, and a run needs one value; turn its rotation off")
 
     def destroy(self) -> None:
         """See Custody. A forced deletion ends soon after its answer; until then the secret is still described."""
@@ -110,6 +112,7 @@ class AwsSecretsManager(ServiceCustody):
         if found is None:
             return
         self._own(found)
+        self._refuse_copies(found)
         self.asked("destroying the secret", lambda: self._delete(found["ARN"]))
         self.wait_until_gone(lambda: self._there() is None)
 
@@ -180,7 +183,9 @@ def _answered(response: Any) -> Trouble:
             setup=True,
         )
     if code in _CREDENTIALS or status in (401, 403):
-        return Trouble(f"the credentials are not accepted; {_SET}", setup=True)
+        return Trouble(
+            f"the credentials are not accepted; {_SET}, and privacy.secret.region to that of the endpoint", setup=True
+        )
     if code == "InvalidRequestException" and "scheduled for deletion" in response["Error"].get("Message", ""):
         return Trouble(_SCHEDULED, setup=True)
     passing = status in (408, 429) or status >= 500 or code in ("ThrottlingException", "InternalServiceError")

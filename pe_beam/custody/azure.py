@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
 
 from pe_beam.contracts.options import Options
-from pe_beam.custody.asking import ANSWER, CONNECT, ServiceCustody, Trouble, checked_endpoint
+from pe_beam.custody.asking import ANSWER, CONNECT, GONE, ServiceCustody, Trouble, checked_endpoint
 from pe_beam.errors import MissingExtraError, SecretError
 
 _TAG = "pe-beam-run"
 _HEX = re.compile(r"[0-9a-f]{64}")
+SETTLED = 30.0
+"""Seconds after which a deletion that was asked for earlier is shown."""
 
 
 class AzureOptions(Options):
@@ -91,38 +95,52 @@ class AzureKeyVault(ServiceCustody):
                 )
 
     def destroy(self) -> None:
-        """See Custody. What an earlier, killed call has deleted and not purged is purged."""
+        """See Custody. A deletion and a purge go on for a while after their answers.
+
+        In between the service shows neither a secret nor a deleted one. So a secret that this call deletes is waited
+        for until it is shown as deleted; where there is none, a driver that was killed may have just deleted it.
+        """
         versions = self._versions()
         for found in versions:
             self.bound((found.tags or {}).get(_TAG))
         if versions:
             self.asked("destroying the secret", self._delete)
-        self.wait_until_gone(self._purged)
+        recoverable = not versions or any("Recoverable" in (found.recovery_level or "") for found in versions)
+        patience = GONE if versions else 0.0 if self.rehearsing else SETTLED
+        if recoverable and self._shown_as_deleted(patience):
+            self.asked("purging the deleted secret", self._purge)
+        self.wait_until_gone(lambda: not self._list() and self._deleted() is None)
 
     def _delete(self) -> None:
         from azure.core.exceptions import ResourceNotFoundError
 
-        try:
-            self._client.begin_delete_secret(self.name, _polling_interval=0.2)
-        except ResourceNotFoundError:
-            return
+        with contextlib.suppress(ResourceNotFoundError):
+            self._client.begin_delete_secret(self.name)
 
-    def _purged(self) -> bool:
-        """Purges the deleted secret, if there is one of ours, and returns whether there is none."""
-        from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
-
-        if self._list():
-            return False  # its deletion is on its way
-        try:
-            found = self._client.get_deleted_secret(self.name)
-        except ResourceNotFoundError:
-            return True
+    def _shown_as_deleted(self, patience: float) -> bool:
+        """Waits until the service shows a deleted secret of this name, which has to be ours; returns whether it did."""
+        end, pause = time.monotonic() + patience, 0.1
+        while (found := self.asked("looking for the deleted secret", self._deleted)) is None:
+            if time.monotonic() > end:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
         self.bound((found.properties.tags or {}).get(_TAG))
+        return True
+
+    def _deleted(self) -> Any:
+        from azure.core.exceptions import ResourceNotFoundError
+
         try:
+            return self._client.get_deleted_secret(self.name)
+        except ResourceNotFoundError:
+            return None
+
+    def _purge(self) -> None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with contextlib.suppress(ResourceNotFoundError):
             self._client.purge_deleted_secret(self.name)
-        except (ResourceExistsError, ResourceNotFoundError):
-            return False  # it is being deleted or purged
-        return False
 
     def place(self) -> str:
         """See Custody."""

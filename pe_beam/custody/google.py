@@ -64,13 +64,13 @@ class GoogleSecretManager(ServiceCustody):
 
     def _make(self) -> None:
         """Makes a secret without versions. One that is there stays; its mark is looked at afterwards."""
-        from google.api_core.exceptions import AlreadyExists
+        from google.api_core.exceptions import Conflict
 
         own: dict[str, Any] = {"labels": {_LABEL: self.mark}}
         if self.options.location is None:
             own["replication"] = {"automatic": {}}
         wanted = {"parent": self._parent, "secret_id": self.name, "secret": own}
-        with contextlib.suppress(AlreadyExists):
+        with contextlib.suppress(Conflict):
             self._client.create_secret(request=wanted, **_BOUNDS)
 
     def read(self, version: str) -> bytes | None:
@@ -190,7 +190,8 @@ def _answered(status: int | None) -> Trouble:
     if status in (401, 403):
         return Trouble(
             "access is denied; whom the credentials name has to create, read and delete secrets whose names begin so "
-            "(secretmanager.secrets.create, get, delete, secretmanager.versions.add, access), a worker to read them",
+            "(secretmanager.secrets.create, get, delete, secretmanager.versions.add, access), a worker to read "
+            "them, and the Secret Manager API has to be on in the project",
             setup=True,
         )
     if status == 404:

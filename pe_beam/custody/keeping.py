@@ -14,6 +14,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from pe_beam import registry
 from pe_beam.contracts.custody import Custody
 from pe_beam.contracts.store import Store
@@ -26,6 +28,7 @@ from pe_beam.privacy.secret_record import (
     change_record,
     mark_deleted,
     read_record,
+    recent_record,
     record_hmac,
 )
 
@@ -39,6 +42,11 @@ def find_custody(name: str) -> type[Custody]:
     return found
 
 
+def demand_library(custody: str, options: Mapping[str, Any]) -> None:
+    """Raises MissingExtraError if the library of a custody is not installed."""
+    _opened(custody, json.dumps(dict(options), sort_keys=True), "0" * 2 * _MARK_BYTES, os.getpid())
+
+
 def read_secret(store: Store) -> secret.Secret:
     """Returns the secret of a run directory, from wherever it is kept. It is asked for anew each time.
 
@@ -46,7 +54,7 @@ def read_secret(store: Store) -> secret.Secret:
       SecretError: it is missing, denied, or another one.
       ServiceError: who keeps it does not answer now.
     """
-    record = read_record(store)
+    record = recent_record(store)
     return secret.read_secret(store) if record.custody is None else _read(_keeper(record), record)
 
 
@@ -69,15 +77,17 @@ def ensure_secret(
       ServiceError: who keeps it does not answer now.
     """
     demand_place(store, custody, options)
+    demand_room(store)
     mark = secrets.token_hex(_MARK_BYTES)
     placed = {"custody": custody, "options": dict(options), "mark": mark}
     record = change_record(store, lambda found: found if found.custody else found.model_copy(update=placed))
     keeper = _keeper(record)
     if record.pinned is None:
         keeper.rehearse()
-        record = _pinned(store, keeper, supplied)
-    keeper.check()
-    held = _read(keeper, record)
+        held = _made(store, keeper, supplied)
+    else:
+        keeper.check()
+        held = _read(keeper, record)
     if supplied is not None and not hmac.compare_digest(held, supplied):
         raise SecretError("--secret-file: not the secret of this run, which has one already; use a new run directory")
     kept = store.keeps_deleted()
@@ -86,7 +96,7 @@ def ensure_secret(
     return held, kept or record.private_kept
 
 
-def _pinned(store: Store, keeper: Custody, supplied: bytes | None) -> SecretRecord:
+def _made(store: Store, keeper: Custody, supplied: bytes | None) -> secret.Secret:
     """Makes a secret and commits its version. Of racing drivers one wins; the others use its version."""
     version = keeper.create(secret.Secret(os.urandom(secret.SECRET_BYTES) if supplied is None else supplied))
     found = _checked(keeper, keeper.read(version))
@@ -96,15 +106,23 @@ def _pinned(store: Store, keeper: Custody, supplied: bytes | None) -> SecretReco
         refuse_if_deleted(record)
         return record if record.pinned else record.model_copy(update=told)
 
-    return change_record(store, change)
+    record = change_record(store, change)
+    return found if record.pinned == version else _read(keeper, record)
 
 
 def demand_place(store: Store, custody: str | None, options: Mapping[str, Any]) -> None:
-    """Raises SecretError if the secret of a run directory is kept elsewhere than a recipe says, or was deleted."""
+    """Raises SecretError if the secret of a run directory is kept elsewhere than a recipe says."""
     record = read_record(store)
-    if record.custody is not None and (record.custody, dict(record.options)) != (custody, dict(options)):
-        keys = sorted(key for key in {*record.options, *options} if record.options.get(key) != options.get(key))
-        named = ["custody"] if record.custody != custody else keys
+    if record.destroyed:
+        return  # nobody asks for it any more
+    if record.custody is not None and custody != record.custody:
+        named = ["custody"]
+    elif custody is not None and record.custody is not None:
+        there, here = _full(custody, record.options), _full(custody, options)
+        named = sorted(key for key in here if here[key] != there.get(key))
+    else:
+        named = []
+    if named:
         raise SecretError(
             f"privacy.secret: the secret of this run is kept by {record.custody}, as {RECORD} says, and the recipe "
             f"differs in {', '.join(f'privacy.secret.{key}' for key in named)}; put that back"
@@ -114,8 +132,31 @@ def demand_place(store: Store, custody: str | None, options: Mapping[str, Any]) 
             f"privacy.secret: the secret of this run lies in {secret.SECRET} already; leave privacy.secret out, or "
             "use a new run directory"
         )
-    here = store.exists(secret.SECRET) if record.custody is None else not record.destroyed and record.pinned is not None
-    if not here:
+
+
+def _full(custody: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options with the defaults of keys that are newer than them."""
+    return _options(custody, options).model_dump(mode="json")
+
+
+def _options(custody: str, options: Mapping[str, Any]) -> BaseModel:
+    try:
+        return find_custody(custody).Options.model_validate(dict(options))
+    except ValidationError:  # a recipe's are checked when it is read
+        raise SecretError(f"{RECORD}: damaged (options of {custody}); put the run's own back") from None
+
+
+def demand_room(store: Store) -> None:
+    """Raises SecretError if the secret of a run directory was deleted: there is room for one in its whole life.
+
+    One that a killed driver was about to delete, and that is still there, goes on to serve.
+    """
+    record = read_record(store)
+    if record.custody is None:
+        is_there = record.deleted and store.exists(secret.SECRET)
+    else:
+        is_there = record.pinned is not None and not record.destroyed
+    if not is_there:
         refuse_if_deleted(record)
 
 
@@ -134,9 +175,9 @@ def bind_data(store: Store, held: bytes, fingerprint: str) -> None:
     Raises:
       SecretError: it is bound to other data.
     """
-    if read_record(store).custody is None:
+    record, data = recent_record(store), record_hmac(held, "data", fingerprint)
+    if record.custody is None or record.data == data:
         return
-    data = record_hmac(held, "data", fingerprint)
     record = change_record(store, lambda found: found if found.data else found.model_copy(update={"data": data}))
     if not hmac.compare_digest(record.data or "", data):
         raise SecretError(
@@ -174,8 +215,7 @@ def _keeper(record: SecretRecord) -> Custody:
 @functools.lru_cache(maxsize=4)
 def _opened(name: str, options: str, mark: str, process: int) -> Custody:
     """Returns a custody: one client a process. It keeps no secret."""
-    cls = find_custody(name)
-    return cls(cls.Options.model_validate_json(options), mark)
+    return find_custody(name)(_options(name, json.loads(options)), mark)
 
 
 def _read(keeper: Custody, record: SecretRecord) -> secret.Secret:

@@ -1,11 +1,13 @@
-"""Writes samples in other formats. The extension of the path chooses the format."""
+"""Writes samples in other formats, by the extension of the path, or copies a whole release without its times."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pe_beam.driver.finalize import is_complete
+from pe_beam.driver.finalize import is_complete, samples_digest
+from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.tables import read_bytes
 from pe_beam.errors import InputError, StorageError
 from pe_beam.names import JOINT
 
 _LONGEST = 200  # bytes of a folder's name; file systems allow 255
+_NO_TIME = 315532800  # 1980, as in a local run directory
 
 
 def export(run_dir: str, to: str | Path) -> None:
@@ -51,6 +55,52 @@ def export(run_dir: str, to: str | Path) -> None:
         writers[path.suffix](samples, path)
     except OSError as error:
         raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
+
+
+def export_release(run_dir: str, to: str | Path) -> None:
+    """Copies a complete run's release to a new local folder: what its manifests list, and what belongs beside them.
+
+    All files and folders get one fixed time, as in a local run directory. A bucket shows when each object was written,
+    and so how long private stages took; a copy made here does not.
+
+    Raises:
+      InputError: the run is not complete, the folder is not empty, or NOT-PRIVATE is missing in the name for a run that
+        is not private.
+      StorageError: a released file is missing or not what its manifest says, or the folder cannot be written.
+    """
+    run = open_run(run_dir)
+    if not is_complete(run):
+        raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
+    target = Path(to)
+    if not run.recipe.private and "NOT-PRIVATE" not in target.name:
+        raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"--to {to}: an empty or new folder is wanted")
+    try:
+        for name, digest in _released(run):
+            data = run.store.read(f"{run.layout.release}/{name}")
+            if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+                raise StorageError(f"{run.layout.release}/{name}: not what its manifest lists; restore it")
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(data)
+        for path in [*target.rglob("*"), target]:
+            os.utime(path, (_NO_TIME, _NO_TIME))
+    except OSError as error:
+        raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
+
+
+def _released(run: Run) -> Iterator[tuple[str, str | None]]:
+    """Yields (name in the release, SHA-256 where a manifest lists it) of all files of a complete release."""
+    for iteration in range(run.recipe.evolution.iterations + 1):
+        folder = run.layout.public(iteration, "").removeprefix(f"{run.layout.release}/")
+        yield f"{folder}manifest.json", None
+        for name, listed in manifest_of(run, iteration)["files"].items():
+            yield f"{folder}{name}", listed["sha256"]
+    yield "samples.parquet", samples_digest(run)
+    for name in ("samples.png",) if run.modality.preview is not None else ():
+        yield name, None
+    for name in ("recipe.json", "report.html", "privacy.json"):
+        yield name, None
 
 
 def _clean(run: Run, samples: pa.Table) -> pa.Table:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pe_beam import errors
 from pe_beam.contracts.store import Store
+from pe_beam.custody import keeping
 from pe_beam.driver.budget import check_ledger, ledger_lines, write_ledger_line
 from pe_beam.driver.finalize import finalize, is_complete, restore
 from pe_beam.driver.progress import JOB, TIMES, Progress
@@ -76,6 +77,8 @@ def check_parts(recipe: Recipe) -> None:
     """Builds plan, generator and embedder once, so that their errors come before any budget is spent."""
     make_plan(recipe)
     find_engine(recipe.execution.search_engine)
+    if recipe.privacy.secret is not None:
+        keeping.demand_library(recipe.privacy.secret.custody, recipe.privacy.secret.options)
     generator, embedder = new_generator(recipe), new_embedder(recipe)
     if recipe.data.never_stop and embedder.remote:
         raise RecipeError(

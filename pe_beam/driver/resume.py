@@ -26,6 +26,7 @@ def pin_recipe(recipe: Recipe, store: Store) -> None:
 
     Raises:
       RecipeError: the directory holds a run of another recipe. The message names the keys that differ.
+      SecretError: the run's secret is kept elsewhere than the recipe says.
       InputError: the directory holds a run whose recipe is missing.
     """
     if store.exists("recipe.yaml"):
@@ -38,12 +39,14 @@ def pin_recipe(recipe: Recipe, store: Store) -> None:
             )
         if old == recipe:
             return
+        told = recipe.privacy.secret
+        keeping.demand_place(store, *((None, {}) if told is None else (told.custody, told.options)))
     elif store.exists(ledger.LEDGER) or any(store.list_files(folder) for folder in _LEFT_BY_RUNS):
         raise InputError(f"{store.uri}: holds a run whose recipe.yaml is missing; put it back")
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
 
 
-def pin_secret(run: Run, supplied: str | Path | None, *, on_this_machine: bool = True) -> str | None:
+def pin_secret(run: Run, supplied: str | Path | None, *, on_this_machine: bool = False) -> str | None:
     """Draws the run's secret, takes the supplied one, or checks that the existing one belongs to the ledger.
 
     Args:
@@ -63,6 +66,7 @@ def pin_secret(run: Run, supplied: str | Path | None, *, on_this_machine: bool =
     if run.recipe.privacy.secret is not None:
         return _pin_external(run, run.recipe.privacy.secret, supplied, on_this_machine=on_this_machine)
     keeping.demand_place(run.store, None, {})
+    keeping.demand_room(run.store)
     here, spent = run.store.exists(secret.SECRET), bool(ledger_lines(run))
     if not here and spent and supplied is None:
         raise SecretError(
@@ -86,13 +90,13 @@ def _pin_external(run: Run, told: SecretCustody, supplied: str | Path | None, *,
             "(DirectRunner), and this one's may not; name a service that keeps secrets"
         )
     given = None if supplied is None else secret.read_secret_file(Path(supplied))
+    keeping.demand_place(run.store, told.custody, told.options)
     pinned = read_record(run.store).pinned
     if pinned is None and ledger_lines(run):
         raise SecretError(
             f"{run.root}: budget is spent but {RECORD} does not say where its secret is; without it the run "
             "cannot go on (a new run directory spends anew)"
         )
-    keeping.demand_place(run.store, told.custody, told.options)
     if given is not None and pinned is None:
         run.store.commit(SUPPLIED, b"")
     held, private_kept = keeping.ensure_secret(run.store, told.custody, told.options, given)

@@ -19,6 +19,7 @@ from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
+from pe_beam.privacy.secret_record import recent_record
 from pe_beam.privacy.statement import compose_runs
 from pe_beam.services.record import UNIT, read_totals
 
@@ -46,10 +47,17 @@ def status(run_dir: str) -> dict[str, Any]:
         "generator_calls": evolution.generator_calls(done),
         "generator_calls_planned": evolution.generator_calls(range(total + 1)),
         "left_out": left_out(run),
+        **_kept(run),
         "services": _services(run),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
         "times": times,
     }
+
+
+def _kept(run: Run) -> dict[str, str]:
+    """Returns why what is deleted from private/ lives on in the run's bucket, which external custody allows."""
+    kept = recent_record(run.store).private_kept
+    return {} if kept is None else {"private_kept": f"{kept}: what is deleted from private/ lives on"}
 
 
 def _services(run: Run) -> dict[str, dict[str, Any]]:
@@ -118,5 +126,6 @@ def _entry(run: Run) -> dict[str, Any]:
         "spent_epsilon": json_number(accounting.spent_epsilon(spent_multipliers(run), delta)),
         "delta": delta,
         "complete": is_complete(run),
+        **_kept(run),
         "ledger": [asdict(line) for line in ledger_lines(run)],
     }

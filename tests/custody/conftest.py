@@ -11,6 +11,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import botocore.loaders
+import botocore.session
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.custody.servers import Aws, Azure, Google, Running, Service, running
 
 KINDS = ("google-secret-manager", "aws-secrets-manager", "azure-key-vault", "driver-file")
+_LOADER = botocore.loaders.create_loader()  # reads a megabyte of JSON for each session; here once
 _SERVERS = {"google-secret-manager": Google, "aws-secrets-manager": Aws, "azure-key-vault": Azure}
 SERVICES = tuple(_SERVERS)
 
@@ -103,6 +106,8 @@ def place(
         }[kind]
         for name, text in _environment(kind, identities, server).items():
             monkeypatch.setenv(name, text)
+        if kind == "aws-secrets-manager":
+            monkeypatch.setattr(botocore.session, "create_loader", lambda *_: _LOADER)
         yield Place(kind, options, server.service, folder)
 
 

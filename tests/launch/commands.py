@@ -1,7 +1,7 @@
 """Commands of documents, and the flags that programs document which are not at hand here.
 
-gcloud: "gcloud CLI reference"; docker: "docker CLI reference"; Terraform: "Terraform CLI". As read in November 2026. Only
-what our pages use is listed; a flag that is not listed has to be looked up.
+gcloud: "gcloud CLI reference"; docker: "docker CLI reference"; Terraform: "Terraform CLI". Only what our pages use is
+listed; a flag that is not listed has to be looked up.
 """
 
 from __future__ import annotations

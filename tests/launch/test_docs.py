@@ -64,6 +64,7 @@ def run_as_written(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     assert words[0] == "-m"
     monkeypatch.setattr(sys, "argv", words[1:])
+    monkeypatch.delitem(sys.modules, words[1], raising=False)  # a process of its own has not imported it
     try:
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     except SystemExit as left:

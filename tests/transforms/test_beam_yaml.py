@@ -22,6 +22,7 @@ from pe_beam.transforms import beam_yaml
 from tests.whole_runs import ROOT
 
 yaml_main = pytest.importorskip("apache_beam.yaml.main", reason="Beam YAML was NOT tested: no apache-beam[yaml]")
+pytestmark = pytest.mark.xdist_group("launch")  # a test there runs Beam YAML too; its imports take ten seconds
 FOLDER = ROOT / "templates/yaml"
 SIZES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 MEAN = {"epsilon": 1000.0, "delta": 0.5}

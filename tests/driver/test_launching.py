@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pe_beam.cli.main import main as pe_beam
-from pe_beam.driver import ending, launching
+from pe_beam.driver import ending, finalize, launching
 from pe_beam.driver.loop import evolve as evolve_run
 from pe_beam.driver.status import status
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
@@ -64,36 +64,7 @@ def same_as_a_driven_run(run_dir: Path, runs: Runs) -> None:
     assert status(run_dir)["state"] == "complete"
 
 
-def test_jobs_launched_one_by_one_give_the_release_of_a_driven_run(
-    jobs: list[Callable[[], None]], recipe_file: Path, run_dir: Path, runs: Runs
-) -> None:
-    """And each is launched only after the program has ended, with its ledger line written and the lock given back."""
-    steps: list[tuple[Any, list[str]]] = [(embed, [f"--recipe={recipe_file}"])]
-    steps += [(iteration, [f"--iteration={t}"]) for t in range(3)]
-    for number, (program, flags) in enumerate(steps):
-        assert program.main([*flags, f"--run_dir={run_dir}", LEAVE]) == 0
-        assert lines(run_dir) == [t for t in range(1, number) if t], "before the job that spends it"
-        assert not open_store(run_dir).locked()
-        jobs.pop()()
-        assert not jobs
-    same_as_a_driven_run(run_dir, runs)
-
-
-def test_all_iterations_as_one_job_give_the_same(
-    jobs: list[Callable[[], None]], recipe_file: Path, run_dir: Path, runs: Runs
-) -> None:
-    both = [f"--recipe={recipe_file}", f"--run_dir={run_dir}", LEAVE]
-    assert evolve.main(both) == 2  # the embeddings are not there, and one job cannot freeze them and bind lines to them
-    assert not jobs and not lines(run_dir)
-    assert embed.main(both) == 0
-    jobs.pop()()
-    assert evolve.main(both) == 0
-    assert lines(run_dir) == [1, 2]
-    jobs.pop()()
-    same_as_a_driven_run(run_dir, runs)
-
-
-def test_launched_again_nothing_is_made_and_nothing_spent_twice(
+def test_jobs_launched_one_by_one_and_again_give_the_release_of_a_driven_run(
     jobs: list[Callable[[], None]], recipe_file: Path, run_dir: Path, runs: Runs
 ) -> None:
     """Jobs that never ran, that ran twice, and that come after the run is complete."""
@@ -105,11 +76,12 @@ def test_launched_again_nothing_is_made_and_nothing_spent_twice(
     jobs.pop()()
     for t in range(3):
         assert iteration.main([f"--iteration={t}", *of]) == iteration.main([f"--iteration={t}", *of]) == 0
+        assert lines(run_dir) == list(range(1, t + 1)), "before the job that spends it, and once"
+        assert not open_store(run_dir).locked(), "the program has ended"
         first, second = jobs.pop(), jobs.pop()
         first()
         if t == 1:
             second()  # no retry, but a second job: it finds all committed
-    assert lines(run_dir) == [1, 2]
     same_as_a_driven_run(run_dir, runs)
     before = release_digests(run_dir)
     assert iteration.main(["--iteration=1", *of]) == iteration.main(["--iteration=2", *of]) == 0
@@ -130,24 +102,29 @@ def test_a_purged_run_still_gives_a_launcher_its_job(
     assert not list((run_dir / "private").glob("*")) if (run_dir / "private").exists() else True
 
 
-def test_the_finish_that_is_killed_half_way_is_done_again(
-    recipe_file: Path, run_dir: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+def test_all_iterations_as_one_job_whose_finish_is_killed_give_the_same(
+    jobs: list[Callable[[], None]], recipe_file: Path, run_dir: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = [f"--recipe={recipe_file}", f"--run_dir={run_dir}", LEAVE]
+    assert evolve.main(both) == 2  # the embeddings are not there, and one job cannot freeze them and bind lines to them
+    assert not jobs and not lines(run_dir)
     assert embed.main(both) == 0
-    real = ending.finalize
+    jobs.pop()()
+    assert evolve.main(both) == 0
+    assert lines(run_dir) == [1, 2]
 
     def stop(run: Any) -> None:
-        run.store.commit("release/recipe.json", b"")  # something is there already
-        run.store.delete("release/recipe.json")
+        finalize.commit_samples(run)  # something of the end is there already
         raise RuntimeError("stopped")
 
-    monkeypatch.setattr(ending, "finalize", stop)
-    assert evolve.main(both) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(ending, "finalize", stop)
+        with pytest.raises(Exception, match="stage Finish failed"):
+            jobs.pop()()
     assert (run_dir / "release/iteration=0002/manifest.json").exists()
     assert (run_dir / "private/secret.key").exists(), "the secret goes last"
-    monkeypatch.setattr(ending, "finalize", real)
-    assert iteration.main([f"--run_dir={run_dir}", "--iteration=2", LEAVE]) == 0
+    assert evolve.main(both) == 0
+    jobs.pop()()
     same_as_a_driven_run(run_dir, runs)
 
 

@@ -1,29 +1,22 @@
-"""The public transforms from Beam YAML, by Beam's own reading of it, beside a direct NumPy computation."""
+"""The constructors for Beam YAML on plain values and rows. tests/test_wheel.py runs Beam's own reading of YAML."""
 
 from __future__ import annotations
 
-import csv
-import json
+import inspect
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import jinja2
-import numpy as np
 import pytest
 import yaml
-from sklearn.datasets import load_iris
 
 from pe_beam.errors import InputError
-from pe_beam.privacy.ledger import parse_ledger
 from pe_beam.storage import open_store
 from pe_beam.transforms import beam_yaml
 from tests.whole_runs import ROOT
 
-yaml_main = pytest.importorskip("apache_beam.yaml.main", reason="Beam YAML was NOT tested: no apache-beam[yaml]")
-FOLDER = ROOT / "templates/yaml"
-SIZES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 MEAN = {"epsilon": 1000.0, "delta": 0.5}
 """Noise that rounds to nothing: exact counts are seen in tests of something else."""
 
@@ -32,59 +25,16 @@ def paid(store: Path, name: str = "votes", **more: Any) -> dict[str, Any]:
     return {"store": str(store), "name": name, **MEAN, **more}
 
 
-@pytest.fixture(scope="module")
-def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 flowers as a file with a header: public data."""
-    path = tmp_path_factory.mktemp("iris") / "iris.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([SIZES, *load_iris().data.tolist()])
-    return path
-
-
-def run_flowers(iris: Path, folder: Path) -> list[dict[str, Any]]:
-    told = {"data": str(iris), "store": str(folder / "store"), "output": str(folder / "counts.json")}
-    file = FOLDER / "flowers.yaml"
-    yaml_main.run([f"--yaml_pipeline_file={file}", f"--jinja_variables={json.dumps(told)}"])
-    (made,) = folder.glob("counts.json*")
-    rows = [json.loads(line) for line in made.read_text().splitlines()]
-    made.unlink()
-    return sorted(rows, key=lambda row: row["position"])
-
-
-def test_the_template_ends_in_one_noisy_count_for_each_declared_flower(iris: Path, tmp_path: Path) -> None:
-    found = run_flowers(iris, tmp_path)
-    whole = yaml.safe_load(jinja2.Template((FOLDER / "flowers.yaml").read_text()).render(store="", data="", output=""))
-    declared = np.array([list(row.values()) for row in whole["pipeline"]["transforms"][2]["config"]["candidates"]])
-    nearest = ((load_iris().data[:, None] - declared) ** 2).sum(axis=2).argmin(axis=1)
-    exact = np.bincount(nearest, minlength=4)
-    assert [row["name"] for row in found] == ["setosa", "versicolor", "virginica", "none of these"]
-    noise = np.array([row["noisy_votes"] for row in found]) - exact
-    (line,) = parse_ledger(open_store(tmp_path / "store/flowers").read("ledger.jsonl"))[0]
-    assert (noise == np.round(noise)).all() and noise.any()
-    assert np.abs(noise).max() < 6 * line.sigma, "false alarms: 4 x 2e-9"
-    assert not (tmp_path / "store/flowers/private/secret.key").exists()
-    # Again: the same counts, the same one line, and no secret is needed.
-    assert run_flowers(iris, tmp_path) == found
-    assert len((tmp_path / "store/flowers/ledger.jsonl").read_text().splitlines()) == 1
-
-
-def test_other_data_under_one_name_are_refused(iris: Path, tmp_path: Path) -> None:
-    run_flowers(iris, tmp_path)
-    fewer = tmp_path / "fewer.csv"
-    fewer.write_text("".join(iris.read_text().splitlines(keepends=True)[:-40]))
-    with pytest.raises(Exception, match="other counts are committed; one ledger entry pays for one histogram"):
-        run_flowers(fewer, tmp_path)
-
-
-def test_the_provider_file_names_what_is_there() -> None:
-    (provider,) = yaml.safe_load((FOLDER / "providers.yaml").read_text())
-    from apache_beam.yaml.yaml_provider import ExternalProvider
-
-    made = ExternalProvider.provider_from_spec(str(FOLDER / "providers.yaml"), provider)
-    assert set(made.provided_transforms()) == {"EmbedRecords", "Vote", "NoisyHistogram"}
-    for name in made.provided_transforms():
-        fields = {field.name: field for field in made.config_schema(name).fields}
-        assert fields and all(field.description for field in fields.values()), "Beam documents it by these"
+def test_the_provider_file_names_what_is_there_and_is_documented() -> None:
+    """Beam reads types off annotations, which must be no texts, and descriptions off docstrings."""
+    (provider,) = yaml.safe_load((ROOT / "templates/yaml/providers.yaml").read_text())
+    assert set(provider["transforms"]) == {"EmbedRecords", "Vote", "NoisyHistogram"}
+    for name, path in provider["transforms"].items():
+        assert path == f"{beam_yaml.__name__}.{name}"
+        made = getattr(beam_yaml, name)
+        own = {key: each for key, each in inspect.signature(made.__init__).parameters.items() if key != "self"}
+        assert not any(isinstance(each.annotation, str) for each in own.values())
+        assert set(re.findall(r"^ +(\w+): ", made.__doc__, re.M)) >= set(own)
 
 
 def counts(
@@ -106,6 +56,18 @@ def counts(
 
 
 TWO = [{"x": 0.0}, {"x": 10.0}]
+
+
+def test_again_it_is_the_same_without_a_secret_and_other_data_are_refused(tmp_path: Path) -> None:
+    mechanism = {**paid(tmp_path), "epsilon": 0.5, "delta": 1e-6}
+    rows = [beam.Row(x=1.0)] * 3
+    found = counts(rows, TWO, mechanism)
+    assert found != [3, 0], "false alarms: 1 in 200"
+    assert not (tmp_path / "votes/private/secret.key").exists()
+    assert counts(rows, TWO, mechanism) == found
+    assert len((tmp_path / "votes/ledger.jsonl").read_text().splitlines()) == 1
+    with pytest.raises(Exception, match="other counts are committed; one ledger entry pays for one histogram"):
+        counts(rows[1:], TWO, mechanism)
 
 
 def test_an_empty_input_counts_zeros(tmp_path: Path) -> None:

@@ -13,14 +13,15 @@ class Exchange:
     Args:
       work: returns seconds until it is due again; None: only when it is asked for. What it raises, `demand` raises.
       name: of the thread.
+      pause: seconds between two times at least.
     """
 
-    def __init__(self, work: Callable[[], float | None], name: str) -> None:
-        self._work, self._name = work, name
+    def __init__(self, work: Callable[[], float | None], name: str, *, pause: float = 0.0) -> None:
+        self._work, self._name, self._pause = work, name, pause
         self._event, self._mutex = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._is_closed = False
+        self._closed = threading.Event()
 
     def ask(self) -> None:
         """Makes the function due now. It does not wait for it."""
@@ -39,7 +40,8 @@ class Exchange:
     def close(self) -> None:
         """Ends the thread, once what it is doing is done."""
         with self._mutex:
-            thread, self._is_closed = self._thread, True
+            thread = self._thread
+        self._closed.set()
         self._event.set()
         if thread is not None:
             thread.join()
@@ -49,12 +51,13 @@ class Exchange:
         while True:
             self._event.wait(due)
             self._event.clear()
-            if self._is_closed:
+            if self._closed.is_set():
                 return
             try:
                 due = self._work()
             except BaseException as error:
                 self._error, due = error, None
+            self._closed.wait(self._pause)
 
 
 def now() -> float:

@@ -33,7 +33,8 @@ class Exchange:
 
     def demand(self) -> None:
         """Raises what the function has raised since the last call, once."""
-        error, self._error = self._error, None
+        with self._mutex:
+            error, self._error = self._error, None
         if error is not None:
             raise error
 
@@ -56,7 +57,9 @@ class Exchange:
             try:
                 due = self._work()
             except BaseException as error:
-                self._error, due = error, None
+                due = None
+                with self._mutex:
+                    self._error = error
             self._closed.wait(self._pause)
 
 

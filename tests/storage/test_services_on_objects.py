@@ -82,7 +82,7 @@ class _Machine:
         self.due = moment + (again or 1.0) + late
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     machines=st.lists(st.tuples(st.floats(-300, 300), st.floats(0, 60), st.floats(60, 400)), min_size=1, max_size=12),
     most=st.one_of(st.none(), st.integers(1, 4)),

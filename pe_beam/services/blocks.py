@@ -136,7 +136,8 @@ class BlockAccount(Account):
             try:
                 self._account().update(FILE, change, durable=False)
             except BaseException:
-                self._is_due = self._is_waiting = False  # so that the next call asks again
+                with self._mutex:
+                    self._is_due = self._is_waiting = False  # so that the next call asks again
                 raise
             with self._mutex:
                 return self._learnt(told)

@@ -13,14 +13,15 @@ class Exchange:
     Args:
       work: returns seconds until it is due again; None: only when it is asked for. What it raises, `demand` raises.
       name: of the thread.
+      pause: seconds between two times at least.
     """
 
-    def __init__(self, work: Callable[[], float | None], name: str) -> None:
-        self._work, self._name = work, name
+    def __init__(self, work: Callable[[], float | None], name: str, *, pause: float = 0.0) -> None:
+        self._work, self._name, self._pause = work, name, pause
         self._event, self._mutex = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._is_closed = False
+        self._closed = threading.Event()
 
     def ask(self) -> None:
         """Makes the function due now. It does not wait for it."""
@@ -32,14 +33,16 @@ class Exchange:
 
     def demand(self) -> None:
         """Raises what the function has raised since the last call, once."""
-        error, self._error = self._error, None
+        with self._mutex:
+            error, self._error = self._error, None
         if error is not None:
             raise error
 
     def close(self) -> None:
         """Ends the thread, once what it is doing is done."""
         with self._mutex:
-            thread, self._is_closed = self._thread, True
+            thread = self._thread
+        self._closed.set()
         self._event.set()
         if thread is not None:
             thread.join()
@@ -49,12 +52,15 @@ class Exchange:
         while True:
             self._event.wait(due)
             self._event.clear()
-            if self._is_closed:
+            if self._closed.is_set():
                 return
             try:
                 due = self._work()
             except BaseException as error:
-                self._error, due = error, None
+                due = None
+                with self._mutex:
+                    self._error = error
+            self._closed.wait(self._pause)
 
 
 def now() -> float:

@@ -3,8 +3,8 @@
 There is a folder per chunk, a file per process, and a line per answer. A kill loses no answer that has arrived. The
 key of a line is the digest of the request, so a resume with the same requests pays for none of them twice.
 
-On a store where each change is a request, a thread writes the answers that came while it was writing the last ones, as
-a file of their own. Calls do not wait for it. A kill loses the answers that are on their way.
+On a store where each change is a request, a thread writes the answers that have come since it last wrote, as a file of
+their own. Calls do not wait for it. A kill loses the answers that are on their way, those of a fraction of a second.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pe_beam.errors import PeBeamError, StorageError
 from pe_beam.services.exchange import Exchange
 
 _SUFFIX = ".jsonl"
+_PAUSE = 0.2  # seconds between two writes of a thread
 
 
 class Journal:
@@ -37,7 +38,7 @@ class Journal:
         self._synced = 0.0
         self._waiting, self._written = list[bytes](), 0
         self._mutex, self._writing = threading.Lock(), threading.Lock()
-        self._writer = Exchange(self._write, "journal")
+        self._writer = Exchange(self._write, "journal", pause=_PAUSE)
         self._known = _read(folder) if folder is not None else {}
 
     def get(self, key: str) -> Any | None:

@@ -73,6 +73,7 @@ LONG = (
     "tests/evaluation/test_again.py",
     "tests/driver/test_tampering.py",
     "tests/driver/test_never_stop.py",
+    "tests/custody/test_keeping.py",
     "published-tables",
     "tests/driver/test_bad_days.py",
     "tests/engine/test_graphs.py",

@@ -10,7 +10,7 @@ from pe_beam.engine import counting
 from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.queries import query_of, spending_iterations
 from pe_beam.engine.run import Run
-from pe_beam.engine.spending import line_hmac
+from pe_beam.engine.spending import line_hmac, secret_of
 from pe_beam.errors import InputError
 from pe_beam.privacy import ledger
 
@@ -48,8 +48,9 @@ def write_ledger_line(run: Run, iteration: int) -> None:
         return
     sigma, sensitivity, multiplier = query_of(run, iteration).cost()
     _refuse_beyond_plan([*(line.noise_multiplier for line in lines), multiplier], run.plan.schedule.all_multipliers)
-    held = keeping.read_secret(run.store)
-    keeping.bind_data(run.store, held, fingerprint(run))
+    held = secret_of(run)
+    if run.recipe.privacy.secret is not None:
+        keeping.bind_data(run.store, held, fingerprint(run))
     line = ledger.LedgerLine(
         iteration=iteration,
         sigma=sigma,

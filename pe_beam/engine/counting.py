@@ -8,13 +8,12 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.custody.keeping import read_secret
 from pe_beam.engine import tables
 from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.measurements import read_marginals, read_measurements
 from pe_beam.engine.queries import query_of
 from pe_beam.engine.run import Run
-from pe_beam.engine.spending import grid_bits, ledger_line, refuse_unless_paid
+from pe_beam.engine.spending import grid_bits, ledger_line, refuse_unless_paid, secret_of
 from pe_beam.errors import InputError
 from pe_beam.keyed import encode_fields
 from pe_beam.privacy import noise
@@ -101,7 +100,7 @@ def _noisy(run: Run, iteration: int, codes: np.ndarray, table: pa.Table) -> np.n
     line, bits = ledger_line(run, iteration), grid_bits(run, iteration)
     sigma, key = line.sigma, b""
     if sigma:
-        held = read_secret(run.store)
+        held = secret_of(run)
         refuse_unless_paid(run, line, held)
         key = noise.noise_key(
             secret=held,

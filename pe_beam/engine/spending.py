@@ -1,13 +1,15 @@
-"""Reads the ledger line of an iteration, and checks that this line pays for this run."""
+"""Reads the ledger line of an iteration and the secret, and checks that this line pays for this run."""
 
 from __future__ import annotations
 
 import hmac
 
+from pe_beam.custody import keeping
 from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, SecretError
 from pe_beam.privacy import ledger, noise
+from pe_beam.privacy.secret import Secret, read_secret
 
 
 def ledger_line(run: Run, iteration: int) -> ledger.LedgerLine:
@@ -44,6 +46,17 @@ def line_hmac(run: Run, secret: bytes, *, iteration: int, sigma: float, sensitiv
         sensitivity=sensitivity,
         grid_bits=noise.grid_bits_for(sigma, run.recipe.privacy.unit),
     )
+
+
+def secret_of(run: Run) -> Secret:
+    """Returns the run's secret, from its directory or from who keeps it.
+
+    Raises:
+      SecretError: it is missing, denied, or another one.
+      ServiceError: who keeps it does not answer now.
+    """
+    # The recipe is at hand. To look for secret.json would be a request more in each iteration on a bucket.
+    return read_secret(run.store) if run.recipe.privacy.secret is None else keeping.read_secret(run.store)
 
 
 def refuse_unless_paid(run: Run, line: ledger.LedgerLine, secret: bytes) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from pe_beam.contracts.custody import Custody
 from pe_beam.custody import keeping
 from pe_beam.custody.asking import ServiceCustody
 from pe_beam.custody.driver_file import DriverFile
@@ -41,14 +40,12 @@ def life(run: Path, kind: str | None, options: dict[str, Any]) -> None:
     keeping.forget_secret(store)
 
 
-def in_a_process(do: Callable[[], None], *, kill_before: int | None = None) -> int:
-    """Runs a function in a fork. Returns its status: 0 done, 1 raised, KILLED before that many steps."""
+def killed(do: Callable[[], None], *, before: int) -> int:
+    """Runs a function in a fork. Returns its status: 0 done, 1 raised, KILLED before its step of that number."""
 
     def body() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Custody, "rehearse", lambda _: None)  # of values that nobody uses
-            if kill_before is not None:
-                _count_steps(patch, kill_before)
+            _count_steps(patch, before)
             do()
 
     process = _FORK.Process(target=body)

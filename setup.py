@@ -74,6 +74,11 @@ setup(
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mauve-text>=0.4,<1",  # what our MAUVE must agree with
+            # What of apache-beam[gcp] the tests on Dataflow need: all of it is half a gigabyte.
+            "google-apitools>=0.5.31,<1",
+            "google-auth-httplib2>=0.1,<1",
+            "google-cloud-dataflow-client>=0.8,<1",
+            "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.14,<4",
             "mypy>=1.11,<3",
             "obstore>=0.8,<1",

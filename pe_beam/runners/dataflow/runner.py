@@ -18,7 +18,7 @@ from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, StageError
 from pe_beam.runners.dataflow import check, names
-from pe_beam.runners.dataflow.explain import DataflowError, explain_job, explain_request
+from pe_beam.runners.dataflow.explain import DataflowError, explain_bucket, explain_job, explain_request
 from pe_beam.runners.dataflow.service import JobFailedError, Service, WatchLostError
 from pe_beam.runners.traces import keep_trace, own_error
 
@@ -36,7 +36,7 @@ class DataflowRunner(Runner):
         check.check(_target(store, options), client_ids=client_ids)
         _check_key(options)
         mark = names.mark_of(store)
-        _asked(options, mark)
+        _check_buckets(_asked(options, mark)[0], options)
         _check_place(store, options, mark)
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
@@ -197,6 +197,15 @@ def _check_key(options: Any) -> None:
             f"--gbek={given}: is no key as Beam reads it; 'type:GcpSecret;version_name:projects/PROJECT/secrets/NAME/"
             "versions/1' is wanted, of a secret that `Secret.generate_secret_bytes()` made"
         ) from None
+
+
+def _check_buckets(service: Service, options: Any) -> None:
+    cloud = options.view_as(beam_options.GoogleCloudOptions)
+    for place in sorted({cloud.temp_location, cloud.staging_location}):
+        try:
+            service.find_bucket(place)
+        except Exception as error:
+            raise explain_bucket(error, place, _where(options)) or error from None
 
 
 def _check_place(store: Store, options: Any, mark: str) -> None:

@@ -41,7 +41,8 @@ class DataflowRunner(Runner):
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
-        options = _options(graph.store, args)
+        options = _options(graph.store, _with_key(args))
+        options.view_as(beam_options.SetupOptions).gbek = None  # it would encrypt every shuffle, and fail
         mark = names.mark_of(graph.store)
         name = names.job_name(graph.label, graph.run_id, mark)
         _name(options, graph, name)
@@ -91,7 +92,7 @@ def _submitted(graph: Graph, options: Any) -> Any | None:
     """Submits the job of a graph. Returns None if there is an active job of its name."""
     from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 
-    pipeline = beam.Pipeline(options=_without_plain(options))
+    pipeline = beam.Pipeline(options=options)
     graph.build(pipeline)
     graph.store.demand_lock()  # another driver may have taken over since
     try:
@@ -151,11 +152,10 @@ def _options(store: Store, args: Sequence[str]) -> Any:
     return options
 
 
-def _without_plain(options: Any) -> Any:
-    """Returns the options as Beam takes them: `--gbek=none` is ours."""
-    setup = options.view_as(beam_options.SetupOptions)
-    setup.gbek = None if setup.gbek == check.PLAIN else setup.gbek
-    return options
+def _with_key(args: Sequence[str]) -> list[str]:
+    """Returns the flags with the key of --gbek for the shuffle of client ids alone (`transforms.vote`)."""
+    setup = beam_options.PipelineOptions(list(args)).view_as(beam_options.SetupOptions)
+    return [*args, f"--client_shuffle_key={setup.gbek}"] if setup.gbek not in (None, check.PLAIN) else list(args)
 
 
 def _target(store: Store, options: Any) -> check.Target:

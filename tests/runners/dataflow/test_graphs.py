@@ -172,12 +172,10 @@ def test_graphs_hold_names_and_nothing_of_recipe_or_data(name: str) -> None:
         assert word not in found, word
 
 
-@pytest.mark.parametrize("name", ["iteration", "first"])
-def test_a_key_encrypts_each_shuffle_and_is_only_named(name: str) -> None:
+@pytest.mark.parametrize(("name", "count"), [("iteration", 1), ("first", 1), ("ingest", 0)])
+def test_a_key_encrypts_the_shuffle_of_client_ids_and_is_only_named(name: str, count: int) -> None:
     key = "type:GcpSecret;version_name:projects/a-project/secrets/a-name/versions/1"
-    plain, found = (translated(graph(name, "client"), *flags) for flags in ((), (f"--gbek={key}",)))
-    shuffles = common_urns.primitives.GROUP_BY_KEY.urn
-    count = sum(each.spec.urn == shuffles for each in plain.components.transforms.values())
-    inside = [each.unique_name for each in found.components.transforms.values() if each.spec.urn == shuffles]
-    assert len(inside) == count
-    assert all("Group by encrypted key" in label for label in inside)
+    found = translated(graph(name, "client"), f"--client_shuffle_key={key}").components.transforms.values()
+    shuffles = [each for each in found if each.spec.urn == common_urns.primitives.GROUP_BY_KEY.urn]
+    assert sum("HideClients" in each.unique_name for each in shuffles) == count
+    assert not [each for each in found if each.unique_name.endswith("JoinClients/GroupByKey")]

@@ -88,7 +88,10 @@ setup(
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mauve-text>=0.4,<1",  # what our MAUVE must agree with
-            "google-cloud-dataflow-client>=0.9,<1",  # what Flex Templates are read by; Beam's DataflowRunner needs it
+            # What of apache-beam[gcp] the tests on Dataflow need: all of it is half a gigabyte.
+            "google-apitools>=0.5.31,<1",
+            "google-auth-httplib2>=0.1,<1",
+            "google-cloud-dataflow-client>=0.9,<1",  # and what Flex Templates are read by
             "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.14,<4",
             "mypy>=1.11,<3",

@@ -440,6 +440,9 @@ class Stage(_Section):
     min_ram: str | None = Field(None, description="memory of a worker, such as 8GB")
     cpu_count: Whole | None = Field(None, ge=1, description="cores of a worker")
     accelerator: str | None = Field(None, description="such as type:nvidia-l4;count:1;install-nvidia-driver")
+    max_active_bundles_per_worker: Annotated[Whole | None, NEWER] = Field(
+        None, ge=1, description="bundles at a time on a worker, as 1 where a model fills an accelerator; Beam 2.77"
+    )
 
 
 class Stages(_Section):

@@ -80,6 +80,13 @@ class _ReadShardFn(_StageFn):
             yield from file.iter_batches(size)
 
 
+class _OneKeyFn(beam.DoFn):
+    """Gives all elements one key. A graph holds the name of a class, but all of a lambda."""
+
+    def process(self, receipt: Any) -> Iterator[tuple[int, Any]]:
+        yield 0, receipt
+
+
 class _CommitIterationFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with self.guarded("CommitIteration"):
@@ -136,7 +143,7 @@ class Commit(_IterationTransform):
             histogram
             | "Select" >> Select(RunSelection(*self._at), traces=root)
             | "Generate" >> Generate(RunGeneration(*self._at), traces=root).with_resource_hints(**self._hints)
-            | "OneKey" >> beam.Map(lambda receipt: (0, receipt))
+            | "OneKey" >> beam.ParDo(_OneKeyFn())
             | "GatherChunks" >> beam.GroupByKey()
             | "CommitIteration" >> beam.ParDo(_CommitIterationFn(*self._at))
         )

@@ -71,11 +71,6 @@ def explain_request(error: Exception, where: str) -> PeBeamError | None:
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError, TransportError
 
-    if isinstance(error, OSError) and "Could not upload to GCS" in str(error):
-        return InputError(
-            "--staging_location, --temp_location: files cannot be written there; the bucket has to exist, and whom the "
-            "credentials name has to write objects in it (roles/storage.objectUser, storage.buckets.get)"
-        )
     if isinstance(error, requests.exceptions.RequestException | TransportError | ConnectionError):
         return _silent(where)
     if isinstance(error, GoogleAuthError | exceptions.Unauthenticated):
@@ -86,6 +81,18 @@ def explain_request(error: Exception, where: str) -> PeBeamError | None:
     if not isinstance(error, exceptions.GoogleAPICallError):
         return _silent(where) if isinstance(error, exceptions.RetryError) else None
     return _answered(error.code, str(error), where)
+
+
+def explain_bucket(error: Exception, place: str, where: str) -> PeBeamError | None:
+    """Returns the error for a bucket that does not answer, or None if it is of another kind; see `explain_request`."""
+    from google.api_core.exceptions import GoogleAPICallError
+
+    if isinstance(error, GoogleAPICallError) and error.code in (400, 401, 403, 404):
+        return InputError(
+            f"--temp_location, --staging_location: {place}: files of jobs cannot be written there; the bucket has to "
+            "exist, and whom the credentials name needs roles/storage.objectUser and roles/storage.legacyBucketReader"
+        )
+    return explain_request(error, where)
 
 
 def _answered(status: int | None, text: str, where: str) -> PeBeamError:

@@ -18,7 +18,7 @@ from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, StageError
 from pe_beam.runners.dataflow import check, names
-from pe_beam.runners.dataflow.explain import DataflowError, explain_job, explain_request
+from pe_beam.runners.dataflow.explain import DataflowError, explain_bucket, explain_job, explain_request
 from pe_beam.runners.dataflow.service import JobFailedError, Service, WatchLostError
 from pe_beam.runners.traces import keep_trace, own_error
 
@@ -36,12 +36,13 @@ class DataflowRunner(Runner):
         check.check(target_of(store, options), client_ids=client_ids)
         _check_key(options)
         mark = names.mark_of(store)
-        _asked(options, mark)
+        _check_buckets(_asked(options, mark)[0], options)
         _check_place(store, options, mark)
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
-        options = _options(graph.store, args)
+        options = _options(graph.store, with_key(args))
+        options.view_as(beam_options.SetupOptions).gbek = None  # it would encrypt every shuffle, and fail
         mark = names.mark_of(graph.store)
         name = names.job_name(graph.label, graph.run_id, mark)
         _name(options, graph, name)
@@ -91,7 +92,7 @@ def _submitted(graph: Graph, options: Any) -> Any | None:
     """Submits the job of a graph. Returns None if there is an active job of its name."""
     from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 
-    pipeline = beam.Pipeline(options=without_plain(options))
+    pipeline = beam.Pipeline(options=options)
     graph.build(pipeline)
     graph.store.demand_lock()  # another driver may have taken over since
     try:
@@ -151,11 +152,10 @@ def _options(store: Store, args: Sequence[str]) -> Any:
     return options
 
 
-def without_plain(options: Any) -> Any:
-    """Returns the options as Beam takes them: `--gbek=none` is ours."""
-    setup = options.view_as(beam_options.SetupOptions)
-    setup.gbek = None if setup.gbek == check.PLAIN else setup.gbek
-    return options
+def with_key(args: Sequence[str]) -> list[str]:
+    """Returns the flags with the key of --gbek for the shuffle of client ids alone (`transforms.vote`)."""
+    setup = beam_options.PipelineOptions(list(args)).view_as(beam_options.SetupOptions)
+    return [*args, f"--client_shuffle_key={setup.gbek}"] if setup.gbek not in (None, check.PLAIN) else list(args)
 
 
 def target_of(store: Store, options: Any) -> check.Target:
@@ -198,6 +198,15 @@ def _check_key(options: Any) -> None:
             f"--gbek={given}: is no key as Beam reads it; 'type:GcpSecret;version_name:projects/PROJECT/secrets/NAME/"
             "versions/1' is wanted, of a secret that `Secret.generate_secret_bytes()` made"
         ) from None
+
+
+def _check_buckets(service: Service, options: Any) -> None:
+    cloud = options.view_as(beam_options.GoogleCloudOptions)
+    for place in sorted({cloud.temp_location, cloud.staging_location}):
+        try:
+            service.find_bucket(place)
+        except Exception as error:
+            raise explain_bucket(error, place, _where(options)) or error from None
 
 
 def _check_place(store: Store, options: Any, mark: str) -> None:

@@ -51,6 +51,10 @@ class Service:
         found = self._client._jobs_client.list_jobs(request, timeout=SECONDS, retry=None)
         return {job.name: job for job in found if job.name.endswith(f"-{mark}")}
 
+    def find_bucket(self, place: str) -> None:
+        """Asks for the bucket of a gs:// URL as Beam does when it stages files, which it would try for ten minutes."""
+        self._client._storage_client.get_bucket(place.split("/")[2], timeout=SECONDS, retry=None)
+
     def wait(self, job: Any) -> None:
         """Waits for the end of a job.
 

@@ -29,6 +29,7 @@ PROJECT, REGION = "a-project", "europe-west4"
 STATE = dataflow.JobState
 ACTIVE = {STATE.JOB_STATE_RUNNING, STATE.JOB_STATE_PENDING, STATE.JOB_STATE_QUEUED, STATE.JOB_STATE_CANCELLING}
 _PATH = re.compile(r"/v1b3/projects/([^/]+)/locations/([^/]+)/jobs(?:/([^/]+))?(?:/(messages|metrics))?")
+_NAME = re.compile(r"^pe-beam-(.*?)(-[0-9a-f]{12}|-00)?-[0-9a-f]{12}$")
 _LABEL = re.compile(r"[a-z][-_a-z0-9]{0,62}")
 
 
@@ -67,7 +68,9 @@ class Dataflow:
 
     def names(self) -> list[str]:
         """Steps of all jobs, in order: their names without what all have."""
-        return [re.sub(r"^pe-beam-(.*)-[0-9a-f]{12}-[0-9a-f]{12}$", r"\1", job.name) for job in self.jobs.values()]
+        return [
+            re.sub(r"^pe-beam-(.*?)(-[0-9a-f]{12}|-00)?-[0-9a-f]{12}$", r"\1", job.name) for job in self.jobs.values()
+        ]
 
     def wait_for(self, step: str, timeout: float = 60) -> dataflow.Job:
         """Waits until a job of a step was submitted."""
@@ -191,6 +194,10 @@ def _options_of(job: dataflow.Job) -> dict[str, Any]:
     return dict(job.environment.sdk_pipeline_options["options"])
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64
+
+
 @contextlib.contextmanager
 def running() -> Iterator[tuple[Dataflow, str]]:
     """The service and its endpoint."""
@@ -221,7 +228,7 @@ def running() -> Iterator[tuple[Dataflow, str]]:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = _Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield service, f"http://localhost:{server.server_address[1]}"

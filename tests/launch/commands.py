@@ -1,7 +1,7 @@
 """Commands of documents, and the flags that programs document which are not at hand here.
 
-gcloud: "gcloud CLI reference"; docker: "docker CLI reference"; Terraform: "Terraform CLI". Only what our pages use is
-listed; a flag that is not listed has to be looked up.
+`flex-template run` and `workflows run` are as the "gcloud CLI reference" has them; other commands are from memory, and
+hold what is used or near it. A flag that is not listed has to be looked up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ KNOWN: dict[tuple[str, ...], tuple[int, set[str], set[str]]] = {
         {*_EVERYWHERE, *_LAUNCH, "--template-file-gcs-location", "--temp-location", "--launcher-machine-type"},
         {"--template-file-gcs-location"},
     ),
-    ("gcloud", "dataflow", "jobs", "run"): (1, {*_EVERYWHERE, *_LAUNCH, "--gcs-location"}, {"--gcs-location"}),
+    ("gcloud", "dataflow", "jobs", "run"): (
+        1,
+        {*_EVERYWHERE, *_LAUNCH, "--gcs-location"} - {"--additional-pipeline-options"},
+        {"--gcs-location"},
+    ),
     ("gcloud", "dataflow", "jobs", "list"): (0, {*_EVERYWHERE, "--region", "--status", "--filter", "--limit"}, set()),
     ("gcloud", "dataflow", "jobs", "cancel"): (1, {*_EVERYWHERE, "--region", "--force"}, set()),
     ("gcloud", "workflows", "run"): (1, {*_EVERYWHERE, "--location", "--data", "--call-log-level"}, set()),

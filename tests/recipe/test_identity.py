@@ -33,7 +33,7 @@ PINNED = {
     "cats-stable-diffusion": ("00c6eb05ec07076d54dcc6f634dfc4c7", "6e9f8d0afc3c043ed92796e462188ec9"),
     "celeba-avatar": ("51d4ccf7cc9c039d28e8874a49b90946", "3916e9fa73442a12dddad832a9a6cf88"),
     "cifar10-diffusion": ("b3e6944bae8c64ec5f840d19b567514b", "1ecb9c780812df2e5d6c1e8b36c1eda3"),
-    "emoji": ("cd18862a6516b193c4d05752f660bde6", "d47b68560c4a69ed271e66355433fe27"),
+    "emoji": ("7545b7f1f293957cd129461ddee138d4", "d47b68560c4a69ed271e66355433fe27"),
     "faces-nearest-image": ("98248e5babe4c323211b5594c6ad6298", "3916e9fa73442a12dddad832a9a6cf88"),
     "mnist-text-render": ("11992e6a688d4cc24e7eeb18b81c8e6d", "dd3b54e8d7b81c70588e56edf10267c0"),
 }

@@ -252,4 +252,4 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(float(os.environ.get("PE_BEAM_SERVER_MINUTES", "15")))
+    build(float(os.environ.get("PE_BEAM_SERVER_MINUTES", "8")))

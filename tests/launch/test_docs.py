@@ -89,7 +89,7 @@ def test_commands_of_cloud_are_run_as_written(
     packages = {each["name"] for each in job["environment"]["workerPools"][0]["packages"]}
     assert "workflow.tar.gz" in packages, "--setup_file: workers install what Beam made of it"
     left = {name.split("/")[0] for name in open_store("gs://my-runs/trial").list_files()}
-    assert left == {"ledger.jsonl", "recipe.yaml", "release"}, "purged"
+    assert left == {"ledger.jsonl", "recipe.yaml", "release", "secret.json"}, "purged"
 
 
 @pytest.mark.parametrize("kind", sorted(SCHEMES))

@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -61,6 +60,3 @@ def cloud(bucket: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
 def without(flags: list[str], start: str) -> list[str]:
     """The flags but for one."""
     return [flag for flag in flags if not flag.startswith(start)]
-
-
-_ = Any

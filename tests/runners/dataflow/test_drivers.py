@@ -24,6 +24,7 @@ from tests.runners.dataflow.conftest import QUICK, without
 from tests.runners.dataflow.test_runs import digests
 from tests.whole_runs import SMALL, Runs, release_digests
 
+pytestmark = pytest.mark.xdist_group("dataflow")
 SHORT: dict[str, Any] = {**SMALL, "evolution": {"iterations": 1, "samples": 20}}
 UNREPORTED = "import pe_beam.driver.finalize as f; from tests.whole_runs import UNREPORTED; "
 UNREPORTED += "f.report_bytes = lambda *_, **__: UNREPORTED\n"

@@ -29,6 +29,17 @@ def bucket(servers: Callable[[str], Server]) -> Server:  # noqa: F811
     return servers("gs")
 
 
+@pytest.fixture(autouse=True)
+def _no_list_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beam stages what `pip freeze` says with each job, which takes longer than most jobs here.
+
+    Drivers of their own process still do so.
+    """
+    from apache_beam.runners.portability.stager import Stager
+
+    monkeypatch.setattr(Stager, "_create_stage_submission_env_dependencies", lambda _: [])
+
+
 @pytest.fixture
 def cloud(bucket: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """A service of its own, and a run directory that is not there yet.

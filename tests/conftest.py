@@ -62,6 +62,7 @@ def secret_file(tmp_path: Path) -> Path:
 
 LONG = (
     "flink",
+    "dataflow",
     "benchmarks",
     "tests/driver/test_attacks.py",
     "text-offline",

@@ -50,14 +50,15 @@ class DataflowRunner(Runner):
         service, active = _asked(options, mark)
         if graph.is_done is not None:
             _wait_for_others(service, {other: job for other, job in active.items() if other != name}, _where(options))
-        job = active.get(name)
-        if job is not None and not graph.joins:
-            raise DataflowError(f"{said} of an earlier command is active; cancel it, or run again when it has ended")
+        job, ours = active.get(name), None
         if job is None:
             if graph.is_done is not None and graph.is_done():
                 return  # the job of a driver before ended after this one had looked at the run directory
             with console.adding(f"{said} may have been submitted, and goes on if so"):
-                job = _submitted(graph, options) or _asked(options, mark)[1].get(name)
+                ours = _submitted(graph, options)
+                job = ours or _asked(options, mark)[1].get(name)
+        if ours is None and not graph.joins:
+            raise DataflowError(f"{said} of an earlier command is active; cancel it, or run again when it has ended")
         if job is not None:
             with console.adding(f"{said} goes on, and the same command waits for it again"):
                 _wait(service, job, graph, said)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions
@@ -107,12 +108,11 @@ def client_module(*, no_auth: bool) -> Any:
     return apiclient
 
 
-class _silent_threads:  # noqa: N801
+@contextlib.contextmanager
+def _silent_threads() -> Iterator[None]:
     """Keeps Beam's polling thread from printing a trace when the service stops answering."""
-
-    def __enter__(self) -> None:
-        self._hook: Callable[..., Any] = threading.excepthook
-        threading.excepthook = lambda _: None
-
-    def __exit__(self, *_: object) -> None:
-        threading.excepthook = self._hook
+    hook, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = hook

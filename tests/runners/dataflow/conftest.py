@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -28,6 +27,17 @@ def bucket(servers: Callable[[str], Server]) -> Server:  # noqa: F811
     """The server of gs://runs."""
     pytest.importorskip("google.cloud.dataflow", reason=UNTESTED + "apache-beam[gcp] is not installed")
     return servers("gs")
+
+
+@pytest.fixture(autouse=True)
+def _no_list_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beam stages what `pip freeze` says with each job, which takes longer than most jobs here.
+
+    Drivers of their own process still do so.
+    """
+    from apache_beam.runners.portability.stager import Stager
+
+    monkeypatch.setattr(Stager, "_create_stage_submission_env_dependencies", lambda _: [])
 
 
 @pytest.fixture
@@ -61,6 +71,3 @@ def cloud(bucket: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
 def without(flags: list[str], start: str) -> list[str]:
     """The flags but for one."""
     return [flag for flag in flags if not flag.startswith(start)]
-
-
-_ = Any

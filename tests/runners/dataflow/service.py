@@ -221,7 +221,8 @@ def running() -> Iterator[tuple[Dataflow, str]]:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                with contextlib.suppress(ConnectionError):  # of a driver that was killed
+                    self.wfile.write(data)
 
             do_GET = do_POST = do_PUT = _do
 

@@ -19,6 +19,7 @@ from pe_beam.storage import open_store
 from tests.runners.dataflow.conftest import without
 from tests.whole_runs import SMALL
 
+pytestmark = pytest.mark.xdist_group("dataflow")
 FLAGS = [
     "--runner=DataflowRunner",
     "--dataflow_endpoint=http://localhost:9",

@@ -24,6 +24,7 @@ from tests.runners.dataflow.conftest import QUICK, without
 from tests.runners.dataflow.test_runs import digests
 from tests.whole_runs import SMALL, Runs, release_digests
 
+pytestmark = pytest.mark.xdist_group("dataflow")
 SHORT: dict[str, Any] = {**SMALL, "evolution": {"iterations": 1, "samples": 20}}
 UNREPORTED = "import pe_beam.driver.finalize as f; from tests.whole_runs import UNREPORTED; "
 UNREPORTED += "f.report_bytes = lambda *_, **__: UNREPORTED\n"
@@ -41,7 +42,12 @@ def test_a_killed_driver_leaves_its_job_to_the_next(cloud: SimpleNamespace, runs
     """One is killed between submission and answer, the next while a job runs; the third ends the run."""
     service = cloud.service
     drivers: list[Command] = []
-    service.created = lambda job: drivers[0].kill() if "iteration-00" in job.name and len(drivers) == 1 else None
+
+    def kill(job: Any) -> None:
+        if "iteration-00" in job.name and len(drivers) == 1:
+            os.kill(drivers[0].pid, signal.SIGKILL)
+
+    service.created = kill
     drivers.append(started(cloud, tmp_path, runs))
     service.wait_for("iteration-00")
     with drivers[0] as first:

@@ -21,6 +21,7 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage import open_store
 from tests.whole_runs import SMALL, Runs, parquet_recipe, picture_table, release_digests
 
+pytestmark = pytest.mark.xdist_group("dataflow")
 KEY = "type:GcpSecret;version_name:projects/a-project/secrets/shuffle/versions/1"
 CONNECT = """
 import functools, grpc

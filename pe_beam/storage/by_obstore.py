@@ -201,11 +201,12 @@ class ObstoreBucket(Bucket):
     def probed(self, key: str) -> tuple[str | None, dict[str, str]]:
         """Writes and deletes an object: its version, if it has one, and the headers of the answer to its deletion.
 
-        obstore keeps these headers to itself, but signs a URL.
+        obstore keeps these headers to itself, but signs a URL. The name is random, so the write may replace: one whose
+        answer was lost is done again.
         """
         import obstore
 
-        written = obstore.put(self._store, key, b"", mode="create")
+        written = obstore.put(self._store, key, b"")
         url = obstore.sign(self._store, "DELETE", key, timedelta(minutes=5))
         with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=ANSWER) as answer:
             return written["version"], {name.lower(): text for name, text in answer.headers.items()}

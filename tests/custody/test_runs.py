@@ -113,7 +113,7 @@ def test_a_file_on_the_drivers_disk_is_refused_where_workers_do_not_see_it(
 ) -> None:
     small["privacy"]["secret"] = place.recipe
     path, run = written(small, tmp_path), tmp_path / "run"
-    for runner in ("PortableRunner", "FlinkRunner", "DataflowRunner", "PrismRunner"):
+    for runner in ("PortableRunner", "FlinkRunner", "PrismRunner"):
         assert main(["run", str(path), "--run-dir", str(run), "--", f"--runner={runner}"]) == 2
         said = capfd.readouterr().err.strip()
         assert said.startswith("pe-beam: privacy.secret.custody: driver-file is for runners whose workers run on")

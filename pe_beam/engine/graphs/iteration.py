@@ -87,6 +87,13 @@ class _OneKeyFn(beam.DoFn):
         yield 0, receipt
 
 
+class _NoVotesFn(beam.DoFn):
+    """Gives the histogram of iteration 0, on which nobody votes."""
+
+    def process(self, _: Any) -> Iterator[pa.Table]:
+        yield HISTOGRAM.empty_table()
+
+
 class _CommitIterationFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with self.guarded("CommitIteration"):
@@ -211,7 +218,7 @@ class Iteration(beam.PTransform):
         else:
             if of.label_shares:
                 start = start | "LabelShares" >> LabelShares(of.run_dir, unit=of.unit)
-            histogram = start | "NoVotes" >> beam.Map(lambda _: HISTOGRAM.empty_table()).with_output_types(pa.Table)
+            histogram = start | "NoVotes" >> beam.ParDo(_NoVotesFn()).with_output_types(pa.Table)
         return histogram | "Vary" >> Commit(*at, hints=of.hints)
 
 

@@ -19,11 +19,13 @@ pytestmark = [
 
 def test_samples_are_nearer_to_the_private_pictures(tmp_path: Path, secret_file: Path) -> None:
     coarse = {"name": "efficientnet-lite0", "crop": False, "side": 96}  # four times as fast as the recipe
+    near = {"from": 100, "to": 10, "decay": "geometric"}  # at this size only the nearest are of a kind
     evolve_emoji(
         tmp_path / "run",
         secret_file=secret_file,
         generator__index=str(tmp_path / "index"),
         generator__embedder=coarse,
+        generator__neighbours=near,
         embedder=coarse,
     )
     found = nearness(tmp_path / "run")

@@ -23,7 +23,7 @@ def test_the_program_and_the_runner_take_what_is_written(command: str) -> None:
     options = _parser().parse_args(words[1 : words.index("--")])
     assert (ROOT / options.recipe).exists()
     store, flags = open_store(options.run_dir), words[words.index("--") + 1 :]
-    check.check(runner._target(store, runner._options(store, flags)), client_ids=False)
+    check.check(runner.target_of(store, runner._options(store, flags)), client_ids=False)
 
 
 def test_refused_flags_and_messages_are_those_of_the_code() -> None:

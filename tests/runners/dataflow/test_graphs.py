@@ -33,6 +33,12 @@ LABELS = frozenset(
     [
         "Start",
         "Ingest",
+        "CutSources",
+        "ListFiles",
+        "SpreadFiles",
+        "CutFiles",
+        "GatherCuts",
+        "JoinCuts",
         "ListPieces",
         "SpreadPieces",
         "EmbedPieces",
@@ -116,8 +122,8 @@ def graph(name: str, unit: str = "record") -> Any:
 @pytest.mark.parametrize(
     ("name", "unit", "most"),
     [
-        ("ingest", "record", 25_000),
-        ("check", "record", 25_000),
+        ("ingest", "record", 40_000),
+        ("check", "record", 40_000),
         ("iteration", "record", 60_000),
         ("iteration", "client", 60_000),
         ("evolution", "record", 500_000),
@@ -168,6 +174,7 @@ def test_graphs_hold_names_and_nothing_of_recipe_or_data(name: str) -> None:
         re.findall(rb"(?:gs|s3|az|file)://[\w./-]+|(?<!\w)/(?:home|root|tmp|mnt|data|work|Users)/[\w./-]+", found)
     )
     assert not {path for path in paths if path != URI.encode() and b"/site-packages/" not in path}
+    found = re.sub(rb"/[\w./-]*/site-packages/", b"", found)  # of Beam's own lambdas: where it is installed
     for word in (b"secret.key", b"data.path", b"recipe.yaml", b"epsilon", b"/work/", b"embedder", b"sklearn"):
         assert word not in found, word
 

@@ -367,29 +367,43 @@ def shown_name(name: str) -> str:
     return "/".join(name.split("/")[:2]) if name.startswith("private/") else name
 
 
-class _Ranges(io.RawIOBase):
-    """A file that is read by ranges."""
+class Seekable(io.RawIOBase):
+    """A position in a file of known size. Subclasses read from `_at` on, and move it.
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
-        self._size = store.size(name)
-        self._at = 0
+    Args:
+      size: bytes of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def seekable(self) -> bool:
+        """True."""
         return True
 
     def tell(self) -> int:
+        """Returns the position, in bytes."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves to a position, also behind the end, and returns it. Raises ValueError before the beginning."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if start + offset < 0:
             raise ValueError("seek: before the beginning of the file")
         self._at = start + offset
         return self._at
+
+
+class _Ranges(Seekable):
+    """A file that is read by ranges."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        super().__init__(store.size(name))
+        self._store, self._name = store, name
 
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), max(self._size - self._at, 0))

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO, TypeVar, cast
 
 from pe_beam import registry
+from pe_beam.contracts.store import Seekable
 from pe_beam.errors import DataError, MissingExtraError, PeBeamError, StorageError
 from pe_beam.storage.asking import PATIENCE
 from pe_beam.storage.bucket import Bucket, Head
@@ -147,32 +148,16 @@ class _Place:
         return found
 
 
-class _Ahead(io.RawIOBase):
+class _Ahead(Seekable):
     """An object that is read by ranges. While it is read in order, the next range is asked for ahead."""
 
     def __init__(self, place: _Place, size: int) -> None:
-        self._place, self._size = place, size
-        self._at = self._begin = 0
+        super().__init__(size)
+        self._place, self._begin = place, 0
         self._block = b""
         self._step = FIRST
         self._next: Future[bytes] | None = None
         self._next_begin = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError("seek: before the beginning of the file")
-        self._at = start + offset
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), self._size - self._at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from pe_beam import names
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch
+from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.recipe.around import SourceAround
 
 
-class CutSource(Source):
+class CutSource(SourceAround):
     """The records of one side. A record's side depends on no other record, so one record more moves no other.
 
     The hash input is the random state with the client's id, or without clients with the record's content except its
@@ -27,46 +28,10 @@ class CutSource(Source):
     """
 
     def __init__(self, source: Source, part: str, share: float, random_state: int) -> None:
-        self._source = source
+        super().__init__(source)
         self._aside = part == "test"
         self._bound = int(share * 2.0**64)
         self._key = hashlib.sha256(b"pe_beam cut 1\0" + str(random_state).encode()).digest()
-
-    def pieces(self) -> list[Piece]:
-        """Returns the pieces of the whole source. They are the same for both sides."""
-        return self._source.pieces()
-
-    def transform(self) -> Any:
-        """See Source."""
-        return self._source.transform()
-
-    def files(self) -> list[FilePart]:
-        """See Source."""
-        return self._source.files()
-
-    def cut_file(self, part: FilePart) -> FileCut:
-        """See Source."""
-        return self._source.cut_file(part)
-
-    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
-        """See Source."""
-        return self._source.join_cuts(cuts)
-
-    def digested(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
-        """See Source."""
-        return self._source.digested(pieces)
-
-    def check_pieces(self, pieces: Sequence[Piece]) -> None:
-        """See Source."""
-        self._source.check_pieces(pieces)
-
-    def digest(self, piece: Piece) -> str:
-        """Returns the digest of both sides together."""
-        return self._source.digest(piece)
-
-    def refuse(self, seen: Collection[str]) -> None:
-        """See Source."""
-        self._source.refuse(seen)
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """Yields the rows of this side, in order."""

@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from pe_beam.contracts.content import Preparation
-from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch
+from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.recipe.around import SourceAround
 
 
-class PreparedSource(Source):
+class PreparedSource(SourceAround):
     """Another source with prepared records. That source decides on records and pieces."""
 
     def __init__(self, source: Source, preparation: Preparation) -> None:
-        self._source = source
+        super().__init__(source)
         self._preparation = preparation
-
-    def pieces(self) -> list[Piece]:
-        """See Source."""
-        return self._source.pieces()
-
-    def transform(self) -> Any:
-        """See Source."""
-        return self._source.transform()
-
-    def files(self) -> list[FilePart]:
-        """See Source."""
-        return self._source.files()
-
-    def cut_file(self, part: FilePart) -> FileCut:
-        """See Source."""
-        return self._source.cut_file(part)
-
-    def join_cuts(self, cuts: Sequence[FileCut]) -> list[Piece]:
-        """See Source."""
-        return self._source.join_cuts(cuts)
-
-    def digested(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
-        """See Source."""
-        return self._source.digested(pieces)
-
-    def check_pieces(self, pieces: Sequence[Piece]) -> None:
-        """See Source."""
-        self._source.check_pieces(pieces)
-
-    def digest(self, piece: Piece) -> str:
-        """Returns the digest of the unprepared records."""
-        return self._source.digest(piece)
-
-    def refuse(self, seen: Collection[str]) -> None:
-        """See Source."""
-        self._source.refuse(seen)
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """Yields the prepared rows of a piece. A row that cannot be prepared is a fault."""

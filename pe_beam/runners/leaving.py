@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.runners.dataflow.check import check_shown
-from pe_beam.runners.dataflow.runner import target_of, with_key
+from pe_beam.runners.dataflow.runner import check_key, options_with_key, target_of
 
 FLAGS = ("--template_location", "--no_wait_until_finish")
 """Beam's flags for such jobs."""
@@ -31,13 +31,13 @@ class LeavingRunner(Runner):
     def check(self, store: Store, args: Sequence[str], *, client_ids: bool) -> None:
         """See Runner. Of Dataflow's flags it refuses what would show private things; launchers set the others."""
         if _is_dataflow(args):
-            check_shown(target_of(store, PipelineOptions(list(args))), client_ids=client_ids)
+            options = PipelineOptions(list(args))
+            check_shown(target_of(store, options), client_ids=client_ids)
+            check_key(options)
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner. Beam's runner in this process has run the graph when this returns."""
-        options = PipelineOptions(with_key(args) if _is_dataflow(args) else list(args))
-        if _is_dataflow(args):
-            options.view_as(SetupOptions).gbek = None  # as `dataflow.runner` has it
+        options = options_with_key(args) if _is_dataflow(args) else PipelineOptions(list(args))
         # Graphs name classes of the package: of the program's main module nothing may be staged.
         options.view_as(SetupOptions).save_main_session = False
         pipeline = beam.Pipeline(options=options)

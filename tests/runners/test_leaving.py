@@ -18,6 +18,7 @@ KEY = "--gbek=type:GcpSecret;version_name:projects/my-project/secrets/shuffle/ve
         (DATAFLOW, True, "--gbek: missing"),
         ([*DATAFLOW, "--gbek=none"], True, None),
         ([*DATAFLOW, KEY], True, None),
+        ([*DATAFLOW, "--gbek=no key"], True, "--gbek=no key: is no key as Beam reads it"),
         (DATAFLOW, False, None),
         ([*DATAFLOW, "--experiments=enable_data_sampling"], False, "enable_data_sampling"),
         ([*DATAFLOW, "--enable_hot_key_logging"], False, "enable_hot_key_logging"),

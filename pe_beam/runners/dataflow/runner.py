@@ -34,15 +34,14 @@ class DataflowRunner(Runner):
         """See Runner. It checks the flags, and then makes sure that the service answers."""
         options = _options(store, args)
         check.check(target_of(store, options), client_ids=client_ids)
-        _check_key(options)
+        check_key(options)
         mark = names.mark_of(store)
         _check_buckets(_asked(options, mark)[0], options)
         _check_place(store, options, mark)
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
-        options = _options(graph.store, with_key(args))
-        options.view_as(beam_options.SetupOptions).gbek = None  # it would encrypt every shuffle, and fail
+        options = _completed(graph.store, options_with_key(args))
         mark = names.mark_of(graph.store)
         name = names.job_name(graph.label, graph.run_id, mark)
         _name(options, graph, name)
@@ -142,8 +141,11 @@ def _lost(said: str) -> DataflowError:
 
 
 def _options(store: Store, args: Sequence[str]) -> Any:
+    return _completed(store, beam_options.PipelineOptions(list(args)))
+
+
+def _completed(store: Store, options: Any) -> Any:
     """Returns Beam's options, with defaults for where files lie that jobs need."""
-    options = beam_options.PipelineOptions(list(args))
     cloud = options.view_as(beam_options.GoogleCloudOptions)
     if not cloud.temp_location and store.uri.startswith("gs://"):
         cloud.temp_location = store.at(TEMPORARY)
@@ -153,10 +155,16 @@ def _options(store: Store, args: Sequence[str]) -> Any:
     return options
 
 
-def with_key(args: Sequence[str]) -> list[str]:
-    """Returns the flags with the key of --gbek for the shuffle of client ids alone (`transforms.vote`)."""
-    setup = beam_options.PipelineOptions(list(args)).view_as(beam_options.SetupOptions)
-    return [*args, f"--client_shuffle_key={setup.gbek}"] if setup.gbek not in (None, check.PLAIN) else list(args)
+def options_with_key(args: Sequence[str]) -> Any:
+    """Returns Beam's options with the key of --gbek for the shuffle of client ids alone (`transforms.vote`).
+
+    Beam's --gbek would encrypt every shuffle, and fail.
+    """
+    key = beam_options.PipelineOptions(list(args)).view_as(beam_options.SetupOptions).gbek
+    hidden = [] if key in (None, check.PLAIN) else [f"--client_shuffle_key={key}"]
+    options = beam_options.PipelineOptions([*args, *hidden])
+    options.view_as(beam_options.SetupOptions).gbek = None
+    return options
 
 
 def target_of(store: Store, options: Any) -> check.Target:
@@ -186,7 +194,8 @@ def target_of(store: Store, options: Any) -> check.Target:
     )
 
 
-def _check_key(options: Any) -> None:
+def check_key(options: Any) -> None:
+    """Refuses a key of --gbek that Beam does not read. Raises InputError."""
     from apache_beam.utils.secret import Secret
 
     given = options.view_as(beam_options.SetupOptions).gbek

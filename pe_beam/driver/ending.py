@@ -9,6 +9,7 @@ import apache_beam as beam
 
 from pe_beam.driver.finalize import finalize, is_complete, restore
 from pe_beam.engine.graphs.base import RunFn, RunTransform, start
+from pe_beam.transforms.spread import Spread
 
 
 class _FinishFn(RunFn):
@@ -36,11 +37,7 @@ class Finish(RunTransform):
     """
 
     def expand(self, manifests: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        return (
-            manifests
-            | "AfterAll" >> beam.Reshuffle()
-            | "Finish" >> beam.ParDo(_FinishFn(self._root)).with_output_types(str)
-        )
+        return manifests | "AfterAll" >> Spread() | "Finish" >> beam.ParDo(_FinishFn(self._root)).with_output_types(str)
 
 
 def build_confirmation(root: Any, run_dir: str) -> beam.PCollection:

@@ -22,6 +22,7 @@ from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.setting import CEILING, WORK, Setting
 from pe_beam.metrics.memorisation import Nearest, nearer
 from pe_beam.metrics.moments import Tree, add_leaf, join_trees, whole
+from pe_beam.transforms.spread import Spread
 
 
 class _ListPortionsFn(RunFn):
@@ -153,7 +154,7 @@ class Gather(RunTransform):
             start
             | "CutSources" >> CutSources(self._root, cuttable)
             | "ListPortions" >> beam.ParDo(_ListPortionsFn(self._root))
-            | "SpreadPortions" >> beam.Reshuffle()
+            | "SpreadPortions" >> Spread()
             | "ReadAndEmbed" >> beam.ParDo(_GatherFn(self._root))  # (group, (place, gathered))
             | "MergeMoments" >> beam.CombinePerKey(MergeGatheredCombineFn())  # (group, gathered)
             | "OneKey" >> beam.Map(lambda group: (0, group))
@@ -169,7 +170,7 @@ class NearestRecords(RunTransform):
         return (
             names
             | "ListTraining" >> beam.ParDo(_ListTrainingFn(self._root))
-            | "SpreadShards" >> beam.Reshuffle()
+            | "SpreadShards" >> Spread()
             | "Nearest" >> beam.ParDo(_NearestFn(self._root))  # (0, (squared distances, rows))
             | "KeepNearest" >> beam.CombinePerKey(NearerCombineFn())
             | "CommitNearest" >> beam.ParDo(_CommitNearestFn(self._root))
@@ -182,7 +183,7 @@ class Evaluate(RunTransform):
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         names = start | "Gather" >> Gather(self._root)
         measured = (
-            names | "SpreadNames" >> beam.Reshuffle() | "Measure" >> beam.ParDo(_MeasureFn(self._root))  # (0, name)
+            names | "SpreadNames" >> Spread() | "Measure" >> beam.ParDo(_MeasureFn(self._root))  # (0, name)
         )
         nearest = names | "NearestRecords" >> NearestRecords(self._root)  # (0, "nearest")
         return (
@@ -197,7 +198,7 @@ class Tidy(RunTransform):
     """The name of the committed evaluation -> the same, after the work files are deleted. The shuffle is a barrier."""
 
     def expand(self, names: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        return names | "AfterAll" >> beam.Reshuffle() | "Tidy" >> beam.ParDo(_TidyFn(self._root))
+        return names | "AfterAll" >> Spread() | "Tidy" >> beam.ParDo(_TidyFn(self._root))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from pe_beam.storage import open_store
 from pe_beam.transforms import candidates as candidate_files
 from pe_beam.transforms import embed, histogram, vote
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.spread import Spread
 from pe_beam.voting.records import embed_rows, vector_batch
 
 _ROWS = 4096  # records of a batch at most
@@ -184,7 +185,7 @@ class NoisyHistogram(beam.PTransform):
         return (
             tallies
             | "Noise" >> histogram.NoisyHistogram(self._opened, commit=self._store)
-            | "AfterCommit" >> beam.Reshuffle()
+            | "AfterCommit" >> Spread()
             | "Release" >> beam.ParDo(_ReleaseFn(self._opened, self._names)).with_output_types(NoisyVotes)
         )
 

@@ -11,6 +11,7 @@ from apache_beam.metrics import Metrics
 
 from pe_beam.contracts.steps import GenerateHandle
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.spread import Spread
 
 # Runners show Beam metrics, so metrics may count only public things. Generators see candidates only, which are public.
 # Votes, records and the times of private stages are never metrics (DESIGN, privacy rule 7).
@@ -43,7 +44,7 @@ class Generate(beam.PTransform):
         self._about = handle, traces
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        return rows | "SpreadChunks" >> beam.Reshuffle() | "Generate" >> beam.ParDo(_GenerateFn(*self._about))
+        return rows | "SpreadChunks" >> Spread() | "Generate" >> beam.ParDo(_GenerateFn(*self._about))
 
 
 @beam.typehints.with_input_types(pa.RecordBatch)

@@ -11,6 +11,7 @@ from pe_beam.contracts.source import FileCut, FilePart, Piece
 from pe_beam.engine.cuttable import Cuttable, Opener, Pieces
 from pe_beam.engine.graphs.base import RunFn
 from pe_beam.errors import PeBeamError
+from pe_beam.transforms.spread import Spread
 
 
 class _CuttingFn(RunFn):
@@ -88,7 +89,7 @@ class CutSources(beam.PTransform):
         return (
             start
             | "ListFiles" >> beam.ParDo(_ListFilesFn(self._root, self._opener))
-            | "SpreadFiles" >> beam.Reshuffle()
+            | "SpreadFiles" >> Spread()
             | "CutFiles" >> beam.ParDo(_CutFilesFn(self._root, self._opener))  # ((source, file), cut of a part)
             | "GatherCuts" >> beam.GroupByKey()
             | "JoinCuts" >> beam.ParDo(_JoinCutsFn(self._root, self._opener))  # (0, pieces of a file)

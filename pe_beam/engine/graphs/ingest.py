@@ -17,6 +17,7 @@ from pe_beam.engine.graphs.cutting import CutSources
 from pe_beam.engine.run import Run
 from pe_beam.errors import EmptyInputError
 from pe_beam.recipe.sources import private_source
+from pe_beam.transforms.spread import Spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class _Private(RunTransform):
             start
             | "CutSources" >> CutSources(self._root, private_cuttable)
             | "ListPieces" >> beam.ParDo(_ListPiecesFn(self._root))
-            | "SpreadPieces" >> beam.Reshuffle()
+            | "SpreadPieces" >> Spread()
         )
 
     def records(self, start: beam.PCollection) -> beam.PCollection:

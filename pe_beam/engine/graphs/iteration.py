@@ -23,6 +23,7 @@ from pe_beam.storage.parquet import parquet_file
 from pe_beam.transforms.generate import Generate
 from pe_beam.transforms.histogram import NoisyHistogram
 from pe_beam.transforms.select import Select
+from pe_beam.transforms.spread import Spread
 from pe_beam.transforms.vote import Vote
 
 # Runners show Beam metrics, so metrics may count only public things. Generators see candidates only, which are public.
@@ -116,11 +117,11 @@ class EmbedCandidates(_IterationTransform):
         return (
             start
             | "ListCandidates" >> beam.ParDo(_ListCandidatesFn(*self._at))
-            | "SpreadCandidates" >> beam.Reshuffle()
+            | "SpreadCandidates" >> Spread()
             | "EmbedCandidates" >> beam.ParDo(_EmbedCandidatesFn(*self._at))  # (0, first row)
             | "GatherCandidates" >> beam.GroupByKey()
             | "CommitMatrix" >> beam.ParDo(_CommitMatrixFn(*self._at))  # shard names
-            | "SpreadShards" >> beam.Reshuffle()
+            | "SpreadShards" >> Spread()
         )
 
 
@@ -173,7 +174,7 @@ class LabelShares(RunTransform):
         return (
             start
             | "ListShards" >> beam.ParDo(_ListShardsFn(self._root, 0))
-            | "SpreadShards" >> beam.Reshuffle()
+            | "SpreadShards" >> Spread()
             | "Count" >> Count(self._root, 0, unit=self._unit)
             | "Noise" >> NoisyHistogram(RunMechanism(self._root, 0), commit=self._root)
         )

@@ -65,6 +65,15 @@ class Runner(abc.ABC):
           PeBeamError: a flag is missing or wrong, or the runner's service cannot be used.
         """
 
+    def shown_as(self, graph: Graph, args: Sequence[str]) -> str | None:
+        """Returns how a service shows the job of a graph, for `status`: its name, and where; None: no service does.
+
+        Args:
+          graph: the graph.
+          args: all Beam flags.
+        """
+        return None
+
     @abc.abstractmethod
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """Runs one graph to its end.

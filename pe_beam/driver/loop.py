@@ -188,9 +188,10 @@ def new_job(run: Run, args: list[str], *, leaves: bool = False) -> Job:
             "`pipelines.iteration`, `pipelines.evolve` and `pipelines.evaluate` can leave theirs"
         )
 
-    def note(label: str, runner: str) -> None:
-        """Records label and runner for `status`."""
-        run.store.commit(JOB, json.dumps({"job": label, "runner": runner}).encode(), replace=True)
+    def note(label: str, runner: str, shown_as: str | None) -> None:
+        """Records the job for `status`."""
+        said = {"job": label, "runner": runner} | ({} if shown_as is None else {"shown_as": shown_as})
+        run.store.commit(JOB, json.dumps(said).encode(), replace=True)
 
     return Job(
         run.store,

@@ -36,7 +36,7 @@ class Job:
         runner: str = "FnApiRunner",
         parallelism: int | None = None,
         hints: Mapping[str, Mapping[str, str]] | None = None,
-        started: Callable[[str, str], None] | None = None,
+        started: Callable[[str, str, str | None], None] | None = None,
         run_id: str = "",
         client_ids: bool = False,
         leaves: bool = False,
@@ -49,7 +49,7 @@ class Job:
           runner: the runner if the flags name none.
           parallelism: number of workers if the flags name none.
           hints: stage -> Beam's resource hints.
-          started: called with label and runner of each graph before it starts.
+          started: called with label, runner and `Runner.shown_as` of each graph before it starts.
           run_id: the run's id; "" for graphs of no run.
           client_ids: True if graphs of the run shuffle client ids.
           leaves: whether graphs are handed over and not waited for.
@@ -86,11 +86,12 @@ class Job:
     ) -> None:
         """Runs the graph that `build` makes to its end; see `Graph`. Raises PeBeamError, and LockedError first."""
         self._store.demand_lock()
-        if self._started is not None:
-            self._started(label, self._name)
+        graph, runner = Graph(label, build, self._store, self._run_id, is_done, joins), self._runner()
         try:
             with _quiet():
-                self._runner().run(Graph(label, build, self._store, self._run_id, is_done, joins), self.args)
+                if self._started is not None:
+                    self._started(label, self._name, runner.shown_as(graph, self.args))
+                runner.run(graph, self.args)
         except Exception as error:
             raise _explained(error, label, self._store) from None
 

@@ -39,6 +39,11 @@ class DataflowRunner(Runner):
         _check_buckets(_asked(options, mark)[0], options)
         _check_place(store, options, mark)
 
+    def shown_as(self, graph: Graph, args: Sequence[str]) -> str:
+        """See Runner."""
+        name = names.job_name(graph.label, graph.run_id, names.mark_of(graph.store))
+        return f"Dataflow job {name} ({_where(_options(graph.store, args))})"
+
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
         options = _completed(graph.store, options_with_key(args))

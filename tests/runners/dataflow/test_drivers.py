@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from pe_beam.driver import loop
+from pe_beam.driver.status import status
 from pe_beam.errors import InputError, PeBeamError
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.runners.job import Job
@@ -68,11 +69,12 @@ def test_a_killed_driver_leaves_its_job_to_the_next(cloud: SimpleNamespace, runs
     assert open_store(cloud.uri).read("ledger.jsonl") == (local / "ledger.jsonl").read_bytes()
 
 
-def test_ctrl_c_says_which_job_goes_on(cloud: SimpleNamespace, runs: Runs, tmp_path: Path) -> None:
+def test_ctrl_c_and_status_say_which_job_goes_on(cloud: SimpleNamespace, runs: Runs, tmp_path: Path) -> None:
     cloud.service.hold = "iteration-00"
     with started(cloud, tmp_path, runs) as command:
         job = cloud.service.wait_for("iteration-00")
         time.sleep(0.5)
+        assert status(cloud.uri)["shown_as"] == f"Dataflow job {job.name} (project a-project, region europe-west4)"
         os.kill(command.pid, signal.SIGINT)
         said = command.communicate(30)
     assert said.returncode == 130

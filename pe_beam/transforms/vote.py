@@ -17,6 +17,7 @@ from pe_beam.contracts.votes import BallotHandle, Grid, Tally, Unit
 from pe_beam.errors import InputError
 from pe_beam.transforms.guard import guarded
 from pe_beam.voting.client import client_ballot
+from pe_beam.voting.gather import Block, LabelGatherer
 from pe_beam.voting.votes import read_batch, read_clients
 
 Ballot = dict[int, int]
@@ -85,19 +86,29 @@ class _VoteFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._tally: Tally | None = None
+        self._gathered = LabelGatherer()
 
     def process(self, batch: pa.RecordBatch) -> None:
         with guarded(self._traces, "Vote"):
             vectors, labels, _ = read_batch(batch)
-            voted = self._candidates.load()
-            _, positions = voted.ballots(vectors, labels)
-            counts = np.bincount(positions, minlength=voted.width).astype(np.int64, copy=False)
-            tally = Tally(voted.digest, counts, Unit.RECORD, voted.votes_per_record, 0)
-            self._tally = added(self._tally, tally)
+            if self._tally is None:  # a bundle without votes gives zeros
+                self._count(None)
+            for block in self._gathered.add(vectors, labels):
+                self._count(block)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
+        with guarded(self._traces, "Vote"):
+            for block in self._gathered.rest():
+                self._count(block)
         if self._tally is not None:
             yield WindowedValue((0, self._tally), MIN_TIMESTAMP, [GlobalWindow()])
+
+    def _count(self, block: Block | None) -> None:
+        voted = self._candidates.load()
+        counts = np.zeros(voted.width, dtype=np.int64)
+        if block is not None:
+            counts += np.bincount(voted.ballots(block.vectors, block.labels)[1], minlength=voted.width)
+        self._tally = added(self._tally, Tally(voted.digest, counts, Unit.RECORD, voted.votes_per_record, 0))
 
 
 @beam.typehints.with_input_types(pa.RecordBatch)
@@ -108,18 +119,35 @@ class _ClientVoteFn(beam.DoFn):
     def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
         self._candidates, self._traces = candidates, traces
 
+    def start_bundle(self) -> None:
+        self._gathered = LabelGatherer()
+        self._seen = False
+
     def process(self, batch: pa.RecordBatch) -> Iterator[tuple[Voting, Ballot]]:
         with guarded(self._traces, "Vote"):
             vectors, labels, clients = read_clients(batch)
-            voted = self._candidates.load()
-            rows, positions = voted.ballots(vectors, labels)
-            ballots: dict[str, Ballot] = {}
+            votes = [] if self._seen else self._cast(None)  # a bundle without votes gives zeros
+            self._seen = True
+            for block in self._gathered.add(vectors, labels, clients):
+                votes += self._cast(block)
+        yield from votes
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        with guarded(self._traces, "Vote"):
+            votes = [vote for block in self._gathered.rest() for vote in self._cast(block)]
+        for vote in votes:
+            yield WindowedValue(vote, MIN_TIMESTAMP, [GlobalWindow()])
+
+    def _cast(self, block: Block | None) -> list[tuple[Voting, Ballot]]:
+        voted = self._candidates.load()
+        ballots: dict[str, Ballot] = {_NOBODY: {}} if block is None else {}
+        if block is not None:
+            assert block.clients is not None
+            rows, positions = voted.ballots(block.vectors, block.labels)
             for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
-                ballot = ballots.setdefault(clients[row], {})
+                ballot = ballots.setdefault(block.clients[row], {})
                 ballot[position] = ballot.get(position, 0) + 1
-            about = voted.digest, voted.width
-        for client, ballot in (ballots or {_NOBODY: {}}).items():
-            yield (*about, client), ballot
+        return [((voted.digest, voted.width, client), ballot) for client, ballot in ballots.items()]
 
 
 @beam.typehints.with_input_types(tuple[Voting, Ballot])

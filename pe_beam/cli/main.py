@@ -187,11 +187,22 @@ def _plan(options: argparse.Namespace) -> None:
         chance = f"{plan.chance_of_noise[t]:.1%}" if plan.chance_of_noise else "auto"
         row = (t + 1, plan.candidates[t], f"{sigma:.4f}", _epsilon(plan.epsilons[t]), votes, chance)
         print("{:>9}  {:>10}  {:>13}  {:>14}  {:>15}  {:>22}".format(*row))
+    if plan.unsampled is not None:
+        _print_trade(plan.to_json()["sampling"])
     print(f"generator calls: {plan.generator_calls}")
     if costs is not None:
         _print_costs(costs)
     for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
         print(f"warning: {warning}")
+
+
+def _print_trade(sampling: dict[str, Any]) -> None:
+    """Prints what sampling gives and takes, in the first iteration."""
+    for name, rate in (("sampled", sampling["sampling_rate"]), ("unsampled", 1)):
+        side = sampling[name]
+        signal = side["expected_votes_over_sigma"]
+        votes = "" if signal is None else f", {signal[0]:.3g} expected votes a candidate over sigma"
+        print(f"sampling_rate {rate:g}: sigma {side['sigma'][0]:.4f}{votes}")
 
 
 def _print_costs(costs: Any) -> None:

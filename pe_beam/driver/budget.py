@@ -13,6 +13,7 @@ from pe_beam.engine.run import Run
 from pe_beam.engine.spending import line_hmac, secret_of
 from pe_beam.errors import InputError
 from pe_beam.privacy import ledger
+from pe_beam.privacy.subsampled import Spending
 
 
 def ledger_lines(run: Run) -> list[ledger.LedgerLine]:
@@ -70,6 +71,7 @@ def _refuse_beyond_plan(spent: Sequence[float], planned: Sequence[float]) -> Non
         raise InputError("ledger.jsonl: its lines and the next one would spend more than the plan of this recipe")
 
 
-def spent_multipliers(run: Run) -> list[float]:
-    """Returns the noise multipliers of the ledger's lines."""
-    return [line.noise_multiplier for line in ledger_lines(run)]
+def spendings(run: Run) -> list[Spending]:
+    """Returns what the ledger's lines spend. Their HMAC binds the recipe, and so its sampling rate."""
+    rate = float(run.recipe.privacy.sampling_rate)
+    return [Spending(line.noise_multiplier, rate if line.iteration else 1.0) for line in ledger_lines(run)]

@@ -15,7 +15,7 @@ from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
 from pe_beam.custody import keeping
-from pe_beam.driver.budget import ledger_lines, spent_multipliers
+from pe_beam.driver.budget import ledger_lines, spendings
 from pe_beam.driver.public import public_recipe, recipe_json
 from pe_beam.engine import tables
 from pe_beam.engine.manifests import manifest_of
@@ -24,10 +24,14 @@ from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
-from pe_beam.privacy.statement import statement
+from pe_beam.privacy.statement import sampling_words, statement
 from pe_beam.storage.parquet import parquet_file
 
 SUPPLIED = "private/secret.supplied"
+_ACCOUNTANT = "dp-accounting: exact composition of Gaussian mechanisms"
+_SAMPLED_ACCOUNTANT = (
+    "numeric privacy loss distributions of Gaussian mechanisms on Poisson samples, compared with dp-accounting's"
+)
 
 
 def is_complete(run: Run) -> bool:
@@ -157,7 +161,7 @@ def was_supplied(run: Run) -> bool:
 def privacy_record(run: Run) -> dict[str, object]:
     """Returns the content of privacy.json: the promise, and the budget that the ledger says is spent."""
     privacy, schedule = run.recipe.privacy, run.plan.schedule
-    spent = accounting.spent_epsilon(spent_multipliers(run), privacy.delta)
+    spent = accounting.spent_epsilon(spendings(run), privacy.delta)
     return {
         "version": tables.FORMAT_VERSION,
         "epsilon": json_number(run.plan.epsilon),
@@ -169,7 +173,7 @@ def privacy_record(run: Run) -> dict[str, object]:
         "label_shares_noise_multiplier": schedule.label_noise_multiplier,
         "sampling_rate": privacy.sampling_rate,
         "iterations": run.recipe.evolution.iterations,
-        "accountant": "dp-accounting: exact composition of Gaussian mechanisms",
+        "accountant": _ACCOUNTANT if privacy.sampling_rate == 1 else _SAMPLED_ACCOUNTANT,
         "spent_epsilon": json_number(spent),
         "supplied_secret": was_supplied(run),
         "statement": statement_over([run], spent, privacy.delta, run.recipe.evolution.iterations),
@@ -189,6 +193,7 @@ def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms
         bought=" and ".join(sorted({what for run in runs if (what := measured_by(run))})) or None,
         never_stop=all(run.recipe.data.never_stop for run in runs),
         vectors_checked=all(_checks_itself(run) for run in runs),
+        sampling=sampling_words([run.recipe.privacy.sampling_rate for run in runs], promise.unit),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pe_beam.driver.budget import ledger_lines, spent_multipliers
+from pe_beam.driver.budget import ledger_lines, spendings
 from pe_beam.driver.finalize import is_complete, privacy_record, report_bytes, samples_digest, statement_over
 from pe_beam.driver.public import recipe_json
 from pe_beam.engine.manifests import manifest_of, read_manifest
@@ -88,8 +88,8 @@ def _write(run: Run) -> str:
 
 def _so_far(run: Run, histograms: int) -> str:
     promise = run.recipe.privacy
-    if not histograms and not spent_multipliers(run):
+    if not histograms and not spendings(run):
         return "Nothing is spent so far: no record has voted yet."
-    epsilon = accounting.spent_epsilon(spent_multipliers(run), promise.delta)
+    epsilon = accounting.spent_epsilon(spendings(run), promise.delta)
     said = statement_over([run], epsilon, promise.delta, histograms)
     return f"{said} This is what is spent so far: the run is not complete."

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pe_beam.contracts.store import Folder
-from pe_beam.driver.budget import check_ledger, ledger_lines, spent_multipliers
+from pe_beam.driver.budget import check_ledger, ledger_lines, spendings
 from pe_beam.driver.finalize import is_complete, statement_over
 from pe_beam.driver.progress import JOB, TIMES, stage_of
 from pe_beam.engine.frozen import read_index
@@ -40,7 +40,7 @@ def status(run_dir: str) -> dict[str, Any]:
         **_standing(run, done),
         "iterations_done": max(done, default=0),
         "iterations": total,
-        "epsilon_spent": json_number(accounting.spent_epsilon(spent_multipliers(run), run.recipe.privacy.delta)),
+        "epsilon_spent": json_number(accounting.spent_epsilon(spendings(run), run.recipe.privacy.delta)),
         "epsilon": json_number(run.plan.epsilon if declared is None else declared),
         "delta": run.recipe.privacy.delta,
         "candidates_made": sum(sizes[t] for t in done),
@@ -98,7 +98,7 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
         check_ledger(run)
     promises = [run.recipe.privacy for run in runs]
     epsilon, delta = compose_runs(
-        [(p.unit, p.adjacency, p.delta, spent_multipliers(run)) for p, run in zip(promises, runs, strict=True)]
+        [(p.unit, p.adjacency, p.delta, spendings(run)) for p, run in zip(promises, runs, strict=True)]
     )
     return {
         "epsilon": json_number(epsilon),
@@ -123,7 +123,7 @@ def _entry(run: Run) -> dict[str, Any]:
     delta = run.recipe.privacy.delta
     return {
         "dir": run.store.uri,
-        "spent_epsilon": json_number(accounting.spent_epsilon(spent_multipliers(run), delta)),
+        "spent_epsilon": json_number(accounting.spent_epsilon(spendings(run), delta)),
         "delta": delta,
         "complete": is_complete(run),
         **_kept(run),

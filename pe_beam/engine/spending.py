@@ -9,6 +9,7 @@ from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, SecretError
 from pe_beam.privacy import ledger, noise
+from pe_beam.privacy.coins import Coins
 from pe_beam.privacy.secret import Secret, read_secret
 
 
@@ -57,6 +58,17 @@ def secret_of(run: Run) -> Secret:
     """
     # The recipe is at hand. To look for secret.json would be a request more in each iteration on a bucket.
     return read_secret(run.store) if run.recipe.privacy.secret is None else keeping.read_secret(run.store)
+
+
+def coins_of(run: Run, iteration: int) -> Coins:
+    """Returns the coins of an iteration, which say who votes (rule 11). Raises as `secret_of`."""
+    return Coins(
+        secret_of(run),
+        run_id=run.run_id,
+        fingerprint=fingerprint(run),
+        iteration=iteration,
+        rate=float(run.recipe.privacy.sampling_rate),
+    )
 
 
 def refuse_unless_paid(run: Run, line: ledger.LedgerLine, secret: bytes) -> None:

@@ -3,6 +3,9 @@
 T Gaussian rounds with noise multipliers z_t act as one with mu^2 = sum 1/z_t^2 (Dong, Roth and Su 2019). The
 rounded Gaussian is post-processing of the Gaussian mechanism, so this accounting holds for it without change.
 dp-accounting finds the roots. Each root is then checked at 200 bits, and moved until delta is really kept.
+
+Rounds on a Poisson sample of the units have no closed form: `subsampled` composes them numerically, on the safe side,
+and dp-accounting's own accountant is the second method.
 """
 
 from __future__ import annotations
@@ -18,10 +21,12 @@ import numpy as np
 from pe_beam.errors import RecipeError
 from pe_beam.privacy.loss import numeric_epsilon
 from pe_beam.privacy.precise import precision
+from pe_beam.privacy.subsampled import Spending, amplified_multiplier, peer_epsilon, subsampled_epsilon
 
 __all__ = [
     "CHECK_TOLERANCE",
     "NoiseSchedule",
+    "Spending",
     "calibrate",
     "check_schedule",
     "dp_event",
@@ -33,6 +38,8 @@ __all__ = [
 
 # Largest allowed difference of the two methods, as a share of epsilon + mu: ten times the numeric method's usual error.
 CHECK_TOLERANCE = 1e-4
+# The same for rounds on samples, as a share of epsilon: both methods are above the truth, each by its own grid.
+SAMPLED_TOLERANCE = 5e-3
 _SIGMA_BITS = 30
 _EXACT_BITS = 200
 
@@ -47,6 +54,7 @@ class NoiseSchedule:
       label_sigma: sigma of the initial measurement (label counts), in votes; None if nothing is measured.
       label_noise_multiplier: noise multiplier of the initial measurement; None if nothing is measured.
       sensitivity: L2 sensitivity of the vote histogram, in votes.
+      sampling_rate: probability with which a unit votes in an iteration. The initial measurement sees all units.
 
     Raises:
       RecipeError: a value is not finite, noise is negative, or lengths differ.
@@ -57,10 +65,12 @@ class NoiseSchedule:
     label_sigma: float | None
     label_noise_multiplier: float | None
     sensitivity: float
+    sampling_rate: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises RecipeError for values that `calibrate` never returns."""
         _refuse_unless(0 < self.sensitivity < math.inf, "sensitivity", self.sensitivity, "above 0")
+        _check_rate(self.sampling_rate)
         same = len(self.sigmas) == len(self.noise_multipliers) > 0
         _refuse_unless(same, "sigmas", self.sigmas, "as many as there are noise_multipliers")
         paired = (self.label_sigma is None) == (self.label_noise_multiplier is None)
@@ -75,6 +85,12 @@ class NoiseSchedule:
         """All multipliers that are spent. That of the measured label counts is the first."""
         label = self.label_noise_multiplier
         return self.noise_multipliers if label is None else (label, *self.noise_multipliers)
+
+    @property
+    def spendings(self) -> tuple[Spending, ...]:
+        """All that is spent. The measured label counts, which see all units, are the first."""
+        sampled = tuple(Spending(z, self.sampling_rate) for z in self.noise_multipliers)
+        return sampled if self.label_noise_multiplier is None else (Spending(self.label_noise_multiplier), *sampled)
 
 
 def sensitivity(*, unit: str, adjacency: str, votes_per_record: int) -> float:
@@ -114,6 +130,7 @@ def calibrate(
     sensitivity: float,
     label_share: float = 0.0,
     label_sensitivity: float | None = None,
+    sampling_rate: float = 1.0,
 ) -> NoiseSchedule:
     """Returns the smallest noise that keeps (epsilon, delta) over all iterations, rounded up.
 
@@ -127,9 +144,11 @@ def calibrate(
       sensitivity: sensitivity of the vote histogram, in votes.
       label_share: share of mu^2 for label counts, 0 (not measured) to below 1.
       label_sensitivity: sensitivity of the label counts, in votes; default: as `sensitivity`.
+      sampling_rate: q, above 0 to 1. Below 1, z is the smallest that keeps epsilon with it.
 
     Returns:
-      The schedule. `spent_epsilon` of its multipliers is at most `epsilon`, and less by at most 1e-6 (epsilon + mu).
+      The schedule. `spent_epsilon` of its spendings is at most `epsilon`, and less by at most 1e-6 (epsilon + mu)
+      (with sampling: 1e-3 epsilon).
 
     Raises:
       RecipeError: a value is out of its range.
@@ -139,15 +158,20 @@ def calibrate(
     _refuse_unless(in_range, "privacy.epsilon", epsilon, "0.001 to 1000, or inf")
     _refuse_unless(0 < delta < 1, "privacy.delta", delta, "above 0 and below 1")
     _check_norms(sensitivity, label_norm, label_share)
+    _check_rate(sampling_rate)
     shares = _shares(weights, label_share)
     if epsilon == math.inf:
         pairs = [(0.0, 0.0)] * (len(shares) + 1)
-        return _schedule(pairs, sensitivity, label_share)
+        return _schedule(pairs, sensitivity, label_share, sampling_rate)
     from dp_accounting import gaussian_mechanism
 
     with np.errstate(all="ignore"):  # its root search evaluates log(0)
         whole = float(gaussian_mechanism.get_sigma_gaussian(epsilon, delta))
     _refuse_unless(0 < whole < math.inf, "privacy.delta", delta, "a larger number")
+    if sampling_rate < 1:
+        whole = amplified_multiplier(
+            whole, [label_share, *shares], epsilon=epsilon, delta=delta, sampling_rate=sampling_rate
+        )
     norms = [label_norm] + [sensitivity] * len(weights)
     raised = 2.0**-40
     while raised < 1e-3:
@@ -155,8 +179,8 @@ def calibrate(
             _rounded(whole * (1 + raised) / math.sqrt(share), norm) if share else (0.0, 0.0)
             for share, norm in zip([label_share, *shares], norms, strict=True)
         ]
-        schedule = _schedule(pairs, sensitivity, label_share)
-        if spent_epsilon(schedule.all_multipliers, delta) <= epsilon:
+        schedule = _schedule(pairs, sensitivity, label_share, sampling_rate)
+        if spent_epsilon(schedule.spendings, delta) <= epsilon:
             return schedule
         raised *= 4
     raise RecipeError(f"privacy.epsilon: no noise was found that keeps {epsilon!r} at delta {delta!r}")
@@ -168,6 +192,7 @@ def fixed(
     sensitivity: float,
     label_share: float = 0.0,
     label_sensitivity: float | None = None,
+    sampling_rate: float = 1.0,
 ) -> NoiseSchedule:
     """Returns the noise of given multipliers, rounded up. Epsilon follows from it.
 
@@ -178,9 +203,10 @@ def fixed(
       sensitivity: sensitivity of the vote histogram, in votes.
       label_share: as in `calibrate`.
       label_sensitivity: as in `calibrate`.
+      sampling_rate: as in `calibrate`.
 
     Returns:
-      The schedule. It spends `spent_epsilon` of its multipliers.
+      The schedule. It spends `spent_epsilon` of its spendings.
 
     Raises:
       RecipeError: a value is out of its range.
@@ -197,7 +223,12 @@ def fixed(
     if label_share:
         spent = math.fsum((1 / value) ** 2 for value in values)
         label = _rounded(math.sqrt((1 - label_share) / (label_share * spent)), label_norm)
-    return _schedule([label, *(_rounded(value, sensitivity) for value in values)], sensitivity, label_share)
+    pairs = [label, *(_rounded(value, sensitivity) for value in values)]
+    return _schedule(pairs, sensitivity, label_share, sampling_rate)
+
+
+def _check_rate(sampling_rate: float) -> None:
+    _refuse_unless(0 < sampling_rate <= 1, "privacy.sampling_rate", sampling_rate, "above 0 to 1")
 
 
 def _check_norms(sensitivity: float, label_sensitivity: float, label_share: float) -> None:
@@ -218,7 +249,9 @@ def _shares(weights: Sequence[float], label_share: float) -> list[float]:
     return [weight / total * (1 - label_share) for weight in relative]
 
 
-def _schedule(pairs: Sequence[tuple[float, float]], sensitivity: float, label_share: float) -> NoiseSchedule:
+def _schedule(
+    pairs: Sequence[tuple[float, float]], sensitivity: float, label_share: float, sampling_rate: float
+) -> NoiseSchedule:
     (label_sigma, label_multiplier), *rest = pairs
     return NoiseSchedule(
         sigmas=tuple(sigma for sigma, _ in rest),
@@ -226,6 +259,7 @@ def _schedule(pairs: Sequence[tuple[float, float]], sensitivity: float, label_sh
         label_sigma=label_sigma if label_share else None,
         label_noise_multiplier=label_multiplier if label_share else None,
         sensitivity=sensitivity,
+        sampling_rate=sampling_rate,
     )
 
 
@@ -242,11 +276,12 @@ def _rounded(multiplier: float, sensitivity: float) -> tuple[float, float]:
     return sigma, given
 
 
-def spent_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
+def spent_epsilon(spent: Iterable[float | Spending], delta: float) -> float:
     """Returns epsilon at delta of Gaussian mechanisms that run one after the other. It is never below the true epsilon.
 
     Args:
-      noise_multipliers: 0 or more, one per mechanism.
+      spent: what each mechanism spends, or its noise multiplier, 0 or more, if it sees all units. Rates below 1 are for
+        add-or-remove-one, and for mechanisms that were all fixed before the first.
       delta: above 0 and below 1.
 
     Returns:
@@ -255,10 +290,15 @@ def spent_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
     Raises:
       RecipeError: a value is out of its range.
     """
-    values = _checked(noise_multipliers)
+    spendings = [each if isinstance(each, Spending) else Spending(each) for each in spent]
+    values = _checked(each.noise_multiplier for each in spendings)
+    for each in spendings:
+        _check_rate(each.sampling_rate)
     _refuse_unless(0 < delta < 1, "privacy.delta", delta, "above 0 and below 1")
     if not values or 0 in values:
         return math.inf if values else 0.0
+    if any(each.sampling_rate < 1 for each in spendings):
+        return min(subsampled_epsilon(spendings, delta), spent_epsilon(values, delta))  # sampling never costs privacy
     from dp_accounting import gaussian_mechanism
 
     mu = math.sqrt(math.fsum((1 / value) ** 2 for value in values))
@@ -311,27 +351,38 @@ def _true_delta(values: Sequence[float]) -> Callable[[float], Any]:
     return true_delta
 
 
-def dp_event(noise_multipliers: Iterable[float]) -> Any:
+def dp_event(spent: Iterable[float | Spending]) -> Any:
     """Returns the exact dp_accounting event of Gaussian mechanisms that run one after the other.
 
+    Args:
+      spent: as for `spent_epsilon`.
+
     Returns:
-      A ComposedDpEvent of GaussianDpEvents (empty for no mechanism); NonPrivateDpEvent if one has no noise.
+      A ComposedDpEvent of GaussianDpEvents (empty for no mechanism), those on samples each in a PoissonSampledDpEvent;
+      NonPrivateDpEvent if one has no noise.
 
     Raises:
       RecipeError: a multiplier is negative or not finite.
     """
-    values = _checked(noise_multipliers)
+    spendings = [each if isinstance(each, Spending) else Spending(each) for each in spent]
+    values = _checked(each.noise_multiplier for each in spendings)
     import dp_accounting
 
     if 0 in values:
         return dp_accounting.NonPrivateDpEvent()
-    return dp_accounting.ComposedDpEvent([dp_accounting.GaussianDpEvent(value) for value in values])
+    events = [dp_accounting.GaussianDpEvent(value) for value in values]
+    return dp_accounting.ComposedDpEvent(
+        [
+            event if each.sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(each.sampling_rate, event)
+            for event, each in zip(events, spendings, strict=True)
+        ]
+    )
 
 
 def check_schedule(schedule: NoiseSchedule, epsilon: float, delta: float) -> None:
     """Refuses a schedule that spends too much, or for which the two accounting methods disagree.
 
-    They may differ by 1e-4 (epsilon + mu), with mu^2 = sum 1/z^2.
+    They may differ by 1e-4 (epsilon + mu), with mu^2 = sum 1/z^2; on samples by 5e-3 epsilon + 1e-3.
 
     Args:
       schedule: a schedule of `calibrate`.
@@ -344,12 +395,17 @@ def check_schedule(schedule: NoiseSchedule, epsilon: float, delta: float) -> Non
     if epsilon == math.inf:
         return
     multipliers = schedule.all_multipliers
-    exact = spent_epsilon(multipliers, delta)
+    exact = spent_epsilon(schedule.spendings, delta)
     if not exact <= epsilon:
         raise RecipeError(f"privacy.epsilon: the noise would spend {exact!r}, more than {epsilon!r}")
-    numeric = numeric_epsilon(multipliers, delta)
-    mu = math.sqrt(math.fsum((1 / value) ** 2 for value in multipliers))
-    if not abs(numeric - exact) <= CHECK_TOLERANCE * (exact + mu):
+    if schedule.sampling_rate == 1:
+        numeric = numeric_epsilon(multipliers, delta)
+        mu = math.sqrt(math.fsum((1 / value) ** 2 for value in multipliers))
+        tolerance = CHECK_TOLERANCE * (exact + mu)
+    else:
+        numeric = min(peer_epsilon(schedule.spendings, delta), spent_epsilon(multipliers, delta))
+        tolerance = SAMPLED_TOLERANCE * exact + 1e-3
+    if not abs(numeric - exact) <= tolerance:
         raise RecipeError(f"privacy.epsilon: accounting by two methods disagrees ({exact!r} and {numeric!r})")
 
 

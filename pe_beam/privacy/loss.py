@@ -54,7 +54,7 @@ def numeric_epsilon(noise_multipliers: Iterable[float], delta: float) -> float:
     middle = mu * mu * (0.5 + tilt)
     scale = mu * mu / 2 * (tilt + tilt * tilt) - tilt * middle
     weights = weights * np.exp(-tilt * (losses - middle))
-    return _solve(losses, weights, math.log(delta) - scale)
+    return solve(losses, weights, math.log(delta) - scale)
 
 
 def _composed(rounds: Counter[float], *, mu: float, step: float, tilt: float) -> tuple[np.ndarray, np.ndarray]:
@@ -86,8 +86,8 @@ def _one_round(mu: float, step: float, tilt: float) -> tuple[int, np.ndarray]:
     last = math.ceil((middle + _REACH * mu) / step)
     ends = step * np.arange(first, last + 1, dtype=np.float64)
     normal = tilt * ends[:-1] - mean * (tilt + tilt * tilt)  # of the tilted measure, at each cell's lower end
-    under_p = np.exp(_log_mass((ends - mean) / mu) + normal)
-    under_q = np.exp(_log_mass((ends + mean) / mu) + normal + ends[:-1])
+    under_p = np.exp(log_mass((ends - mean) / mu) + normal)
+    under_q = np.exp(log_mass((ends + mean) / mu) + normal + ends[:-1])
     # Solves a + b = P and a + b e^-h = Q e^l, so that P and Q keep their masses.
     upper = np.clip((under_p - under_q) / -math.expm1(-step), 0, under_p)
     mass = np.zeros(len(ends))
@@ -96,8 +96,15 @@ def _one_round(mu: float, step: float, tilt: float) -> tuple[int, np.ndarray]:
     return first, mass
 
 
-def _log_mass(edges: np.ndarray) -> np.ndarray:
-    """Returns the log of the standard normal mass between neighbouring edges. It is accurate far into both tails."""
+def log_mass(edges: np.ndarray) -> np.ndarray:
+    """Returns the log of the standard normal mass between neighbouring edges, accurate far into both tails.
+
+    Args:
+      edges: float64 (n + 1,), not decreasing.
+
+    Returns:
+      float64 (n,); -inf for an empty cell.
+    """
     from scipy.special import log_ndtr
 
     low, high = edges[:-1], edges[1:]
@@ -108,8 +115,14 @@ def _log_mass(edges: np.ndarray) -> np.ndarray:
         return np.asarray(top + np.log(-np.expm1(log_ndtr(low) - top)))
 
 
-def _solve(losses: np.ndarray, weights: np.ndarray, log_delta: float) -> float:
-    """Returns the smallest epsilon with sum over l > epsilon of (1 - e^(epsilon - l)) w <= delta, by bisection."""
+def solve(losses: np.ndarray, weights: np.ndarray, log_delta: float) -> float:
+    """Returns the smallest epsilon with sum over l > epsilon of (1 - e^(epsilon - l)) w <= delta, by bisection.
+
+    Args:
+      losses: float64 (n,), in increasing order.
+      weights: float64 (n,), their masses w.
+      log_delta: log of delta, which may be relative to a common factor of the weights.
+    """
 
     def fits(epsilon: float) -> bool:
         above = losses > epsilon

@@ -8,6 +8,7 @@ from decimal import ROUND_CEILING, Context, Decimal
 
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.privacy.subsampled import Spending
 
 _RELATION = {
     "add-or-remove-one": "one {unit} more or fewer",
@@ -26,11 +27,14 @@ _VECTORS = {
 _UNIT = {"record": "one record", "client": "all the records of one client"}
 
 
-def compose_runs(runs: Sequence[tuple[str, str, float, Sequence[float]]]) -> tuple[float, float]:
+def compose_runs(runs: Sequence[tuple[str, str, float, Sequence[float | Spending]]]) -> tuple[float, float]:
     """Returns epsilon and delta of several runs on the same data: the 1/z^2 add up, and delta is the largest one.
 
+    One run on samples counts as such. Several count as if all units had voted: a later run may have been chosen after
+    an earlier one, and only for Gaussian mechanisms does the sum hold then.
+
     Args:
-      runs: (unit, adjacency, delta, noise multipliers spent) of each run.
+      runs: (unit, adjacency, delta, what was spent, as for `spent_epsilon`) of each run.
 
     Returns:
       Epsilon (0 if nothing was spent, inf if one round had no noise) and delta.
@@ -49,7 +53,10 @@ def compose_runs(runs: Sequence[tuple[str, str, float, Sequence[float]]]) -> tup
         if not 0 < run[2] < 1:
             raise RecipeError(f"privacy.delta: {run[2]!r} is not allowed; above 0 and below 1 is wanted")
     delta = max(run[2] for run in runs)
-    return spent_epsilon([value for run in runs for value in run[3]], delta), delta
+    spent = [each if isinstance(each, Spending) else Spending(each) for run in runs for each in run[3]]
+    if len(runs) > 1:
+        spent = [Spending(each.noise_multiplier) for each in spent]
+    return spent_epsilon(spent, delta), delta
 
 
 def statement(
@@ -63,6 +70,7 @@ def statement(
     bought: str | None = None,
     never_stop: bool = False,
     vectors_checked: bool = False,
+    sampling: str | None = None,
 ) -> str:
     """Returns the privacy statement of a release as one paragraph.
 
@@ -75,6 +83,7 @@ def statement(
       supplied_secret: whether the user supplied the secret, instead of the operating system.
       never_stop: whether no record could stop the run (`data.never_stop`).
       vectors_checked: whether the embedder was checked on made-up records in the processes that embedded private ones.
+      sampling: what `sampling_words` says of units that do not vote in each iteration, or None.
       bought: the initial measurement ("label counts", "one-way counts of columns"), or None.
 
     Raises:
@@ -98,11 +107,27 @@ def statement(
     return (
         f"The release is ({rounded_up(epsilon)}, {delta!r})-differentially private for "
         f"{_RELATION[adjacency].format(unit=unit)} in the private data ({adjacency}; unit: {unit}, so {_UNIT[unit]} "
-        f"is protected), over {histograms}. The noise is Gaussian, exactly rounded, from a keyed cryptographic "
+        f"is protected), over {histograms}.{sampling or ''} "
+        f"The noise is Gaussian, exactly rounded, from a keyed cryptographic "
         "stream: the guarantee is computational, and it covers one release per secret, as long as the secret stays "
         f"secret.{given if supplied_secret else ''} Runs on the same data add up, and publishing the best of several "
         f"spends them all. {_STOPS[never_stop]} {_VECTORS[vectors_checked]} What the generator or the embedder was "
         "trained on is not covered, nor are recipe, labels and delta, which are declared in public."
+    )
+
+
+def sampling_words(rates: Sequence[float], unit: str) -> str | None:
+    """Returns what the statement says of sampling rates of one run or several, or None if all units vote each time.
+
+    >>> sampling_words([1], "record")
+    """
+    if all(rate == 1 for rate in rates):
+        return None
+    if len(rates) > 1:
+        return " Runs are added up as if all units had voted in each iteration."
+    return (
+        f" In each iteration each {unit} votes with probability {rates[0]!r}, by coins from the same keyed stream; "
+        "epsilon counts on nobody knowing who voted."
     )
 
 

@@ -383,7 +383,13 @@ class Privacy(_Section):
         description="{budget: share of the budget}: one-way counts by label, for generators that use them",
     )
     weights: list[Real] | None = Field(None, description="share of the budget of each iteration; null: equal")
-    sampling_rate: Literal[1] = Field(1, description="share of the records that vote in an iteration")
+    sampling_rate: Literal[1] | Real = Field(
+        1,
+        gt=0,
+        le=1,
+        description="probability with which a record, or a client with all its records, votes in an iteration, drawn "
+        "anew in each; below 1 only with add-or-remove-one",
+    )
     keep_secret: bool = Field(False, description="the secret stays after the run; may differ on a resume")
     secret: Annotated[SecretCustody | None, NEWER] = Field(
         None, description="who keeps the secret; null: private/secret.key in the run directory"
@@ -408,6 +414,8 @@ class Privacy(_Section):
                 raise ValueError("weights: only with epsilon; noise_multiplier may be a list, one an iteration")
         if self.weights is not None and not all(0 < w < math.inf for w in self.weights):
             raise ValueError("weights: finite numbers above 0")
+        if self.sampling_rate < 1 and self.adjacency != "add-or-remove-one":
+            raise ValueError("sampling_rate: below 1 only with adjacency add-or-remove-one")
         budget = self.label_budget()
         if not 0 <= budget < 1:
             raise ValueError("label_counts.budget: above 0 and below 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,6 @@ class Plan:
     Attributes:
       epsilon: largest epsilon that the run spends: privacy.epsilon, or the epsilon of privacy.noise_multiplier.
       schedule: sigma (votes) and noise multiplier of every iteration and of the initial measurement.
-      epsilons: epsilon spent after iterations 1 to T, including the initial measurement.
       candidates: sizes of populations 0 to T.
       votes_per_candidate: expected exact votes of a candidate in each iteration; None without
         data.expected_records.
@@ -32,6 +32,7 @@ class Plan:
       generator_calls: number of candidates and variations to make, including lookahead.
       delta: privacy.delta.
       warnings: warnings for the user before budget is spent.
+      unsampled: the schedule without sampling, if a share of the units votes.
 
     >>> from pe_beam.recipe.loading import load_recipe
     >>> plan = make_plan(load_recipe("digits", ["evolution.iterations=3"]))
@@ -41,18 +42,25 @@ class Plan:
 
     epsilon: float
     schedule: accounting.NoiseSchedule
-    epsilons: list[float]
     candidates: list[int]
     votes_per_candidate: list[float] | None
     chance_of_noise: list[float] | None
     generator_calls: int
     delta: float
     warnings: list[str]
+    unsampled: accounting.NoiseSchedule | None = None
+
+    @functools.cached_property
+    def epsilons(self) -> list[float]:
+        """Epsilon spent after iterations 1 to T, including the initial measurement."""
+        spent = self.schedule.spendings
+        before = len(spent) - len(self.schedule.sigmas)  # the initial measurement comes first
+        return [accounting.spent_epsilon(spent[: before + t], self.delta) for t in range(1, len(spent) - before + 1)]
 
     @property
     def dp_event(self) -> Any:
         """Returns the exact dp_accounting event of the whole run."""
-        return accounting.dp_event(self.schedule.all_multipliers)
+        return accounting.dp_event(self.schedule.spendings)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as one JSON object. Infinity is "inf"."""
@@ -68,7 +76,22 @@ class Plan:
             "expected_votes_per_candidate": self.votes_per_candidate,
             "chance_that_noise_passes_threshold": self.chance_of_noise,
             "generator_calls": self.generator_calls,
+            **({} if self.unsampled is None else {"sampling": self._trade(self.unsampled)}),
             "warnings": self.warnings,
+        }
+
+    def _trade(self, unsampled: accounting.NoiseSchedule) -> dict[str, Any]:
+        """Returns what sampling gives and takes: less noise, and fewer votes."""
+        rate, votes = self.schedule.sampling_rate, self.votes_per_candidate
+        sides = {"sampled": (self.schedule, 1.0), "unsampled": (unsampled, 1 / rate)}
+        return {"sampling_rate": rate} | {
+            name: {
+                "sigma": list(schedule.sigmas),
+                "expected_votes_over_sigma": None
+                if votes is None or not all(schedule.sigmas)
+                else [times * vote / sigma for vote, sigma in zip(votes, schedule.sigmas, strict=True)],
+            }
+            for name, (schedule, times) in sides.items()
         }
 
 
@@ -78,38 +101,34 @@ def make_plan(recipe: Recipe) -> Plan:
     sensitivity = accounting.sensitivity(
         unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)
     )
-    schedule, epsilon = _schedule(recipe, sensitivity)
+    schedule, epsilon = _schedule(recipe, sensitivity, float(privacy.sampling_rate))
     for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0):
         noise.refuse_unless_drawn(sigma, privacy.unit)
     accounting.check_schedule(schedule, epsilon, privacy.delta)
-    multipliers = schedule.all_multipliers
-    before = len(multipliers) - evolution.iterations  # the initial measurement comes first
-    spent = [
-        accounting.spent_epsilon(multipliers[: before + t], privacy.delta) for t in range(1, evolution.iterations + 1)
-    ]
     sizes = evolution.populations()
     votes = _expected_votes(recipe, sizes)
     chances = _chances(recipe, list(schedule.sigmas))
     return Plan(
         epsilon=epsilon,
         schedule=schedule,
-        epsilons=spent,
         candidates=sizes,
         votes_per_candidate=votes,
         chance_of_noise=chances,
         generator_calls=evolution.generator_calls(range(evolution.iterations + 1)),
         delta=privacy.delta,
         warnings=_warnings(recipe, list(schedule.sigmas), votes),
+        unsampled=None if privacy.sampling_rate == 1 else _schedule(recipe, sensitivity, 1.0)[0],
     )
 
 
-def _schedule(recipe: Recipe, sensitivity: float) -> tuple[accounting.NoiseSchedule, float]:
+def _schedule(recipe: Recipe, sensitivity: float, sampling_rate: float) -> tuple[accounting.NoiseSchedule, float]:
     """Returns the noise schedule of a recipe, and its epsilon."""
     privacy = recipe.privacy
     about: dict[str, Any] = {
         "sensitivity": sensitivity,
         "label_share": privacy.label_budget(),
         "label_sensitivity": measurement_sensitivity(recipe),
+        "sampling_rate": sampling_rate,
     }
     if privacy.epsilon is not None:
         weights = privacy.weights or [1.0] * recipe.evolution.iterations
@@ -118,7 +137,7 @@ def _schedule(recipe: Recipe, sensitivity: float) -> tuple[accounting.NoiseSched
     given = privacy.multipliers(recipe.evolution.iterations)
     assert given is not None
     made = accounting.fixed(noise_multipliers=given, **about)
-    epsilon = accounting.spent_epsilon(made.all_multipliers, privacy.delta)
+    epsilon = accounting.spent_epsilon(made.spendings, privacy.delta)
     if not 1e-3 <= epsilon <= 1000:
         raise RecipeError(
             f"privacy.noise_multiplier: comes to epsilon {epsilon:.4g} at delta {privacy.delta!r}; 0.001 to 1000 is "
@@ -171,7 +190,8 @@ def _expected_votes(recipe: Recipe, sizes: list[int]) -> list[float] | None:
         return None
     k = recipe.evolution.votes_per_record
     votes = [1 if k == 1 else min(k, most_of_a_label(recipe, t)) for t in range(len(sizes) - 1)]
-    return [records * each / size for each, size in zip(votes, sizes, strict=False)]
+    share = recipe.privacy.sampling_rate
+    return [records * share * each / size for each, size in zip(votes, sizes, strict=False)]
 
 
 def _chances(recipe: Recipe, sigmas: list[float]) -> list[float] | None:

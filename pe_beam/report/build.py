@@ -72,7 +72,7 @@ def _mark(history: History) -> tuple[str, str]:
 def _head(history: History, gallery: Gallery) -> Markup:
     privacy = history.privacy
     if history.private:
-        spent = spent_epsilon(history.multipliers(history.rounds_spent), privacy["delta"])
+        spent = spent_epsilon(history.spendings(history.rounds_spent), privacy["delta"])
         figure = Markup('<p class="eps"><span class="sym">ε</span> {} <span class="delta">δ {:g}</span></p>').format(
             rounded_up(spent, 3), privacy["delta"]
         )

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
 from pe_beam.privacy import accounting
+from pe_beam.privacy.subsampled import Spending
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import votes_bound
 from pe_beam.storage.parquet import parquet_file, read_parquet
@@ -153,6 +154,12 @@ class History:
         bought = self.privacy["label_shares_noise_multiplier"]
         spent = [float(z) for z in self.privacy["noise_multiplier"][:iteration]]
         return [float(bought), *spent] if bought is not None else spent
+
+    def spendings(self, iteration: int) -> list[Spending]:
+        """Returns what is spent up to iteration t, including the initial measurement, which sees all units."""
+        spent, rate = self.multipliers(iteration), float(self.privacy.get("sampling_rate", 1))
+        first = len(spent) - iteration
+        return [Spending(z, rate if place >= first else 1.0) for place, z in enumerate(spent)]
 
     def bought(self) -> pa.Table:
         """Returns the noisy label counts or marginals of the initial measurement."""

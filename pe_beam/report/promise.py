@@ -113,7 +113,7 @@ def _attacker(spent: float) -> Markup:
 def _epsilon(history: History) -> Markup:
     delta = history.privacy["delta"]
     steps = list(range(history.rounds_spent + 1))
-    spent = [spent_epsilon(history.multipliers(t), delta) for t in steps]
+    spent = [spent_epsilon(history.spendings(t), delta) for t in steps]
     budget = float(history.privacy["epsilon"])
 
     def paint(axes: Any) -> None:
@@ -189,7 +189,7 @@ def _symbols(history: History, spent: float) -> Markup:
 
 
 def _spent(history: History) -> str:
-    return rounded_up(spent_epsilon(history.multipliers(history.rounds_spent), history.privacy["delta"]))
+    return rounded_up(spent_epsilon(history.spendings(history.rounds_spent), history.privacy["delta"]))
 
 
 def _not_covered(history: History) -> Markup:

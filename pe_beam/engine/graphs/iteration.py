@@ -18,7 +18,9 @@ from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
 from pe_beam.engine.manifests import candidate_count
+from pe_beam.engine.spending import coins_of
 from pe_beam.engine.tables import HISTOGRAM
+from pe_beam.privacy.coins import Coins
 from pe_beam.storage.parquet import parquet_file
 from pe_beam.transforms.generate import Generate
 from pe_beam.transforms.histogram import NoisyHistogram
@@ -72,13 +74,33 @@ class _CommitMatrixFn(_StageFn):
 class _ReadShardFn(_StageFn):
     """Shard name -> Arrow batches, read one by one, because a row group of long vectors has half a gigabyte."""
 
+    def __init__(self, root: str, iteration: int) -> None:
+        super().__init__(root, iteration)
+        self._coins: Coins | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_coins": None}
+
     def process(self, shard: str) -> Iterator[pa.RecordBatch]:
         with self.guarded("ReadShards"), parquet_file(self.open().store, shard, **_READING) as file:
             if not file.num_row_groups:  # a shard without records still needs a histogram of zeros
                 yield pa.RecordBatch.from_pylist([], file.schema_arrow)
             dimension = file.schema_arrow.field("vector").type.list_size
             size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
-            yield from file.iter_batches(size)
+            row = 0
+            for batch in file.iter_batches(size):
+                yield self._sampled(batch, shard, row)
+                row += batch.num_rows
+
+    def _sampled(self, batch: pa.RecordBatch, shard: str, first: int) -> pa.RecordBatch:
+        """Returns the rows that vote in this iteration, from row `first` of a shard on. Which they are is private."""
+        if self._coins is None and self._iteration and self.open().recipe.privacy.sampling_rate < 1:
+            self._coins = coins_of(self.open(), self._iteration)
+        if self._coins is None:
+            return batch
+        if self.open().recipe.privacy.unit == "client":
+            return batch.filter(pa.array(self._coins.of_clients(batch["client"].to_pylist())))
+        return batch.filter(pa.array(self._coins.of_rows(shard, first, batch.num_rows)))
 
 
 class _OneKeyFn(beam.DoFn):

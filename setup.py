@@ -123,6 +123,7 @@ setup(
         "pe_beam.search_engines": [
             "blas = pe_beam.voting.search.blas:BlasProposer",
             "faiss = pe_beam.voting.search.faiss:FaissProposer",
+            "prefix = pe_beam.voting.search.prefix:PrefixProposer",
         ],
         "pe_beam.sources": [
             "camelyon = pe_beam.sources.camelyon:CamelyonSource",

@@ -470,7 +470,9 @@ class Execution(_Section):
     llm: Service = Field(default_factory=Service, description="the service that a generator asks")
     embeddings: Service = Field(default_factory=Service, description="the service that an embedder asks")
     search_engine: str = Field(
-        "blas", description="what proposes the nearest candidates, as it is registered; votes are the same with any"
+        "auto",
+        description="what proposes the nearest candidates, as it is registered: auto (the fastest, tried on candidates "
+        "once a process), blas, faiss, prefix, or one of your own; votes are the same with any",
     )
     vote_batch: Whole = Field(8192, ge=1, description="private records voted on at a time, up to a shard")
 

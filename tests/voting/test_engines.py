@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from pe_beam import registry
 from pe_beam.contracts.search import Frame
 from pe_beam.errors import MissingExtraError
 from pe_beam.voting.nearest import find_engine, flat_search, normalise_rows, reference_nearest
-from pe_beam.voting.search import prefix
+from pe_beam.voting.search import auto, prefix
 from pe_beam.voting.search.rotation import Rotation, principal_axes
 
 ENGINES = registry.names("search_engines")
@@ -131,3 +133,40 @@ def test_prefix_rotates_where_that_pays_and_only_there(monkeypatch):
     ]
     assert 0 < kept[0] <= 32
     assert kept[1] == 0
+
+
+def test_auto_takes_an_engine_within_a_tenth_of_the_best():
+    rng = np.random.default_rng(0)
+    candidates = (rng.normal(size=(4000, 128)) * np.arange(1, 129) ** -1.5).astype(np.float32)
+    taken = auto.fastest_engine(candidates, votes=1, product=False)
+    assert taken in ("blas", "faiss", "prefix")
+    assert auto.fastest_engine(candidates, votes=1, product=False) == taken
+    frame = Frame.of(candidates, product=False)
+    placed, radii = frame.place(candidates[:512] + np.float32(0.01))
+    proposers = {name: find_engine(name)(frame, votes=1, tile=4096) for name in ("blas", "faiss", "prefix")}
+    times = {name: [] for name in proposers}
+    for _ in range(7):
+        for name, proposer in proposers.items():
+            began = time.process_time()
+            proposer.propose(placed, radii)
+            times[name].append(time.process_time() - began)
+    best = min(min(times[name]) for name in times)
+    assert min(times[taken]) <= 1.5 * best  # 1.1 on a quiet machine; tests share theirs
+
+
+def test_auto_tries_no_engine_that_it_does_not_know_and_survives_one_that_is_broken(monkeypatch):
+    class Missing:
+        def __init__(self, frame, *, votes, tile):
+            raise MissingExtraError("no device")
+
+    def find(kind, name, *, key):
+        assert name != "stranger"
+        return Missing if name == "faiss" else real(kind, name, key=key)
+
+    real = registry.find
+    monkeypatch.setattr(registry, "find", find)
+    monkeypatch.setattr(registry, "names", lambda kind: ["auto", "blas", "faiss", "stranger"])
+    monkeypatch.setattr(auto, "_taken", {})
+    candidates = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float32)
+    assert auto.fastest_engine(candidates, votes=2, product=True) == "blas"
+    assert auto.fastest_engine(candidates * np.float32(1e30), votes=3, product=False) == "blas"

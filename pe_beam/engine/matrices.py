@@ -124,6 +124,7 @@ def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter
         distance=run.recipe.evolution.distance,
         votes_per_record=votes,  # if it is below k, no label has more candidates
         search_engine=_engine(run, matrix, votes),
+        memory=run.recipe.execution.search_bytes,
     )
 
 

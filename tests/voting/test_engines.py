@@ -105,7 +105,7 @@ def test_a_crowded_query_is_left_to_blas(monkeypatch):
         _check(queries, candidates, "prefix", "l2", votes, tile=300)
     search = flat_search(candidates, distance="l2", votes=1, search_engine="prefix", tile=300)
     search.nearest(queries)
-    assert 0 < search._proposer._vain < len(queries)  # some by either way
+    assert 0 < search.search._part._proposer._vain < len(queries)  # some by either way
 
 
 def test_the_rotation_bounds_products_and_residuals():

@@ -85,7 +85,8 @@ class PartsSearch:
     Args:
       distinct: the candidates.
       product, votes, search_engine, block, tile: as in `flat_search`.
-      memory: bytes. Half is for a part and what an engine makes of it, a quarter for the scores of a block.
+      memory: bytes. Half is for a part and what an engine makes of it, a quarter for the scores of a block. Scratch
+        of the decision (some 6 MB) and positions (some 60 bytes a candidate) come on top.
     """
 
     def __init__(

@@ -121,8 +121,10 @@ setup(
             "portablerunner = pe_beam.runners.flink.runner:FlinkRunner",
         ],
         "pe_beam.search_engines": [
+            "auto = pe_beam.voting.search.auto:AutoProposer",
             "blas = pe_beam.voting.search.blas:BlasProposer",
             "faiss = pe_beam.voting.search.faiss:FaissProposer",
+            "prefix = pe_beam.voting.search.prefix:PrefixProposer",
         ],
         "pe_beam.sources": [
             "camelyon = pe_beam.sources.camelyon:CamelyonSource",

@@ -13,7 +13,7 @@ from pe_beam.driver.finalize import is_complete, statement_over
 from pe_beam.driver.progress import JOB, TIMES, stage_of
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out, share_done
-from pe_beam.engine.layout import PUBLIC_SERVICES
+from pe_beam.engine.layout import PUBLIC_SERVICES, SEARCH_ENGINES
 from pe_beam.engine.manifests import read_manifest
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
@@ -49,6 +49,7 @@ def status(run_dir: str) -> dict[str, Any]:
         "left_out": left_out(run),
         **_kept(run),
         "services": _services(run),
+        **_engines(run),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
         "times": times,
     }
@@ -58,6 +59,12 @@ def _kept(run: Run) -> dict[str, str]:
     """Returns why what is deleted from private/ lives on in the run's bucket, which external custody allows."""
     kept = recent_record(run.store).private_kept
     return {} if kept is None else {"private_kept": f"{kept}: what is deleted from private/ lives on"}
+
+
+def _engines(run: Run) -> dict[str, str]:
+    """Returns the search engines that `auto` has taken, one for each kind of machine. Only machines tell them apart."""
+    taken = Folder(run.store, SEARCH_ENGINES).list_files()
+    return {"search_engines": ", ".join(taken)} if taken else {}
 
 
 def _services(run: Run) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 PUBLIC_SERVICES = "work/services"
 PRIVATE_SERVICES = "private/services"
+SEARCH_ENGINES = "work/search-engines"
+"""An empty file for each search engine that `auto` has taken. Which it is follows from candidates and machine alone."""
 
 
 @dataclass(frozen=True)

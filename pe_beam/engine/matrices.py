@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pe_beam.engine import tables
 from pe_beam.engine.frozen import read_index
+from pe_beam.engine.layout import SEARCH_ENGINES
 from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.measurements import generator
 from pe_beam.engine.populations import around, chunk_ranges, population_rows, read_population, step_at
@@ -19,6 +20,7 @@ from pe_beam.errors import PeBeamError, StageError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.plan import votes_bound
 from pe_beam.voting.nearest import normalise_rows
+from pe_beam.voting.search.auto import fastest_engine
 from pe_beam.voting.votes import CandidateMatrix, Voter
 
 
@@ -116,10 +118,22 @@ def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter
     """Returns the voter. The versions of its files are part of the cache key, because another run may start in a
     directory of the same name."""
     run = open_run(root)
-    evolution = run.recipe.evolution
+    matrix, votes = load_matrix(run, iteration), votes_bound(run.recipe)
     return Voter(
-        load_matrix(run, iteration),
-        distance=evolution.distance,
-        votes_per_record=votes_bound(run.recipe),  # if it is below k, no label has more candidates
-        search_engine=run.recipe.execution.search_engine,
+        matrix,
+        distance=run.recipe.evolution.distance,
+        votes_per_record=votes,  # if it is below k, no label has more candidates
+        search_engine=_engine(run, matrix, votes),
+        memory=run.recipe.execution.search_bytes,
     )
+
+
+def _engine(run: Run, matrix: CandidateMatrix, votes: int) -> str:
+    """Returns the search engine. What `auto` takes, for as many candidates as a label has, is noted for `status`."""
+    named = run.recipe.execution.search_engine
+    if named != "auto":
+        return named
+    typical = matrix.vectors[:: len(np.unique(matrix.labels))]
+    taken = fastest_engine(typical, votes=votes, product=run.recipe.evolution.distance == "inner_product")
+    run.store.commit(f"{SEARCH_ENGINES}/{taken}", b"")
+    return taken

@@ -478,9 +478,21 @@ class Execution(_Section):
     llm: Service = Field(default_factory=Service, description="the service that a generator asks")
     embeddings: Service = Field(default_factory=Service, description="the service that an embedder asks")
     search_engine: str = Field(
-        "blas", description="what proposes the nearest candidates, as it is registered; votes are the same with any"
+        "auto",
+        description="what proposes the nearest candidates, as it is registered: auto (the fastest, tried on candidates "
+        "once a process), blas, faiss, prefix, or one of your own; votes are the same with any",
+    )
+    search_memory: Annotated[str, NEWER] = Field(
+        "1GB",
+        pattern=r"^[1-9][0-9]{0,5}(MB|GB)$",
+        description="for all that a search holds of a label's candidates; larger ones are walked through in parts",
     )
     vote_batch: Whole = Field(8192, ge=1, description="private records voted on at a time, up to a shard")
+
+    @property
+    def search_bytes(self) -> int:
+        """`search_memory` in bytes."""
+        return int(self.search_memory[:-2]) * {"MB": 1 << 20, "GB": 1 << 30}[self.search_memory[-2:]]
 
 
 class Recipe(_Section):

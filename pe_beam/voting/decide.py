@@ -7,6 +7,7 @@ privacy rule 8 defines it as the `math.fsum` of float64 terms, so that no machin
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 
@@ -36,20 +37,29 @@ def score_terms(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -
     return np.negative(left, out=left)
 
 
+class Rows(Protocol):
+    """Candidates: an array, or rows of a larger one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(u, d)."""
+
+    def __getitem__(self, columns: np.ndarray, /) -> np.ndarray:
+        """Returns float32 (p, d) for int64 (p,) columns."""
+
+
 class Decider:
     """Orders proposed pairs by (score, position), exactly.
 
     Args:
-      candidates: float32 (u, d), distinct rows.
+      candidates: float32 (u, d), distinct rows; whatever gives rows for int64 columns will do.
       members: int64 (m,), the positions in the full list, grouped by distinct row, ascending in each group.
       starts: int64 (u + 1,), the start of each group in `members`.
       keep: number of positions that are returned for a query, at most m.
       product: whether scores are inner products.
     """
 
-    def __init__(
-        self, candidates: np.ndarray, members: np.ndarray, starts: np.ndarray, *, keep: int, product: bool
-    ) -> None:
+    def __init__(self, candidates: Rows, members: np.ndarray, starts: np.ndarray, *, keep: int, product: bool) -> None:
         self._candidates, self._members, self._starts = candidates, members, starts
         self._keep, self._product = keep, product
         # |float64 sum in any order - fsum| <= (d - 1 + 1) u sum|t| (1 + O(du)), u = 2^-53 (Higham 2002, 4.2 and
@@ -84,7 +94,7 @@ class Decider:
 
     def _scored(self, queries: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns rows, columns and scores of the pairs that may win. The order of the scores is exact."""
-        scores, errors = self._float64(queries, pairs)
+        scores, errors = self.bounds(queries, pairs)
         order = np.lexsort((-scores, pairs.rows))
         rows, columns, scores, errors = (a[order] for a in (pairs.rows, pairs.columns, scores, errors))
         starts, row_of = _segments(rows)
@@ -100,11 +110,20 @@ class Decider:
         scores[undecided] = self._exact(queries, rows[undecided], columns[undecided])
         return rows, columns, scores
 
-    def _float64(self, queries: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-        """Returns scores in float64 and the bound on their difference from `math.fsum`, (p,) each."""
+    def bounds(
+        self, queries: np.ndarray, pairs: Pairs, candidates: Rows | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns scores in float64 and the bound on their difference from `math.fsum`, float64 (p,) each.
+
+        Args:
+          queries: float32 (n, d).
+          pairs: their columns are positions in `candidates`.
+          candidates: float32 (c, d); None: those of the decider.
+        """
         scores, sizes = np.empty(len(pairs.rows)), np.empty(len(pairs.rows))
         for part in _chunks(len(pairs.rows), queries.shape[1]):
-            terms = self._terms(queries, pairs.rows[part], pairs.columns[part])
+            rows = (self._candidates if candidates is None else candidates)[pairs.columns[part]]
+            terms = score_terms(queries[pairs.rows[part]], rows, product=self._product)
             scores[part] = terms.sum(axis=1)
             sizes[part] = np.abs(terms, out=terms).sum(axis=1)
         return scores, self._relative * sizes

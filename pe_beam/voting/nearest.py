@@ -14,11 +14,16 @@ from typing import Protocol
 import numpy as np
 
 from pe_beam import registry
-from pe_beam.contracts.search import Frame, Pairs, SearchEngine
-from pe_beam.voting.decide import Decider, score_terms
+from pe_beam.contracts.search import SearchEngine
+from pe_beam.voting.decide import score_terms
+from pe_beam.voting.distinct import Distinct
+from pe_beam.voting.flat import COPIES, PartsSearch, WholeSearch
 
 DISTANCES = ("l2", "cosine", "inner_product")
 DEFAULT_ENGINE = "blas"
+DEFAULT_MEMORY = 1 << 30
+"""Bytes of candidates, in all forms, that a search holds."""
+_LOOKED_AT = 1 << 20  # numbers
 _BLOCK = 1024  # queries at a time; with fewer, BLAS needs more time to pack the candidates
 _TILE = 4096  # candidates at a time: block x tile float32 is 16 MB per thread, small enough for a cache
 
@@ -42,6 +47,8 @@ def flat_search(
     search_engine: str = DEFAULT_ENGINE,
     block: int = _BLOCK,
     tile: int = _TILE,
+    among: np.ndarray | None = None,
+    memory: int = DEFAULT_MEMORY,
 ) -> NearestSearch:
     """Returns an exhaustive, exact search.
 
@@ -51,7 +58,10 @@ def flat_search(
       votes: number of nearest candidates, at least 1; all m if there are fewer candidates.
       search_engine: name of a registered search engine, which proposes candidates. The answer is the same with each.
       block: queries at a time.
-      tile: candidates at a time. Block and tile bound memory: 4 * block * tile bytes per thread.
+      tile: candidates at a time. Block and tile bound memory: 6 * block * tile bytes per thread.
+      among: int64, ascending positions of the candidates that are searched; answers count among these. None: all.
+      memory: bytes for what a search holds of the candidates. If five copies of them are more, each call to
+        `nearest` walks through the candidates in parts; they are never copied whole, and may be memory-mapped.
 
     Raises:
       ValueError: the candidates have another type or shape or are not finite, or the distance is unknown.
@@ -67,65 +77,46 @@ def flat_search(
     if min(votes, block, tile) < 1:
         raise ValueError(f"votes, block and tile must be 1 or more; got {votes}, {block}, {tile}")
     candidates = _checked(candidates, "candidates", None)
-    if candidates.size == 0 or not np.isfinite(candidates).all():
+    count = len(candidates) if among is None else len(among)
+    if count == 0 or candidates.size == 0 or not all_finite(candidates, among):
         raise ValueError(f"candidates: every number must be finite, and shape {candidates.shape} not empty")
     product = distance == "inner_product"
     found: SearchEngine = find_engine(search_engine)
-    return _FlatSearch(candidates, product=product, votes=votes, search_engine=found, block=block, tile=tile)
+    distinct = Distinct(candidates, among)
+    search: NearestSearch
+    if COPIES * 4 * len(distinct) * candidates.shape[1] <= memory:
+        search = WholeSearch(distinct, product=product, votes=votes, search_engine=found, block=block, tile=tile)
+    else:
+        search = PartsSearch(
+            distinct, product=product, votes=votes, search_engine=found, block=block, tile=tile, memory=memory
+        )
+    return _Checked(search, candidates.shape[1])
+
+
+class _Checked:
+    """A search that refuses queries of another shape."""
+
+    def __init__(self, search: NearestSearch, dimension: int) -> None:
+        self.search, self._dimension = search, dimension
+
+    def nearest(self, queries: np.ndarray) -> np.ndarray:
+        """See `NearestSearch`."""
+        return self.search.nearest(_checked(queries, "queries", self._dimension))
+
+
+def all_finite(vectors: np.ndarray, among: np.ndarray | None = None) -> bool:
+    """Returns whether every number of float32 (m, d) rows, or of those at some positions, is finite. Looks at a few
+    rows at a time, because the rows may be memory-mapped."""
+    step = max(1, _LOOKED_AT // max(1, vectors.shape[1]))
+    count = len(vectors) if among is None else len(among)
+    parts = _slices(count, step)
+    return all(np.isfinite(vectors[part] if among is None else vectors[among[part]]).all() for part in parts)
 
 
 def find_engine(name: str) -> SearchEngine:
     """Returns a registered engine. Raises RecipeError if there is none, MissingExtraError if its package is missing."""
     found: SearchEngine = registry.find("search_engines", name, key="execution.search_engine")
     return found
-
-
-class _FlatSearch:
-    """The search of `flat_search`: an engine proposes distinct candidates, and `Decider` decides."""
-
-    def __init__(
-        self, candidates: np.ndarray, *, product: bool, votes: int, search_engine: SearchEngine, block: int, tile: int
-    ) -> None:
-        # Equal candidates are searched as one: otherwise their equal scores would be undecided for every record.
-        distinct, members, starts = _collapse(candidates)
-        self._keep, self._block, self._dimension = min(votes, len(candidates)), block, candidates.shape[1]
-        self._decider = Decider(distinct, members, starts, keep=self._keep, product=product)
-        self._frame = Frame.of(distinct, product=product)
-        self._columns = np.arange(len(distinct))
-        wanted = min(votes, len(distinct))
-        self._proposer = search_engine(self._frame, votes=wanted, tile=tile)
-
-    def nearest(self, queries: np.ndarray) -> np.ndarray:
-        """See `NearestSearch`."""
-        queries = _checked(queries, "queries", self._dimension)
-        answer = np.empty((len(queries), self._keep), dtype=np.int64)
-        for start in range(0, len(queries), self._block):
-            block = queries[start : start + self._block]
-            placed, radii = self._frame.place(block)
-            safe = self._frame.safe(radii)
-            if safe.all():
-                answer[start : start + len(block)] = self._proposed(block, placed, radii)
-                continue
-            if not np.isfinite(block[~safe]).all():
-                raise ValueError("queries: every number must be finite")
-            answer[start + np.flatnonzero(safe)] = self._proposed(block[safe], placed[safe], radii[safe])
-            for row in np.flatnonzero(~safe):
-                answer[start + row] = self._everything(block[row : row + 1])
-        return answer
-
-    def _proposed(self, queries: np.ndarray, placed: np.ndarray, radii: np.ndarray) -> np.ndarray:
-        if len(queries) == 0:
-            return np.empty((0, self._keep), dtype=np.int64)
-        pairs = self._proposer.propose(placed, radii)
-        if pairs is not None:
-            return self._decider.best(queries, pairs)
-        middle = len(queries) // 2
-        halves = (slice(0, middle), slice(middle, None))
-        return np.concatenate([self._proposed(queries[half], placed[half], radii[half]) for half in halves])
-
-    def _everything(self, query: np.ndarray) -> np.ndarray:
-        """Compares a query with every candidate in float64, because its numbers are too large for float32 products."""
-        return self._decider.best(query, Pairs(np.zeros_like(self._columns), self._columns))
 
 
 def reference_nearest(queries: np.ndarray, candidates: np.ndarray, *, distance: str, votes: int) -> np.ndarray:
@@ -171,17 +162,6 @@ def normalise_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         norms = np.array([math.sqrt(math.fsum(row)) for row in (wide * wide).tolist()])
         unit[part] = wide / np.where(zero[part], 1.0, norms)[:, None]
     return unit, zero
-
-
-def _collapse(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns distinct rows in the order of their first position, and the positions of each: members, starts."""
-    rows = np.ascontiguousarray(candidates + np.float32(0))  # -0.0 becomes 0.0: equal bytes for equal numbers
-    as_bytes = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
-    _, first, inverse = np.unique(as_bytes, return_index=True, return_inverse=True)
-    owner = first[inverse.ravel()]  # for each position the first position with the same vector
-    members = np.argsort(owner, kind="stable")
-    firsts = np.sort(first)
-    return rows[firsts], members, np.append(np.searchsorted(owner[members], firsts), len(rows))
 
 
 def _checked(vectors: np.ndarray, name: str, dimension: int | None) -> np.ndarray:

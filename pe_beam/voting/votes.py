@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.voting.nearest import DEFAULT_ENGINE, NearestSearch, flat_search
+from pe_beam.voting.nearest import DEFAULT_ENGINE, DEFAULT_MEMORY, NearestSearch, all_finite, flat_search
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CandidateMatrix:
             raise ValueError(f"vectors: 2 dimensions are needed; got {self.vectors.ndim}")
         if (np.diff(self.ids) <= 0).any():
             raise ValueError("ids: must be strictly ascending")
-        if (self.labels < 0).any() or not np.isfinite(self.vectors).all():
+        if (self.labels < 0).any() or not all_finite(self.vectors):
             raise ValueError("labels must be 0 or more, and vectors finite")
 
 
@@ -54,7 +54,7 @@ class Voter:
 
     Args:
       matrix: the candidates.
-      distance, search_engine: as in `flat_search`.
+      distance, search_engine, memory: as in `flat_search`; memory is for each label.
       votes_per_record: k; a record casts min(k, candidates of its label) votes of 1, so its norm is at most sqrt(k).
 
     Raises:
@@ -67,7 +67,13 @@ class Voter:
     """
 
     def __init__(
-        self, matrix: CandidateMatrix, *, distance: str, votes_per_record: int, search_engine: str = DEFAULT_ENGINE
+        self,
+        matrix: CandidateMatrix,
+        *,
+        distance: str,
+        votes_per_record: int,
+        search_engine: str = DEFAULT_ENGINE,
+        memory: int = DEFAULT_MEMORY,
     ) -> None:
         self._matrix, self._distance, self._votes, self._search_engine = (
             matrix,
@@ -75,6 +81,7 @@ class Voter:
             votes_per_record,
             search_engine,
         )
+        self._memory = memory
         self.digest, self.width, self.votes_per_record = matrix.digest, len(matrix.ids), votes_per_record
         self._lock = threading.Lock()
         self._searches: dict[int, tuple[NearestSearch, np.ndarray] | None] = {}
@@ -125,8 +132,14 @@ class Voter:
             return self._searches[label]
 
     def _build(self, members: np.ndarray) -> NearestSearch:
-        vectors = self._matrix.vectors[members]
-        return flat_search(vectors, distance=self._distance, votes=self._votes, search_engine=self._search_engine)
+        return flat_search(
+            self._matrix.vectors,
+            distance=self._distance,
+            votes=self._votes,
+            search_engine=self._search_engine,
+            among=members,
+            memory=self._memory,
+        )
 
 
 def read_batch(batch: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, list[str] | None]:

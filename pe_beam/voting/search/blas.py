@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 
 from pe_beam.contracts.search import UNIT, Frame, Pairs, product_error
+from pe_beam.voting.search.scan import Scan, floor_of, widths
 
 _MOST_PAIRS = 1 << 21  # 32 MB of pairs; if there are more, the block is halved
-_LOWEST = np.finfo(np.float32).min
 
 
 class BlasProposer:
@@ -31,67 +29,39 @@ class BlasProposer:
         self._a = 1.2 * error + 3 * UNIT
         self._b = 0.0 if frame.product else 0.6 * error + 2 * UNIT
         self._frame, self._votes = frame, votes
-        self._tile = -(-count // -(-count // tile))  # equal tiles
+        self._width, tiles = widths(count, tile)
         half = 0.0 if frame.product else 0.5
-        self._matrix = np.empty((count, dimension + 2), dtype=np.float32)
-        self._matrix[:, :-2] = frame.vectors
+        self._matrix = np.zeros((self._width * tiles, dimension + 2), dtype=np.float32)
+        self._matrix[count:, -2] = -np.inf  # padding never wins
+        real = self._matrix[:count]
+        real[:, :-2] = frame.vectors
         with np.errstate(over="ignore", invalid="ignore"):  # after an overflow no query is safe, and none is made
-            self._matrix[:, -2] = (self._b - half) * frame.norms**2
-            self._matrix[:, -1] = self._a * frame.norms
-        self._local = threading.local()
+            real[:, -2] = (self._b - half) * frame.norms**2
+            real[:, -1] = self._a * frame.norms
+        self._norms = np.zeros(len(self._matrix))
+        self._norms[:count] = frame.norms
+        self._scan = Scan(
+            votes, 1 if votes == 1 else 4 * votes
+        )  # four a vote: the second best may be in a group with the best
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
         """See `Proposer`."""
-        left = np.ones((len(placed), placed.shape[1] + 2), dtype=np.float32)
-        left[:, :-2] = placed
-        left[:, -1] = radii
+        left = np.empty((len(placed), placed.shape[1] + 2), dtype=np.float32)
+        left[:, :-2], left[:, -2], left[:, -1] = placed, 1, radii
         margin = 2 * self._frame.constant_error(radii)
-        lows = np.full((self._votes, len(left)), -np.inf)  # the best lower bounds so far, of each query
+        lows = np.full((len(left), self._votes), -np.inf)  # the best lower bounds so far, of each query
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        for start in range(0, len(self._matrix), self._tile):
-            part = self._matrix[start : start + self._tile]
-            scores = self._buffer(len(left), len(part))
-            np.matmul(left, part.T, out=scores)
-            found += self._scan(scores, start, radii, margin, lows)
+        for start in range(0, len(self._matrix), self._width):
+            scores, folds = self._scan.multiply(left, self._matrix[start : start + self._width])
+            columns, upper = self._scan.probe(scores, folds)
+            norms = self._norms[columns + start]
+            lower = upper - 2 * (self._a * radii[:, None] + self._b * norms) * norms
+            lows = self._scan.raise_lows(lows, lower)
+            rows, columns, values = self._scan.reach(scores, folds, floor_of(lows, margin))
+            found.append((rows, columns + start, values))
             if len(left) > 1 and sum(len(rows) for rows, _, _ in found) > _MOST_PAIRS:
                 return None
         rows, columns, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-        kept = np.flatnonzero(values >= _floor(lows, margin)[rows])
+        kept = np.flatnonzero(values >= floor_of(lows, margin)[rows])
         kept = kept[np.argsort(rows[kept], kind="stable")]
         return Pairs(rows[kept], columns[kept])
-
-    def _scan(
-        self, scores: np.ndarray, start: int, radii: np.ndarray, margin: np.ndarray, lows: np.ndarray
-    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Returns rows, columns and upper bounds of pairs that may win in this tile. Changes `lows` and `scores`."""
-        rows = np.arange(len(scores))
-        found = []
-        for _ in range(min(self._votes, scores.shape[1])):
-            columns = scores.argmax(axis=1)
-            upper = scores[rows, columns]
-            scores[rows, columns] = -np.inf
-            norms = self._frame.norms[columns + start]
-            lower = upper - 2 * (self._a * radii + self._b * norms) * norms
-            worst = lows.argmin(axis=0)
-            lows[worst, rows] = np.maximum(lows[worst, rows], lower)
-            found.append((rows, columns + start, upper))
-        floor = _floor(lows, margin)
-        more = np.flatnonzero(scores.max(axis=1) >= floor)
-        if len(more):
-            scores = scores[more]
-            at, columns = np.nonzero(scores >= floor[more, None])
-            found.append((more[at], columns + start, scores[at, columns]))
-        return found
-
-    def _buffer(self, rows: int, columns: int) -> np.ndarray:
-        """Returns a scratch array of this thread. A new array for every block would cost as much time as the scan."""
-        flat: np.ndarray | None = getattr(self._local, "flat", None)
-        if flat is None or len(flat) < rows * columns:
-            flat = self._local.flat = np.empty(rows * columns, dtype=np.float32)
-        return flat[: rows * columns].reshape(rows, columns)
-
-
-def _floor(lows: np.ndarray, margin: np.ndarray) -> np.ndarray:
-    """Returns the smallest float32 upper bound that may still win: rounded down, and above the masked -inf."""
-    floor = (lows.min(axis=0) - margin).astype(np.float32)
-    return np.maximum(np.nextafter(floor, np.float32(-np.inf)), _LOWEST)

@@ -1,0 +1,108 @@
+"""Engine `auto`: tries the engines that are there on the candidates themselves, and takes the fastest.
+
+Some candidates are left out and asked about the others, because a gain may depend on how candidates lie to one another,
+which synthetic vectors would not show. Candidates are public, so the choice depends on nothing private: not on
+records, nor on their number. It is made once a process for each shape. Votes are the same with every engine.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pe_beam import registry
+from pe_beam.contracts.search import Frame, Pairs, Proposer
+from pe_beam.errors import PeBeamError
+
+PLAIN = "blas"
+"""The engine that is always there."""
+_TRIED = ("blas", "faiss", "prefix", "torch")  # one of a third party may be slow without end: it is taken if named
+_SMALL = 1 << 18  # numbers in a matrix up to which no trial pays
+_ASKED, _MOST = 256, 8192  # candidates that are asked, and at most asked about
+_TURNS = 5
+_CLEARLY = 0.96  # share of the time of `blas` below which another engine is taken: a tie stays a tie in each process
+_DEVICES = ("/dev/nvidiactl", "/dev/kfd")  # CUDA, ROCm
+_MATRIX_UNITS = ("amx_tile", "avx512_bf16", "avx512_vnni")  # flags of a CPU
+
+_lock = threading.Lock()
+_taken: dict[tuple[int, int, int, bool], str] = {}
+
+
+class AutoProposer:
+    """The proposer of the fastest engine for these candidates. Arguments as in `SearchEngine`.
+
+    Attributes:
+      taken: name of that engine.
+    """
+
+    def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:
+        self.taken = fastest_engine(frame.vectors, votes=votes, product=frame.product)
+        engine = registry.find("search_engines", self.taken, key="execution.search_engine")
+        self._proposer: Proposer = engine(frame, votes=votes, tile=tile)
+
+    def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
+        """See `Proposer`."""
+        return self._proposer.propose(placed, radii)
+
+
+def fastest_engine(vectors: np.ndarray, *, votes: int, product: bool) -> str:
+    """Returns the name of the fastest engine for candidates of this shape, measured once a process.
+
+    Args:
+      vectors: float32 (m, d), candidates, or candidates moved by a constant. At most 8,448 of them are read.
+      votes: number of nearest candidates that each query asks for.
+      product: whether scores are inner products.
+    """
+    if vectors.size <= _SMALL:
+        return PLAIN
+    shape = (*vectors.shape, votes, product)
+    with _lock:
+        if shape not in _taken:
+            _taken[shape] = _measured(vectors, votes=votes, product=product)
+        return _taken[shape]
+
+
+def _measured(vectors: np.ndarray, *, votes: int, product: bool) -> str:
+    some = vectors[:: -(-len(vectors) // (_MOST + _ASKED))]
+    asked = np.zeros(len(some), dtype=bool)
+    asked[:: max(2, -(-len(some) // _ASKED))] = True
+    frame = Frame.of(some[~asked], product=product)
+    placed, radii = frame.place(some[asked])
+    if votes > len(frame.vectors) or not frame.safe(radii).all():
+        return PLAIN
+    proposers: dict[str, Proposer] = {}
+    for name in _there():
+        try:
+            engine = registry.find("search_engines", name, key="execution.search_engine")
+            proposers[name] = engine(frame, votes=votes, tile=4096)
+            proposers[name].propose(placed, radii)  # warm
+        except PeBeamError:  # its package or its device is missing
+            proposers.pop(name, None)
+    times = dict.fromkeys(proposers, np.inf)
+    for _ in range(_TURNS):  # in turn, so that other load on the machine meets all of them
+        for name, proposer in proposers.items():
+            began = time.perf_counter()
+            proposer.propose(placed, radii)
+            times[name] = min(times[name], time.perf_counter() - began)
+    best = min(times, key=times.__getitem__)
+    return best if times[best] < _CLEARLY * times[PLAIN] else PLAIN
+
+
+def _there() -> list[str]:
+    """Returns the engines that may be tried. Importing torch takes seconds: only where it may be worth that."""
+    known = registry.names("search_engines")
+    return [name for name in _TRIED if name in known and (name != "torch" or _torch_may_pay())]
+
+
+def _torch_may_pay() -> bool:
+    if "torch" in sys.modules or any(Path(device).exists() for device in _DEVICES):
+        return True
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    facts = Path("/proc/cpuinfo")
+    return facts.exists() and any(flag in facts.read_text(encoding="ascii", errors="replace") for flag in _MATRIX_UNITS)

@@ -1,0 +1,97 @@
+"""Scans a matrix of scores for what may win, in little more than one pass.
+
+Columns c, c + w, c + 2w, ... c + 7w of a tile of 8w columns are folded into their maximum. What follows looks at an
+eighth of the numbers: the best column of a row, and the columns that reach a floor.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+FOLD = 8
+"""A tile's width is a multiple of this."""
+_LOWEST = np.finfo(np.float32).min
+
+
+def widths(count: int, tile: int) -> tuple[int, int]:
+    """Returns the width of equal tiles, about `tile` and a multiple of FOLD, and their number.
+
+    >>> widths(10_000, 4096)
+    (3336, 3)
+    """
+    wanted = -(-count // tile)
+    width = -(-count // (wanted * FOLD)) * FOLD
+    return width, -(-count // width)
+
+
+class Scan:
+    """Scratch arrays for scores, one set for each thread. New arrays for every block would cost as much as the scan.
+
+    Args:
+      votes: number of nearest candidates that each query asks for.
+      probes: columns that `probe` looks for in a tile; at least `votes`.
+    """
+
+    def __init__(self, votes: int, probes: int) -> None:
+        self._votes, self._probes, self._local = votes, probes, threading.local()
+
+    def multiply(self, left: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the products of float32 (n, k) and (FOLD * w, k) rows, (n, FOLD * w), and their folds, (n, w)."""
+        rows, width = len(left), len(part) // FOLD
+        size = rows * width
+        flat: np.ndarray | None = getattr(self._local, "flat", None)
+        if flat is None or len(flat) < size * (FOLD + FOLD // 2):
+            flat = self._local.flat = np.empty(size * (FOLD + FOLD // 2), dtype=np.float32)
+        scores = flat[: size * FOLD].reshape(rows, FOLD * width)
+        np.matmul(left, part.T, out=scores)
+        folds = flat[size * FOLD : size * (FOLD + FOLD // 2)].reshape(rows, FOLD // 2 * width)
+        np.maximum(scores[:, : 4 * width], scores[:, 4 * width :], out=folds)
+        np.maximum(folds[:, : 2 * width], folds[:, 2 * width :], out=folds[:, : 2 * width])
+        np.maximum(folds[:, :width], folds[:, width : 2 * width], out=folds[:, :width])
+        return scores, folds[:, :width]
+
+    def probe(self, scores: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns columns with large scores and these scores: (n, p) each, p distinct columns in each row.
+
+        They are the best of each of several groups of columns; of all columns, if it is one group.
+        """
+        rows, width = folds.shape
+        groups = min(self._probes, width)
+        wide = width // groups
+        best = folds[:, : groups * wide].reshape(rows, groups, wide).argmax(axis=2) + np.arange(groups) * wide
+        row = np.arange(rows)[:, None]
+        eight = scores.reshape(rows, FOLD, width)[row, :, best]
+        which = eight.argmax(axis=2)
+        return best + which * width, np.take_along_axis(eight, which[:, :, None], axis=2)[:, :, 0]
+
+    def raise_lows(self, lows: np.ndarray, lower: np.ndarray) -> np.ndarray:
+        """Returns the `votes` largest lower bounds of each query, (n, votes), after those of some probes, (n, p)."""
+        if self._votes == 1:
+            return np.maximum(lows, lower.max(axis=1, keepdims=True))
+        both = np.concatenate([lows, lower], axis=1)
+        return np.partition(both, both.shape[1] - self._votes, axis=1)[:, -self._votes :]
+
+    @staticmethod
+    def reach(scores: np.ndarray, folds: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns rows, columns and values of the scores that reach the floor of their row, by row."""
+        width = folds.shape[1]
+        at = np.flatnonzero(folds >= floor[:, None])  # few, so what follows is cheap
+        row = at // width
+        where = at[:, None] + (row * ((FOLD - 1) * width))[:, None] + np.arange(FOLD) * width  # in scores, flat
+        eight = scores.ravel().take(where)
+        hit = np.flatnonzero(eight >= floor[row][:, None])
+        row = row[hit // FOLD]
+        return row, where.ravel()[hit] - row * (FOLD * width), eight.ravel()[hit]
+
+
+def floor_of(lows: np.ndarray, margin: np.ndarray) -> np.ndarray:
+    """Returns the smallest float32 upper bound that may still win: rounded down, and above a padding of -inf.
+
+    Args:
+      lows: float64 (n, votes), lower bounds of different candidates.
+      margin: float64 (n,), 2C of `contracts.search`.
+    """
+    floor = (lows.min(axis=1) - margin).astype(np.float32)
+    return np.maximum(np.nextafter(floor, np.float32(-np.inf)), _LOWEST)

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from pe_beam import registry
-from pe_beam.contracts.search import Frame, Pairs, SearchEngine
+from pe_beam.contracts.search import Frame, Pairs, SearchEngine, block_of
 from pe_beam.voting.decide import Decider, score_terms
 
 DISTANCES = ("l2", "cosine", "inner_product")
@@ -40,7 +40,7 @@ def flat_search(
     distance: str,
     votes: int,
     search_engine: str = DEFAULT_ENGINE,
-    block: int = _BLOCK,
+    block: int | None = None,
     tile: int = _TILE,
 ) -> NearestSearch:
     """Returns an exhaustive, exact search.
@@ -50,7 +50,7 @@ def flat_search(
       distance: "l2", "cosine" (the rows must be normalised already: `normalise_rows`) or "inner_product".
       votes: number of nearest candidates, at least 1; all m if there are fewer candidates.
       search_engine: name of a registered search engine, which proposes candidates. The answer is the same with each.
-      block: queries at a time.
+      block: queries at a time; None leaves it to the engine.
       tile: candidates at a time. Block and tile bound memory: 4 * block * tile bytes per thread.
 
     Raises:
@@ -64,7 +64,7 @@ def flat_search(
     """
     if distance not in DISTANCES:
         raise ValueError(f"distance: {distance!r} is not one of {', '.join(DISTANCES)}")
-    if min(votes, block, tile) < 1:
+    if min(votes, tile, 1 if block is None else block) < 1:
         raise ValueError(f"votes, block and tile must be 1 or more; got {votes}, {block}, {tile}")
     candidates = _checked(candidates, "candidates", None)
     if candidates.size == 0 or not np.isfinite(candidates).all():
@@ -84,16 +84,24 @@ class _FlatSearch:
     """The search of `flat_search`: an engine proposes distinct candidates, and `Decider` decides."""
 
     def __init__(
-        self, candidates: np.ndarray, *, product: bool, votes: int, search_engine: SearchEngine, block: int, tile: int
+        self,
+        candidates: np.ndarray,
+        *,
+        product: bool,
+        votes: int,
+        search_engine: SearchEngine,
+        block: int | None,
+        tile: int,
     ) -> None:
         # Equal candidates are searched as one: otherwise their equal scores would be undecided for every record.
         distinct, members, starts = _collapse(candidates)
-        self._keep, self._block, self._dimension = min(votes, len(candidates)), block, candidates.shape[1]
+        self._keep, self._dimension = min(votes, len(candidates)), candidates.shape[1]
         self._decider = Decider(distinct, members, starts, keep=self._keep, product=product)
         self._frame = Frame.of(distinct, product=product)
         self._columns = np.arange(len(distinct))
         wanted = min(votes, len(distinct))
         self._proposer = search_engine(self._frame, votes=wanted, tile=tile)
+        self._block = block or block_of(self._proposer, _BLOCK)
 
     def nearest(self, queries: np.ndarray) -> np.ndarray:
         """See `NearestSearch`."""

@@ -34,12 +34,13 @@ class TorchProposer:
     Attributes:
       precision: the format of the products; None if none passed the probe, and `blas` answers.
       block: number of queries that `propose` likes to be given at a time.
+      rows: number of queries that are multiplied at a time.
     """
 
     def __init__(self, frame: Frame, *, votes: int, tile: int, setting: Setting | None = None) -> None:
         self._setting = setting = setting or find_setting()
         self._frame, self._votes = frame, votes
-        self.block = setting.block
+        self.block, self.rows = setting.block, setting.rows
         forbid_short_sums()
         self.precision = _choose(setting, width(frame.vectors.shape[1]))
         self._blas = BlasProposer(frame, votes=votes, tile=tile) if self.precision is None else None

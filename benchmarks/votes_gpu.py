@@ -38,7 +38,7 @@ class Sizes:
     compared: tuple[int, int, int] = (200_000, 10_000, 384)
     beyond: tuple[int, int, int] = (65_536, 100_000, 384)
     stage: tuple[int, int, int] = (200_000, 10_000, 384)
-    call: int = 262_144  # records a call, on the device
+    call: int = 524_288  # records a call, on the device
     repeats: int = 3
 
 
@@ -215,7 +215,7 @@ class Bench:
         for start in range(0, len(x), self.sizes.call):
             part = x[start : start + self.sizes.call]
             placed = part - centre
-            radii = torch.linalg.vector_norm(placed, dim=1, dtype=torch.float64).cpu().numpy()
+            radii = torch.linalg.vector_norm(placed, dim=1, dtype=torch.float64)
             found = engine.propose_blocks(list(placed.split(engine.rows)), radii)
             total += len(found.rows)
             lone = torch.bincount(found.rows, minlength=len(part))[found.rows] == 1

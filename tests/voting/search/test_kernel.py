@@ -70,3 +70,31 @@ def test_too_many_pairs_are_asked_for_again_in_halves(monkeypatch):
     monkeypatch.setattr("pe_beam.voting.search.torch.search.MOST_PAIRS", {"triton": 30})
     queries, candidates = vectors("ulps")
     same(queries[:5], candidates, setting(BFLOAT16, scan="triton"))
+
+
+@pytest.mark.skipif(INTERPRETED or not kernel.there(), reason="compiles by Triton itself")
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize("target", [("cuda", 80, 32), ("cuda", 90, 32), ("hip", "gfx942", 64)])
+def test_the_kernel_compiles_for_devices_that_are_not_here(target, monkeypatch, tmp_path):
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    floats = {"reach", "slack", "bend", "margin", "base", "errors", "sizes", "lows", "out_values"}
+    types = {name: "*fp32" for name in floats}
+    types |= {"scores": "*fp16", "out_rows": "*i32", "out_columns": "*i32", "counter": "*i64"}
+    types |= {"rounding": "fp32", "least": "fp32"}
+    for votes, ones in ((1, ("low_stride", "count")), (3, ())):
+        constants = {
+            "votes": votes,
+            "rounds": votes,
+            "slots": votes + votes // 2,
+            "block": 2048,
+            **dict.fromkeys(ones, 1),
+        }
+        names = [parameter.name for parameter in kernel._scan.params]
+        signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
+        source = ASTSource(fn=kernel._scan, signature=signature, constexprs=constants)
+        compiled = triton.compile(source, target=GPUTarget(*target))
+        assert {"cubin", "hsaco"} & set(compiled.asm)

@@ -62,7 +62,7 @@ def bounds(frame, precision, multiply, queries):
     (group,) = groups_of(frame.norms, precision.span)
     sides = Sides(frame, group, precision)
     placed, radii = frame.place(queries)
-    left = sides.left([torch.from_numpy(placed)], radii, CPU)
+    left = sides.left([torch.from_numpy(placed)], torch.from_numpy(radii), CPU)
     right = sides.right(slice(0, sides.count), 16, CPU)
     out = torch.empty(
         (len(queries), len(right.matrix)), dtype=torch.float32 if precision.rounding == 0 else left.matrix.dtype
@@ -73,7 +73,7 @@ def bounds(frame, precision, multiply, queries):
     wide = left.reach[:, None] * right.errors[: right.count].double()
     wide = wide + (left.slack[:, None] + left.bend[:, None] * sizes) * sizes
     edge = precision.rounding * upper.abs() + left.margin[:, None].double() / 2
-    return (upper - 2 * wide - edge).numpy(), (upper + edge).numpy(), sides.unit(radii)
+    return (upper - 2 * wide - edge).numpy(), (upper + edge).numpy(), sides.unit(torch.from_numpy(radii)).numpy()
 
 
 def ranking(query, placed, candidate, centre, product):
@@ -194,7 +194,10 @@ def test_without_the_bound_votes_would_be_wrong():
     (group,) = groups_of(frame.norms, 6)
     sides = Sides(frame, group, FLOAT16)
     placed, radii = frame.place(queries)
-    left, right = sides.left([torch.from_numpy(placed)], radii, CPU), sides.right(slice(0, 40), 16, CPU)
+    left, right = (
+        sides.left([torch.from_numpy(placed)], torch.from_numpy(radii), CPU),
+        sides.right(slice(0, 40), 16, CPU),
+    )
     out = torch.empty((40, len(right.matrix)), dtype=torch.float16)
     exact_sums(left.matrix, right.matrix, out)
     wanted = reference_nearest(queries, candidates, distance="l2", votes=1)[:, 0]

@@ -40,10 +40,14 @@ def width(dimension: int) -> int:
     return -(-(dimension + EXTRA) // _MULTIPLE) * _MULTIPLE
 
 
-def scales_of(norms: np.ndarray) -> np.ndarray:
-    """Returns the power of two that brings each norm into [64, 128), or as near as 2^100 does: float64."""
-    scales: np.ndarray = np.ldexp(1.0, np.clip(_TOP - np.frexp(norms)[1], -_FAR, _FAR))
-    return scales
+def scales_of(norms: torch.Tensor) -> torch.Tensor:
+    """Returns the power of two that brings each norm, float64, into [64, 128), or as near as 2^100 does.
+
+    >>> scales_of(torch.tensor([1.0, 127.9, 1e-50], dtype=torch.float64)).log2().tolist()
+    [6.0, 0.0, 100.0]
+    """
+    exponents = (norms.view(torch.int64) >> 52) - 1022  # norms are below 2^exponent
+    return ((_TOP - exponents).clamp(-_FAR, _FAR) + 1023 << 52).view(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def groups_of(norms: np.ndarray, span: int) -> list[Group]:
         inside = left & (exponents > exponents[left].max() - span)
         largest = float(norms[inside].max())
         columns = None if inside.all() else np.flatnonzero(inside)
-        found.append(Group(columns, float(scales_of(np.array([largest]))[0]), largest))
+        found.append(Group(columns, float(scales_of(torch.tensor([largest], dtype=torch.float64))), largest))
         left &= ~inside
     return found
 
@@ -178,20 +182,20 @@ class Sides:
         matrix[:count, dimension + 3 + _PARTS] = 1
         return Right((matrix, errors, sizes), chosen.start if isinstance(chosen, slice) else 0, count)
 
-    def unit(self, radii: np.ndarray) -> np.ndarray:
-        """Returns what the ranking values of float64 (n,) query norms are multiplied by, float64 (n,)."""
+    def unit(self, radii: torch.Tensor) -> torch.Tensor:
+        """Returns what the ranking values of queries with these norms are multiplied by: float64 (n,)."""
         return self._scales(radii) * self.group.scale
 
-    def left(self, blocks: Iterable[torch.Tensor], radii: np.ndarray, device: torch.device) -> Left:
+    def left(self, blocks: Iterable[torch.Tensor], radii: torch.Tensor, device: torch.device) -> Left:
         """Returns queries as the left side.
 
         Args:
           blocks: the queries, float32 (., d) each on the device, in order.
-          radii: norms of all of them, float64 (n,).
-          device: where they are.
+          radii: norms of all of them, float64 (n,), on the device or the host.
+          device: where the queries are.
         """
         precision, dimension = self.precision, self.frame.vectors.shape[1]
-        scale, heavy, flat, bend, margin = torch.from_numpy(self._terms(radii)).to(device)
+        scale, heavy, flat, bend, margin = self._terms(radii).to(device)
         matrix = torch.zeros((len(radii), self.width), dtype=container(precision), device=device)
         norms, at = [], 0
         for block in blocks:
@@ -222,18 +226,16 @@ class Sides:
         margin = left.margin + 2.02 * self._sum_error * shift.abs()
         return replace(left, margin=margin, shift=shift, base=base - shift)
 
-    def _terms(self, radii: np.ndarray) -> np.ndarray:
+    def _terms(self, radii: torch.Tensor) -> torch.Tensor:
         """Returns scales, h, the part of w that follows from norms, b h, and margins: float32 (5, n)."""
         precision, scales = self.precision, self._scales(radii)
-        ratio = np.zeros(len(radii)) if self.frame.product else scales / self.group.scale  # h
-        heavy = np.where(ratio >= precision.kept, ratio, 0)
+        ratio = torch.zeros_like(radii) if self.frame.product else scales / self.group.scale  # h
+        heavy = torch.where(ratio >= precision.kept, ratio, 0)
         # Without its norm column (h is too small for the format) the upper bound is too large by h Q^2/2 <= 64 h Q.
-        flat = 3.1 * UNIT * radii * scales + np.where(heavy == 0, 65 * ratio, 0)
-        with np.errstate(over="ignore"):
-            fixed = scales * self.group.scale * self.frame.constant_error(radii)
-            fixed += 2.0**-80 + 4 * ratio * precision.kept
-            terms = [scales, heavy, flat, self._bend * ratio * 1.001, 2.001 * fixed + 2 * precision.step]
-            return np.stack(terms).astype(np.float32)
+        flat = 3.1 * UNIT * radii * scales + torch.where(heavy == 0, 65 * ratio, 0)
+        fixed = scales * self.group.scale * self.frame.constant_error(radii) + 2.0**-80 + 4 * ratio * precision.kept
+        margin = 2.001 * fixed + 2 * precision.step
+        return torch.stack([scales, heavy, flat, self._bend * ratio * 1.001, margin]).to(torch.float32)
 
-    def _scales(self, radii: np.ndarray) -> np.ndarray:
-        return scales_of(radii if self.frame.product else np.maximum(radii, self.group.largest))
+    def _scales(self, radii: torch.Tensor) -> torch.Tensor:
+        return scales_of(radii if self.frame.product else radii.clamp_min(self.group.largest))

@@ -107,5 +107,5 @@ def _ends(length: int) -> tuple[int, int, int]:
 
 def _exact(rows: np.ndarray, precision: Precision) -> np.ndarray:
     """Returns the rows in the format, scaled as the engine scales vectors."""
-    rows = rows * scales_of(np.linalg.norm(rows, axis=1))[:, None]
+    rows = rows * scales_of(torch.from_numpy(np.linalg.norm(rows, axis=1))).numpy()[:, None]
     return rounded(torch.from_numpy(rows.astype(np.float32)), precision).to(torch.float64).numpy()

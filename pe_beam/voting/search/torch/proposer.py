@@ -66,17 +66,18 @@ class TorchProposer:
         with self._turn:
             device, rows = self._setting.device, self._setting.rows
             blocks = uploaded(placed, rows, device) if self._setting.streams else [on_host(placed).to(device)]
-            found = self.propose_blocks(list(blocks), radii)
+            wide = device if device.type != "mps" else torch.device("cpu")  # MPS has no float64
+            found = self.propose_blocks(list(blocks), on_host(radii).to(wide))
         if found is None:
             return None
         return Pairs(found.rows.cpu().numpy(), found.columns.cpu().numpy())
 
-    def propose_blocks(self, blocks: list[torch.Tensor], radii: np.ndarray) -> Found | None:
+    def propose_blocks(self, blocks: list[torch.Tensor], radii: torch.Tensor) -> Found | None:
         """Does the same with queries that are on the device.
 
         Args:
           blocks: queries in order, float32 (., d) each.
-          radii: norms of all of them, float64 (n,).
+          radii: norms of all of them, float64 (n,), on the device too if it has float64.
         """
         proposals = []
         for search in self._searches:
@@ -87,20 +88,19 @@ class TorchProposer:
         found = proposals[0].found if len(proposals) == 1 else _merged(proposals, self._rounding, self._votes)
         if self._refiner is None:
             return found
-        device = self._setting.device
-        constant = torch.from_numpy(self._frame.constant_error(radii)).to(device)
-        return self._refiner.refine(found, torch.cat(blocks), on_host(radii).to(device), constant)
+        return self._refiner.refine(found, torch.cat(blocks), radii)
 
 
 def _merged(proposals: list[Proposal], rounding: float, votes: int) -> Found:
     """Returns the pairs of several groups that may win against those of all groups, in the order of rows."""
     lowers, uppers = [], []
     for each in proposals:
+        unit = each.unit.cpu().numpy()
         margin = each.margin.cpu().numpy().astype(np.float64) / 2
         shift = each.shift.cpu().numpy().astype(np.float64)
-        lowers.append((each.lows.cpu().numpy().astype(np.float64) + shift - margin) / each.unit)
+        lowers.append((each.lows.cpu().numpy().astype(np.float64) + shift - margin) / unit)
         values, rows = each.found.values.cpu().numpy().astype(np.float64), each.found.rows.cpu().numpy()
-        uppers.append((values + rounding * np.abs(values) + (shift + margin)[rows]) / each.unit[rows])
+        uppers.append((values + rounding * np.abs(values) + (shift + margin)[rows]) / unit[rows])
     floor = -np.partition(-np.concatenate(lowers), votes - 1, axis=0)[votes - 1]
     floor -= 2.0**-40 * np.abs(floor)
     rows, columns, values = (

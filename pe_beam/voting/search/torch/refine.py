@@ -25,14 +25,13 @@ class Refiner:
         self._vectors = on_host(frame.vectors).to(device)
         self._norms = on_host(frame.norms).to(device)
 
-    def refine(self, found: Found, placed: torch.Tensor, radii: torch.Tensor, constant: torch.Tensor) -> Found:
+    def refine(self, found: Found, placed: torch.Tensor, radii: torch.Tensor) -> Found:
         """Returns the pairs that are left, in the same order.
 
         Args:
           found: pairs in the order of rows. Columns are positions in the frame.
           placed: float32 (n, d), the queries on the device.
           radii: float64 (n,), their norms.
-          constant: float64 (n,), `Frame.constant_error`.
         """
         counts = torch.bincount(found.rows, minlength=len(placed))
         open_ = torch.nonzero(counts[found.rows] > self._votes).flatten()
@@ -41,7 +40,7 @@ class Refiner:
         rows, columns = found.rows[open_], found.columns[open_]
         values, errors = self._values(rows, columns, placed, radii)
         floor = self._floor(rows, values, values - errors, len(placed))
-        loses = values + errors < (floor - 2.001 * constant)[rows]
+        loses = values + errors < (floor - 2.001 * self._frame.constant_error(radii))[rows]
         keep = torch.ones(len(found.rows), dtype=torch.bool, device=placed.device)
         keep[open_[loses]] = False
         return Found(found.rows[keep], found.columns[keep], found.values[keep])

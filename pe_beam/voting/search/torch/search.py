@@ -38,7 +38,7 @@ class Proposal:
     lows: torch.Tensor
     margin: torch.Tensor
     shift: torch.Tensor
-    unit: np.ndarray
+    unit: torch.Tensor
 
 
 class GroupSearch:
@@ -73,7 +73,7 @@ class GroupSearch:
         self._sample = sides.right(_spread(sides.count, votes), self._multiple, setting.device)
         self._local = threading.local()
 
-    def search(self, blocks: Iterable[torch.Tensor], radii: np.ndarray) -> Proposal | None:
+    def search(self, blocks: Iterable[torch.Tensor], radii: torch.Tensor) -> Proposal | None:
         """Returns the pairs that may win; None if they are too many for one call.
 
         Args:

@@ -9,8 +9,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from pe_beam.contracts.search import Frame
+from pe_beam.errors import PeBeamWarning
 from pe_beam.voting.search.torch import kernel
 from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16
 from pe_beam.voting.search.torch.proposer import TorchProposer
@@ -28,7 +30,7 @@ def test_in_the_interpreter():
         command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert done.stdout.count(".") >= 7 and "s" in done.stdout.split()[0]
+    assert done.stdout.count(".") >= 8 and "s" in done.stdout.split()[0]
 
 
 @inside
@@ -38,6 +40,26 @@ def test_the_kernel_equals_the_definition(kind):
     for distance, votes, columns, precision in (("l2", 1, 4096, FLOAT16), ("inner_product", 3, 16, BFLOAT16)):
         chosen = setting(precision, scan="triton", refine=True, streams=True, columns=columns)
         same(queries[:6], candidates, chosen, distance=distance, votes=votes)
+
+
+@inside
+def test_a_device_where_the_kernel_works(monkeypatch):
+    assert kernel.works(torch.device("cpu"))
+    right = kernel.scan_rows
+
+    def forgetful(products, sink, first_row):
+        right(products, sink, first_row)
+        sink.counter -= 1
+
+    monkeypatch.setattr(kernel, "scan_rows", forgetful)
+    with pytest.warns(PeBeamWarning, match="finds other pairs"):
+        assert not kernel.works(torch.device("cpu"))
+
+
+@pytest.mark.skipif(INTERPRETED or not kernel.there(), reason="asks Triton for a CPU that it does not know")
+def test_a_device_where_the_kernel_does_not_work():
+    with pytest.warns(PeBeamWarning, match="Triton does not work on cpu"):
+        assert not kernel.works(torch.device("cpu"))
 
 
 @inside
@@ -82,7 +104,7 @@ def test_the_kernel_compiles_for_devices_that_are_not_here(target, monkeypatch, 
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     floats = {"reach", "slack", "bend", "margin", "base", "errors", "sizes", "lows", "out_values"}
-    types = {name: "*fp32" for name in floats}
+    types = dict.fromkeys(floats, "*fp32")
     types |= {"scores": "*fp16", "out_rows": "*i32", "out_columns": "*i32", "counter": "*i64"}
     types |= {"rounding": "fp32", "least": "fp32"}
     for votes, ones in ((1, ("low_stride", "count")), (3, ())):

@@ -264,7 +264,7 @@ def test_flags_of_the_cpu(tmp_path):
 @pytest.mark.parametrize("gigabytes", [4, 16, 80, 140])
 def test_a_cuda_device_of_any_size_has_room(gigabytes):
     free = gigabytes << 30
-    chosen = cuda_setting(torch.device("cuda"), free)
+    chosen = cuda_setting(torch.device("cuda"), free, "triton")
     assert chosen.block % chosen.rows == 0 and chosen.columns >= 4096
     assert chosen.budget + chosen.rows * chosen.columns * 2 + chosen.block * 1024 * 6 < free
 

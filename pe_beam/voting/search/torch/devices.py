@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from pe_beam.voting.search.torch import kernel
 from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, FLOAT32, Precision
 
 Multiply = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
@@ -50,7 +50,9 @@ class Setting:
 def find_setting() -> Setting:
     """Returns the setting for the best device of this machine: CUDA or ROCm, then MPS, then the CPU."""
     if torch.cuda.is_available():
-        return cuda_setting(torch.device("cuda", torch.cuda.current_device()), torch.cuda.mem_get_info()[0])
+        device = torch.device("cuda", torch.cuda.current_device())
+        scan = "triton" if kernel.works(device) else "operations"
+        return cuda_setting(device, torch.cuda.mem_get_info()[0], scan)
     if torch.backends.mps.is_available():
         budget = torch.mps.recommended_max_memory() // 4
         device = torch.device("mps")
@@ -58,12 +60,11 @@ def find_setting() -> Setting:
     return cpu_setting((BFLOAT16, FLOAT32) if multiplies_bfloat16() else (FLOAT32,))
 
 
-def cuda_setting(device: torch.device, free: int) -> Setting:
+def cuda_setting(device: torch.device, free: int, scan: str) -> Setting:
     """Returns the setting for a CUDA or ROCm device with `free` bytes. Candidates take a half of them at most.
 
     Results are half precision: the scan reads half as many bytes, and the bound holds their rounding.
     """
-    scan = "triton" if importlib.util.find_spec("triton") else "operations"
     rows = 8192 if free >= 1 << 34 else 2048
     block = min(65536, max(rows, free // 16 // 6144 // rows * rows))  # 6 bytes a number: float32 and half precision
     columns = max(4096, free // 16 // (2 * rows) // 4096 * 4096)

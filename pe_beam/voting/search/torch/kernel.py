@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 
-from pe_beam.voting.search.torch.scan import Products
+from pe_beam.errors import PeBeamWarning
+from pe_beam.voting.search.torch.groups import Left, Right
+from pe_beam.voting.search.torch.precision import FLOAT16
+from pe_beam.voting.search.torch.scan import Products, scan_operations
 
 try:
     import triton
@@ -21,6 +25,52 @@ _INTERPRETED = 64  # the same, under TRITON_INTERPRET: small, so that tests see 
 def there() -> bool:
     """Returns whether Triton is installed."""
     return triton is not None
+
+
+def works(device: torch.device) -> bool:
+    """Returns whether the kernel finds on this device what operations of torch find. If it does not, it says so aloud.
+
+    Triton may be installed and not work: it needs a C compiler, and does not know every device.
+    """
+    if triton is None:
+        return False
+    try:
+        same = _finds_the_same(device)
+        reason = "it finds other pairs than operations of torch"
+    except Exception as error:
+        same, reason = False, type(error).__name__
+    if not same:
+        warnings.warn(
+            f"execution.search_engine: torch: Triton does not work on {device.type} ({reason}); operations of torch "
+            "are used, which are slower",
+            PeBeamWarning,
+            stacklevel=2,
+        )
+    return same
+
+
+def _finds_the_same(device: torch.device) -> bool:
+    """Scans random products both ways."""
+    count, total, votes = 8, 5000 if device.type == "cuda" else 100, 2
+    random = torch.Generator().manual_seed(3)
+    scores = (torch.rand((count, total), generator=random) * 50).to(torch.float16).to(device)
+    terms, sides = (torch.rand((n, rows), generator=random).to(device) for n, rows in ((6, count), (2, total)))
+    left = Left(scores, terms[0], terms[1], terms[2] / 8, terms[3], terms[4], terms[5])
+    right = Right((scores, sides[0], sides[1]), 7, total - 3)
+    found = []
+    for sink in (Sink(count * total, device), None):
+        lows = torch.full((votes, count), -torch.inf, device=device)
+        products = Products(scores.clone(), left, right, lows, FLOAT16)
+        if sink is None:
+            parts = scan_operations(products)
+            rows, columns = (torch.cat([getattr(part, name) for part in parts]) for name in ("rows", "columns"))
+        else:
+            scan_rows(products, sink, 0)
+            rows, columns = sink.rows[: int(sink.counter)], sink.columns[: int(sink.counter)]
+        keep = products.lows.amin(dim=0)[rows]  # the operations pass on what they take lower bounds of as well
+        wins = scores[rows.long(), columns.long() - 7].to(torch.float32) >= keep - left.margin[rows]
+        found.append(sorted(zip(rows[wins].tolist(), columns[wins].tolist(), strict=True)))
+    return found[0] == found[1] and len(found[0]) >= count * votes
 
 
 class Sink:

@@ -63,11 +63,12 @@ class TorchProposer:
         """See `Proposer`."""
         if self._blas is not None:
             return self._blas.propose(placed, radii)
+        device, rows = self._setting.device, self._setting.rows
+        # Before its turn: the vectors of one thread are copied while the device works for another.
+        blocks = list(uploaded(placed, rows, device) if self._setting.streams else [on_host(placed).to(device)])
         with self._turn:
-            device, rows = self._setting.device, self._setting.rows
-            blocks = uploaded(placed, rows, device) if self._setting.streams else [on_host(placed).to(device)]
             wide = device if device.type != "mps" else torch.device("cpu")  # MPS has no float64
-            found = self.propose_blocks(list(blocks), on_host(radii).to(wide))
+            found = self.propose_blocks(blocks, on_host(radii).to(wide))
         if found is None:
             return None
         return Pairs(found.rows.cpu().numpy(), found.columns.cpu().numpy())

@@ -113,7 +113,7 @@ class Bench:
         from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, FLOAT32, TF32
         from pe_beam.voting.search.torch.probe import measure
 
-        forbid_short_sums()
+        forbid_short_sums(self.device)
         formats: list[tuple[str, Any, Any]] = [
             ("float16", FLOAT16, multiply),
             ("bfloat16", BFLOAT16, multiply),

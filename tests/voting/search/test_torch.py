@@ -2,6 +2,7 @@
 
 import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +13,25 @@ from hypothesis import strategies as st
 
 from pe_beam.contracts.search import Frame
 from pe_beam.errors import PeBeamWarning
-from pe_beam.voting.nearest import reference_nearest
+from pe_beam.voting.nearest import _FlatSearch, flat_search, normalise_rows, reference_nearest
 from pe_beam.voting.search.torch import probe
 from pe_beam.voting.search.torch.devices import cpu_setting, cuda_setting, multiplies_bfloat16, multiply
 from pe_beam.voting.search.torch.groups import Sides, groups_of, width
 from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, FLOAT32, TF32
 from pe_beam.voting.search.torch.proposer import TorchProposer
-from tests.voting.search.units import CPU, FORMATS, H100, KINDS, V100, cut_sums, exact_sums, same, setting, vectors
+from tests.voting.search.units import (
+    CPU,
+    FORMATS,
+    H100,
+    KINDS,
+    V100,
+    cut_sums,
+    exact_sums,
+    same,
+    search,
+    setting,
+    vectors,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,6 +65,55 @@ def test_small_integers_with_many_ties(seed, count, dimension, votes, name):
     rng = np.random.default_rng(seed)
     queries, candidates = (rng.integers(-2, 3, size=(n, dimension)).astype(np.float32) for n in (9, count))
     same(queries, candidates, setting(FORMATS[name]), votes=votes, tile=7)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([*FORMATS]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_any_finite_numbers(seed, votes, name, product):
+    """Random bits: every exponent, subnormal numbers included, in any company."""
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(0, 2**32, size=(18, 5), dtype=np.uint32)
+    exponents = rng.integers(*sorted(rng.choice(250, 2, replace=False) + 1), size=bits.shape, dtype=np.uint32)
+    numbers = ((bits & np.uint32(0x807FFFFF)) | (exponents << np.uint32(23))).view(np.float32)
+    numbers[rng.random(numbers.shape) < 0.2] = 0
+    with np.errstate(over="ignore"):
+        distance = "inner_product" if product else "l2"
+        same(numbers[:6], numbers[6:], setting(FORMATS[name]), votes=votes, distance=distance)
+
+
+def test_by_name_through_the_whole_search():
+    queries, candidates = vectors("near ties", 200, 300)
+    for distance in ("l2", "cosine", "inner_product"):
+        if distance == "cosine":
+            queries, candidates = normalise_rows(queries)[0], normalise_rows(candidates)[0]
+        for votes in (1, 4):
+            found = flat_search(candidates, distance=distance, votes=votes, search_engine="torch").nearest(queries)
+            assert (found == flat_search(candidates, distance=distance, votes=votes).nearest(queries)).all()
+
+
+def test_an_engine_is_given_as_many_queries_as_it_likes():
+    queries, candidates = vectors("normal", 100)
+    sizes = []
+
+    class Watched(TorchProposer):
+        def propose(self, placed, radii):
+            sizes.append(len(placed))
+            return super().propose(placed, radii)
+
+    engine = functools.partial(Watched, setting=setting(block=64))
+    made = _FlatSearch(candidates, product=False, votes=1, search_engine=engine, block=None, tile=64)
+    made.nearest(queries)
+    assert sizes == [64, 36]
+
+
+@pytest.mark.parametrize("scan", ["host", "operations"])
+def test_several_threads_use_one_engine(scan):
+    queries, candidates = vectors("near ties", 400, 200)
+    made = search(candidates, setting(scan=scan), votes=2)
+    wanted = made.nearest(queries)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(made.nearest, [queries[start : start + 20] for start in range(0, 400, 20)]))
+    assert (np.concatenate(parts) == wanted).all()
 
 
 # The bound.

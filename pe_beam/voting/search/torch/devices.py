@@ -88,18 +88,19 @@ def multiplies_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
     return not _FAST_BFLOAT16.isdisjoint(flags)
 
 
-def forbid_short_sums() -> None:
-    """Has torch accumulate in float32, and multiply float32 as such: settings of the process, of CUDA and ROCm.
+def forbid_short_sums(device: torch.device) -> None:
+    """Has torch accumulate in float32, and multiply float32 as such. Call it before multiplying: others may change it.
 
-    They are stricter than torch's own, so whatever else the process computes only gets more exact.
+    The settings belong to the process. They are stricter than torch's own: what else is computed only gets more exact.
     """
-    matmul = torch.backends.cuda.matmul
-    matmul.allow_fp16_reduced_precision_reduction = False
-    matmul.allow_bf16_reduced_precision_reduction = False
-    matmul.allow_tf32 = False
-    for name, value in (("allow_fp16_accumulation", False), ("fp32_precision", "ieee")):  # torch 2.7, torch 2.9
-        if hasattr(matmul, name):
-            setattr(matmul, name, value)
+    torch.set_float32_matmul_precision("highest")
+    if device.type == "cuda":
+        matmul = torch.backends.cuda.matmul
+        matmul.allow_fp16_reduced_precision_reduction = False
+        matmul.allow_bf16_reduced_precision_reduction = False
+        for name, value in (("allow_fp16_accumulation", False), ("fp32_precision", "ieee")):  # torch 2.7, torch 2.9
+            if hasattr(matmul, name):
+                setattr(matmul, name, value)
 
 
 def multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:

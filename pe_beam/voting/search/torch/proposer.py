@@ -41,7 +41,7 @@ class TorchProposer:
         self._setting = setting = setting or find_setting()
         self._frame, self._votes = frame, votes
         self.block, self.rows = setting.block, setting.rows
-        forbid_short_sums()
+        forbid_short_sums(setting.device)
         self.precision = _choose(setting, width(frame.vectors.shape[1]))
         self._blas = BlasProposer(frame, votes=votes, tile=tile) if self.precision is None else None
         if self.precision is None:
@@ -80,6 +80,7 @@ class TorchProposer:
           blocks: queries in order, float32 (., d) each.
           radii: norms of all of them, float64 (n,), on the device too if it has float64.
         """
+        forbid_short_sums(self._setting.device)
         proposals = []
         for search in self._searches:
             proposal = search.search(blocks, radii)

@@ -114,13 +114,19 @@ def scan_host(products: Products) -> list[Found]:
     _take_largest(keys, active, part)
     products.lows[:, chosen] = part.lows
     limit[active] = keys.limits(thresholds(part.lows, part.left, part.precision))
-    at, fold = np.nonzero(keys.tops >= limit[:, None])
-    inner, layer = np.nonzero(keys.layers(at, fold) >= limit[at, None])
+    at, fold = _nonzero(keys.tops >= limit[:, None])
+    inner, layer = _nonzero(keys.layers(at, fold) >= limit[at, None])
     rows, columns = at[inner], keys.columns(fold[inner], layer)
     real = columns < products.right.count
     rows, columns = rows[real], columns[real]
     values = keys.decode(keys.flat[rows, columns])
     return [Found(torch.from_numpy(rows), torch.from_numpy(columns + products.right.start), values)]
+
+
+def _nonzero(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows and columns where a bool (n, t) mask is True. `np.nonzero` is slow in two dimensions."""
+    rows, columns = np.divmod(np.flatnonzero(mask.ravel()), mask.shape[1])
+    return rows, columns
 
 
 def _take_largest(keys: _Keys, rows: np.ndarray, products: Products) -> None:

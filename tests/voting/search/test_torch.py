@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from pe_beam.contracts.search import Frame
 from pe_beam.errors import PeBeamWarning
@@ -314,6 +315,18 @@ def test_read_only_queries_raise_no_warning(recwarn):
     queries.flags.writeable = False
     same(queries, candidates, setting(), distance="inner_product")
     assert not [each for each in recwarn if "writable" in str(each.message)]
+
+
+def test_torch_takes_no_more_threads_than_blas_may():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with threadpool_limits(limits=2):
+            torch.set_num_threads(3)
+            search(vectors("normal")[1], setting())
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_flags_of_the_cpu(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_info
 
 from pe_beam.voting.search.torch import kernel
 from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, FLOAT32, Precision
@@ -101,6 +102,13 @@ def forbid_short_sums(device: torch.device) -> None:
         for name, value in (("allow_fp16_accumulation", False), ("fp32_precision", "ieee")):  # torch 2.7, torch 2.9
             if hasattr(matmul, name):
                 setattr(matmul, name, value)
+
+
+def share_threads() -> None:
+    """Has torch use no more threads than NumPy's BLAS, which `execution.blas_threads` may have limited before."""
+    allowed = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    if allowed and max(allowed) < torch.get_num_threads():
+        torch.set_num_threads(max(allowed))
 
 
 def multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:

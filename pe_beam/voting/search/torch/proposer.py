@@ -12,7 +12,7 @@ import torch
 from pe_beam.contracts.search import Frame, Pairs
 from pe_beam.errors import PeBeamWarning
 from pe_beam.voting.search.blas import BlasProposer
-from pe_beam.voting.search.torch.devices import Setting, find_setting, forbid_short_sums
+from pe_beam.voting.search.torch.devices import Setting, find_setting, forbid_short_sums, share_threads
 from pe_beam.voting.search.torch.groups import Sides, groups_of, width
 from pe_beam.voting.search.torch.lane import on_host, uploaded
 from pe_beam.voting.search.torch.precision import Precision
@@ -42,6 +42,8 @@ class TorchProposer:
         self._frame, self._votes = frame, votes
         self.block, self.rows = setting.block, setting.rows
         forbid_short_sums(setting.device)
+        if setting.device.type == "cpu":
+            share_threads()
         self.precision = _choose(setting, width(frame.vectors.shape[1]))
         self._blas = BlasProposer(frame, votes=votes, tile=tile) if self.precision is None else None
         if self.precision is None:

@@ -52,6 +52,7 @@ setup(
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
         ],
+        "torch": ["torch>=2.4,<3"],  # execution.search_engine: torch
         "tabicl": ["tabicl>=2.2,<3", "torch>=2.4,<3"],  # a classifier for evaluate; brings no weights
         "text": [
             "openai>=1.60,<4",
@@ -125,6 +126,7 @@ setup(
             "blas = pe_beam.voting.search.blas:BlasProposer",
             "faiss = pe_beam.voting.search.faiss:FaissProposer",
             "prefix = pe_beam.voting.search.prefix:PrefixProposer",
+            "torch = pe_beam.voting.search.torch.proposer:TorchProposer",
         ],
         "pe_beam.sources": [
             "camelyon = pe_beam.sources.camelyon:CamelyonSource",

@@ -47,7 +47,10 @@ class Pairs:
 
 
 class Proposer(Protocol):
-    """Proposes, for each query, a set of candidates that contains all of its `votes` nearest ones."""
+    """Proposes, for each query, a set of candidates that contains all of its `votes` nearest ones.
+
+    It may have an attribute `block`: the number of queries that it likes to be given at a time (`block_of`).
+    """
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
         """Returns all pairs that may win; None if they are too many for one block (never for a single query).
@@ -69,6 +72,11 @@ class SearchEngine(Protocol):
           votes: number of nearest candidates that each query asks for, 1 or more.
           tile: number of candidates per step. Tile and block of queries together bound memory.
         """
+
+
+def block_of(proposer: Proposer, usual: int) -> int:
+    """Returns how many queries a proposer likes to be given at a time: `usual` if it does not say."""
+    return int(getattr(proposer, "block", usual))
 
 
 def product_error(length: int) -> float:

@@ -7,17 +7,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pe_beam.contracts.search import Frame, Pairs, SearchEngine
+from pe_beam.contracts.search import Frame, Pairs, SearchEngine, block_of
 from pe_beam.voting.decide import Decider
 from pe_beam.voting.distinct import Distinct
 
 COPIES = 5
 """What an engine holds at most, in candidate matrices: its part, its frame, its own form, a fallback's, scratch."""
+_BLOCK = 1024  # queries at a time, if the engine does not say; with fewer, BLAS needs more time to pack the candidates
 _SCORE = 6  # bytes of scratch for each score of a block and a tile
 
 
 class Part:
-    """Some distinct candidates, and the engine's proposer among them."""
+    """Some distinct candidates, and the engine's proposer among them.
+
+    Attributes:
+      block: number of queries that the engine likes to be given at a time.
+    """
 
     def __init__(
         self, candidates: np.ndarray, *, product: bool, votes: int, search_engine: SearchEngine, tile: int
@@ -25,6 +30,7 @@ class Part:
         self._frame = Frame.of(candidates, product=product)
         self._columns = np.arange(len(candidates))
         self._proposer = search_engine(self._frame, votes=min(votes, len(candidates)), tile=tile)
+        self.block = block_of(self._proposer, _BLOCK)
 
     def proposals(self, queries: np.ndarray) -> Iterator[tuple[np.ndarray, Pairs]]:
         """Yields indexes of some queries, int64 (q,), and the pairs that may win for them; each query once.
@@ -58,12 +64,20 @@ class WholeSearch:
     """Holds all candidates in the form that the engine wants. Several threads may use it at once."""
 
     def __init__(
-        self, distinct: Distinct, *, product: bool, votes: int, search_engine: SearchEngine, block: int, tile: int
+        self,
+        distinct: Distinct,
+        *,
+        product: bool,
+        votes: int,
+        search_engine: SearchEngine,
+        block: int | None,
+        tile: int,
     ) -> None:
-        self._keep, self._block = min(votes, len(distinct.members)), block
+        self._keep = min(votes, len(distinct.members))
         rows = distinct.part(0, len(distinct))
         self._decider = Decider(rows, distinct.members, distinct.starts, keep=self._keep, product=product)
         self._part = Part(rows, product=product, votes=votes, search_engine=search_engine, tile=tile)
+        self._block = block or self._part.block
 
     def nearest(self, queries: np.ndarray) -> np.ndarray:
         """Returns int64 (n, keep) positions for float32 (n, d) queries. Raises ValueError if one is not finite."""
@@ -96,7 +110,7 @@ class PartsSearch:
         product: bool,
         votes: int,
         search_engine: SearchEngine,
-        block: int,
+        block: int | None,
         tile: int,
         memory: int,
     ) -> None:
@@ -104,7 +118,7 @@ class PartsSearch:
         self._keep = min(votes, len(distinct.members))
         self._decider = Decider(distinct, distinct.members, distinct.starts, keep=self._keep, product=product)
         scores = max(1, memory // (4 * _SCORE))
-        self._block = max(1, min(block, int(scores**0.5)))
+        self._block = max(1, min(block or _BLOCK, int(scores**0.5)))
         self._tile = max(8, min(tile, scores // self._block))
         wanted = max(1, memory // (2 * COPIES * 4 * distinct.shape[1]))
         self._step = -(-len(distinct) // -(-len(distinct) // wanted))  # equal parts

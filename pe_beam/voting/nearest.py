@@ -24,7 +24,6 @@ DEFAULT_ENGINE = "blas"
 DEFAULT_MEMORY = 1 << 30
 """Bytes of candidates, in all forms, that a search holds."""
 _LOOKED_AT = 1 << 20  # numbers
-_BLOCK = 1024  # queries at a time; with fewer, BLAS needs more time to pack the candidates
 _TILE = 4096  # candidates at a time: block x tile float32 is 16 MB per thread, small enough for a cache
 
 
@@ -45,7 +44,7 @@ def flat_search(
     distance: str,
     votes: int,
     search_engine: str = DEFAULT_ENGINE,
-    block: int = _BLOCK,
+    block: int | None = None,
     tile: int = _TILE,
     among: np.ndarray | None = None,
     memory: int = DEFAULT_MEMORY,
@@ -57,7 +56,7 @@ def flat_search(
       distance: "l2", "cosine" (the rows must be normalised already: `normalise_rows`) or "inner_product".
       votes: number of nearest candidates, at least 1; all m if there are fewer candidates.
       search_engine: name of a registered search engine, which proposes candidates. The answer is the same with each.
-      block: queries at a time.
+      block: queries at a time; None leaves it to the engine.
       tile: candidates at a time. Block and tile bound memory: 6 * block * tile bytes per thread.
       among: int64, ascending positions of the candidates that are searched; answers count among these. None: all.
       memory: bytes for what a search holds of the candidates. If five copies of them are more, each call to
@@ -74,7 +73,7 @@ def flat_search(
     """
     if distance not in DISTANCES:
         raise ValueError(f"distance: {distance!r} is not one of {', '.join(DISTANCES)}")
-    if min(votes, block, tile) < 1:
+    if min(votes, tile, 1 if block is None else block) < 1:
         raise ValueError(f"votes, block and tile must be 1 or more; got {votes}, {block}, {tile}")
     candidates = _checked(candidates, "candidates", None)
     count = len(candidates) if among is None else len(among)

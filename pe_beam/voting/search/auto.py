@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pe_beam import registry
-from pe_beam.contracts.search import Frame, Pairs, Proposer
+from pe_beam.contracts.search import Frame, Pairs, Proposer, block_of
 from pe_beam.errors import PeBeamError
 
 PLAIN = "blas"
@@ -25,6 +25,7 @@ _TRIED = ("blas", "faiss", "prefix", "torch")  # one of a third party may be slo
 _SMALL = 1 << 18  # numbers in a matrix up to which no trial pays
 _ASKED, _MOST = 256, 8192  # candidates that are asked, and at most asked about
 _TURNS = 5
+_USUAL = 1024  # queries at a time
 _CLEARLY = 0.96  # share of the time of `blas` below which another engine is taken: a tie stays a tie in each process
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd")  # CUDA, ROCm
 _MATRIX_UNITS = ("amx_tile", "avx512_bf16", "avx512_vnni")  # flags of a CPU
@@ -38,12 +39,14 @@ class AutoProposer:
 
     Attributes:
       taken: name of that engine.
+      block: number of queries that it likes to be given at a time.
     """
 
     def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:
         self.taken = fastest_engine(frame.vectors, votes=votes, product=frame.product)
         engine = registry.find("search_engines", self.taken, key="execution.search_engine")
         self._proposer: Proposer = engine(frame, votes=votes, tile=tile)
+        self.block = block_of(self._proposer, _USUAL)
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
         """See `Proposer`."""

@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pe_beam.contracts.votes import BallotHandle, Grid, Tally, Unit
 from pe_beam.errors import InputError
 from pe_beam.transforms.guard import guarded
+from pe_beam.voting.blocks import Block, LabelBlocks
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.votes import read_batch, read_clients
 
@@ -24,7 +25,8 @@ Ballot = dict[int, int]
 Voting = tuple[str, int, str]
 """The key of a client's votes: the digest of the candidates, their number (`Ballots.width`), and the client id."""
 _NOBODY = ""
-"""The client id of a batch without votes, which gives a histogram of zeros. No client has an empty id."""
+"""The client id of the first element of a bundle, without votes, so that a bundle without records gives zeros. No client
+has an empty id."""
 
 
 class Vote(beam.PTransform):
@@ -75,51 +77,90 @@ class Vote(beam.PTransform):
         return total | "DropKey" >> beam.ParDo(_DropKeyFn())
 
 
-@beam.typehints.with_input_types(pa.RecordBatch)
-@beam.typehints.with_output_types(tuple[int, Tally])
-class _VoteFn(beam.DoFn):
-    """Counts the votes of batches and gives one tally per bundle. It is fused with the read."""
+class _BlocksFn(beam.DoFn):
+    """Gathers records by label over the batches of a bundle (`LabelBlocks`). What waits is voted on when it ends."""
 
     def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
         self._candidates, self._traces = candidates, traces
 
     def start_bundle(self) -> None:
+        self._blocks = LabelBlocks()
+
+
+@beam.typehints.with_input_types(pa.RecordBatch)
+@beam.typehints.with_output_types(tuple[int, Tally])
+class _VoteFn(_BlocksFn):
+    """Counts the votes of batches and gives one tally per bundle. It is fused with the read."""
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
         self._tally: Tally | None = None
 
     def process(self, batch: pa.RecordBatch) -> None:
         with guarded(self._traces, "Vote"):
             vectors, labels, _ = read_batch(batch)
-            voted = self._candidates.load()
-            _, positions = voted.ballots(vectors, labels)
-            counts = np.bincount(positions, minlength=voted.width).astype(np.int64, copy=False)
-            tally = Tally(voted.digest, counts, Unit.RECORD, voted.votes_per_record, 0)
-            self._tally = added(self._tally, tally)
+            if self._tally is None:  # a bundle of batches without rows gives zeros
+                self._count(Block(vectors[:0], labels[:0], None))
+            for block in self._blocks.add(vectors, labels):
+                self._count(block)
+
+    def _count(self, block: Block) -> None:
+        voted = self._candidates.load()
+        _, positions = voted.ballots(block.vectors, block.labels)
+        counts = np.bincount(positions, minlength=voted.width).astype(np.int64, copy=False)
+        self._tally = added(self._tally, Tally(voted.digest, counts, Unit.RECORD, voted.votes_per_record, 0))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
+        with guarded(self._traces, "Vote"):
+            for block in self._blocks.flush():
+                self._count(block)
         if self._tally is not None:
-            yield WindowedValue((0, self._tally), MIN_TIMESTAMP, [GlobalWindow()])
+            yield _global((0, self._tally))
 
 
 @beam.typehints.with_input_types(pa.RecordBatch)
 @beam.typehints.with_output_types(tuple[Voting, Ballot])
-class _ClientVoteFn(beam.DoFn):
-    """Gives the votes of each client of a batch. They are joined later over all labels and bundles."""
+class _ClientVoteFn(_BlocksFn):
+    """Gives the votes of each client of a block. They are joined later over all labels and bundles."""
 
-    def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
-        self._candidates, self._traces = candidates, traces
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._seen = False
 
     def process(self, batch: pa.RecordBatch) -> Iterator[tuple[Voting, Ballot]]:
+        given: list[tuple[Voting, Ballot]] = []
         with guarded(self._traces, "Vote"):
             vectors, labels, clients = read_clients(batch)
-            voted = self._candidates.load()
-            rows, positions = voted.ballots(vectors, labels)
-            ballots: dict[str, Ballot] = {}
-            for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
-                ballot = ballots.setdefault(clients[row], {})
-                ballot[position] = ballot.get(position, 0) + 1
-            about = voted.digest, voted.width
-        for client, ballot in (ballots or {_NOBODY: {}}).items():
-            yield (*about, client), ballot
+            if not self._seen:
+                voted = self._candidates.load()
+                given.append(((voted.digest, voted.width, _NOBODY), {}))
+            for block in self._blocks.add(vectors, labels, clients):
+                given += self._votes(block)
+        self._seen = True
+        yield from given
+
+    def _votes(self, block: Block) -> Iterator[tuple[Voting, Ballot]]:
+        assert block.clients is not None
+        voted = self._candidates.load()
+        rows, positions = voted.ballots(block.vectors, block.labels)
+        ballots: dict[str, Ballot] = {}
+        for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
+            ballot = ballots.setdefault(block.clients[row], {})
+            ballot[position] = ballot.get(position, 0) + 1
+        for client, ballot in ballots.items():
+            yield (voted.digest, voted.width, client), ballot
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        given: list[tuple[Voting, Ballot]] = []
+        with guarded(self._traces, "Vote"):
+            for block in self._blocks.flush():
+                given += self._votes(block)
+        yield from map(_global, given)
+
+
+def _global(element: Any) -> WindowedValue:
+    """An element that is given when a bundle ends."""
+    return WindowedValue(element, MIN_TIMESTAMP, [GlobalWindow()])
 
 
 @beam.typehints.with_input_types(tuple[Voting, Ballot])
@@ -145,7 +186,7 @@ class _ScaleClientsFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for (digest, _), counts in self._counts.items():  # SumTalliesCombineFn refuses more than one
             tally = Tally(digest, counts, Unit.CLIENT, 1, self._bits)
-            yield WindowedValue((0, tally), MIN_TIMESTAMP, [GlobalWindow()])
+            yield _global((0, tally))
 
 
 class ShuffleOptions(PipelineOptions):

@@ -25,8 +25,7 @@ Ballot = dict[int, int]
 Voting = tuple[str, int, str]
 """The key of a client's votes: the digest of the candidates, their number (`Ballots.width`), and the client id."""
 _NOBODY = ""
-"""The client id of the first element of a bundle, without votes, so that a bundle without records gives zeros. No client
-has an empty id."""
+"""The client id of a bundle's first element, without votes, which gives a histogram of zeros. No client has it."""
 
 
 class Vote(beam.PTransform):

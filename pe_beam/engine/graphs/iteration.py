@@ -11,9 +11,13 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pe_beam.contracts.source import BATCH_BYTES
 from pe_beam.engine import matrices, populations, steps
+from pe_beam.engine.ahead import ReadAhead
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
@@ -69,15 +73,39 @@ class _CommitMatrixFn(_StageFn):
 @beam.typehints.with_input_types(str)
 @beam.typehints.with_output_types(pa.RecordBatch)
 class _ReadShardFn(_StageFn):
-    """Shard name -> Arrow batches, read one by one, because a row group of long vectors has half a gigabyte."""
+    """Shard name -> Arrow batches, read one by one, because a row group of long vectors has half a gigabyte.
+
+    The next batch is read while this one is voted on. So a shard's last batch comes out with the next shard, or when
+    the bundle ends.
+    """
+
+    def start_bundle(self) -> None:
+        self.teardown()
+        self._ahead = ReadAhead[pa.RecordBatch]()
 
     def process(self, shard: str) -> Iterator[pa.RecordBatch]:
+        yield from self._ahead.follow(self._batches(shard))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for batch in self._ahead.drain():
+            yield WindowedValue(batch, MIN_TIMESTAMP, [GlobalWindow()])
+
+    def teardown(self) -> None:
+        if ahead := getattr(self, "_ahead", None):  # a bundle that failed has left a read
+            ahead.drop()
+
+    def _batches(self, shard: str) -> Iterator[tuple[pa.RecordBatch, bool]]:
+        """Gives the batches of a shard, and with each whether it is the last. A thread that reads ahead runs it."""
         with self.guarded("ReadShards"), parquet_file(self.open().store, shard, **_READING) as file:
-            if not file.num_row_groups:  # a shard without records still needs a histogram of zeros
-                yield pa.RecordBatch.from_pylist([], file.schema_arrow)
+            left = file.metadata.num_rows
+            if not left:  # a shard without records still needs a histogram of zeros
+                yield pa.RecordBatch.from_pylist([], file.schema_arrow), True
+                return
             dimension = file.schema_arrow.field("vector").type.list_size
             size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
-            yield from file.iter_batches(size)
+            for batch in file.iter_batches(size):
+                left -= batch.num_rows
+                yield batch, left == 0
 
 
 class _OneKeyFn(beam.DoFn):

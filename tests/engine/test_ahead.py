@@ -25,7 +25,7 @@ def reading() -> int:
 
 @pytest.mark.parametrize("sizes", [[1], [1, 1, 1], [3, 1, 2], [2, 5]])
 def test_everything_comes_out_in_order_and_every_source_is_closed(sizes: list[int]) -> None:
-    ahead, done, given = ReadAhead[str](), list[str](), []
+    ahead, done, given = ReadAhead[str](), list[str](), list[str]()
     for number, size in enumerate(sizes):
         given += ahead.follow(source("abc"[number], size, done))
     given += ahead.drain()

@@ -74,6 +74,8 @@ class Sentences:
     def candidates(self, count: int) -> np.ndarray:
         """Float32 (count, d), of which 5% are copies, 5% a last digit away and 5% 1e-3 away from others."""
         vectors, few = self.draw(count), count // 20
+        if not few:  # vectors[-0:] would be all of them
+            return vectors
         vectors[-few:] = vectors[:few]
         vectors[-2 * few : -few] = np.nextafter(vectors[:few], np.float32(1))
         vectors[-3 * few : -2 * few] = _unit(vectors[few : 2 * few] + self._normal(few, 1e-3 / len(self._basis) ** 0.5))

@@ -4,6 +4,7 @@
 - `search/`    the fast engines, which propose candidates with a proven bound on their error
 - `decide`     the exact decision among proposed candidates: float64, then `math.fsum`
 - `votes`      `CandidateMatrix`, `Voter`, and the conversion of an Arrow batch to arrays
+- `gather`     gathers records by label over batches
 - `records`    embeds a batch of records, and decides which of them abstain
 - `client`     scales a client's votes to integers of bounded norm (privacy rule 1)
 

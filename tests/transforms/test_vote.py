@@ -9,6 +9,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that
 
@@ -92,6 +93,43 @@ def test_a_client_votes_once_over_all_its_batches() -> None:
 
     with Pipeline() as pipeline:
         voted = pipeline | beam.Create(batches(9, client=True)) | Vote(Given(), unit=Unit.CLIENT, grid=FineGrid())
+        assert_that(voted, one(check))
+
+
+@dataclass(frozen=True)
+class Labelled(BallotHandle):
+    """Candidates of four labels, three each."""
+
+    def load(self) -> Ballots:
+        labels = np.arange(12, dtype=np.int32) % 4
+        matrix = CandidateMatrix(np.arange(12), labels, CANDIDATES, digest="digest")
+        return Voter(matrix, distance="l2", votes_per_record=1)
+
+
+@pytest.mark.parametrize("unit", list(Unit))
+@pytest.mark.parametrize("size", [1, 13, 100])
+@pytest.mark.parametrize("flags", [[], ["--direct_runner_bundle_repeat=1"]])
+def test_records_are_gathered_by_label_over_batches_and_bundles(unit: Unit, size: int, flags: list[str]) -> None:
+    labels = np.arange(100, dtype=np.int32) % 5  # a label has no candidates
+    voter = Labelled().load()
+    rows, positions = voter.ballots(RECORDS, labels)
+    wanted = np.zeros(12, dtype=np.int64)
+    if unit is Unit.RECORD:
+        wanted = np.bincount(positions, minlength=12)
+    else:
+        for client in set(CLIENTS):
+            own = [place for row, place in zip(rows, positions, strict=True) if CLIENTS[row] == client]
+            wanted += scale_client(np.bincount(own, minlength=12), 10)
+
+    def check(tally: Tally) -> None:
+        assert tally.counts.tolist() == wanted.tolist()
+
+    made = [
+        batch.set_column(0, "label", pa.array(labels[start : start + batch.num_rows]))
+        for start, batch in zip(range(0, 100, size), batches(size, client=True), strict=True)
+    ]
+    with Pipeline(options=PipelineOptions(flags)) as pipeline:
+        voted = pipeline | beam.Create(made) | beam.Reshuffle() | Vote(Labelled(), unit=unit, grid=FineGrid())
         assert_that(voted, one(check))
 
 

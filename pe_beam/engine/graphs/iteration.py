@@ -11,9 +11,13 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pe_beam.contracts.source import BATCH_BYTES
 from pe_beam.engine import matrices, populations, steps
+from pe_beam.engine.ahead import ReadAhead
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
@@ -72,7 +76,11 @@ class _CommitMatrixFn(_StageFn):
 @beam.typehints.with_input_types(str)
 @beam.typehints.with_output_types(pa.RecordBatch)
 class _ReadShardFn(_StageFn):
-    """Shard name -> Arrow batches, read one by one, because a row group of long vectors has half a gigabyte."""
+    """Shard name -> Arrow batches, read one by one, because a row group of long vectors has half a gigabyte.
+
+    The next batch is read while this one is voted on. So a shard's last batch comes out with the next shard, or when
+    the bundle ends.
+    """
 
     def __init__(self, root: str, iteration: int) -> None:
         super().__init__(root, iteration)
@@ -81,16 +89,34 @@ class _ReadShardFn(_StageFn):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_coins": None}
 
+    def start_bundle(self) -> None:
+        self.teardown()
+        self._ahead = ReadAhead[pa.RecordBatch]()
+
     def process(self, shard: str) -> Iterator[pa.RecordBatch]:
+        yield from self._ahead.follow(self._batches(shard))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for batch in self._ahead.drain():
+            yield WindowedValue(batch, MIN_TIMESTAMP, [GlobalWindow()])
+
+    def teardown(self) -> None:
+        if ahead := getattr(self, "_ahead", None):  # a bundle that failed has left a read
+            ahead.drop()
+
+    def _batches(self, shard: str) -> Iterator[tuple[pa.RecordBatch, bool]]:
+        """Gives the batches of a shard, and with each whether it is the last. A thread that reads ahead runs it."""
         with self.guarded("ReadShards"), parquet_file(self.open().store, shard, **_READING) as file:
-            if not file.num_row_groups:  # a shard without records still needs a histogram of zeros
-                yield pa.RecordBatch.from_pylist([], file.schema_arrow)
+            count = file.metadata.num_rows
+            if not count:  # a shard without records still needs a histogram of zeros
+                yield pa.RecordBatch.from_pylist([], file.schema_arrow), True
+                return
             dimension = file.schema_arrow.field("vector").type.list_size
             size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
             row = 0
             for batch in file.iter_batches(size):
-                yield self._sampled(batch, shard, row)
                 row += batch.num_rows
+                yield self._sampled(batch, shard, row - batch.num_rows), row == count
 
     def _sampled(self, batch: pa.RecordBatch, shard: str, first: int) -> pa.RecordBatch:
         """Returns the rows that vote in this iteration, from row `first` of a shard on. Which they are is private."""

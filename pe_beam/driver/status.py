@@ -14,7 +14,7 @@ from pe_beam.driver.progress import JOB, TIMES, stage_of
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out, share_done
 from pe_beam.engine.layout import PUBLIC_SERVICES
-from pe_beam.engine.manifests import read_manifest
+from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
@@ -48,6 +48,7 @@ def status(run_dir: str) -> dict[str, Any]:
         "generator_calls_planned": evolution.generator_calls(range(total + 1)),
         "left_out": left_out(run),
         **_kept(run),
+        **_search(run, done),
         "services": _services(run),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
         "times": times,
@@ -58,6 +59,15 @@ def _kept(run: Run) -> dict[str, str]:
     """Returns why what is deleted from private/ lives on in the run's bucket, which external custody allows."""
     kept = recent_record(run.store).private_kept
     return {} if kept is None else {"private_kept": f"{kept}: what is deleted from private/ lives on"}
+
+
+def _search(run: Run, done: list[int]) -> dict[str, str]:
+    """Returns how many of the nearest candidates approximate votes found, on public candidates; nothing if exact."""
+    if run.recipe.evolution.approximate is None:
+        return {}
+    found = [manifest_of(run, t)["search"]["recall"] for t in done if t]
+    told = f", {found[-1]:.1%} of the nearest found on candidates (lowest: {min(found):.1%})" if found else ""
+    return {"search": f"approximate{told}"}
 
 
 def _services(run: Run) -> dict[str, dict[str, Any]]:

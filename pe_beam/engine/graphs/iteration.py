@@ -13,7 +13,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from pe_beam.contracts.source import BATCH_BYTES
-from pe_beam.engine import matrices, populations, steps
+from pe_beam.engine import indexes, matrices, populations, steps
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
@@ -63,6 +63,7 @@ class _CommitMatrixFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with self.guarded("CommitMatrix"):
             shards = matrices.commit_matrix(self.open(), self._iteration)
+            indexes.commit_index(self.open(), self._iteration)
         yield from shards
 
 

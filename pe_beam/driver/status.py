@@ -65,9 +65,12 @@ def _search(run: Run, done: list[int]) -> dict[str, str]:
     """Returns how many of the nearest candidates approximate votes found, on public candidates; nothing if exact."""
     if run.recipe.evolution.approximate is None:
         return {}
-    found = [manifest_of(run, t)["search"]["recall"] for t in done if t]
-    told = f", {found[-1]:.1%} of the nearest found on candidates (lowest: {min(found):.1%})" if found else ""
-    return {"search": f"approximate{told}"}
+    rounds = [t for t in done if t]
+    if not rounds:
+        return {"search": "approximate"}
+    last = manifest_of(run, rounds[-1])["search"]
+    told = f"found of the nearest, on candidates alone: {last['near']:.1%} near them, {last['far']:.1%} far from them"
+    return {"search": f"approximate; {told} (iteration {rounds[-1]})"}
 
 
 def _services(run: Run) -> dict[str, dict[str, Any]]:

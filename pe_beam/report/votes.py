@@ -54,10 +54,13 @@ def _by_recall(history: History, rounds: list[int]) -> Markup:
     said = (
         "Votes were found by approximate search, so a record may have voted for a candidate that is not the nearest. "
         "How often the search finds the nearest was measured on candidates alone, never on records: on mixtures of "
-        "three candidates of a label. The privacy of votes is as with exact search."
+        "three candidates (near), and on points that spread as candidates do and are near none (far). The privacy of "
+        "votes is as with exact search."
     )
-    rows = [(str(t), note["probes"], f"{note['recall']:.2%}") for t, note in found.items()]
-    data = table(("iteration", "probes", "of the nearest found"), rows, caption="Recall of approximate votes")
+    rows = [(str(t), note["probes"], f"{note['near']:.1%}", f"{note['far']:.1%}") for t, note in found.items()]
+    data = table(
+        ("iteration", "probes of a kind", "found, near", "found, far"), rows, caption="Recall of approximate votes"
+    )
     return join([tag("h3", "Approximate votes"), tag("p", said, class_="muted small"), data])
 
 

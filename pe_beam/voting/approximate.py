@@ -153,31 +153,51 @@ def measured_recall(
 ) -> dict[str, Any]:
     """Returns the share of exact nearest candidates that a search finds, measured on candidates alone.
 
-    A probe is a mixture of three candidates of one label with weights that are uniform on the simplex: near one of
-    them, or between them. The label of a probe is that of a candidate drawn at random.
+    Probes are combinations of candidates of one label; the label is that of a candidate drawn at random. *Near* probes
+    are mixtures of three, with weights that are uniform on the simplex: near one of them, or between them. *Far* probes
+    are the mean plus 256 deviations from it, with weights that are uniform on the sphere: they have the candidates'
+    covariance, and are near none. Records that candidates resemble are like the first, others like the second.
 
     Returns:
-      `probes`, their number, and `recall`, from 0 to 1: over all probes, the found share of the min(k, m) nearest.
+      `probes`, the number of each kind, and `near` and `far`, from 0 to 1: over all probes, the found share of the
+      min(k, m) nearest.
     """
-    labels = matrix.labels[rng.integers(0, len(matrix.ids), _PROBES)]
-    found = wanted = 0
-    for label in np.unique(labels).tolist():
-        candidates = matrix.vectors[matrix.labels == label]
-        probes = _mixtures(candidates, int((labels == label).sum()), rng)
-        if distance == "cosine":
-            probes, zero = normalise_rows(probes)
-            probes = probes[~zero]
-        exact = flat_search(candidates, distance=distance, votes=votes).nearest(probes)
-        near = searches(label, candidates).nearest(probes)
-        found += sum(len(np.intersect1d(one, other)) for one, other in zip(exact, near, strict=True))
-        wanted += exact.size
-    return {"probes": _PROBES, "recall": round(found / wanted, 6) if wanted else 1.0}
+    told: dict[str, Any] = {"probes": _PROBES}
+    for kind, probes_of in (("near", _near), ("far", _far)):
+        labels = matrix.labels[rng.integers(0, len(matrix.ids), _PROBES)]
+        found = wanted = 0
+        for label in np.unique(labels).tolist():
+            candidates = matrix.vectors[matrix.labels == label]
+            probes = probes_of(candidates, int((labels == label).sum()), rng)
+            if distance == "cosine":
+                probes, zero = normalise_rows(probes)
+                probes = probes[~zero]
+            exact = flat_search(candidates, distance=distance, votes=votes).nearest(probes)
+            near = searches(label, candidates).nearest(probes)
+            found += sum(len(np.intersect1d(one, other)) for one, other in zip(exact, near, strict=True))
+            wanted += exact.size
+        told[kind] = round(found / wanted, 6) if wanted else 1.0
+    return told
 
 
-def _mixtures(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def _near(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Returns float32 (count, d): mixtures of three rows each."""
     weights = rng.dirichlet(np.ones(3), count)
-    mixed = np.zeros((count, candidates.shape[1]))
-    for column, rows in enumerate(rng.integers(0, len(candidates), (3, count))):
-        mixed += weights[:, column, None] * candidates[rows].astype(np.float64)
-    return mixed.astype(np.float32)
+    return _combined(candidates, weights, rng).astype(np.float32)
+
+
+def _far(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns float32 (count, d): the mean plus weighted deviations of 256 rows each, with squares that sum to 1."""
+    weights = rng.normal(size=(count, 256))
+    weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
+    mean = candidates.mean(axis=0, dtype=np.float64)
+    rest = 1 - weights.sum(axis=1, keepdims=True)
+    return (_combined(candidates, weights, rng) + rest * mean).astype(np.float32)
+
+
+def _combined(candidates: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns float64 (n, d): sums of rows drawn at random with weights (n, j)."""
+    total = np.zeros((len(weights), candidates.shape[1]))
+    for column in weights.T:
+        total += column[:, None] * candidates[rng.integers(0, len(candidates), len(weights))].astype(np.float64)
+    return total

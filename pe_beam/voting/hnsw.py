@@ -105,18 +105,19 @@ class GraphSearch:
         import faiss
 
         distinct, members, starts = collapse(candidates)
-        self._index: Any = faiss.deserialize_index(np.frombuffer(body, np.uint8), faiss.IO_FLAG_SKIP_STORAGE)
-        if (self._index.ntotal, self._index.d) != distinct.shape:
-            raise ValueError(f"graph: of {(self._index.ntotal, self._index.d)} vectors; {distinct.shape} are needed")
+        index: Any = faiss.deserialize_index(np.frombuffer(body, np.uint8), faiss.IO_FLAG_SKIP_STORAGE)
+        if (index.ntotal, index.d) != distinct.shape:
+            raise ValueError(f"graph: of {(index.ntotal, index.d)} vectors; {distinct.shape} are needed")
         self._storage = faiss.IndexFlat(distinct.shape[1], _metric(product=product))
         self._storage.add(distinct)
-        self._index.storage, self._index.own_fields = self._storage, False
+        index.storage, index.own_fields = self._storage, False
         norms = row_norms(distinct)
         centre = np.zeros(distinct.shape[1], dtype=np.float32)  # unmoved: a mean may differ between machines
         self._frame = Frame(centre, 0.0, distinct, norms, float(norms.max()), product)
         self._keep, self._wanted = min(votes, len(candidates)), min(votes, len(distinct))
         self._ask = max(self._wanted, min(options.effort, len(distinct)))
-        self._index.hnsw.efSearch = max(options.effort, self._wanted)
+        index.hnsw.efSearch = max(options.effort, self._wanted)
+        self._index = index
         self._decider = Decider(distinct, members, starts, keep=self._keep, product=product)
         self._columns = np.arange(len(distinct))
         # As in `search/faiss.py`: the error of a float32 distance or product of faiss.

@@ -301,7 +301,7 @@ class Evolution(_Section):
     )
     search: Annotated[Literal["exact", "approximate"] | Approximate, BeforeValidator(_search)] = Field(
         "exact",
-        description="how the nearest candidate is found; approximate pays from some 100,000 candidates a label on",
+        description="how the nearest candidate is found; approximate pays from some 50,000 candidates a label on",
     )
     variations: Whole = Field(1, ge=0, description="variations of each selected row")
     keep_parents: bool = Field(False, description="whether selected rows stay beside their variations")

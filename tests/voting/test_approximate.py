@@ -78,7 +78,7 @@ def test_the_index_has_equal_bytes_each_time_and_in_each_process(distance: str) 
     )
     votes = sha256(_voter(distance, 3).ballots(*_records(distance))[1].tobytes()).hexdigest()
     root = Path(__file__).parents[2]
-    environment = {**os.environ, "OMP_NUM_THREADS": "3", "PYTHONPATH": str(root)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "3", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     told = subprocess.run(
         [sys.executable, "-c", code, distance], env=environment, cwd=root, capture_output=True, text=True, check=True
     )
@@ -176,7 +176,7 @@ def _with_head(data: bytes, **changes: object) -> bytes:
 
 def test_another_build_of_faiss_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     data = _index()
-    for key, value in (("instructions", "AVX512"), ("faiss", "1.9.0"), ("machine", "aarch64")):
+    for key, value in (("instructions", "AVX512"), ("faiss", "0.0.0"), ("machine", "aarch64")):
         with pytest.raises(InputError, match="one build of faiss and one instruction set") as refused:
             _voter(data=_with_head(data, build=this_build() | {key: value}))
         assert value in str(refused.value)

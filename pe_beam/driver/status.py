@@ -14,7 +14,7 @@ from pe_beam.driver.progress import JOB, TIMES, stage_of
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out, share_done
 from pe_beam.engine.layout import PUBLIC_SERVICES, SEARCH_ENGINES
-from pe_beam.engine.manifests import read_manifest
+from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
@@ -48,6 +48,7 @@ def status(run_dir: str) -> dict[str, Any]:
         "generator_calls_planned": evolution.generator_calls(range(total + 1)),
         "left_out": left_out(run),
         **_kept(run),
+        **_search(run, done),
         "services": _services(run),
         **_engines(run),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
@@ -65,6 +66,18 @@ def _engines(run: Run) -> dict[str, str]:
     """Returns the search engines that `auto` has taken, one for each kind of machine. Only machines tell them apart."""
     taken = Folder(run.store, SEARCH_ENGINES).list_files()
     return {"search_engines": ", ".join(taken)} if taken else {}
+
+
+def _search(run: Run, done: list[int]) -> dict[str, str]:
+    """Returns how many of the nearest candidates approximate votes found, on public candidates; nothing if exact."""
+    if run.recipe.evolution.approximate is None:
+        return {}
+    rounds = [t for t in done if t]
+    if not rounds:
+        return {"search": "approximate"}
+    last = manifest_of(run, rounds[-1])["search"]
+    told = f"found of the nearest, on candidates alone: {last['near']:.1%} near them, {last['far']:.1%} far from them"
+    return {"search": f"approximate; {told} (iteration {rounds[-1]})"}
 
 
 def _services(run: Run) -> dict[str, dict[str, Any]]:

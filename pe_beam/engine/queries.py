@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.votes import Ballots
 from pe_beam.engine import tables
-from pe_beam.engine.matrices import load_voter
+from pe_beam.engine.indexes import load_voter
 from pe_beam.engine.measurements import MEASURED, MEASURED_WORK, Cells, measured_cells, read_measurements
 from pe_beam.engine.populations import HISTOGRAM, HISTOGRAM_WORK, read_histogram, read_population
 from pe_beam.engine.run import Run, open_run

@@ -19,6 +19,7 @@ from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine import tables
 from pe_beam.engine.choose import choose
 from pe_beam.engine.counting import noisy_label_shares
+from pe_beam.engine.indexes import recall_note
 from pe_beam.engine.makers import with_counts
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.measurements import generator
@@ -227,5 +228,8 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
         manifest["notice"] = tables.NOT_PRIVATE
     if iteration:
         manifest["degree"] = run.recipe.evolution.degrees()[iteration - 1]
+        searched = recall_note(run, iteration)
+        if searched is not None:
+            manifest["search"] = searched
         manifest["selection"] = json.loads(run.store.read_committed(run.layout.work(iteration, "selection.json")))
     return manifest

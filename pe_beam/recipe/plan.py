@@ -217,5 +217,10 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
             "noise drowns the signal: it is over 10 times the votes that a candidate can expect; use fewer "
             "candidates (evolution.population) or iterations, or a larger epsilon"
         )
+    if recipe.evolution.approximate is not None:
+        warnings.append(
+            "evolution.search: approximate votes now and then miss the nearest candidate; privacy is as with exact "
+            "ones, and each iteration's manifest says which share was found on candidates alone"
+        )
     large = memory_warning(recipe)
     return [*warnings, large] if large else warnings

@@ -40,10 +40,28 @@ def votes_section(lineage: Lineage) -> Section:
         parts += [tag("h3", "Label by label"), tag("div", join(boxes), class_="grid")]
     if history.privacy["label_shares_noise_multiplier"] is not None:
         parts.append(_bought(history))
+    if isinstance(history.recipe["evolution"]["search"], dict):
+        parts.append(_by_recall(history, rounds))
     if history.makers:
         parts += [tag("h3", "Generator by generator"), _by_maker(history)]
     parts.append(details("All figures, iteration by iteration", _all_figures(lineage, rounds)))
     return Section(key="votes", title="The votes", lead=lead, body=join(parts))
+
+
+def _by_recall(history: History, rounds: list[int]) -> Markup:
+    """Returns the recall of approximate votes, as the manifests say it."""
+    found = {t: history.manifest(t)["search"] for t in rounds}
+    said = (
+        "Votes were found by approximate search, so a record may have voted for a candidate that is not the nearest. "
+        "How often the search finds the nearest was measured on candidates alone, never on records: on mixtures of "
+        "three candidates (near), and on points that spread as candidates do and are near none (far). The privacy of "
+        "votes is as with exact search."
+    )
+    rows = [(str(t), note["probes"], f"{note['near']:.1%}", f"{note['far']:.1%}") for t, note in found.items()]
+    data = table(
+        ("iteration", "probes of a kind", "found, near", "found, far"), rows, caption="Recall of approximate votes"
+    )
+    return join([tag("h3", "Approximate votes"), tag("p", said, class_="muted small"), data])
 
 
 def _by_maker(history: History) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,10 @@ class CandidateMatrix:
             raise ValueError("labels must be 0 or more, and vectors finite")
 
 
+SearchOf = Callable[[int, np.ndarray], NearestSearch]
+"""Label, its candidates (float32 (c, d), of the matrix, in order) -> the search among them."""
+
+
 class Voter:
     """Votes for the nearest candidates of a record's own label. Several threads may use it at once.
 
@@ -56,12 +61,14 @@ class Voter:
       matrix: the candidates.
       distance, search_engine, memory: as in `flat_search`; memory is for each label.
       votes_per_record: k; a record casts min(k, candidates of its label) votes of 1, so its norm is at most sqrt(k).
+      search_of: makes the search among a label's candidates; None: `flat_search`, which is exact.
+      digest: digest of everything that is voted on, if that is more than the matrix.
 
     Raises:
       ValueError: as `flat_search`, at the first batch that contains a label.
 
     Attributes:
-      digest: `CandidateMatrix.digest` of the matrix.
+      digest: as given, or `CandidateMatrix.digest` of the matrix.
       width: m.
       votes_per_record: k.
     """
@@ -74,6 +81,8 @@ class Voter:
         votes_per_record: int,
         search_engine: str = DEFAULT_ENGINE,
         memory: int = DEFAULT_MEMORY,
+        search_of: SearchOf | None = None,
+        digest: str = "",
     ) -> None:
         self._matrix, self._distance, self._votes, self._search_engine = (
             matrix,
@@ -82,7 +91,8 @@ class Voter:
             search_engine,
         )
         self._memory = memory
-        self.digest, self.width, self.votes_per_record = matrix.digest, len(matrix.ids), votes_per_record
+        self.digest, self.width, self.votes_per_record = digest or matrix.digest, len(matrix.ids), votes_per_record
+        self._search_of = search_of
         self._lock = threading.Lock()
         self._searches: dict[int, tuple[NearestSearch, np.ndarray] | None] = {}
 
@@ -128,10 +138,12 @@ class Voter:
         with self._lock:
             if label not in self._searches:
                 members = np.flatnonzero(self._matrix.labels == label)
-                self._searches[label] = (self._build(members), members) if len(members) else None
+                self._searches[label] = (self._build(label, members), members) if len(members) else None
             return self._searches[label]
 
-    def _build(self, members: np.ndarray) -> NearestSearch:
+    def _build(self, label: int, members: np.ndarray) -> NearestSearch:
+        if self._search_of is not None:
+            return self._search_of(label, self._matrix.vectors[members])
         return flat_search(
             self._matrix.vectors,
             distance=self._distance,

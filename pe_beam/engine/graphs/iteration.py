@@ -16,7 +16,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pe_beam.contracts.source import BATCH_BYTES
-from pe_beam.engine import matrices, populations, steps
+from pe_beam.engine import indexes, matrices, populations, steps
 from pe_beam.engine.ahead import ReadAhead
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
@@ -70,6 +70,7 @@ class _CommitMatrixFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
         with self.guarded("CommitMatrix"):
             shards = matrices.commit_matrix(self.open(), self._iteration)
+            indexes.commit_index(self.open(), self._iteration)
         yield from shards
 
 

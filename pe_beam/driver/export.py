@@ -41,7 +41,7 @@ def export(run_dir: str, to: str | Path) -> None:
     run = open_run(run_dir)
     if not is_complete(run):
         raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
-    samples = _clean(run, read_bytes(run.store.read(f"{run.layout.release}/samples.parquet")))
+    samples = clean(run, read_bytes(run.store.read(f"{run.layout.release}/samples.parquet")))
     path = Path(to)
     if not run.recipe.private and "NOT-PRIVATE" not in path.name:
         raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
@@ -103,7 +103,7 @@ def _released(run: Run) -> Iterator[tuple[str, str | None]]:
         yield name, None
 
 
-def _clean(run: Run, samples: pa.Table) -> pa.Table:
+def clean(run: Run, samples: pa.Table) -> pa.Table:
     """Returns a table with the columns of the input data. Samples of other modalities stay unchanged."""
     if run.modality.schema_model is None:
         return samples

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pe_beam.contracts.votes import Adjacency, Unit
     from pe_beam.privacy.mechanism import GaussianMechanism, open_mechanism
     from pe_beam.python.runs import EvolvedRun, evolve
+    from pe_beam.python.synthesize import synthesize
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.models import Recipe
     from pe_beam.recipe.plan import Plan
@@ -49,6 +50,7 @@ __all__ = [
     "open_release",
     "open_store",
     "plan",
+    "synthesize",
     "write_candidates",
 ]
 
@@ -72,6 +74,7 @@ _HOME = {
     "open_release": ("pe_beam.releases.reading", "open_release"),
     "open_store": ("pe_beam.storage", "open_store"),
     "plan": ("pe_beam.recipe.plan", "make_plan"),
+    "synthesize": ("pe_beam.python.synthesize", "synthesize"),
     "write_candidates": ("pe_beam.transforms.candidates", "write_candidates"),
 }
 

@@ -84,11 +84,11 @@ class EvolvedRun(Run):
         """As `Release.report`."""
         return self.release.report()
 
-    def export(self, to: str | Path) -> None:
-        """As `pe-beam export`: writes the samples as Parquet, CSV, JSONL or an image folder."""
+    def export(self, to: str | Path, *, iteration: int | None = None) -> None:
+        """As `pe-beam export`: writes samples, or a population, as Parquet, CSV, JSONL or an image folder."""
         from pe_beam.driver.export import export
 
-        export(self.root, to)
+        export(self.root, to, iteration=iteration)
 
     def status(self) -> dict[str, Any]:
         """As `pe-beam status --json`, for the holder alone."""

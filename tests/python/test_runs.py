@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 import pe_beam
+from pe_beam.cli.main import main
 from pe_beam.engine.run import Run
 from pe_beam.errors import PeBeamError
 from pe_beam.recipe.loading import parse_recipe
@@ -69,3 +71,13 @@ def test_a_function_that_raises_leaves_a_run_that_goes_on(runs, small, tmp_path,
     assert release_digests(tmp_path / "run") == release_digests(runs.finished(small))
     assert len((tmp_path / "run/ledger.jsonl").read_text().splitlines()) == 2
     assert json.loads((tmp_path / "run/release/privacy.json").read_text())["iterations"] == 2
+
+
+def test_any_iteration_is_exported(runs, small, tmp_path, capsys):
+    run = runs.finished(small)
+    for t in (0, 1, 2):
+        assert main(["export", str(run), "--to", str(tmp_path / f"{t}.parquet"), "--iteration", str(t)]) == 0
+        assert pq.read_table(tmp_path / f"{t}.parquet").equals(pe_beam.open_release(run).population(t))
+    for wrong in (["--iteration", "3"], ["--iteration=-1"], ["--iteration", "1", "--all"]):
+        assert main(["export", str(run), "--to", str(tmp_path / "no.parquet"), *wrong]) == 2
+        assert "--iteration" in capsys.readouterr().err and not (tmp_path / "no.parquet").exists()

@@ -49,6 +49,7 @@ setup(
         "iceberg": ["pyiceberg>=0.10,<1"],  # source iceberg
         "yaml": ["apache-beam[yaml]>=2.70,<3"],  # the transforms in Beam YAML
         "table": [
+            "polars>=1,<3",
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
         ],
@@ -87,6 +88,7 @@ setup(
             "pyiceberg[sql-sqlite]>=0.10,<1",
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
+            "datasets>=3,<6",
             "jsonschema>=4.20,<5",
             "mauve-text>=0.4,<1",  # what our MAUVE must agree with
             # What of apache-beam[gcp] the tests on Dataflow need: all of it is half a gigabyte.
@@ -98,7 +100,9 @@ setup(
             "mypy>=1.11,<3",
             "obstore>=0.8,<1",
             "open_clip_torch>=2.30,<4",  # what preprocessing of `clip` must equal
+            "pandas>=2.2,<4",
             "playwright>=1.45,<2",  # drives the system's Chromium; its own is not downloaded
+            "polars>=1,<3",
             "pot>=0.9.4,<1",
             "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
             "python-hcl2>=8,<9",  # reads Terraform
@@ -106,6 +110,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",
             "tabicl>=2.2,<3",
+            "tensorboard>=2.16,<3",
             "torch-fidelity>=0.3,<1",
             "types-PyYAML>=6",
             "xgboost-cpu>=2.1,<4",

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pe_beam.contracts.votes import Adjacency, Unit
-    from pe_beam.driver.loop import evolve
     from pe_beam.privacy.mechanism import GaussianMechanism, open_mechanism
+    from pe_beam.python.runs import EvolvedRun, evolve
+    from pe_beam.python.synthesize import synthesize
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.models import Recipe
     from pe_beam.recipe.plan import Plan
     from pe_beam.recipe.plan import make_plan as plan
+    from pe_beam.releases.reading import Release, open_release
     from pe_beam.storage import open_store
     from pe_beam.transforms.candidates import Candidates, write_candidates
     from pe_beam.transforms.embed import EmbedRecords
@@ -32,19 +34,23 @@ __all__ = [
     "Adjacency",
     "Candidates",
     "EmbedRecords",
+    "EvolvedRun",
     "GaussianMechanism",
     "Generate",
     "NoisyHistogram",
     "Plan",
     "Recipe",
+    "Release",
     "Select",
     "Unit",
     "Vote",
     "evolve",
     "load_recipe",
     "open_mechanism",
+    "open_release",
     "open_store",
     "plan",
+    "synthesize",
     "write_candidates",
 ]
 
@@ -52,19 +58,23 @@ _HOME = {
     "Adjacency": ("pe_beam.contracts.votes", "Adjacency"),
     "Candidates": ("pe_beam.transforms.candidates", "Candidates"),
     "EmbedRecords": ("pe_beam.transforms.embed", "EmbedRecords"),
+    "EvolvedRun": ("pe_beam.python.runs", "EvolvedRun"),
     "GaussianMechanism": ("pe_beam.privacy.mechanism", "GaussianMechanism"),
     "Generate": ("pe_beam.transforms.generate", "Generate"),
     "NoisyHistogram": ("pe_beam.transforms.histogram", "NoisyHistogram"),
     "Plan": ("pe_beam.recipe.plan", "Plan"),
     "Recipe": ("pe_beam.recipe.models", "Recipe"),
+    "Release": ("pe_beam.releases.reading", "Release"),
     "Select": ("pe_beam.transforms.select", "Select"),
     "Unit": ("pe_beam.contracts.votes", "Unit"),
     "Vote": ("pe_beam.transforms.vote", "Vote"),
-    "evolve": ("pe_beam.driver.loop", "evolve"),
+    "evolve": ("pe_beam.python.runs", "evolve"),
     "load_recipe": ("pe_beam.recipe.loading", "load_recipe"),
     "open_mechanism": ("pe_beam.privacy.mechanism", "open_mechanism"),
+    "open_release": ("pe_beam.releases.reading", "open_release"),
     "open_store": ("pe_beam.storage", "open_store"),
     "plan": ("pe_beam.recipe.plan", "make_plan"),
+    "synthesize": ("pe_beam.python.synthesize", "synthesize"),
     "write_candidates": ("pe_beam.transforms.candidates", "write_candidates"),
 }
 

@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder")
     export.add_argument("dir", metavar="DIR")
     export.add_argument("--to", required=True, metavar="PATH")
+    export.add_argument("--iteration", type=int, metavar="N", help="its population, 0 to T; default: the samples")
     export.add_argument("--all", action="store_true", help="the whole release, to a new folder, without times")
     evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
     evaluate.add_argument("dir", metavar="DIR")
@@ -279,11 +280,13 @@ def _report(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from pe_beam.driver.export import export, export_release
 
+    if options.all and options.iteration is not None:
+        raise InputError("--iteration: not with --all, which copies every iteration; one of them is wanted")
     if options.all:
         export_release(options.dir, options.to)
         print(f"release written to {options.to}")
         return
-    export(options.dir, options.to)
+    export(options.dir, options.to, iteration=options.iteration)
     print(f"samples written to {options.to}")
 
 

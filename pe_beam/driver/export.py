@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pe_beam.driver.finalize import is_complete, samples_digest
 from pe_beam.engine.manifests import manifest_of
+from pe_beam.engine.populations import read_population
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.tables import read_bytes
 from pe_beam.errors import InputError, StorageError
@@ -26,22 +27,33 @@ _LONGEST = 200  # bytes of a folder's name; file systems allow 255
 _NO_TIME = 315532800  # 1980, as in a local run directory
 
 
-def export(run_dir: str, to: str | Path) -> None:
-    """Writes a complete run's samples to a .parquet, .csv or .jsonl file, or to an image folder.
+def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> None:
+    """Writes a complete run's samples, or its population of an iteration, as Parquet, CSV, JSONL or an image folder.
 
     Images are base64 in CSV and JSONL. An image folder gets one PNG per sample, in one subfolder per label. Samples of
     a declared table lose the columns that pe_beam added and get the names of data.columns. Combined labels are split
     into their columns again.
 
+    Args:
+      run_dir: a complete run.
+      to: a path that ends in .parquet, .csv or .jsonl, or a folder.
+      iteration: 0 to T; None: the samples.
+
     Raises:
-      InputError: the run is not complete, the extension is not known or does not fit, the folder is not empty, or
-        NOT-PRIVATE is missing in the name for a run that is not private.
+      InputError: the run is not complete, there is no such iteration, the extension is not known or does not fit, the
+        folder is not empty, or NOT-PRIVATE is missing in the name for a run that is not private.
       StorageError: the path cannot be written.
     """
     run = open_run(run_dir)
     if not is_complete(run):
         raise InputError(f"{run_dir}: this run is not complete yet; run it to its end first")
-    samples = _clean(run, read_bytes(run.store.read(f"{run.layout.release}/samples.parquet")))
+    last = run.recipe.evolution.iterations
+    if iteration is not None and not 0 <= iteration <= last:
+        raise InputError(f"--iteration {iteration}: 0 to {last} is wanted")
+    if iteration is None:
+        samples = clean(run, read_bytes(run.store.read(f"{run.layout.release}/samples.parquet")))
+    else:
+        samples = clean(run, read_population(run, iteration))
     path = Path(to)
     if not run.recipe.private and "NOT-PRIVATE" not in path.name:
         raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
@@ -103,7 +115,7 @@ def _released(run: Run) -> Iterator[tuple[str, str | None]]:
         yield name, None
 
 
-def _clean(run: Run, samples: pa.Table) -> pa.Table:
+def clean(run: Run, samples: pa.Table) -> pa.Table:
     """Returns a table with the columns of the input data. Samples of other modalities stay unchanged."""
     if run.modality.schema_model is None:
         return samples

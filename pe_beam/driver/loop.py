@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -45,6 +45,7 @@ def evolve(
     secret_file: str | Path | None = None,
     progress: TextIO | None = None,
     unroll: bool = False,
+    on_iteration: Callable[[Run, int], None] | None = None,
 ) -> Run:
     """Runs a recipe to its end in a run directory, or resumes an earlier run of it.
 
@@ -56,6 +57,8 @@ def evolve(
       progress: stream for progress lines; None for no progress.
       unroll: runs one Beam job for all iterations instead of one job per iteration. The release is the same. All
         ledger lines are written first, so a run that stops half-way has spent the whole budget. It can be resumed.
+      on_iteration: is called with the run and each iteration that this call commits, 0 included, once it is committed;
+        of an unrolled run, when the job is over. What it raises stops the run, which can be resumed.
 
     Raises:
       InputError: a bad recipe or secret, changed recipe or data, or too many rejects (exit status 2).
@@ -70,7 +73,9 @@ def evolve(
     check_parts(recipe)
     store = open_store(run_dir)
     with store.lock():
-        return _evolve_locked(recipe, store, list(beam_options), secret_file, progress, unroll=unroll)
+        return _evolve_locked(
+            recipe, store, list(beam_options), secret_file, progress, unroll=unroll, on_iteration=on_iteration
+        )
 
 
 def check_parts(recipe: Recipe) -> None:
@@ -100,6 +105,7 @@ def _evolve_locked(
     stream: TextIO | None,
     *,
     unroll: bool,
+    on_iteration: Callable[[Run, int], None] | None,
 ) -> Run:
     pin_recipe(recipe, store)
     run = open_run(store.uri)
@@ -124,12 +130,28 @@ def _evolve_locked(
     if unroll and missing:
         with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(missing[0]):
             run_unrolled(run, missing[0], job)
+        for iteration in missing:
+            _call(on_iteration, run, iteration)
     else:
         for iteration in missing:
             with _timed(run, f"iteration {iteration}"), progress.iteration(iteration):
                 run_iteration(run, iteration, job)
+            _call(on_iteration, run, iteration)
     finalize(run)
     return run
+
+
+def _call(on_iteration: Callable[[Run, int], None] | None, run: Run, iteration: int) -> None:
+    """Calls the user's function after an iteration. Raises PeBeamError, which names what it raised."""
+    if on_iteration is None:
+        return
+    try:
+        on_iteration(run, iteration)
+    except Exception as error:
+        said = str(error) if isinstance(error, errors.PeBeamError) else f"raised {type(error).__name__}"
+        raise errors.PeBeamError(
+            f"on_iteration: {said}; iteration {iteration} is committed, and the same call goes on from there"
+        ) from error
 
 
 def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> Run:

@@ -79,11 +79,15 @@ def _write(run: Run) -> str:
         return run.store.at(name)
     if read_manifest(run, 0) is None:
         raise InputError(f"{run.root}: there is no population yet, so there is nothing to report; run it first")
-    spent = sum(line.iteration > 0 for line in ledger_lines(run))
-    record = privacy_record(run) | {"rounds_spent": spent, "statement": _so_far(run, spent)}
-    data = report_bytes(run, record, complete=False)
+    data = report_bytes(run, record_so_far(run), complete=False)
     run.store.commit(UNFINISHED, data, replace=True)
     return run.store.at(UNFINISHED)
+
+
+def record_so_far(run: Run) -> dict[str, Any]:
+    """Returns what privacy.json would say now of a run that is not complete: its promise, and what is spent."""
+    spent = sum(line.iteration > 0 for line in ledger_lines(run))
+    return privacy_record(run) | {"rounds_spent": spent, "statement": _so_far(run, spent)}
 
 
 def _so_far(run: Run, histograms: int) -> str:

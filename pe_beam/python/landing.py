@@ -1,0 +1,152 @@
+"""Turns records that someone holds in memory into one Parquet file under a run's `private/`, equal for equal records.
+
+pandas, polars and datasets are looked for only by the class of what is given: none of them is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from pe_beam.contracts.store import Store
+from pe_beam.engine import tables
+from pe_beam.errors import InputError
+
+LANDED = "private/records/records.parquet"
+WANTED = (
+    "a pandas or polars DataFrame, an Arrow table, a datasets.Dataset, a list of texts, or a list or an array of "
+    "pictures (Pillow, bytes of files, uint8 arrays of (height, width) or (height, width, 3))"
+)
+
+
+def as_columns(records: Any) -> Mapping[str, Any]:
+    """Returns name -> column of what holds records, before any column is converted.
+
+    A list of texts has the column `text`, pictures have the column `image`.
+
+    Raises:
+      InputError: it is none of `WANTED`, or a name occurs twice. No message holds a value.
+    """
+    home = type(records).__module__.split(".")[0]
+    if home == "datasets" and hasattr(records, "with_format"):
+        records = records.with_format("arrow")[:]
+    if isinstance(records, pa.Table):
+        return _named(records.column_names, records.columns)
+    if home in ("pandas", "polars") and hasattr(records, "columns"):
+        own = records.get_columns() if home == "polars" else [records.iloc[:, i] for i in range(records.shape[1])]
+        return _named(list(records.columns), own)
+    if isinstance(records, np.ndarray) and records.ndim in (3, 4):
+        return {"image": list(records)}
+    if isinstance(records, list | tuple) and len(records):
+        texts = {isinstance(record, str) for record in records}
+        if len(texts) == 1:
+            return {"text" if texts == {True} else "image": records}
+    raise InputError(f"records: {type(records).__name__} cannot be taken; allowed: {WANTED}; one record at least")
+
+
+def _named(names: Sequence[Any], columns: Iterable[Any]) -> Mapping[str, Any]:
+    if not all(isinstance(name, str) for name in names):
+        raise InputError("records: a column's name is no text; texts are wanted as names")
+    if len(set(names)) != len(names):
+        raise InputError("records: a column's name occurs twice; each may occur once")
+    return dict(zip(names, columns, strict=True))
+
+
+def as_table(columns: Mapping[str, Any], wanted: Sequence[str]) -> pa.Table:
+    """Returns the wanted columns as an Arrow table of plain types, without metadata.
+
+    Raises:
+      InputError: a column is not there, cannot be converted, or has another length. No message holds a value.
+    """
+    for name in wanted:
+        if name not in columns:
+            raise InputError(f"records: there is no column {name!r}; there are: {', '.join(columns)}")
+    made = {name: _converted(name, columns[name]) for name in wanted}
+    if len({len(column) for column in made.values()}) > 1:
+        raise InputError("label: as many labels as records are wanted")
+    return pa.table(made)
+
+
+def _converted(name: str, values: Any) -> pa.ChunkedArray | pa.Array:
+    try:
+        if name == "image" and isinstance(values, list | tuple):
+            return pa.array([_picture(value) for value in values], pa.binary())
+        if type(values).__module__.startswith("polars"):
+            values = values.to_arrow()
+        found = values if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values, from_pandas=True)
+        found = found.cast(_plain(found.type))
+        return _bytes_of(found) if _holds_files(found.type) else found
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError):
+        raise InputError(f"records: column {name!r} cannot be converted; values of one type are wanted") from None
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Returns the type that Parquet keeps a column's values in, whatever library has held them."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return kind
+
+
+def _holds_files(kind: pa.DataType) -> bool:
+    """Returns whether a column is the feature Image of datasets: a file's bytes beside its path."""
+    return pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
+
+
+def _bytes_of(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    whole = pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+    found = pa.compute.struct_field(whole, "bytes")
+    if found.null_count:
+        raise InputError("records: a picture has a path and no bytes; cast its column to datasets.Image() with bytes")
+    return found
+
+
+def _picture(value: Any) -> bytes | None:
+    """Returns a picture as the bytes of a file: those given, or a PNG of pixels."""
+    from PIL import Image
+
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, np.ndarray):
+        if value.dtype != np.uint8 or value.shape[2:] not in ((), (3,)):
+            raise InputError(
+                "records: an array is no picture; uint8 of (height, width) or (height, width, 3) is wanted"
+            )
+        value = Image.fromarray(value)
+    if not isinstance(value, Image.Image):
+        raise InputError(f"records: {type(value).__name__} is neither a text nor a picture; allowed: {WANTED}")
+    sink = io.BytesIO()
+    value.save(sink, "PNG", optimize=False)
+    return sink.getvalue()
+
+
+def land(store: Store, table: pa.Table) -> None:
+    """Writes the records of a run once. The same records again are no fault.
+
+    Raises:
+      InputError: other records lie there.
+      StorageError: they cannot be written.
+    """
+    store.protect("private")
+
+    def write(file: BinaryIO) -> None:
+        tables.write_table(file, [table], table.schema)
+
+    if not store.commit(LANDED, write):
+        sink = io.BytesIO()
+        write(sink)
+        if store.digest(LANDED) != hashlib.sha256(sink.getvalue()).hexdigest():
+            raise InputError(
+                "records: not those that this run began with; the same, or a new run directory, are wanted"
+            )

@@ -1,0 +1,188 @@
+"""Evolves a recipe, and gives its run as an object that reads what the run has made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import pyarrow as pa
+
+from pe_beam.contracts.store import Folder
+from pe_beam.driver import loop
+from pe_beam.driver.public import public_recipe
+from pe_beam.driver.reporting import record_so_far
+from pe_beam.engine.run import Run
+from pe_beam.recipe.models import Recipe
+from pe_beam.releases.privacy import Privacy, as_privacy
+from pe_beam.releases.reading import Release
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+OnIteration = Callable[[Release], object]
+
+
+class EvolvedRun(Run):
+    """A run that has come to its end, for its holder. What it reads is released, but for `evaluate` and `status`.
+
+    Besides what is here it has what a `Run` has: its recipe, its store, the layout of its files.
+    """
+
+    @property
+    def release(self) -> Release:
+        """What may be shared."""
+        return Release(Folder(self.store, self.layout.release))
+
+    @property
+    def iterations(self) -> list[int]:
+        """As `Release.iterations`."""
+        return self.release.iterations
+
+    @property
+    def privacy(self) -> Privacy | None:
+        """As `Release.privacy`."""
+        return self.release.privacy
+
+    def manifest(self, iteration: int) -> dict[str, Any]:
+        """As `Release.manifest`."""
+        return self.release.manifest(iteration)
+
+    def population(self, iteration: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """As `Release.population`."""
+        return self.release.population(iteration, columns)
+
+    def histogram(self, iteration: int) -> pa.Table:
+        """As `Release.histogram`."""
+        return self.release.histogram(iteration)
+
+    def samples(self) -> pa.Table:
+        """As `Release.samples`."""
+        return self.release.samples()
+
+    def records(self) -> pa.Table:
+        """Returns the samples with the columns of the private records, as `pe-beam export` writes them.
+
+        Of other records than tables: label and content, as `Release.records`.
+        """
+        from pe_beam.driver.export import clean
+
+        return self.release.records() if self.modality.schema_model is None else clean(self, self.samples())
+
+    def to_pandas(self) -> Any:
+        """Returns `records` as a pandas DataFrame. Raises MissingExtraError if pandas is not installed."""
+        from pe_beam.releases.frames import to_pandas
+
+        return to_pandas(self.records())
+
+    def images(self, iteration: int | None = None) -> list[Image]:
+        """As `Release.images`."""
+        return self.release.images(iteration)
+
+    def report(self) -> str:
+        """As `Release.report`."""
+        return self.release.report()
+
+    def export(self, to: str | Path, *, iteration: int | None = None) -> None:
+        """As `pe-beam export`: writes samples, or a population, as Parquet, CSV, JSONL or an image folder."""
+        from pe_beam.driver.export import export
+
+        export(self.root, to, iteration=iteration)
+
+    def status(self) -> dict[str, Any]:
+        """As `pe-beam status --json`, for the holder alone."""
+        from pe_beam.driver.status import status
+
+        return status(self.root)
+
+    def evaluate(
+        self,
+        beam_options: Sequence[str] = (),
+        *,
+        against: str | None = None,
+        iterations: str = "last",
+        options: Mapping[str, str] | None = None,
+        metric_rows: int | None = None,
+        progress: TextIO | None = None,
+    ) -> dict[str, Any]:
+        """Measures the samples against real records. The result is private: it is no release.
+
+        Arguments and errors are those of `pe_beam.evaluation.evaluate.evaluate`.
+        """
+        from pe_beam.evaluation.evaluate import evaluate
+
+        return evaluate(
+            self.root,
+            beam_options,
+            against=against,
+            iterations=iterations,
+            options=options,
+            metric_rows=metric_rows,
+            progress=progress,
+        )
+
+    def _repr_html_(self) -> str:
+        """Returns the release as HTML, which notebooks show."""
+        return self.release._repr_html_()
+
+
+def evolve(
+    recipe: Recipe,
+    run_dir: str | Path,
+    beam_options: Sequence[str] = (),
+    *,
+    secret_file: str | Path | None = None,
+    progress: TextIO | None = None,
+    unroll: bool = False,
+    on_iteration: OnIteration | Sequence[OnIteration] = (),
+) -> EvolvedRun:
+    """Runs a recipe to its end in a run directory, or resumes an earlier run of it.
+
+    Args:
+      recipe: from `load_recipe`.
+      run_dir: a local or mounted directory, which is made if it does not exist, or the URL of a store (docs/stores.md).
+      beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
+      secret_file: 32 raw bytes to use as the secret (for tests); copied.
+      progress: stream for progress lines, such as sys.stderr; None for no progress.
+      unroll: one Beam job for all iterations. The release is the same; the whole budget is spent first.
+      on_iteration: one function or several (`pe_beam.callbacks`), called with the release as it is after each iteration
+        that this call commits, iteration 0 included; of an unrolled run, when its job is over. They see what is
+        released, and nothing private. What one raises stops the run; the same call resumes it after that iteration.
+
+    Raises:
+      InputError: a bad recipe or secret, changed recipe or data, or too many rejects (exit status 2).
+      PeBeamError: a locked run directory, a disk error, a failed stage, or a function of `on_iteration` that raised.
+
+    >>> import pe_beam
+    >>> recipe = pe_beam.load_recipe("digits", ["evolution.iterations=1", "evolution.samples=20"])
+    >>> run = pe_beam.evolve(recipe, "memory://as-an-object", on_iteration=lambda release: print(release.iteration))
+    0
+    1
+    >>> run.samples().num_rows, run.privacy["epsilon"], run.images()[0].size
+    (20, 1.0, (32, 32))
+    """
+    functions = [on_iteration] if callable(on_iteration) else list(on_iteration)
+    run = loop.evolve(
+        recipe,
+        run_dir,
+        beam_options,
+        secret_file=secret_file,
+        progress=progress,
+        unroll=unroll,
+        on_iteration=_shown_to(functions) if functions else None,
+    )
+    return EvolvedRun(run.root, run.recipe)
+
+
+def _shown_to(functions: Sequence[OnIteration]) -> Callable[[Run, int], None]:
+    """Returns what the driver calls: it gives the functions a release that ends with the iteration."""
+
+    def call(run: Run, iteration: int) -> None:
+        folder = Folder(run.store, run.layout.release)
+        promise = as_privacy(json.loads(json.dumps(record_so_far(run))), "privacy.json")
+        release = Release(folder, promise, public_recipe(run.recipe), iteration)
+        for function in functions:
+            function(release)
+
+    return call

@@ -1,0 +1,268 @@
+"""Records in memory become a run like any other, and nothing is declared by looking at them."""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from pydantic import BaseModel, Field
+
+import pe_beam
+from pe_beam.cli.main import main
+from pe_beam.driver import finalize
+from pe_beam.errors import InputError
+from pe_beam.modalities.image.codec import encode_png
+from pe_beam.python.declaring import declared
+from pe_beam.python.landing import LANDED, as_columns, as_table
+from pe_beam.recipe.loading import parse_recipe
+from tests.whole_runs import UNREPORTED, release_digests
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = {
+    "columns": {"age": {"type": "integer", "min": 0, "max": 99}, "job": {"type": "categorical", "values": ["a", "b"]}}
+}
+RNG = np.random.default_rng(7)
+TABLE = pa.table(
+    {
+        "age": RNG.integers(0, 100, 200),
+        "job": RNG.choice(["a", "b"], 200),
+        "y": RNG.choice(["no", "yes"], 200),
+        "unused": RNG.normal(size=200),
+    }
+)
+CALL = {"epsilon": 1, "delta": 1e-5, "schema": SCHEMA, "labels": ["no", "yes"], "label": "y", "samples": 20}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "secret").write_bytes(bytes(range(32)))
+    with pytest.MonkeyPatch.context() as patch:  # as in conftest.py, which comes later than this
+        patch.setattr(finalize, "report_bytes", lambda *given, **named: UNREPORTED)
+        return folder, pe_beam.synthesize(TABLE, folder / "run", **CALL, secret_file=folder / "secret")
+
+
+def test_it_is_the_run_of_the_recipe_on_that_file(made, tmp_path):
+    """Byte for byte, run by the command line on a copy of the file."""
+    folder, run = made
+    recipe = yaml.safe_load((folder / "run/recipe.yaml").read_text())
+    assert recipe["data"]["source"] == "parquet" and recipe["data"]["path"] == str(folder / "run" / LANDED)
+    (tmp_path / "elsewhere.parquet").write_bytes((folder / "run" / LANDED).read_bytes())
+    recipe["data"]["path"] = str(tmp_path / "elsewhere.parquet")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    line = ["run", str(tmp_path / "recipe.yaml"), "--run-dir", str(tmp_path / "run")]
+    assert main([*line, "--secret-file", str(folder / "secret")]) == 0
+    assert release_digests(tmp_path / "run") == release_digests(folder / "run")
+    assert run.records().column_names == ["age", "job", "y"] and run.records().num_rows == 20
+
+
+def test_only_what_is_wanted_lands_and_nobody_else_reads_it(made):
+    import pyarrow.parquet as pq
+
+    folder, _ = made
+    assert pq.read_schema(folder / "run" / LANDED).names == ["age", "job", "y"]
+    assert (folder / "run/private").stat().st_mode & 0o077 == 0
+    assert not any("unused" in path.read_text(errors="replace") for path in (folder / "run/release").rglob("*.json"))
+
+
+def test_a_complete_run_wants_no_records_and_an_unfinished_one_its_own(made, tmp_path):
+    folder, run = made
+    again = pe_beam.synthesize(TABLE, folder / "run", **CALL)
+    assert again.samples().equals(run.samples())
+    stop = lambda release: 1 / 0  # noqa: E731
+    with pytest.raises(pe_beam.errors.PeBeamError, match="ZeroDivisionError"):
+        pe_beam.synthesize(TABLE, tmp_path / "run", **CALL, on_iteration=stop, secret_file=folder / "secret")
+    with pytest.raises(InputError, match="records: not those that this run began with"):
+        pe_beam.synthesize(TABLE.slice(1), tmp_path / "run", **CALL)
+    with pytest.raises(InputError, match=r"privacy\.epsilon"):
+        pe_beam.synthesize(TABLE.slice(1), tmp_path / "run", **CALL | {"epsilon": 2})
+    pe_beam.synthesize(TABLE, tmp_path / "run", **CALL)
+    assert release_digests(tmp_path / "run") == release_digests(folder / "run")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "datasets"])
+def test_whatever_holds_them_the_file_is_the_same(library):
+    module = pytest.importorskip(library, reason=f"{library} was NOT tested")
+    plain = TABLE.to_pydict()
+    frame = {"pandas": "DataFrame", "polars": "DataFrame"}.get(library)
+    held = getattr(module, frame)(plain) if frame else module.Dataset.from_dict(plain)
+    names = ["age", "job", "y"]
+    assert as_table(as_columns(held), names).equals(TABLE.select(names).replace_schema_metadata(None))
+    if library == "pandas":
+        held["job"] = held["job"].astype("category")
+        held.index = held.index[::-1]
+    if library == "polars":
+        held = held.with_columns(module.col("job").cast(module.Categorical))
+    assert as_table(as_columns(held), names).equals(TABLE.select(names))
+
+
+def test_pictures_and_texts():
+    pixels = RNG.integers(0, 255, (3, 4, 5, 3), dtype=np.uint8)
+    from PIL import Image
+
+    expected = [encode_png(each) for each in pixels]
+    for held in (pixels, list(pixels), [Image.fromarray(each) for each in pixels], expected):
+        assert as_table(as_columns(held), ["image"])["image"].to_pylist() == expected
+    assert as_table(as_columns(["a", "b"]), ["text"]).to_pydict() == {"text": ["a", "b"]}
+    datasets = pytest.importorskip("datasets", reason="datasets was NOT tested")
+    held = datasets.Dataset.from_dict({"image": [Image.fromarray(each) for each in pixels]})
+    assert as_table(as_columns(held), ["image"])["image"].type == pa.binary()
+
+
+def test_pictures_run(tmp_path):
+    pixels = RNG.integers(0, 255, (60, 8, 8), dtype=np.uint8)
+    run = pe_beam.synthesize(
+        pixels, tmp_path / "run", epsilon=1, delta=1e-5, label=[i % 2 for i in range(60)], labels=["0", "1"],
+        generator={"name": "text-render", "side": 16}, embedder={"name": "pixels", "size": 8}, samples=10,
+        overrides={"evolution.iterations": 1},
+    )  # fmt: skip
+    assert run.iterations == [0, 1] and len(run.images()) == 10
+
+
+SECRET = "a-private-value"
+
+
+@pytest.mark.parametrize(
+    ("records", "changes", "message"),
+    [
+        (3, {}, "records: int cannot be taken; allowed: a pandas or polars"),
+        ([], {}, "records: list cannot be taken.*one record at least"),
+        ([SECRET, 3], {}, "records: list cannot be taken"),
+        ([SECRET.encode(), object()], {"schema": None}, "records: object is neither a text nor a picture|generator:"),
+        (TABLE, {"schema": None}, "schema: the columns of a table are declared"),
+        (TABLE, {"schema": 3}, "schema: int declares no columns; allowed: a Pydantic model"),
+        (TABLE, {"label": "z"}, "records: there is no column 'z'; there are: age, job, y, unused"),
+        (TABLE, {"domain": {"z": {"min": 0}}}, "domain: 'z' is no column of the schema"),
+        (TABLE, {"epsilon": -1}, "privacy: epsilon: from 0.001"),
+        (TABLE, {"schema": None, "modality": "text"}, "generator: modality 'text' has no default.*llm"),
+        (TABLE, {"modality": "text"}, "schema: is for tables; modality 'text' takes none"),
+    ],
+)
+def test_errors_name_the_argument(tmp_path, records, changes, message):
+    with pytest.raises(InputError, match=message) as error:
+        pe_beam.synthesize(records, tmp_path / "run", **CALL | changes)
+    assert SECRET not in str(error.value)
+    assert not (tmp_path / "run/private").exists()
+
+
+def test_a_column_of_mixed_values_is_said_without_them(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas was NOT tested")
+    frame = pandas.DataFrame({"age": [1, SECRET], "job": ["a", "b"], "y": ["no", "yes"]}, dtype=object)
+    with pytest.raises(InputError, match="records: column 'age' cannot be converted") as error:
+        pe_beam.synthesize(frame, tmp_path / "run", **CALL)
+    assert SECRET not in str(error.value) and error.value.__cause__ is None
+
+
+def test_memory_is_refused():
+    with pytest.raises(InputError, match="run_dir: memory:// is for examples"):
+        pe_beam.synthesize(TABLE, "memory://no", **CALL)
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Person(BaseModel):
+    age: Annotated[int, Field(ge=0, lt=120)]
+    weight: float | None = Field(None, ge=1.5, le=300)
+    job: Literal["a", "b"]
+    color: Color
+    smokes: bool
+    born: Annotated[date, Field(ge=date(1900, 1, 1), le=date(2020, 1, 1))]
+
+
+SDV = {
+    "METADATA_SPEC_VERSION": "V1",
+    "tables": {
+        "people": {
+            "primary_key": "id",
+            "columns": {
+                "id": {"sdtype": "id"},
+                "age": {"sdtype": "numerical", "computer_representation": "Int64"},
+                "job": {"sdtype": "categorical"},
+                "seen": {"sdtype": "datetime", "datetime_format": "%Y-%m-%d"},
+            },
+        }
+    },
+}
+DOMAIN = {
+    "age": {"min": 0, "max": 99},
+    "job": {"values": ["a", "b"]},
+    "seen": {"min": "2000-01-01T00:00:00", "max": "2030-01-01T00:00:00"},
+}
+
+
+def parsed(schema):
+    raw = {"name": "x", "data": {"source": "parquet", "path": "x", "schema": schema}, "modality": "tabular"}
+    raw |= {"generator": {"name": "tabular"}, "embedder": {"name": "tabular"}, "evolution": {"samples": 10}}
+    return parse_recipe(raw | {"privacy": {"epsilon": 1, "delta": 1e-5}}).data.table_schema["columns"]
+
+
+def test_a_pydantic_model_is_a_declaration():
+    columns = parsed(declared(Person, {}, []))
+    assert columns["age"]["min"] == 0 and columns["age"]["max"] == 119 and columns["age"]["type"] == "integer"
+    assert columns["weight"]["missing"] and columns["weight"]["max"] == 300
+    assert columns["color"]["values"] == ["red", "blue"] and columns["smokes"]["type"] == "boolean"
+    assert columns["born"]["min"] == "1900-01-01"
+    assert "job" not in declared(Person, {}, ["job"])["columns"]
+
+
+def test_sdv_metadata_want_a_domain_beside_them(tmp_path):
+    (tmp_path / "metadata.json").write_text(json.dumps(SDV))
+    for schema in (SDV, tmp_path / "metadata.json", str(tmp_path / "metadata.json")):
+        columns = parsed(declared(schema, DOMAIN, []))
+        assert list(columns) == ["age", "job", "seen"] and columns["age"]["type"] == "integer"
+        with pytest.raises(
+            InputError, match=r"column 'age' \(integer\) is declared without min and max, which are never"
+        ):
+            declared(schema, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({**SDV, "tables": {}}, "one table is wanted"),
+        ({"METADATA_SPEC_VERSION": "V1"}, "without columns"),
+        ({"METADATA_SPEC_VERSION": "V1", "columns": {"who": {"sdtype": "email"}}}, "'who' is 'email' to SDV; allowed"),
+        ("nowhere.json", "cannot be read as JSON"),
+    ],
+)
+def test_what_sdv_has_and_tables_have_not_is_refused(schema, message):
+    with pytest.raises(InputError, match=message):
+        declared(schema, {}, [])
+
+
+def test_a_model_with_a_free_text_is_refused():
+    class Free(BaseModel):
+        note: str
+
+    class Open(BaseModel):
+        weight: float = Field(gt=0, le=3)
+
+    with pytest.raises(InputError, match="field 'note' of the model has a type"):
+        declared(Free, {}, [])
+    with pytest.raises(InputError, match="field 'weight': gt of float: ge and le are wanted"):
+        declared(Open, {}, [])
+
+
+def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
+    """The five lines of docs/python.md, and those after them."""
+    pandas = pytest.importorskip("pandas", reason="docs/python.md was NOT tested: pandas is wanted")
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    pandas.DataFrame({"age": TABLE["age"], "job": TABLE["job"], "y": TABLE["y"]}).to_csv("people.csv", index=False)
+    names: dict = {}
+    for block in blocks[:2]:
+        exec(block, names)
+    assert len(names["samples"]) == 1000 and list(names["samples"].columns) == ["age", "job", "y"]
+    assert len(blocks[0].strip().splitlines()) == 5

@@ -322,12 +322,14 @@ class Bench:
 
     def search(self, y: np.ndarray, distance: str, votes: int, setting: Any = None) -> Any:
         """Returns a search by engine `torch` with a setting of one's own."""
-        from pe_beam.voting.nearest import _TILE, _FlatSearch
+        from pe_beam.voting.distinct import Distinct
+        from pe_beam.voting.flat import WholeSearch
+        from pe_beam.voting.nearest import _TILE
         from pe_beam.voting.search.torch.proposer import TorchProposer
 
         engine: Any = functools.partial(TorchProposer, setting=setting or self.setting)
         product = distance == "inner_product"
-        return _FlatSearch(y, product=product, votes=votes, search_engine=engine, block=None, tile=_TILE)
+        return WholeSearch(Distinct(y), product=product, votes=votes, search_engine=engine, block=None, tile=_TILE)
 
     def data(self, count: int, candidates: int, dimension: int) -> tuple[Any, np.ndarray]:
         """Returns unit vectors in clusters: records on the device, candidates on the host."""

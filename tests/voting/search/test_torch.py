@@ -14,7 +14,9 @@ from threadpoolctl import threadpool_limits
 
 from pe_beam.contracts.search import Frame
 from pe_beam.errors import PeBeamWarning
-from pe_beam.voting.nearest import _FlatSearch, flat_search, normalise_rows, reference_nearest
+from pe_beam.voting.distinct import Distinct
+from pe_beam.voting.flat import WholeSearch
+from pe_beam.voting.nearest import flat_search, normalise_rows, reference_nearest
 from pe_beam.voting.search.torch import probe
 from pe_beam.voting.search.torch.devices import cpu_setting, cuda_setting, multiplies_bfloat16, multiply
 from pe_beam.voting.search.torch.groups import Sides, groups_of, width
@@ -102,7 +104,7 @@ def test_an_engine_is_given_as_many_queries_as_it_likes():
             return super().propose(placed, radii)
 
     engine = functools.partial(Watched, setting=setting(block=64))
-    made = _FlatSearch(candidates, product=False, votes=1, search_engine=engine, block=None, tile=64)
+    made = WholeSearch(Distinct(candidates), product=False, votes=1, search_engine=engine, block=None, tile=64)
     made.nearest(queries)
     assert sizes == [64, 36]
 

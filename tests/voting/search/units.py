@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pe_beam.voting.nearest import _FlatSearch, reference_nearest
+from pe_beam.voting.distinct import Distinct
+from pe_beam.voting.flat import WholeSearch
+from pe_beam.voting.nearest import reference_nearest
 from pe_beam.voting.search.torch.devices import cpu_setting
 from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, PRECISIONS
 from pe_beam.voting.search.torch.proposer import TorchProposer
@@ -53,7 +55,7 @@ def search(candidates, chosen, *, distance="l2", votes=1, tile=4096, engines=Non
         return made
 
     product = distance == "inner_product"
-    return _FlatSearch(candidates, product=product, votes=votes, search_engine=engine, block=1024, tile=tile)
+    return WholeSearch(Distinct(candidates), product=product, votes=votes, search_engine=engine, block=1024, tile=tile)
 
 
 def same(queries, candidates, chosen, **options):

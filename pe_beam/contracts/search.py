@@ -49,7 +49,8 @@ class Pairs:
 class Proposer(Protocol):
     """Proposes, for each query, a set of candidates that contains all of its `votes` nearest ones.
 
-    It may have an attribute `block`: the number of queries that it likes to be given at a time (`block_of`).
+    It may have an attribute `block`: the number of queries that it likes to be given at a time (`block_of`), and
+    `one_thread`: True if it likes several blocks side by side, with one thread of BLAS each.
     """
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:

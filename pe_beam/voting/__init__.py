@@ -7,6 +7,7 @@
 - `approximate`  the file of such graphs, their recall on candidates, and the voter that asks them
 - `votes`      `CandidateMatrix`, `Voter`, and the conversion of an Arrow batch to arrays
 - `gather`     gathers records by label over batches
+- `threads`    searches blocks of queries side by side
 - `records`    embeds a batch of records, and decides which of them abstain
 - `client`     scales a client's votes to integers of bounded norm (privacy rule 1)
 

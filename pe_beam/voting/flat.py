@@ -10,10 +10,12 @@ import numpy as np
 from pe_beam.contracts.search import Frame, Pairs, SearchEngine, block_of
 from pe_beam.voting.decide import Decider
 from pe_beam.voting.distinct import Distinct
+from pe_beam.voting.threads import allowed_threads, side_by_side
 
 COPIES = 5
 """What an engine holds at most, in candidate matrices: its part, its frame, its own form, a fallback's, scratch."""
 _BLOCK = 1024  # queries at a time, if the engine does not say; with fewer, BLAS needs more time to pack the candidates
+_LEAST_BLOCK = 256  # queries of a block that is made smaller so that each thread has one
 _SCORE = 6  # bytes of scratch for each score of a block and a tile
 
 
@@ -22,6 +24,7 @@ class Part:
 
     Attributes:
       block: number of queries that the engine likes to be given at a time.
+      one_thread: whether the engine likes several blocks side by side, with one thread each.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Part:
         self._columns = np.arange(len(candidates))
         self._proposer = search_engine(self._frame, votes=min(votes, len(candidates)), tile=tile)
         self.block = block_of(self._proposer, _BLOCK)
+        self.one_thread = bool(getattr(self._proposer, "one_thread", False))
 
     def proposals(self, queries: np.ndarray) -> Iterator[tuple[np.ndarray, Pairs]]:
         """Yields indexes of some queries, int64 (q,), and the pairs that may win for them; each query once.
@@ -82,11 +86,22 @@ class WholeSearch:
     def nearest(self, queries: np.ndarray) -> np.ndarray:
         """Returns int64 (n, keep) positions for float32 (n, d) queries. Raises ValueError if one is not finite."""
         answer = np.empty((len(queries), self._keep), dtype=np.int64)
-        for start in range(0, len(queries), self._block):
-            block = queries[start : start + self._block]
+
+        def work(part: slice) -> None:
+            block = queries[part]
             for indexes, pairs in self._part.proposals(block):
                 some = block if len(indexes) == len(block) else block[indexes]
-                answer[start + indexes] = self._decider.best(some, pairs)
+                answer[part.start + indexes] = self._decider.best(some, pairs)
+
+        step = self._block
+        if self._part.one_thread:
+            step = min(step, max(_LEAST_BLOCK, -(-len(queries) // allowed_threads())))
+        parts = [slice(start, start + step) for start in range(0, len(queries), step)]
+        if self._part.one_thread:
+            side_by_side(work, parts)
+        else:
+            for each in parts:
+                work(each)
         return answer
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from pe_beam import registry
 from pe_beam.contracts.search import Frame, Pairs, Proposer, block_of
 from pe_beam.errors import PeBeamError
+from pe_beam.voting.threads import allowed_threads, side_by_side
 
 PLAIN = "blas"
 """The engine that is always there."""
@@ -40,6 +41,7 @@ class AutoProposer:
     Attributes:
       taken: name of that engine.
       block: number of queries that it likes to be given at a time.
+      one_thread: whether it likes several blocks side by side.
     """
 
     def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:
@@ -47,6 +49,7 @@ class AutoProposer:
         engine = registry.find("search_engines", self.taken, key="execution.search_engine")
         self._proposer: Proposer = engine(frame, votes=votes, tile=tile)
         self.block = block_of(self._proposer, _USUAL)
+        self.one_thread = bool(getattr(self._proposer, "one_thread", False))
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
         """See `Proposer`."""
@@ -83,17 +86,25 @@ def _measured(vectors: np.ndarray, *, votes: int, product: bool) -> str:
         try:
             engine = registry.find("search_engines", name, key="execution.search_engine")
             proposers[name] = engine(frame, votes=votes, tile=4096)
-            proposers[name].propose(placed, radii)  # warm
+            _ask(proposers[name], placed, radii)  # warm
         except PeBeamError:  # its package or its device is missing
             proposers.pop(name, None)
     times = dict.fromkeys(proposers, np.inf)
     for _ in range(_TURNS):  # in turn, so that other load on the machine meets all of them
         for name, proposer in proposers.items():
             began = time.perf_counter()
-            proposer.propose(placed, radii)
+            _ask(proposer, placed, radii)
             times[name] = min(times[name], time.perf_counter() - began)
     best = min(times, key=times.__getitem__)
     return best if times[best] < _CLEARLY * times[PLAIN] else PLAIN
+
+
+def _ask(proposer: Proposer, placed: np.ndarray, radii: np.ndarray) -> None:
+    """Asks as a search does: blocks side by side, if the engine likes that."""
+    threads = allowed_threads() if getattr(proposer, "one_thread", False) else 1
+    step = -(-len(placed) // threads)
+    parts = [slice(start, start + step) for start in range(0, len(placed), step)]
+    side_by_side(lambda part: proposer.propose(placed[part], radii[part]), parts)
 
 
 def _there() -> list[str]:

@@ -23,6 +23,9 @@ class BlasProposer:
       tile: candidates at a time. Tile and block together bound memory.
     """
 
+    one_thread = True
+    """The scan is no BLAS, so one block would leave cores idle."""
+
     def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:
         count, dimension = frame.vectors.shape
         error = product_error(dimension + 2)
@@ -40,9 +43,8 @@ class BlasProposer:
             real[:, -1] = self._a * frame.norms
         self._norms = np.zeros(len(self._matrix))
         self._norms[:count] = frame.norms
-        self._scan = Scan(
-            votes, 1 if votes == 1 else 4 * votes
-        )  # four a vote: the second best may be in a group with the best
+        # Four probes a vote: the second best may be in a group with the best.
+        self._scan = Scan(votes, 1 if votes == 1 else 4 * votes)
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
         """See `Proposer`."""

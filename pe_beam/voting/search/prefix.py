@@ -44,6 +44,9 @@ class PrefixProposer:
       kept: number of rotated coordinates, r; 0 if `blas` answers.
     """
 
+    one_thread = True
+    """The scan is no BLAS, so one block would leave cores idle."""
+
     def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:
         count, dimension = frame.vectors.shape
         self._frame, self._votes = frame, votes

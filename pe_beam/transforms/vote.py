@@ -91,22 +91,20 @@ class _VoteFn(beam.DoFn):
     def process(self, batch: pa.RecordBatch) -> None:
         with guarded(self._traces, "Vote"):
             vectors, labels, _ = read_batch(batch)
-            if self._tally is None:  # a bundle without votes gives zeros
-                self._count(None)
-            for block in self._gathered.add(vectors, labels):
-                self._count(block)
+            self._count(self._gathered.add(vectors, labels))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         with guarded(self._traces, "Vote"):
-            for block in self._gathered.rest():
-                self._count(block)
+            if self._tally is not None:
+                self._count(self._gathered.rest())
         if self._tally is not None:
             yield WindowedValue((0, self._tally), MIN_TIMESTAMP, [GlobalWindow()])
 
-    def _count(self, block: Block | None) -> None:
-        voted = self._candidates.load()
+    def _count(self, blocks: Iterable[Block]) -> None:
+        """Adds the votes of some blocks; of none, zeros: a bundle without votes gives them."""
+        voted = self._candidates.load()  # a look at the store, so not for each block
         counts = np.zeros(voted.width, dtype=np.int64)
-        if block is not None:
+        for block in blocks:
             counts += np.bincount(voted.ballots(block.vectors, block.labels)[1], minlength=voted.width)
         self._tally = added(self._tally, Tally(voted.digest, counts, Unit.RECORD, voted.votes_per_record, 0))
 
@@ -126,22 +124,21 @@ class _ClientVoteFn(beam.DoFn):
     def process(self, batch: pa.RecordBatch) -> Iterator[tuple[Voting, Ballot]]:
         with guarded(self._traces, "Vote"):
             vectors, labels, clients = read_clients(batch)
-            votes = [] if self._seen else self._cast(None)  # a bundle without votes gives zeros
-            self._seen = True
-            for block in self._gathered.add(vectors, labels, clients):
-                votes += self._cast(block)
+            votes = self._cast(self._gathered.add(vectors, labels, clients))
         yield from votes
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         with guarded(self._traces, "Vote"):
-            votes = [vote for block in self._gathered.rest() for vote in self._cast(block)]
+            votes = self._cast(self._gathered.rest()) if self._seen else []
         for vote in votes:
             yield WindowedValue(vote, MIN_TIMESTAMP, [GlobalWindow()])
 
-    def _cast(self, block: Block | None) -> list[tuple[Voting, Ballot]]:
-        voted = self._candidates.load()
-        ballots: dict[str, Ballot] = {_NOBODY: {}} if block is None else {}
-        if block is not None:
+    def _cast(self, blocks: Iterable[Block]) -> list[tuple[Voting, Ballot]]:
+        """Gives the votes of each client of some blocks; first nobody's, because a bundle without votes gives zeros."""
+        voted = self._candidates.load()  # a look at the store, so not for each block
+        ballots: dict[str, Ballot] = {} if self._seen else {_NOBODY: {}}
+        self._seen = True
+        for block in blocks:
             assert block.clients is not None
             rows, positions = voted.ballots(block.vectors, block.labels)
             for row, position in zip(rows.tolist(), positions.tolist(), strict=True):

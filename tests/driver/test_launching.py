@@ -228,6 +228,7 @@ def test_an_evaluation_that_is_left_to_itself_tidies_up(
 def test_a_failing_hand_over_is_said_in_one_line(recipe_file: Path, run_dir: Path) -> None:
     """The runner is not there: nothing has been spent, and nothing holds the run."""
     missing = ["--runner=PrismRunner", f"--prism_location={run_dir}/nowhere"]
+    missing.append("--experiments=disable_prism_server_singleton")  # or Beam keeps it for the tests that follow
     with pytest.raises(PeBeamError) as said:
         launching.launch_embed(parse_recipe(SMALL), run_dir, [*missing, LEAVE])
     assert isinstance(said.value, (StageError, InputError))

@@ -48,7 +48,7 @@ class BlasProposer:
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
         """See `Proposer`."""
-        left = np.empty((len(placed), placed.shape[1] + 2), dtype=np.float32)
+        left = self._scan.scratch(len(placed), placed.shape[1] + 2)
         left[:, :-2], left[:, -2], left[:, -1] = placed, 1, radii
         margin = 2 * self._frame.constant_error(radii)
         lows = np.full((len(left), self._votes), -np.inf)  # the best lower bounds so far, of each query

@@ -92,7 +92,7 @@ class PrefixProposer:
 
     def _bounded(self, placed: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, Pairs | None]:
         """Returns bool (n,), True where the bound leaves too many candidates, and proposals for the other queries."""
-        left = np.empty((len(placed), self.kept + 3), dtype=np.float32)
+        left = self._scan.scratch(len(placed), self.kept + 3)
         self._rotation.rotate(placed, radii, left[:, :-2])
         left[:, -2], left[:, -1] = 1, radii
         margin = 2 * self._frame.constant_error(radii)

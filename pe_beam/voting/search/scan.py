@@ -37,6 +37,13 @@ class Scan:
     def __init__(self, votes: int, probes: int) -> None:
         self._votes, self._probes, self._local = votes, probes, threading.local()
 
+    def scratch(self, rows: int, columns: int) -> np.ndarray:
+        """Returns a float32 array for the queries of a block. What is in it lasts until the thread's next call."""
+        flat: np.ndarray | None = getattr(self._local, "queries", None)
+        if flat is None or len(flat) < rows * columns:
+            flat = self._local.queries = np.empty(rows * columns, dtype=np.float32)
+        return flat[: rows * columns].reshape(rows, columns)
+
     def multiply(self, left: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the products of float32 (n, k) and (FOLD * w, k) rows, (n, FOLD * w), and their folds, (n, w)."""
         rows, width = len(left), len(part) // FOLD

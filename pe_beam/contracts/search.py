@@ -35,6 +35,8 @@ import numpy as np
 
 UNIT = 2.0**-24
 """The u of the module's docstring: the rounding unit of float32."""
+USUAL_BLOCK = 1024
+"""Queries at a time; with fewer, BLAS needs more time to pack the candidates."""
 _SAFE = 2.0**125
 
 
@@ -50,7 +52,7 @@ class Proposer(Protocol):
     """Proposes, for each query, a set of candidates that contains all of its `votes` nearest ones.
 
     It may have an attribute `block`: the number of queries that it likes to be given at a time (`block_of`), and
-    `one_thread`: True if it likes several blocks side by side, with one thread of BLAS each.
+    `one_thread`: True if it likes several blocks side by side, with one thread of BLAS each (`one_thread_of`).
     """
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
@@ -75,9 +77,14 @@ class SearchEngine(Protocol):
         """
 
 
-def block_of(proposer: Proposer, usual: int) -> int:
-    """Returns how many queries a proposer likes to be given at a time: `usual` if it does not say."""
-    return int(getattr(proposer, "block", usual))
+def block_of(proposer: Proposer) -> int:
+    """Returns how many queries a proposer likes to be given at a time: USUAL_BLOCK if it does not say."""
+    return int(getattr(proposer, "block", USUAL_BLOCK))
+
+
+def one_thread_of(proposer: Proposer) -> bool:
+    """Returns whether a proposer likes several blocks side by side, with one thread of BLAS each."""
+    return bool(getattr(proposer, "one_thread", False))
 
 
 def product_error(length: int) -> float:

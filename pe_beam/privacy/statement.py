@@ -108,7 +108,7 @@ def statement(
         f"The release is ({rounded_up(epsilon)}, {delta!r})-differentially private for "
         f"{_RELATION[adjacency].format(unit=unit)} in the private data ({adjacency}; unit: {unit}, so {_UNIT[unit]} "
         f"is protected), over {histograms}.{sampling or ''} "
-        f"The noise is Gaussian, exactly rounded, from a keyed cryptographic "
+        "The noise is Gaussian, exactly rounded, from a keyed cryptographic "
         "stream: the guarantee is computational, and it covers one release per secret, as long as the secret stays "
         f"secret.{given if supplied_secret else ''} Runs on the same data add up, and publishing the best of several "
         f"spends them all. {_STOPS[never_stop]} {_VECTORS[vectors_checked]} What the generator or the embedder was "

@@ -10,6 +10,7 @@ FFT, and exponential tilting. The loss of a round is no Gaussian here, so that m
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -60,10 +61,14 @@ def subsampled_epsilon(spendings: Iterable[Spending], delta: float) -> float:
     rounds = Counter(spendings)
     if not 0 < delta < 1 or not all(0 < z < math.inf and 0 < q <= 1 for z, q in rounds):
         raise ValueError("subsampled_epsilon: delta between 0 and 1, multipliers above 0 and rates to 1 are wanted")
-    if not rounds:
-        return 0.0
+    return _epsilon(tuple(sorted(rounds.items())), delta) if rounds else 0.0
+
+
+@functools.lru_cache(maxsize=256)
+def _epsilon(rounds: tuple[tuple[Spending, int], ...], delta: float) -> float:
+    """Returns the epsilon of some rounds and how often each occurs. A driver asks for the same ones again and again."""
     with np.errstate(divide="ignore"):  # log(0) = -inf is meant
-        return (1 + _MARGIN) * max(_one_way(rounds, delta, removed=removed) for removed in (True, False))
+        return (1 + _MARGIN) * max(_one_way(Counter(dict(rounds)), delta, removed=removed) for removed in (True, False))
 
 
 def peer_epsilon(spendings: Iterable[Spending], delta: float) -> float:
@@ -75,11 +80,16 @@ def peer_epsilon(spendings: Iterable[Spending], delta: float) -> float:
       spendings: as for `subsampled_epsilon`.
       delta: above 0 and below 1.
     """
+    return _peer(tuple(sorted(Counter(spendings).items())), delta)
+
+
+@functools.lru_cache(maxsize=16)
+def _peer(rounds: tuple[tuple[Spending, int], ...], delta: float) -> float:
     import dp_accounting
     from dp_accounting.pld import pld_privacy_accountant
 
     accountant = pld_privacy_accountant.PLDAccountant(value_discretization_interval=1e-3)
-    for (z, rate), count in Counter(spendings).items():
+    for (z, rate), count in rounds:
         event = dp_accounting.GaussianDpEvent(z)
         accountant.compose(event if rate == 1 else dp_accounting.PoissonSampledDpEvent(rate, event), count)
     return float(accountant.get_epsilon(delta))

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pe_beam.contracts.search import Frame, Pairs, SearchEngine, block_of
+from pe_beam.contracts.search import USUAL_BLOCK, Frame, Pairs, SearchEngine, block_of, one_thread_of
 from pe_beam.voting.decide import Decider
 from pe_beam.voting.distinct import Distinct
 from pe_beam.voting.threads import allowed_threads, side_by_side
 
 COPIES = 5
 """What an engine holds at most, in candidate matrices: its part, its frame, its own form, a fallback's, scratch."""
-_BLOCK = 1024  # queries at a time, if the engine does not say; with fewer, BLAS needs more time to pack the candidates
 _LEAST_BLOCK = 256  # queries of a block that is made smaller so that each thread has one
 _SCORE = 6  # bytes of scratch for each score of a block and a tile
 
@@ -33,8 +32,8 @@ class Part:
         self._frame = Frame.of(candidates, product=product)
         self._columns = np.arange(len(candidates))
         self._proposer = search_engine(self._frame, votes=min(votes, len(candidates)), tile=tile)
-        self.block = block_of(self._proposer, _BLOCK)
-        self.one_thread = bool(getattr(self._proposer, "one_thread", False))
+        self.block = block_of(self._proposer)
+        self.one_thread = one_thread_of(self._proposer)
 
     def proposals(self, queries: np.ndarray) -> Iterator[tuple[np.ndarray, Pairs]]:
         """Yields indexes of some queries, int64 (q,), and the pairs that may win for them; each query once.
@@ -133,7 +132,7 @@ class PartsSearch:
         self._keep = min(votes, len(distinct.members))
         self._decider = Decider(distinct, distinct.members, distinct.starts, keep=self._keep, product=product)
         scores = max(1, memory // (4 * _SCORE))
-        self._block = max(1, min(block or _BLOCK, int(scores**0.5)))
+        self._block = max(1, min(block or USUAL_BLOCK, int(scores**0.5)))
         self._tile = max(8, min(tile, scores // self._block))
         wanted = max(1, memory // (2 * COPIES * 4 * distinct.shape[1]))
         self._step = -(-len(distinct) // -(-len(distinct) // wanted))  # equal parts

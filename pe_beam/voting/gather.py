@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-BLOCK = 1024
-"""Records of a label that are voted on at a time; with fewer, BLAS needs more time to pack the candidates."""
+from pe_beam.contracts.search import USUAL_BLOCK
+
 MOST_BYTES = 1 << 26
 """Vectors that wait, of all labels together."""
 
@@ -43,7 +43,7 @@ class LabelGatherer:
       most_bytes: number of bytes that may wait; then the label with the most records is not waited for any longer.
     """
 
-    def __init__(self, *, block: int = BLOCK, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, *, block: int = USUAL_BLOCK, most_bytes: int = MOST_BYTES) -> None:
         self._block, self._most = block, most_bytes
         self._waiting: dict[int, _Waiting] = {}
         self._bytes = 0

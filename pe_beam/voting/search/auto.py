@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pe_beam import registry
-from pe_beam.contracts.search import Frame, Pairs, Proposer, block_of
+from pe_beam.contracts.search import Frame, Pairs, Proposer, block_of, one_thread_of
 from pe_beam.errors import PeBeamError
 from pe_beam.voting.threads import allowed_threads, side_by_side
 
@@ -26,7 +26,6 @@ _TRIED = ("blas", "faiss", "prefix", "torch")  # one of a third party may be slo
 _SMALL = 1 << 18  # numbers in a matrix up to which no trial pays
 _ASKED, _MOST = 256, 8192  # candidates that are asked, and at most asked about
 _TURNS = 5
-_USUAL = 1024  # queries at a time
 _CLEARLY = 0.96  # share of the time of `blas` below which another engine is taken: a tie stays a tie in each process
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd")  # CUDA, ROCm
 _MATRIX_UNITS = ("amx_tile", "avx512_bf16", "avx512_vnni")  # flags of a CPU
@@ -48,8 +47,8 @@ class AutoProposer:
         self.taken = fastest_engine(frame.vectors, votes=votes, product=frame.product)
         engine = registry.find("search_engines", self.taken, key="execution.search_engine")
         self._proposer: Proposer = engine(frame, votes=votes, tile=tile)
-        self.block = block_of(self._proposer, _USUAL)
-        self.one_thread = bool(getattr(self._proposer, "one_thread", False))
+        self.block = block_of(self._proposer)
+        self.one_thread = one_thread_of(self._proposer)
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
         """See `Proposer`."""
@@ -101,7 +100,7 @@ def _measured(vectors: np.ndarray, *, votes: int, product: bool) -> str:
 
 def _ask(proposer: Proposer, placed: np.ndarray, radii: np.ndarray) -> None:
     """Asks as a search does: blocks side by side, if the engine likes that."""
-    threads = allowed_threads() if getattr(proposer, "one_thread", False) else 1
+    threads = allowed_threads() if one_thread_of(proposer) else 1
     step = -(-len(placed) // threads)
     parts = [slice(start, start + step) for start in range(0, len(placed), step)]
     side_by_side(lambda part: proposer.propose(placed[part], radii[part]), parts)

@@ -40,9 +40,11 @@ def draw(files: list[Path], target: Path) -> None:
             size = f"{stage['candidates']:,} x {stage['dimension']}"
             name = f"pe_beam, whole stage, {size} (estimated from {stage['records']:,} records)"
             axes.plot([records], [stage["cpu"] * stage["whole"] / stage["seconds"]], "D", color=_OURS, label=name)
-            axes.plot([records], [stage["published"]], "*", ms=12, color=_THEIRS, label="published round, Yelp")
+            axes.plot(
+                [records], [stage["published"]], "*", ms=12, color=_THEIRS, label=f"published round, Yelp, {size}"
+            )
     for (name, seconds), mark in zip(_REFERENCE.items(), "sv^", strict=True):
-        label = f"reference, {name} (another machine)"
+        label = f"reference, {name}, 10,000 x 384 (another machine)"
         axes.plot([100_000], [seconds], mark, color=_THEIRS, fillstyle="none", label=label)
     axes.set(xscale="log", yscale="log", xlabel="private records", ylabel="seconds a round (pe_beam: of processor)")
     axes.grid(alpha=0.25, color=_INK)

@@ -1,7 +1,8 @@
 """Contracts of the parts, one contract per file. The author of a part imports only this package.
 
 Parts are found through entry points: `pe_beam.generators`, `pe_beam.embedders`, `pe_beam.modalities`,
-`pe_beam.sources`, `pe_beam.stores`, `pe_beam.custody`, `pe_beam.search_engines` and `pe_beam.runners`.
+`pe_beam.sources`, `pe_beam.stream_sources`, `pe_beam.stores`, `pe_beam.custody`, `pe_beam.search_engines` and
+`pe_beam.runners`.
 `pe_beam.testing` contains test suites for generators, embedders, views, stores and custodies, which our parts and those
 of third parties must pass.
 
@@ -21,6 +22,7 @@ from pe_beam.contracts.record import Fault
 from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.contracts.store import Folder, Store
+from pe_beam.contracts.stream import Cut, Span, StreamRequest, StreamSource
 from pe_beam.contracts.view import History, Section, View
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Comparison",
     "Content",
     "Custody",
+    "Cut",
     "Embedder",
     "Embedding",
     "Endpoint",
@@ -55,8 +58,11 @@ __all__ = [
     "Source",
     "SourceBatch",
     "SourceRequest",
+    "Span",
     "Step",
     "Store",
+    "StreamRequest",
+    "StreamSource",
     "Surroundings",
     "View",
 ]

@@ -147,6 +147,8 @@ class SourceRequest:
       options: `data.options`, validated by the source's `Options`.
       records: the records of one piece, for a source with a `transform`; with columns `SOURCE` and `ROW`, sorted by
         rows. None: none are at hand.
+      members: of a window of a stream, what it may read, as the stream's source has found it (`contracts.stream.Cut`);
+        only for a source that takes it. None: all of `path`.
     """
 
     path: str
@@ -162,6 +164,7 @@ class SourceRequest:
     never_stop: bool = False
     options: Options = field(default_factory=Options)
     records: pa.Table | None = None
+    members: Mapping[str, Any] | None = None
 
 
 class Source(abc.ABC):
@@ -173,8 +176,8 @@ class Source(abc.ABC):
     Options: ClassVar[type[Options]] = Options
     """The typed model of `data.options`."""
     takes: ClassVar[frozenset[str]] = frozenset({"columns", "client"})
-    """The request fields that it supports: columns, client, separator, chat, never_stop. A recipe that needs others is
-    refused. "never_stop" promises that a damaged record never affects others (DESIGN, privacy rule 14)."""
+    """The request fields that it supports: columns, client, separator, chat, never_stop, members. A recipe that needs
+    others is refused. "never_stop" promises that a damaged record never affects others (DESIGN, privacy rule 14)."""
     cuts: ClassVar[bool] = False
     """Whether it applies `SourceRequest.part` itself. If not, records are split after they are read."""
 

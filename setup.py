@@ -150,6 +150,8 @@ setup(
             "tfrecord = pe_beam.sources.tfrecord:TfrecordSource",
             "webdataset = pe_beam.sources.webdataset:WebdatasetSource",
         ],
+        # By the value of stream.source.
+        "pe_beam.stream_sources": ["files = pe_beam.sources.stream_files:FilesStream"],
         "pe_beam.modalities": [
             "image = pe_beam.modalities.image:MODALITY",
             "tabular = pe_beam.modalities.tabular:MODALITY",

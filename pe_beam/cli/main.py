@@ -17,7 +17,7 @@ from pe_beam.errors import InputError, PeBeamError
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit status (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    resumes = next((word for word in arguments if not word.startswith("-")), "") in ("run", "evaluate")
+    resumes = next((word for word in arguments if not word.startswith("-")), "") in ("run", "stream", "evaluate")
     line = "pe-beam: interrupted" + ("; the same command goes on from here" if resumes else "")
     if argv is None:
         console.begin(line)
@@ -69,12 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_init(add("init", _init, "asks a few questions, or takes flags, and writes a recipe for your own data"))
     plan = add("plan", _plan, "what a recipe will spend and make; touches no data", as_json=True)
     run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
-    for command in (plan, run):
+    stream = add("stream", _stream, "closes, runs and publishes the windows that are due. Beam flags go after --")
+    for command in (plan, run, stream):
         command.add_argument("recipe", metavar="RECIPE")
         command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
     run.add_argument("--run-dir", required=True, metavar="DIR")
     run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
     run.add_argument("--unroll", action="store_true", help="one Beam job for all iterations; the same release")
+    stream.add_argument("--stream-dir", required=True, metavar="DIR")
+    stream.add_argument("--once", action="store_true", help="do what is due now and leave; else go on")
     status = add("status", _status, "where a run stands", as_json=True)
     status.add_argument("dir", metavar="DIR")
     privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
@@ -235,6 +238,17 @@ def _run(options: argparse.Namespace) -> None:
     if release.exists("samples.png"):
         print(f"picture            {release}/samples.png")
     print(f"privacy statement  {release}/privacy.json")
+
+
+def _stream(options: argparse.Namespace) -> None:
+    from pe_beam.recipe.loading import load_recipe
+    from pe_beam.streams.loop import Surroundings, stream
+
+    recipe = load_recipe(options.recipe, options.set)
+    around = Surroundings(beam_options=options.beam_args, progress=sys.stderr)
+    store = stream(recipe, options.stream_dir, once=options.once, around=around)
+    print(f"promise            {store.at('stream.json')}")
+    print(f"published windows  {store.at('published')}")
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pe_beam.contracts.content import Content
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
+from pe_beam.errors import EmptyInputError
 
 SHARD_ROWS = 8192
 """Largest number of rows of a piece. It is part of the format: another value gives another fingerprint."""
@@ -216,6 +217,17 @@ class Source(abc.ABC):
           DataError: there are no data.
         """
         return [FilePart("", 0)]
+
+    def listed(self) -> list[tuple[str, int]]:
+        """Returns (file, bytes; -1: not known) of each file once, in order: what may be members of a window.
+
+        Raises:
+          DataError: as `files`, but an empty source has no files and raises nothing.
+        """
+        try:
+            return list({part.file: part.size for part in self.files()}.items())
+        except EmptyInputError:
+            return []
 
     def cut_file(self, part: FilePart) -> FileCut:
         """Cuts a part.

@@ -7,7 +7,7 @@ private graph of a window is a batch job like any other (DESIGN, privacy rule 16
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
@@ -34,7 +34,8 @@ class Cut:
     Attributes:
       members: what the window's manifest holds, as plain JSON. It names every record of the window: files with digests
         and stamps, or ranges of offsets.
-      positions: names that may be members of one window only, such as files. Empty if ranges tile by themselves.
+      positions: names that may be members of one window only, such as files, in the order in which `Source.listed`
+        gives the members. Empty if ranges tile by themselves.
       late: positions that are stamped before the window. Those that no earlier manifest holds have come too late.
       unstamped: positions without a stamp that can be read. They are in no window.
     """
@@ -55,17 +56,19 @@ class StreamRequest:
       stamp: how an instant is read from a file's name, from `stream.stamp`; None: the store's own stamp.
       data_options: `data.options`, validated by the `Options` of `data.source`.
       options: `stream.options`, validated by `Options` of the stream's source.
+      listing: (file, bytes) of all files that `data.source` would read at `path` now, by `Source.listed`.
     """
 
     data_source: str
     path: str
+    listing: Callable[[], Sequence[tuple[str, int]]]
     stamp: str | None = None
     data_options: Options = field(default_factory=Options)
     options: Options = field(default_factory=Options)
 
 
 class StreamSource(abc.ABC):
-    """Says which records belong to a window. It is registered under the entry point group `pe_beam.stream_sources`.
+    """Says which records belong to a window. Registered under the entry point group `pe_beam.stream_sources`.
 
     The driver alone uses it, under the lock of the stream, some time after the window's end (`window.close_after`).
     """
@@ -102,3 +105,10 @@ class StreamSource(abc.ABC):
         Raises:
           InputError: the source cannot be asked, or it no longer has what the window needs.
         """
+
+    def without(self, members: Mapping[str, Any], positions: Collection[str]) -> Mapping[str, Any]:
+        """Returns members without some positions: those that an earlier window holds, or that cannot be opened.
+
+        A source whose cuts have no positions is not asked.
+        """
+        raise NotImplementedError

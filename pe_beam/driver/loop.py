@@ -46,6 +46,7 @@ def evolve(
     progress: TextIO | None = None,
     unroll: bool = False,
     on_iteration: Callable[[Run, int], None] | None = None,
+    on_frozen: Callable[[Run], None] | None = None,
 ) -> Run:
     """Runs a recipe to its end in a run directory, or resumes an earlier run of it.
 
@@ -59,6 +60,7 @@ def evolve(
         ledger lines are written first, so a run that stops half-way has spent the whole budget. It can be resumed.
       on_iteration: is called with the run and each iteration that this call commits, 0 included, once it is committed;
         of an unrolled run, when the job is over. What it raises stops the run, which can be resumed.
+      on_frozen: is called with the run once its records are frozen, before anything is spent; on a resume again.
 
     Raises:
       InputError: a bad recipe or secret, changed recipe or data, or too many rejects (exit status 2).
@@ -74,7 +76,14 @@ def evolve(
     store = open_store(run_dir)
     with store.lock():
         return _evolve_locked(
-            recipe, store, list(beam_options), secret_file, progress, unroll=unroll, on_iteration=on_iteration
+            recipe,
+            store,
+            list(beam_options),
+            secret_file,
+            progress,
+            unroll=unroll,
+            on_iteration=on_iteration,
+            on_frozen=on_frozen,
         )
 
 
@@ -106,6 +115,7 @@ def _evolve_locked(
     *,
     unroll: bool,
     on_iteration: Callable[[Run, int], None] | None,
+    on_frozen: Callable[[Run], None] | None,
 ) -> Run:
     pin_recipe(recipe, store)
     run = open_run(store.uri)
@@ -126,6 +136,8 @@ def _evolve_locked(
         _freeze_data(run, job, progress)
     progress.left_out()
     check_ledger(run)
+    if on_frozen is not None:
+        on_frozen(run)
     missing = [t for t in range(run.recipe.evolution.iterations + 1) if read_manifest(run, t) is None]
     if unroll and missing:
         with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(missing[0]):

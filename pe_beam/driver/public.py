@@ -22,13 +22,15 @@ from pe_beam.recipe.models import Recipe
 
 WITHHELD = "(withheld)"
 _NAME = re.compile(r"[\w.:-]+(/[\w.-]+)?", re.ASCII)  # name of a model at a service or on a hub
+_PUBLIC_STREAM = ("source", "window", "fresh", "memory", "client_windows", "at")
 _PUBLIC_DATA = ("source", "labels", "expected_records", "max_rejects")
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:
     """Returns the resolved recipe as plain JSON data, without values that may be private or secret.
 
-    `data` keeps source, labels, expected_records, max_rejects, and a holdout that is a cut. The field of an option
+    `data` keeps source, labels, expected_records, max_rejects, and a holdout that is a cut; `stream` all but what says
+    how files are named and what its source is asked with. The field of an option
     says whether it is shown (`json_schema_extra={"public": ...}`): True, False, a list of the values that may be
     shown, or "name" for a model's name, which is withheld if it looks like a path. If the field says nothing, numbers
     are shown, and of texts only those that its type lists (Literal or Enum). Other texts may be a path, a host or a
@@ -40,6 +42,9 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
     data = {key: plain["data"][key] for key in _PUBLIC_DATA}
     if isinstance(plain["data"]["holdout"], dict):
         data["holdout"] = plain["data"]["holdout"]
+    if recipe.stream is not None:
+        data["never_stop"] = True
+        plain["stream"] = {key: plain["stream"][key] for key in _PUBLIC_STREAM}
     plain["data"] = data
     plain["embedder"] = _shown_part("embedders", plain["embedder"])
     for holder in plain.get("generators", [plain]):

@@ -29,6 +29,8 @@ def pin_recipe(recipe: Recipe, store: Store) -> None:
       SecretError: the run's secret is kept elsewhere than the recipe says.
       InputError: the directory holds a run whose recipe is missing.
     """
+    if recipe.stream is not None and recipe.stream.at is None:
+        raise RecipeError("stream: a recipe of a stream is run by `pe-beam stream`, window by window")
     if store.exists("recipe.yaml"):
         old = stored_recipe(store)
         keys = differing_keys(old, recipe)

@@ -116,6 +116,34 @@ def statement(
     )
 
 
+def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str, client_windows: int) -> str:
+    """Returns the privacy statement of a stream as one paragraph (DESIGN, privacy rule 16).
+
+    Args:
+      epsilon: of all windows that one unit can be in, 0 or more; for inf the statement says NOT PRIVATE.
+      delta: the declared delta.
+      adjacency: the neighbouring relation.
+      unit: the privacy unit, "record" or "client".
+      client_windows: windows in which a client's records count.
+    """
+    if epsilon == math.inf:
+        return "NOT PRIVATE. No noise is added (epsilon = inf): the samples of a window may reveal any of its records."
+    windows = "one window" if client_windows == 1 else f"at most {client_windows} windows"
+    whose = f"The records of a client vote in {windows}, its first"
+    who = "Each record votes in exactly one window" if unit == "record" else whose
+    return (
+        f"All releases of this stream together are ({rounded_up(epsilon)}, {delta!r})-differentially private for "
+        f"{_RELATION[adjacency].format(unit=unit)} in the stream ({adjacency}; unit: {unit}, so {_UNIT[unit]} is "
+        f"protected), however many windows there will be. {who}, by a stamp that the source fixed, and the noise of "
+        "each window is fixed beforehand. Two streams are neighbours if they hold the same records, at the same "
+        "positions and with the same stamps, as functions of the releases so far, but for that one: that a record "
+        "changes others only through releases is an assumption. Records may react to releases. The times of "
+        "publication follow the public schedule; that a window is published late because its processing took too "
+        "long is an output that this does not cover. A record that is sent twice is two records. Each window's own "
+        "statement says more, and holds for the window alone."
+    )
+
+
 def sampling_words(rates: Sequence[float], unit: str) -> str | None:
     """Returns what the statement says of sampling rates of one run or several, or None if all units vote each time.
 

@@ -30,6 +30,10 @@ class SourceAround(Source):
         """See Source."""
         return self._source.files()
 
+    def listed(self) -> list[tuple[str, int]]:
+        """See Source."""
+        return self._source.listed()
+
     def cut_file(self, part: FilePart) -> FileCut:
         """See Source."""
         return self._source.cut_file(part)

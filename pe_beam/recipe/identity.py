@@ -54,6 +54,10 @@ def identity(recipe: Recipe) -> dict[str, Any]:
         source = registry.find("sources", recipe.data.source, key="data.source").Options
         options = without_newer_defaults(source.model_validate(recipe.data.options), plain["data"].pop("options"))
         plain["data"] |= {"options": options} if options else {}
+    if recipe.stream is not None:
+        asked = registry.find("stream_sources", recipe.stream.source, key="stream.source").Options
+        options = asked.model_validate(recipe.stream.options)
+        plain["stream"]["options"] = without_newer_defaults(options, plain["stream"]["options"])
     schema = declared_schema(recipe)
     if schema is not None:
         plain["data"]["schema"] = without_newer_defaults(schema, plain["data"]["schema"])
@@ -84,6 +88,8 @@ def _shaping(recipe: Recipe) -> dict[str, Any]:
     plain = identity(recipe)
     del plain["execution"], plain["data"]["path"], plain["privacy"]["keep_secret"]
     plain["privacy"].pop("secret", None)
+    for key in ("keep", "keep_private"):
+        plain.get("stream", {}).pop(key, None)
     return plain
 
 

@@ -76,7 +76,8 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
     files = RecipeFolder(folder)
-    return _resolve_parts(_resolve_custody(_resolve_preparation(_resolve_schema(recipe, files))), files)
+    found = _resolve_custody(_resolve_preparation(_resolve_schema(recipe, files)))
+    return _resolve_parts(_resolve_stream(found), files)
 
 
 def _resolve_schema(recipe: Recipe, folder: RecipeFolder) -> Recipe:
@@ -121,6 +122,15 @@ def _resolve_custody(recipe: Recipe) -> Recipe:
     options = _plain_options(cls, given.options, "privacy.secret")
     secret = type(given)(custody=given.custody, **options)
     return recipe.model_copy(update={"privacy": recipe.privacy.model_copy(update={"secret": secret})})
+
+
+def _resolve_stream(recipe: Recipe) -> Recipe:
+    """Fills in the options of what says which records belong to a window."""
+    if recipe.stream is None:
+        return recipe
+    cls = registry.find("stream_sources", recipe.stream.source, key="stream.source")
+    options = _plain_options(cls, recipe.stream.options, "stream.options")
+    return recipe.model_copy(update={"stream": recipe.stream.model_copy(update={"options": options})})
 
 
 def _resolve_parts(recipe: Recipe, folder: RecipeFolder) -> Recipe:

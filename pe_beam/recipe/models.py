@@ -14,22 +14,20 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from pe_beam import registry
 from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.service import Service
 from pe_beam.names import JOINT, label_parts
 from pe_beam.numbers import Real, Whole
+from pe_beam.recipe.section import Section
+from pe_beam.recipe.stream import Stream
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.selection.threshold import threshold_in_votes
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class Split(_Section):
+class Split(Section):
     """A cut of the data: what it sets aside is never private data."""
 
     share: Real = Field(0.3, gt=0, lt=1, description="share of the records set aside, in expectation")
@@ -75,7 +73,7 @@ _TEXTS: dict[str, Any] = {"type": "array", "items": {"anyOf": [{"type": "string"
 MAX_LABELS = 100_000
 
 
-class Data(_Section):
+class Data(Section):
     """Where the private records lie, and what is declared of them."""
 
     source: str = Field(description="what kind of files they are, as it is registered")
@@ -183,7 +181,7 @@ class Data(_Section):
         return self
 
 
-class Part(_Section):
+class Part(Section):
     """A generator or an embedder: its registered name; the other keys are its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -195,7 +193,7 @@ class Part(_Section):
         return dict(self.model_extra or {})
 
 
-class Maker(_Section):
+class Maker(Section):
     """One of several generators: its name and share, and the iterations in which it makes candidates."""
 
     name: str = Field(
@@ -224,7 +222,7 @@ Threshold = Real | str
 Selection = Literal["multinomial", "systematic", "rank"]
 
 
-class Turn(_Section):
+class Turn(Section):
     """How one iteration selects and multiplies."""
 
     threshold: Threshold
@@ -238,7 +236,7 @@ class Turn(_Section):
         return self.variations + int(self.keep_parents)
 
 
-class Phase(_Section):
+class Phase(Section):
     """What is different from an iteration on; null: as before."""
 
     first: Whole = Field(alias="from", ge=1, description="the first iteration that it concerns")
@@ -248,7 +246,7 @@ class Phase(_Section):
     keep_parents: bool | None = Field(None, description="as evolution.keep_parents")
 
 
-class Approximate(_Section):
+class Approximate(Section):
     """Votes by an HNSW graph of faiss. It now and then misses the nearest candidate, and the release says how often."""
 
     name: Literal["approximate"] = Field("approximate", description="the word that chooses it")
@@ -276,7 +274,7 @@ def _search(value: Any) -> Any:
     return "exact" if isinstance(value, Mapping) and dict(value) == {"name": "exact"} else value
 
 
-class Evolution(_Section):
+class Evolution(Section):
     """How candidates compete and multiply."""
 
     iterations: Whole = Field(10, ge=1, le=10000, description="T: each is one noisy histogram that is paid for")
@@ -375,13 +373,13 @@ class Evolution(_Section):
         return [sizes[0], *whole[1:], self.samples]
 
 
-class InitialMeasurement(_Section):
+class InitialMeasurement(Section):
     """What is measured before the first iteration."""
 
     budget: Real = Field(gt=0, lt=1, description="share of the budget")
 
 
-class SecretCustody(_Section):
+class SecretCustody(Section):
     """Who keeps the secret outside the run directory; the other keys are the custody's own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -393,7 +391,7 @@ class SecretCustody(_Section):
         return dict(self.model_extra or {})
 
 
-class Privacy(_Section):
+class Privacy(Section):
     """The promise. Everything here is fixed before any data is read."""
 
     epsilon: Real | None = Field(
@@ -480,7 +478,7 @@ class Privacy(_Section):
         return float(self.label_counts["budget"]) if measured else 0.0  # type: ignore[index]
 
 
-class Stage(_Section):
+class Stage(Section):
     """What one kind of worker needs, as Beam's resource hints; a runner that knows no hints ignores them."""
 
     min_ram: str | None = Field(None, description="memory of a worker, such as 8GB")
@@ -491,7 +489,7 @@ class Stage(_Section):
     )
 
 
-class Stages(_Section):
+class Stages(Section):
     """The stages that may want machines of their own: votes want cores, generation wants accelerators."""
 
     ingest: Stage = Field(default_factory=Stage, description="reads and embeds private records, once")
@@ -505,7 +503,7 @@ class Stages(_Section):
         return {stage: {key: str(value) for key, value in hints.items()} for stage, hints in given.items() if hints}
 
 
-class Execution(_Section):
+class Execution(Section):
     """Speed only: nothing here changes privacy or the result, and it may change between resumes."""
 
     runner: str = Field("FnApiRunner", description="used where the Beam flags name no runner")
@@ -533,7 +531,7 @@ class Execution(_Section):
         return int(self.search_memory[:-2]) * {"MB": 1 << 20, "GB": 1 << 30}[self.search_memory[-2:]]
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """All of a run.
 
     >>> from pe_beam.recipe.loading import load_recipe
@@ -554,6 +552,9 @@ class Recipe(_Section):
     evolution: Evolution = Field(description="how candidates compete and multiply")
     privacy: Privacy = Field(description="the promise")
     execution: Execution = Field(default_factory=Execution, description="speed only")
+    stream: Annotated[Stream | None, NEWER] = Field(
+        None, description="data that never end, in windows; null: the data are whole"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -561,6 +562,7 @@ class Recipe(_Section):
         shares = self.privacy.label_counts
         self.privacy.multipliers(self.evolution.iterations)
         self._check_generators()
+        self._check_stream()
         engine = Execution.model_fields["search_engine"].default
         if self.evolution.approximate is not None and self.execution.search_engine != engine:
             raise ValueError(
@@ -589,6 +591,24 @@ class Recipe(_Section):
         if weights is not None and len(weights) != self.evolution.iterations:
             raise ValueError("privacy.weights: one for each iteration")
         return self
+
+    def _check_stream(self) -> None:
+        """Checks what the promise of a stream needs of the other sections (DESIGN, privacy rule 16)."""
+        stream = self.stream
+        if stream is None:
+            return
+        taken = registry.find("sources", self.data.source, key="data.source").takes
+        for need in ("members", "never_stop"):
+            if need not in taken:
+                raise ValueError(f"stream: source {self.data.source} has no windows; allowed: {_those_that_take(need)}")
+        if not self.data.never_stop:
+            raise ValueError("data.never_stop: true is wanted with stream, for whether a window stops is an output")
+        if self.data.holdout is not None and not isinstance(self.data.holdout, str):
+            raise ValueError("data.holdout: a path with stream; a cut of windows is not offered")
+        if stream.client_windows > 1 and self.privacy.unit != "client":
+            raise ValueError("stream.client_windows: more than 1 only with privacy.unit: client")
+        if stream.memory is not None and not self.evolution.smoothing:
+            raise ValueError("stream.memory: needs evolution.smoothing, the distance over which votes are pooled")
 
     def _check_generators(self) -> None:
         """Checks that there is one generator, or several with at least one open in each iteration."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from pe_beam.recipe.identity import declared_preparation
 from pe_beam.recipe.models import Recipe, Split
 from pe_beam.recipe.parts import find_modality
 from pe_beam.recipe.prepared import PreparedSource
+from pe_beam.recipe.windows import CappedSource, read_manifest
 
 
 def private_source(recipe: Recipe, records: pa.Table | None = None) -> Source:
@@ -24,7 +26,16 @@ def private_source(recipe: Recipe, records: pa.Table | None = None) -> Source:
       records: the records of one piece, if the source has a `transform`.
     """
     by_client = recipe.privacy.unit == "client"
+    if recipe.stream is not None and recipe.stream.at is not None:
+        return _window_source(recipe, client=by_client)
     return source_at(recipe, recipe.data.path, part="train", client=by_client, records=records)
+
+
+def _window_source(recipe: Recipe, *, client: bool) -> Source:
+    """Opens the members of a window, without the clients whose windows are used up."""
+    manifest = read_manifest(recipe.data.path)
+    found = source_at(recipe, manifest["path"], part=None, client=client, members=manifest["members"])
+    return CappedSource(found, **manifest["clients"]) if client and manifest["clients"] is not None else found
 
 
 def source_at(
@@ -35,6 +46,7 @@ def source_at(
     client: bool = False,
     key: str = "data.path",
     records: pa.Table | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Source:
     """Opens a source with the settings of the recipe: its own data or a holdout.
 
@@ -45,6 +57,7 @@ def source_at(
       client: whether records have client ids.
       key: the recipe key that messages name.
       records: the records of one piece, if the source has a `transform`.
+      members: what may be read of a window of a stream; None: all.
 
     Raises:
       RecipeError: the source is not known, or it does not fit the recipe.
@@ -69,6 +82,7 @@ def source_at(
         never_stop=data.never_stop,
         options=find_source(data.source).Options.model_validate(data.options),
         records=records,
+        members=members,
     )
     preparation = declared_preparation(recipe)
     return found if preparation is None else PreparedSource(found, preparation)

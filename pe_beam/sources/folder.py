@@ -23,6 +23,7 @@ from pe_beam.contracts.source import (
 )
 from pe_beam.errors import DataError, EmptyInputError, RecipeError
 from pe_beam.sources import files, finding
+from pe_beam.sources.members import Members, members_of
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
 """Usual endings, for messages. A picture is recognised by its content, whatever its ending is."""
@@ -59,7 +60,7 @@ class FolderSource(Source):
     None. A file that cannot be opened stops a run, since the cause may be temporary. With `never_stop` it is a reject.
     """
 
-    takes = frozenset({"never_stop"})
+    takes = frozenset({"never_stop", "members"})
 
     @classmethod
     def open(cls, request: SourceRequest) -> FolderSource:
@@ -72,6 +73,7 @@ class FolderSource(Source):
             key=request.key,
             labels=request.labels,
             never_stop=request.never_stop,
+            members=members_of(request),
         )
 
     def __init__(
@@ -82,8 +84,9 @@ class FolderSource(Source):
         key: str = "data.path",
         labels: Sequence[str] | None = None,
         never_stop: bool = False,
+        members: Members | None = None,
     ) -> None:
-        self._never_stop = never_stop
+        self._never_stop, self._members = never_stop, members
         self._known = {names.label_key(label): label for label in labels or ()}
         self._root = path.rstrip("/") or "/"
         self._labelled = labelled
@@ -91,15 +94,24 @@ class FolderSource(Source):
 
     def pieces(self) -> list[Piece]:
         """See Source."""
-        with files.explained(self._key, self._root):
-            if files.is_local(self._root) and not Path(self._root).is_dir():
-                raise DataError(f"{self._key}: {self._root} is not there or no folder; a folder is wanted")
-            listed = finding.list_below(self._root)
-        found = [name for name in listed if not is_beside(name)]
+        found = [name for name in self._names() if not is_beside(name)]
         if not found:
             wanted = f"wanted: {' '.join(ENDINGS)} or others"
             raise EmptyInputError(f"{self._key}: no image files below {self._root}; {wanted}")
         return [Piece(self._root, 0, a, b, tuple(found[a:b])) for a, b in cut(len(found))]
+
+    def listed(self) -> list[tuple[str, int]]:
+        """See Source."""
+        return [(self._full(name), -1) for name in self._names() if not is_beside(name)]
+
+    def _names(self) -> list[str]:
+        """Returns the files relative to the folder: all below it, or the members of a window."""
+        if self._members is not None:
+            return [finding.inside(file, self._root) for file, _ in self._members.listed()]
+        with files.explained(self._key, self._root):
+            if files.is_local(self._root) and not Path(self._root).is_dir():
+                raise DataError(f"{self._key}: {self._root} is not there or no folder; a folder is wanted")
+            return finding.list_below(self._root)
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source. A file's bytes are passed on as they are; the embedder decodes them."""
@@ -119,6 +131,9 @@ class FolderSource(Source):
 
     def digest(self, piece: Piece) -> str:
         """Returns SHA-256 over (length of the name, name, length, SHA-256 of the bytes) of each file."""
+        if self._members is not None:
+            for name in piece.files:
+                self._members.check(self._full(name))
         total = hashlib.sha256(b"pe_beam folder 1\0")
         for name, (length, inner) in zip(piece.files, files.ahead(self._digest, piece.files, self._root), strict=True):
             raw = files.sort_key(name)

@@ -13,6 +13,7 @@ from pe_beam.errors import DataError
 from pe_beam.sources import files, finding
 from pe_beam.sources.chat import NO_MESSAGES, chat_text
 from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted
+from pe_beam.sources.members import Members, members_of
 from pe_beam.sources.roles import Roles
 
 NOT_JSON = Fault("line that is not a JSON object")
@@ -33,15 +34,15 @@ class JsonlSource(LinesSource):
     endings = (".jsonl", ".ndjson")
     kind = "JSONL"
     splits = True
-    takes = frozenset({"columns", "client", "chat", "never_stop"})
+    takes = frozenset({"columns", "client", "chat", "never_stop", "members"})
 
     @classmethod
     def open(cls, request: SourceRequest) -> JsonlSource:
         """See Source."""
-        return cls(request.path, Roles.asked(request), chat=request.chat)
+        return cls(request.path, Roles.asked(request), chat=request.chat, members=members_of(request))
 
-    def __init__(self, path: str, roles: Roles, *, chat: bool = False) -> None:
-        super().__init__(path, roles)
+    def __init__(self, path: str, roles: Roles, *, chat: bool = False, members: Members | None = None) -> None:
+        super().__init__(path, roles, members=members)
         self._chat = chat
         client = () if roles.client is None else (roles.client,)
         self._named = frozenset((*roles.label, *client))

@@ -19,6 +19,7 @@ from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.sources import files, finding, forms, partitions, scanning
+from pe_beam.sources.members import Members
 from pe_beam.sources.roles import Roles
 from pe_beam.sources.splits import choose_split, split_path
 
@@ -104,8 +105,9 @@ class LinesSource(Source):
     splits: ClassVar[bool] = False
     """Whether a large file is scanned in several ranges."""
 
-    def __init__(self, path: str, roles: Roles) -> None:
+    def __init__(self, path: str, roles: Roles, *, members: Members | None = None) -> None:
         self._path, self._split = split_path(path)
+        self._members = members
         self._roles = roles
         self._key = roles.key
 
@@ -124,7 +126,8 @@ class LinesSource(Source):
     def files(self) -> list[FilePart]:
         """See Source. A large file is several byte ranges, if records can be found from its middle."""
         with files.explained(self._key, self._path):
-            found = choose_split(finding.find_sized(self._path, self.endings), self._path, self._split, self._key)
+            every = finding.find_sized(self._path, self.endings) if self._members is None else self._members.listed()
+            found = choose_split(every, self._path, self._split, self._key)
         if not found:
             raise finding.no_files(self._path, self._key, self.kind)
         parts: list[FilePart] = []
@@ -136,6 +139,8 @@ class LinesSource(Source):
 
     def cut_file(self, part: FilePart) -> FileCut:
         """See Source."""
+        if self._members is not None:
+            self._members.check(part.file)
         with files.explained(self._key, part.file), files.open_file(part.file, part.size) as handle:
             if part.start == 0:
                 forms.refuse(handle.read(forms.HEAD), part.file, self._key, self.kind)

@@ -29,6 +29,7 @@ from pe_beam.contracts.source import (
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.sources import files, finding, forms, partitions
 from pe_beam.sources.layout import Layout, paths_of
+from pe_beam.sources.members import Members, members_of
 from pe_beam.sources.roles import Roles
 from pe_beam.sources.splits import choose_split, split_path
 
@@ -48,15 +49,16 @@ class ParquetSource(Source):
     more than `SHARD_ROWS` rows are slow: each piece decodes them from their first row to its own last row.
     """
 
-    takes = frozenset({"columns", "client", "chat", "never_stop"})
+    takes = frozenset({"columns", "client", "chat", "never_stop", "members"})
 
     @classmethod
     def open(cls, request: SourceRequest) -> ParquetSource:
         """See Source."""
-        return cls(request.path, Roles.asked(request), chat=request.chat)
+        return cls(request.path, Roles.asked(request), chat=request.chat, members=members_of(request))
 
-    def __init__(self, path: str, roles: Roles, *, chat: bool = False) -> None:
+    def __init__(self, path: str, roles: Roles, *, chat: bool = False, members: Members | None = None) -> None:
         self._path, self._split = split_path(path)
+        self._members = members
         self._roles = roles
         self._key = roles.key
         self._chat = chat
@@ -68,13 +70,16 @@ class ParquetSource(Source):
     def files(self) -> list[FilePart]:
         """See Source."""
         with files.explained(self._key, self._path):
-            found = choose_split(finding.find_sized(self._path, (".parquet",)), self._path, self._split, self._key)
+            every = finding.find_sized(self._path, (".parquet",)) if self._members is None else self._members.listed()
+            found = choose_split(every, self._path, self._split, self._key)
         if not found:
             raise finding.no_files(self._path, self._key, "Parquet")
         return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
 
     def cut_file(self, part: FilePart) -> FileCut:
-        """See Source. Reads only the footer."""
+        """See Source. Reads only the footer, and of a member of a window all bytes once."""
+        if self._members is not None:
+            self._members.check(part.file)
         with self._open(part.file, part.size) as reader:
             self._layout(reader.schema_arrow, part.file)
             rows = reader.metadata.num_rows

@@ -1,0 +1,162 @@
+"""A window of a stream as an ordinary run: its recipe, its committed members, and clients whose windows are used up.
+
+The manifest of a window is one private file of the stream. `data.path` of the window's run names it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import Piece, Source, SourceBatch
+from pe_beam.errors import InputError
+from pe_beam.keyed import encode_fields
+from pe_beam.recipe.around import SourceAround
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.stream import instant_text
+from pe_beam.storage import open_store
+
+VERSION = 1
+KEY = "private/registry/key"
+KEY_BYTES = 32
+USED_UP = Fault("client whose windows are used up")
+_MANIFESTS = "private/registry/manifests"
+_DIGEST = 16  # bytes of a name's HMAC; two of 10^12 names are equal with a probability below 10^-14
+
+
+def window_name(recipe: Recipe, index: int) -> str:
+    """Returns the name of a window: its start.
+
+    >>> from pe_beam.recipe.loading import load_recipe
+    >>> window = {"every": "1d", "anchor": "2026-12-01T00:00Z"}
+    >>> recipe = load_recipe("digits", {"stream.window": window, "data.never_stop": True, "data.holdout": None})
+    >>> window_name(recipe, 1)
+    '20261202T000000Z'
+    """
+    assert recipe.stream is not None
+    return instant_text(recipe.stream.window.span(index).start).replace("-", "").replace(":", "")
+
+
+def manifest_name(name: str) -> str:
+    """Returns the file of a window's manifest in the stream's directory."""
+    return f"{_MANIFESTS}/{name}.json"
+
+
+def window_recipe(recipe: Recipe, index: int, *, stream_dir: str, start: Mapping[str, Any] | None) -> Recipe:
+    """Returns the recipe of a window: an ordinary run with the members of the window for data.
+
+    Its seed follows from the stream's and from the window's start, so that no two windows draw the same candidates.
+
+    Args:
+      recipe: the stream's recipe.
+      index: of the window, from 0.
+      stream_dir: the URI of the stream's directory.
+      start: `evolution.start` of the window; None: a new random population.
+    """
+    assert recipe.stream is not None
+    at = instant_text(recipe.stream.window.span(index).start)
+    stream = recipe.stream.model_copy(update={"at": at})
+    path = f"{stream_dir.rstrip('/')}/{manifest_name(window_name(recipe, index))}"
+    return recipe.model_copy(
+        update={
+            "seed": window_seed(recipe.seed, at),
+            "data": recipe.data.model_copy(update={"path": path}),
+            "evolution": recipe.evolution if start is None else started(recipe, start),
+            "stream": stream,
+        }
+    )
+
+
+def window_seed(seed: int, at: str) -> int:
+    """Returns the seed of the window that starts at an instant, below 2^63."""
+    digest = hashlib.sha256(b"pe_beam/window/1" + encode_fields(seed, at)).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def read_manifest(path: str) -> dict[str, Any]:
+    """Returns the manifest of the window that `data.path` names. Raises InputError if there is none."""
+    root, mark, below = path.rpartition(f"/{_MANIFESTS}/")
+    data = open_store(root).find_committed(f"{_MANIFESTS}/{below}") if mark else None
+    if data is None:
+        raise InputError("data.path: the manifest of a window is wanted, which `pe-beam stream` commits")
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
+class CappedSource(SourceAround):
+    """Another source without the records of clients whose windows are used up. They are faults of those records alone.
+
+    Args:
+      source: the other source.
+      stream_dir: URI of the stream's directory.
+      clients: file of the clients' windows before this one.
+      cap: windows in which a client counts.
+    """
+
+    def __init__(self, source: Source, *, stream_dir: str, clients: str, cap: int) -> None:
+        super().__init__(source)
+        self._stream_dir, self._clients, self._cap = stream_dir, clients, cap
+
+    def read(self, piece: Piece) -> Iterator[SourceBatch]:
+        """Yields the rows of a piece."""
+        key = registry_key(self._stream_dir)
+        used = _used_up(self._stream_dir, self._clients, self._cap)
+        for batch in self._source.read(piece):
+            whose = [row for row, client in enumerate(batch.clients) if client is not None]
+            digests = digests_of(key, "client", [str(batch.clients[row]) for row in whose])
+            places = np.minimum(np.searchsorted(used, digests), max(len(used) - 1, 0))
+            gone = used[places] == digests if len(used) else np.zeros(len(whose), bool)
+            capped = {whose[at]: USED_UP for at in np.flatnonzero(gone)}
+            yield replace(batch, faults={**capped, **batch.faults}) if capped else batch
+
+
+def digests_of(key: bytes, purpose: str, names: Sequence[str]) -> np.ndarray:
+    """Returns what the registry holds in place of names: HMAC-SHA-256 under its key, cut to 16 bytes, dtype S16.
+
+    Args:
+      key: the registry's key, 32 bytes.
+      purpose: a short literal ("client", "position").
+      names: n texts.
+    """
+    head = encode_fields("pe_beam/registry", VERSION, purpose)
+    found = [hmac.digest(key, head + name.encode(), "sha256")[:_DIGEST] for name in names]
+    return np.frombuffer(b"".join(found), f"S{_DIGEST}") if found else np.zeros(0, f"S{_DIGEST}")
+
+
+def registry_key(stream_dir: str) -> bytes:
+    """Returns the registry's key. Raises InputError if it is missing or damaged: no stream goes on without it."""
+    found = open_store(stream_dir).find_committed(KEY)
+    if found is None or len(found) != KEY_BYTES:
+        raise InputError(f"{KEY}: missing or damaged; without it no stream goes on. Put it back as it was")
+    return found
+
+
+def parse_clients(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Returns clients' windows: digests S16 (n,), ascending, and indices of windows int32 (n, k); -1: none."""
+    table = pq.read_table(io.BytesIO(data))
+    digests = np.frombuffer(b"".join(table["client"].to_pylist()), f"S{_DIGEST}")
+    windows = table["windows"].combine_chunks()
+    width = windows.type.list_size
+    return digests, windows.flatten().to_numpy(zero_copy_only=False).astype(np.int32).reshape(-1, width)
+
+
+@functools.lru_cache(maxsize=2)
+def _used_up(stream_dir: str, name: str, cap: int) -> np.ndarray:
+    """Returns the digests of clients who have counted in `cap` windows, ascending. The file is committed once."""
+    digests, windows = parse_clients(open_store(stream_dir).read_committed(name))
+    return digests[(windows >= 0).sum(axis=1) >= cap]
+
+
+def started(recipe: Recipe, start: Mapping[str, Any]) -> Any:
+    """Returns the section evolution with another start."""
+    raise NotImplementedError

@@ -1,0 +1,218 @@
+"""Closes, runs and publishes the windows of a stream that are due, each once and in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+import yaml
+
+from pe_beam.contracts.store import Store
+from pe_beam.driver.finalize import is_complete
+from pe_beam.driver.loop import check_parts, evolve
+from pe_beam.engine.run import Run, open_run
+from pe_beam.errors import InputError, RecipeError
+from pe_beam.recipe.identity import differing_keys, to_yaml
+from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.stream import instant_text
+from pe_beam.recipe.windows import manifest_name, window_name, window_recipe
+from pe_beam.storage import open_store
+from pe_beam.streams.closing import close_window, stream_source
+from pe_beam.streams.layout import RECIPE, closed_windows, published_windows, window_dir
+from pe_beam.streams.ledger import read_lines, write_lines
+from pe_beam.streams.promise import pin_promise
+from pe_beam.streams.publishing import note_finished, publish, tidy
+from pe_beam.streams.registry import commit_clients, ensure_key
+
+_NAP = 30.0  # seconds between two looks at the clock, which a machine that slept may have set
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a stream is run with, besides its recipe and directory.
+
+    Attributes:
+      beam_options: Beam flags for each window's jobs.
+      progress: stream for progress lines; None for no progress.
+      secrets: name of a window -> file of 32 raw bytes to use as its secret (for tests); None: each draws its own.
+      now: the clock that says what is due. It decides on no record's window.
+      sleep: waits some seconds.
+    """
+
+    beam_options: Sequence[str] = ()
+    progress: TextIO | None = None
+    secrets: Callable[[str], str | Path] | None = None
+    now: Callable[[], datetime] = _now
+    sleep: Callable[[float], None] = time.sleep
+
+
+def stream(recipe: Recipe, stream_dir: str | Path, *, once: bool = False, around: Surroundings | None = None) -> Store:
+    """Closes the windows that are due, runs each, and publishes each at its instant.
+
+    Windows that were missed while no process was at work are cut by the same stamps, and run in order. A window that
+    was interrupted goes on where it was.
+
+    Args:
+      recipe: with a section `stream`.
+      stream_dir: a directory, which is made if it does not exist, or the URL of a store.
+      once: does what is due now and returns; else it goes on until it is interrupted.
+      around: Beam flags, progress, clock; None: the machine's.
+
+    Returns:
+      The store of the stream's directory.
+
+    Raises:
+      InputError: a bad recipe, another recipe or promise than the stream's, or a missing registry (exit status 2).
+      PeBeamError: a locked directory, a disk error, a failed stage (exit status 1). The same call goes on.
+    """
+    around = around or Surroundings()
+    store = open_store(stream_dir)
+    with store.lock():
+        work = _Stream.open(recipe, store, around)
+        while True:
+            while work.step():
+                pass
+            if once:
+                return store
+            work.wait()
+
+
+@dataclass
+class _Stream:
+    """A stream at work, under its lock.
+
+    Attributes:
+      recipe: of the stream.
+      store: of its directory.
+      around: what it is run with.
+      closed: number of windows whose members are committed.
+      done: number of windows whose runs are complete.
+      published: number of published windows.
+    """
+
+    recipe: Recipe
+    store: Store
+    around: Surroundings
+    closed: int
+    done: int
+    published: int
+
+    @classmethod
+    def open(cls, recipe: Recipe, store: Store, around: Surroundings) -> _Stream:
+        """Checks recipe, promise, registry and source, and finds out where the stream stands."""
+        if recipe.stream is None:
+            raise RecipeError("stream: wanted in the recipe of a stream: window: {every, anchor}, ...")
+        check_parts(recipe)
+        _pin_recipe(recipe, store)
+        ensure_key(store)
+        pin_promise(recipe, store)
+        stream_source(recipe).check()
+        closed, published = closed_windows(store), published_windows(store)
+        _refuse_gaps(recipe, closed, published, {str(line["window"]) for line in read_lines(store)})
+        last = len(closed) - 1
+        done = last if closed and not _complete(store, closed[-1]) else last + 1
+        found = cls(recipe, store, around, len(closed), done, len(published))
+        if published:
+            tidy(recipe, store, len(published) - 1)  # a kill may have left it
+        return found
+
+    def step(self) -> bool:
+        """Does the next thing that is due. Returns False if nothing is."""
+        assert self.recipe.stream is not None
+        window, now = self.recipe.stream.window, self.around.now()
+        if self.published < self.done:
+            if window.publishes(self.published) > now:
+                return False
+            publish(self.recipe, self.store, self.published)
+            self._say(self.published, "published")
+            self.published += 1
+        elif self.done < self.closed:
+            self._run(self.done)
+            self.done += 1
+        elif window.closes(self.closed) <= now:
+            close_window(self.recipe, self.store, self.closed)
+            self._say(self.closed, "closed")
+            self.closed += 1
+        else:
+            return False
+        return True
+
+    def wait(self) -> None:
+        """Waits until the next window closes, or the last one is published."""
+        assert self.recipe.stream is not None
+        window = self.recipe.stream.window
+        due = window.publishes(self.published) if self.published < self.done else window.closes(self.closed)
+        self._say(self.published if self.published < self.done else self.closed, f"waits until {instant_text(due)}")
+        while (left := (due - self.around.now()).total_seconds()) > 0:
+            self.around.sleep(min(left, _NAP))
+
+    def _run(self, index: int) -> None:
+        name = window_name(self.recipe, index)
+        secrets = self.around.secrets
+        run = evolve(
+            self._window_recipe(index),
+            window_dir(self.store, name),
+            self.around.beam_options,
+            secret_file=None if secrets is None else secrets(name),
+            progress=self.around.progress,
+            on_frozen=lambda run: self._before_spending(run, index),
+        )
+        assert is_complete(run)
+        note_finished(self.store, name, self.around.now())
+
+    def _window_recipe(self, index: int) -> Recipe:
+        """Returns the recipe of a window, which starts from the release of the window before."""
+        assert self.recipe.stream is not None
+        start = None
+        if index and self.recipe.stream.fresh < 1:
+            before = window_dir(self.store, window_name(self.recipe, index - 1))
+            start = {"release": before, "fresh": self.recipe.stream.fresh, "disjoint": True}
+        return window_recipe(self.recipe, index, stream_dir=self.store.uri, start=start)
+
+    def _before_spending(self, run: Run, index: int) -> None:
+        """Commits the clients of a window, then writes the lines of the stream's ledger."""
+        self.store.demand_lock()
+        name, before = window_name(self.recipe, index), window_name(self.recipe, index - 1) if index else None
+        if self.recipe.privacy.unit == "client":
+            commit_clients(self.store, run, before)
+        write_lines(self.store, run, name, self.store.read_committed(manifest_name(name)))
+
+    def _say(self, index: int, what: str) -> None:
+        if self.around.progress is not None:
+            print(f"window {window_name(self.recipe, index)}: {what}", file=self.around.progress, flush=True)
+
+
+def _complete(store: Store, name: str) -> bool:
+    folder = open_store(window_dir(store, name))
+    return folder.exists("recipe.yaml") and is_complete(open_run(folder.uri))
+
+
+def _pin_recipe(recipe: Recipe, store: Store) -> None:
+    """Commits the recipe, or checks that the stream has the same one. Keys that shape nothing may change."""
+    if store.exists(RECIPE):
+        held = parse_recipe(yaml.safe_load(store.read(RECIPE)))
+        keys = differing_keys(held, recipe)
+        if keys:
+            raise RecipeError(
+                f"{store.uri}: holds a stream of another recipe; it differs in {', '.join(keys)}. Use another directory"
+            )
+    store.commit(RECIPE, to_yaml(recipe).encode(), replace=True)
+
+
+def _refuse_gaps(recipe: Recipe, closed: list[str], published: list[str], paid: set[str]) -> None:
+    """Raises InputError unless the registry has all windows from the first on, and all that were paid or published."""
+    tiled = [window_name(recipe, index) for index in range(len(closed))]
+    if closed != tiled or published != tiled[: len(published)] or not paid <= set(tiled):
+        raise InputError(
+            "private/registry: does not have all windows of this stream; without it no stream goes on. Put it back as "
+            "it was, or start a new stream"
+        )

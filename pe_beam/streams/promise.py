@@ -1,0 +1,91 @@
+"""What a stream promises, fixed in `stream.json` before its first window is closed."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from pe_beam.contracts.store import Store
+from pe_beam.errors import InputError
+from pe_beam.numbers import json_number
+from pe_beam.privacy import accounting
+from pe_beam.privacy.statement import stream_statement
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.plan import make_plan
+from pe_beam.streams.layout import STREAM
+
+VERSION = 1
+
+
+def promise(recipe: Recipe) -> dict[str, Any]:
+    """Returns the content of `stream.json`. It follows from the recipe alone.
+
+    Each record votes in one window. So the privacy loss of the stream is that of the window that has it, and the
+    largest over all windows, which are equal by plan. A client's records vote in `client_windows` windows, each of
+    which is a mechanism of its own: their 1/z^2 add up, and mu grows by the root of their number.
+    """
+    assert recipe.stream is not None
+    privacy, stream, plan = recipe.privacy, recipe.stream, make_plan(recipe)
+    spent = plan.schedule.spendings
+    epsilon = accounting.spent_epsilon(spent * stream.client_windows, privacy.delta)
+    unsampled = privacy.sampling_rate == 1
+    return {
+        "version": VERSION,
+        "name": recipe.name,
+        "window": stream.window.model_dump(),
+        "client_windows": stream.client_windows if privacy.unit == "client" else None,
+        "epsilon": json_number(epsilon),
+        "delta": privacy.delta,
+        "mu": json_number(_mu([s.noise_multiplier for s in spent] * stream.client_windows)) if unsampled else None,
+        "adjacency": privacy.adjacency,
+        "unit": privacy.unit,
+        "window_epsilon": json_number(plan.epsilon),
+        "iterations": recipe.evolution.iterations,
+        "noise_multiplier": list(plan.schedule.noise_multipliers),
+        "label_shares_noise_multiplier": plan.schedule.label_noise_multiplier,
+        "sampling_rate": privacy.sampling_rate,
+        "statement": stream_statement(
+            epsilon=epsilon,
+            delta=privacy.delta,
+            adjacency=privacy.adjacency,
+            unit=privacy.unit,
+            client_windows=stream.client_windows,
+        ),
+    }
+
+
+def _mu(multipliers: list[float]) -> float:
+    """Returns mu of Gaussian differential privacy: sqrt(sum 1/z^2) (Dong, Roth and Su, arXiv 1905.02383)."""
+    return math.inf if 0 in multipliers else math.sqrt(math.fsum(1 / z**2 for z in multipliers))
+
+
+def pin_promise(recipe: Recipe, store: Store) -> dict[str, Any]:
+    """Commits `stream.json`, or checks that the recipe promises what it says. Returns its content.
+
+    Raises:
+      InputError: it promises something else. Another promise is another stream.
+    """
+    said = promise(recipe)
+    store.commit(STREAM, (json.dumps(said, indent=1, allow_nan=False) + "\n").encode())
+    held = read_promise(store)
+    differing = sorted(key for key in {*said, *held} - {"statement"} if said.get(key) != held.get(key))
+    if differing:
+        raise InputError(
+            f"{store.at(STREAM)}: promises another {', '.join(differing)}; another promise is another stream, with a "
+            "directory of its own"
+        )
+    return held
+
+
+def read_promise(store: Store) -> dict[str, Any]:
+    """Returns the content of `stream.json`. Raises InputError if it is missing or damaged."""
+    if not store.exists(STREAM):
+        raise InputError(f"{store.uri}: not the directory of a stream (it has no {STREAM})")
+    try:
+        found = json.loads(store.read(STREAM))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{store.at(STREAM)}: damaged; put it back as it was")
+    return found

@@ -54,6 +54,8 @@ class TableSource(ParquetSource):
     and an older file has not is null. Columns that a file has under another name are refused.
     """
 
+    takes = ParquetSource.takes - {"members"}  # which rows came when is the table's own history
+
     @abc.abstractmethod
     def _version(self) -> Version:
         """Returns the version that the recipe names. A process reads it once.

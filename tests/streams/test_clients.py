@@ -1,0 +1,42 @@
+"""A client's first windows count, as many as the recipe says, whatever other clients do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pe_beam.recipe.windows import digests_of, parse_clients, registry_key
+from tests.streams.drifting import Life, counts, put, window
+
+BY_CLIENT = {"privacy__unit": "client", "stream__client_windows": 2, "stream__keep_private": True}
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory):
+    """Two streams of four days; in one, Ann is there each day, and in the other she never is."""
+    found = []
+    for name, ann in (("with", True), ("without", False)):
+        life = Life(tmp_path_factory.mktemp(name), BY_CLIENT)
+        for day in range(4):
+            rows = [(5, "ben"), (9, "cy")] if day in (0, 3) else [(5, "dee")]
+            put(life.folder, day, "a", [*rows, *([(day, "ann"), (19, "ann")] if ann else [])])
+        found.append(life.until(4.5))
+    return found
+
+
+def test_a_client_counts_in_its_first_windows_alone(lives):
+    changed = [counts(lives[0], day) != counts(lives[1], day) for day in range(4)]
+    assert changed == [True, True, False, False]
+    for day in (0, 1):
+        apart = np.array(counts(lives[0], day)) - np.array(counts(lives[1], day))
+        assert (apart.astype(float) ** 2).sum() ** 0.5 <= 2**20  # one client: norm 1 on the grid, whatever b is
+    assert sum(counts(lives[1], 3)) > 0
+
+
+def test_the_registry_holds_each_clients_windows_and_no_name(lives):
+    data = lives[0].read(f"private/registry/clients/{window(3)}.parquet")
+    digests, windows = parse_clients(data)
+    key = registry_key(lives[0].uri)
+    of = {name: windows[digests == digests_of(key, "client", [name])].tolist() for name in ("ann", "ben", "cy", "dee")}
+    assert of == {"ann": [[0, 1]], "ben": [[0, 3]], "cy": [[0, 3]], "dee": [[1, 2]]}
+    assert b"ann" not in data

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from pe_beam.contracts.runner import Graph, Runner
+from pe_beam.runners.options import Options
 
 
 class PlainRunner(Runner):
@@ -15,7 +15,7 @@ class PlainRunner(Runner):
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
-        with beam.Pipeline(options=PipelineOptions(list(args))) as pipeline:
+        with beam.Pipeline(options=Options(list(args))) as pipeline:
             graph.build(pipeline)
 
 

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from apache_beam.options import pipeline_options as beam_options
 from apache_beam.transforms.resources import parse_resource_hints
 
 from pe_beam import console, registry
@@ -18,6 +17,7 @@ from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.runners.direct import PlainRunner
 from pe_beam.runners.leaving import LeavingRunner
+from pe_beam.runners.options import Options
 from pe_beam.runners.traces import keep_trace, own_error
 
 
@@ -130,7 +130,7 @@ def _parsed(args: list[str]) -> Any:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            options = beam_options.PipelineOptions(args)
+            options = Options(args)
             options.get_all_options()
     except SystemExit:
         reason = said.getvalue().strip().rpartition("error: ")[2]

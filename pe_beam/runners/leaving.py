@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.runners.dataflow.check import check_shown
 from pe_beam.runners.dataflow.runner import check_key, options_with_key, target_of
+from pe_beam.runners.options import Options
 
 FLAGS = ("--template_location", "--no_wait_until_finish")
 """Beam's flags for such jobs."""
@@ -31,13 +32,13 @@ class LeavingRunner(Runner):
     def check(self, store: Store, args: Sequence[str], *, client_ids: bool) -> None:
         """See Runner. Of Dataflow's flags it refuses what would show private things; launchers set the others."""
         if _is_dataflow(args):
-            options = PipelineOptions(list(args))
+            options = Options(list(args))
             check_shown(target_of(store, options), client_ids=client_ids)
             check_key(options)
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner. Beam's runner in this process has run the graph when this returns."""
-        options = options_with_key(args) if _is_dataflow(args) else PipelineOptions(list(args))
+        options = options_with_key(args) if _is_dataflow(args) else Options(list(args))
         # Graphs name classes of the package: of the program's main module nothing may be staged.
         options.view_as(SetupOptions).save_main_session = False
         pipeline = beam.Pipeline(options=options)
@@ -46,5 +47,5 @@ class LeavingRunner(Runner):
 
 
 def _is_dataflow(args: Sequence[str]) -> bool:
-    runner = str(PipelineOptions(list(args)).view_as(StandardOptions).runner or "")
+    runner = str(Options(list(args)).view_as(StandardOptions).runner or "")
     return runner.rpartition(".")[2].lower() == "dataflowrunner"

@@ -25,6 +25,7 @@ from pe_beam.storage import open_store
 from pe_beam.transforms import candidates as candidate_files
 from pe_beam.transforms import embed, histogram, vote
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.spread import Spread
 from pe_beam.voting.records import embed_rows, vector_batch
 
@@ -190,7 +191,7 @@ class NoisyHistogram(beam.PTransform):
         )
 
 
-class _ToArrowFn(beam.DoFn):
+class _ToArrowFn(PlainFn):
     """Rows with a schema -> an Arrow batch. Labels and client ids become texts, as the declared labels are."""
 
     def process(self, rows: list[Any]) -> Iterator[pa.RecordBatch]:
@@ -200,7 +201,7 @@ class _ToArrowFn(beam.DoFn):
 
 
 @beam.typehints.with_input_types(pa.Table)
-class _ReleaseFn(beam.DoFn):
+class _ReleaseFn(PlainFn):
     def __init__(self, mechanism: GaussianMechanism, names: Sequence[str] | None) -> None:
         self._mechanism, self._names = mechanism, names
 

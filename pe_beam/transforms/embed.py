@@ -13,6 +13,7 @@ from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.votes import Unit
 from pe_beam.errors import InputError
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.plain import PlainFn
 from pe_beam.voting.records import embed_rows, vector_batch
 
 REJECTS = pa.schema([("kind", pa.string()), ("detail", pa.string())])
@@ -75,7 +76,7 @@ class EmbedRecords(beam.PTransform):
 
 @beam.typehints.with_input_types(pa.RecordBatch)
 @beam.typehints.with_output_types(pa.RecordBatch)
-class _EmbedFn(beam.DoFn):
+class _EmbedFn(PlainFn):
     def __init__(
         self,
         make: Callable[[], Embedder],

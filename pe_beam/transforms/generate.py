@@ -11,6 +11,7 @@ from apache_beam.metrics import Metrics
 
 from pe_beam.contracts.steps import GenerateHandle
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.spread import Spread
 
 # Runners show Beam metrics, so metrics may count only public things. Generators see candidates only, which are public.
@@ -49,7 +50,7 @@ class Generate(beam.PTransform):
 
 @beam.typehints.with_input_types(pa.RecordBatch)
 @beam.typehints.with_output_types(pa.RecordBatch)
-class _GenerateFn(beam.DoFn):
+class _GenerateFn(PlainFn):
     def __init__(self, handle: GenerateHandle, traces: str | None) -> None:
         self._handle, self._traces = handle, traces
 

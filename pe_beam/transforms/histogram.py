@@ -11,6 +11,7 @@ from pe_beam.contracts.mechanism import Mechanism
 from pe_beam.contracts.votes import Tally
 from pe_beam.storage import open_store
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.plain import PlainFn
 
 
 class NoisyHistogram(beam.PTransform):
@@ -46,7 +47,7 @@ class NoisyHistogram(beam.PTransform):
         )
 
 
-class _MechanismFn(beam.DoFn):
+class _MechanismFn(PlainFn):
     """Base of the DoFns of one mechanism."""
 
     def __init__(self, mechanism: Mechanism, commit: str) -> None:

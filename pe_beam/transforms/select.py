@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.steps import SelectHandle
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.plain import PlainFn
 
 
 class Select(beam.PTransform):
@@ -41,7 +42,7 @@ class Select(beam.PTransform):
 
 @beam.typehints.with_input_types(pa.Table)
 @beam.typehints.with_output_types(pa.RecordBatch)
-class _SelectFn(beam.DoFn):
+class _SelectFn(PlainFn):
     def __init__(self, handle: SelectHandle, traces: str | None) -> None:
         self._handle, self._traces = handle, traces
 

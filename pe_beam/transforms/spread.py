@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import apache_beam as beam
 from apache_beam.portability import common_urns
 
+from pe_beam.transforms.plain import PlainFn
+
 T = TypeVar("T")
 _KEYS = 1 << 32
 
@@ -37,7 +39,7 @@ class Spread(beam.PTransform):
         return common_urns.composites.RESHUFFLE.urn, None
 
 
-class _AddKeysFn(beam.DoFn):
+class _AddKeysFn(PlainFn):
     """Gives each element another key. Keys only say where an element goes, so they may differ in a retry."""
 
     def start_bundle(self) -> None:
@@ -48,7 +50,7 @@ class _AddKeysFn(beam.DoFn):
         yield self._next, element
 
 
-class _DropKeysFn(beam.DoFn):
+class _DropKeysFn(PlainFn):
     """Passes on the elements of a key."""
 
     def process(self, keyed: tuple[int, Iterable[T]]) -> Iterable[T]:

@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pe_beam.contracts.votes import BallotHandle, Grid, Tally, Unit
 from pe_beam.errors import InputError
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.plain import PlainFn
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.gather import Block, LabelGatherer
 from pe_beam.voting.votes import read_batch, read_clients
@@ -78,7 +79,7 @@ class Vote(beam.PTransform):
 
 @beam.typehints.with_input_types(pa.RecordBatch)
 @beam.typehints.with_output_types(tuple[int, Tally])
-class _VoteFn(beam.DoFn):
+class _VoteFn(PlainFn):
     """Counts the votes of batches and gives one tally per bundle. It is fused with the read."""
 
     def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
@@ -111,7 +112,7 @@ class _VoteFn(beam.DoFn):
 
 @beam.typehints.with_input_types(pa.RecordBatch)
 @beam.typehints.with_output_types(tuple[Voting, Ballot])
-class _ClientVoteFn(beam.DoFn):
+class _ClientVoteFn(PlainFn):
     """Gives the votes of each client of a batch. They are joined later over all labels and bundles."""
 
     def __init__(self, candidates: BallotHandle, traces: str | None) -> None:
@@ -149,7 +150,7 @@ class _ClientVoteFn(beam.DoFn):
 
 @beam.typehints.with_input_types(tuple[Voting, Ballot])
 @beam.typehints.with_output_types(tuple[int, Tally])
-class _ScaleClientsFn(beam.DoFn):
+class _ScaleClientsFn(PlainFn):
     """Scales all votes of a client to whole numbers of norm 2^b at most, and sums them in the bundle (rule 1)."""
 
     def __init__(self, grid: Grid, traces: str | None) -> None:
@@ -203,7 +204,7 @@ def _joined(votes: beam.PCollection) -> beam.PCollection:
 
 @beam.typehints.with_input_types(tuple[int, Tally])
 @beam.typehints.with_output_types(Tally)
-class _DropKeyFn(beam.DoFn):
+class _DropKeyFn(PlainFn):
     """Drops the key. A graph holds the name of a class, but all of a lambda."""
 
     def process(self, keyed: tuple[int, Tally]) -> Iterator[Tally]:

@@ -10,6 +10,7 @@ import apache_beam as beam
 
 from pe_beam.engine.run import Run, open_run
 from pe_beam.transforms.guard import guarded
+from pe_beam.transforms.plain import PlainFn
 
 Hints = Mapping[str, Mapping[str, str]]
 """Stage (ingest, embed, vote, generate) -> Beam's resource hints."""
@@ -20,7 +21,7 @@ def start(root: Any) -> beam.PCollection:
     return root if isinstance(root, beam.PCollection) else root | "Start" >> beam.Create([0])
 
 
-class RunFn(beam.DoFn):
+class RunFn(PlainFn):
     """A DoFn of one run."""
 
     def __init__(self, root: str) -> None:

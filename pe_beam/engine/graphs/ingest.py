@@ -17,6 +17,7 @@ from pe_beam.engine.graphs.cutting import CutSources
 from pe_beam.engine.run import Run
 from pe_beam.errors import EmptyInputError
 from pe_beam.recipe.sources import private_source
+from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.spread import Spread
 
 
@@ -147,7 +148,7 @@ class _Private(RunTransform):
         return (found, start | "Token" >> beam.ParDo(_TokenFn())) | "WithToken" >> beam.Flatten()
 
 
-class _TokenFn(beam.DoFn):
+class _TokenFn(PlainFn):
     """Gives an element without records. A graph holds the name of a class, but all of a lambda, its file's path too."""
 
     def process(self, _: Any) -> Iterator[tuple[int, None]]:

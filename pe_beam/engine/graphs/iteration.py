@@ -28,6 +28,7 @@ from pe_beam.privacy.coins import Coins
 from pe_beam.storage.parquet import parquet_file
 from pe_beam.transforms.generate import Generate
 from pe_beam.transforms.histogram import NoisyHistogram
+from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.select import Select
 from pe_beam.transforms.spread import Spread
 from pe_beam.transforms.vote import Vote
@@ -130,14 +131,14 @@ class _ReadShardFn(_StageFn):
         return batch.filter(pa.array(self._coins.of_rows(shard, first, batch.num_rows)))
 
 
-class _OneKeyFn(beam.DoFn):
+class _OneKeyFn(PlainFn):
     """Gives all elements one key. A graph holds the name of a class, but all of a lambda."""
 
     def process(self, receipt: Any) -> Iterator[tuple[int, Any]]:
         yield 0, receipt
 
 
-class _NoVotesFn(beam.DoFn):
+class _NoVotesFn(PlainFn):
     """Gives the histogram of iteration 0, on which nobody votes."""
 
     def process(self, _: Any) -> Iterator[pa.Table]:

@@ -20,6 +20,7 @@ from pe_beam.errors import InputError, PeBeamError, StageError
 from pe_beam.runners.dataflow import check, names
 from pe_beam.runners.dataflow.explain import DataflowError, explain_bucket, explain_job, explain_request
 from pe_beam.runners.dataflow.service import JobFailedError, Service, WatchLostError
+from pe_beam.runners.options import Options
 from pe_beam.runners.traces import keep_trace, own_error
 
 TEMPORARY = "work/dataflow/temporary"
@@ -146,7 +147,7 @@ def _lost(said: str) -> DataflowError:
 
 
 def _options(store: Store, args: Sequence[str]) -> Any:
-    return _completed(store, beam_options.PipelineOptions(list(args)))
+    return _completed(store, Options(list(args)))
 
 
 def _completed(store: Store, options: Any) -> Any:
@@ -165,9 +166,9 @@ def options_with_key(args: Sequence[str]) -> Any:
 
     Beam's --gbek would encrypt every shuffle, and fail.
     """
-    key = beam_options.PipelineOptions(list(args)).view_as(beam_options.SetupOptions).gbek
+    key = Options(list(args)).view_as(beam_options.SetupOptions).gbek
     hidden = [] if key in (None, check.PLAIN) else [f"--client_shuffle_key={key}"]
-    options = beam_options.PipelineOptions([*args, *hidden])
+    options = Options([*args, *hidden])
     options.view_as(beam_options.SetupOptions).gbek = None
     return options
 

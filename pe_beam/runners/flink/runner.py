@@ -27,6 +27,7 @@ from pe_beam.errors import PeBeamError
 from pe_beam.runners.flink import check, install, watch
 from pe_beam.runners.flink.arrival import Arrival
 from pe_beam.runners.flink.cluster import free_port
+from pe_beam.runners.options import Options
 
 ARRIVAL_SECONDS = 45.0
 JOB_SERVER_SECONDS = 45
@@ -39,7 +40,7 @@ class FlinkRunner(Runner):
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
-        options = beam_options.PipelineOptions(list(args))
+        options = Options(list(args))
         runner = str(options.view_as(beam_options.StandardOptions).runner).rsplit(".", 1)[-1].lower()
         target = _target(options, args, flink=runner == "flinkrunner")
         if not any(re.match("--job[_-]server[_-]timeout", arg) for arg in args):
@@ -87,7 +88,7 @@ def _own_job_server(args: tuple[str, ...], jar: str) -> str:
     """Starts Beam's job server for all jobs of this process. Beam would start another one for every job."""
     from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
 
-    options = beam_options.PipelineOptions(list(args))
+    options = Options(list(args))
     flink = options.view_as(beam_options.FlinkRunnerOptions)
     flink.flink_master = FlinkRunner.add_http_scheme(flink.flink_master)
     flink.flink_job_server_jar = jar

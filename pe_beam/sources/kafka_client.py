@@ -41,42 +41,6 @@ _DRAIN = 1024
 Found = TypeVar("Found")
 
 
-class Secret(Options):
-    """Where a setting's value lies."""
-
-    env: str | None = Field(None, description="environment variable that holds it")
-    file: str | None = Field(None, description="file that holds it")
-
-    @model_validator(mode="after")
-    def _check(self) -> Secret:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("either env or file is wanted")
-        return self
-
-    def value(self, where: str) -> str:
-        """Returns the value. It is read at each call.
-
-        Args:
-          where: the recipe key, for messages.
-
-        Raises:
-          RecipeError: the variable is not set, or the file cannot be read or is empty.
-        """
-        if self.env is not None:
-            found = os.environ.get(self.env, "").strip()
-            if not found:
-                raise RecipeError(f"{where}.env: the environment variable {self.env} is not set")
-            return found
-        try:
-            found = Path(str(self.file)).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not text"
-            raise RecipeError(f"{where}.file: {self.file!r} cannot be read ({reason})") from None
-        if not found:
-            raise RecipeError(f"{where}.file: {self.file!r} is empty; a value is wanted")
-        return found
-
-
 class KafkaOptions(Options):
     """How the cluster is reached, and what a message is."""
 
@@ -93,8 +57,9 @@ class KafkaOptions(Options):
         default_factory=dict,
         description="settings of librdkafka: security.protocol, sasl.*, ssl.*, socket.*, fetch.*, client.id, group.id",
     )
-    secrets: dict[str, Secret] = Field(
-        default_factory=dict, description="setting -> {env: VARIABLE} or {file: PATH}; values are never written down"
+    secrets: dict[str, str] = Field(
+        default_factory=dict,
+        description="setting -> where its value is: env:VARIABLE or file:PATH; values are never written down",
     )
     patience: Real = Field(
         60.0, ge=1, le=3600, description="seconds without an answer after which a run stops, resumably"
@@ -108,7 +73,9 @@ class KafkaOptions(Options):
             raise ValueError("servers: host:port is wanted, without a scheme")
         for name in self.settings:
             if _SECRET.search(name):
-                raise ValueError(f"settings: {name} is secret: name an environment variable or a file in secrets")
+                raise ValueError(f"settings: {name} is secret: name env:VARIABLE or file:PATH in secrets")
+        if not all(re.fullmatch(r"(env|file):.+", place) for place in self.secrets.values()):
+            raise ValueError("secrets: env:VARIABLE or file:PATH is wanted, not a value")
         for name in [*self.settings, *self.secrets]:
             if name != SERVERS and not _FREE.fullmatch(name):
                 raise ValueError(
@@ -216,7 +183,9 @@ class Topic:
 
     def _client(self, kind: Any, settings: Mapping[str, Any]) -> Any:
         package = client_package()
-        secret = {name: secret.value(f"data.options.secrets.{name}") for name, secret in self.options.secrets.items()}
+        secret = {
+            name: secret_value(place, f"data.options.secrets.{name}") for name, place in self.options.secrets.items()
+        }
         servers = {SERVERS: ",".join(self.options.servers)} if self.options.servers else {}
         given = {**servers, "client.id": "pe_beam", **self.options.settings, **secret}
         try:
@@ -302,6 +271,32 @@ class Topic:
             self._refuse(name)
         said.append(name)
         return False
+
+
+def secret_value(place: str, where: str) -> str:
+    """Returns what an environment variable or a file holds. It is read at each call.
+
+    Args:
+      place: env:VARIABLE or file:PATH.
+      where: the recipe key, for messages.
+
+    Raises:
+      RecipeError: the variable is not set, or the file cannot be read or is empty.
+    """
+    kind, _, name = place.partition(":")
+    if kind == "env":
+        found = os.environ.get(name, "").strip()
+        if not found:
+            raise RecipeError(f"{where}: the environment variable {name} is not set")
+        return found
+    try:
+        found = Path(name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise RecipeError(f"{where}: {name!r} cannot be read ({reason})") from None
+    if not found:
+        raise RecipeError(f"{where}: {name!r} is empty; a value is wanted")
+    return found
 
 
 def gone(key: str) -> DataError:

@@ -306,8 +306,8 @@ def test_recipes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"servers": ["kafka://host:9092"]}, "without a scheme"),
         ({**fine, "settings": {"sasl.password": "zzsecret"}}, "secrets"),
         ({**fine, "settings": {"isolation.level": "read_uncommitted"}}, "allowed"),
-        ({**fine, "secrets": {"sasl.password": {}}}, "env or file"),
-        ({**fine, "secrets": {"auto.offset.reset": {"env": "X"}}}, "allowed"),
+        ({**fine, "secrets": {"sasl.password": "zzsecret"}}, "not a value"),
+        ({**fine, "secrets": {"auto.offset.reset": "env:X"}}, "allowed"),
     ):
         with pytest.raises(ValueError, match=word):
             KafkaOptions.model_validate(wrong)
@@ -324,9 +324,9 @@ def test_recipes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("NOWHERE", raising=False)
     (tmp_path / "empty").touch()
     for secret, word in (
-        ({"env": "NOWHERE"}, "not set"),
-        ({"file": str(tmp_path / "no")}, "cannot be read"),
-        ({"file": str(tmp_path / "empty")}, "empty"),
+        ("env:NOWHERE", "not set"),
+        (f"file:{tmp_path}/no", "cannot be read"),
+        (f"file:{tmp_path}/empty", "empty"),
     ):
         given = KafkaOptions.model_validate({**fine, "secrets": {"sasl.password": secret}})
         made = KafkaStream.open(StreamRequest(data_source="kafka", listing=list, path="t", data_options=given))
@@ -336,7 +336,7 @@ def test_recipes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         {
             **fine,
             "settings": {"security.protocol": "zzsecret"},
-            "secrets": {"sasl.password": {"file": str(tmp_path / "given")}},
+            "secrets": {"sasl.password": f"file:{tmp_path}/given"},
         }
     )
     made = KafkaStream.open(StreamRequest(data_source="kafka", listing=list, path="t", data_options=given))

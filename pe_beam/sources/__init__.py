@@ -1,5 +1,5 @@
-"""Sources of records: a scikit-learn data set by name, image folders, Parquet, CSV, JSONL, and the standard files of
-pictures (CIFAR, MNIST, CelebA, Camelyon, WebDataset, TFRecord).
+"""Sources of records: a scikit-learn data set by name, image folders, Parquet, CSV, JSONL, topics of Kafka, and the
+standard files of pictures (CIFAR, MNIST, CelebA, Camelyon, WebDataset, TFRecord). `stream_*` cut windows of a stream.
 
 A source cuts its rows into pieces by sorted file and fixed row ranges. So the cut is a property of the data and does
 not depend on bundles or machines. A source reads and digests one piece at a time, in bounded memory. Its errors name
@@ -8,5 +8,5 @@ that the caller receives.
 
 Files lie on a disk or in an object store (`files`). `scanning` cuts one large text file in parallel.
 
-May import: contracts, storage, names, errors; Beam's file systems for globs and for other schemes.
+May import: contracts, storage, names, numbers, errors; Beam's file systems for globs and for other schemes.
 """

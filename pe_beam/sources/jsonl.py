@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
-from typing import Any
 
-from pe_beam import names
-from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import SourceRequest
 from pe_beam.errors import DataError
 from pe_beam.sources import files, finding
-from pe_beam.sources.chat import NO_MESSAGES, chat_text
-from pe_beam.sources.lines import MAX_RECORD, NOT_UTF8, TOO_LONG, LineReader, LinesSource, Record, Values, Wanted
+from pe_beam.sources.lines import MAX_RECORD, TOO_LONG, LineReader, LinesSource, Record, Wanted
 from pe_beam.sources.members import Members, members_of
+from pe_beam.sources.objects import COLUMN, OBJECTS, ObjectReader
 from pe_beam.sources.roles import Roles
-
-NOT_JSON = Fault("line that is not a JSON object")
-TWICE = Fault("line with the same name twice in an object")
-NO_SCALAR = Fault("value that is no text, number, true, false or null")
-_COLUMN, _OBJECTS = "column ", "objects"
 
 
 class JsonlSource(LinesSource):
@@ -43,9 +34,7 @@ class JsonlSource(LinesSource):
 
     def __init__(self, path: str, roles: Roles, *, chat: bool = False, members: Members | None = None) -> None:
         super().__init__(path, roles, members=members)
-        self._chat = chat
-        client = () if roles.client is None else (roles.client,)
-        self._named = frozenset((*roles.label, *client))
+        self._objects = ObjectReader(roles, chat=chat)
 
     def _head(self, lines: LineReader) -> tuple[bytes, None]:
         return b"", None
@@ -58,57 +47,15 @@ class JsonlSource(LinesSource):
             if len(line) > MAX_RECORD:
                 record.fault = TOO_LONG
             elif wanted.columns:
-                record.values, record.fault = self._read(line, wanted)
+                record.values, record.fault = self._objects.read(line, wanted)
             yield record
-
-    def _read(self, line: bytes, wanted: Wanted) -> tuple[Values, Fault | None]:
-        try:
-            found = _DECODER.decode(line.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            return [], NOT_UTF8
-        except _TwiceError:
-            return [], TWICE
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            return [], NOT_JSON
-        wanted.seen.add(_OBJECTS)
-        values: Values = []
-        for column in wanted.columns:
-            value = found.get(column, _ABSENT)
-            if value is _ABSENT:
-                value = _inside(found, column)
-            if value is _ABSENT:
-                values.append(wanted.given.get(column))
-                continue
-            wanted.seen.add(_COLUMN + column)
-            value = self._text(value, column)
-            if isinstance(value, Fault):
-                return [], value
-            values.append(value)
-        return values, None
-
-    def _text(self, value: Any, column: str) -> str | Fault | None:
-        if self._chat and isinstance(value, list) and column not in self._named:
-            value = chat_text(value)
-            if value is None:
-                return NO_MESSAGES
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        if value is not None and not isinstance(value, str):
-            return NO_SCALAR
-        if isinstance(value, _Number) and column in self._named:
-            value = names.digits(value) or value
-        if value is not None and not value.isascii() and not _encodable(value):
-            return NOT_UTF8
-        return value
 
     def refuse(self, seen: Collection[str]) -> None:
         """See Source. Also raises DataError for a column that no record has and no folder name gives."""
         super().refuse(seen)
         by_role = self._roles.by_role().items()
-        missing = [(role, column) for role, columns in by_role for column in columns if _COLUMN + column not in seen]
-        if not missing or _OBJECTS not in seen:
+        missing = [(role, column) for role, columns in by_role for column in columns if COLUMN + column not in seen]
+        if not missing or OBJECTS not in seen:
             return
         with files.explained(self._key, self._path):
             given = {column for file in finding.find(self._path, self.endings) for column in self._given(file)}
@@ -118,56 +65,3 @@ class JsonlSource(LinesSource):
                     f"data.columns.{role}: {column!r}: no record of {self._key} has a key of that name; one that some "
                     "of them have is wanted (case counts; a dot leads into an object)"
                 )
-
-
-_ABSENT = object()
-
-
-class _TwiceError(Exception):
-    """A name comes twice in an object, so it is unclear which value is meant."""
-
-
-class _Number(str):
-    """A number as it is written."""
-
-    __slots__ = ()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _TwiceError
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_Number, parse_float=_Number, parse_constant=str)
-
-
-def _inside(found: dict[str, Any], column: str) -> Any:
-    """Returns the value of a column that is not itself a key: its name in another spelling, or a path with dots.
-
-    >>> _inside({"a.b": {"c": 1}}, "a.b.c")
-    1
-    """
-    where = names.locate(column, list(found)) if not (column.isascii() and all(map(str.isascii, found))) else []
-    if where:
-        return found[list(found)[where[0]]]
-    head = column
-    while "." in head:
-        head = head.rpartition(".")[0]
-        within = found.get(head)
-        if isinstance(within, dict):
-            rest = column[len(head) + 1 :]
-            value = within.get(rest, _ABSENT)
-            value = _inside(within, rest) if value is _ABSENT else value
-            if value is not _ABSENT:
-                return value
-    return _ABSENT
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True

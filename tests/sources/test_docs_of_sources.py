@@ -30,10 +30,10 @@ def blocks(kind: str) -> list[str]:
 
 
 def test_every_example_is_a_recipe() -> None:
-    found = [yaml.safe_load(block)["data"] for block in blocks("yaml")]
-    assert {data["source"] for data in found} == {"parquet", "delta", "iceberg", "python"}
-    for data in found:
-        assert parse_recipe({**TEXT, "data": data}).data.path == data["path"]
+    found = [yaml.safe_load(block) for block in blocks("yaml")]
+    assert {block["data"]["source"] for block in found} == {"parquet", "delta", "iceberg", "kafka", "python"}
+    for block in found:
+        assert parse_recipe({**TEXT, **block}).data.path == block["data"]["path"]
 
 
 def test_exports_write_what_the_recipe_reads() -> None:

@@ -84,6 +84,8 @@ def _shaping(recipe: Recipe) -> dict[str, Any]:
     plain = identity(recipe)
     del plain["execution"], plain["data"]["path"], plain["privacy"]["keep_secret"]
     plain["privacy"].pop("secret", None)
+    if "start" in plain["evolution"]:
+        del plain["evolution"]["start"]["release"]  # its digest says which it is
     return plain
 
 

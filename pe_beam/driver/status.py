@@ -141,10 +141,17 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
 
 def _ancestors(runs: Sequence[Run]) -> list[Ancestor]:
     """Returns the releases before these runs whose cost is added, each once, without those of the runs themselves."""
-    found = {each.digest: each for run in runs for each in added_to(run.recipe)}
+    found: dict[str, Ancestor] = {}
+    for each in (each for run in runs for each in added_to(run.recipe)):
+        before = found.get(each.digest)
+        if before is None or len(as_run(before).spent) < len(as_run(each).spent):
+            found[each.digest] = each
     if found and len(runs) > 1:
         for run in filter(is_complete, runs):
-            found.pop(release_digest(Release(Folder(run.store, run.layout.release))), None)
+            named = found.get(digest := release_digest(Release(Folder(run.store, run.layout.release))))
+            # An entry may stand for several releases (`Ancestor.sets`): those are counted on.
+            if named is not None and len(as_run(named).spent) == len(ledger_lines(run)):
+                del found[digest]
     return list(found.values())
 
 

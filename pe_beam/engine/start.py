@@ -26,8 +26,13 @@ from pe_beam.releases.reading import open_release
 from pe_beam.storage.parquet import read_parquet
 from pe_beam.voting.nearest import normalise_rows
 
-TAKEN = "work/start.parquet"
-"""The population of the release that a run starts from, as it was checked, with the states that the run may use."""
+
+def taken_name(run: Run) -> str:
+    """Returns the file of the release's population, as it was checked, with the states that the run may use.
+
+    The name has the id of the run. What another run has left in the directory is not taken for it.
+    """
+    return f"work/start/{run.run_id}.parquet"
 
 
 def bring_start(run: Run) -> int | None:
@@ -41,7 +46,7 @@ def bring_start(run: Run) -> int | None:
         cannot use one of its candidates. The message names the key and what is allowed.
     """
     start = run.recipe.evolution.start
-    if start is None or read_manifest(run, 0) is not None or run.store.exists(TAKEN):
+    if start is None or read_manifest(run, 0) is not None or run.store.exists(taken_name(run)):
         return None
     if find_start(run.recipe) != start.found:
         raise RecipeError(
@@ -52,9 +57,8 @@ def bring_start(run: Run) -> int | None:
         release = open_release(start.release)
         manifest, table = release.manifest(release.iteration), release.population(release.iteration)
     table = _checked(run, start, manifest["candidates"], table)
-    run.store.commit(
-        TAKEN, tables.table_bytes(table, tables.population_schema(run.modality.payload), notice=run.recipe.notice)
-    )
+    schema = tables.population_schema(run.modality.payload)
+    run.store.commit(taken_name(run), tables.table_bytes(table, schema, notice=run.recipe.notice))
     return int(table.num_rows)
 
 
@@ -163,7 +167,7 @@ def plan_start(run: Run, quotas: Sequence[int]) -> tuple[pa.Table, dict[str, Any
     """
     start = run.recipe.evolution.start
     assert start is not None
-    codes = run.recipe.codes(read_parquet(run.store, TAKEN, ["label"])["label"].to_pylist())
+    codes = run.recipe.codes(read_parquet(run.store, taken_name(run), ["label"])["label"].to_pylist())
     taken: list[np.ndarray] = []
     for code, quota in enumerate(quotas):
         there = np.flatnonzero(codes == code)
@@ -209,7 +213,7 @@ def taken_rows(run: Run, kept: pa.Table) -> pa.Table:
       run: a run to which `bring_start` has brought the release.
       kept: rows of population 0's selection that are taken from the release.
     """
-    with run.store.open(TAKEN) as file:
+    with run.store.open(taken_name(run)) as file:
         rows = tables.take_rows(file, kept["parent_row"].to_numpy())
     for name in ("candidate_id", "parent_id"):
         rows = rows.set_column(rows.schema.get_field_index(name), name, kept[name])

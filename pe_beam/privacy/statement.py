@@ -141,15 +141,16 @@ def sampling_words(rates: Sequence[float], unit: str) -> str | None:
     )
 
 
-def started_words(*, public: bool, added: bool, apart: Sequence[Mapping[str, Any]]) -> str:
+def started_words(*, unit: str, public: bool, added: bool, apart: Sequence[Mapping[str, Any]]) -> str:
     """Returns what the statement says of the release that a run starts from.
 
     Args:
+      unit: the run's privacy unit.
       public: whether the holder declares it public.
       added: whether its cost, or that of releases before it, is part of the statement's epsilon.
       apart: costs that are not: `data` ("shared" or "disjoint"), sets, unit, adjacency, epsilon and delta of each.
 
-    >>> started_words(public=True, added=False, apart=[])
+    >>> started_words(unit="record", public=True, added=False, apart=[])
     ' The run starts from a release that the holder declares public: what that tells of anyone is not counted.'
     """
     said = ""
@@ -169,10 +170,11 @@ def started_words(*, public: bool, added: bool, apart: Sequence[Mapping[str, Any
                 f"({kind}): a promise of another kind, which is not added up with this one and holds beside it."
             )
         else:
+            shared = "client" if "client" in (unit, each["unit"]) else "record"
             many = "other data" if each["sets"] == 1 else f"{each['sets']} sets of other data"
             said += (
                 f" The run starts from an earlier release of {many}, which the holder declares to share no "
-                f"{each['unit']} with these: for {whom} in {'those' if each['sets'] == 1 else 'one of those'} ({kind}) "
+                f"{shared} with these: for {whom} in {'those' if each['sets'] == 1 else 'one of those'} ({kind}) "
                 f"the promise is {cost}, and this run changes nothing of it."
             )
     return said

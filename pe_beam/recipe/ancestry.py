@@ -91,4 +91,6 @@ def _words(recipe: Recipe) -> str:
     start = recipe.evolution.start
     if start is None:
         return ""
-    return started_words(public=start.public, added=bool(added_to(recipe)), apart=costs_apart(recipe))
+    return started_words(
+        unit=recipe.privacy.unit, public=start.public, added=bool(added_to(recipe)), apart=costs_apart(recipe)
+    )

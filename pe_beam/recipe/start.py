@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pe_beam import registry
-from pe_beam.errors import InputError, RecipeError, StorageError
+from pe_beam.errors import InputError, PeBeamError, RecipeError, StorageError
 from pe_beam.keyed import encode_fields
+from pe_beam.privacy.statement import compose_runs
+from pe_beam.recipe.ancestry import as_run
 from pe_beam.recipe.files import RecipeFolder
 from pe_beam.recipe.identity import identity
 from pe_beam.recipe.models import Ancestor, Found, Recipe, Start
@@ -70,11 +72,11 @@ def named(start: Start) -> Iterator[None]:
     """Names the recipe's key in what is said of its release."""
     try:
         yield
-    except RecipeError:
-        raise
-    except (InputError, StorageError) as error:
-        said = str(error).removeprefix("--run-dir ").removeprefix(f"{start.release}: ")
-        raise RecipeError(f"{KEY} {start.release}: {said}") from None
+    except PeBeamError as error:
+        said = str(error).removeprefix("--run-dir ").removeprefix(start.release).lstrip("/: ")
+        # A disk or a service that fails is no fault of the recipe; a place that is none is one.
+        passing = isinstance(error, StorageError) and error.exit_status == 1
+        raise (type(error) if passing else RecipeError)(f"{KEY} {start.release}: {said}") from None
 
 
 def find_start(recipe: Recipe) -> Found:
@@ -119,9 +121,29 @@ def _cost(release: Release, start: Start, digest: str) -> tuple[Any, list[Ancest
         raise InputError(f"privacy.json: format {FORMAT_VERSION} is wanted; a newer pe_beam may read it")
     try:
         before = _ANCESTORS.validate_python(privacy.get("start", {"ancestors": []})["ancestors"])
-        return "stated", _line(_own(privacy, digest), before, disjoint=start.disjoint)
-    except (ValidationError, KeyError, TypeError):
+        own = _own(privacy, digest)
+    except (ValidationError, KeyError, TypeError, AttributeError):
         raise InputError("privacy.json: damaged; the file as it was released is wanted") from None
+    _demand_explained(privacy, own, before, release.iteration)
+    return "stated", _line(own, before, disjoint=start.disjoint)
+
+
+def _demand_explained(privacy: Privacy, own: Ancestor, before: Sequence[Ancestor], iterations: int) -> None:
+    """Checks that the stated epsilon follows from the stated noise, of as many histograms as there are.
+
+    Raises:
+      InputError: it does not.
+    """
+    kind = (own.unit, own.adjacency)
+    added = [each for each in before if each.data == 0 and (each.unit, each.adjacency) == kind]
+    epsilon, delta = compose_runs([as_run(each) for each in (own, *added)])
+    counted = {len(own.noise_multiplier), privacy["iterations"], iterations} == {iterations}
+    # Numeric accounting differs a little between machines.
+    if not counted or delta != privacy["delta"] or epsilon < privacy["spent_epsilon"] * (1 - 1e-3):
+        raise InputError(
+            "privacy.json: damaged, for its epsilon does not follow from its noise; the file as it was released is "
+            "wanted"
+        )
 
 
 def _own(privacy: Privacy, digest: str) -> Ancestor:

@@ -26,7 +26,10 @@ from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import make_plan
 from pe_beam.releases.reading import open_release
+from pipelines import embed, iteration
 from tests.modalities.tabular.tables import TABLE, rows
+from tests.modalities.text.recipes import KEY, TEXTS, serve, write_texts
+from tests.modalities.text.server import Served
 from tests.whole_runs import SMALL, release_digests, stop_before_the_first_vote, stop_half_way
 
 FIRST = copy.deepcopy(SMALL) | {"name": "first"}
@@ -173,6 +176,38 @@ def test_a_table_starts_from_rows_of_another(tmp_path):
         evolve(parse_recipe(table, folder=shelf), f"{shelf}/three")
 
 
+def test_texts_start_from_those_of_another_model(tmp_path, monkeypatch):
+    """A language model varies any text; what a run asks for anew is the fresh share alone."""
+    monkeypatch.setenv("PE_BEAM_TEST_KEY", KEY)
+    recipe = copy.deepcopy(TEXTS)
+    recipe["data"]["path"] = str(write_texts(tmp_path / "private.csv"))
+    recipe["evolution"] = {"iterations": 1, "samples": 12}
+    with Served(tmp_path / "log", key=KEY, models=["tiny", "other"]) as server:
+        serve(recipe, server)
+        evolve(parse_recipe(recipe), tmp_path / "one")
+        recipe["generator"]["model"] = "other"
+        recipe["evolution"]["start"] = {"release": str(tmp_path / "one"), "fresh": 0.5}
+        evolve(parse_recipe(recipe), tmp_path / "two")
+    begun = open_release(tmp_path / "two").population(0)
+    assert begun["origin"].to_pylist() == ["kept"] * 6 + ["random"] * 6
+    assert set(begun["text"].to_pylist()[:6]) <= set(open_release(tmp_path / "one").population(1)["text"].to_pylist())
+    assert begun["state"].to_pylist()[:6] == [None] * 6
+
+
+def test_pipelines_bring_it_too(first, tmp_path):
+    """Of jobs that a driver waits for, and of jobs that are handed over."""
+    recipe = after(first)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    evolve(parse_recipe(recipe), tmp_path / "driven")
+    for name, flags in (("waited", []), ("left", ["--no_wait_until_finish"])):
+        of = [f"--run_dir={tmp_path / name}", *flags]
+        assert embed.main([f"--recipe={tmp_path / 'recipe.yaml'}", *of]) == 0
+        shutil.rmtree(tmp_path / name / "work/start")  # as if embedding had been done by an older version
+        assert iteration.main(["--iteration=0", *of]) == iteration.main(["--iteration=1", *of]) == 0
+        assert open_release(tmp_path / name).population(0).equals(open_release(tmp_path / "driven").population(0))
+        assert open_release(tmp_path / name).manifest(0) == open_release(tmp_path / "driven").manifest(0)
+
+
 # --- which one it is ------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +215,7 @@ def test_the_run_id_binds_the_release_and_not_its_place(first, sent):
     one, two = parse_recipe(after(first)), parse_recipe(after(sent))
     assert run_id(one) == run_id(two) and one != two
     assert run_id(parse_recipe(after(first, disjoint=True))) != run_id(one)
-    edit(sent / "privacy.json", delta=1e-6)
+    edit(sent / "privacy.json", statement="another one")
     assert run_id(parse_recipe(after(sent))) != run_id(one)
 
 
@@ -226,7 +261,7 @@ def test_the_cost_is_added_and_counted_once(first, tmp_path, capsys):
 
 
 def test_a_client_a_larger_delta_and_samples_are_added_as_they_are_composed(sent):
-    edit(sent / "privacy.json", delta=1e-4, sampling_rate=0.5, label_shares_noise_multiplier=20.0)
+    edit(sent / "privacy.json", delta=1e-4, sampling_rate=0.5, label_shares_noise_multiplier=20.0, spent_epsilon=0.1)
     recipe, told = planned(after(sent))
     z = make_plan(recipe).schedule.noise_multipliers[0]
     assert told["delta"] == 1e-4 and told["epsilon"] == spent_epsilon([z, z, 20.0], 1e-4)
@@ -358,6 +393,14 @@ FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a promise of another format": (lambda at: edit(at / "privacy.json", version=2), "format 1 is wanted"),
     "a damaged promise": (lambda at: edit(at / "privacy.json", delta="small"), "privacy.json: damaged"),
     "a damaged line": (lambda at: edit(at / "privacy.json", start={"own": {}}), "privacy.json: damaged"),
+    "an epsilon that its noise does not explain": (
+        lambda at: edit(at / "privacy.json", noise_multiplier=[40.0]),
+        "its epsilon does not follow from its noise",
+    ),
+    "more iterations than its promise counts": (
+        lambda at: edit(at / "privacy.json", noise_multiplier=[5.0, 5.0]),
+        "its epsilon does not follow from its noise",
+    ),
     "a cost below zero": (lambda at: edit(at / "privacy.json", noise_multiplier=[-1.0]), "privacy.json: damaged"),
     "no release": (shutil.rmtree, "no release; a run directory"),
 }
@@ -382,6 +425,12 @@ def test_a_vector_that_is_not_finite_is_refused(first, tmp_path, monkeypatch):
     with pytest.raises(RecipeError, match="an embedding that is not finite"):
         evolve(parse_recipe(after(first)), tmp_path / "run")
     assert not (tmp_path / "run/ledger.jsonl").exists()
+
+
+def test_a_place_that_is_none_is_a_fault_of_the_recipe(tmp_path):
+    for place in ("memory://nothing-there", "nowhere://at/all"):
+        with pytest.raises(RecipeError, match=f"^evolution.start.release {place}: no "):
+            parse_recipe(after(place))
 
 
 @pytest.mark.parametrize(

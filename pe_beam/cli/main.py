@@ -194,6 +194,8 @@ def _plan(options: argparse.Namespace) -> None:
     if plan.unsampled is not None:
         _print_trade(plan.to_json()["sampling"])
     print(f"generator calls: {plan.generator_calls}")
+    if plan.start is not None:
+        _print_start(plan.to_json()["start"])
     if costs is not None:
         _print_costs(costs)
     for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
@@ -207,6 +209,22 @@ def _print_trade(sampling: dict[str, Any]) -> None:
         signal = side["expected_votes_over_sigma"]
         votes = "" if signal is None else f", {signal[0]:.3g} expected votes a candidate over sigma"
         print(f"sampling_rate {rate:g}: sigma {side['sigma'][0]:.4f}{votes}")
+
+
+def _print_start(start: dict[str, Any]) -> None:
+    """Prints what the release that a run starts from has spent, and what comes of it."""
+    said = {
+        "stated": f"{start['releases_added']} added: epsilon {_epsilon(start['epsilon'])} with this run, delta "
+        f"{start['delta']:g}",
+        "public": "declared public: nothing is added",
+        "none": "NOT PRIVATE, and so is this run",
+        "unknown": "its cost is not known: this run is NOT PRIVATE",
+    }[start["promise"]]
+    print(f"starts from release {start['release'][:12]}: {said}")
+    for each in start["apart"]:
+        whose = "these data" if each["data"] == "shared" else f"{each['sets']} set(s) of other data"
+        cost = f"epsilon {_epsilon(each['epsilon'])}, delta {each['delta']:g}"
+        print(f"  stated apart, for {whose}: {cost} ({each['adjacency']}; unit: {each['unit']})")
 
 
 def _print_costs(costs: Any) -> None:
@@ -281,6 +299,11 @@ def _privacy(options: argparse.Namespace) -> None:
         print(f"\n{run['dir']}: epsilon {_epsilon(run['spent_epsilon'])}, delta {run['delta']:g}")
         for line in run["ledger"]:
             print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
+        for each in run.get("start", {}).get("ancestors", []):
+            kind = f"{each['adjacency']}; unit: {each['unit']}"
+            data = "the same data" if each["data"] == 0 else f"{each['sets']} set(s) of other data"
+            rounds = len(each["noise_multiplier"])
+            print(f"  before it, on {data}: release {each['digest'][:12]}, {rounds} rounds ({kind})")
         if "private_kept" in run:
             print(f"  {run['private_kept']}")
 

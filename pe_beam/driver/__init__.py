@@ -4,6 +4,6 @@
 budget is spent. `finalize` completes a release and deletes the secret, `purge` what is private. `status`, `progress`,
 `reporting` and `export` show a run and its results. `public` decides which parts of a recipe are released.
 
-May import: engine, runners, transforms, recipe, report, privacy, voting, storage, custody, services, contracts,
-registry, names, numbers, errors.
+May import: engine, runners, transforms, recipe, releases, report, privacy, voting, storage, custody, services,
+contracts, registry, names, numbers, errors.
 """

@@ -25,6 +25,8 @@ from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import sampling_words, statement
+from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors, words_over
+from pe_beam.recipe.start import MECHANISM
 from pe_beam.storage.parquet import parquet_file
 
 SUPPLIED = "private/secret.supplied"
@@ -93,7 +95,7 @@ def _write_joined(run: Run, parts: Sequence[str], file: Any) -> None:
                     yield source.read_row_group(group)
 
     schema = tables.population_schema(run.modality.payload)
-    tables.write_table(file, groups(), schema, private=run.recipe.private)
+    tables.write_table(file, groups(), schema, notice=run.recipe.notice)
 
 
 class _Digest(io.RawIOBase):
@@ -161,28 +163,63 @@ def was_supplied(run: Run) -> bool:
 def privacy_record(run: Run) -> dict[str, object]:
     """Returns the content of privacy.json: the promise, and the budget that the ledger says is spent."""
     privacy, schedule = run.recipe.privacy, run.plan.schedule
-    spent = accounting.spent_epsilon(spendings(run), privacy.delta)
+    spent, delta = with_ancestors(run.recipe, spendings(run))
     return {
         "version": tables.FORMAT_VERSION,
-        "epsilon": json_number(run.plan.epsilon),
-        "delta": privacy.delta,
+        "epsilon": json_number(promised_epsilon(run)),
+        "delta": delta,
         "adjacency": privacy.adjacency,
         "unit": privacy.unit,
-        "mechanism": "Gaussian, exactly rounded to the grid of votes" if run.recipe.private else "none",
+        "mechanism": MECHANISM if run.recipe.noisy else "none",
         "noise_multiplier": list(schedule.noise_multipliers),
         "label_shares_noise_multiplier": schedule.label_noise_multiplier,
         "sampling_rate": privacy.sampling_rate,
         "iterations": run.recipe.evolution.iterations,
-        "accountant": _ACCOUNTANT if privacy.sampling_rate == 1 else _SAMPLED_ACCOUNTANT,
+        "accountant": _ACCOUNTANT if privacy.sampling_rate == 1 or added_to(run.recipe) else _SAMPLED_ACCOUNTANT,
         "spent_epsilon": json_number(spent),
         "supplied_secret": was_supplied(run),
-        "statement": statement_over([run], spent, privacy.delta, run.recipe.evolution.iterations),
+        "statement": statement_over([run], spent, delta, run.recipe.evolution.iterations),
+        **started_from(run),
+    }
+
+
+def promised_epsilon(run: Run) -> float:
+    """Returns the epsilon that a run promises, with the releases whose cost is added to it; inf if NOT PRIVATE."""
+    return run.plan.epsilon if run.plan.start is None else run.plan.start.epsilon
+
+
+def started_from(run: Run) -> dict[str, object]:
+    """Returns the part `start` of privacy.json, or nothing for a run that starts at random.
+
+    It has the digest of the release; `declared`: what the holder says of its data (same | disjoint | public);
+    `promise`, as `Found`; what the run spends by itself (`own`); what each release before it has spent (`ancestors`);
+    and the costs that are stated beside epsilon and delta, not added (`apart`).
+    """
+    start, privacy = run.recipe.evolution.start, run.recipe.privacy
+    if start is None or start.found is None:
+        return {}
+    own = {
+        "epsilon": json_number(run.plan.epsilon),
+        "delta": privacy.delta,
+        "spent_epsilon": json_number(accounting.spent_epsilon(spendings(run), privacy.delta)),
+    }
+    return {
+        "start": {
+            "digest": start.found.digest,
+            "declared": start.declared,
+            "promise": start.found.promise,
+            "own": own,
+            "ancestors": [each.model_dump(mode="json") for each in start.found.ancestors],
+            "apart": costs_apart(run.recipe),
+        }
     }
 
 
 def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms: int) -> str:
     """Returns the statement over runs of one unit and adjacency on the same data. The weakest run decides for all."""
     promise = runs[0].recipe.privacy
+    rates = [run.recipe.privacy.sampling_rate for run in runs]
+    rates += [each.sampling_rate for run in runs for each in added_to(run.recipe)]
     return statement(
         epsilon=epsilon,
         delta=delta,
@@ -193,7 +230,9 @@ def statement_over(runs: Sequence[Run], epsilon: float, delta: float, histograms
         bought=" and ".join(sorted({what for run in runs if (what := measured_by(run))})) or None,
         never_stop=all(run.recipe.data.never_stop for run in runs),
         vectors_checked=all(_checks_itself(run) for run in runs),
-        sampling=sampling_words([run.recipe.privacy.sampling_rate for run in runs], promise.unit),
+        sampling=sampling_words(rates, promise.unit),
+        started=words_over([run.recipe for run in runs]),
+        tainted=all(run.recipe.noisy for run in runs),
     )
 
 

@@ -23,6 +23,7 @@ from pe_beam.engine.frozen import read_index
 from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.queries import spending_iterations
 from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.start import bring_start
 from pe_beam.errors import InputError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
@@ -55,6 +56,7 @@ def launch_embed(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str
             _confirm(run, job)
         else:
             run.embedder.ready()
+            bring_start(run)
             pin_secret(run, None, on_this_machine=job.on_this_machine)
             job("Ingest", lambda root: ingest.build(root, config))
 
@@ -143,6 +145,7 @@ def _confirm(run: Run, job: Job) -> None:
 
 def _pay(run: Run, iterations: Sequence[int], job: Job) -> None:
     """Writes the ledger lines of those iterations that spend budget, after the checks of a resume."""
+    bring_start(run)
     ledger.repair_ledger(run.store)
     pin_secret(run, None, on_this_machine=job.on_this_machine)
     check_ledger(run)

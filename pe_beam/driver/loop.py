@@ -24,6 +24,7 @@ from pe_beam.engine.ingest import left_out
 from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.queries import spending_iterations
 from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.start import bring_start
 from pe_beam.errors import InputError, RecipeError, StageError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
@@ -101,8 +102,8 @@ def check_parts(recipe: Recipe) -> None:
         )
     if not recipe.private and (generator.remote or embedder.remote) and not recipe.privacy.send_unprotected:
         raise RecipeError(
-            "privacy.epsilon: inf with a remote service would send private data out; where that is allowed, say "
-            "privacy.send_unprotected: true"
+            f"{'evolution.start: a run that is NOT PRIVATE' if recipe.noisy else 'privacy.epsilon: inf'} with a remote "
+            "service would send private data out; where that is allowed, say privacy.send_unprotected: true"
         )
 
 
@@ -128,6 +129,7 @@ def _evolve_locked(
     job = new_job(run, args)
     run.generator.ready()
     run.embedder.ready()
+    _bring_start(run, progress)
     ledger.repair_ledger(run.store)
     private_kept = pin_secret(run, secret_file, on_this_machine=job.on_this_machine)
     if private_kept is not None:
@@ -153,6 +155,13 @@ def _evolve_locked(
     return run
 
 
+def _bring_start(run: Run, progress: Progress) -> None:
+    """Checks and keeps the release that a run starts from, before data are read and budget is spent."""
+    count = bring_start(run)
+    if count is not None:
+        progress.say(f"{count} candidates of the release of evolution.start are there; all of them can be used")
+
+
 def _call(on_iteration: Callable[[Run, int], None] | None, run: Run, iteration: int) -> None:
     """Calls the user's function after an iteration. Raises PeBeamError, which names what it raised."""
     if on_iteration is None:
@@ -175,6 +184,7 @@ def embed_only(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] 
         run = open_run(store.uri)
         if not is_complete(run):
             job = new_job(run, list(beam_options))
+            bring_start(run)
             pin_secret(run, None, on_this_machine=job.on_this_machine)
             _freeze_data(run, job, Progress(run, None))
     return run
@@ -195,6 +205,7 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
         if iteration:
             manifest_of(run, iteration - 1)
         job = new_job(run, list(beam_options))
+        bring_start(run)
         ledger.repair_ledger(run.store)
         pin_secret(run, None, on_this_machine=job.on_this_machine)
         check_ledger(run)

@@ -16,7 +16,7 @@ from typing import TextIO
 from pe_beam.engine.ingest import left_out, share_done
 from pe_beam.engine.manifests import read_manifest
 from pe_beam.engine.run import Run
-from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.privacy.subsampled import Spending
 
 JOB = "work/job.json"
 """File with label and runner of the Beam job that runs now, for `status`."""
@@ -131,9 +131,8 @@ class Progress:
     @cached_property
     def _spent_first(self) -> str:
         label = self._run.plan.schedule.label_noise_multiplier
-        if label is None:
-            return "nothing spent"
-        return f"epsilon spent {spent_epsilon([label], self._run.recipe.privacy.delta):.3f}"
+        spent = self._run.plan.epsilon_of([] if label is None else [Spending(label)])
+        return f"epsilon spent {spent:.3f}" if spent else "nothing spent"
 
 
 def stage_of(run: Run, iteration: int) -> tuple[str, float]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from pe_beam import registry
-from pe_beam.engine.tables import FORMAT_VERSION, NOT_PRIVATE
+from pe_beam.engine.tables import FORMAT_VERSION
 from pe_beam.recipe.identity import identity
 from pe_beam.recipe.models import Recipe
 
@@ -46,10 +46,12 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
         data["never_stop"] = True
         plain["stream"] = {key: plain["stream"][key] for key in _PUBLIC_STREAM}
     plain["data"] = data
+    if "start" in plain["evolution"]:
+        plain["evolution"]["start"]["release"] = WITHHELD
     plain["embedder"] = _shown_part("embedders", plain["embedder"])
     for holder in plain.get("generators", [plain]):
         holder["generator"] = _shown_part("generators", holder["generator"])
-    head: dict[str, Any] = {"version": FORMAT_VERSION} | ({} if recipe.private else {"notice": NOT_PRIVATE})
+    head: dict[str, Any] = {"version": FORMAT_VERSION} | ({} if recipe.notice is None else {"notice": recipe.notice})
     return head | plain
 
 

@@ -14,7 +14,7 @@ from pe_beam.driver.public import recipe_json
 from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, StorageError
-from pe_beam.privacy import accounting
+from pe_beam.recipe.ancestry import with_ancestors
 
 UNFINISHED = "work/report-unfinished.html"
 
@@ -55,13 +55,13 @@ def verify_release(run: Run) -> dict[str, Any]:
     name = f"{run.layout.release}/privacy.json"
     privacy: dict[str, Any] = json.loads(run.store.read(name))
     own = privacy_record(run)
-    _demand(all(privacy[key] == own[key] for key in _PROMISED), name)
+    _demand(all(privacy.get(key) == own.get(key) for key in _PROMISED), name)
     return privacy
 
 
 _PROMISED = (
     *("epsilon", "delta", "adjacency", "unit", "noise_multiplier", "label_shares_noise_multiplier"),
-    *("sampling_rate", "iterations", "spent_epsilon"),
+    *("sampling_rate", "iterations", "spent_epsilon", "start"),
 )
 
 
@@ -91,9 +91,8 @@ def record_so_far(run: Run) -> dict[str, Any]:
 
 
 def _so_far(run: Run, histograms: int) -> str:
-    promise = run.recipe.privacy
     if not histograms and not spendings(run):
         return "Nothing is spent so far: no record has voted yet."
-    epsilon = accounting.spent_epsilon(spendings(run), promise.delta)
-    said = statement_over([run], epsilon, promise.delta, histograms)
+    epsilon, delta = with_ancestors(run.recipe, spendings(run))
+    said = statement_over([run], epsilon, delta, histograms)
     return f"{said} This is what is spent so far: the run is not complete."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.budget import check_ledger, ledger_lines, spendings
-from pe_beam.driver.finalize import is_complete, statement_over
+from pe_beam.driver.finalize import is_complete, promised_epsilon, started_from, statement_over
 from pe_beam.driver.progress import JOB, TIMES, stage_of
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out, share_done
@@ -21,13 +22,17 @@ from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
 from pe_beam.privacy.secret_record import recent_record
 from pe_beam.privacy.statement import compose_runs
+from pe_beam.recipe.ancestry import added_to, as_run, with_ancestors
+from pe_beam.recipe.models import Ancestor
+from pe_beam.recipe.start import release_digest
+from pe_beam.releases.reading import Release
 from pe_beam.services.record import UNIT, read_totals
 
 
 def status(run_dir: str) -> dict[str, Any]:
     """Returns the state of a run, for the data holder only. Raises InputError if it is no run directory."""
     run = open_run(run_dir)
-    evolution, declared = run.recipe.evolution, run.recipe.privacy.epsilon
+    evolution = run.recipe.evolution
     total = evolution.iterations
     done = [t for t in range(total + 1) if read_manifest(run, t) is not None]
     times = []
@@ -40,9 +45,9 @@ def status(run_dir: str) -> dict[str, Any]:
         **_standing(run, done),
         "iterations_done": max(done, default=0),
         "iterations": total,
-        "epsilon_spent": json_number(accounting.spent_epsilon(spendings(run), run.recipe.privacy.delta)),
-        "epsilon": json_number(run.plan.epsilon if declared is None else declared),
-        "delta": run.recipe.privacy.delta,
+        "epsilon_spent": json_number(with_ancestors(run.recipe, spendings(run))[0]),
+        "epsilon": json_number(promised_epsilon(run)),
+        "delta": with_ancestors(run.recipe, [])[1],
         "candidates_made": sum(sizes[t] for t in done),
         "generator_calls": evolution.generator_calls(done),
         "generator_calls_planned": evolution.generator_calls(range(total + 1)),
@@ -107,6 +112,9 @@ def _standing(run: Run, done: list[int]) -> dict[str, Any]:
 def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
     """Returns the statement over one run, or over several on the same data, composed exactly at the largest delta.
 
+    The releases that runs start from are added, as each run's own statement does it. One that is named itself, or from
+    which several start, is counted once.
+
     Raises:
       InputError: a directory is no run directory or is named twice, a ledger does not agree with its recipe, or the
         runs differ in privacy unit or adjacency.
@@ -117,9 +125,10 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
     for run in runs:
         check_ledger(run)
     promises = [run.recipe.privacy for run in runs]
-    epsilon, delta = compose_runs(
-        [(p.unit, p.adjacency, p.delta, spendings(run)) for p, run in zip(promises, runs, strict=True)]
-    )
+    named = [(p.unit, p.adjacency, p.delta, spendings(run)) for p, run in zip(promises, runs, strict=True)]
+    epsilon, delta = compose_runs([*named, *map(as_run, _ancestors(runs))])
+    if not all(run.recipe.private for run in runs):
+        epsilon = math.inf
     return {
         "epsilon": json_number(epsilon),
         "delta": delta,
@@ -128,6 +137,22 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
         "statement": _statement(runs, epsilon, delta),
         "runs": [_entry(run) for run in runs],
     }
+
+
+def _ancestors(runs: Sequence[Run]) -> list[Ancestor]:
+    """Returns the releases before these runs whose cost is added, each once, without those of the runs themselves."""
+    found: dict[str, Ancestor] = {}
+    for each in (each for run in runs for each in added_to(run.recipe)):
+        before = found.get(each.digest)
+        if before is None or len(as_run(before).spent) < len(as_run(each).spent):
+            found[each.digest] = each
+    if found and len(runs) > 1:
+        for run in filter(is_complete, runs):
+            named = found.get(digest := release_digest(Release(Folder(run.store, run.layout.release))))
+            # An entry may stand for several releases (`Ancestor.sets`): those are counted on.
+            if named is not None and len(as_run(named).spent) == len(ledger_lines(run)):
+                del found[digest]
+    return list(found.values())
 
 
 def _statement(runs: list[Run], epsilon: float, delta: float) -> str:
@@ -146,6 +171,7 @@ def _entry(run: Run) -> dict[str, Any]:
         "spent_epsilon": json_number(accounting.spent_epsilon(spendings(run), delta)),
         "delta": delta,
         "complete": is_complete(run),
+        **started_from(run),
         **_kept(run),
         "ledger": [asdict(line) for line in ledger_lines(run)],
     }

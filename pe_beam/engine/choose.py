@@ -52,7 +52,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
 def _rounds(run: Run, iteration: int) -> list[list[Round]]:
     """Returns by label what iterations 1 to t released. It is empty without smoothing, and for votes without noise."""
     rounds: list[list[Round]] = [[] for _ in run.recipe.label_list]
-    if not run.recipe.evolution.smoothing or not run.recipe.private:
+    if not run.recipe.evolution.smoothing or not run.recipe.noisy:
         return rounds
     for t in range(1, iteration + 1):
         noisy = read_histogram(run, t)["noisy_votes"].to_numpy()

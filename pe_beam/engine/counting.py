@@ -132,4 +132,4 @@ def commit_histogram(run: Run, iteration: int) -> None:
         return
     counts = read_counts(run, iteration)
     noisy = _noisy(run, iteration, query.blocks(counts["label"].to_pylist()), counts)
-    run.store.commit(name, tables.table_bytes(*query.answer(counts, noisy), private=run.recipe.private))
+    run.store.commit(name, tables.table_bytes(*query.answer(counts, noisy), notice=run.recipe.notice))

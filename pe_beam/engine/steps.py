@@ -26,6 +26,7 @@ from pe_beam.engine.measurements import generator
 from pe_beam.engine.populations import FILE_ROWS, around, chunk_ranges, population_rows, step_at
 from pe_beam.engine.queries import query_of, spending_iterations
 from pe_beam.engine.run import Run
+from pe_beam.engine.start import plan_start, taken_rows
 from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.plan import votes_bound
@@ -37,7 +38,7 @@ _KEPT_AT_A_TIME = 4096
 
 def plan_random(run: Run) -> pa.Table:
     """Returns the rows of population 0: ids from 0, ordered by label."""
-    quotas = largest_remainder(noisy_label_shares(run), run.recipe.evolution.populations()[0])
+    quotas = _first_quotas(run)
     labels = [label for label, q in zip(run.recipe.label_list, quotas, strict=True) for _ in range(q)]
     count = len(labels)
     return pa.table(
@@ -52,12 +53,24 @@ def plan_random(run: Run) -> pa.Table:
     )
 
 
+def _first_quotas(run: Run) -> list[int]:
+    """Returns the number of candidates of each label in population 0."""
+    return largest_remainder(noisy_label_shares(run), run.recipe.evolution.populations()[0])
+
+
+def _plan_first(run: Run) -> tuple[pa.Table, dict[str, Any]]:
+    """Returns the rows of population 0, random or from an earlier release, and notes for its manifest."""
+    if run.recipe.evolution.start is None:
+        return plan_random(run), {}
+    return plan_start(run, _first_quotas(run))
+
+
 def commit_selection(run: Run, iteration: int) -> None:
     """Commits the rows of the next population, which are post-processing of noisy votes."""
     name = run.layout.work(iteration, "selection.parquet")
     if run.store.exists(name):
         return
-    table, notes = choose(run, iteration) if iteration else (plan_random(run), {})
+    table, notes = choose(run, iteration) if iteration else _plan_first(run)
     run.store.commit(run.layout.work(iteration, "selection.json"), _json(notes))
     run.store.commit(name, tables.table_bytes(table, SELECTION))
 
@@ -94,7 +107,7 @@ def generate_chunk(run: Run, iteration: int, rows: pa.Table) -> int:
       The number of candidates that the generator made.
     """
     ids = rows["candidate_id"].to_pylist()
-    start = ids[0] - (manifest_of(run, iteration - 1)["next_candidate_id"] if iteration else 0)
+    start = ids[0] - _first_new(run, iteration)
     name = run.layout.work(iteration, f"chunks/{start:09d}.parquet")
     if run.store.exists(name):
         return 0
@@ -112,9 +125,22 @@ def generate_chunk(run: Run, iteration: int, rows: pa.Table) -> int:
     origin = "random" if iteration == 0 else "varied"
     chunk = _population(run, rows, origin, made)
     schema = tables.population_schema(run.modality.payload)
-    run.store.commit(name, tables.table_bytes(chunk, schema, private=run.recipe.private))
+    run.store.commit(name, tables.table_bytes(chunk, schema, notice=run.recipe.notice))
     run.store.remove(journal)
     return rows.num_rows
+
+
+def _first_new(run: Run, iteration: int) -> int:
+    """Returns the smallest id of an iteration's new candidates."""
+    if iteration:
+        return int(manifest_of(run, iteration - 1)["next_candidate_id"])
+    return sum(_notes(run, 0).get("start", {"taken": {}})["taken"].values())
+
+
+def _notes(run: Run, iteration: int) -> dict[str, Any]:
+    """Returns the notes of a committed selection."""
+    found: dict[str, Any] = json.loads(run.store.read_committed(run.layout.work(iteration, "selection.json")))
+    return found
 
 
 def _population(run: Run, rows: pa.Table, origin: str, content: pa.Table) -> pa.Table:
@@ -130,7 +156,8 @@ def _population(run: Run, rows: pa.Table, origin: str, content: pa.Table) -> pa.
 
 
 def _kept_rows(run: Run, iteration: int, kept: pa.Table) -> pa.Table:
-    parents = population_rows(run, iteration - 1, kept["parent_row"].to_numpy())
+    places = kept["parent_row"].to_numpy()
+    parents = population_rows(run, iteration - 1, places) if iteration else taken_rows(run, kept)
     schema = tables.population_schema(run.modality.payload)
     index = schema.get_field_index("origin")
     return parents.set_column(index, "origin", pa.array(["kept"] * kept.num_rows, pa.string()))
@@ -177,7 +204,7 @@ def _commit_files(run: Run, iteration: int) -> dict[str, str]:
 
         def write(file: BinaryIO, start: int = start) -> None:
             content = _rows_of(run, iteration, start, min(start + FILE_ROWS, rows))
-            tables.write_table(file, content, schema, private=run.recipe.private)
+            tables.write_table(file, content, schema, notice=run.recipe.notice)
 
         own = run.layout.work(iteration, f"population-{part:05d}.parquet" if part else "population.parquet")
         run.store.commit(own, write)
@@ -224,12 +251,14 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
         made = with_counts(run, iteration, table["state"], made)
     if made:
         manifest["generation"] = made
-    if not run.recipe.private:
-        manifest["notice"] = tables.NOT_PRIVATE
+    if run.recipe.notice is not None:
+        manifest["notice"] = run.recipe.notice
     if iteration:
         manifest["degree"] = run.recipe.evolution.degrees()[iteration - 1]
         searched = recall_note(run, iteration)
         if searched is not None:
             manifest["search"] = searched
-        manifest["selection"] = json.loads(run.store.read_committed(run.layout.work(iteration, "selection.json")))
+        manifest["selection"] = _notes(run, iteration)
+    else:
+        manifest |= _notes(run, 0)
     return manifest

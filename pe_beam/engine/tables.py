@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 FORMAT_VERSION = 1
 ROW_GROUP = 1024
 _LONGEST_HEAD = 10 + (1 << 16)  # bytes: the header of NumPy's format, version 1.0, is at most so long
-NOT_PRIVATE = "NOT PRIVATE: epsilon = inf, no noise was added"
 
 HISTOGRAM = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("noisy_votes", pa.float64())])
 COUNTS = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("count", pa.int64())])
@@ -37,13 +36,14 @@ def population_schema(payload: pa.Schema) -> pa.Schema:
     )
 
 
-def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *, private: bool = True) -> int:
+def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *, notice: str | None = None) -> int:
     """Writes tables one after the other as one Parquet file, and returns its number of rows.
 
-    Row groups have ROW_GROUP rows for all sizes of the given tables, so chunks do not affect the bytes.
+    Row groups have ROW_GROUP rows for all sizes of the given tables, so chunks do not affect the bytes. The file bears
+    the notice of a release that is NOT PRIVATE.
     """
     own = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    metadata = own | {"pe_beam.format": str(FORMAT_VERSION)} | ({} if private else {"pe_beam.privacy": NOT_PRIVATE})
+    metadata = own | {"pe_beam.format": str(FORMAT_VERSION)} | ({} if notice is None else {"pe_beam.privacy": notice})
     rows = 0
     pending: list[pa.Table] = []
     waiting = 0
@@ -71,10 +71,10 @@ def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *
     return rows
 
 
-def table_bytes(table: pa.Table, schema: pa.Schema, *, private: bool = True) -> bytes:
+def table_bytes(table: pa.Table, schema: pa.Schema, *, notice: str | None = None) -> bytes:
     """Returns one small table as Parquet bytes."""
     sink = io.BytesIO()
-    write_table(sink, [table], schema, private=private)
+    write_table(sink, [table], schema, notice=notice)
     return sink.getvalue()
 
 

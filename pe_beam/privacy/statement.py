@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Context, Decimal
+from typing import Any
 
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.privacy.accounting import spent_epsilon
@@ -71,6 +72,8 @@ def statement(
     never_stop: bool = False,
     vectors_checked: bool = False,
     sampling: str | None = None,
+    started: str = "",
+    tainted: bool = False,
 ) -> str:
     """Returns the privacy statement of a release as one paragraph.
 
@@ -85,6 +88,8 @@ def statement(
       vectors_checked: whether the embedder was checked on made-up records in the processes that embedded private ones.
       sampling: what `sampling_words` says of units that do not vote in each iteration, or None.
       bought: the initial measurement ("label counts", "one-way counts of columns"), or None.
+      started: what `started_words` says of the release that the run starts from.
+      tainted: whether that release is NOT PRIVATE, or its cost not known; epsilon is then inf, noise or not.
 
     Raises:
       RecipeError: the unit or neighbouring relation is unknown, or epsilon is negative or NaN.
@@ -93,6 +98,11 @@ def statement(
         raise RecipeError(f"privacy: unit {unit!r} with adjacency {adjacency!r} is not known")
     if not epsilon >= 0:
         raise RecipeError(f"epsilon: {epsilon!r} is not allowed; 0 or more is wanted")
+    if epsilon == math.inf and tainted:
+        return (
+            "NOT PRIVATE. The run starts from a release that is NOT PRIVATE, or whose cost is not known: what that one "
+            "reveals of the data behind it this one may reveal, and it must be treated as those data themselves."
+        )
     if epsilon == math.inf:
         return (
             "NOT PRIVATE. No noise was added (epsilon = inf): the samples may reveal any private record and "
@@ -107,7 +117,7 @@ def statement(
     return (
         f"The release is ({rounded_up(epsilon)}, {delta!r})-differentially private for "
         f"{_RELATION[adjacency].format(unit=unit)} in the private data ({adjacency}; unit: {unit}, so {_UNIT[unit]} "
-        f"is protected), over {histograms}.{sampling or ''} "
+        f"is protected), over {histograms}.{sampling or ''}{started} "
         "The noise is Gaussian, exactly rounded, from a keyed cryptographic "
         "stream: the guarantee is computational, and it covers one release per secret, as long as the secret stays "
         f"secret.{given if supplied_secret else ''} Runs on the same data add up, and publishing the best of several "
@@ -157,6 +167,45 @@ def sampling_words(rates: Sequence[float], unit: str) -> str | None:
         f" In each iteration each {unit} votes with probability {rates[0]!r}, by coins from the same keyed stream; "
         "epsilon counts on nobody knowing who voted."
     )
+
+
+def started_words(*, unit: str, public: bool, added: bool, apart: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what the statement says of the release that a run starts from.
+
+    Args:
+      unit: the run's privacy unit.
+      public: whether the holder declares it public.
+      added: whether its cost, or that of releases before it, is part of the statement's epsilon.
+      apart: costs that are not: `data` ("shared" or "disjoint"), sets, unit, adjacency, epsilon and delta of each.
+
+    >>> started_words(unit="record", public=True, added=False, apart=[])
+    ' The run starts from a release that the holder declares public: what that tells of anyone is not counted.'
+    """
+    said = ""
+    if public:
+        said += (
+            " The run starts from a release that the holder declares public: what that tells of anyone is not counted."
+        )
+    if added:
+        said += " The run starts from an earlier release; what that and those before it have spent is counted in."
+    for each in apart:
+        cost = f"({rounded_up(float(each['epsilon']))}, {each['delta']!r})"
+        whom = f"{_RELATION[each['adjacency']].format(unit=each['unit'])}"
+        kind = f"{each['adjacency']}; unit: {each['unit']}"
+        if each["data"] == "shared":
+            said += (
+                f" Earlier releases that the run starts from have spent {cost} for {whom} in the private data "
+                f"({kind}): a promise of another kind, which is not added up with this one and holds beside it."
+            )
+        else:
+            shared = "client" if "client" in (unit, each["unit"]) else "record"
+            many = "other data" if each["sets"] == 1 else f"{each['sets']} sets of other data"
+            said += (
+                f" The run starts from an earlier release of {many}, which the holder declares to share no "
+                f"{shared} with these: for {whom} in {'those' if each['sets'] == 1 else 'one of those'} ({kind}) "
+                f"the promise is {cost}, and this run changes nothing of it."
+            )
+    return said
 
 
 def rounded_up(value: float, digits: int = 6) -> str:

@@ -15,6 +15,7 @@ from pe_beam.recipe.explain import explain
 from pe_beam.recipe.files import RecipeFolder, place_of
 from pe_beam.recipe.makers import check_phases
 from pe_beam.recipe.models import Part, Recipe, same_form
+from pe_beam.recipe.start import resolve_start
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
@@ -76,8 +77,8 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
     files = RecipeFolder(folder)
-    found = _resolve_custody(_resolve_preparation(_resolve_schema(recipe, files)))
-    return _resolve_parts(_resolve_stream(found), files)
+    found = _resolve_stream(_resolve_custody(_resolve_preparation(_resolve_schema(recipe, files))))
+    return resolve_start(_resolve_parts(found, files), files)
 
 
 def _resolve_schema(recipe: Recipe, folder: RecipeFolder) -> Recipe:

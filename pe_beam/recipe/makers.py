@@ -42,8 +42,9 @@ def check_phases(recipe: Recipe) -> None:
       RecipeError: one of these is not so. The message names maker and iteration.
     """
     makers, takes = recipe.generators or [], takes_any(recipe)
-    inside = set(openers(makers, 0))  # makers of candidates that the population may contain
-    asked = set(inside)
+    asked = set(openers(makers, 0))
+    # Makers of candidates that the population may contain. A release may contain those of any.
+    inside = set(asked) if recipe.evolution.start is None else set(range(len(makers)))
     for iteration in range(1, recipe.evolution.iterations + 1):
         going = inside & set(openers(makers, iteration))
         over = inside - going

@@ -4,17 +4,54 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pe_beam.errors import RecipeError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, noise
+from pe_beam.privacy.subsampled import Spending
+from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder
 from pe_beam.recipe.sizes import memory_warning
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.threshold import threshold_in_votes
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartPlan:
+    """What the releases before a run have spent, and what comes of it together with the run.
+
+    Attributes:
+      recipe: of the run.
+      epsilon: of the run with the releases whose cost is added; inf if the run is NOT PRIVATE.
+      delta: the largest of theirs.
+    """
+
+    recipe: Recipe
+    epsilon: float
+    delta: float
+
+    def together(self, spent: Sequence[Spending]) -> tuple[float, float]:
+        """Returns epsilon and delta of some of the run's spendings, with the releases whose cost is added."""
+        return with_ancestors(self.recipe, spent)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON: which release it is, how many are added, the sum, and the costs that are stated apart."""
+        start = self.recipe.evolution.start
+        assert start is not None and start.found is not None
+        return {
+            "release": start.found.digest,
+            "declared": start.declared,
+            "promise": start.found.promise,
+            "states": start.found.states,
+            "releases_added": len(added_to(self.recipe)),
+            "epsilon": json_number(self.epsilon),
+            "delta": self.delta,
+            "apart": costs_apart(self.recipe),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +70,7 @@ class Plan:
       delta: privacy.delta.
       warnings: warnings for the user before budget is spent.
       unsampled: the schedule without sampling, if a share of the units votes.
+      start: what releases before the run have spent (`StartPlan`); None: it starts at random.
 
     >>> from pe_beam.recipe.loading import load_recipe
     >>> plan = make_plan(load_recipe("digits", ["evolution.iterations=3"]))
@@ -49,13 +87,20 @@ class Plan:
     delta: float
     warnings: list[str]
     unsampled: accounting.NoiseSchedule | None = None
+    start: StartPlan | None = None
 
     @functools.cached_property
     def epsilons(self) -> list[float]:
-        """Epsilon spent after iterations 1 to T, including the initial measurement."""
+        """Epsilon spent after iterations 1 to T, including the initial measurement and releases that are added."""
         spent = self.schedule.spendings
         before = len(spent) - len(self.schedule.sigmas)  # the initial measurement comes first
-        return [accounting.spent_epsilon(spent[: before + t], self.delta) for t in range(1, len(spent) - before + 1)]
+        return [self.epsilon_of(spent[: before + t]) for t in range(1, len(spent) - before + 1)]
+
+    def epsilon_of(self, spent: Sequence[Spending]) -> float:
+        """Returns the epsilon of some of the run's spendings, including releases that are added."""
+        if self.start is None:
+            return accounting.spent_epsilon(spent, self.delta)
+        return self.start.together(spent)[0]
 
     @property
     def dp_event(self) -> Any:
@@ -77,6 +122,7 @@ class Plan:
             "chance_that_noise_passes_threshold": self.chance_of_noise,
             "generator_calls": self.generator_calls,
             **({} if self.unsampled is None else {"sampling": self._trade(self.unsampled)}),
+            **({} if self.start is None else {"start": self.start.to_json()}),
             "warnings": self.warnings,
         }
 
@@ -118,7 +164,18 @@ def make_plan(recipe: Recipe) -> Plan:
         delta=privacy.delta,
         warnings=_warnings(recipe, list(schedule.sigmas), votes),
         unsampled=None if privacy.sampling_rate == 1 else _schedule(recipe, sensitivity, 1.0)[0],
+        start=_start(recipe, schedule, epsilon),
     )
+
+
+def _start(recipe: Recipe, schedule: accounting.NoiseSchedule, epsilon: float) -> StartPlan | None:
+    """Returns what the releases before a run come to with its plan, or None for a run that starts at random."""
+    if recipe.evolution.start is None:
+        return None
+    if recipe.private and not added_to(recipe):
+        return StartPlan(recipe=recipe, epsilon=epsilon, delta=recipe.privacy.delta)
+    together, delta = with_ancestors(recipe, schedule.spendings)
+    return StartPlan(recipe=recipe, epsilon=together, delta=delta)
 
 
 def _schedule(recipe: Recipe, sensitivity: float, sampling_rate: float) -> tuple[accounting.NoiseSchedule, float]:
@@ -207,8 +264,10 @@ def _chances(recipe: Recipe, sigmas: list[float]) -> list[float] | None:
 
 def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> list[str]:
     warnings = []
-    if not recipe.private:
+    if not recipe.noisy:
         warnings.append("privacy.epsilon: inf adds no noise; every artefact will be marked NOT PRIVATE")
+    elif recipe.notice is not None:
+        warnings.append(f"evolution.start: every artefact will be marked {recipe.notice}")
     records = recipe.data.expected_records
     if records is not None and recipe.privacy.delta > 1 / records:
         warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,9 @@ from pe_beam.contracts.source import Piece, Source, SourceBatch
 from pe_beam.errors import InputError
 from pe_beam.keyed import encode_fields
 from pe_beam.recipe.around import SourceAround
-from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.files import RecipeFolder
+from pe_beam.recipe.models import Recipe, Start
+from pe_beam.recipe.start import resolve_start
 from pe_beam.recipe.stream import instant_text
 from pe_beam.storage import open_store
 
@@ -52,7 +54,7 @@ def manifest_name(name: str) -> str:
     return f"{_MANIFESTS}/{name}.json"
 
 
-def window_recipe(recipe: Recipe, index: int, *, stream_dir: str, start: Mapping[str, Any] | None) -> Recipe:
+def window_recipe(recipe: Recipe, index: int, *, stream_dir: str, before: str | None) -> Recipe:
     """Returns the recipe of a window: an ordinary run with the members of the window for data.
 
     Its seed follows from the stream's and from the window's start, so that no two windows draw the same candidates.
@@ -61,20 +63,29 @@ def window_recipe(recipe: Recipe, index: int, *, stream_dir: str, start: Mapping
       recipe: the stream's recipe.
       index: of the window, from 0.
       stream_dir: the URI of the stream's directory.
-      start: `evolution.start` of the window; None: a new random population.
+      before: place of the window before's run, whose release it starts from; None: it starts as the recipe says.
+
+    Raises:
+      RecipeError: that release is not there, or it is damaged.
     """
     assert recipe.stream is not None
     at = instant_text(recipe.stream.window.span(index).start)
     stream = recipe.stream.model_copy(update={"at": at})
     path = f"{stream_dir.rstrip('/')}/{manifest_name(window_name(recipe, index))}"
-    return recipe.model_copy(
+    evolution = recipe.evolution
+    if before is not None:
+        # Records of two windows are never the same; that clients are is in the stream's own statement.
+        start = None if stream.fresh == 1 else Start(release=before, fresh=stream.fresh, disjoint=True)
+        evolution = evolution.model_copy(update={"start": start})
+    found = recipe.model_copy(
         update={
             "seed": window_seed(recipe.seed, at),
             "data": recipe.data.model_copy(update={"path": path}),
-            "evolution": recipe.evolution if start is None else started(recipe, start),
+            "evolution": evolution,
             "stream": stream,
         }
     )
+    return resolve_start(found, RecipeFolder(stream_dir))
 
 
 def window_seed(seed: int, at: str) -> int:
@@ -155,8 +166,3 @@ def _used_up(stream_dir: str, name: str, cap: int) -> np.ndarray:
     """Returns the digests of clients who have counted in `cap` windows, ascending. The file is committed once."""
     digests, windows = parse_clients(open_store(stream_dir).read_committed(name))
     return digests[(windows >= 0).sum(axis=1) >= cap]
-
-
-def started(recipe: Recipe, start: Mapping[str, Any]) -> Any:
-    """Returns the section evolution with another start."""
-    raise NotImplementedError

@@ -57,7 +57,8 @@ def _guarded(part: Any, release: Shown) -> Markup:
 def _mark(release: Shown) -> Markup:
     if release.private:
         return Markup("")
-    return Markup(_MARK).format("NOT PRIVATE: no noise was added; treat these as the private data themselves")
+    said = (release.recipe or {}).get("notice", "NOT PRIVATE")
+    return Markup(_MARK).format(f"{said}; treat these as the private data themselves")
 
 
 def _head(release: Shown) -> Markup:

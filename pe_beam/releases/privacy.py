@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -15,8 +15,10 @@ class Privacy(TypedDict):
 
     Keys: the (epsilon, delta) that was promised for the `unit` (record | client) under the `adjacency`
     (add-or-remove-one | replace-one); sigma over sensitivity of each of the `iterations` and of the first measurement
-    (None: there was none); the epsilon that is spent; and the `statement`, which says all of it in words. Keys that a
-    newer version adds are kept as they are.
+    (None: there was none); the epsilon that is spent; and the `statement`, which says all of it in words. `start`, of a
+    run that starts from an earlier release: which one, what the run spends by itself (`own`) and what those before it
+    have (`ancestors`, `apart`); epsilon and delta count in what is added. Keys that a newer version adds are kept as
+    they are.
     """
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
@@ -35,6 +37,7 @@ class Privacy(TypedDict):
     spent_epsilon: float
     supplied_secret: bool
     statement: str
+    start: NotRequired[dict[str, Any]]
 
 
 def as_privacy(raw: Any, name: str) -> Privacy:

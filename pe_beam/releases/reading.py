@@ -57,7 +57,7 @@ class Release:
 
     @property
     def private(self) -> bool:
-        """False at epsilon = infinity, without noise: if the folder, a manifest or `privacy.json` says so."""
+        """False if there is no promise (epsilon = infinity): if the folder, a manifest or `privacy.json` says so."""
         if self.folder.prefix == NAMES[1] or self.folder.store.uri.rstrip("/").endswith(NAMES[1]):
             return False
         if self.folder.exists(_of(0, "manifest.json")) and self.manifest(0).get("private") is False:
@@ -289,12 +289,14 @@ def open_release(path: str | Path) -> Release:
 
 
 def _is_unprotected(recipe: bytes) -> bool:
-    """Returns whether a run's recipe.yaml says epsilon = infinity."""
+    """Returns whether a run's recipe.yaml says epsilon = infinity, or a start from a release without a promise."""
     import yaml
 
     try:
-        return float(yaml.safe_load(recipe)["privacy"]["epsilon"]) == math.inf
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        told = yaml.safe_load(recipe)
+        found = (told["evolution"].get("start") or {}).get("found") or {}
+        return found.get("promise") in ("none", "unknown") or float(told["privacy"]["epsilon"]) == math.inf
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

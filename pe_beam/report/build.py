@@ -62,7 +62,8 @@ def _mark(history: History) -> tuple[str, str]:
     marks, texts = [], []
     if not history.private:
         marks.append(NOT_PRIVATE)
-        texts.append("No noise was added: treat this file as the private data themselves.")
+        why = "It starts from a release without a known promise" if history.noisy else "No noise was added"
+        texts.append(f"{why}: treat this file as the private data themselves.")
     if not history.complete:
         marks.append("UNFINISHED")
         texts.append("The run goes on: this is its state after the iterations there are, and no release.")

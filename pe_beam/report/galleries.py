@@ -138,9 +138,9 @@ def evolution_section(gallery: Gallery) -> Section:
     history, lineage = gallery.history, gallery.lineage
     steps = [t for t in lineage.shown_iterations if t < history.last]
     lead = (
-        ("It begins with bought marginals. " if history.recipe["privacy"].get("marginals") else "It begins at random. ")
+        _beginning(history)
         + "In every iteration the private records vote for the candidates nearest to them, "
-        + ("noise is added to the votes, " if history.private else "")
+        + ("noise is added to the votes, " if history.noisy else "")
         + "and the winners are varied."
     )
     strips = [_strip(gallery, code) for code in lineage.shown_codes[: _STRIPS if gallery.view.tile else _STRIP_BLOCKS]]
@@ -166,6 +166,17 @@ def evolution_section(gallery: Gallery) -> Section:
         ]
     )
     return Section(key="evolution", title="How it got there", lead=lead, body=body)
+
+
+def _beginning(history: History) -> str:
+    """Returns a sentence on where population 0 comes from."""
+    if history.start is not None:
+        told = history.manifest(0)["start"]
+        taken, fresh = (number(sum(told[kind].values())) for kind in ("taken", "fresh"))
+        return f"It begins with {taken} candidates of an earlier release and {fresh} new ones. "
+    return (
+        "It begins with bought marginals. " if history.recipe["privacy"].get("marginals") else "It begins at random. "
+    )
 
 
 def _summary(gallery: Gallery, t: int) -> Markup:

@@ -17,7 +17,8 @@ from pe_beam.contracts.record import population_files
 from pe_beam.contracts.store import Folder
 from pe_beam.privacy import accounting
 from pe_beam.privacy.subsampled import Spending
-from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.ancestry import as_run
+from pe_beam.recipe.models import Ancestor, Recipe
 from pe_beam.recipe.plan import votes_bound
 from pe_beam.storage.parquet import parquet_file, read_parquet
 
@@ -64,8 +65,27 @@ class History:
 
     @property
     def private(self) -> bool:
-        """Returns False at epsilon = inf."""
+        """Returns whether the release makes a promise: False at epsilon = inf, or after a start without one."""
         return self.privacy["epsilon"] != "inf"
+
+    @property
+    def noisy(self) -> bool:
+        """Returns whether votes got noise. A run may add noise and make no promise, for what it started from."""
+        return self.privacy["mechanism"] != "none"
+
+    @property
+    def start(self) -> Mapping[str, Any] | None:
+        """Returns what privacy.json says of the release that the run starts from, or None if it starts at random."""
+        found: Mapping[str, Any] | None = self.privacy.get("start")
+        return found
+
+    @cached_property
+    def added(self) -> list[float]:
+        """Returns the noise multipliers of earlier releases whose cost is added to this one's."""
+        own = (self.privacy["unit"], self.privacy["adjacency"])
+        every = [] if self.start is None else [Ancestor.model_validate(each) for each in self.start["ancestors"]]
+        runs = [as_run(each) for each in every if each.data == 0 and (each.unit, each.adjacency) == own]
+        return [spent.noise_multiplier for run in runs for spent in run.spent]
 
     @cached_property
     def labels(self) -> list[str | None]:
@@ -150,14 +170,17 @@ class History:
         return {label: noted[label or ""] for label in self.labels}
 
     def multipliers(self, iteration: int) -> list[float]:
-        """Returns the noise multipliers spent up to iteration t, including the initial measurement."""
+        """Returns the noise multipliers spent up to iteration t, with the initial measurement and what is added."""
         bought = self.privacy["label_shares_noise_multiplier"]
         spent = [float(z) for z in self.privacy["noise_multiplier"][:iteration]]
-        return [float(bought), *spent] if bought is not None else spent
+        return [*self.added, *([] if bought is None else [float(bought)]), *spent]
 
     def spendings(self, iteration: int) -> list[Spending]:
-        """Returns what is spent up to iteration t, including the initial measurement, which sees all units."""
-        spent, rate = self.multipliers(iteration), float(self.privacy.get("sampling_rate", 1))
+        """Returns what is spent up to iteration t, including the initial measurement, which sees all units.
+
+        With what earlier releases have spent it is added up as if all units had voted.
+        """
+        spent, rate = self.multipliers(iteration), 1.0 if self.added else float(self.privacy.get("sampling_rate", 1))
         first = len(spent) - iteration
         return [Spending(z, rate if place >= first else 1.0) for place, z in enumerate(spent)]
 

@@ -20,7 +20,7 @@ from pe_beam.report.lineage import Lineage
 def outcome_section(lineage: Lineage) -> Section:
     """Returns the section with planned and released candidates, generator calls and votes."""
     lead = "The plan was fixed before any data was read."
-    if lineage.history.private:
+    if lineage.history.noisy:
         lead += " What came of it is public too: nothing here is an exact count."
     return Section(key="plan", title="Plan and outcome", lead=lead, body=join([_votes(lineage), _calls(lineage)]))
 

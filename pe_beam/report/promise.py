@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from statistics import NormalDist
 from typing import Any
@@ -53,9 +54,10 @@ def promise_section(history: History) -> Section:
                 _not_covered(history),
             ]
         )
-        return Section(
-            key="promise", title="No promise", lead="This run adds no noise. Nothing is protected.", body=body
-        )
+        lead = "This run adds no noise. Nothing is protected."
+        if history.noisy:
+            lead = "This run adds noise, but it starts from a release without a known promise. Nothing is protected."
+        return Section(key="promise", title="No promise", lead=lead, body=body)
     spent = mu(history)
     whose, right = best_guess(history)
     lead = (
@@ -230,6 +232,8 @@ def _not_covered(history: History) -> Markup:
             "Whatever pe-beam evaluate measures is not part of the release, and not covered.",
         ),
     ]
+    if history.start is not None and history.private:
+        items.insert(1, ("What it started from.", _started(history.start)))
     if not history.private:
         items = items[:1] + items[2:3]
     if privacy["supplied_secret"]:
@@ -243,6 +247,21 @@ def _not_covered(history: History) -> Markup:
             ),
         )
     return tag("ul", join(Markup("<li><strong>{}</strong> {}</li>").format(*item) for item in items), class_="caveats")
+
+
+def _started(start: Mapping[str, Any]) -> str:
+    """Returns what the promise has of the release that the run starts from."""
+    own = f"By itself this run spends epsilon {rounded_up(float(start['own']['spent_epsilon']), 4)}. "
+    return (
+        own
+        + {
+            "same": "What earlier releases have spent is as they say it. Where unit and neighbours are the same it is "
+            "counted in above, else stated beside it; that the sum was planned before the first of them is assumed.",
+            "disjoint": "That earlier releases are of other data is the holder's word, and that it was settled which "
+            "data are which before the first of them was seen.",
+            "public": "That the release it starts from is public is the holder's word.",
+        }[start["declared"]]
+    )
 
 
 def _bought(history: History) -> str:

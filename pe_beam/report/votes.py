@@ -25,7 +25,7 @@ def votes_section(lineage: Lineage) -> Section:
     if not rounds:
         body = tag("p", "There is no noisy histogram yet.")
         return Section(key="votes", title="The votes", body=body)
-    noisy = "with the noise that hides each single one" if history.private else "without any noise"
+    noisy = "with the noise that hides each single one" if history.noisy else "without any noise"
     lead = f"A record votes for what is most like it. This is how the votes fell, {noisy}."
     shown = [rounds[i] for i in evenly(len(rounds), 12)]
     panels = join(tag("li", panel) for panel in _histograms(lineage, shown))
@@ -85,7 +85,7 @@ def _how_to_read(history: History) -> str:
         "noise alone would give if nobody had voted; the dashed line is the threshold below which a candidate is "
         "not chosen."
     )
-    if not history.private:
+    if not history.noisy:
         text = "Candidates by votes; the dashed line is the threshold below which a candidate is not chosen."
     if history.recipe["evolution"]["smoothing"]:
         text += (

@@ -155,10 +155,11 @@ class _Stream:
             self.around.sleep(min(left, _NAP))
 
     def _run(self, index: int) -> None:
-        name = window_name(self.recipe, index)
-        secrets = self.around.secrets
+        """Runs a window to its end. It starts from the release of the window before, which is complete."""
+        name, secrets = window_name(self.recipe, index), self.around.secrets
+        before = window_dir(self.store, window_name(self.recipe, index - 1)) if index else None
         evolve(
-            self._window_recipe(index),
+            window_recipe(self.recipe, index, stream_dir=self.store.uri, before=before),
             window_dir(self.store, name),
             self.around.beam_options,
             secret_file=None if secrets is None else secrets(name),
@@ -166,15 +167,6 @@ class _Stream:
             on_frozen=lambda run: self._before_spending(run, index),
         )
         note_finished(self.store, name, self.around.now())
-
-    def _window_recipe(self, index: int) -> Recipe:
-        """Returns the recipe of a window, which starts from the release of the window before."""
-        assert self.recipe.stream is not None
-        start = None
-        if index and self.recipe.stream.fresh < 1:
-            before = window_dir(self.store, window_name(self.recipe, index - 1))
-            start = {"release": before, "fresh": self.recipe.stream.fresh, "disjoint": True}
-        return window_recipe(self.recipe, index, stream_dir=self.store.uri, start=start)
 
     def _before_spending(self, run: Run, index: int) -> None:
         """Commits the clients of a window, then writes the lines of the stream's ledger."""

@@ -90,7 +90,7 @@
     const title = make("h3", "", "Candidate " + id(key));
     title.tabIndex = -1;
     box.append(title);
-    const origin = t === 0 ? "made at random" : kept ? "kept from population " + (t - 1) : "varied from " + id(parent);
+    const origin = t === 0 ? (kept ? "taken from an earlier release" : "made at random") : kept ? "kept from population " + (t - 1) : "varied from " + id(parent);
     box.append(make("p", "muted", (data.labels[code] ? "Label " + data.labels[code] + " · " : "") + "population " + t + " · " + origin));
     if (votes === null) {
       box.append(make("p", "", "One of the newest population: nobody has voted on it."));

@@ -154,6 +154,15 @@ def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str,
     )
 
 
+def window_words(*, unit: str, client_windows: int) -> str:
+    """Returns what the statement of a window says of the stream that it belongs to."""
+    votes = "a record votes in one of them" if unit == "record" else f"a client's records in at most {client_windows}"
+    return (
+        f" The run is one window of a stream, and {votes}: what all windows together promise is in the stream's own "
+        "statement (stream.json)."
+    )
+
+
 def sampling_words(rates: Sequence[float], unit: str) -> str | None:
     """Returns what the statement says of sampling rates of one run or several, or None if all units vote each time.
 

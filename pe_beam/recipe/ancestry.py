@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pe_beam.numbers import json_number
-from pe_beam.privacy.statement import compose_runs, started_words
+from pe_beam.privacy.statement import compose_runs, started_words, window_words
 from pe_beam.privacy.subsampled import Spending
 from pe_beam.recipe.models import Ancestor, Recipe
 
@@ -89,6 +89,8 @@ def words_over(recipes: Iterable[Recipe]) -> str:
 
 def _words(recipe: Recipe) -> str:
     start = recipe.evolution.start
+    if recipe.stream is not None:
+        return window_words(unit=recipe.privacy.unit, client_windows=recipe.stream.client_windows)
     if start is None:
         return ""
     return started_words(

@@ -54,6 +54,19 @@ def manifest_name(name: str) -> str:
     return f"{_MANIFESTS}/{name}.json"
 
 
+def memory_name(name: str) -> str:
+    """Returns the file that a window leaves in the stream's directory for those after it."""
+    return f"memory/{name}.parquet"
+
+
+def stream_root(path: str) -> str:
+    """Returns the URI of the stream's directory from `data.path` of a window's run. Raises InputError if it is none."""
+    root, mark, _ = path.rpartition(f"/{_MANIFESTS}/")
+    if not mark:
+        raise InputError("data.path: the manifest of a window is wanted, which `pe-beam stream` commits")
+    return root
+
+
 def window_recipe(recipe: Recipe, index: int, *, stream_dir: str, before: str | None) -> Recipe:
     """Returns the recipe of a window: an ordinary run with the members of the window for data.
 
@@ -96,10 +109,10 @@ def window_seed(seed: int, at: str) -> int:
 
 def read_manifest(path: str) -> dict[str, Any]:
     """Returns the manifest of the window that `data.path` names. Raises InputError if there is none."""
-    root, mark, below = path.rpartition(f"/{_MANIFESTS}/")
-    data = open_store(root).find_committed(f"{_MANIFESTS}/{below}") if mark else None
+    root = stream_root(path)
+    data = open_store(root).find_committed(path.removeprefix(f"{root}/"))
     if data is None:
-        raise InputError("data.path: the manifest of a window is wanted, which `pe-beam stream` commits")
+        raise InputError("data.path: the manifest of the window is missing; put the stream's registry back as it was")
     found: dict[str, Any] = json.loads(data)
     return found
 

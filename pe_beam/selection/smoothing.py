@@ -16,20 +16,23 @@ class Round:
       vectors: float (m, d), embeddings of the candidates that were voted on.
       noisy: float64 (m,), their noisy votes.
       sigma: standard deviation of the noise, in votes.
+      weight: of its votes beside those of the last round; below 1 if they are about older data.
     """
 
     vectors: np.ndarray
     noisy: np.ndarray
     sigma: float
+    weight: float = 1.0
 
 
 def smoothed_votes(rounds: Sequence[Round], bandwidth: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the votes of the last round's candidates, pooled with k(x, y) = exp(-|x - y|^2 / (2 bandwidth^2)).
 
     Let x_i be the candidates of the last round, y_j those of all rounds (the last included) and n_j their noisy
-    votes. Candidate i gets sum_j k(x_i, y_j) n_j / sum_l k(x_i, x_l): the votes near it, divided by the candidates
-    near it. Draws by these values move the candidates towards the density of the private records. As the bandwidth
-    goes to 0, the value becomes n_i. The function reads noisy votes, sigma and candidates only.
+    votes, of a round with weight w. Candidate i gets sum_j w k(x_i, y_j) n_j / sum_l k(x_i, x_l): the votes near it,
+    divided by the candidates near it. Draws by these values move the candidates towards the density of the private
+    records. As the bandwidth goes to 0, the value becomes n_i. The function reads noisy votes, sigma and candidates
+    only.
 
     Args:
       rounds: at least one, all of the same d. The last one is selected from.
@@ -47,8 +50,8 @@ def smoothed_votes(rounds: Sequence[Round], bandwidth: float) -> tuple[np.ndarra
     votes, variance = np.zeros(len(own)), np.zeros(len(own))
     for one in rounds:
         near = _kernel(own, one.vectors, bandwidth)
-        votes += (near * one.noisy).sum(axis=1)
-        variance += one.sigma**2 * (near**2).sum(axis=1)
+        votes += one.weight * (near * one.noisy).sum(axis=1)
+        variance += (one.weight * one.sigma) ** 2 * (near**2).sum(axis=1)
     crowd = near.sum(axis=1)  # of the last round; at least 1, because a candidate is near itself
     return votes / crowd, np.sqrt(variance) / crowd
 

@@ -13,13 +13,14 @@ import yaml
 
 from pe_beam.contracts.store import Store
 from pe_beam.driver.loop import check_parts, evolve
+from pe_beam.engine.memory import remember
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.recipe.identity import differing_keys, to_yaml
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.stream import instant_text
-from pe_beam.recipe.windows import manifest_name, window_name, window_recipe
+from pe_beam.recipe.windows import manifest_name, memory_name, window_name, window_recipe
 from pe_beam.storage import open_store
 from pe_beam.streams.closing import close_window, stream_source
 from pe_beam.streams.layout import RECIPE, closed_windows, finished_name, published_windows, window_dir
@@ -158,7 +159,7 @@ class _Stream:
         """Runs a window to its end. It starts from the release of the window before, which is complete."""
         name, secrets = window_name(self.recipe, index), self.around.secrets
         before = window_dir(self.store, window_name(self.recipe, index - 1)) if index else None
-        evolve(
+        run = evolve(
             window_recipe(self.recipe, index, stream_dir=self.store.uri, before=before),
             window_dir(self.store, name),
             self.around.beam_options,
@@ -166,6 +167,8 @@ class _Stream:
             progress=self.around.progress,
             on_frozen=lambda run: self._before_spending(run, index),
         )
+        if self.recipe.stream is not None and self.recipe.stream.memory is not None:
+            self.store.commit(memory_name(name), remember(run))
         note_finished(self.store, name, self.around.now())
 
     def _before_spending(self, run: Run, index: int) -> None:

@@ -11,7 +11,7 @@ from pe_beam.driver.purge import purge
 from pe_beam.engine.run import open_run
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.stream import instant, instant_text
-from pe_beam.recipe.windows import window_name
+from pe_beam.recipe.windows import memory_name, window_name
 from pe_beam.streams.layout import finished_name, published_name, published_windows, window_dir, window_folder
 from pe_beam.streams.registry import forget_older
 
@@ -53,6 +53,8 @@ def tidy(recipe: Recipe, store: Store, index: int) -> None:
         purge(window_dir(store, name))
     store.delete(finished_name(name))
     forget_older(store, name)
+    if recipe.stream.memory is not None and index >= recipe.stream.memory.windows:
+        store.delete(memory_name(window_name(recipe, index - recipe.stream.memory.windows)))
     if recipe.stream.keep is not None:
         for old in published_windows(store)[: -recipe.stream.keep]:
             store.remove(window_folder(old))

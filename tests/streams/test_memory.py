@@ -1,0 +1,50 @@
+"""Earlier windows' noisy votes count, the older the less, and cost nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pe_beam.engine.memory import remembered
+from pe_beam.engine.run import open_run
+from pe_beam.errors import InputError
+from pe_beam.selection.smoothing import Round, smoothed_votes
+from pe_beam.streams.ledger import read_lines
+from tests.streams.drifting import Life, put, window
+
+MEMORY = {
+    "stream__memory": {"windows": 2, "half_life": 1},
+    "evolution__smoothing": 0.1,
+    "evolution__iterations": 2,
+    "stream__fresh": 0.5,
+}
+
+
+def test_votes_of_older_rounds_weigh_less():
+    here, votes = np.zeros((1, 2)), np.array([8.0])
+    rounds = [Round(here, votes, 2.0, 0.25), Round(here, votes, 2.0, 0.5), Round(here, votes, 2.0)]
+    pooled, deviation = smoothed_votes(rounds, 1.0)
+    assert pooled[0] == pytest.approx(8 * 1.75)
+    assert deviation[0] == pytest.approx(2 * np.sqrt(1 + 0.25 + 0.0625))
+
+
+def test_a_window_remembers_those_before_it_as_they_were_released(tmp_path):
+    life = Life(tmp_path, MEMORY)
+    for day in range(4):
+        put(life.folder, day, "a", [day * 5] * 30)
+    store = life.until(4.5)
+    assert store.list_files("memory") == [f"memory/{window(day)}.parquet" for day in (2, 3)]
+    third = open_run(store.at(f"windows/{window(3)}"))
+    with pytest.raises(InputError, match="memory"):
+        remembered(third)  # of the second nothing is left
+    assert len({line["sigma"] for line in read_lines(store)}) == 1
+
+
+def test_what_is_remembered_has_the_weights_of_its_age(tmp_path):
+    life = Life(tmp_path, {**MEMORY, "stream__keep_private": True})
+    for day in range(3):
+        put(life.folder, day, "a", [day * 5] * 30)
+    store = life.until(3.1)  # the third window is run and not published: nothing of the first is deleted
+    [rounds] = remembered(open_run(store.at(f"windows/{window(2)}")))
+    assert [each.weight for each in rounds] == [0.25, 0.25, 0.5, 0.5]
+    assert {each.vectors.shape for each in rounds} == {(20, rounds[0].vectors.shape[1])}

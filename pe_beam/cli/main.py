@@ -266,12 +266,55 @@ def _stream(options: argparse.Namespace) -> None:
     around = Surroundings(beam_options=options.beam_args, progress=sys.stderr)
     store = stream(recipe, options.stream_dir, once=options.once, around=around)
     print(f"promise            {store.at('stream.json')}")
+    if store.exists("report.html"):
+        print(f"report             {store.at('report.html')}")
     print(f"published windows  {store.at('published')}")
+
+
+def _stream_of(path: str) -> Any:
+    """Returns the store of a directory if it is that of a stream, else None."""
+    from pe_beam.storage import open_store
+    from pe_beam.streams.status import is_stream
+
+    store = open_store(path)
+    return store if is_stream(store) else None
+
+
+def _stream_status(store: Any, *, as_json: bool) -> None:
+    from pe_beam.streams.status import status
+
+    found = status(store)
+    if as_json:
+        _print_json(found)
+        return
+    working = found.pop("window_at_work") or {}
+    found |= {f"window {key}": value for key, value in working.items()}
+    for key, value in found.items():
+        if value is not None:
+            print(f"{key.replace('_', ' '):<22} {_epsilon(value) if key == 'epsilon' else value}")
+
+
+def _stream_privacy(streams: list[Any], *, as_json: bool) -> None:
+    from pe_beam.streams.status import privacy
+
+    if len(streams) > 1:
+        raise InputError("privacy: one stream, or runs on the same data; not several streams, or both")
+    found = privacy(streams[0])
+    if as_json:
+        _print_json(found)
+        return
+    print(found["statement"])
+    windows = {line["window"] for line in found["ledger"]}
+    print(f"\n{len(windows)} windows have spent; each costs epsilon {_epsilon(found['window_epsilon'])} by itself")
 
 
 def _status(options: argparse.Namespace) -> None:
     from pe_beam.driver.status import status
 
+    stream = _stream_of(options.dir)
+    if stream is not None:
+        _stream_status(stream, as_json=options.json)
+        return
     found = status(options.dir)
     if options.json:
         _print_json(found)
@@ -290,6 +333,10 @@ def _status(options: argparse.Namespace) -> None:
 def _privacy(options: argparse.Namespace) -> None:
     from pe_beam.driver.status import privacy
 
+    streams = [_stream_of(path) for path in options.dir]
+    if any(store is not None for store in streams):
+        _stream_privacy(streams, as_json=options.json)
+        return
     found = privacy(options.dir)
     if options.json:
         _print_json(found)
@@ -310,13 +357,20 @@ def _privacy(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from pe_beam.driver.reporting import report
+    from pe_beam.streams.report import report as stream_report
 
-    print(report(options.dir))
+    stream = _stream_of(options.dir)
+    print(report(options.dir) if stream is None else stream_report(stream))
 
 
 def _export(options: argparse.Namespace) -> None:
     from pe_beam.driver.export import export, export_release
 
+    stream = _stream_of(options.dir)
+    if stream is not None:
+        from pe_beam.streams.status import newest_published
+
+        options.dir = newest_published(stream)
     if options.all and options.iteration is not None:
         raise InputError("--iteration: not with --all, which copies every iteration; one of them is wanted")
     if options.all:

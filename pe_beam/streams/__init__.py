@@ -3,7 +3,8 @@
 `loop` closes, runs and publishes the windows that are due. `closing` commits the members of a window. `registry` knows
 which positions and clients have been in which windows. `ledger` is written before a window spends. `promise` fixes what
 the stream promises before its first window. `publishing` makes a release public at its scheduled instant, and deletes
-what is private. `status` shows where a stream stands.
+what is private. `status` and `report` show where a stream stands and what it has published.
 
-May import: driver, engine, recipe, privacy, storage, contracts, registry, keyed, numbers, errors.
+May import: driver, engine, report, recipe, privacy, storage, contracts, registry, keyed,
+numbers, errors.
 """

@@ -9,25 +9,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-import yaml
-
 from pe_beam.contracts.store import Store
 from pe_beam.driver.loop import check_parts, evolve
 from pe_beam.engine.memory import remember
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, RecipeError
-from pe_beam.recipe.identity import differing_keys, to_yaml
-from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.stream import instant_text
 from pe_beam.recipe.windows import manifest_name, memory_name, window_name, window_recipe
 from pe_beam.storage import open_store
 from pe_beam.streams.closing import close_window, stream_source
-from pe_beam.streams.layout import RECIPE, closed_windows, finished_name, published_windows, window_dir
+from pe_beam.streams.layout import closed_windows, finished_name, published_windows, window_dir
 from pe_beam.streams.ledger import read_lines, write_lines
-from pe_beam.streams.promise import pin_promise
+from pe_beam.streams.promise import pin_promise, pin_recipe
 from pe_beam.streams.publishing import note_finished, publish, tidy
 from pe_beam.streams.registry import commit_clients, ensure_key
+from pe_beam.streams.report import report
 
 _NAP = 30.0  # seconds between two looks at the clock, which a machine that slept may have set
 
@@ -79,8 +76,11 @@ def stream(recipe: Recipe, stream_dir: str | Path, *, once: bool = False, around
     with store.lock():
         work = _Stream.open(recipe, store, around)
         while True:
+            before = work.published
             while work.step():
                 pass
+            if work.published > before:
+                report(store)
             if once:
                 return store
             work.wait()
@@ -112,7 +112,7 @@ class _Stream:
         if recipe.stream is None:
             raise RecipeError("stream: wanted in the recipe of a stream: window: {every, anchor}, ...")
         check_parts(recipe)
-        _pin_recipe(recipe, store)
+        pin_recipe(recipe, store)
         ensure_key(store)
         pin_promise(recipe, store)
         stream_source(recipe).check()
@@ -182,18 +182,6 @@ class _Stream:
     def _say(self, index: int, what: str) -> None:
         if self.around.progress is not None:
             print(f"window {window_name(self.recipe, index)}: {what}", file=self.around.progress, flush=True)
-
-
-def _pin_recipe(recipe: Recipe, store: Store) -> None:
-    """Commits the recipe, or checks that the stream has the same one. Keys that shape nothing may change."""
-    if store.exists(RECIPE):
-        held = parse_recipe(yaml.safe_load(store.read(RECIPE)))
-        keys = differing_keys(held, recipe)
-        if keys:
-            raise RecipeError(
-                f"{store.uri}: holds a stream of another recipe; it differs in {', '.join(keys)}. Use another directory"
-            )
-    store.commit(RECIPE, to_yaml(recipe).encode(), replace=True)
 
 
 def _refuse_gaps(recipe: Recipe, closed: list[str], published: list[str], paid: set[str]) -> None:

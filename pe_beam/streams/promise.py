@@ -1,4 +1,4 @@
-"""What a stream promises, fixed in `stream.json` before its first window is closed."""
+"""What a stream promises, fixed in `stream.json` before its first window is closed; and its recipe."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import json
 import math
 from typing import Any
 
+import yaml
+
 from pe_beam.contracts.store import Store
-from pe_beam.errors import InputError
+from pe_beam.errors import InputError, RecipeError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import stream_statement
+from pe_beam.recipe.identity import differing_keys, to_yaml
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import make_plan
-from pe_beam.streams.layout import STREAM
+from pe_beam.streams.layout import RECIPE, STREAM
 
 VERSION = 1
 
@@ -89,3 +93,24 @@ def read_promise(store: Store) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{store.at(STREAM)}: damaged; put it back as it was")
     return found
+
+
+def stored_recipe(store: Store) -> Recipe:
+    """Returns the recipe of a stream. Raises InputError if its recipe.yaml is missing or damaged."""
+    if not store.exists(RECIPE):
+        raise InputError(f"{store.at(RECIPE)}: missing; put the stream's own back")
+    try:
+        return parse_recipe(yaml.safe_load(store.read(RECIPE)))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"{store.at(RECIPE)}: damaged (not YAML); put the stream's own back") from None
+
+
+def pin_recipe(recipe: Recipe, store: Store) -> None:
+    """Commits the recipe, or checks that the stream has the same one. Keys that shape nothing may change."""
+    if store.exists(RECIPE):
+        keys = differing_keys(stored_recipe(store), recipe)
+        if keys:
+            raise RecipeError(
+                f"{store.uri}: holds a stream of another recipe; it differs in {', '.join(keys)}. Use another directory"
+            )
+    store.commit(RECIPE, to_yaml(recipe).encode(), replace=True)

@@ -146,6 +146,7 @@ setup(
             "imagefolder = pe_beam.sources.imagefolder:ImageFolderSource",
             "jsonl = pe_beam.sources.jsonl:JsonlSource",
             "kafka = pe_beam.sources.kafka:KafkaSource",
+            "landed = pe_beam.sources.landed:LandedSource",
             "mnist = pe_beam.sources.mnist:MnistSource",
             "parquet = pe_beam.sources.parquet:ParquetSource",
             "python = pe_beam.sources.python:PythonSource",
@@ -157,6 +158,7 @@ setup(
         "pe_beam.stream_sources": [
             "files = pe_beam.sources.stream_files:FilesStream",
             "kafka = pe_beam.sources.stream_kafka:KafkaStream",
+            "landed = pe_beam.sources.stream_landed:LandedStream",
         ],
         "pe_beam.modalities": [
             "image = pe_beam.modalities.image:MODALITY",

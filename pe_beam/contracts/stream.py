@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from pe_beam.contracts.options import Options
@@ -56,6 +56,7 @@ class StreamRequest:
       stamp: how an instant is read from a file's name, from `stream.stamp`; None: the store's own stamp.
       data_options: `data.options`, validated by the `Options` of `data.source`.
       options: `stream.options`, validated by `Options` of the stream's source.
+      close_after: the time after a window's end at which it is cut, at the earliest.
       listing: (file, bytes) of all files that `data.source` would read at `path` now, by `Source.listed`.
     """
 
@@ -63,6 +64,7 @@ class StreamRequest:
     path: str
     listing: Callable[[], Sequence[tuple[str, int]]]
     stamp: str | None = None
+    close_after: timedelta = timedelta(0)
     data_options: Options = field(default_factory=Options)
     options: Options = field(default_factory=Options)
 
@@ -92,6 +94,7 @@ class StreamSource(abc.ABC):
 
         Raises:
           InputError: stamps are not fixed by the source, or records are missing that no manifest holds.
+          ServiceError: the source does not answer; the same command goes on later.
         """
 
     @abc.abstractmethod
@@ -104,6 +107,7 @@ class StreamSource(abc.ABC):
 
         Raises:
           InputError: the source cannot be asked, or it no longer has what the window needs.
+          ServiceError: the source does not answer, or cannot tell yet; the same command goes on later.
         """
 
     def without(self, members: Mapping[str, Any], positions: Collection[str]) -> Mapping[str, Any]:

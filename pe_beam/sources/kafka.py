@@ -8,21 +8,17 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import pyarrow as pa
-
 from pe_beam.contracts import source as base
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import Piece, Source, SourceBatch, SourceRequest
 from pe_beam.errors import EmptyInputError, RecipeError
 from pe_beam.sources.kafka_client import KafkaOptions, Topic, gone
-from pe_beam.sources.lines import MAX_RECORD, TOO_LONG, Wanted
-from pe_beam.sources.objects import ObjectReader
-from pe_beam.sources.roles import Roles
+from pe_beam.sources.messages import Messages
 
-NO_VALUE = Fault("message without a value")
 LATE = Fault("message stamped before the window, behind later ones that it was cut by")
 PRODUCERS = Fault("message with a stamp of its producer's; the broker's is wanted")
+_OTHERS = Fault("message of another window")  # nowhere told
 _BY_BROKER = 2  # TIMESTAMP_LOG_APPEND_TIME
 
 
@@ -56,9 +52,7 @@ class Members:
 class KafkaSource(Source):
     """The messages of one window of a topic, as `KafkaStream` has cut it. `pe-beam stream` alone reads it.
 
-    `format: json`: the value of a message is an object in UTF-8 (`ObjectReader`). `format: value`: it is the record, a
-    text or a picture's bytes; there are no labels and clients then. A message without a value, or that is no object, is
-    a reject. Keys and headers are not read. Messages of aborted transactions are none.
+    `Messages` says what a record is. Keys and headers are not read. Messages of aborted transactions are none.
     """
 
     Options: ClassVar[type[Options]] = KafkaOptions
@@ -73,25 +67,16 @@ class KafkaSource(Source):
                 "stream.source: kafka"
             )
         options = KafkaOptions.model_validate(request.options.model_dump())
-        roles = Roles.asked(request)
-        if options.format == "value" and (request.labelled or request.client or len(request.content.payload) != 1):
-            raise RecipeError(
-                "data.options.format: value: a message is the record then, without labels, clients and further "
-                "columns; allowed: json"
-            )
-        return cls(Topic(request.path, options, request.key), roles, Members.of(request.members), chat=request.chat)
+        return cls(Topic(request.path, options, request.key), Messages(request, options), Members.of(request.members))
 
-    def __init__(self, topic: Topic, roles: Roles, members: Members, *, chat: bool = False) -> None:
+    def __init__(self, topic: Topic, messages: Messages, members: Members) -> None:
         self._topic = topic
-        self._roles = roles
+        self._messages = messages
         self._members = members
-        self._objects = ObjectReader(roles, chat=chat, noun="message")
-        self._is_json = topic.options.format == "json"
 
     def pieces(self) -> list[Piece]:
         """See Source. Also raises DataError if messages of the window are no longer in the topic."""
-        if self._is_json:
-            self._roles.check(pa.schema([(column, pa.string()) for column in self._roles.columns()]))
+        self._messages.check()
         topic_id, _ = self._topic.about()
         ranges = {partition: place for partition, place in self._members.ranges.items() if place[0] < place[1]}
         left = self._topic.ends(ranges)
@@ -110,61 +95,33 @@ class KafkaSource(Source):
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""
-        held: list[tuple[int, bytes | Fault]] = []
+        held: list[bytes | Fault | None] = []
+        rows: list[str] = []
         size = 0
         for message in self._topic.messages(piece.file_index, piece.start, piece.stop):
-            value = self._value(message)
-            if value is None:
+            fault = self._fault(message)
+            if fault is _OTHERS:
                 continue
-            weight = 0 if isinstance(value, Fault) else len(value)
+            value = message.value() if fault is None else fault
+            weight = len(value) if isinstance(value, bytes) else 0
             if held and (size + weight > base.BATCH_BYTES or len(held) == base.BATCH_ROWS):
-                yield self._batch(held, piece)
-                held, size = [], 0
-            held.append((message.offset(), value))
+                yield self._messages.batch(held, rows)
+                held, rows, size = [], [], 0
+            held.append(value)
+            rows.append(f"{piece.file}:{message.offset()}")
             size += weight
         if held:
-            yield self._batch(held, piece)
+            yield self._messages.batch(held, rows)
 
-    def _value(self, message: Any) -> bytes | Fault | None:
-        """Returns the value of a message, a fault, or None for a message that is another window's."""
+    def _fault(self, message: Any) -> Fault | None:
+        """Returns why a message is no record of this window; None: it is one."""
         kind, stamp = message.timestamp()
         _, _, looked = self._members.ranges[message.partition()]
         if stamp >= self._members.stop:
-            return None
+            return _OTHERS
         if stamp < self._members.start:
-            return LATE if message.offset() >= looked else None
-        if kind != _BY_BROKER:
-            return PRODUCERS
-        value: bytes | None = message.value()
-        if value is None:
-            return NO_VALUE
-        return TOO_LONG if len(value) > MAX_RECORD else value
-
-    def _batch(self, held: list[tuple[int, bytes | Fault]], piece: Piece) -> SourceBatch:
-        rows = [f"{piece.file}:{offset}" for offset, _ in held]
-        faults = {row: value for row, (_, value) in enumerate(held) if isinstance(value, Fault)}
-        values = [None if isinstance(value, Fault) else value for _, value in held]
-        if not self._is_json:
-            return self._roles.batch(self._payload(values), rows, faults)
-        wanted = Wanted(self._roles.columns(), None)
-        nothing: list[str | None] = [None] * len(wanted.columns)
-        texts = []
-        for row, value in enumerate(values):
-            found, fault = (nothing, None) if value is None else self._objects.read(value, wanted)
-            if fault is not None:
-                faults[row] = fault
-            texts.append(found if fault is None else nothing)
-        arrays = [pa.array([found[at] for found in texts], pa.string()) for at in range(len(wanted.columns))]
-        return self._roles.batch(pa.table(arrays, names=wanted.columns), rows, faults, wanted.seen)
-
-    def _payload(self, values: list[bytes | None]) -> pa.Table:
-        """Returns the one column of a payload. The content judges texts that are not UTF-8."""
-        (field,) = self._roles.content.payload
-        (column,) = self._roles.columns()
-        array = pa.array(values, pa.binary())
-        if pa.types.is_string(field.type):
-            array = pa.StringArray.from_buffers(len(array), *array.buffers()[1:], array.buffers()[0], array.null_count)
-        return pa.table([array], names=[column])
+            return LATE if message.offset() >= looked else _OTHERS
+        return None if kind == _BY_BROKER else PRODUCERS
 
     def digest(self, piece: Piece) -> str:
         """Returns SHA-256 over offset, stamp and value of each message, and the window's stamps."""
@@ -179,4 +136,4 @@ class KafkaSource(Source):
 
     def refuse(self, seen: Collection[str]) -> None:
         """See Source."""
-        self._roles.refuse(seen)
+        self._messages.roles.refuse(seen)

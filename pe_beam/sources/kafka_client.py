@@ -11,13 +11,13 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
-from pe_beam.contracts.options import Options
 from pe_beam.errors import DataError, InputError, MissingExtraError, RecipeError, ServiceError
 from pe_beam.numbers import Real
+from pe_beam.sources.messages import MessageOptions
 
 SERVERS = "bootstrap.servers"
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -41,17 +41,12 @@ _DRAIN = 1024
 Found = TypeVar("Found")
 
 
-class KafkaOptions(Options):
+class KafkaOptions(MessageOptions):
     """How the cluster is reached, and what a message is."""
 
     servers: list[str] = Field(
         default_factory=list,
         description="host:port of some brokers; they name the others; or secrets: bootstrap.servers",
-    )
-    format: Literal["json", "value"] = Field(
-        "json",
-        description="json: a message is an object whose keys are columns; value: a message is the text, or the picture",
-        json_schema_extra={"public": True},
     )
     settings: dict[str, str] = Field(
         default_factory=dict,

@@ -26,7 +26,7 @@ class KafkaStreamOptions(Options):
         60.0,
         ge=0,
         le=86400,
-        description="seconds by which stamps of a partition may go back; window.close_after is to be longer",
+        description="seconds by which stamps of a partition may go back; window.close_after is as long or longer",
     )
 
 
@@ -59,7 +59,13 @@ class KafkaStream(StreamSource):
             )
         options = KafkaOptions.model_validate(request.data_options.model_dump())
         own = KafkaStreamOptions.model_validate(request.options.model_dump())
-        return cls(Topic(request.path, options), timedelta(seconds=own.skew))
+        skew = timedelta(seconds=own.skew)
+        if request.close_after < skew:
+            raise RecipeError(
+                f"stream.window.close_after: at least stream.options.skew ({own.skew:g} s) is wanted, by which stamps "
+                "of a partition may go back"
+            )
+        return cls(Topic(request.path, options), skew)
 
     def __init__(self, topic: Topic, skew: timedelta) -> None:
         self._topic = topic

@@ -16,7 +16,7 @@ from pe_beam.contracts.stream import Cut, StreamRequest, StreamSource
 from pe_beam.errors import DataError, InputError
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.sources import find_source, source_at
-from pe_beam.recipe.stream import instant_text
+from pe_beam.recipe.stream import duration, instant_text
 from pe_beam.recipe.windows import VERSION, digests_of, manifest_name, registry_key, window_name
 from pe_beam.streams.layout import clients_name
 from pe_beam.streams.registry import commit_positions, known_positions
@@ -44,6 +44,7 @@ def stream_source(recipe: Recipe) -> StreamSource:
             path=data.path,
             listing=lambda: _data_source(recipe, None).listed(),
             stamp=recipe.stream.stamp,
+            close_after=duration(recipe.stream.window.close_after),
             data_options=find_source(data.source).Options.model_validate(data.options),
             options=cls.Options.model_validate(recipe.stream.options),
         )

@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
+from pe_beam.contracts.landed import slot_of
 from pe_beam.recipe.loading import parse_recipe
+from pipelines import land
 
 PAGE = (Path(__file__).parents[2] / "docs/sources.md").read_text(encoding="utf-8")
 TEXT: dict[str, Any] = {
@@ -31,7 +33,7 @@ def blocks(kind: str) -> list[str]:
 
 def test_every_example_is_a_recipe() -> None:
     found = [yaml.safe_load(block) for block in blocks("yaml")]
-    assert {block["data"]["source"] for block in found} == {"parquet", "delta", "iceberg", "kafka", "python"}
+    assert {block["data"]["source"] for block in found} == {"parquet", "delta", "iceberg", "kafka", "landed", "python"}
     for block in found:
         assert parse_recipe({**TEXT, **block}).data.path == block["data"]["path"]
 
@@ -44,10 +46,21 @@ def test_exports_write_what_the_recipe_reads() -> None:
     assert found
     options = dict(re.findall(r"(\w+) = '?([^',]+)'?", found[1]))
     assert set(options) <= OPTIONS and options["format"] == "PARQUET"
-    (shell,) = blocks("sh")
+    shell = next(block for block in blocks("sh") if block.startswith("bq"))
     program, command, *more = shlex.split(shell)
     flags = dict(each[2:].split("=") for each in more if each.startswith("--"))
     table, uri = (each for each in more if not each.startswith("--"))
     assert (program, command) == ("bq", "extract") and set(flags) <= FLAGS and flags["destination_format"] == "PARQUET"
     paths = [yaml.safe_load(block)["data"]["path"] for block in blocks("yaml")]
     assert options["uri"] == uri and uri in paths and uri.count("*") == 1 and table == "support.tickets"
+
+
+def test_the_job_that_lands_messages_takes_the_flags_and_windows_are_whole_slots() -> None:
+    shell = next(block for block in blocks("sh") if "pipelines.land" in block)
+    options, beam_args = land.PROGRAM.parser().parse_known_args(shlex.split(shell)[3:])
+    land.PROGRAM.refuse_unlaunchable(options)
+    assert all(flag.startswith("--") for flag in beam_args)
+    found = next(yaml.safe_load(block) for block in blocks("yaml") if "source: landed" in block)
+    assert found["data"]["path"] == options.to
+    window = parse_recipe({**TEXT, **found}).stream.window
+    assert slot_of(window.span(0).start, options.slot).start == window.span(0).start

@@ -11,21 +11,40 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import SHARD_ROWS, Source, SourceBatch
 from pe_beam.contracts.stream import Span, StreamRequest
 from pe_beam.errors import DataError, InputError, RecipeError, ServiceError
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.sources import open_source
+from pe_beam.sources.kafka import KafkaSource
 from pe_beam.sources.kafka_client import KafkaOptions
 from pe_beam.sources.stream_kafka import KafkaStream, KafkaStreamOptions
+from pe_beam.streams.ledger import read_lines
+from pe_beam.streams.loop import Surroundings
+from pe_beam.streams.loop import stream as run_stream
 from tests.sources.kafka_broker import Broker, missing
 from tests.sources.test_sources import joined, refused
 
 pytestmark = pytest.mark.xdist_group("kafka")
 TEXTS = FieldContent(pa.schema([("text", pa.string())]))
 PICTURES = FieldContent(pa.schema([("image", pa.binary())]))
+ROWS: dict[str, Any] = {
+    "name": "messages",
+    "data": {
+        "source": "kafka",
+        "never_stop": True,
+        "schema": {"columns": {"x": {"type": "integer", "min": 0, "max": 9}}},
+    },
+    "modality": "tabular",
+    "generator": {"name": "tabular"},
+    "embedder": {"name": "tabular"},
+    "evolution": {"iterations": 1, "samples": 20},
+    "privacy": {"epsilon": 2, "delta": 1e-5},
+}
 _NEXT = itertools.count()
 Members = dict[str, Any]
 
@@ -63,7 +82,14 @@ def options(broker: Broker, **more: Any) -> KafkaOptions:
 def stream(broker: Broker, topic: str, skew: float = 0.0, **more: Any) -> KafkaStream:
     own = KafkaStreamOptions(skew=skew)
     return KafkaStream.open(
-        StreamRequest(data_source="kafka", path=topic, listing=list, data_options=options(broker, **more), options=own)
+        StreamRequest(
+            data_source="kafka",
+            path=topic,
+            listing=list,
+            close_after=timedelta(hours=1),
+            data_options=options(broker, **more),
+            options=own,
+        )
     )
 
 
@@ -313,14 +339,15 @@ def test_recipes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             KafkaOptions.model_validate(wrong)
     asked: dict[str, Any] = {"content": TEXTS, "columns": {}, "labelled": False, "client": False}
     refused(lambda: open_source(source="kafka", path="t", **asked), RecipeError, "data.path", "pe-beam stream")
-    request = StreamRequest(
-        data_source="kafka", listing=list, path="a/b", data_options=KafkaOptions.model_validate(fine)
-    )
+    usual: dict[str, Any] = {"data_source": "kafka", "listing": list, "close_after": timedelta(hours=1)}
+    request = StreamRequest(**usual, path="a/b", data_options=KafkaOptions.model_validate(fine))
     refused(lambda: KafkaStream.open(request), RecipeError, "data.path", "topic")
-    request = StreamRequest(
-        data_source="kafka", listing=list, path="t", stamp="%Y", data_options=KafkaOptions.model_validate(fine)
-    )
+    request = StreamRequest(**usual, path="t", stamp="%Y", data_options=KafkaOptions.model_validate(fine))
     refused(lambda: KafkaStream.open(request), RecipeError, "stream.stamp")
+    request = StreamRequest(
+        **{**usual, "close_after": timedelta(seconds=59)}, path="t", data_options=request.data_options
+    )
+    refused(lambda: KafkaStream.open(request), RecipeError, "stream.window.close_after", "skew")
     monkeypatch.delenv("NOWHERE", raising=False)
     (tmp_path / "empty").touch()
     for secret, word in (
@@ -329,7 +356,7 @@ def test_recipes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (f"file:{tmp_path}/empty", "empty"),
     ):
         given = KafkaOptions.model_validate({**fine, "secrets": {"sasl.password": secret}})
-        made = KafkaStream.open(StreamRequest(data_source="kafka", listing=list, path="t", data_options=given))
+        made = KafkaStream.open(StreamRequest(**usual, path="t", data_options=given))
         refused(made.check, RecipeError, "data.options.secrets.sasl.password", word)
     (tmp_path / "given").write_text("zzsecret\n")
     given = KafkaOptions.model_validate(
@@ -339,7 +366,7 @@ def test_recipes_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "secrets": {"sasl.password": f"file:{tmp_path}/given"},
         }
     )
-    made = KafkaStream.open(StreamRequest(data_source="kafka", listing=list, path="t", data_options=given))
+    made = KafkaStream.open(StreamRequest(**usual, path="t", data_options=given))
     refused(made.check, RecipeError, "data.options", "librdkafka")
 
 
@@ -349,3 +376,51 @@ def test_a_window_within_one_millisecond_is_empty(broker: Broker, topic: str) ->
     members = cut(broker, topic, Span(start, start + timedelta(microseconds=1)))
     assert members["partitions"] == {"0": [1, 1]}
     assert texts(broker, topic, members) == []
+
+
+def test_a_stream_whose_broker_is_killed_in_the_middle_of_a_window(broker: Broker, tmp_path: Path) -> None:
+    """Messages before the first window count nowhere; each other one in the window of its stamp, once."""
+    topic, anchor = broker.topic("whole", partitions=2), _second_ahead()
+    broker.send(topic, [{"x": 0}])
+    for window, values in enumerate(([1, 2, 2], [3, 3, 3, 3])):
+        _wait_until(anchor + timedelta(seconds=window))
+        for place, x in enumerate(values):
+            broker.send(topic, [{"x": x}], partition=place % 2)
+    _wait_until(anchor + timedelta(seconds=2))
+    recipe = parse_recipe(
+        {
+            **ROWS,
+            "data": {**ROWS["data"], "path": topic, "options": {"servers": [broker.server], "patience": 1}},
+            "stream": {
+                "source": "kafka",
+                "options": {"skew": 0},
+                "fresh": 1,
+                "keep_private": True,
+                "window": {"every": "1s", "anchor": anchor.isoformat()},
+            },
+        }
+    )
+    real = KafkaSource.read
+
+    def dies(*given: Any) -> Iterator[SourceBatch]:
+        broker.kill()
+        return real(*given)
+
+    around = Surroundings(now=lambda: anchor + timedelta(seconds=2))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ServiceError, match="has not answered"):
+        patch.setattr(KafkaSource, "read", dies)
+        run_stream(recipe, tmp_path, once=True, around=around)
+    broker.start()
+    store = run_stream(recipe, tmp_path, once=True, around=around)
+    names = [f"{anchor + timedelta(seconds=window):%Y%m%dT%H%M%SZ}" for window in range(2)]
+    assert [line["window"] for line in read_lines(store)] == names
+    found = [pq.read_table(tmp_path / f"windows/{name}/private/counts/iteration=0001.parquet") for name in names]
+    assert [sum(table["count"].to_pylist()) for table in found] == [3, 4]
+
+
+def _second_ahead() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+
+
+def _wait_until(instant: datetime) -> None:
+    time.sleep(max(0.0, (instant - datetime.now(UTC)).total_seconds()) + 0.003)

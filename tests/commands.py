@@ -86,6 +86,12 @@ def run_command(*arguments: str, before: str = "", timeout: float = 300) -> subp
         return command.communicate(timeout)
 
 
+def run_with(installed: Path | None, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs it in a folder, with the packages that are installed in another one."""
+    place = "" if installed is None else f"sys.path.insert(0, {str(installed)!r})"
+    return run_command(*arguments, before=f"import os, sys\nos.chdir({str(cwd)!r})\n{place}")
+
+
 def _become(arguments: tuple[str, ...], folder: str, before: str) -> None:
     """Makes this fork a process as `python -m pe_beam` starts one."""
     with open(os.devnull) as nothing:  # noqa: PTH123

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.commands import run_with
 from tests.whole_runs import ROOT
 
 EXAMPLE = ROOT / "docs/examples/discs"
@@ -18,7 +19,7 @@ EXAMPLE = ROOT / "docs/examples/discs"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The environment in which the example is installed, in a folder of its own, by its own entry points."""
+    """The folder in which the example is installed, by its own entry points."""
     place = tmp_path_factory.mktemp("installed")
     source = tmp_path_factory.mktemp("source")
     for file in EXAMPLE.iterdir():  # a build writes beside its source
@@ -27,17 +28,14 @@ def installed(tmp_path_factory):
     uv = Path(sys.executable).with_name("uv")
     command = [uv, "pip", "install", "--quiet", "--no-deps", "--target", place, source]
     subprocess.run(command, check=True, env={**os.environ, "VIRTUAL_ENV": str(Path(sys.executable).parents[1])})
-    return {**os.environ, "PYTHONPATH": str(place)}
-
-
-def _run(arguments, env, **more):
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], check=False, env=env, capture_output=True, text=True, **more
-    )
+    return place
 
 
 def test_its_own_tests_pass(installed):
-    found = _run(["pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_discs.py")], installed, cwd=EXAMPLE)
+    """Python finds the package by its path, as that of a user does."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_discs.py")]
+    found = subprocess.run(command, check=False, env=env, capture_output=True, text=True, cwd=EXAMPLE)
     assert found.returncode == 0, found.stdout
 
 
@@ -54,7 +52,7 @@ def test_its_recipe_runs_and_finds_the_size_of_the_private_discs(installed, tmp_
         box = (32 * (0.5 - radius),) * 2 + (32 * (0.5 + radius),) * 2
         ImageDraw.Draw(picture).ellipse(box, fill=int(rng.uniform(150, 250)))
         picture.save(tmp_path / f"pictures/{index}.png")
-    found = _run(["pe_beam", "run", str(EXAMPLE / "discs.yaml"), "--run-dir", "run"], installed, cwd=tmp_path)
+    found = run_with(installed, tmp_path, "run", str(EXAMPLE / "discs.yaml"), "--run-dir", "run")
     assert found.returncode == 0, found.stderr
     release = tmp_path / "run/release"
     first = _sizes(pq.read_table(release / "iteration=0000/population/part-00000.parquet")["image"].to_pylist())
@@ -65,7 +63,7 @@ def test_its_recipe_runs_and_finds_the_size_of_the_private_discs(installed, tmp_
 
 
 def test_without_the_package_the_recipe_is_refused_by_name(tmp_path):
-    found = _run(["pe_beam", "plan", str(EXAMPLE / "discs.yaml")], {**os.environ}, cwd=tmp_path)
+    found = run_with(None, tmp_path, "plan", str(EXAMPLE / "discs.yaml"))
     assert found.returncode == 2
     assert "generator.name: 'discs' is not known" in found.stderr
 

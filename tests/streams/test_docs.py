@@ -1,0 +1,33 @@
+"""The recipe and the manifest of the docs are what the program takes."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from pe_beam.cli.main import _parser
+from pe_beam.recipe.loading import parse_recipe
+from pe_beam.streams.promise import promise
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_recipe_of_the_docs_makes_a_promise():
+    [block] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/streams.md").read_text(), flags=re.DOTALL)
+    raw = yaml.safe_load(block)
+    raw["data"]["schema"] = {"columns": {"age": {"type": "integer", "min": 0, "max": 99}}}
+    recipe = parse_recipe(raw)
+    assert recipe.stream.window.publishes(0) == datetime(2026, 12, 2, 4, tzinfo=UTC)
+    assert promise(recipe)["epsilon"] <= 1
+
+
+def test_the_cron_job_runs_a_command_that_there_is():
+    job = yaml.safe_load((ROOT / "templates/kubernetes/stream-cronjob.yaml").read_text())
+    spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    name, *arguments = spec["containers"][0]["command"]
+    assert name == "pe-beam"
+    assert _parser().parse_args(arguments).once
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"

@@ -195,7 +195,7 @@ def test_a_separator_is_for_csv_and_one_of_four(small: Any) -> None:
         ({"source": "csv", "separator": ":"}, r"data\.separator"),
         (
             {"source": "csv", "chat": True},
-            r"data: chat: source csv makes no use of it; allowed: delta, iceberg, jsonl, kafka, parquet",
+            r"data: chat: source csv makes no use of it; allowed: delta, iceberg, jsonl, kafka, landed, parquet",
         ),
     ):
         with pytest.raises(RecipeError, match=told):

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.generator import PaidGenerator
 from pe_beam.contracts.makers import without_maker
 from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine import tables
 from pe_beam.engine.manifests import read_manifest
+from pe_beam.engine.populations import step_at
 from pe_beam.engine.run import Run
-from pe_beam.errors import RecipeError, StageError
+from pe_beam.errors import PeBeamError, RecipeError, StageError
 from pe_beam.keyed import keyed_rng
+from pe_beam.recipe.mixed import Mixed
 from pe_beam.recipe.models import Start
 from pe_beam.recipe.start import KEY, find_start, named
 from pe_beam.releases.reading import open_release
@@ -48,14 +51,14 @@ def bring_start(run: Run) -> int | None:
     start = run.recipe.evolution.start
     if start is None or read_manifest(run, 0) is not None or run.store.exists(taken_name(run)):
         return None
-    if find_start(run.recipe) != start.found:
+    with named(start):
+        release = open_release(start.release)
+        manifest, table = release.manifest(release.iteration), release.population(release.iteration)
+    if find_start(run.recipe) != start.found:  # after it was read: somebody else may write there
         raise RecipeError(
             f"{KEY} {start.release}: not the release that this recipe was read with; put that one back, or read the "
             "recipe again for a run of its own"
         )
-    with named(start):
-        release = open_release(start.release)
-        manifest, table = release.manifest(release.iteration), release.population(release.iteration)
     table = _checked(run, start, manifest["candidates"], table)
     schema = tables.population_schema(run.modality.payload)
     run.store.commit(taken_name(run), tables.table_bytes(table, schema, notice=run.recipe.notice))
@@ -81,6 +84,7 @@ def _checked(run: Run, start: Start, counts: Mapping[str, int], table: pa.Table)
     _check_states(run, start, states)
     table = table.set_column(table.schema.get_field_index("state"), "state", pa.array(states, pa.string()))
     _check_vectors(run, start, table)
+    _check_variations(run, start, table)
     return table
 
 
@@ -152,6 +156,26 @@ def _check_vectors(run: Run, start: Start, table: pa.Table) -> None:
             raise _refused(start, "a candidate has an embedding that is not finite, or of another length")
         if run.recipe.evolution.distance == "cosine" and normalise_rows(vectors)[1].any():
             raise _refused(start, "a candidate's embedding has length zero; evolution.distance: cosine allows none")
+
+
+def _check_variations(run: Run, start: Start, table: pa.Table) -> None:
+    """Varies each candidate once, as iteration 1 would, where the generator does so by what it remembers of them."""
+    whole = run.generator
+    parts = whole.parts if isinstance(whole, Mixed) else [whole]
+    if any(part.varies_any or isinstance(part, PaidGenerator) for part in parts):
+        return
+    for first in range(0, table.num_rows, whole.chunk_size):
+        rows = table.slice(first, whole.chunk_size)
+        rngs = [keyed_rng(run.recipe.seed, 0, first + row, "start/trial") for row in range(rows.num_rows)]
+        try:
+            made = whole.vary(rows, step_at(run, 1), rngs)
+        except PeBeamError:
+            raise
+        except Exception as error:  # a generator may raise anything over a state that it did not write
+            said = f"state: the generator cannot vary a candidate by it ({type(error).__name__}); restore it"
+            raise _refused(start, said) from None
+        if made.num_rows != rows.num_rows:
+            raise _refused(start, "state: the generator does not vary each candidate by it; restore it")
 
 
 def plan_start(run: Run, quotas: Sequence[int]) -> tuple[pa.Table, dict[str, Any]]:

@@ -125,7 +125,7 @@ def _cost(release: Release, start: Start, digest: str) -> tuple[Any, list[Ancest
     except (ValidationError, KeyError, TypeError, AttributeError):
         raise InputError("privacy.json: damaged; the file as it was released is wanted") from None
     _demand_explained(privacy, own, before, release.iteration)
-    return "stated", _line(own, before, disjoint=start.disjoint)
+    return "stated", _line(_over_windows(own, release), before, disjoint=start.disjoint)
 
 
 def _demand_explained(privacy: Privacy, own: Ancestor, before: Sequence[Ancestor], iterations: int) -> None:
@@ -163,6 +163,18 @@ def _own(privacy: Privacy, digest: str) -> Ancestor:
     )
 
 
+def _over_windows(own: Ancestor, release: Release) -> Ancestor:
+    """Returns the cost of a window of a stream to one client, whose records may count in several windows.
+
+    The release follows from all windows before it, so each of those may be one of the client's.
+    """
+    stream = (release.recipe or {}).get("stream") or {}
+    windows = int(stream.get("client_windows", 1))
+    if own.unit != "client" or windows == 1:
+        return own
+    return _as_shared(own.model_copy(update={"sets": windows}))
+
+
 def _line(own: Ancestor, before: list[Ancestor], *, disjoint: bool) -> list[Ancestor]:
     """Returns what a new run's line has spent: the release that it starts from, and what that one has started from.
 
@@ -187,7 +199,7 @@ def _terms(each: Ancestor) -> dict[str, Any]:
 
 def _as_shared(each: Ancestor) -> Ancestor:
     """Returns an entry as one over data that may be the new run's: all of its sets are summed up."""
-    if each.data == 0:
+    if each.data == 0 and each.sets == 1:
         return each
     bought = each.label_shares_noise_multiplier
     spent = [*each.noise_multiplier, *([] if bought is None else [bought])] * each.sets

@@ -18,9 +18,12 @@ import pytest
 
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
+from pe_beam.driver.reporting import record_so_far
 from pe_beam.driver.status import privacy, status
-from pe_beam.errors import InputError, RecipeError
+from pe_beam.engine.run import open_run
+from pe_beam.errors import DataError, InputError, RecipeError
 from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.privacy.loss import numeric_epsilon
 from pe_beam.recipe.identity import run_id
 from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.models import Recipe
@@ -144,6 +147,7 @@ def test_it_goes_on_after_a_kill_and_in_one_job_to_the_same_bytes(first, tmp_pat
     evolve(parse_recipe(recipe), tmp_path / "whole", secret_file=secret_file)
     for how in (False, True):
         stop_half_way(recipe, tmp_path / f"half-{how}", secret_file, unroll=how)
+        assert "is counted in" in record_so_far(open_run(tmp_path / f"half-{how}"))["statement"]
         evolve(parse_recipe(recipe), tmp_path / f"half-{how}", unroll=how)
         assert release_digests(tmp_path / f"half-{how}") == release_digests(tmp_path / "whole")
 
@@ -233,6 +237,21 @@ def test_a_release_that_has_changed_is_refused(first, runs, sent, tmp_path, secr
     evolve(load_recipe(tmp_path / "run/recipe.yaml"), tmp_path / "run")  # it has what it took, and needs no more
 
 
+def test_what_another_run_has_left_in_the_directory_is_not_taken(first, runs, tmp_path):
+    """A run that stopped before it had spent anything, and whose recipe somebody has taken away."""
+    bad = after(runs.finished(FIRST | {"seed": 1}), fresh=0)
+    bad["data"]["source"], bad["data"]["path"] = "parquet", str(tmp_path / "not-there.parquet")
+    with pytest.raises(DataError):
+        evolve(parse_recipe(bad), tmp_path / "run")
+    assert len(list((tmp_path / "run/work/start").iterdir())) == 1
+    (tmp_path / "run/recipe.yaml").unlink()
+    evolve(parse_recipe(after(first, fresh=0)), tmp_path / "run")
+    taken, there = (
+        open_release(run).population(t)["image"].to_pylist() for run, t in ((tmp_path / "run", 0), (first, 1))
+    )
+    assert set(taken) <= set(there)
+
+
 # --- what it costs --------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +265,7 @@ def test_the_cost_is_added_and_counted_once(first, tmp_path, capsys):
     record = json.loads((tmp_path / "second/release/privacy.json").read_text())
     both = spent_epsilon(record["noise_multiplier"] * 2, 1e-5)
     assert record["epsilon"] == record["spent_epsilon"] == both > 1.4
+    assert both == pytest.approx(numeric_epsilon(record["noise_multiplier"] * 2, 1e-5), rel=1e-4)  # by another method
     assert record["start"]["own"]["epsilon"] == 1 and record["start"]["own"]["spent_epsilon"] < 1
     assert "is counted in" in record["statement"] and "(1.46517, 1e-05)" in record["statement"]
     assert status(str(tmp_path / "second"))["epsilon_spent"] == both
@@ -289,6 +309,20 @@ def test_a_line_of_disjoint_data_is_stated_apart_and_stays_short(first, tmp_path
     evolve(parse_recipe(shared), tmp_path / "shared")
     _, told = planned(after(tmp_path / "shared", disjoint=True))  # those two were of one set of data
     assert [each["epsilon"] for each in told["apart"]] == [spent_epsilon(record["noise_multiplier"] * 2, 1e-5)]
+
+
+def test_a_window_of_a_stream_costs_a_client_all_of_its_windows(sent):
+    edit(sent / "privacy.json", unit="client")
+    edit(sent / "recipe.json", stream={"client_windows": 3})
+    recipe = after(sent)
+    recipe["privacy"]["unit"] = "client"
+    recipe["data"]["columns"] = {"client": "who"}
+    _, told = planned(recipe)
+    z = json.loads((sent / "privacy.json").read_text())["noise_multiplier"]
+    own = make_plan(parse_recipe(recipe)).schedule.noise_multipliers[0]
+    assert told["epsilon"] == spent_epsilon([*z * 3, own], 1e-5)
+    recipe["evolution"]["start"]["disjoint"] = True
+    assert planned(recipe)[1]["apart"][0]["epsilon"] == spent_epsilon(z * 3, 1e-5)
 
 
 @pytest.mark.reported
@@ -379,6 +413,14 @@ FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a state that is no JSON": (
         lambda at: forge(at, column("state", lambda states: ["{", *states[1:]])),
         "state: not what a generator",
+    ),
+    "a state of other keys": (
+        lambda at: forge(at, column("state", lambda states: ["{}", *states[1:]])),
+        r"state: the generator cannot vary a candidate by it \(.*Error\)",
+    ),
+    "no state": (
+        lambda at: forge(at, column("state", lambda states: [None, *states[1:]])),
+        "state: the generator cannot vary a candidate by it",
     ),
     "a file that is cut off": (
         lambda at: (at / "iteration=0001/population/part-00000.parquet").write_bytes(b"PAR1"),

@@ -34,9 +34,8 @@ def done(runs, tmp_path_factory):
 @pytest.mark.parametrize(
     ("flags", "unroll"),
     [
-        (["--direct_num_workers=2", "--direct_running_mode=multi_threading"], False),
-        # Two processes that import Beam, for every job.
-        (["--direct_num_workers=2", "--direct_running_mode=multi_processing"], True),
+        # In processes of workers: tests/modalities/text/test_workers.py, and on Flink tests/runners/flink.
+        (["--direct_num_workers=2", "--direct_running_mode=multi_threading"], True),
         (["--direct_runner_bundle_repeat=1"], False),
     ],
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import re
 import tempfile
@@ -23,7 +22,7 @@ from urllib.parse import parse_qs, urlparse
 
 from google.cloud import dataflow
 
-from tests.commands import PRELOADED
+from tests.forks import ROOT, Fork
 
 PROJECT, REGION = "a-project", "europe-west4"
 STATE = dataflow.JobState
@@ -63,7 +62,7 @@ class Dataflow:
         self.submitted = threading.Condition()
         self._folder = folder
         self._errors: dict[str, str] = {}
-        self._processes: dict[str, Any] = {}
+        self._processes: dict[str, Fork] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -126,11 +125,10 @@ class Dataflow:
         job.project_id, job.location, job.current_state = PROJECT, region, STATE.JOB_STATE_RUNNING
         self.jobs[job.id] = job
         said = self._folder / f"{job.id}.txt"
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([*PRELOADED, "google.cloud.storage", "apache_beam.io.gcp.gcsio"])
         given = (self.pipeline(job), str(said), str(self._held(job.name)), self.environment, self.before)
-        self._processes[job.id] = context.Process(target=_run, args=given)
-        self._processes[job.id].start()
+        program = f"from tests.runners.dataflow import service\nservice.run(*{given!r})"
+        with open(os.devnull, "r+") as nothing:  # noqa: PTH123
+            self._processes[job.id] = Fork(["-c", program], ROOT, [nothing.fileno()] * 3)
         with self.submitted:
             self.submitted.notify_all()
         self.created(job)
@@ -157,11 +155,10 @@ class Dataflow:
         return [job for job in found if job.location == region and job.name == query.get("name", [job.name])[0]]
 
     def _looked_at(self, job: dataflow.Job) -> dataflow.Job:
-        process = self._processes[job.id]
-        if job.current_state == STATE.JOB_STATE_RUNNING and process.exitcode is not None:
+        status = self._processes[job.id].wait(0)
+        if job.current_state == STATE.JOB_STATE_RUNNING and status is not None:
             said = self._folder / f"{job.id}.txt"
-            done = process.exitcode == 0
-            job.current_state = STATE.JOB_STATE_DONE if done else STATE.JOB_STATE_FAILED
+            job.current_state = STATE.JOB_STATE_DONE if status == 0 else STATE.JOB_STATE_FAILED
             self._errors[job.id] = said.read_text() if said.exists() else "The worker lost contact with the service."
         return job
 
@@ -239,7 +236,7 @@ def running() -> Iterator[tuple[Dataflow, str]]:
             server.server_close()
 
 
-def _run(url: str, said: str, held: str, environment: dict[str, str], before: str) -> None:
+def run(url: str, said: str, held: str, environment: dict[str, str], before: str) -> None:
     """A job: all that a worker knows is the graph and its own environment."""
     os.environ.update(environment)
     os.setsid()  # Ctrl-C of a driver's terminal does not reach the machines of a service
@@ -249,9 +246,6 @@ def _run(url: str, said: str, held: str, environment: dict[str, str], before: st
     from apache_beam.runners.portability.fn_api_runner import fn_runner
     from google.cloud import storage
 
-    with open(os.devnull, "w") as nothing:  # noqa: PTH123
-        os.dup2(nothing.fileno(), 1)
-        os.dup2(nothing.fileno(), 2)
     try:
         exec(before, {})
         while Path(held).exists():

@@ -66,6 +66,13 @@ class Embedder(abc.ABC):
         """Returns column -> number of bins of its marginal; empty if vectors have no marginals to count."""
         return {}
 
+    def marginal_groups(self, most: int) -> dict[str, np.ndarray]:
+        """Returns column -> the group of each bin, int64 (bins,), at most `most` groups of neighbouring bins.
+
+        Counts of pairs of columns are by group. An embedder whose last bin is that of missing values gives it a group.
+        """
+        return {name: group_bins(size, most) for name, size in self.marginal_sizes().items()}
+
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
         """Returns the bin of each vector in each column, int64 (n, columns). The vectors are float32 (n, d)."""
         raise NotImplementedError
@@ -75,3 +82,12 @@ class Embedder(abc.ABC):
 
     def ready(self) -> None:  # noqa: B027
         """Raises PeBeamError if anything that embedding needs is missing. The driver calls it before data are read."""
+
+
+def group_bins(bins: int, most: int) -> np.ndarray:
+    """Returns the group of each bin, int64 (bins,): neighbouring bins together, as even as they can be.
+
+    >>> group_bins(5, 2).tolist(), group_bins(3, 8).tolist()
+    ([0, 0, 0, 1, 1], [0, 1, 2])
+    """
+    return np.arange(bins) * min(bins, most) // bins

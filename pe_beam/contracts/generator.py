@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,11 +39,17 @@ class Marginals:
       labels: the declared labels; [None] without labels.
       counts: column -> float64 (labels, bins), with the bins of `Embedder.marginal_bins`.
       sigma: standard deviation of the noise on each count.
+      groups: column -> int64 (bins,), the group of each bin; empty if pairs of columns are not measured.
+      pairs: two columns -> float64 (groups, groups), noisy counts over all labels.
+      pair_sigma: standard deviation of the noise on each of these.
     """
 
     labels: Sequence[str | None]
     counts: Mapping[str, np.ndarray]
     sigma: float
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pairs: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    pair_sigma: float = 0.0
 
     def totals(self) -> np.ndarray:
         """Returns the noisy number of records per label, float64 (labels,): the sum of the bins, averaged over columns.
@@ -93,6 +99,8 @@ class Generator(abc.ABC):
     """True if `__init__` also takes `schema=`: the modality's `schema_model`, as `data.schema` declares it."""
     takes_marginals: ClassVar[bool] = False
     """True if `seeded` draws by measured marginals (`privacy.marginals`)."""
+    takes_pairs: ClassVar[bool] = False
+    """True if `seeded` also draws by measured pairs of columns (`privacy.marginals.pairs`)."""
     varies_any: ClassVar[bool] = False
     """True if `vary` needs only the payload (`state` may be null). It can then vary another generator's candidates."""
 

@@ -1,8 +1,11 @@
-"""The initial measurement of iteration 0, if the recipe has one: label shares, or one-way marginals by label."""
+"""The initial measurement of iteration 0: label shares, or one-way marginals by label and maybe pairs of columns."""
 
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,44 +14,95 @@ from pe_beam.contracts.generator import Generator, Marginals
 from pe_beam.engine import tables
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import sigma_of
+from pe_beam.recipe.measured import measured
 
 MEASURED = "labels/part-00000.parquet"
 MEASURED_WORK = "labels.parquet"
 
 
 def measured_cells(run: Run) -> pa.Table:
-    """Returns the cells that iteration 0 counts, in order: columns `label` and, for marginals, `column` and `bin`."""
+    """Returns the cells that iteration 0 counts, in order.
+
+    Columns: `label`; for marginals also `column` and `bin`; with pairs of columns also `other` and `other_bin`, which
+    are null in one-way cells, as `label` is in cells of pairs.
+    """
     labels = run.recipe.label_list
     if not run.recipe.privacy.marginals:
         return pa.table({"label": pa.array(labels, pa.string())})
-    rows = [
-        (label, column, place)
+    rows: list[tuple[Any, ...]] = [
+        (label, column, place, None, None)
         for column, size in run.embedder.marginal_sizes().items()
         for label in labels
         for place in range(size)
     ]
-    names, columns, places = zip(*rows, strict=True)
-    return pa.table({"label": pa.array(names, pa.string()), "column": columns, "bin": pa.array(places, pa.int64())})
+    sizes = _group_sizes(run)
+    rows += [
+        (None, a, group, b, other) for a, b in _pairs(sizes) for group in range(sizes[a]) for other in range(sizes[b])
+    ]
+    names, columns, places, others, other_places = zip(*rows, strict=True)
+    found = {"label": pa.array(names, pa.string()), "column": columns, "bin": pa.array(places, pa.int64())}
+    if sizes:
+        found |= {"other": pa.array(others, pa.string()), "other_bin": pa.array(other_places, pa.int64())}
+    return pa.table(found)
 
 
-def cell_count(run: Run) -> int:
-    """Returns the number of cells that iteration 0 counts."""
+def _group_sizes(run: Run) -> dict[str, int]:
+    """Returns column -> number of groups in the counts of pairs; empty if pairs are not counted."""
+    measured = run.recipe.privacy.marginals
+    if measured is None or measured.pairs is None:
+        return {}
+    return {name: int(own.max()) + 1 for name, own in run.embedder.marginal_groups(measured.pairs).items()}
+
+
+def _pairs(columns: Iterable[str]) -> list[tuple[str, str]]:
+    return list(itertools.combinations(columns, 2))
+
+
+def weight_of(run: Run) -> int:
+    """Returns how often a record counts in its one-way cells (`Measured.weight`)."""
+    if not run.recipe.privacy.marginals:
+        return 1
+    return measured(run.recipe, len(run.embedder.marginal_sizes())).weight
+
+
+def one_way_count(run: Run) -> int:
+    """Returns the number of one-way cells, which come first."""
     if not run.recipe.privacy.marginals:
         return run.recipe.label_count
     return run.recipe.label_count * sum(run.embedder.marginal_sizes().values())
 
 
+def cell_count(run: Run) -> int:
+    """Returns the number of cells that iteration 0 counts."""
+    sizes = _group_sizes(run)
+    return one_way_count(run) + sum(sizes[a] * sizes[b] for a, b in _pairs(sizes))
+
+
 def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the cells in which each record of a batch counts, one per column (or its label): int64 (n, columns)."""
+    """Returns the cells in which each record of a batch counts: int64 (n, cells).
+
+    One per column (or its label), each as often as `weight_of` says, then one per pair of columns.
+    """
     if not run.recipe.privacy.marginals:
         return labels.astype(np.int64)[:, None]
     sizes = np.array(list(run.embedder.marginal_sizes().values()))
     starts = np.concatenate([[0], np.cumsum(sizes[:-1])]) * run.recipe.label_count
-    return starts + labels.astype(np.int64)[:, None] * sizes + run.embedder.marginal_bins(vectors)
+    bins = run.embedder.marginal_bins(vectors)
+    one_way: np.ndarray = starts + labels.astype(np.int64)[:, None] * sizes + bins
+    if run.recipe.privacy.marginals.pairs is None:
+        return one_way
+    groups = run.embedder.marginal_groups(run.recipe.privacy.marginals.pairs)
+    own = [each[bins[:, place]] for place, each in enumerate(groups.values())]
+    widths = [int(each.max()) + 1 for each in groups.values()]
+    found, start = [one_way] * weight_of(run), one_way_count(run)
+    for a, b in itertools.combinations(range(len(own)), 2):
+        found.append((start + own[a] * widths[b] + own[b])[:, None])
+        start += widths[a] * widths[b]
+    return np.hstack(found)
 
 
 class Cells:
-    """The cells in which a record counts in iteration 0, as `Ballots`: its label, or one bin of each column."""
+    """The cells in which a record counts in iteration 0, as `Ballots`: its label, or the cells of its columns."""
 
     digest = ""
 
@@ -56,7 +110,8 @@ class Cells:
         """Takes a run that measures label shares or marginals."""
         self._run = run
         self.width = cell_count(run)
-        self.votes_per_record = len(run.embedder.marginal_sizes()) if run.recipe.privacy.marginals else 1
+        columns = len(run.embedder.marginal_sizes())
+        self.votes_per_record = measured(run.recipe, columns).norm_squared if run.recipe.privacy.marginals else 1
 
     def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Ballots`."""
@@ -81,7 +136,13 @@ def read_marginals(run: Run) -> Marginals:
     for column, size in run.embedder.marginal_sizes().items():
         counts[column] = noisy[start : start + labels * size].reshape(labels, size)
         start += labels * size
-    return Marginals(run.recipe.label_list, counts, sigma_of(run, 0))
+    sigma, sizes, pairs = sigma_of(run, 0), _group_sizes(run), {}
+    for a, b in _pairs(sizes):
+        pairs[a, b] = noisy[start : start + sizes[a] * sizes[b]].reshape(sizes[a], sizes[b])
+        start += sizes[a] * sizes[b]
+    told = run.recipe.privacy.marginals
+    groups = run.embedder.marginal_groups(told.pairs) if told is not None and told.pairs is not None else {}
+    return Marginals(run.recipe.label_list, counts, sigma / weight_of(run), groups, pairs, sigma)
 
 
 def generator(run: Run) -> Generator:

@@ -16,7 +16,15 @@ import pyarrow as pa
 from pe_beam.contracts.votes import Ballots
 from pe_beam.engine import tables
 from pe_beam.engine.indexes import load_voter
-from pe_beam.engine.measurements import MEASURED, MEASURED_WORK, Cells, measured_cells, read_measurements
+from pe_beam.engine.measurements import (
+    MEASURED,
+    MEASURED_WORK,
+    Cells,
+    measured_cells,
+    one_way_count,
+    read_measurements,
+    weight_of,
+)
 from pe_beam.engine.populations import HISTOGRAM, HISTOGRAM_WORK, read_histogram, read_population
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
@@ -140,8 +148,12 @@ class CellQuery(Query):
 
     def answer(self, counts: pa.Table, noisy: np.ndarray) -> tuple[pa.Table, pa.Schema]:
         """See `Query`."""
-        schema = tables.MARGINALS if self._run.recipe.privacy.marginals else tables.LABELS
-        return measured_cells(self._run).append_column("noisy_count", pa.array(noisy, pa.float64())), schema
+        cells, told = measured_cells(self._run), self._run.recipe.privacy.marginals
+        weights = np.ones(len(noisy))
+        weights[: one_way_count(self._run)] = weight_of(self._run)
+        by_column = tables.MARGINALS if told is None or told.pairs is None else tables.MARGINALS_AND_PAIRS
+        schema = tables.LABELS if told is None else by_column
+        return cells.append_column("noisy_count", pa.array(noisy / weights, pa.float64())), schema
 
     def read(self) -> pa.Table:
         """See `Query`."""

@@ -20,6 +20,10 @@ LABELS = pa.schema([("label", pa.string()), ("noisy_count", pa.float64())])
 MARGINALS = pa.schema(
     [("label", pa.string()), ("column", pa.string()), ("bin", pa.int64()), ("noisy_count", pa.float64())]
 )
+MARGINALS_AND_PAIRS = pa.schema(
+    [*list(MARGINALS)[:3], ("other", pa.string()), ("other_bin", pa.int64()), ("noisy_count", pa.float64())]
+)
+"""Of a pair of columns `label` is null, and the bins are groups of bins."""
 
 
 def population_schema(payload: pa.Schema) -> pa.Schema:

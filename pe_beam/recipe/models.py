@@ -444,6 +444,12 @@ class InitialMeasurement(Section):
     """What is measured before the first iteration."""
 
     budget: Real = Field(gt=0, lt=1, description="share of the budget")
+    pairs: Annotated[Whole | None, NEWER] = Field(
+        None,
+        ge=2,
+        le=64,
+        description="groups of a column's bins in counts of all pairs of columns, about half of the share; null: none",
+    )
 
 
 class SecretCustody(Section):

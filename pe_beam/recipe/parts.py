@@ -12,6 +12,7 @@ from pe_beam.contracts.service import Surroundings
 from pe_beam.contracts.store import Folder
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.identity import declared_schema
+from pe_beam.recipe.measured import MOST_COLUMNS
 from pe_beam.recipe.mixed import Mixed, of_maker
 from pe_beam.recipe.models import Part, Recipe
 
@@ -48,6 +49,8 @@ def _new_generator(recipe: Recipe, key: str, part: Part, folder: Folder | None) 
     cls = registry.find("generators", part.name, key=f"{key}.name")
     if recipe.privacy.marginals and not cls.takes_marginals:
         raise RecipeError(f"privacy.marginals: generator {part.name!r} makes no use of them")
+    if recipe.privacy.marginals and recipe.privacy.marginals.pairs and not cls.takes_pairs:
+        raise RecipeError(f"privacy.marginals.pairs: generator {part.name!r} makes no use of them; null is wanted")
     options = cls.Options.model_validate(part.options)
     made: Generator = cls(options, labels=recipe.label_list, **_schema_for(recipe, cls))
     iterations = recipe.evolution.iterations
@@ -71,6 +74,12 @@ def new_embedder(recipe: Recipe, folder: Folder | None = None) -> Embedder:
     made: Embedder = cls(cls.Options.model_validate(part.options), **_schema_for(recipe, cls))
     if recipe.privacy.marginals and not made.marginal_sizes():
         raise RecipeError(f"privacy.marginals: embedder {part.name!r} has no columns to count")
+    if recipe.privacy.marginals and recipe.privacy.marginals.pairs:
+        columns = len(made.marginal_sizes())
+        if not 2 <= columns <= MOST_COLUMNS:
+            raise RecipeError(
+                f"privacy.marginals.pairs: {columns} columns; 2 to {MOST_COLUMNS} are allowed; null counts no pairs"
+            )
     iterations, service = recipe.evolution.iterations, recipe.execution.embeddings
     made.attach(Surroundings(iterations=iterations, service=service, folder=folder, private=True))
     return made

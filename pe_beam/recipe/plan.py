@@ -13,6 +13,7 @@ from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, noise
 from pe_beam.privacy.subsampled import Spending
 from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors
+from pe_beam.recipe.measured import measured
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder
 from pe_beam.recipe.sizes import memory_warning
@@ -233,12 +234,15 @@ def votes_bound(recipe: Recipe) -> int:
 
 
 def measurement_sensitivity(recipe: Recipe) -> float:
-    """Returns the sensitivity of the initial measurement: a record has one label, or one bin in each marginal."""
-    columns = 1
+    """Returns the sensitivity of the initial measurement: a record has one label, or one bin in each marginal.
+
+    Where pairs of columns are counted too, it is that of all cells together (`Measured.norm_squared`).
+    """
+    squared = 1
     if recipe.privacy.marginals:
-        columns = len(new_embedder(recipe).marginal_sizes())
+        squared = measured(recipe, len(new_embedder(recipe).marginal_sizes())).norm_squared
     unit, adjacency = recipe.privacy.unit, recipe.privacy.adjacency
-    return accounting.sensitivity(unit=unit, adjacency=adjacency, votes_per_record=columns)
+    return accounting.sensitivity(unit=unit, adjacency=adjacency, votes_per_record=squared)
 
 
 def _expected_votes(recipe: Recipe, sizes: list[int]) -> list[float] | None:

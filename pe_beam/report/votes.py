@@ -249,6 +249,8 @@ def _bought(history: History) -> Markup:
 
 def _marginals(history: History, found: list[dict[str, Any]]) -> Markup:
     """Returns sums of the measured one-way marginals. It leaves out single counts, which may be thousands."""
+    pairs = [row for row in found if row.get("other") is not None]
+    found = [row for row in found if row.get("other") is None]
     columns = list(dict.fromkeys(row["column"] for row in found))
     sums = {(row["label"], row["column"]): 0.0 for row in found}
     for row in found:
@@ -256,7 +258,8 @@ def _marginals(history: History, found: list[dict[str, Any]]) -> Markup:
     rows = [[label or "all", *(sums[label, column] for column in columns[:8])] for label in history.labels]
     head = tag("h3", "Marginals that were bought")
     said = (
-        f"A part of the budget paid for {len(found)} noisy counts of values, by label and column; candidates are drawn "
+        f"A part of the budget paid for {len(found)} noisy counts of values, by label and column"
+        f"{f', and {len(pairs)} of pairs of columns' if pairs else ''}; candidates are drawn "
         "by them. Each column's counts add up to the records of a label, but for their noise. All counts are in "
         "iteration=0000/labels."
     )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from pe_beam import contracts
-from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.embedder import Embedding, group_bins
 from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.record import Fault
 from pe_beam.errors import RecipeError
@@ -111,6 +111,14 @@ class TabularEmbedder(contracts.Embedder):
     def marginal_sizes(self) -> dict[str, int]:
         """See Embedder. The last bin of a column that may be missing is the bin of missing values."""
         return {name: column.marginal_bins + int(column.missing) for name, column in self._schema.columns.items()}
+
+    def marginal_groups(self, most: int) -> dict[str, np.ndarray]:
+        """See Embedder. The bin of missing values is a group of its own."""
+        groups = {}
+        for name, column in self._schema.columns.items():
+            own = group_bins(column.marginal_bins, most)
+            groups[name] = np.append(own, own[-1] + 1) if column.missing else own
+        return groups
 
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
         """See Embedder. A number at the edge of a bin may be in either bin, but it is in exactly one."""

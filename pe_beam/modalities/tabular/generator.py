@@ -17,7 +17,8 @@ from pe_beam.errors import RecipeError, StageError
 from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
 from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import PASSES, holds, repair
-from pe_beam.modalities.tabular.marginals import code_in, shares_of
+from pe_beam.modalities.tabular.forest import Forest, fit_forest
+from pe_beam.modalities.tabular.marginals import bin_of, code_in, shares_of
 from pe_beam.modalities.tabular.schema import as_schema
 
 _DRAWS = 4  # uniform numbers per value: whether to mutate, which bin, the place in it, how far to move
@@ -38,6 +39,9 @@ class TabularOptions(contracts.Options):
 class Tabular(contracts.Generator):
     """Draws values uniformly from what the schema declares, or by measured marginals of each label.
 
+    With measured pairs of columns, values are drawn along a forest of those pairs that go together (`forest`): a new
+    row from its root on, and a value that a variation draws anew given the others of its row.
+
     A variation draws a category again with probability `degree`, and may draw the same one. Numbers move as `steps`
     says, are rounded if they are whole, and stay within bounds. Constraints hold for every row: a row that breaks one
     is repaired. A variation that cannot be repaired equals its parent.
@@ -48,6 +52,7 @@ class Tabular(contracts.Generator):
     chunk_size = 4096
     takes_schema = True
     takes_marginals = True
+    takes_pairs = True
     varies_any = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None], schema: Any) -> None:
@@ -58,6 +63,7 @@ class Tabular(contracts.Generator):
         self._columns = list(self._schema.columns.values())
         self._labels = {label: code for code, label in enumerate(labels)}
         self._shares: list[np.ndarray] = [self._uniform(column) for column in self._columns]
+        self._forest: Forest | None = None
         rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
         if self._schema.constraints:
             codes = self._drawn(np.zeros(64, dtype=np.int64), self._uniforms(rngs))
@@ -83,7 +89,19 @@ class Tabular(contracts.Generator):
         made._shares = [
             np.stack([shares_of(row, total) for row, total in zip(each, totals, strict=True)]) for each in counts
         ]
+        if marginals.pairs:
+            made._forest = self._fitted(marginals, made._shares, shares_of(totals, float(totals.sum())))
         return made
+
+    def _fitted(self, marginals: Marginals, shares: list[np.ndarray], label_shares: np.ndarray) -> Forest:
+        places = {name: place for place, name in enumerate(self._names)}
+        return fit_forest(
+            shares,
+            label_shares,
+            [marginals.groups[name] for name in self._names],
+            {(places[a], places[b]): counts for (a, b), counts in marginals.pairs.items()},
+            marginals.pair_sigma,
+        )
 
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
         """See Generator."""
@@ -107,6 +125,8 @@ class Tabular(contracts.Generator):
         before = encode_payload(parents, self._schema)
         own = self._codes_of(parents["label"].to_pylist())
         uniforms = self._uniforms(rngs)
+        if self._forest is not None:
+            return self._table(self._varied(before, own, uniforms, step.degree))
         drawn = self._drawn(own, uniforms)
         codes = before.copy()
         for i, column in enumerate(self._columns):
@@ -120,6 +140,25 @@ class Tabular(contracts.Generator):
         fine = self._obey(codes)
         codes[~fine] = before[~fine]
         return self._table(codes)
+
+    def _varied(self, before: np.ndarray, labels: np.ndarray, uniforms: np.ndarray, rate: float) -> np.ndarray:
+        """Returns varied codes by a forest: values that are drawn anew follow the others of their row, one by one."""
+        assert self._forest is not None
+        codes = before.copy()
+        bins = np.column_stack([bin_of(codes[:, i], column) for i, column in enumerate(self._columns)])
+        for i in self._forest.order:
+            column = self._columns[i]
+            anew = uniforms[:, i, 0] < rate
+            fresh = self._forest.drawn(i, labels, bins, uniforms[:, i, 1], around=True)
+            drawn = code_in(fresh, uniforms[:, i, 2], column)
+            if column.moves and self._options.steps != "redraw":
+                codes[:, i] = self._moved(codes[:, i], uniforms[:, i, 3], column, rate)
+                anew &= (np.isnan(codes[:, i]) | np.isnan(drawn)) if column.missing else False
+            codes[anew, i] = drawn[anew]
+            bins[:, i] = bin_of(codes[:, i], column)
+        fine = self._obey(codes)
+        codes[~fine] = before[~fine]
+        return codes
 
     def _moved(self, values: np.ndarray, uniform: np.ndarray, column: Column, rate: float) -> np.ndarray:
         far = 2 * uniform - 1 if self._options.steps == "uniform" else ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
@@ -137,6 +176,12 @@ class Tabular(contracts.Generator):
     def _drawn(self, labels: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Returns new values of all columns, float64 (n, m)."""
         codes = np.empty(uniforms.shape[:2])
+        if self._forest is not None:
+            bins = np.zeros(codes.shape, dtype=np.int64)
+            for i in self._forest.order:
+                bins[:, i] = self._forest.drawn(i, labels, bins, uniforms[:, i, 1])
+                codes[:, i] = code_in(bins[:, i], uniforms[:, i, 2], self._columns[i])
+            return codes
         for i, column in enumerate(self._columns):
             edges = np.cumsum(self._shares[i], axis=1)
             edges[:, -1] = 1.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ ROWS: dict[str, Any] = {
     "evolution": {"iterations": 1, "samples": 20},
     "privacy": {"epsilon": 2, "delta": 1e-5},
 }
+_PAST = datetime(2026, 1, 1, tzinfo=UTC)
 _NEXT = itertools.count()
 Members = dict[str, Any]
 
@@ -269,6 +271,47 @@ def test_a_clock_that_goes_back_moves_no_other_message(broker: Broker, topic: st
         "message stamped before the window, behind later ones that it was cut by",
         "c",
     ]
+
+
+STAMPS = [0, 900, 200, 3100, 1300, 3400, 2800, 2999, 3000, 6200, 4500, 5900, 7000, 8900, 6999, 9100]
+"""Milliseconds since the first window of three seconds begins: they go back by 1,800 at most."""
+
+
+def _stamped(broker: Broker, stamps: Sequence[int]) -> str:
+    """A topic whose stamps are chosen, as no broker's clock can be set here; each message says its own."""
+    topic = broker.topic(f"t{next(_NEXT)}", message_timestamp_type="CreateTime")
+    writer = broker.producer()
+    for stamp in stamps:
+        moment = int(_PAST.timestamp() * 1000) + stamp
+        writer.produce(topic, value=json.dumps({"text": str(stamp)}), partition=0, timestamp=moment)
+    assert writer.flush(20) == 0
+    return topic
+
+
+def _windows(broker: Broker, topic: str, skew: float) -> list[list[str]]:
+    before, found = None, []
+    for start in range(0, 12, 3):
+        span = Span(_PAST + timedelta(seconds=start), _PAST + timedelta(seconds=start + 3))
+        before = cut(broker, topic, span, before, skew)
+        found.append(texts(broker, topic, before))
+    return found
+
+
+def test_one_message_more_moves_no_other_while_clocks_go_back_by_less_than_the_skew(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pe_beam.sources.kafka._BY_BROKER", 1)
+    monkeypatch.setattr(KafkaStream, "check", lambda _: None)
+    whole = [[str(s) for s in STAMPS if start <= s < start + 3000] for start in range(0, 12000, 3000)]
+    assert _windows(broker, _stamped(broker, STAMPS), 2) == whole
+    for left_out in (3100, 3400, 6200, 9100):  # those by which windows are cut
+        topic = _stamped(broker, [s for s in STAMPS if s != left_out])
+        assert _windows(broker, topic, 2) == [[text for text in texts if text != str(left_out)] for texts in whole]
+    late = "message stamped before the window, behind later ones that it was cut by"
+    without_skew = [text for texts in _windows(broker, _stamped(broker, STAMPS), 0) for text in texts]
+    behind = {"1300", "2800", "2999", "4500", "5900"}  # of an earlier window than the message before them
+    assert without_skew.count(late) == len(behind)
+    assert {text for texts in whole for text in texts} - set(without_skew) == behind
 
 
 def test_stamps_of_the_broker_are_demanded(broker: Broker) -> None:

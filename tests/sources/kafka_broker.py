@@ -165,10 +165,13 @@ class Broker:
 
         return Producer({"bootstrap.servers": self.server, "linger.ms": 0, "log_level": 0, **settings})
 
-    def send(self, name: str, values: list[Any], partition: int = 0, producer: Any = None) -> None:
-        """Writes messages: bytes as they are, None as a tombstone, all else as JSON."""
+    def send(self, name: str, values: list[Any], partition: int = 0, producer: Any = None) -> list[int]:
+        """Writes messages: bytes as they are, None as a tombstone, all else as JSON. Returns their stamps in ms."""
+        stamps: list[int] = []
         writer = producer or self.producer()
         for value in values:
             raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
-            writer.produce(name, value=raw, partition=partition)
+            told = lambda _, message: stamps.append(message.timestamp()[1])  # noqa: E731
+            writer.produce(name, value=raw, partition=partition, on_delivery=told)
         assert writer.flush(20) == 0
+        return stamps

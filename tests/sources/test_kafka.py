@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ ROWS: dict[str, Any] = {
     "evolution": {"iterations": 1, "samples": 20},
     "privacy": {"epsilon": 2, "delta": 1e-5},
 }
+_PAST = datetime(2026, 1, 1, tzinfo=UTC)
 _NEXT = itertools.count()
 Members = dict[str, Any]
 
@@ -97,6 +99,16 @@ def cut(broker: Broker, topic: str, span: Span, before: Members | None = None, s
     found = stream(broker, topic, skew).cut(span, before)
     assert not found.positions and not found.late and not found.unstamped
     return dict(found.members)
+
+
+def cut_when_decided(broker: Broker, topic: str, span: Span) -> Members:
+    """The cut, once the broker has marked the ends of transactions, a moment after it was told of them."""
+    for _ in range(100):
+        try:
+            return cut(broker, topic, span)
+        except ServiceError:
+            time.sleep(0.05)
+    return cut(broker, topic, span)
 
 
 def source(broker: Broker, topic: str, members: Members, **more: Any) -> Source:
@@ -227,7 +239,7 @@ def test_transactions_count_when_they_are_committed(broker: Broker, topic: str) 
     broker.send(topic, [{"text": "later"}])
     refused(lambda: cut(broker, topic, span), ServiceError, "transaction", "close_after")
     writer.commit_transaction(20)
-    members = cut(broker, topic, span)
+    members = cut_when_decided(broker, topic, span)
     assert members["partitions"] == {"0": [0, 5]}  # two markers
     assert texts(broker, topic, members) == ["kept", "open"]
     following = cut(broker, topic, Span(span.stop, now()), members)
@@ -242,8 +254,8 @@ def test_a_range_that_ends_in_what_was_aborted(broker: Broker, topic: str) -> No
     writer.begin_transaction()
     broker.send(topic, [{"text": "aborted"}] * 3, producer=writer)
     writer.abort_transaction(20)
-    time.sleep(0.1)  # markers are written a moment later
-    assert texts(broker, topic, cut(broker, topic, Span(start, now()))) == ["first"]
+    time.sleep(0.1)  # the marker is written a moment later
+    assert texts(broker, topic, cut_when_decided(broker, topic, Span(start, now()))) == ["first"]
 
 
 def test_a_clock_that_goes_back_moves_no_other_message(broker: Broker, topic: str) -> None:
@@ -269,6 +281,47 @@ def test_a_clock_that_goes_back_moves_no_other_message(broker: Broker, topic: st
         "message stamped before the window, behind later ones that it was cut by",
         "c",
     ]
+
+
+STAMPS = [0, 900, 200, 3100, 1300, 3400, 2800, 2999, 3000, 6200, 4500, 5900, 7000, 8900, 6999, 9100]
+"""Milliseconds since the first window of three seconds begins: they go back by 1,800 at most."""
+
+
+def _stamped(broker: Broker, stamps: Sequence[int]) -> str:
+    """A topic whose stamps are chosen, as no broker's clock can be set here; each message says its own."""
+    topic = broker.topic(f"t{next(_NEXT)}", message_timestamp_type="CreateTime")
+    writer = broker.producer()
+    for stamp in stamps:
+        moment = int(_PAST.timestamp() * 1000) + stamp
+        writer.produce(topic, value=json.dumps({"text": str(stamp)}), partition=0, timestamp=moment)
+    assert writer.flush(20) == 0
+    return topic
+
+
+def _windows(broker: Broker, topic: str, skew: float) -> list[list[str]]:
+    before, found = None, []
+    for start in range(0, 12, 3):
+        span = Span(_PAST + timedelta(seconds=start), _PAST + timedelta(seconds=start + 3))
+        before = cut(broker, topic, span, before, skew)
+        found.append(texts(broker, topic, before))
+    return found
+
+
+def test_one_message_more_moves_no_other_while_clocks_go_back_by_less_than_the_skew(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pe_beam.sources.kafka._BY_BROKER", 1)
+    monkeypatch.setattr(KafkaStream, "check", lambda _: None)
+    whole = [[str(s) for s in STAMPS if start <= s < start + 3000] for start in range(0, 12000, 3000)]
+    assert _windows(broker, _stamped(broker, STAMPS), 2) == whole
+    for left_out in (3100, 3400, 6200, 9100):  # those by which windows are cut
+        topic = _stamped(broker, [s for s in STAMPS if s != left_out])
+        assert _windows(broker, topic, 2) == [[text for text in texts if text != str(left_out)] for texts in whole]
+    late = "message stamped before the window, behind later ones that it was cut by"
+    without_skew = [text for texts in _windows(broker, _stamped(broker, STAMPS), 0) for text in texts]
+    behind = {"1300", "2800", "2999", "4500", "5900"}  # of an earlier window than the message before them
+    assert without_skew.count(late) == len(behind)
+    assert {text for texts in whole for text in texts} - set(without_skew) == behind
 
 
 def test_stamps_of_the_broker_are_demanded(broker: Broker) -> None:
@@ -381,11 +434,11 @@ def test_a_window_within_one_millisecond_is_empty(broker: Broker, topic: str) ->
 def test_a_stream_whose_broker_is_killed_in_the_middle_of_a_window(broker: Broker, tmp_path: Path) -> None:
     """Messages before the first window count nowhere; each other one in the window of its stamp, once."""
     topic, anchor = broker.topic("whole", partitions=2), _second_ahead()
-    broker.send(topic, [{"x": 0}])
+    stamps = broker.send(topic, [{"x": 0}])
     for window, values in enumerate(([1, 2, 2], [3, 3, 3, 3])):
         _wait_until(anchor + timedelta(seconds=window))
         for place, x in enumerate(values):
-            broker.send(topic, [{"x": x}], partition=place % 2)
+            stamps += broker.send(topic, [{"x": x}], partition=place % 2)
     _wait_until(anchor + timedelta(seconds=2))
     recipe = parse_recipe(
         {
@@ -415,7 +468,9 @@ def test_a_stream_whose_broker_is_killed_in_the_middle_of_a_window(broker: Broke
     names = [f"{anchor + timedelta(seconds=window):%Y%m%dT%H%M%SZ}" for window in range(2)]
     assert [line["window"] for line in read_lines(store)] == names
     found = [pq.read_table(tmp_path / f"windows/{name}/private/counts/iteration=0001.parquet") for name in names]
-    assert [sum(table["count"].to_pylist()) for table in found] == [3, 4]
+    begins = int(anchor.timestamp()) * 1000
+    wanted = [sum(begins + 1000 * at <= stamp < begins + 1000 * (at + 1) for stamp in stamps) for at in range(2)]
+    assert [sum(table["count"].to_pylist()) for table in found] == wanted and wanted[0]
 
 
 def _second_ahead() -> datetime:

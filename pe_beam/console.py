@@ -44,7 +44,7 @@ def begin(line: str) -> None:
     logging.basicConfig(level=logging.ERROR)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
-    # A command's imports make half a million objects that stay: looking for garbage among them was a tenth of its start.
+    # Imports make half a million objects that stay: looking for garbage among them was a tenth of a command's start.
     gc.set_threshold(20_000, 50, 100)
     _State.line = line
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

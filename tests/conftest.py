@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import sys
 import types
 import weakref
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import forks
 from tests.whole_runs import SECRET, SMALL, UNREPORTED, Runs
 
 # One thread a worker of the tests, for several workers share two cores; and where a library asks for more, threads that
@@ -111,6 +113,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason in sorted(reasons):
         if "NOT tested" in reason:
             terminalreporter.write_sep("=", reason.removeprefix("Skipped: "), yellow=True, bold=True)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pythons that the code starts itself are forks (tests/forks.py)."""
+    monkeypatch.setattr(sys, "executable", str(forks.python()))
 
 
 @pytest.fixture(autouse=True)

@@ -62,8 +62,9 @@ ROOT = Path(__file__).parents[1]
 # What `python` is. If it is killed, the fork is. Flags of Python, and other checkouts, are for the real Python.
 _PYTHON = """#!{real} -IS
 import json, os, signal, socket, sys
-words, path = sys.argv[1:], os.environ.get("PYTHONPATH", {root!r}).split(os.pathsep)[0]
-if not words or path != {root!r} or (words[0].startswith("-") and words[0] not in ("-m", "-c")):
+words, path = sys.argv[1:], os.environ.get("PYTHONPATH", "").split(os.pathsep)
+package = next((each for each in path if os.path.isdir(os.path.join(each, "pe_beam"))), {root!r})
+if not words or package != {root!r} or (words[0].startswith("-") and words[0] not in ("-m", "-c")):
     os.execv({real!r}, [{real!r}, *words])
 line = socket.socket(socket.AF_UNIX)
 line.connect({place!r})
@@ -218,6 +219,8 @@ def _become(words: list[str], folder: str, environment: dict[str, str], files: l
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(LONGEST)
+    path = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [place for place in path if place and place not in sys.path]
     status = 0
     try:
         _run(words)

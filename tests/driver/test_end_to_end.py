@@ -34,11 +34,12 @@ def done(runs, tmp_path_factory):
 @pytest.mark.parametrize(
     ("flags", "unroll"),
     [
-        # In processes of workers: tests/modalities/text/test_workers.py, and on Flink tests/runners/flink.
-        (["--direct_num_workers=2", "--direct_running_mode=multi_threading"], True),
+        (["--direct_num_workers=2", "--direct_running_mode=multi_threading"], False),
+        (["--direct_num_workers=2", "--direct_running_mode=multi_processing"], True),
         (["--direct_runner_bundle_repeat=1"], False),
     ],
 )
+@pytest.mark.usefixtures("forked")
 def test_release_is_the_same_bytes_however_it_runs(done, tmp_path, secret_file, flags, unroll):
     evolve(done[1], tmp_path / "run", flags, secret_file=secret_file, unroll=unroll)
     assert release_digests(tmp_path / "run") == release_digests(done[0])

@@ -24,6 +24,8 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.sources import private_source
 from tests.whole_runs import parquet_recipe, picture_table
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 
 def _run(
     small: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str], *, never_stop: bool

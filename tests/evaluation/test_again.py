@@ -109,6 +109,7 @@ def test_a_damaged_file_of_kept_embeddings_is_made_again(run: Path, embedded: li
     assert sum(embedded) == 110
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_evaluation_that_is_killed_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch, embedded: list[int]) -> None:
     """Killed while the second population is measured: neither embeddings nor the first one's figures are made again."""
     code = f"""

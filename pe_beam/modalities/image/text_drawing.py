@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import threading
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,10 @@ def _mesh(state: dict[str, Any], big: int) -> list[tuple[tuple[int, ...], tuple[
 @functools.lru_cache(maxsize=8)
 def _font_files(fonts: str) -> dict[str, str]:
     if fonts == "matplotlib":
-        import matplotlib
-
-        folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        # Those that matplotlib ships, without its import: that takes longer than to read them.
+        spec = importlib.util.find_spec("matplotlib")
+        assert spec is not None and spec.origin is not None
+        folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
         wanted: tuple[str, ...] = _TEXT_FONTS
     else:
         folder, wanted = Path(fonts.removesuffix("**")), ("",)

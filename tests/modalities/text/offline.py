@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pe_beam.engine.run import Run, open_run
 from pe_beam.metrics.distances import frechet_distance
 from pe_beam.metrics.moments import Moments
 from pe_beam.recipe.loading import load_recipe
+from tests import forks
 from tests.modalities.text import corpus
 from tests.modalities.text.server import Served
 from tests.whole_runs import ROOT
@@ -72,14 +72,14 @@ def prepare(folder: Path, size: Size) -> None:
     (folder / "private.csv").write_text(corpus.as_csv(_some(parts["private"], size.private)))
     (folder / "held-out.csv").write_text(corpus.as_csv(_some(parts["held out"], size.held_out)))
     (folder / "public.json").write_text(json.dumps([text for _, text in parts["public"]]))
-    train = [sys.executable, "-m", "tests.modalities.text.language_model", "train", str(folder / "public.json")]
+    train = [forks.python(), "-m", "tests.modalities.text.language_model", "train", str(folder / "public.json")]
     subprocess.run([*train, str(folder / "model.npz"), str(size.training_steps)], check=True, cwd=ROOT)
 
 
 def evolve_offline(folder: Path, name: str, size: Size, *, seed: int = 0) -> None:
     """Serves the model and runs the recipe in folder/name, at a size."""
     serve = ("tests.modalities.text.language_model", "serve", str(folder / "model.npz"))
-    with Served(folder / f"{name}.log", command=serve, models=["small-words"]) as server:
+    with Served(folder / f"{name}.log", command=serve, python=forks.python(), models=["small-words"]) as server:
         recipe = load_recipe(
             RECIPE,
             {

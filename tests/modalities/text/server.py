@@ -282,15 +282,16 @@ class Served:
         *,
         port: int = 0,
         command: tuple[str, ...] = ("tests.modalities.text.server",),
+        python: str | Path = sys.executable,
         **behaviour: Any,
     ) -> None:
         self.log = log
         self.port = port
-        self._command = command
+        self._command = [str(python), "-m", *command]
         self._behaviour = behaviour
 
     def __enter__(self) -> Served:
-        command = [sys.executable, "-m", *self._command, "--port", str(self.port), "--log", str(self.log)]
+        command = [*self._command, "--port", str(self.port), "--log", str(self.log)]
         command += ["--behaviour", json.dumps(self._behaviour)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3], text=True)
         assert self.process.stdout is not None

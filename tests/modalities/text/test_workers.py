@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pe_beam.driver.loop import evolve
 from pe_beam.recipe.loading import parse_recipe
 from tests.modalities.text.recipes import serve
@@ -14,6 +16,7 @@ from tests.modalities.text.server import Served
 from tests.whole_runs import release_digests
 
 
+@pytest.mark.usefixtures("forked")
 def test_two_processes_share_the_account_and_give_the_same_release(
     texts: dict[str, Any], tmp_path: Path, secret_file: Path
 ) -> None:

@@ -157,6 +157,7 @@ def test_a_converted_checkpoint_gives_the_same_answers(learned: bool, classes: i
     assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_converted_folder_is_a_generator(tmp_path: Path) -> None:
     torch.save(checkpoint(), tmp_path / "model.pt")
     script = [sys.executable, "-m", "pe_beam.modalities.image.diffusion.convert"]

@@ -13,7 +13,7 @@ from pe_beam.contracts.store import Store
 from pe_beam.driver.loop import check_parts, evolve
 from pe_beam.engine.memory import remember
 from pe_beam.engine.run import Run
-from pe_beam.errors import InputError, RecipeError
+from pe_beam.errors import InputError, RecipeError, ServiceError
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.stream import instant_text
 from pe_beam.recipe.windows import manifest_name, memory_name, window_name, window_recipe
@@ -26,6 +26,7 @@ from pe_beam.streams.publishing import note_finished, publish, tidy
 from pe_beam.streams.registry import commit_clients, ensure_key
 from pe_beam.streams.report import report
 
+_PAUSE = 300.0  # seconds before a service that did not answer is asked again
 _NAP = 30.0  # seconds between two looks at the clock, which a machine that slept may have set
 
 
@@ -61,7 +62,8 @@ def stream(recipe: Recipe, stream_dir: str | Path, *, once: bool = False, around
     Args:
       recipe: with a section `stream`.
       stream_dir: a directory, which is made if it does not exist, or the URL of a store.
-      once: does what is due now and returns; else it goes on until it is interrupted.
+      once: does what is due now and returns; else it goes on until it is interrupted, also after a service that does
+        not answer for a while.
       around: Beam flags, progress, clock; None: the machine's.
 
     Returns:
@@ -76,11 +78,13 @@ def stream(recipe: Recipe, stream_dir: str | Path, *, once: bool = False, around
     with store.lock():
         work = _Stream.open(recipe, store, around)
         while True:
-            before = work.published
-            while work.step():
-                pass
-            if work.published > before:
-                report(store)
+            try:
+                work.catch_up()
+            except ServiceError as error:
+                if once:
+                    raise
+                work.pause(str(error))
+                continue
             if once:
                 return store
             work.wait()
@@ -124,6 +128,19 @@ class _Stream:
         if published:
             tidy(recipe, store, len(published) - 1)  # a kill may have left it
         return found
+
+    def catch_up(self) -> None:
+        """Does all that is due, and writes the report if a window was published."""
+        before = self.published
+        while self.step():
+            pass
+        if self.published > before:
+            report(self.store)
+
+    def pause(self, why: str) -> None:
+        """Waits before what a service has refused is tried again."""
+        self._say(self.published, f"{why}; tries again in {_PAUSE:.0f} s")
+        self.around.sleep(_PAUSE)
 
     def step(self) -> bool:
         """Does the next thing that is due. Returns False if nothing is."""

@@ -11,8 +11,9 @@ import pytest
 
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
-from pe_beam.errors import DataError, InputError, RecipeError
+from pe_beam.errors import DataError, InputError, RecipeError, ServiceError
 from pe_beam.recipe.identity import to_yaml
+from pe_beam.streams.closing import stream_source
 from pe_beam.streams.loop import Surroundings, stream
 from tests.streams.drifting import (
     DAY,
@@ -103,6 +104,25 @@ def test_what_was_missed_is_made_up_in_order_by_the_same_stamps(tmp_path):
         assert {k: v for k, v in mine.items() if k != published} == {k: v for k, v in theirs.items() if k != published}
         assert json.loads(other.read(published))["missed"] is True
         assert json.loads(store.read(published))["missed"] is False
+
+
+def test_a_stream_that_goes_on_outlasts_a_service_that_does_not_answer(tmp_path):
+    put(tmp_path, 0, "a", [1])
+    clock, told = Clock(FIRST, stop=FIRST + 1.5 * DAY), io.StringIO()
+    failing = [ServiceError("the service does not answer")]
+
+    def source(recipe):
+        made = stream_source(recipe)
+        cut = made.cut
+        made.cut = lambda *given: cut(*given) if not failing else (_ for _ in ()).throw(failing.pop())
+        return made
+
+    around = Surroundings(now=clock.now, sleep=clock.sleep, progress=told)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pe_beam.streams.closing.stream_source", source)
+        stream(stream_recipe(tmp_path), tmp_path / "stream", around=around)
+    assert "does not answer; tries again in 300 s" in told.getvalue()
+    assert (tmp_path / f"stream/published/{window(0)}.json").exists()
 
 
 def test_private_parts_are_purged_when_published_and_the_registry_stays(tmp_path):

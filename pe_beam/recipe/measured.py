@@ -13,7 +13,7 @@ MOST_COLUMNS = 40
 
 @dataclass(frozen=True)
 class Measured:
-    """One-way marginals by label, with or without counts of all pairs of columns over all labels.
+    """One-way marginals by label, with or without counts of all pairs of columns by label.
 
     Attributes:
       columns: number of columns, m.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -188,8 +189,14 @@ def number(low: float, high: float, *, whole: bool = False, least: bool = False)
 
 
 def listed(text: str) -> list[str]:
-    """Splits a text at its commas into names. Raises ValueError if a name is empty or occurs twice."""
+    """Splits a text at its commas into names. Raises ValueError if a name is empty or occurs twice.
+
+    >>> listed("a, b"), listed("[1, 2.5, 'b']")
+    (['a', 'b'], ['1', '2.5', 'b'])
+    """
     found = [part.strip() for part in text.split(",")]
+    if text.strip().startswith("[") and text.strip().endswith("]"):  # a list as YAML has it
+        found = [re.sub(r"""^(['"])(.*)\1$""", r"\2", part.strip()) for part in text.strip()[1:-1].split(",")]
     if not all(found) or len(set(found)) != len(found):
         raise ValueError("names between commas, none empty, none twice,")
     return found

@@ -234,6 +234,8 @@ def test_labels_of_several_columns_combine(tmp_path):
 
 
 def test_a_label_that_yaml_would_read_otherwise_stays_text(tmp_path):
+    given = _answers(**{"data.labels": "[1, 2.5, 'b']"})
+    assert compose(_flags(given))["data"]["labels"] == ["1", "2.5", "b"]
     given = _answers(**{"data.labels": "no,1,~,a: b"})
     recipe, _ = write_recipe(_flags(given), str(tmp_path / "a.yaml"))
     assert recipe.data.labels == ["no", "1", "~", "a: b"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 
@@ -18,6 +18,12 @@ EXACT = 2**53
 """From this number on, different whole numbers may be the same float."""
 _BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\0\u200b\u2060\ufeff"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
+_ABSENT = frozenset(
+    (
+        *("na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "nil", "#null!", "\\n"),
+        *("-", "--", "---", "?", ".", "..", "missing", "unknown"),
+    )
+)
 _LEADING_ZEROS = re.compile(r"-?0[0-9]+")
 
 
@@ -108,3 +114,32 @@ def label_parts(label: str, *, several: bool) -> tuple[str, ...]:
     ('Bars', '5')
     """
     return tuple(label_key(part) for part in (label.split(JOINT) if several else [label]))
+
+
+class Declared:
+    """Declared names, to say of another name in which way it is none of them, without showing it."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        cases = [plain(name).casefold() for name in names]
+        self._cases, self._letters = frozenset(cases), frozenset(map(_letters, cases))
+
+    def variety(self, name: str | None) -> str:
+        """Returns one of a few fixed phrases about a name that is not declared.
+
+        >>> [Declared(["New York"]).variety(name) for name in ("new york", "New-York", "N/A", "402")]
+        ['in another case', 'with other blanks or signs', 'a word for a missing value', 'another number']
+        """
+        if name is None or not plain(name):
+            return "missing"
+        case = plain(name).casefold()
+        if case in self._cases:
+            return "in another case"
+        if _letters(case) and _letters(case) in self._letters:
+            return "with other blanks or signs"
+        if case in _ABSENT:
+            return "a word for a missing value"
+        return "another number" if _NUMBER.fullmatch(case) else "another text"
+
+
+def _letters(text: str) -> str:
+    return "".join(each for each in text if each.isalnum())

@@ -112,6 +112,7 @@ _INIT_FLAGS = {
     "data.path": ("--data", "PATH", "a folder, a file or a glob with the private records; not read"),
     "data.source": ("--source", "KIND", "folder, parquet, csv, jsonl, webdataset, ...; default: by the name"),
     "modality": ("--modality", "NAME", "what a record is: image, text, ..."),
+    "data.columns.label": ("--label", "COLUMN", "the column with the label; several: names between commas"),
     "data.labels": ("--labels", "A,B,...", "the public labels, between commas"),
     "data.schema": ("--schema", "FILE", "tables: a YAML file that declares the columns"),
     "public": ("--public", "FILE", "tables: a public file with the same columns, to read bounds and categories off"),

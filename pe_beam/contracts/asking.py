@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ class Asker:
 
     Attributes:
       given: key -> answer, from flags.
-      interactive: whether a person answers. If not, the default is the answer, and a missing default is an error.
+      interactive: whether a person answers. If not, the default is the answer. An answer that is missing or wrong is
+        noted in `faults`, and a stand-in keeps the questions going, so that all of them are named at once.
       source: stream from which answers are read.
       sink: stream to which questions are written.
       flags: key -> the flag that answers it, for messages. Other keys are answered by `--set key=value`.
       asked: the keys asked for so far.
       remarks: key -> a comment that the recipe gets above this key.
+      faults: key -> why its answer is missing or wrong; only if nobody can be asked again.
     """
 
     given: Mapping[str, Any]
@@ -33,6 +36,7 @@ class Asker:
     flags: Mapping[str, str] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
     remarks: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
         """Prints a text if a person answers, and nothing otherwise."""
@@ -63,23 +67,30 @@ class Asker:
           choices: the only allowed answers; empty: all answers are allowed.
           optional: whether an empty line is allowed; its answer is then None.
 
+        Returns a default or a stand-in if `lacks` says so of the key: its answer is missing or wrong.
+
         Raises:
-          InputError: an answer is wrong or missing, and it cannot be asked for again.
+          InputError: an answer is wrong or missing, and the person cannot be asked again.
         """
         self.asked.add(key)
         if key in self.given:
-            return self._checked(key, self.given[key], parse, choices)
+            try:
+                return self._checked(key, self.given[key], parse, choices)
+            except InputError as error:
+                self.refuse(key, str(error))
+                return default if default is not None or optional else _stand_in(parse, choices)
         if not self.interactive:
             if default is not None or optional:
                 return default
-            raise InputError(f"init: {self._flag(key)} is missing ({question})")
+            self.refuse(key, f"init: {self.flag(key)} is missing ({question})")
+            return _stand_in(parse, choices)
         hint = f" ({', '.join(choices)})" if choices else ""
         shown = f" [{default}]" if default is not None else " [none]" if optional else ""
         while True:
             print(f"{question}{hint}{shown}: ", end="", file=self.sink, flush=True)
             line = self.source.readline()
             if not line:
-                raise InputError(f"init: the answers ended before {self._flag(key)} was given")
+                raise InputError(f"init: the answers ended before {self.flag(key)} was given")
             if not line.strip() and (default is not None or optional):
                 return default
             try:
@@ -96,13 +107,34 @@ class Asker:
         if not isinstance(answer, str):
             return answer
         if choices and answer not in choices:
-            raise InputError(f"init: {self._flag(key)}: {answer!r} is not allowed; {', '.join(choices)} is wanted")
+            raise InputError(f"init: {self.flag(key)}: {answer!r} is not allowed; {', '.join(choices)} is wanted")
         try:
             return parse(answer)
         except ValueError as error:
-            raise InputError(f"init: {self._flag(key)}: {answer!r} is not allowed; {error} is wanted") from None
+            raise InputError(f"init: {self.flag(key)}: {answer!r} is not allowed; {error} is wanted") from None
 
-    def _flag(self, key: str) -> str:
+    def refuse(self, key: str, why: str) -> None:
+        """Notes that an answer is missing or wrong.
+
+        Raises:
+          InputError: a person answers, who is to know at once.
+        """
+        if self.interactive:
+            raise InputError(why)
+        self.faults[key] = why
+
+    def lacks(self, key: str) -> bool:
+        """Returns whether the answer to a question is missing or wrong, so that nothing can be concluded from it."""
+        return key in self.faults
+
+    def check(self) -> None:
+        """Raises InputError with a line for each answer that is missing or wrong, if there is one."""
+        if self.faults:
+            first, *others = dict.fromkeys(self.faults.values())
+            raise InputError("\n".join([first, *(f"  {why.removeprefix('init: ')}" for why in others)]))
+
+    def flag(self, key: str) -> str:
+        """Returns the flag that answers a question."""
         return self.flags.get(key, f"--set {key}=...")
 
 
@@ -120,6 +152,16 @@ class Seen:
     columns: dict[str, pa.DataType]
     folders: list[str]
     separator: str = ","
+
+
+def _stand_in(parse: Callable[[str], Any], choices: Sequence[str]) -> Any:
+    """Returns an answer that `parse` accepts, or None. No recipe is ever written with it."""
+    for text in (*choices[:1], "1", "x"):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return None
 
 
 def _yes(answer: Any) -> bool:
@@ -147,8 +189,14 @@ def number(low: float, high: float, *, whole: bool = False, least: bool = False)
 
 
 def listed(text: str) -> list[str]:
-    """Splits a text at its commas into names. Raises ValueError if a name is empty or occurs twice."""
+    """Splits a text at its commas into names. Raises ValueError if a name is empty or occurs twice.
+
+    >>> listed("a, b"), listed("[1, 2.5, 'b']")
+    (['a', 'b'], ['1', '2.5', 'b'])
+    """
     found = [part.strip() for part in text.split(",")]
+    if text.strip().startswith("[") and text.strip().endswith("]"):  # a list as YAML has it
+        found = [re.sub(r"""^(['"])(.*)\1$""", r"\2", part.strip()) for part in text.strip()[1:-1].split(",")]
     if not all(found) or len(set(found)) != len(found):
         raise ValueError("names between commas, none empty, none twice,")
     return found

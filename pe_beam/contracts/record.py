@@ -12,10 +12,17 @@ POPULATION = "population/part-{:05d}.parquet"
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a record cannot be used. `kind` is one of a few fixed phrases; `detail` is private."""
+    """Why a record cannot be used.
+
+    Attributes:
+      kind: one of a few fixed phrases, for the data holder's terminal.
+      detail: private, for `private/rejects/`.
+      variety: in which way it is of this kind: one of a few fixed phrases as well; empty: there is one way.
+    """
 
     kind: str
     detail: str = ""
+    variety: str = ""
 
 
 def population_files(manifest: Mapping[str, Any]) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,9 +101,10 @@ def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
         hold_embedder(run)  # under never_stop the separate process does it, because it embeds
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
+    varieties: dict[str, set[str]] = {}
     seen: set[str] = set()
     batches = iter(()) if piece == NO_PIECE else source.read(piece)
-    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
+    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects, varieties)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
     shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
@@ -120,6 +121,7 @@ def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
         "rows": rows,
         "rejects": len(rejects),
         "kinds": sorted({reject["kind"] for reject in rejects}),
+        "varieties": {kind: sorted(ways) for kind, ways in sorted(varieties.items())},
         "dimension": dimension,
         "seen": sorted(seen),
     }
@@ -133,8 +135,13 @@ def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBa
 
 
 def _write_shard(
-    run: Run, batches: Iterator[SourceBatch], sink: io.BytesIO, rejects: list[dict[str, str]]
+    run: Run,
+    batches: Iterator[SourceBatch],
+    sink: io.BytesIO,
+    rejects: list[dict[str, str]],
+    varieties: dict[str, set[str]],
 ) -> tuple[int, int]:
+    """Writes the usable rows, and adds the others to `rejects` and `varieties`. Returns number of rows, and d."""
     writer = None
     rows, dimension = 0, run.embedder.dimension
     client = run.recipe.privacy.unit == "client"
@@ -147,6 +154,8 @@ def _write_shard(
             vectors, faults = embed_batch(run, batch)
             for row, fault in sorted(faults.items()):
                 rejects.append({"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail})
+                if fault.variety:
+                    varieties.setdefault(fault.kind, set()).add(fault.variety)
             clients = batch.clients if client else None
             made = vector_batch(vectors, batch.labels, clients, faults, run.recipe.label_codes)
             tables.append(pa.Table.from_batches([made]))
@@ -238,7 +247,7 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
         private_source(run.recipe).refuse({fact for s in summaries for fact in s["seen"]})
     rejected = sum(s["rejects"] for s in summaries)
     usable = sum(s["rows"] for s in summaries)
-    kinds = sorted({kind for s in summaries for kind in s["kinds"]})
+    kinds = _told_kinds(summaries)
     # A worker's message stays in its runner's logs, so the driver reports the kinds of faults.
     where = "; file and row of each are in private/rejects/" if kinds else ""
     run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
@@ -259,6 +268,21 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
         "shards": [{k: s[k] for k in ("piece", "shard", "sha256", "source")} for s in summaries],
     }
     run.store.commit(INDEX, json.dumps(index, indent=1).encode())
+
+
+def _told_kinds(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the kinds of faults, with their varieties, which are fixed phrases as well."""
+    varieties: dict[str, set[str]] = {}
+    for summary in summaries:
+        for kind in summary["kinds"]:
+            varieties.setdefault(kind, set()).update(summary.get("varieties", {}).get(kind, ()))  # older ones have none
+    return [kind + _told(sorted(ways)) for kind, ways in sorted(varieties.items())]
+
+
+def _told(ways: Sequence[str]) -> str:
+    if not ways:
+        return ""
+    return f" ({len(ways)} kind{'s' if len(ways) > 1 else ''} of it: {', '.join(ways)})"
 
 
 def check_piece(run: Run, piece: Piece, source: Source | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from pe_beam import registry
 from pe_beam.contracts.asking import Asker, Seen, listed, number
 from pe_beam.contracts.modality import Modality
-from pe_beam.errors import DataError, InputError
+from pe_beam.errors import DataError, PeBeamError
 from pe_beam.init.looking import NOTHING, PICTURES, SEEN, guess_source, look
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
@@ -25,9 +25,25 @@ def compose(asker: Asker) -> dict[str, Any]:
     """Makes a recipe as plain data from answers.
 
     Raises:
-      InputError: an answer is wrong or missing, the data do not exist, or the budget is impossible.
+      InputError: answers are wrong or missing (all of them are named), the data do not exist, or the budget is
+        impossible.
     """
+    try:
+        recipe = _composed(asker)
+    except PeBeamError:
+        asker.check()  # a later error may come from a stand-in, so it does not count beside missing answers
+        raise
+    asker.check()
+    return recipe
+
+
+def _composed(asker: Asker) -> dict[str, Any]:
     data, modality_name, seen = _records(asker)
+    if modality_name is None:  # so which parts are to be asked for is not known
+        _columns(asker, data, None, seen)
+        _labels(asker, data, seen)
+        _privacy(asker, data)
+        return {}
     modality = registry.find("modalities", modality_name, key="modality")
     data |= {"separator": seen.separator} if seen.separator != "," else {}
     _columns(asker, data, modality, seen)
@@ -45,14 +61,20 @@ def compose(asker: Asker) -> dict[str, Any]:
     return recipe
 
 
-def _records(asker: Asker) -> tuple[dict[str, Any], str, Seen]:
+def _records(asker: Asker) -> tuple[dict[str, Any], str | None, Seen]:
+    """Returns where the records lie, what a record is (None: this follows from a missing answer), and what is seen."""
     asker.say("Where the private records lie. They are not read now; what may be looked at is asked first.")
     path = asker.ask("data.path", "A folder, a file or a glob")
     source = asker.ask("data.source", "What kind of files", default=guess_source(path), choices=_sources())
     known = registry.names("modalities")
-    usual = "image" if source in PICTURES else None
-    modality = asker.ask("modality", "What a record is", default=usual, choices=known)
+    usual = "image" if source in PICTURES else "tabular" if _declares_columns(asker) else None
     data = {"source": source, "path": path}
+    if asker.lacks("data.path") and not asker.given.keys() & {"data.source", "modality"}:
+        return data, None, NOTHING
+    modality = asker.ask("modality", "What a record is", default=usual, choices=known)
+    modality = None if asker.lacks("modality") else modality
+    if asker.lacks("data.path"):
+        return data, modality, NOTHING
     what = "names of the folders in it" if source == "folder" else "names and types of columns"
     what += ", the first line of CSV" if source == "csv" else ""
     if source not in SEEN or not asker.confirm("look", f"May I look at the {what}? No value is read"):
@@ -66,16 +88,21 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str, Seen]:
         return data, modality, NOTHING
 
 
+def _declares_columns(asker: Asker) -> bool:
+    return any(key in ("data.schema", "public") or key.startswith("data.schema.") for key in asker.given)
+
+
 def _sources() -> list[str]:
     """Returns the usual sources, then the others, for those who know what they hold."""
     first = ("folder", *_BY_COLUMN)
     return [*first, *sorted(set(registry.names("sources")) - set(first))]
 
 
-def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen) -> None:
+def _columns(asker: Asker, data: dict[str, Any], modality: Modality | None, seen: Seen) -> None:
     """Asks for the columns that the source takes. Tables with a schema need only label and client.
 
-    A format of pictures, or a source of another package, knows its columns; only label and client are asked for.
+    A format of pictures, or a source of another package, knows its columns; only label and client are asked for. So
+    they are if the modality is not known (None).
     """
     takes = registry.find("sources", data["source"], key="data.source").takes & {"columns", "client"}
     if "columns" not in takes:
@@ -84,7 +111,7 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen)
     if seen.columns:
         asker.say("Columns: " + ", ".join(f"{name} ({kind})" for name, kind in seen.columns.items()))
     named = data["source"] in _BY_COLUMN
-    roles = modality.payload.names if named and not modality.schema_model else []
+    roles = modality.payload.names if modality and named and not modality.schema_model else []
     for role in roles:
         default = role if not seen.columns or role in seen.columns else None
         columns[role] = asker.ask(f"data.columns.{role}", f"The column with the {role}", default=default)
@@ -95,11 +122,11 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality, seen: Seen)
         declared = named and role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
         default = role if declared and role in seen.columns else None
         key = f"data.columns.{role}"
-        found = asker.ask(key, f"The column with {text}", default=default, optional=not declared)
+        found = asker.ask(key, f"The column with {text}", parse=listed, default=default, optional=not declared)
         if found:
-            names = found if isinstance(found, list) else listed(found)
+            names = found if isinstance(found, list) else [found]
             columns[role] = names if len(names) > 1 else names[0]
-    _must_be_seen(columns, seen)
+    _must_be_seen(asker, columns, seen)
     if columns:
         data["columns"] = columns
 
@@ -110,11 +137,12 @@ def _name(text: str) -> str:
     return text
 
 
-def _must_be_seen(columns: Mapping[str, Any], seen: Seen) -> None:
+def _must_be_seen(asker: Asker, columns: Mapping[str, Any], seen: Seen) -> None:
     for role, names in columns.items():
+        key = f"data.columns.{role}"
         for name in names if isinstance(names, list) else [names]:
-            if seen.columns and name not in seen.columns:
-                raise InputError(f"init: data.columns.{role}: {name!r}: no such column in the first file")
+            if seen.columns and name not in seen.columns and not asker.lacks(key):
+                asker.refuse(key, f"init: {key}: {name!r}: no such column in the first file")
 
 
 def _labels(asker: Asker, data: dict[str, Any], seen: Seen) -> None:
@@ -183,7 +211,7 @@ def _evolution(asker: Asker, recipe: Mapping[str, Any], own: Mapping[str, Any]) 
     most = number(0, 10_000, whole=True)
     turns = asker.ask("evolution.iterations", "Iterations", parse=most, default=own.get("iterations", 10))
     evolution = {"iterations": turns, "samples": samples, **{k: v for k, v in own.items() if k != "iterations"}}
-    if "population" in evolution:
+    if "population" in evolution or asker.faults:
         return evolution
     parsed = parse_recipe({**recipe, "evolution": {**evolution, "samples": 10**6, "population": 10**6}})
     family, labels = parsed.evolution.family(), parsed.label_count

@@ -11,5 +11,5 @@
 - `records`    embeds a batch of records, and decides which of them abstain
 - `client`     scales a client's votes to integers of bounded norm (privacy rule 1)
 
-May import: contracts, errors, registry; NumPy, pyarrow, threadpoolctl; engines: faiss, torch. No Beam.
+May import: contracts, errors, names, registry; NumPy, pyarrow, threadpoolctl; engines: faiss, torch. No Beam.
 """

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.embedder import Embedding
 from pe_beam.contracts.record import Fault
+from pe_beam.names import Declared
 from pe_beam.voting.nearest import normalise_rows
 
 
@@ -41,9 +42,11 @@ def embed_rows(
       float32 (n, d), which is zero in rows that cannot be used, and row -> Fault.
     """
     faults = dict(faults or {})
+    declared: Declared | None = None
     for row, label in enumerate(labels):
         if row not in faults and label not in codes:
-            faults[row] = Fault("label that is not declared in data.labels")
+            declared = declared or Declared(name for name in codes if name is not None)
+            faults[row] = Fault("label that is not declared in data.labels", label or "", declared.variety(label))
         if row not in faults and by_client and clients[row] is None:
             faults[row] = Fault("missing client id")
     usable = [row for row in range(len(labels)) if row not in faults]

@@ -137,6 +137,51 @@ def test_wrong_answers_name_their_key_and_write_nothing(tmp_path, changed, messa
     assert not (tmp_path / "a.yaml").exists()
 
 
+def test_all_missing_and_wrong_answers_are_named_at_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("age,city,group\n1,Oslo,a\n")
+    table = ["init", "--yes", "--data", "t.csv", "--modality", "tabular", "--look", "--label", "group"]
+    cases = {
+        ("init", "--yes"): ["--data is missing", "--expected-records is missing"],
+        ("init", "--yes", "--data", "t.csv"): ["--modality is missing", "--expected-records is missing"],
+        (*table, "--epsilon", "0"): [
+            "--labels is missing",
+            "--expected-records is missing",
+            "--epsilon: '0' is not allowed; a number, 0.001 or more",
+            "--schema FILE or --public FILE: a table's columns have to be declared: age, city",
+        ],
+        (*table, "--labels", "a,b", "--set", "data.schema.columns.age.type=integer"): [
+            "--expected-records is missing",
+            "--set data.schema.columns.age.min=... is missing",
+            "--set data.schema.columns.age.max=... is missing",
+            "--set data.schema.columns.city.type=... is missing",
+        ],
+        (*table[:-1], "grup", "--public", "none.csv"): [
+            "data.columns.label: 'grup': no such column in the first file",
+            "--labels is missing",
+            "--expected-records is missing",
+            "--public: none.csv",
+        ],
+    }
+    for arguments, wanted in cases.items():
+        assert main(list(arguments)) == 2
+        said = capsys.readouterr().err.strip().split("\n")
+        assert len(said) == len(wanted), said
+        for line, start in zip(said, wanted, strict=True):
+            assert line.removeprefix("pe-beam: init:").strip().startswith(start), line
+    assert not (tmp_path / "recipe.yaml").exists()
+
+
+def test_the_label_of_a_table_is_a_flag(tmp_path, monkeypatch):
+    """A file that declares columns says that records are rows of a table."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "schema.yaml").write_text("columns: {age: {type: integer, min: 0, max: 99}}")
+    given = ["--data", "t.csv", "--schema", "schema.yaml", "--labels", "a,b", "--expected-records", "9000"]
+    assert main(["init", "--yes", "--label", "group", *given]) == 0
+    recipe = load_recipe("recipe.yaml")
+    assert (recipe.modality, recipe.data.columns) == ("tabular", {"label": "group"})
+
+
 def test_a_file_is_not_written_over(tmp_path):
     out = tmp_path / "a.yaml"
     out.write_text("mine")
@@ -189,6 +234,8 @@ def test_labels_of_several_columns_combine(tmp_path):
 
 
 def test_a_label_that_yaml_would_read_otherwise_stays_text(tmp_path):
+    given = _answers(**{"data.labels": "[1, 2.5, 'b']"})
+    assert compose(_flags(given))["data"]["labels"] == ["1", "2.5", "b"]
     given = _answers(**{"data.labels": "no,1,~,a: b"})
     recipe, _ = write_recipe(_flags(given), str(tmp_path / "a.yaml"))
     assert recipe.data.labels == ["no", "1", "~", "a: b"]

@@ -5,6 +5,7 @@ A code is the number itself, the days (date) or seconds (datetime) since 1970-01
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,13 @@ import pyarrow.compute as pc
 
 from pe_beam.contracts.content import Content, is_text
 from pe_beam.contracts.record import Fault
-from pe_beam.modalities.tabular.reading import is_number, read_column, zone_is_known
+from pe_beam.modalities.tabular.columns import Column
+from pe_beam.modalities.tabular.reading import NO_CATEGORY, is_number, read_column, zone_is_known
 from pe_beam.modalities.tabular.schema import TableSchema
+from pe_beam.names import Declared
 
+_DETAIL = 200
+"""Largest length of a value's text in `private/rejects/`."""
 _WANTED = {
     "integer": "integer, float with whole values, or text",
     "float": "number or text",
@@ -100,11 +105,25 @@ class TableContent(Content):
             codes[:, i], bad = read_column(_one(columns[name]), column)
             for kind, rows in bad.items():
                 for row in np.flatnonzero(rows).tolist():
-                    faults.setdefault(row, Fault(f"column {name}: {kind}"))
+                    if row not in faults:
+                        faults[row] = _fault(name, kind, columns[name], row, column)
         if faults:
             rows = np.array(sorted(faults))
             codes[rows] = [column.low for column in self.schema.columns.values()]
         return decode_payload(codes, self.schema), faults
+
+
+def _fault(name: str, kind: str, values: pa.ChunkedArray, row: int, column: Column) -> Fault:
+    """Returns why a value cannot be used. The value itself is the detail, which is private."""
+    value = values[row].as_py()
+    text = value.decode(errors="replace") if isinstance(value, bytes) else "" if value is None else str(value)
+    variety = _declared(column).variety(text) if kind == NO_CATEGORY else ""
+    return Fault(f"column {name}: {kind}", text[:_DETAIL], variety)
+
+
+@functools.lru_cache(maxsize=256)
+def _declared(column: Column) -> Declared:
+    return Declared(column.choices)
 
 
 def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:

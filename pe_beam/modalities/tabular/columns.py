@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -20,14 +21,24 @@ NUMBERS = ("integer", "float", "date", "datetime")
 CHOICES = ("categorical", "boolean", "ordinal")
 
 
-def _text(value: Any) -> Any:
-    """Accepts whole numbers as categories. Refuses booleans, because YAML reads yes and no as true and false."""
-    if isinstance(value, bool):
-        raise ValueError("true, false, yes and no have to be in quotes to be categories")
+_TO_YAML = "true, false, yes, no, null, dates, .nan and .inf have to be in quotes to be categories"
+
+
+def as_category(value: Any) -> Any:
+    """Accepts numbers as categories. Refuses what YAML does not take for a text or a number, such as yes and no.
+
+    >>> as_category(1.5), as_category(2), as_category(0.00001)
+    ('1.5', '2', '0.00001')
+    """
+    if value is None or isinstance(value, bool | date) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(_TO_YAML)
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="0")
     return str(value) if isinstance(value, int) else value
 
 
-def _bound(value: Any) -> Any:
+def as_bound(value: Any) -> Any:
+    """Returns a bound as a number or a text. Refuses booleans, and accepts dates without quotes."""
     if isinstance(value, bool):
         raise ValueError("a number or a date is wanted, not true or false")
     if isinstance(value, datetime):
@@ -35,8 +46,10 @@ def _bound(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-Category = Annotated[str, BeforeValidator(_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})]
-Bound = Annotated[int | float | str, BeforeValidator(_bound)]
+Category = Annotated[
+    str, BeforeValidator(as_category), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
+]
+Bound = Annotated[int | float | str, BeforeValidator(as_bound)]
 
 
 class _Declared(BaseModel):
@@ -182,7 +195,7 @@ class Column(Forms, _Declared):
     def number(self, value: Any) -> float:
         """Returns a declared value as a code. Raises ValueError for another value."""
         if self.type in CHOICES:
-            text = str(value).lower() if self.type == "boolean" else str(value)
+            text = str(value).lower() if self.type == "boolean" else as_category(value)
             if text not in self.choices:
                 raise ValueError(f"{value!r} is not among the declared values")
             return float(self.choices.index(text))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-if TYPE_CHECKING:
-    from pe_beam.modalities.tabular.columns import Column
+from pe_beam.modalities.tabular.columns import Bound, Column
 
 PASSES = 10
 
@@ -18,11 +18,17 @@ class Range(BaseModel):
     """Numbers from min to max, both included; null: without an end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    min: int | float | str | None = Field(None, description="least value; a date as text")
-    max: int | float | str | None = Field(None, description="greatest value")
+    min: Bound | None = Field(None, description="least value")
+    max: Bound | None = Field(None, description="greatest value")
 
 
-Condition = dict[str, tuple[str | int | float | bool, ...] | Range]
+def _value(value: Any) -> Any:
+    if value is None or isinstance(value, date):
+        raise ValueError("null and dates have to be in quotes to be values of a condition")
+    return value
+
+
+Condition = dict[str, tuple[Annotated[str | int | float | bool, BeforeValidator(_value)], ...] | Range]
 
 
 class Constraint(BaseModel):

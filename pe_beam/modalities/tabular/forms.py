@@ -6,6 +6,7 @@ import functools
 import re
 import unicodedata
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -29,8 +30,8 @@ def folded(text: str) -> str:
 
 
 def _word(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        raise ValueError("null, true, false, yes and no have to be in quotes to be words of a file")
+    if value is None or isinstance(value, bool | date):
+        raise ValueError("null, true, false, yes, no and dates have to be in quotes to be words of a file")
     text = folded(str(value)) if isinstance(value, str | int | float) else value
     if text == "":
         raise ValueError("an empty word; the empty text is a missing value anyway")

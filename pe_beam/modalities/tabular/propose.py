@@ -102,6 +102,8 @@ def propose_schema(
 def _read(path: Path, *, rows: int) -> pa.Table:
     import pyarrow.parquet as pq
 
+    if not path.is_file():
+        raise DataError(f"{path}: is not there, or no file")
     try:
         if path.suffix == ".parquet":
             file = pq.ParquetFile(path)

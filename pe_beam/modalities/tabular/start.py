@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pe_beam.contracts.asking import listed
-from pe_beam.errors import InputError
+from pe_beam.errors import DataError, InputError
 from pe_beam.modalities.tabular.columns import CHOICES, NUMBERS
 from pe_beam.modalities.tabular.propose import propose_schema, type_name
 from pe_beam.modalities.tabular.schema import RESERVED
@@ -24,9 +24,10 @@ _WIDEN = "Bounds and values come from the public file alone: widen them to all t
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
     """Returns sections of a recipe for tables. The schema is a file, or read from a public file, or asked by column.
 
+    Bounds and categories are never guessed, so each that is not said is a missing answer.
+
     Raises:
-      InputError: an answer is missing, because bounds and categories cannot be guessed.
-      DataError: the public file cannot be read.
+      InputError: several label columns, where a public file is read.
     """
     asker.say("Columns are declared in public: bounds, categories, which may be missing (docs/tables.md).")
     columns = dict(data.get("columns", {}))
@@ -37,8 +38,9 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
         )
         if public is None:
             if not asker.interactive and not any(key.startswith("data.schema.columns.") for key in asker.given):
-                names = f": {', '.join(seen.columns)}" if seen.columns else ""
-                raise InputError(f"init: --schema FILE or --public FILE: a table's columns have to be declared{names}")
+                text = "init: --schema FILE or --public FILE: a table's columns have to be declared"
+                asker.refuse("data.schema", ": ".join([text, *filter(None, [", ".join(_left(seen, columns))])]))
+                return {}
             schema, renamed = _declared(asker, seen, columns)
             columns |= renamed
         else:
@@ -59,7 +61,12 @@ def _one(names: Any) -> str | None:
 
 
 def _read_off(asker: Asker, public: str, columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = propose_schema(public, public=True, label=_one(columns.get("label")), client=_one(columns.get("client")))
+    roles = {role: _one(columns.get(role)) for role in ("label", "client") if not asker.lacks(f"data.columns.{role}")}
+    try:
+        found = propose_schema(public, public=True, **roles)
+    except DataError as error:
+        asker.refuse("public", f"init: --public: {error}")
+        return {}, columns
     for name, why in found["dropped"].items():
         asker.warn(f"--public: column {name} is left out of the schema: {why}")
     for name, note in found["notes"].items():
@@ -68,10 +75,15 @@ def _read_off(asker: Asker, public: str, columns: dict[str, Any]) -> tuple[dict[
     return found["schema"], found["columns"] | columns
 
 
+def _left(seen: Seen, roles: Mapping[str, Any]) -> list[str]:
+    """Returns the columns that were seen and have no role."""
+    taken = [name for names in roles.values() for name in (names if isinstance(names, list) else [names])]
+    return [name for name in seen.columns if name not in taken]
+
+
 def _declared(asker: Asker, seen: Seen, roles: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Asks for each column that was seen or is named. Returns the schema, and names in the schema -> in the file."""
-    taken = [name for names in roles.values() for name in (names if isinstance(names, list) else [names])]
-    names = [name for name in seen.columns if name not in taken] or asker.ask(
+    names = _left(seen, roles) or asker.ask(
         "columns", "The columns besides label and client, between commas", parse=listed
     )
     asker.say("What a column can hold is declared in public: say what is known without the data.")
@@ -88,6 +100,8 @@ def _column(asker: Asker, name: str, kind: pa.DataType | None) -> dict[str, Any]
     """Asks for one column's declaration, key by key."""
     key = f"data.schema.columns.{name}"
     found: dict[str, Any] = {"type": asker.ask(f"{key}.type", f"{name}: its type", choices=TYPES, default=_usual(kind))}
+    if asker.lacks(f"{key}.type"):
+        return found
     if found["type"] in NUMBERS:
         for end, text in (("min", "least"), ("max", "greatest")):
             found[end] = asker.ask(f"{key}.{end}", f"{name}: its {text} value", parse=_bound(found["type"]))

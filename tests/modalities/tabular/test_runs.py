@@ -257,7 +257,10 @@ BAD_DAYS: dict[str, tuple[Any, str]] = {
     "label of nobody": (column("group", [None]), "label"),
     "column missing": (lambda t: t.drop_columns(["city"]), "data.columns.city"),
     "name twice": (lambda t: t.append_column("age", t["age"]), "data.columns.age"),
-    "unseen category": (column("city", ["Zzsecret"]), "column city: category that is not declared"),
+    "unseen category": (
+        column("city", pa.array(["Zzsecret", "Yysecret", "oslo"] * 200)),
+        "column city: category that is not declared (2 kinds of it: another text, in another case)",
+    ),
     "all missing": (column("age", pa.nulls(600, pa.int64())), "column age: missing value"),
     "NaN where nothing may be missing": (column("age", [math.nan]), "column age: missing value"),
     "not constant": (column("zero", [41]), "column zero: value out of its declared bounds"),
@@ -288,8 +291,13 @@ def test_bad_days_cost_nothing_and_tell_nothing(table, tmp_path, capfd, day, kin
     assert main(["run", str(tmp_path / "recipe.yaml"), "--run-dir", str(tmp_path / "run")]) == 2
     out = "".join(capfd.readouterr())
     assert said in out and "Traceback" not in out and "internal error" not in out
-    assert not any(word in out for word in ("Zzsecret", "1152921504606846976", "client 1", ":3", "1841", "9999"))
+    assert not any(
+        word in out for word in ("Zzsecret", "oslo", "200", "1152921504606846976", "client 1", ":3", "1841", "9999")
+    )
     assert not (tmp_path / "run/ledger.jsonl").exists()
+    if day == "unseen category":
+        rejects = "".join(path.read_text() for path in (tmp_path / "run/private/rejects").iterdir())
+        assert "Zzsecret" in rejects
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

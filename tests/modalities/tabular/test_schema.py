@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -52,7 +53,10 @@ from tests.modalities.tabular.conftest import KINDS
         ({"type": "date", "min": 10**400, "max": "2020-12-01"}, r"a date as YYYY-MM-DD"),
         ({"type": "categorical", "values": []}, "values"),
         ({"type": "categorical", "values": ["a", "a"]}, "twice"),
-        ({"type": "categorical", "values": [True, "b"]}, "quotes"),
+        ({"type": "categorical", "values": [True, "b"]}, "true, false, yes, no, null, dates, .* in quotes"),
+        ({"type": "categorical", "values": [None, "b"]}, "in quotes"),
+        ({"type": "ordinal", "values": [dt.date(2024, 1, 31)]}, "in quotes"),
+        ({"type": "ordinal", "values": [float("inf")]}, "in quotes"),
         ({"type": "categorical", "values": ["a"], "outside": "clip"}, "rejected"),
         ({"type": "boolean", "values": ["a"]}, "no values"),
         ({"type": "float", "min": 0, "max": 1, "weight": 0}, "greater than 0"),
@@ -86,6 +90,29 @@ def test_a_constraint_wants_numbers_too() -> None:
         rule = {"if": {"b": [True]}, "then": {"n": {"max": bound}}}
         with pytest.raises(ValidationError, match=said):
             TableSchema.model_validate({"columns": columns, "constraints": [rule]})
+
+
+def test_values_may_be_numbers_without_quotes() -> None:
+    text = """
+      columns:
+        size: {type: ordinal, values: [1, 1.5, 2, 0.00001]}
+        since: {type: date, min: 2000-01-01, max: 2020-01-01}
+      constraints:
+        - {if: {size: [1.5, 2]}, then: {since: {min: 2010-01-01}}}
+    """
+    schema = TableSchema.model_validate(yaml.safe_load(text))
+    assert schema.columns["size"].choices == ("1", "1.5", "2", "0.00001")
+    for array in (pa.array(["1.5", "2", "1"]), pa.array([1.5, 2.0, 1.0]), pa.array([1.5, 2.0, 1.0], pa.float32())):
+        codes, bad = read_column(array, schema.columns["size"])
+        assert codes.tolist() == [1, 2, 0] and not bad
+
+
+@pytest.mark.parametrize("value", [None, dt.date(2024, 1, 31), True])
+def test_a_condition_says_what_wants_quotes(value: Any) -> None:
+    columns = {"a": {"type": "categorical", "values": ["x"]}, "b": {"type": "boolean"}}
+    rule = {"if": {"b": [True]}, "then": {"a": [value]}}
+    with pytest.raises(ValidationError, match="in quotes"):
+        TableSchema.model_validate({"columns": columns, "constraints": [rule]})
 
 
 def _read(given_: list[Any] | pa.Array, **column: Any) -> tuple[list[float | None], dict[str, list[int]]]:

@@ -40,7 +40,7 @@ class Marginals:
       counts: column -> float64 (labels, bins), with the bins of `Embedder.marginal_bins`.
       sigma: standard deviation of the noise on each count.
       groups: column -> int64 (bins,), the group of each bin; empty if pairs of columns are not measured.
-      pairs: two columns -> float64 (labels, groups, groups), noisy counts.
+      pairs: two columns -> float64 (groups, groups), noisy counts over all labels.
       pair_sigma: standard deviation of the noise on each of these.
     """
 

@@ -24,7 +24,7 @@ def measured_cells(run: Run) -> pa.Table:
     """Returns the cells that iteration 0 counts, in order.
 
     Columns: `label`; for marginals also `column` and `bin`; with pairs of columns also `other` and `other_bin`, which
-    are null in one-way cells. Of pairs, bins are groups of bins.
+    are null in one-way cells, as `label` is in cells of pairs.
     """
     labels = run.recipe.label_list
     if not run.recipe.privacy.marginals:
@@ -37,11 +37,7 @@ def measured_cells(run: Run) -> pa.Table:
     ]
     sizes = _group_sizes(run)
     rows += [
-        (label, a, group, b, other)
-        for a, b in _pairs(sizes)
-        for label in labels
-        for group in range(sizes[a])
-        for other in range(sizes[b])
+        (None, a, group, b, other) for a, b in _pairs(sizes) for group in range(sizes[a]) for other in range(sizes[b])
     ]
     names, columns, places, others, other_places = zip(*rows, strict=True)
     found = {"label": pa.array(names, pa.string()), "column": columns, "bin": pa.array(places, pa.int64())}
@@ -79,7 +75,7 @@ def one_way_count(run: Run) -> int:
 def cell_count(run: Run) -> int:
     """Returns the number of cells that iteration 0 counts."""
     sizes = _group_sizes(run)
-    return one_way_count(run) + run.recipe.label_count * sum(sizes[a] * sizes[b] for a, b in _pairs(sizes))
+    return one_way_count(run) + sum(sizes[a] * sizes[b] for a, b in _pairs(sizes))
 
 
 def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -100,8 +96,8 @@ def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     widths = [int(each.max()) + 1 for each in groups.values()]
     found, start = [one_way] * weight_of(run), one_way_count(run)
     for a, b in itertools.combinations(range(len(own)), 2):
-        found.append((start + (labels * widths[a] + own[a]) * widths[b] + own[b])[:, None])
-        start += run.recipe.label_count * widths[a] * widths[b]
+        found.append((start + own[a] * widths[b] + own[b])[:, None])
+        start += widths[a] * widths[b]
     return np.hstack(found)
 
 
@@ -142,9 +138,8 @@ def read_marginals(run: Run) -> Marginals:
         start += labels * size
     sigma, sizes, pairs = sigma_of(run, 0), _group_sizes(run), {}
     for a, b in _pairs(sizes):
-        size = labels * sizes[a] * sizes[b]
-        pairs[a, b] = noisy[start : start + size].reshape(labels, sizes[a], sizes[b])
-        start += size
+        pairs[a, b] = noisy[start : start + sizes[a] * sizes[b]].reshape(sizes[a], sizes[b])
+        start += sizes[a] * sizes[b]
     told = run.recipe.privacy.marginals
     groups = run.embedder.marginal_groups(told.pairs) if told is not None and told.pairs is not None else {}
     return Marginals(run.recipe.label_list, counts, sigma / weight_of(run), groups, pairs, sigma)

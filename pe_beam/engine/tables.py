@@ -23,7 +23,7 @@ MARGINALS = pa.schema(
 MARGINALS_AND_PAIRS = pa.schema(
     [*list(MARGINALS)[:3], ("other", pa.string()), ("other_bin", pa.int64()), ("noisy_count", pa.float64())]
 )
-"""Of a pair of columns, the bins are groups of bins."""
+"""Of a pair of columns `label` is null, and the bins are groups of bins."""
 
 
 def population_schema(payload: pa.Schema) -> pa.Schema:

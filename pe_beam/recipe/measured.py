@@ -13,7 +13,7 @@ MOST_COLUMNS = 40
 
 @dataclass(frozen=True)
 class Measured:
-    """One-way marginals by label, with or without counts of all pairs of columns by label.
+    """One-way marginals by label, with or without counts of all pairs of columns over all labels.
 
     Attributes:
       columns: number of columns, m.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _ROUNDS = 50  # of iterative proportional fitting
-_LEAST, _TINY = 1e-6, 1e-12  # shares that count as next to nothing, over all labels and in a cell of one
+_LEAST = 1e-6  # share below which a cell counts as empty
 _SURE = 3.0  # standard deviations above chance from which on two columns go together
 _CELLS = 1 << 22  # weights that are computed at a time
 
@@ -99,7 +99,7 @@ def fit_forest(
       shares: by column float64 (labels, bins), which add up to 1.
       label_shares: float64 (labels,), which add up to 1.
       groups: by column int64 (bins,), the group of each bin.
-      pairs: positions of two columns, the smaller first -> float64 (labels, groups, groups), noisy counts.
+      pairs: positions of two columns, the smaller first -> float64 (groups, groups), noisy counts over all labels.
       sigma: standard deviation of the noise on each of these counts, above 0 or 0.
     """
     by_group = [_grouped(own, each) for own, each in zip(shares, groups, strict=True)]
@@ -108,13 +108,13 @@ def fit_forest(
     for (a, b), counts in pairs.items():
         predicted = np.einsum("l,la,lb->ab", label_shares, by_group[a], by_group[b])
         # of a cell's share: that of the privacy noise, and that of a sample of so many records
-        variances = len(counts) * (sigma / total) ** 2 + predicted * (1 - predicted) / total
-        excess = np.abs(counts.sum(axis=0) / total - predicted).sum() - np.sqrt(variances * 2 / np.pi).sum()
+        variances = (sigma / total) ** 2 + predicted * (1 - predicted) / total
+        excess = np.abs(counts / total - predicted).sum() - np.sqrt(variances * 2 / np.pi).sum()
         if excess > _SURE * np.sqrt(variances.sum() * (1 - 2 / np.pi)):
             scores[a, b] = float(excess)
     neighbours: list[list[Neighbour]] = [[] for _ in shares]
     for a, b in _spanning(scores, len(shares)):
-        lift = _lifts(pairs[a, b] / total, label_shares, by_group[a], by_group[b], (sigma / total) ** 2)
+        lift = _lifts(pairs[a, b] / total, label_shares, by_group[a], by_group[b])
         neighbours[b].append(Neighbour(a, groups[a], lift[:, :, groups[b]]))
         neighbours[a].append(Neighbour(b, groups[b], lift.transpose(0, 2, 1)[:, :, groups[a]]))
     order, parents = _ordered(neighbours)
@@ -140,42 +140,25 @@ def _spanning(scores: Mapping[tuple[int, int], float], columns: int) -> list[tup
     return found
 
 
-def _lifts(joint: np.ndarray, label_shares: np.ndarray, a: np.ndarray, b: np.ndarray, noise: float) -> np.ndarray:
+def _lifts(joint: np.ndarray, label_shares: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns by label how much likelier two groups are together than by the label alone: float64 (labels, a, b).
 
-    At first each label has what all labels have together, raked to its own one-way shares. Its own counts then move it
-    as far as they are more than chance (a positive-part James-Stein weight), and it is raked again.
+    Over all labels the pair has its noisy shares. Each label's part of it is raked to the label's own one-way shares
+    (iterative proportional fitting, Deming and Stephan 1940).
 
     Args:
-      joint: float64 (labels, a, b), noisy shares, which add up to about 1 over all labels.
+      joint: float64 (a, b), noisy shares over all labels.
       label_shares: float64 (labels,).
       a: float64 (labels, groups), one-way shares of the first column.
       b: of the second.
-      noise: variance of the noise on each share.
     """
     apart = a[:, :, None] * b[:, None, :]
-    together = np.maximum(joint.sum(axis=0), _LEAST) / np.maximum(np.einsum("l,lab->ab", label_shares, apart), _LEAST)
-    pooled = _raked(apart * together, a, b)
-    own = joint / np.maximum(label_shares, _LEAST)[:, None, None]
-    chance = (noise / np.maximum(label_shares, _LEAST) ** 2) * joint[0].size
-    weights = np.maximum(0.0, 1 - chance / np.maximum(((own - pooled) ** 2).sum(axis=(1, 2)), _TINY))
-    found = _raked(pooled + weights[:, None, None] * (own - pooled), a, b)
-    return np.where(apart > _TINY, found / np.maximum(apart, _TINY), 1.0)
-
-
-def _raked(found: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns shares with given one-way shares, by iterative proportional fitting (Deming and Stephan 1940).
-
-    Args:
-      found: float64 (labels, a, b); what is not above 0 counts as next to nothing.
-      a: float64 (labels, groups), the sums wanted over b.
-      b: the sums wanted over a.
-    """
-    found = np.maximum(found, _TINY)
+    together = np.maximum(joint, _LEAST) / np.maximum(np.einsum("l,lab->ab", label_shares, apart), _LEAST)
+    found = np.maximum(apart, _LEAST * _LEAST) * together
     for _ in range(_ROUNDS):
-        found *= (a / np.maximum(found.sum(axis=2), _TINY))[:, :, None]
-        found *= (b / np.maximum(found.sum(axis=1), _TINY))[:, None, :]
-    return found
+        found *= (a / np.maximum(found.sum(axis=2), _LEAST * _LEAST))[:, :, None]
+        found *= (b / np.maximum(found.sum(axis=1), _LEAST * _LEAST))[:, None, :]
+    return np.where(apart > _LEAST * _LEAST, found / np.maximum(apart, _LEAST * _LEAST), 1.0)
 
 
 def _ordered(neighbours: Sequence[Sequence[Neighbour]]) -> tuple[list[int], list[Neighbour | None]]:

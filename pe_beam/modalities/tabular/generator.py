@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from scipy.special import ndtri
 
 from pe_beam import contracts
 from pe_beam.contracts.generator import Marginals, Step
+from pe_beam.contracts.newer import NEWER
 from pe_beam.errors import RecipeError, StageError
 from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
 from pe_beam.modalities.tabular.columns import Column
@@ -34,6 +35,11 @@ class TabularOptions(contracts.Options):
         "or drawn anew with probability rate as categories are",
     )
     missing: float = Field(0.1, ge=0, lt=1, description="share of missing values at random, where they are declared")
+    differ: Annotated[bool, NEWER] = Field(
+        False,
+        description="a variation that equals its parent is changed in one column: a number within its bin, a category "
+        "drawn anew; so rows repeat less",
+    )
 
 
 class Tabular(contracts.Generator):
@@ -126,7 +132,7 @@ class Tabular(contracts.Generator):
         own = self._codes_of(parents["label"].to_pylist())
         uniforms = self._uniforms(rngs)
         if self._forest is not None:
-            return self._table(self._varied(before, own, uniforms, step.degree))
+            return self._finished(before, self._varied(before, own, uniforms, step.degree), own, rngs)
         drawn = self._drawn(own, uniforms)
         codes = before.copy()
         for i, column in enumerate(self._columns):
@@ -137,15 +143,58 @@ class Tabular(contracts.Generator):
                     continue
                 anew &= np.isnan(codes[:, i]) | np.isnan(drawn[:, i])  # a move cannot begin or end at a missing value
             codes[anew, i] = drawn[anew, i]
+        return self._finished(before, codes, own, rngs)
+
+    def _finished(
+        self, before: np.ndarray, codes: np.ndarray, labels: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> pa.Table:
+        """Returns variations that obey the constraints and, with `differ`, do not equal their parents."""
         fine = self._obey(codes)
         codes[~fine] = before[~fine]
+        for _ in range(_TRIES if self._options.differ else 0):
+            same = np.flatnonzero(_equal(codes, before))
+            if not len(same):
+                break
+            changed = self._changed(before[same], labels[same], [rngs[row] for row in same.tolist()])
+            obeys = self._obey(changed)
+            codes[same[obeys]] = changed[obeys]
         return self._table(codes)
+
+    def _changed(self, codes: np.ndarray, labels: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Returns rows with one column each drawn anew: within its bin if it is a number that has a bin to move in."""
+        uniform = np.array([rng.random(3) for rng in rngs])
+        chosen = np.minimum((uniform[:, 0] * len(self._columns)).astype(int), len(self._columns) - 1)
+        bins = self._bins(codes)
+        found = codes.copy()
+        for i, column in enumerate(self._columns):
+            rows = np.flatnonzero(chosen == i)
+            if not len(rows):
+                continue
+            within = code_in(bins[rows, i], uniform[rows, 2], column)
+            anew = code_in(self._fresh(i, labels[rows], bins[rows], uniform[rows, 1]), uniform[rows, 2], column)
+            stays = column.moves & ~np.isnan(codes[rows, i]) & (within != codes[rows, i])
+            found[rows, i] = np.where(stays, within, anew)
+        return found
+
+    def _bins(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the bins of codes, int64 (n, m)."""
+        return np.column_stack([bin_of(codes[:, i], column) for i, column in enumerate(self._columns)])
+
+    def _fresh(self, i: int, labels: np.ndarray, bins: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Returns new bins of a column, int64 (n,): given the others of the row by a forest, or the label alone."""
+        if self._forest is not None:
+            return self._forest.drawn(i, labels, bins, uniform, around=True)
+        edges = np.cumsum(self._shares[i], axis=1)
+        edges[:, -1] = 1.0
+        rows = edges[labels] if len(edges) > 1 else np.broadcast_to(edges[0], (len(labels), edges.shape[1]))
+        found: np.ndarray = (rows <= uniform[:, None]).sum(axis=1)
+        return found
 
     def _varied(self, before: np.ndarray, labels: np.ndarray, uniforms: np.ndarray, rate: float) -> np.ndarray:
         """Returns varied codes by a forest: values that are drawn anew follow the others of their row, one by one."""
         assert self._forest is not None
         codes = before.copy()
-        bins = np.column_stack([bin_of(codes[:, i], column) for i, column in enumerate(self._columns)])
+        bins = self._bins(codes)
         for i in self._forest.order:
             column = self._columns[i]
             anew = uniforms[:, i, 0] < rate
@@ -156,8 +205,6 @@ class Tabular(contracts.Generator):
                 anew &= (np.isnan(codes[:, i]) | np.isnan(drawn)) if column.missing else False
             codes[anew, i] = drawn[anew]
             bins[:, i] = bin_of(codes[:, i], column)
-        fine = self._obey(codes)
-        codes[~fine] = before[~fine]
         return codes
 
     def _moved(self, values: np.ndarray, uniform: np.ndarray, column: Column, rate: float) -> np.ndarray:
@@ -183,11 +230,7 @@ class Tabular(contracts.Generator):
                 codes[:, i] = code_in(bins[:, i], uniforms[:, i, 2], self._columns[i])
             return codes
         for i, column in enumerate(self._columns):
-            edges = np.cumsum(self._shares[i], axis=1)
-            edges[:, -1] = 1.0
-            rows = edges[labels] if len(edges) > 1 else np.broadcast_to(edges[0], (len(labels), edges.shape[1]))
-            bins = (rows <= uniforms[:, i, 1, None]).sum(axis=1)
-            codes[:, i] = code_in(bins, uniforms[:, i, 2], column)
+            codes[:, i] = code_in(self._fresh(i, labels, codes, uniforms[:, i, 1]), uniforms[:, i, 2], column)
         return codes
 
     def _obey(self, codes: np.ndarray) -> np.ndarray:
@@ -206,3 +249,9 @@ class Tabular(contracts.Generator):
     def _table(self, codes: np.ndarray) -> pa.Table:
         payload = decode_payload(codes, self._schema)
         return payload.add_column(0, "state", pa.nulls(len(codes), pa.string()))
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns which rows of codes are equal, bool (n,); a missing value equals a missing one."""
+    same: np.ndarray = ((a == b) | (np.isnan(a) & np.isnan(b))).all(axis=1)
+    return same

@@ -110,6 +110,24 @@ def test_every_candidate_obeys_the_constraints(steps: str) -> None:
         assert len(np.unique(codes[:, names.index("job")])) == 3
 
 
+@pytest.mark.parametrize("schema", [KINDS, CONSTRAINED])
+@pytest.mark.parametrize("steps", ["uniform", "redraw"])
+def test_with_differ_no_variation_equals_its_parent(schema: dict[str, Any], steps: str) -> None:
+    """At a rate of 0 each row differs in one column, but where constraints repair others, and keeps them all."""
+    declared = TableSchema.model_validate(copy.deepcopy(schema))
+    plain, rows = made(declared, steps=steps)
+    before, names = encode_payload(rows, declared), list(declared.columns)
+    assert np.array_equal(varied(plain, rows, 0.0), before, equal_nan=True)
+    differing, _ = made(declared, steps=steps, differ=True)
+    after = varied(differing, rows, 0.0)
+    changed = ~((after == before) | (np.isnan(after) & np.isnan(before)))
+    assert changed.any(axis=1).all()
+    if not declared.constraints:
+        assert (changed.sum(axis=1) == 1).all()
+    assert all(holds(after, names, declared.columns, each).all() for each in declared.constraints)
+    assert np.array_equal(varied(differing, rows, 0.0), after, equal_nan=True)
+
+
 @pytest.mark.parametrize(
     "constraints",
     [

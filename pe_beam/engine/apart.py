@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import io
 import json
 import os
@@ -40,7 +39,13 @@ class ApartEmbedder:
         self._root, self._dimension = root, dimension
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        atexit.register(self.stop)
+        atexit.register(self.stop)  # keeps this object until `close`
+
+    def close(self) -> None:
+        """Ends the child process once it has answered. A later batch would start another."""
+        with self._lock:
+            self.stop()
+        atexit.unregister(self.stop)
 
     def embed(self, records: pa.Table) -> Embedding:
         """Embeds records, as `Embedder.embed`. A record that crashes the child is a fault of that record alone.
@@ -144,10 +149,24 @@ def _receive(pipe: IO[bytes] | None) -> bytes:
     return data
 
 
-@functools.lru_cache(maxsize=2)
+_MOST = 2  # children at a time; a stream has a run for each of its windows
+_open: dict[tuple[str, str, int], ApartEmbedder] = {}
+_one_at_a_time = threading.Lock()
+
+
 def apart_embedder(root: str, embedding_id: str, dimension: int) -> ApartEmbedder:
-    """Returns the embedder of a run, one per process. Another recipe in the same directory gets another child."""
-    return ApartEmbedder(root, dimension)
+    """Returns the embedder of a run, one per process. Another recipe in the same directory gets another child.
+
+    The children of all runs but the latest two are ended.
+    """
+    with _one_at_a_time:
+        key = (root, embedding_id, dimension)
+        found = _open.pop(key, None) or ApartEmbedder(root, dimension)
+        _open[key] = found  # the latest is last
+        older = [_open.pop(each) for each in list(_open)[:-_MOST]]
+    for each in older:
+        each.close()
+    return found
 
 
 def main(argv: list[str]) -> None:

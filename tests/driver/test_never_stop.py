@@ -16,7 +16,7 @@ from pe_beam.cli.main import main
 from pe_beam.contracts.record import Fault
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting, ingest
-from pe_beam.engine.apart import CANNOT, ApartEmbedder
+from pe_beam.engine.apart import CANNOT, ApartEmbedder, apart_embedder
 from pe_beam.engine.run import open_run
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.privacy.statement import statement
@@ -207,7 +207,7 @@ def test_vectors_are_the_same_in_a_process_apart(small, tmp_path):
     evolve(parse_recipe(small), tmp_path / "run")
     run = open_run(tmp_path / "run")
     batch = next(private_source(run.recipe).read(private_source(run.recipe).pieces()[0]))
-    apart = ApartEmbedder(str(tmp_path / "run"), run.embedder.dimension)
+    apart = apart_embedder(run.root, "first", run.embedder.dimension)
     bad = pa.table({"image": pa.array([b"no picture", *batch.payload["image"].to_pylist()[:5]], pa.binary())})
     found, own = apart.embed(bad), run.embedder.embed(bad)
     assert found.vectors.tobytes() == own.vectors.tobytes()
@@ -216,7 +216,9 @@ def test_vectors_are_the_same_in_a_process_apart(small, tmp_path):
     assert apart.embed(bad.slice(0, 0)).vectors.shape == (0, run.embedder.dimension)
     child = apart._child
     assert child is not None
-    apart.stop()
+    for later in ("second", "third"):  # a stream has a run for each window: their processes do not pile up
+        assert child.returncode is None
+        apart_embedder(run.root, later, run.embedder.dimension)
     assert child.returncode is not None
 
 

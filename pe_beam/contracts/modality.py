@@ -26,6 +26,9 @@ class Modality:
       content: turns a file's columns into the payload; None: `FieldContent`, which takes them unchanged.
       preparation: the typed model of `data.prepare`, which is optional in a recipe; None: it is not allowed there.
       schema_model: the typed model of `data.schema`, which the recipe must then contain; None: it is not allowed there.
+      adopt_schema: (plain data of `data.schema`, `data.columns`) -> the same in the form of `schema_model`, for schemas
+        of other programs, which it knows by their keys. It raises RecipeError, which names all that such a schema does
+        not say. None: there is one form.
       with_schema: a validated `schema_model` -> this modality with the payload and content that the schema declares.
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
       metrics: the metrics of this kind of record, which `evaluate` measures in addition to those of embeddings.
@@ -45,6 +48,7 @@ class Modality:
     content: Content | None = None
     preparation: type[Preparation] | None = None
     schema_model: type[BaseModel] | None = None
+    adopt_schema: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None
     with_schema: Callable[[Any], Modality] | None = None
     view: Callable[[], View] | None = None
     metrics: Sequence[Metric] = ()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from pe_beam import registry
 from pe_beam.contracts.asking import Asker
 from pe_beam.driver.loop import check_parts
 from pe_beam.errors import InputError, StorageError
 from pe_beam.init.composing import compose
 from pe_beam.init.writing import render
-from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
+from pe_beam.recipe.loading import load_recipe, parse_recipe, read_value, set_key
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import Plan, make_plan
 
@@ -33,7 +31,7 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
     for key in sorted(set(asker.given) - asker.asked - {"look", "folders"}):
         if "." not in key:
             raise InputError(f"init: {key}: there is no such question for modality {raw['modality']}")
-        set_key(raw, key, yaml.safe_load(str(asker.given[key])))
+        set_key(raw, key, read_value(key, str(asker.given[key])))
     recipe = parse_recipe(raw)
     check_parts(recipe)
     kinds = {"generator": "generators", "embedder": "embedders"}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pe_beam.errors import PeBeamError
+import yaml
+
+from pe_beam.errors import PeBeamError, RecipeError
 from pe_beam.shipped import recipe_path
 from pe_beam.storage import open_store
 
@@ -49,3 +52,24 @@ def place_of(path: str | Path) -> tuple[RecipeFolder, str]:
 
 def _is_url(path: str | Path) -> bool:
     return isinstance(path, str) and "://" in path
+
+
+NO_VALUE = "a date that does not exist (a day as YYYY-MM-DD is wanted), or a number that is far too long"
+"""What Python's ValueError means when YAML is read."""
+
+
+def read_yaml(folder: RecipeFolder, name: str, key: str) -> Any:
+    """Returns a YAML or JSON file as plain data. Raises RecipeError, which names the key."""
+    try:
+        return yaml.safe_load(folder.read_text(name))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise RecipeError(f"{key}: cannot be read ({reason})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise RecipeError(f"{key}: not valid YAML{where}") from error
+    except RecursionError:
+        raise RecipeError(f"{key}: nested too deeply") from None
+    except ValueError as error:  # such as 2020-13-01, or a number with thousands of digits
+        raise RecipeError(f"{key}: not valid YAML: {NO_VALUE}") from error

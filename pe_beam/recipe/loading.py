@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from pydantic import ValidationError
 from pe_beam import registry
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.explain import explain
-from pe_beam.recipe.files import RecipeFolder, place_of
+from pe_beam.recipe.files import NO_VALUE, RecipeFolder, place_of, read_yaml
 from pe_beam.recipe.makers import check_phases
 from pe_beam.recipe.models import Part, Recipe, same_form
+from pe_beam.recipe.schemas import SCHEMA, resolve_schema
 from pe_beam.recipe.start import resolve_start
 
 
@@ -34,32 +36,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
     (2.0, 3)
     """
     folder, name = place_of(path)
-    raw = _read_yaml(folder, name, f"recipe {path}")
+    raw = read_yaml(folder, name, f"recipe {path}")
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe {path}: a mapping with the sections of a recipe is wanted")
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_pair(x) for x in overrides]
     for key, value in pairs:
         set_key(raw, key, value)
     return parse_recipe(raw, folder=folder.at)
-
-
-_NO_VALUE = "a date that does not exist (a day as YYYY-MM-DD is wanted), or a number that is far too long"
-
-
-def _read_yaml(folder: RecipeFolder, name: str, key: str) -> Any:
-    try:
-        return yaml.safe_load(folder.read_text(name))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise RecipeError(f"{key}: cannot be read ({reason})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{key}: not valid YAML{where}") from error
-    except RecursionError:
-        raise RecipeError(f"{key}: nested too deeply") from None
-    except ValueError as error:  # such as 2020-13-01, or a number with thousands of digits
-        raise RecipeError(f"{key}: not valid YAML: {_NO_VALUE}") from error
 
 
 def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
@@ -77,26 +60,8 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
     files = RecipeFolder(folder)
-    found = _resolve_stream(_resolve_custody(_resolve_preparation(_resolve_schema(recipe, files))))
+    found = _resolve_stream(_resolve_custody(_resolve_preparation(resolve_schema(recipe, files))))
     return resolve_start(_resolve_parts(found, files), files)
-
-
-def _resolve_schema(recipe: Recipe, folder: RecipeFolder) -> Recipe:
-    """Puts a schema file's content into the recipe and fills in defaults."""
-    model = registry.find("modalities", recipe.modality, key="modality").schema_model
-    given = recipe.data.table_schema
-    if (model is None) != (given is None):
-        rule = "takes none" if model is None else "wants one: the columns, as docs/tables.md says"
-        raise RecipeError(f"data.schema: modality {recipe.modality!r} {rule}")
-    if model is None:
-        return recipe
-    raw = same_form(_read_yaml(folder, given, f"data.schema {given}") if isinstance(given, str) else given)
-    try:
-        found = model.model_validate(raw)
-    except ValidationError as error:
-        raise RecipeError(explain(error, raw, model, "data.schema")) from None
-    plain = found.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"table_schema": plain})})
 
 
 def _resolve_preparation(recipe: Recipe) -> Recipe:
@@ -194,20 +159,47 @@ def _pair(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise RecipeError(f"--set {text!r}: a.b=c is wanted")
+    return key.strip(), read_value(key.strip(), value)
+
+
+def read_value(key: str, text: str) -> Any:
+    """Returns the value of a `--set`, which is YAML. Raises RecipeError."""
     try:
-        return key.strip(), yaml.safe_load(value)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {text!r}: the value is not valid YAML") from error
+        raise RecipeError(f"--set {key}={text!r}: the value is not valid YAML") from error
     except ValueError as error:
-        raise RecipeError(f"--set {key.strip()}: {_NO_VALUE}") from error
+        raise RecipeError(f"--set {key}: {NO_VALUE}") from error
 
 
 def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key in the plain data of a recipe. Raises RecipeError if a parent key is not a section."""
-    *parents, last = key.split(".")
-    for name in parents:
+    """Sets a dotted key in the plain data of a recipe. A name with dots in it is written in double quotes.
+
+    A schema that is the name of a file becomes {file: NAME} with the key beside it, which changes what the file says.
+
+    Raises:
+      RecipeError: a parent key is not a section.
+
+    >>> raw = {"data": {"schema": "columns.yaml"}}
+    >>> set_key(raw, 'data.schema.columns."last.name".missing', True)
+    >>> raw["data"]["schema"]
+    {'file': 'columns.yaml', 'columns': {'last.name': {'missing': True}}}
+    """
+    *parents, last = _parts(key)
+    for depth, name in enumerate(parents, start=1):
         below = raw.setdefault(name, {})
+        if isinstance(below, str) and tuple(parents[:depth]) == SCHEMA:
+            below = raw[name] = {"file": below}
         if not isinstance(below, dict):
             raise RecipeError(f"--set {key}: {name} is not a section")
         raw = below
     raw[last] = value
+
+
+def _parts(key: str) -> list[str]:
+    if '"' not in key:
+        return key.split(".")
+    found = re.findall(r'"([^"]+)"(?:\.|$)|([^."]+)(?:\.|$)', key)
+    if ".".join(f'"{quoted}"' if quoted else bare for quoted, bare in found) != key:
+        raise RecipeError(f"--set {key}: names between dots are wanted, in double quotes where a name has dots")
+    return [quoted or bare for quoted, bare in found]

@@ -83,7 +83,10 @@ class Data(Section):
         description="role (a payload field, label, client) -> column; label: one or several",
     )
     table_schema: dict[str, Any] | str | None = Field(
-        None, alias="schema", description="columns as a modality declares them, or a YAML or JSON file that says so"
+        None,
+        alias="schema",
+        description="columns as a modality declares them, or a YAML or JSON file that says so, or {file: PATH} "
+        "with what is different from that file",
     )
     labels: list[Label] | None = Field(
         None,

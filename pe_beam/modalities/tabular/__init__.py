@@ -10,6 +10,7 @@ from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.view import View
 from pe_beam.modalities.tabular.codec import TableContent
 from pe_beam.modalities.tabular.columns import Column
+from pe_beam.modalities.tabular.foreign import adopt
 from pe_beam.modalities.tabular.schema import TableSchema, as_schema
 
 __all__ = ["MODALITY", "Column", "TableSchema", "modality_of"]
@@ -25,6 +26,7 @@ def modality_of(schema: Any) -> Modality:
         payload=declared.payload,
         content=TableContent(declared),
         schema_model=TableSchema,
+        adopt_schema=adopt,
         with_schema=modality_of,
         metrics=METRICS,
         view=lambda: _view(declared),
@@ -44,5 +46,10 @@ def _start(asker: Any, seen: Any, data: Any) -> Any:
 
 
 MODALITY = Modality(
-    name="tabular", payload=pa.schema([]), schema_model=TableSchema, with_schema=modality_of, start=_start
+    name="tabular",
+    payload=pa.schema([]),
+    schema_model=TableSchema,
+    adopt_schema=adopt,
+    with_schema=modality_of,
+    start=_start,
 )

@@ -79,6 +79,8 @@ class StreamSource(abc.ABC):
     """The typed model of `stream.options`."""
     reads: ClassVar[frozenset[str] | None] = None
     """The values of `data.source` that can read its members; None: every source that takes `members`."""
+    slides: ClassVar[bool] = False
+    """Whether its cuts have positions, which may be in several windows (`stream.sliding`); ranges tile."""
 
     @classmethod
     @abc.abstractmethod

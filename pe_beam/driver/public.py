@@ -22,7 +22,7 @@ from pe_beam.recipe.models import Recipe
 
 WITHHELD = "(withheld)"
 _NAME = re.compile(r"[\w.:-]+(/[\w.-]+)?", re.ASCII)  # name of a model at a service or on a hub
-_PUBLIC_STREAM = ("source", "window", "fresh", "memory", "client_windows", "at")
+_PUBLIC_STREAM = ("source", "window", "sliding", "fresh", "memory", "client_windows", "at")
 _PUBLIC_DATA = ("source", "labels", "expected_records", "max_rejects")
 
 
@@ -44,7 +44,7 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
         data["holdout"] = plain["data"]["holdout"]
     if recipe.stream is not None:
         data["never_stop"] = True
-        plain["stream"] = {key: plain["stream"][key] for key in _PUBLIC_STREAM}
+        plain["stream"] = {key: plain["stream"][key] for key in _PUBLIC_STREAM if key in plain["stream"]}
     plain["data"] = data
     if "start" in plain["evolution"]:
         plain["evolution"]["start"]["release"] = WITHHELD

@@ -126,7 +126,7 @@ def statement(
     )
 
 
-def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str, client_windows: int) -> str:
+def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str, windows: int) -> str:
     """Returns the privacy statement of a stream as one paragraph (DESIGN, privacy rule 16).
 
     Args:
@@ -134,13 +134,14 @@ def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str,
       delta: the declared delta.
       adjacency: the neighbouring relation.
       unit: the privacy unit, "record" or "client".
-      client_windows: windows in which a client's records count.
+      windows: in how many a record, or a client's records, vote.
     """
     if epsilon == math.inf:
         return "NOT PRIVATE. No noise is added (epsilon = inf): the samples of a window may reveal any of its records."
-    windows = "one window" if client_windows == 1 else f"at most {client_windows} windows"
-    whose = f"The records of a client vote in {windows}, its first"
-    who = "Each record votes in exactly one window" if unit == "record" else whose
+    many = "one window" if windows == 1 else f"at most {windows} windows"
+    whose = f"The records of a client vote in {many}, its first"
+    once = "exactly one window" if windows == 1 else f"at most {windows} windows, which slide"
+    who = f"Each record votes in {once}" if unit == "record" else whose
     return (
         f"All releases of this stream together are ({rounded_up(epsilon)}, {delta!r})-differentially private for "
         f"{_RELATION[adjacency].format(unit=unit)} in the stream ({adjacency}; unit: {unit}, so {_UNIT[unit]} is "
@@ -154,9 +155,10 @@ def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str,
     )
 
 
-def window_words(*, unit: str, client_windows: int) -> str:
+def window_words(*, unit: str, windows: int) -> str:
     """Returns what the statement of a window says of the stream that it belongs to."""
-    votes = "a record votes in one of them" if unit == "record" else f"a client's records in at most {client_windows}"
+    who = "a record votes in" if unit == "record" else "a client's records vote in"
+    votes = f"{who} {'one' if windows == 1 else f'at most {windows}'} of them"
     return (
         f" The run is one window of a stream, and {votes}: what all windows together promise is in the stream's own "
         "statement (stream.json)."

@@ -90,7 +90,8 @@ def words_over(recipes: Iterable[Recipe]) -> str:
 def _words(recipe: Recipe) -> str:
     start = recipe.evolution.start
     if recipe.stream is not None:
-        return window_words(unit=recipe.privacy.unit, client_windows=recipe.stream.client_windows)
+        own = recipe.stream.client_windows if recipe.privacy.unit == "client" else recipe.stream.sliding
+        return window_words(unit=recipe.privacy.unit, windows=own)
     if start is None:
         return ""
     return started_words(

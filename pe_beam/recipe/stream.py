@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.stream import Span
 from pe_beam.numbers import Real, Whole
 from pe_beam.recipe.section import Section
@@ -71,7 +72,12 @@ Instant = Annotated[str, BeforeValidator(_instant)]
 class Window(Section):
     """The public schedule. It depends on no record, and no clock but that of the sources decides who belongs where."""
 
-    every: Duration = Field(description="length of a window, as 15m, 6h or 1d; windows follow each other")
+    every: Duration = Field(description="time from one window's end to the next one's, as 15m, 6h or 1d")
+    length: Annotated[Duration | None, NEWER] = Field(
+        None,
+        description="of a window; null: every, so that windows follow each other. A multiple of it makes windows "
+        "slide, which costs: stream.sliding",
+    )
     anchor: Instant = Field(description="start of the first window, as 2026-12-01T00:00Z")
     close_after: Duration = Field(
         "0s", description="time after a window's end at which its members are fixed; what arrives later is a reject"
@@ -84,6 +90,8 @@ class Window(Section):
     def _check(self) -> Window:
         if duration(self.every) < timedelta(seconds=1):
             raise ValueError("every: 1s at least")
+        if self.length is not None and (duration(self.length) % duration(self.every) or not duration(self.length)):
+            raise ValueError("length: a multiple of every is wanted")
         if not duration(self.close_after) <= duration(self.publish_after) < self.busy:
             raise ValueError(
                 "publish_after: from close_after on, when the members of a window are fixed, and before every + "
@@ -96,11 +104,19 @@ class Window(Section):
         """The time from a window's end to the closing of the next one."""
         return duration(self.every) + duration(self.close_after)
 
+    @property
+    def overlap(self) -> int:
+        """The number of windows that have an instant, r: 1 if they follow each other."""
+        return 1 if self.length is None else duration(self.length) // duration(self.every)
+
+    def start(self, index: int) -> datetime:
+        """Returns the instant that names a window: its end less `every`. That of the first is the anchor."""
+        return instant(self.anchor) + index * duration(self.every)
+
     def span(self, index: int) -> Span:
-        """Returns the instants of a window; the first has the index 0."""
-        every = duration(self.every)
-        start = instant(self.anchor) + index * every
-        return Span(start, start + every)
+        """Returns the instants of a window; the first has the index 0. No window begins before the anchor."""
+        stop = self.start(index) + duration(self.every)
+        return Span(self.start(max(0, index + 1 - self.overlap)), stop)
 
     def closes(self, index: int) -> datetime:
         """Returns the instant at which the members of a window are fixed, at the earliest."""
@@ -142,6 +158,12 @@ class Stream(Section):
         description="how the end of a file's path tells its instant in UTC: a pattern of %Y %m %d %H %M %S, * for "
         "anything, as %Y-%m-%d/*.parquet; null: the instant at which the object store made the file",
     )
+    sliding: Annotated[Whole, NEWER] = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="windows in which a record votes: window.length over every, said again for mu grows by its root",
+    )
     fresh: Real = Field(
         0.1,
         ge=0,
@@ -158,6 +180,11 @@ class Stream(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Stream:
+        if self.sliding != self.window.overlap:
+            raise ValueError(
+                f"sliding: windows of window.length have a record {self.window.overlap} times, and mu grows by the "
+                f"root of that: sliding: {self.window.overlap} says that this is meant"
+            )
         if self.at is not None:
             self.window.index(instant(self.at))
         if self.keep is not None and self.memory is not None and self.keep < self.memory.windows:

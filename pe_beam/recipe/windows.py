@@ -46,7 +46,7 @@ def window_name(recipe: Recipe, index: int) -> str:
     '20261202T000000Z'
     """
     assert recipe.stream is not None
-    return instant_text(recipe.stream.window.span(index).start).replace("-", "").replace(":", "")
+    return instant_text(recipe.stream.window.start(index)).replace("-", "").replace(":", "")
 
 
 def manifest_name(name: str) -> str:
@@ -82,7 +82,7 @@ def window_recipe(recipe: Recipe, index: int, *, stream_dir: str, before: str | 
       RecipeError: that release is not there, or it is damaged.
     """
     assert recipe.stream is not None
-    at = instant_text(recipe.stream.window.span(index).start)
+    at = instant_text(recipe.stream.window.start(index))
     stream = recipe.stream.model_copy(update={"at": at})
     path = f"{stream_dir.rstrip('/')}/{manifest_name(window_name(recipe, index))}"
     evolution = recipe.evolution

@@ -69,6 +69,8 @@ class FilesStream(StreamSource):
     its name, before the window closes, and to stay as it is until the window is published.
     """
 
+    slides = True
+
     @classmethod
     def open(cls, request: StreamRequest) -> FilesStream:
         """See StreamSource."""

@@ -38,6 +38,8 @@ def stream_source(recipe: Recipe) -> StreamSource:
             f"stream.source: {recipe.stream.source} is read by data.source {' or '.join(sorted(cls.reads))}, not by "
             f"{data.source}"
         )
+    if recipe.stream.sliding > 1 and not cls.slides:
+        raise InputError(f"stream.sliding: not with source {recipe.stream.source}, whose windows tile; 1 is wanted")
     return cls.open(
         StreamRequest(
             data_source=data.source,
@@ -66,7 +68,9 @@ def close_window(recipe: Recipe, store: Store, index: int) -> bytes:
         store.commit(manifest_name(name), _manifest(recipe, store, index, before))
         data = store.read_committed(manifest_name(name))
     found = json.loads(data)
-    commit_positions(store, name, before, [*found["positions"], *(each["position"] for each in found["rejects"])])
+    assert recipe.stream is not None
+    rejected = [each["position"] for each in found["rejects"]]
+    commit_positions(store, name, before, found["positions"], rejected, cap=recipe.stream.sliding)
     return data
 
 
@@ -100,7 +104,7 @@ def _manifest(recipe: Recipe, store: Store, index: int, before: str | None) -> b
     return json.dumps(manifest, indent=1).encode()
 
 
-_TWICE = "in an earlier window already"
+_TWICE = "in as many windows already as a record may be in"
 _LATE = "stamped before this window, and in no earlier one"
 _UNSTAMPED = "no stamp that stream.stamp can read"
 _UNREADABLE = "cannot be opened as data.source wants it"
@@ -110,15 +114,16 @@ def _rejects(recipe: Recipe, store: Store, cut: Cut, before: str | None) -> set[
     """Returns (position, kind) of what is no member, or may not be. Rejects of earlier windows are not named again."""
     if not (cut.positions or cut.late or cut.unstamped):
         return set()
-    known = known_positions(store, before)
-    key = registry_key(store.uri)
+    assert recipe.stream is not None
+    known, times = known_positions(store, before)
+    full, key = known[times >= recipe.stream.sliding], registry_key(store.uri)
 
-    def is_known(positions: Sequence[str]) -> list[bool]:
-        return [bool(found) for found in np.isin(digests_of(key, "position", positions), known)]
+    def among(positions: Sequence[str], digests: np.ndarray) -> list[bool]:
+        return [bool(found) for found in np.isin(digests_of(key, "position", positions), digests)]
 
-    twice = {(p, _TWICE) for p, old in zip(cut.positions, is_known(cut.positions), strict=True) if old}
-    late = {(p, _LATE) for p, old in zip(cut.late, is_known(cut.late), strict=True) if not old}
-    unstamped = {(p, _UNSTAMPED) for p, old in zip(cut.unstamped, is_known(cut.unstamped), strict=True) if not old}
+    twice = {(p, _TWICE) for p, used in zip(cut.positions, among(cut.positions, full), strict=True) if used}
+    late = {(p, _LATE) for p, old in zip(cut.late, among(cut.late, known), strict=True) if not old}
+    unstamped = {(p, _UNSTAMPED) for p, old in zip(cut.unstamped, among(cut.unstamped, known), strict=True) if not old}
     unreadable = {(p, _UNREADABLE) for p in _unreadable(recipe, cut)}
     return twice | late | unstamped | unreadable
 

@@ -26,13 +26,15 @@ def promise(recipe: Recipe) -> dict[str, Any]:
     """Returns the content of `stream.json`. It follows from the recipe alone.
 
     Each record votes in one window. So the privacy loss of the stream is that of the window that has it, and the
-    largest over all windows, which are equal by plan. A client's records vote in `client_windows` windows, each of
-    which is a mechanism of its own: their 1/z^2 add up, and mu grows by the root of their number.
+    largest over all windows, which are equal by plan. Where windows slide a record votes in `sliding` windows, and a
+    client's records vote in `client_windows` windows, each of which is a mechanism of its own: their 1/z^2 add up, and
+    mu grows by the root of their number.
     """
     assert recipe.stream is not None
     privacy, stream, plan = recipe.privacy, recipe.stream, make_plan(recipe)
     spent = plan.schedule.spendings
-    epsilon = accounting.spent_epsilon(spent * stream.client_windows, privacy.delta)
+    times = stream.client_windows if privacy.unit == "client" else stream.sliding
+    epsilon = accounting.spent_epsilon(spent * times, privacy.delta)
     unsampled = privacy.sampling_rate == 1
     return {
         "version": VERSION,
@@ -41,7 +43,7 @@ def promise(recipe: Recipe) -> dict[str, Any]:
         "client_windows": stream.client_windows if privacy.unit == "client" else None,
         "epsilon": json_number(epsilon),
         "delta": privacy.delta,
-        "mu": json_number(_mu([s.noise_multiplier for s in spent] * stream.client_windows)) if unsampled else None,
+        "mu": json_number(_mu([s.noise_multiplier for s in spent] * times)) if unsampled else None,
         "adjacency": privacy.adjacency,
         "unit": privacy.unit,
         "window_epsilon": json_number(plan.epsilon),
@@ -54,7 +56,7 @@ def promise(recipe: Recipe) -> dict[str, Any]:
             delta=privacy.delta,
             adjacency=privacy.adjacency,
             unit=privacy.unit,
-            client_windows=stream.client_windows,
+            windows=times,
         ),
     }
 

@@ -33,33 +33,46 @@ def ensure_key(store: Store) -> None:
     registry_key(store.uri)
 
 
-def known_positions(store: Store, before: str | None) -> np.ndarray:
-    """Returns the digests S16 (n,), ascending, of all positions up to a window; None: there is none.
+def known_positions(store: Store, before: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all positions up to a window: digests S16 (n,), ascending, and in how many windows each is, int32 (n,).
+
+    Args:
+      store: of the stream.
+      before: name of the window; None: there is none.
 
     Raises:
       InputError: the file is missing.
     """
     if before is None:
-        return np.zeros(0, "S16")
+        return np.zeros(0, "S16"), np.zeros(0, np.int32)
     table = pq.read_table(pa.BufferReader(_read(store, positions_name(before))))
-    return np.frombuffer(b"".join(table["position"].to_pylist()), "S16")
+    return np.frombuffer(b"".join(table["position"].to_pylist()), "S16"), table["windows"].to_numpy()
 
 
-def commit_positions(store: Store, name: str, before: str | None, positions: list[str]) -> None:
+def commit_positions(
+    store: Store, name: str, before: str | None, members: list[str], rejected: list[str], *, cap: int
+) -> None:
     """Commits all positions up to a window.
 
     Args:
       store: of the stream.
       name: of the window.
       before: name of the window before; None: it is the first.
-      positions: those that the window's manifest holds or rejects.
+      members: those of the window.
+      rejected: those that it rejects: they are in no later window either.
+      cap: windows in which a position may be.
     """
     if store.exists(positions_name(name)):
         return
-    new = digests_of(registry_key(store.uri), "position", positions)
-    every = np.union1d(known_positions(store, before), new)
-    table = pa.table({"position": _column(every)})
-    store.commit(positions_name(name), _bytes(table))
+    digests, times = known_positions(store, before)
+    key = registry_key(store.uri)
+    here, out = (np.unique(digests_of(key, "position", names)) for names in (members, rejected))
+    every = np.union1d(np.union1d(digests, here), out)
+    windows = np.zeros(len(every), np.int32)
+    windows[np.searchsorted(every, digests)] = times
+    windows[np.searchsorted(every, here)] += 1
+    windows[np.searchsorted(every, out)] = cap
+    store.commit(positions_name(name), _bytes(pa.table({"position": _column(every), "windows": windows})))
 
 
 def commit_clients(store: Store, run: Run, before: str | None) -> None:

@@ -195,7 +195,8 @@ def test_a_build_that_breaks_it_is_seen(tmp_path, monkeypatch, mutant, seed):
     cuts = {"trigger by count": _by_count, "double delivery": _with_late, "global cap": _first_ones}
     if mutant in cuts:
         monkeypatch.setattr(FilesStream, "cut", _cut_by(cuts[mutant]))
-        monkeypatch.setattr(closing, "known_positions", lambda *_: closing.np.zeros(0, "S16"))
+        nothing = closing.np.zeros(0, "S16"), closing.np.zeros(0, closing.np.int32)
+        monkeypatch.setattr(closing, "known_positions", lambda *_: nothing)
     elif mutant == "early pane":
         due = _early
     elif mutant == "watermark":

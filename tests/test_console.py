@@ -211,3 +211,28 @@ def test_a_job_leaves_all_that_its_host_logs(caplog: pytest.LogCaptureFixture) -
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert said == ["mine", "after"]
     assert hooks == [threading.excepthook]
+
+
+def test_of_two_jobs_at_once_the_last_gives_beam_its_log_back(caplog: pytest.LogCaptureFixture) -> None:
+    from pe_beam.runners.job import Job
+    from pe_beam.storage import open_store
+
+    both = threading.Barrier(2)
+    first, second = threading.Event(), threading.Event()
+
+    def job(number: int) -> None:
+        def build(_: object) -> None:
+            both.wait(30)
+            (first if number else second).wait(30)
+            logging.getLogger("apache_beam").error("a trace")
+
+        Job(open_store(f"memory://quiet-{number}"), [])("Nothing", build)
+
+    threads = [threading.Thread(target=job, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread, event in zip(threads, (second, first), strict=True):
+        event.set()
+        thread.join()
+    logging.getLogger("apache_beam").error("after")
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == ["after"]

@@ -54,7 +54,7 @@ def frechet_of_vectors(a: np.ndarray, b: np.ndarray) -> float:
     >>> abs(frechet_of_vectors(x, x)) < 1e-9, round(frechet_of_vectors(x, x + 1.0), 6)
     (True, 40.0)
     """
-    if min(len(a), len(b)) >= a.shape[1]:
+    if min(len(a), len(b)) > a.shape[1]:  # as many vectors as dimensions: a covariance is singular
         return frechet_distance(Moments.of(a), Moments.of(b))
     x, y = a.astype(np.float64), b.astype(np.float64)
     shift = x.mean(axis=0) - y.mean(axis=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -138,21 +139,35 @@ def _parsed(args: list[str]) -> Any:
     return options
 
 
+class _Quiet:
+    """The jobs that run in this process, and the level of Beam's log before the first of them."""
+
+    lock = threading.Lock()
+    jobs = 0
+    before = logging.NOTSET
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silences Beam's log while a job runs, because Beam logs the traces of workers, which may have values (rule 7).
 
     `_explained` reports the failure once, without values. Other logs of the host process stay unchanged unless a
-    command owns the process (`console.hushed`).
+    command owns the process (`console.hushed`). The last of several jobs at once gives Beam its log back.
     """
     beams = logging.getLogger("apache_beam")
-    before = beams.level
-    beams.setLevel(logging.CRITICAL + 1)
+    with _Quiet.lock:
+        if not _Quiet.jobs:
+            _Quiet.before = beams.level
+            beams.setLevel(logging.CRITICAL + 1)
+        _Quiet.jobs += 1
     try:
         with console.hushed():
             yield
     finally:
-        beams.setLevel(before)
+        with _Quiet.lock:
+            _Quiet.jobs -= 1
+            if not _Quiet.jobs:
+                beams.setLevel(_Quiet.before)
 
 
 def _explained(error: Exception, label: str, store: Store) -> PeBeamError:

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from cleanfid.fid import frechet_distance as cleanfid_frechet
 from prdc import compute_prdc
 from torch_fidelity import metric_kid
 
@@ -37,6 +36,8 @@ def measured(samples: pa.Table, held_out: pa.Table, section: dict[str, Any] = PI
 
 def cleanfid(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a.astype(np.float64), b.astype(np.float64)
+    from cleanfid.fid import frechet_distance as cleanfid_frechet  # a second, which every worker of the tests would pay
+
     return float(cleanfid_frechet(a.mean(axis=0), np.cov(a, rowvar=False), b.mean(axis=0), np.cov(b, rowvar=False)))
 
 

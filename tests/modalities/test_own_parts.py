@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forks
 from tests.commands import run_with
 from tests.whole_runs import ROOT
 
@@ -31,7 +32,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_their_own_tests_pass(installed: Path) -> None:
     """Python finds the package by its path, as that of a user does."""
     path = os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_parts.py")]
+    command = [forks.python(), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_parts.py")]
     env = {**os.environ, "PYTHONPATH": path}
     found = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=300, cwd=EXAMPLE)
     assert found.returncode == 0, found.stdout

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
+from tests import forks
 from tests.commands import run_with
 from tests.whole_runs import ROOT
 
@@ -34,7 +35,7 @@ def installed(tmp_path_factory):
 def test_its_own_tests_pass(installed):
     """Python finds the package by its path, as that of a user does."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_discs.py")]
+    command = [forks.python(), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_discs.py")]
     found = subprocess.run(command, check=False, env=env, capture_output=True, text=True, cwd=EXAMPLE)
     assert found.returncode == 0, found.stdout
 

@@ -21,7 +21,7 @@ def test_two_processes_share_the_account_and_give_the_same_release(
     texts: dict[str, Any], tmp_path: Path, secret_file: Path
 ) -> None:
     texts["evolution"] |= {"samples": 1100, "iterations": 1}  # three chunks
-    texts["execution"]["llm"] |= {"requests_per_minute": 30000, "concurrency": 16}
+    texts["execution"]["llm"] |= {"requests_per_minute": 30000, "concurrency": 16, "timeout": 30}
     with Served(tmp_path / "log") as server:
         recipe = parse_recipe(serve(texts, server))
         evolve(recipe, tmp_path / "one", secret_file=secret_file)

@@ -387,6 +387,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from pe_beam.evaluation.setting import PAGE
     from pe_beam.evaluation.table import text_table
 
+    if _stream_of(options.dir) is not None:
+        raise InputError(f"{options.dir}: the directory of a stream; that of a window is wanted, windows/START in it")
     told = dict(_pair(text) for text in options.set)
     found = evaluate(
         options.dir,

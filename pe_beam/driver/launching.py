@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pe_beam.driver.budget import check_ledger, write_ledger_line
 from pe_beam.driver.finalize import is_complete
 from pe_beam.driver.loop import check_parts, new_job, told
-from pe_beam.driver.resume import pin_recipe, pin_secret
+from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_stream
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.queries import spending_iterations
@@ -71,6 +71,7 @@ def launch_iteration(run_dir: str | Path, iteration: int, beam_options: Sequence
       PeBeamError: as `launch_embed`.
     """
     run = open_run(run_dir)
+    refuse_stream(run.recipe)
     last = run.recipe.evolution.iterations
     if not 0 <= iteration <= last:
         raise InputError(f"--iteration={iteration}: 0 to {last} is wanted")

@@ -18,7 +18,7 @@ from pe_beam.custody import keeping
 from pe_beam.driver.budget import check_ledger, ledger_lines, write_ledger_line
 from pe_beam.driver.finalize import finalize, is_complete, restore
 from pe_beam.driver.progress import JOB, TIMES, Progress
-from pe_beam.driver.resume import pin_recipe, pin_secret
+from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_stream
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out
 from pe_beam.engine.manifests import manifest_of, read_manifest
@@ -61,7 +61,8 @@ def evolve(
         ledger lines are written first, so a run that stops half-way has spent the whole budget. It can be resumed.
       on_iteration: is called with the run and each iteration that this call commits, 0 included, once it is committed;
         of an unrolled run, when the job is over. What it raises stops the run, which can be resumed.
-      on_frozen: is called with the run once its records are frozen, before anything is spent; on a resume again.
+      on_frozen: is called with the run once its records are frozen, before anything is spent; on a resume again. Only
+        `pe-beam stream` passes one: a window of a stream is not run without it.
 
     Raises:
       InputError: a bad recipe or secret, changed recipe or data, or too many rejects (exit status 2).
@@ -118,7 +119,7 @@ def _evolve_locked(
     on_iteration: Callable[[Run, int], None] | None,
     on_frozen: Callable[[Run], None] | None,
 ) -> Run:
-    pin_recipe(recipe, store)
+    pin_recipe(recipe, store, window=on_frozen is not None)
     run = open_run(store.uri)
     progress = Progress(run, stream)
     if is_complete(run):
@@ -197,6 +198,7 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
       InputError: the recipe has no such iteration, the embeddings are not frozen, or the previous iteration is missing.
     """
     run = open_run(run_dir)
+    refuse_stream(run.recipe)
     if not 0 <= iteration <= run.recipe.evolution.iterations:
         raise InputError(f"--iteration {iteration}: 0 to {run.recipe.evolution.iterations} is wanted")
     with run.store.lock():

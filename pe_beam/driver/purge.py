@@ -5,6 +5,7 @@ from __future__ import annotations
 from pe_beam.custody import keeping
 from pe_beam.errors import InputError
 from pe_beam.privacy.secret_record import read_record
+from pe_beam.recipe.windows import KEY
 from pe_beam.storage import open_store
 
 
@@ -17,7 +18,7 @@ def purge(run_dir: str) -> str | None:
       Why the deleted files live on in this store; None if they do not.
 
     Raises:
-      InputError: it is no run directory.
+      InputError: it is no run directory, or that of a stream.
       SecretError: the secret is not gone, or it is not said whether it is; then nothing else is deleted.
       ServiceError: who keeps the secret does not answer now; then nothing else is deleted.
       LockedError: a process is at work there.
@@ -25,6 +26,11 @@ def purge(run_dir: str) -> str | None:
     store = open_store(run_dir)
     if not store.exists("recipe.yaml"):
         raise InputError(f"{run_dir}: not a run directory (it has no recipe.yaml)")
+    if store.exists(KEY):
+        raise InputError(
+            f"{run_dir}: the directory of a stream, whose registry keeps records from being paid for twice; what is "
+            "private of its windows is deleted when they are published"
+        )
     with store.lock():
         if keeping.has_secret(store):
             keeping.forget_secret(store)

@@ -21,16 +21,28 @@ from pe_beam.recipe.models import Recipe, SecretCustody
 _LEFT_BY_RUNS = ("release", "release-NOT-PRIVATE", "private/counts")
 
 
-def pin_recipe(recipe: Recipe, store: Store) -> None:
+def refuse_stream(recipe: Recipe) -> None:
+    """Raises RecipeError for a stream, and for a window of one: nothing of it is spent before the stream's ledger."""
+    if recipe.stream is not None:
+        raise RecipeError("stream: a recipe of a stream is run by `pe-beam stream`, window by window")
+
+
+def pin_recipe(recipe: Recipe, store: Store, *, window: bool = False) -> None:
     """Writes the resolved recipe, or checks that the run in this directory gives the same release.
 
+    Args:
+      recipe: of the run.
+      store: of its directory.
+      window: whether `pe-beam stream` is at work, which alone runs a window of a stream.
+
     Raises:
-      RecipeError: the directory holds a run of another recipe. The message names the keys that differ.
+      RecipeError: the directory holds a run of another recipe. The message names the keys that differ. Or the recipe is
+        that of a stream.
       SecretError: the run's secret is kept elsewhere than the recipe says.
       InputError: the directory holds a run whose recipe is missing.
     """
-    if recipe.stream is not None and recipe.stream.at is None:
-        raise RecipeError("stream: a recipe of a stream is run by `pe-beam stream`, window by window")
+    if not window:
+        refuse_stream(recipe)
     if store.exists("recipe.yaml"):
         old = stored_recipe(store)
         keys = differing_keys(old, recipe)

@@ -116,12 +116,15 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
     which several start, is counted once.
 
     Raises:
-      InputError: a directory is no run directory or is named twice, a ledger does not agree with its recipe, or the
-        runs differ in privacy unit or adjacency.
+      InputError: a directory is no run directory or is named twice, two are windows of one stream, a ledger does not
+        agree with its recipe, or the runs differ in privacy unit or adjacency.
     """
     runs = [open_run(path) for path in run_dirs]
     if len({run.store.place() for run in runs}) != len(runs):
         raise InputError("privacy: a run directory is named twice")
+    streams = [run.store.place().rpartition("/")[0] for run in runs if run.recipe.stream is not None]
+    if len(set(streams)) != len(streams):
+        raise InputError("privacy: windows of one stream are not added up; name the stream's directory, which promises")
     for run in runs:
         check_ledger(run)
     promises = [run.recipe.privacy for run in runs]

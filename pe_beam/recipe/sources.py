@@ -15,7 +15,7 @@ from pe_beam.recipe.identity import declared_preparation
 from pe_beam.recipe.models import Recipe, Split
 from pe_beam.recipe.parts import find_modality
 from pe_beam.recipe.prepared import PreparedSource
-from pe_beam.recipe.windows import CappedSource, read_manifest
+from pe_beam.recipe.windows import CappedSource, read_manifest, stream_root
 
 
 def private_source(recipe: Recipe, records: pa.Table | None = None) -> Source:
@@ -35,7 +35,9 @@ def _window_source(recipe: Recipe, *, client: bool) -> Source:
     """Opens the members of a window, without the clients whose windows are used up."""
     manifest = read_manifest(recipe.data.path)
     found = source_at(recipe, manifest["path"], part=None, client=client, members=manifest["members"])
-    return CappedSource(found, **manifest["clients"]) if client and manifest["clients"] is not None else found
+    if not client or manifest["clients"] is None:
+        return found
+    return CappedSource(found, stream_dir=stream_root(recipe.data.path), **manifest["clients"])
 
 
 def source_at(

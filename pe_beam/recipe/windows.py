@@ -150,10 +150,10 @@ def digests_of(key: bytes, purpose: str, names: Sequence[str]) -> np.ndarray:
     Args:
       key: the registry's key, 32 bytes.
       purpose: a short literal ("client", "position").
-      names: n texts.
+      names: n texts. The name of a file may have bytes that are not UTF-8 (as `os.fsdecode` gives them).
     """
     head = encode_fields("pe_beam/registry", VERSION, purpose)
-    found = [hmac.digest(key, head + name.encode(), "sha256")[:_DIGEST] for name in names]
+    found = [hmac.digest(key, head + name.encode("utf-8", "surrogateescape"), "sha256")[:_DIGEST] for name in names]
     return np.frombuffer(b"".join(found), f"S{_DIGEST}") if found else np.zeros(0, f"S{_DIGEST}")
 
 

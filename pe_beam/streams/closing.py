@@ -92,13 +92,7 @@ def _manifest(recipe: Recipe, store: Store, index: int, before: str | None) -> b
         "members": source.without(cut.members, gone) if gone else cut.members,
         "positions": [position for position in cut.positions if position not in gone],
         "rejects": [{"position": position, "kind": kind} for position, kind in sorted(rejects)],
-        "clients": {
-            "stream_dir": store.uri,
-            "clients": clients_name(str(before)),
-            "cap": recipe.stream.client_windows,
-        }
-        if by_client
-        else None,
+        "clients": {"clients": clients_name(str(before)), "cap": recipe.stream.client_windows} if by_client else None,
         "before": None if before is None else hashlib.sha256(store.read_committed(manifest_name(before))).hexdigest(),
     }
     return json.dumps(manifest, indent=1).encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pe_beam.contracts.store import Store
@@ -17,7 +18,7 @@ from pe_beam.engine.run import Run
 from pe_beam.engine.spending import secret_of
 from pe_beam.errors import InputError
 from pe_beam.keyed import encode_fields
-from pe_beam.recipe.windows import registry_key
+from pe_beam.recipe.windows import manifest_name, registry_key
 from pe_beam.streams.layout import LEDGER
 
 VERSION = 1
@@ -45,6 +46,24 @@ def parse_lines(data: bytes) -> list[dict[str, Any]]:
             raise InputError(f"{LEDGER}: line {number} is none that this version writes; put the ledger back")
         found.append(line)
     return found
+
+
+def refuse_other_members(store: Store, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Compares the registry with what the last window in the ledger was paid for.
+
+    With another key no position and no client would be known again.
+
+    Raises:
+      InputError: the key of the registry, or the manifest of that window, is another one.
+    """
+    if not lines:
+        return
+    manifest = store.read_committed(manifest_name(lines[-1]["window"]))
+    if not hmac.compare_digest(lines[-1]["members"], _hmac(registry_key(store.uri), "members", manifest)):
+        raise InputError(
+            f"private/registry: its key, or the manifest of the last window in {LEDGER}, is not the stream's own; put "
+            "it back as it was, or start a new stream"
+        )
 
 
 def write_lines(store: Store, run: Run, name: str, manifest: bytes) -> None:

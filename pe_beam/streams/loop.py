@@ -19,8 +19,8 @@ from pe_beam.recipe.stream import instant_text
 from pe_beam.recipe.windows import manifest_name, memory_name, window_name, window_recipe
 from pe_beam.storage import open_store
 from pe_beam.streams.closing import close_window, stream_source
-from pe_beam.streams.layout import closed_windows, finished_name, published_windows, window_dir
-from pe_beam.streams.ledger import read_lines, write_lines
+from pe_beam.streams.layout import LEDGER, closed_windows, finished_name, published_windows, window_dir
+from pe_beam.streams.ledger import read_lines, refuse_other_members, write_lines
 from pe_beam.streams.promise import pin_promise, pin_recipe
 from pe_beam.streams.publishing import note_finished, publish, tidy
 from pe_beam.streams.registry import commit_clients, ensure_key
@@ -115,13 +115,20 @@ class _Stream:
         """Checks recipe, promise, registry and source, and finds out where the stream stands."""
         if recipe.stream is None:
             raise RecipeError("stream: wanted in the recipe of a stream: window: {every, anchor}, ...")
+        if recipe.stream.at is not None:
+            raise RecipeError(
+                "stream.at: the recipe of one window, which `pe-beam stream` writes; that of the stream is wanted"
+            )
         check_parts(recipe)
         pin_recipe(recipe, store)
         ensure_key(store)
         pin_promise(recipe, store)
         stream_source(recipe).check()
-        closed, published = closed_windows(store), published_windows(store)
-        _refuse_gaps(recipe, closed, published, {str(line["window"]) for line in read_lines(store)})
+        closed, published, lines = closed_windows(store), published_windows(store), read_lines(store)
+        _refuse_gaps(recipe, closed, published, {str(line["window"]) for line in lines})
+        refuse_other_members(store, lines)
+        if len(published) < len(closed):
+            close_window(recipe, store, len(closed) - 1)  # a kill may have left it half closed
         # A run that was killed at its end may be complete and still have its secret: it is run to its end again.
         ended = not closed or len(published) == len(closed) or store.exists(finished_name(closed[-1]))
         found = cls(recipe, store, around, len(closed), len(closed) - (not ended), len(published))
@@ -202,10 +209,12 @@ class _Stream:
 
 
 def _refuse_gaps(recipe: Recipe, closed: list[str], published: list[str], paid: set[str]) -> None:
-    """Raises InputError unless the registry has all windows from the first on, and all that were paid or published."""
+    """Raises InputError unless the registry has all windows from the first on, and the ledger all published ones."""
     tiled = [window_name(recipe, index) for index in range(len(closed))]
     if closed != tiled or published != tiled[: len(published)] or not paid <= set(tiled):
         raise InputError(
             "private/registry: does not have all windows of this stream; without it no stream goes on. Put it back as "
             "it was, or start a new stream"
         )
+    if not paid >= set(published):
+        raise InputError(f"{LEDGER}: does not have all published windows; put it back as it was, or start a new stream")

@@ -136,9 +136,22 @@ def _interpreter() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "asked").exists():
+        if not _answers(folder / "asked"):
             _start(folder, owner)
     return folder
+
+
+def _answers(place: Path) -> bool:
+    """Whether an interpreter is there. One that was killed leaves its folder, and another session may have its owner's
+    number.
+    """
+    with socket.socket(socket.AF_UNIX) as line:
+        try:
+            line.connect(str(place))
+        except (FileNotFoundError, ConnectionRefusedError):
+            place.unlink(missing_ok=True)
+            return False
+    return True
 
 
 def _start(folder: Path, owner: int) -> None:
@@ -184,6 +197,9 @@ class _Running:
 
     def _fork(self, line: socket.socket) -> None:
         header, files, _, _ = socket.recv_fds(line, 8, 3)
+        if not header:  # it was only looked whether there is an answer
+            line.close()
+            return
         asked = line.makefile("rb").read(int.from_bytes(header, "big"))
         child = os.fork()
         if child == 0:

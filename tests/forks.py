@@ -196,16 +196,20 @@ class _Running:
                 self._ended(line)
 
     def _fork(self, line: socket.socket) -> None:
-        header, files, _, _ = socket.recv_fds(line, 8, 3)
-        if not header:  # it was only looked whether there is an answer
+        files: list[int] = []
+        try:
+            header, files, _, _ = socket.recv_fds(line, 8, 3)
+            asked = json.loads(line.makefile("rb").read(int.from_bytes(header, "big")))
+        except (OSError, ValueError):  # who asks is gone already, or only looked whether there is an answer
             line.close()
+            for file in files:
+                os.close(file)
             return
-        asked = line.makefile("rb").read(int.from_bytes(header, "big"))
         child = os.fork()
         if child == 0:
             for each in (line, self._listener, *self._running):
                 each.close()
-            _become(*json.loads(asked), files)
+            _become(*asked, files)
         for file in files:
             os.close(file)
         self._running[line] = child, os.pidfd_open(child)

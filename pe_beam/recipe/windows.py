@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import hmac
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.contracts.record import Fault
@@ -41,7 +41,7 @@ def window_name(recipe: Recipe, index: int) -> str:
 
     >>> from pe_beam.recipe.loading import load_recipe
     >>> window = {"every": "1d", "anchor": "2026-12-01T00:00Z"}
-    >>> recipe = load_recipe("digits", {"stream.window": window, "data.never_stop": True, "data.holdout": None})
+    >>> recipe = load_recipe("emoji", {"stream.window": window, "data.never_stop": True, "data.holdout": None})
     >>> window_name(recipe, 1)
     '20261202T000000Z'
     """
@@ -152,9 +152,31 @@ def digests_of(key: bytes, purpose: str, names: Sequence[str]) -> np.ndarray:
       purpose: a short literal ("client", "position").
       names: n texts. The name of a file may have bytes that are not UTF-8 (as `os.fsdecode` gives them).
     """
-    head = encode_fields("pe_beam/registry", VERSION, purpose)
-    found = [hmac.digest(key, head + name.encode("utf-8", "surrogateescape"), "sha256")[:_DIGEST] for name in names]
+    inner, outer = _keyed(key, 0x36), _keyed(key, 0x5C)
+    inner.update(encode_fields("pe_beam/registry", VERSION, purpose))
+    found = []
+    for name in names:
+        # HMAC in its two hashes (RFC 2104), copied from keyed ones: a third of the time of a new HMAC for each name.
+        inside, outside = inner.copy(), outer.copy()
+        inside.update(name.encode("utf-8", "surrogateescape"))
+        outside.update(inside.digest())
+        found.append(outside.digest()[:_DIGEST])
     return np.frombuffer(b"".join(found), f"S{_DIGEST}") if found else np.zeros(0, f"S{_DIGEST}")
+
+
+def _keyed(key: bytes, pad: int) -> hashlib._Hash:
+    """Returns SHA-256 after the block of a key of at most 64 bytes."""
+    return hashlib.sha256(bytes(byte ^ pad for byte in key.ljust(64, b"\0")))
+
+
+def digests_in(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns a column of fixed-size digests without nulls as S16 (n,)."""
+    parts = [
+        np.frombuffer(chunk.buffers()[1], f"S{_DIGEST}", len(chunk), chunk.offset * _DIGEST)
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, f"S{_DIGEST}")
 
 
 def registry_key(stream_dir: str) -> bytes:
@@ -168,7 +190,7 @@ def registry_key(stream_dir: str) -> bytes:
 def parse_clients(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Returns clients' windows: digests S16 (n,), ascending, and indices of windows int32 (n, k); -1: none."""
     table = pq.read_table(io.BytesIO(data))
-    digests = np.frombuffer(b"".join(table["client"].to_pylist()), f"S{_DIGEST}")
+    digests = digests_in(table["client"])
     windows = table["windows"].combine_chunks()
     width = windows.type.list_size
     return digests, windows.flatten().to_numpy(zero_copy_only=False).astype(np.int32).reshape(-1, width)

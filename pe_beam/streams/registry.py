@@ -11,13 +11,14 @@ import os
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pe_beam.contracts.store import Store
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
-from pe_beam.recipe.windows import KEY, KEY_BYTES, digests_of, parse_clients, registry_key, window_name
+from pe_beam.recipe.windows import KEY, KEY_BYTES, digests_in, digests_of, parse_clients, registry_key, window_name
 from pe_beam.storage.parquet import parquet_file
 from pe_beam.streams.layout import LEDGER, STREAM, clients_name, positions_name
 
@@ -46,7 +47,7 @@ def known_positions(store: Store, before: str | None) -> tuple[np.ndarray, np.nd
     if before is None:
         return np.zeros(0, "S16"), np.zeros(0, np.int32)
     table = pq.read_table(pa.BufferReader(_read(store, positions_name(before))))
-    return np.frombuffer(b"".join(table["position"].to_pylist()), "S16"), table["windows"].to_numpy()
+    return digests_in(table["position"]), table["windows"].to_numpy()
 
 
 def commit_positions(
@@ -125,12 +126,15 @@ def forget_older(store: Store, name: str) -> None:
 
 
 def _clients_of(run: Run) -> list[str]:
-    found: set[str] = set()
+    """Returns the clients of a window, each once."""
+    found = []
     for shard in shards_of(run):
         with parquet_file(run.store, shard["shard"]) as file:
             for group in range(file.num_row_groups):
-                found.update(file.read_row_group(group, columns=["client"])["client"].to_pylist())
-    return sorted(found)
+                column = file.read_row_group(group, columns=["client"])["client"]
+                found.append(pc.unique(column.cast(pa.string())))
+    names: list[str] = pc.unique(pa.chunked_array(found, pa.string())).to_pylist()
+    return names
 
 
 def _read(store: Store, name: str) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
+
 import numpy as np
 import pytest
 
-from pe_beam.recipe.windows import digests_of, parse_clients, registry_key
+from pe_beam.keyed import encode_fields
+from pe_beam.recipe.windows import VERSION, digests_of, parse_clients, registry_key
 from tests.streams.drifting import Life, counts, put, window
 
 BY_CLIENT = {"privacy__unit": "client", "stream__client_windows": 2, "stream__keep_private": True}
@@ -40,3 +43,11 @@ def test_the_registry_holds_each_clients_windows_and_no_name(lives):
     of = {name: windows[digests == digests_of(key, "client", [name])].tolist() for name in ("ann", "ben", "cy", "dee")}
     assert of == {"ann": [[0, 1]], "ben": [[0, 3]], "cy": [[0, 3]], "dee": [[1, 2]]}
     assert b"ann" not in data
+
+
+def test_the_registry_holds_hmacs_under_its_key():
+    key, names = bytes(range(32)), ["ann", "bén", ""]
+    head = encode_fields("pe_beam/registry", VERSION, "client")
+    found = [hmac.digest(key, head + name.encode(), "sha256")[:16] for name in names]
+    assert digests_of(key, "client", names).tobytes() == b"".join(found)
+    assert digests_of(key, "position", names).tobytes() != b"".join(found)

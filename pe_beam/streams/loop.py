@@ -139,10 +139,17 @@ class _Stream:
     def catch_up(self) -> None:
         """Does all that is due, and writes the report if a window was published."""
         before = self.published
+        self._tell_due()
         while self.step():
             pass
         if self.published > before:
             report(self.store)
+
+    def _tell_due(self) -> None:
+        assert self.recipe.stream is not None
+        due = self.recipe.stream.window.due(self.closed, self.around.now())
+        if due > 1:
+            self._say(self.closed, f"the first of {due} that are due; all are closed and run, in order")
 
     def pause(self, why: str) -> None:
         """Waits before what a service has refused is tried again."""

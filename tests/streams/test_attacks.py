@@ -109,6 +109,21 @@ def test_the_registry_is_not_purged(copied, capsys):
     assert "that of a window is wanted" in capsys.readouterr().err
 
 
+def test_a_window_that_is_not_complete_is_not_purged(copied):
+    kill_at(copied, "private/counts", 2.5)
+    with pytest.raises(InputError, match="a window of a stream that is not complete"):
+        purge(str(copied.folder / f"stream/windows/{window(1)}"))
+    assert copied.until(2.5).exists(f"published/{window(1)}.json")
+
+
+def test_without_the_clients_of_the_window_before_nothing_is_run(copied):
+    store = open_store(copied.folder / "stream")
+    store.remove("private/registry/clients")
+    with pytest.raises(InputError, match="private/registry/clients: the file of the last window is missing"):
+        copied.until(2.5)
+    assert not store.exists(f"windows/{window(1)}/ledger.jsonl")
+
+
 def test_a_window_is_run_by_no_other_command(copied, tmp_path):
     folder = copied.folder / f"stream/windows/{window(0)}"
     recipe = stored_recipe(open_store(folder))

@@ -120,6 +120,8 @@ class _Stream:
                 "stream.at: the recipe of one window, which `pe-beam stream` writes; that of the stream is wanted"
             )
         check_parts(recipe)
+        if any(f"{place}/".startswith(f"{recipe.data.path.rstrip('/')}/") for place in (store.uri, store.place())):
+            raise RecipeError("data.path: the stream's directory lies in it, and its files would be taken for records")
         pin_recipe(recipe, store)
         ensure_key(store)
         pin_promise(recipe, store)

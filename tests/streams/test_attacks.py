@@ -220,6 +220,12 @@ def test_a_path_that_may_name_nothing_is_not_taken_for_an_empty_window(tmp_path,
     assert not (tmp_path / "stream/private/registry/manifests").exists()
 
 
+def test_files_of_a_stream_are_none_of_its_records(tmp_path):
+    recipe = stream_recipe(tmp_path, data__path=str(tmp_path / "in"))
+    with pytest.raises(RecipeError, match="the stream's directory lies in it"):
+        stream(recipe, tmp_path / "in/stream", once=True)
+
+
 @pytest.mark.parametrize("anchor", ["0001-01-01T00:00+05:00", "9999-12-31T00:00Z", "1969-01-01T00:00Z"])
 def test_a_schedule_that_no_calendar_has_is_refused(tmp_path, anchor):
     with pytest.raises(RecipeError, match="a year from 1970 on"):

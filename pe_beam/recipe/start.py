@@ -164,13 +164,13 @@ def _own(privacy: Privacy, digest: str) -> Ancestor:
 
 
 def _over_windows(own: Ancestor, release: Release) -> Ancestor:
-    """Returns the cost of a window of a stream to one client, whose records may count in several windows.
+    """Returns the cost of a window of a stream to a client, or to a record where windows slide: both may be in several.
 
-    The release follows from all windows before it, so each of those may be one of the client's.
+    The release follows from all windows before it, so each of those may be one of them.
     """
     stream = (release.recipe or {}).get("stream") or {}
-    windows = int(stream.get("client_windows", 1))
-    if own.unit != "client" or windows == 1:
+    windows = int(stream.get("client_windows" if own.unit == "client" else "sliding", 1))
+    if windows == 1:
         return own
     return _as_shared(own.model_copy(update={"sets": windows}))
 

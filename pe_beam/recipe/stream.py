@@ -62,6 +62,8 @@ def _instant(value: Any) -> Any:
         raise ValueError("an instant with its offset from UTC is wanted, as 2026-12-01T00:00Z")
     if found.microsecond:
         raise ValueError("whole seconds are wanted")
+    if not 1970 <= found.year < 3000:
+        raise ValueError("a year from 1970 on and before 3000 is wanted")
     return instant_text(found)
 
 
@@ -121,6 +123,10 @@ class Window(Section):
     def closes(self, index: int) -> datetime:
         """Returns the instant at which the members of a window are fixed, at the earliest."""
         return self.span(index).stop + duration(self.close_after)
+
+    def due(self, first: int, now: datetime) -> int:
+        """Returns how many windows, from one on, are to be closed by an instant."""
+        return max(0, (now - self.closes(first)) // duration(self.every) + 1)
 
     def publishes(self, index: int) -> datetime:
         """Returns the instant at which the release of a window is published."""

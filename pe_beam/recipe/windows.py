@@ -199,5 +199,8 @@ def parse_clients(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 @functools.lru_cache(maxsize=2)
 def _used_up(stream_dir: str, name: str, cap: int) -> np.ndarray:
     """Returns the digests of clients who have counted in `cap` windows, ascending. The file is committed once."""
-    digests, windows = parse_clients(open_store(stream_dir).read_committed(name))
+    data = open_store(stream_dir).find_committed(name)
+    if data is None:
+        raise InputError("private/registry/clients: the file of the last window is missing; put it back as it was")
+    digests, windows = parse_clients(data)
     return digests[(windows >= 0).sum(axis=1) >= cap]

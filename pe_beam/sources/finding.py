@@ -66,6 +66,16 @@ def find_sized(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:
     return [(file, files.size(file) if known < 0 else known) for file, known in _found(path, endings)]
 
 
+def find_there(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Returns what `find` returns, without links that lead to no file, and the bytes of each file; -1: not known."""
+    return [pair for pair in _found(path, endings) if is_there(pair[0])]
+
+
+def is_there(file: str) -> bool:
+    """Returns False for a link on a disk that leads to no file."""
+    return not files.is_local(file) or not Path(file).is_symlink() or Path(file).exists()
+
+
 def _found(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:
     """Returns what `find` returns, and the bytes of each file; -1: they are not known yet."""
     whole = path

@@ -102,7 +102,8 @@ class FolderSource(Source):
 
     def listed(self) -> list[tuple[str, int]]:
         """See Source."""
-        return [(self._full(name), -1) for name in self._names() if not is_beside(name)]
+        found = [self._full(name) for name in self._names() if not is_beside(name)]
+        return [(file, -1) for file in found if self._members is not None or finding.is_there(file)]
 
     def _names(self) -> list[str]:
         """Returns the files relative to the folder: all below it, or the members of a window."""

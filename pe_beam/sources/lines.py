@@ -137,6 +137,13 @@ class LinesSource(Source):
             parts += [FilePart(file, index, a, min(a + step, max(size, 1)), size, min(step, size)) for a in starts]
         return parts
 
+    def listed(self) -> list[tuple[str, int]]:
+        """See Source."""
+        if self._members is not None:
+            return self._members.listed()
+        with files.explained(self._key, self._path):
+            return finding.find_there(self._path, self.endings)
+
     def cut_file(self, part: FilePart) -> FileCut:
         """See Source."""
         if self._members is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pe_beam.contracts.source import SourceRequest
-from pe_beam.errors import DataError
+from pe_beam.errors import DataError, RecipeError
 from pe_beam.sources import files
+from pe_beam.sources.splits import split_path
 from pe_beam.storage import reading
 
 
@@ -42,6 +44,26 @@ class Members:
 def members_of(request: SourceRequest) -> Members | None:
     """Returns the members of a request; None: all of its path may be read."""
     return None if request.members is None else Members(request.members, request.key)
+
+
+def demand_folder(path: str, key: str) -> None:
+    """Checks the path of a stream of files: what it names does not depend on a working directory, or on other files.
+
+    Raises:
+      RecipeError: it is relative, or names a split.
+      DataError: the folder, or that in which a pattern begins, is not there: nothing is not the same as no files.
+    """
+    if split_path(path)[1] is not None:
+        raise RecipeError(f"{key}: a split is refused for a stream: which files are of it, others may decide")
+    if not files.is_local(path):
+        return
+    if not Path(path).is_absolute():
+        raise RecipeError(f"{key}: {path}: an absolute path is wanted for a stream, or the URL of a store")
+    folder = path
+    if files.has_magic(path) and not Path(path).exists():
+        folder = path[: min(path.index(sign) for sign in "*?[" if sign in path)].rpartition("/")[0] or "/"
+    if not Path(folder).exists():
+        raise DataError(f"{key}: {folder} is not there; make it, or see whether its disk is mounted")
 
 
 def entries(found: Sequence[str], sizes: Sequence[int], stamps: Sequence[str], path: str) -> list[dict[str, Any]]:

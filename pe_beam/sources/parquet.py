@@ -34,6 +34,7 @@ from pe_beam.sources.roles import Roles
 from pe_beam.sources.splits import choose_split, split_path
 
 BUFFER = 4 << 20
+DAMAGED = Fault("row of a damaged part of a Parquet file")
 
 _digests: dict[tuple[str, int, float, int | str], bytes] = {}
 _locks: dict[str, threading.Lock] = {}
@@ -45,6 +46,8 @@ class ParquetSource(Source):
     A column name with dots is a column of that name, or else a path into structs: `review.body`. Folder names give
     columns that a file lacks (`partitions.partition`). `chat` takes lists of messages as text.
 
+    With `never_stop` the rows of a piece from its first damaged batch on are rejects; a damaged footer stops a run.
+
     Only the wanted columns and the row groups that overlap a piece are read, one batch at a time. Row groups of far
     more than `SHARD_ROWS` rows are slow: each piece decodes them from their first row to its own last row.
     """
@@ -54,10 +57,25 @@ class ParquetSource(Source):
     @classmethod
     def open(cls, request: SourceRequest) -> ParquetSource:
         """See Source."""
-        return cls(request.path, Roles.asked(request), chat=request.chat, members=members_of(request))
+        return cls(
+            request.path,
+            Roles.asked(request),
+            chat=request.chat,
+            never_stop=request.never_stop,
+            members=members_of(request),
+        )
 
-    def __init__(self, path: str, roles: Roles, *, chat: bool = False, members: Members | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        roles: Roles,
+        *,
+        chat: bool = False,
+        never_stop: bool = False,
+        members: Members | None = None,
+    ) -> None:
         self._path, self._split = split_path(path)
+        self._never_stop = never_stop
         self._members = members
         self._roles = roles
         self._key = roles.key
@@ -75,6 +93,13 @@ class ParquetSource(Source):
         if not found:
             raise finding.no_files(self._path, self._key, "Parquet")
         return [FilePart(file, index, size=size) for index, (file, size) in enumerate(found)]
+
+    def listed(self) -> list[tuple[str, int]]:
+        """See Source."""
+        if self._members is not None:
+            return self._members.listed()
+        with files.explained(self._key, self._path):
+            return finding.find_there(self._path, (".parquet",))
 
     def cut_file(self, part: FilePart) -> FileCut:
         """See Source. Reads only the footer, and of a member of a window all bytes once."""
@@ -111,14 +136,15 @@ class ParquetSource(Source):
             done = piece.start
             if groups:
                 batches = reader.iter_batches(size, groups, layout.leaves())
-                while done < piece.stop and (batch := self._next(batches)) is not None:
+                while done < piece.stop and (batch := self._next(batches)) is not None:  # None: damaged, or no more
                     low, high = max(piece.start - position, 0), min(piece.stop - position, len(batch))
                     position += len(batch)
                     if low < high:
                         yield self._batch(layout.table(batch.slice(low, high - low)), name, done)
                         done += high - low
-            if done != piece.stop:
+            if done != piece.stop and not self._never_stop:
                 raise DataError(f"{self._key}: a Parquet file has fewer rows than when it was listed")
+            yield from self._damaged(layout.schema(), name, done, piece.stop)
 
     def digest(self, piece: Piece) -> str:
         """Returns SHA-256 over the digest of the whole file, the row range, and the columns that folder names give.
@@ -185,7 +211,20 @@ class ParquetSource(Source):
 
     def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
         with self._explained(self._path, "is a damaged Parquet file"):
-            return next(batches, None)
+            try:
+                return next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                # With an errno it is the disk that fails, which may be better tomorrow.
+                if self._never_stop and getattr(error, "errno", None) is None:
+                    return None
+                raise
+
+    def _damaged(self, schema: pa.Schema, name: str, start: int, stop: int) -> Iterator[SourceBatch]:
+        """Yields rows that cannot be read as rejects, with `never_stop`."""
+        for first in range(start, stop, BATCH_ROWS):
+            count = min(BATCH_ROWS, stop - first)
+            nothing = pa.table([pa.nulls(count, field.type) for field in schema], schema.names)
+            yield self._batch((nothing, dict.fromkeys(range(count), DAMAGED)), name, first)
 
     def _batch(self, read: tuple[pa.Table, dict[int, Fault]], name: str, first: int) -> SourceBatch:
         table, faults = read

@@ -10,7 +10,7 @@ from typing import Any
 from pe_beam.contracts.stream import Cut, Span, StreamRequest, StreamSource
 from pe_beam.errors import RecipeError
 from pe_beam.sources import files, finding
-from pe_beam.sources.members import entries
+from pe_beam.sources.members import demand_folder, entries
 from pe_beam.storage import reading
 
 _FIELDS = {
@@ -85,10 +85,15 @@ class FilesStream(StreamSource):
         self._path, self._listing = request.path, request.listing
         self._pattern = None if request.stamp is None else StampPattern(request.stamp)
 
+    def check(self) -> None:
+        """See StreamSource. Raises RecipeError and DataError as `members.demand_folder`."""
+        demand_folder(self._path, "data.path")
+
     def cut(self, span: Span, before: Mapping[str, Any] | None) -> Cut:
         """See StreamSource."""
         inside: list[tuple[str, int, str]] = []
         late, unstamped = [], []
+        self.check()
         with files.explained("data.path", self._path):
             listed = self._listing()
             stamps = list(files.ahead(self._stamp, [file for file, _ in listed], self._path))

@@ -10,7 +10,7 @@ from pe_beam.contracts.stream import Cut, Span, StreamRequest, StreamSource
 from pe_beam.errors import DataError, InputError, RecipeError
 from pe_beam.sources import files, finding
 from pe_beam.sources.landed import read_column, repeated_rows, slot_of_file
-from pe_beam.sources.members import entries
+from pe_beam.sources.members import demand_folder, entries
 
 _KEY = "data.path"
 
@@ -36,6 +36,10 @@ class LandedStream(StreamSource):
     def __init__(self, request: StreamRequest) -> None:
         self._path, self._listing = request.path, request.listing
 
+    def check(self) -> None:
+        """See StreamSource. Raises RecipeError and DataError as `members.demand_folder`."""
+        demand_folder(self._path, _KEY)
+
     def cut(self, span: Span, before: Mapping[str, Any] | None) -> Cut:
         """See StreamSource.
 
@@ -44,6 +48,7 @@ class LandedStream(StreamSource):
         """
         inside: list[tuple[str, int, str]] = []
         late = []
+        self.check()
         with files.explained(_KEY, self._path):
             for file, size in self._listing():
                 slot = slot_of_file(file)

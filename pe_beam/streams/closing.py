@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def _rejects(recipe: Recipe, store: Store, cut: Cut, before: str | None) -> set[
 def _unreadable(recipe: Recipe, cut: Cut) -> Collection[str]:
     """Returns the positions of files that cannot be opened, as far as a look at their heads or footers shows it.
 
-    Each file is judged by itself. A text file is not read: each of its lines is a record of its own.
+    Each file is judged by itself. Of a large text file the first range is read: its lines are records of their own.
     """
     if not cut.positions:
         return ()
@@ -133,9 +134,10 @@ def _unreadable(recipe: Recipe, cut: Cut) -> Collection[str]:
     files = {file: position for (file, _), position in zip(source.listed(), cut.positions, strict=True)}
     found = set()
     for part in source.files():
-        if part.file in files and part.cost <= _CHEAP:
+        head = part.start == 0 and part.stop > _CHEAP
+        if part.file in files and (part.cost <= _CHEAP or head):
             try:
-                source.cut_file(part)
+                source.cut_file(replace(part, stop=_CHEAP) if head else part)
             except DataError:
                 found.add(files[part.file])
     return found

@@ -120,6 +120,8 @@ class _Stream:
                 "stream.at: the recipe of one window, which `pe-beam stream` writes; that of the stream is wanted"
             )
         check_parts(recipe)
+        if any(f"{place}/".startswith(f"{recipe.data.path.rstrip('/')}/") for place in (store.uri, store.place())):
+            raise RecipeError("data.path: the stream's directory lies in it, and its files would be taken for records")
         pin_recipe(recipe, store)
         ensure_key(store)
         pin_promise(recipe, store)
@@ -139,10 +141,17 @@ class _Stream:
     def catch_up(self) -> None:
         """Does all that is due, and writes the report if a window was published."""
         before = self.published
+        self._tell_due()
         while self.step():
             pass
         if self.published > before:
             report(self.store)
+
+    def _tell_due(self) -> None:
+        assert self.recipe.stream is not None
+        due = self.recipe.stream.window.due(self.closed, self.around.now())
+        if due > 1:
+            self._say(self.closed, f"the first of {due} that are due; all are closed and run, in order")
 
     def pause(self, why: str) -> None:
         """Waits before what a service has refused is tried again."""

@@ -10,7 +10,15 @@ from pe_beam.contracts.store import Store
 from pe_beam.driver.status import status as run_status
 from pe_beam.errors import InputError
 from pe_beam.recipe.stream import instant_text
-from pe_beam.streams.layout import STREAM, closed_windows, finished_name, published_name, published_windows, window_dir
+from pe_beam.streams.layout import (
+    STREAM,
+    closed_windows,
+    finished_name,
+    published_name,
+    published_windows,
+    window_dir,
+    window_folder,
+)
 from pe_beam.streams.ledger import read_lines
 from pe_beam.streams.promise import read_promise, stored_recipe
 
@@ -31,18 +39,19 @@ def status(store: Store, now: datetime | None = None) -> dict[str, Any]:
     assert recipe.stream is not None
     window, now = recipe.stream.window, now or datetime.now(UTC)
     closed, published = closed_windows(store), published_windows(store)
-    behind = sum(1 for index in range(len(closed), len(closed) + 1000) if window.closes(index) <= now)
+    behind = window.due(len(closed), now)
     missed = sum(bool(json.loads(store.read(published_name(name)))["missed"]) for name in published[-30:])
     at_work = store.locked()
     running = None
-    if closed and len(published) < len(closed) and not store.exists(finished_name(closed[-1])):
+    begun = closed and store.exists(f"{window_folder(closed[-1])}/recipe.yaml")
+    if begun and len(published) < len(closed) and not store.exists(finished_name(closed[-1])):
         running = run_status(window_dir(store, closed[-1]))
     return {
         "name": recipe.name,
         "state": "running" if at_work else "no process is at work; the same command goes on",
         "windows_closed": len(closed),
         "windows_published": len(published),
-        "windows_due": f"{behind}" if behind < 1000 else "1000 or more",
+        "windows_due": f"{behind}",
         "last_published": published[-1] if published else None,
         "missed_of_the_last_30": missed,
         "next_window_closes": instant_text(window.closes(len(closed))),

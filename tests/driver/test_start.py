@@ -311,12 +311,16 @@ def test_a_line_of_disjoint_data_is_stated_apart_and_stays_short(first, tmp_path
     assert [each["epsilon"] for each in told["apart"]] == [spent_epsilon(record["noise_multiplier"] * 2, 1e-5)]
 
 
-def test_a_window_of_a_stream_costs_a_client_all_of_its_windows(sent):
-    edit(sent / "privacy.json", unit="client")
-    edit(sent / "recipe.json", stream={"client_windows": 3})
+@pytest.mark.parametrize(
+    ("unit", "stream"), [("client", {"client_windows": 3}), ("record", {"client_windows": 1, "sliding": 3})]
+)
+def test_a_window_of_a_stream_costs_a_client_or_record_all_of_its_windows(sent, unit, stream):
+    edit(sent / "privacy.json", unit=unit)
+    edit(sent / "recipe.json", stream=stream)
     recipe = after(sent)
-    recipe["privacy"]["unit"] = "client"
-    recipe["data"]["columns"] = {"client": "who"}
+    if unit == "client":
+        recipe["privacy"]["unit"] = "client"
+        recipe["data"]["columns"] = {"client": "who"}
     _, told = planned(recipe)
     z = json.loads((sent / "privacy.json").read_text())["noise_multiplier"]
     own = make_plan(parse_recipe(recipe)).schedule.noise_multipliers[0]

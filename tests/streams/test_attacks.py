@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pe_beam.cli.main import main
@@ -15,9 +18,11 @@ from pe_beam.errors import InputError, PeBeamError, RecipeError
 from pe_beam.storage import open_store
 from pe_beam.storage.local import LocalStore
 from pe_beam.streams.loop import Surroundings, stream
-from tests.streams.drifting import DAY, FIRST, Clock, Life, manifest, put, stream_recipe, window
+from pe_beam.streams.status import status
+from tests.streams.drifting import DAY, FIRST, Clock, Life, counts, manifest, put, stream_recipe, window
 
 BY_CLIENT = {"privacy__unit": "client"}
+KEEP = {"stream__keep_private": True}
 
 
 class _KillError(PeBeamError):
@@ -104,6 +109,21 @@ def test_the_registry_is_not_purged(copied, capsys):
     assert "that of a window is wanted" in capsys.readouterr().err
 
 
+def test_a_window_that_is_not_complete_is_not_purged(copied):
+    kill_at(copied, "private/counts", 2.5)
+    with pytest.raises(InputError, match="a window of a stream that is not complete"):
+        purge(str(copied.folder / f"stream/windows/{window(1)}"))
+    assert copied.until(2.5).exists(f"published/{window(1)}.json")
+
+
+def test_without_the_clients_of_the_window_before_nothing_is_run(copied):
+    store = open_store(copied.folder / "stream")
+    store.remove("private/registry/clients")
+    with pytest.raises(InputError, match="private/registry/clients: the file of the last window is missing"):
+        copied.until(2.5)
+    assert not store.exists(f"windows/{window(1)}/ledger.jsonl")
+
+
 def test_a_window_is_run_by_no_other_command(copied, tmp_path):
     folder = copied.folder / f"stream/windows/{window(0)}"
     recipe = stored_recipe(open_store(folder))
@@ -135,3 +155,93 @@ def test_names_of_files_may_have_any_bytes(tmp_path):
     store = life.until(1.5)
     assert len(manifest(store, 0)["positions"]) == len(names)
     assert manifest(life.until(2.5), 1)["rejects"] == []
+
+
+def test_no_file_of_a_window_stops_the_stream(tmp_path):
+    """Damaged, packed or empty ones, folders, and links to nothing: rejects, or no files at all."""
+    life = Life(tmp_path, {"data__path": str(tmp_path / "in")})
+    folder = put(life.folder, 0, "a", [1]).parent
+    (folder / "2026-12-01-folder.jsonl").mkdir()
+    (folder / "2026-12-01-empty.jsonl").touch()
+    (folder / "2026-12-01-packed.jsonl").write_bytes(b"\x1f\x8b\x08packed")
+    (folder / "2026-12-01-large.jsonl").write_bytes(b"\x1f\x8b\x08" + bytes(2 << 20))
+    (folder / "2026-12-01-link.jsonl").symlink_to("/nowhere")
+    (folder / "no-stamp.jsonl").write_text("{}\n")
+    store = life.until(1.5)
+    assert manifest(store, 0)["positions"] == ["2026-12-01-a.jsonl", "2026-12-01-empty.jsonl"]
+    assert {each["position"]: each["kind"] for each in manifest(store, 0)["rejects"]} == {
+        "2026-12-01-packed.jsonl": "cannot be opened as data.source wants it",
+        "2026-12-01-large.jsonl": "cannot be opened as data.source wants it",
+        "no-stamp.jsonl": "no stamp that stream.stamp can read",
+    }
+
+
+def test_a_damaged_page_of_a_parquet_file_takes_rows_of_its_file_alone(tmp_path):
+    """A truncated footer, a column that is missing and one of a wrong type are rejects of whole files."""
+    life = Life(
+        tmp_path,
+        {"data__source": "parquet", "data__path": str(tmp_path / "in"), "stream__stamp": "%Y-%m-%d*.parquet", **KEEP},
+    )
+    folder = tmp_path / "in"
+    folder.mkdir()
+    whole = pa.table({"x": pa.array([i % 20 for i in range(3000)])})
+    for name, table in (
+        ("a", whole),
+        ("cut", whole),
+        ("other", pa.table({"y": [1]})),
+        ("kind", pa.table({"x": [[1]]})),
+    ):
+        pq.write_table(table, folder / f"2026-12-01-{name}.parquet")
+    pq.write_table(whole, folder / "2026-12-01-page.parquet", row_group_size=1000, use_dictionary=False)
+    second = pq.ParquetFile(folder / "2026-12-01-page.parquet").metadata.row_group(1).column(0)
+    with (folder / "2026-12-01-page.parquet").open("r+b") as file:
+        file.seek(second.data_page_offset)
+        file.write(b"\xff" * second.total_compressed_size)
+    with (folder / "2026-12-01-cut.parquet").open("r+b") as file:
+        file.truncate(100)
+    store = life.until(1.5)
+    assert manifest(store, 0)["positions"] == ["2026-12-01-a.parquet", "2026-12-01-page.parquet"]
+    assert len(manifest(store, 0)["rejects"]) == 3
+    assert sum(counts(store, 0)) == 3000
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("in/*.jsonl", "an absolute path is wanted"),
+        ("/nowhere/in/*.jsonl", "/nowhere/in is not there"),
+        ("/nowhere/in", "/nowhere/in is not there"),
+        ("/nowhere/in#train", "a split is refused"),
+    ],
+)
+def test_a_path_that_may_name_nothing_is_not_taken_for_an_empty_window(tmp_path, path, said):
+    with pytest.raises(InputError, match=said):
+        Life(tmp_path, {"data__path": path}).until(1.5)
+    assert not (tmp_path / "stream/private/registry/manifests").exists()
+
+
+def test_files_of_a_stream_are_none_of_its_records(tmp_path):
+    recipe = stream_recipe(tmp_path, data__path=str(tmp_path / "in"))
+    with pytest.raises(RecipeError, match="the stream's directory lies in it"):
+        stream(recipe, tmp_path / "in/stream", once=True)
+
+
+@pytest.mark.parametrize("anchor", ["0001-01-01T00:00+05:00", "9999-12-31T00:00Z", "1969-01-01T00:00Z"])
+def test_a_schedule_that_no_calendar_has_is_refused(tmp_path, anchor):
+    with pytest.raises(RecipeError, match="a year from 1970 on"):
+        stream_recipe(tmp_path, stream__window={"every": "1d", "anchor": anchor})
+
+
+def test_who_begins_long_ago_is_told_how_many_windows_are_due(tmp_path):
+    told, clock = io.StringIO(), Clock(FIRST + 2000.5 * DAY)
+    recipe = stream_recipe(tmp_path, stream__window={"every": "1d", "anchor": "2026-12-01T00:00Z"})
+    around = Surroundings(now=clock.now, progress=told)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pe_beam.streams.loop._Stream._run", _interrupt)
+        stream(recipe, tmp_path / "stream", once=True, around=around)
+    assert "the first of 2000 that are due" in told.getvalue()
+    assert status(open_store(tmp_path / "stream"), clock.now())["windows_due"] == "1999"
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt

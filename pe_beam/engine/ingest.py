@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.cutting import in_order
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import BATCH_BYTES, Piece, Source, SourceBatch
+from pe_beam.contracts.source import BATCH_BYTES, UNREAD, Piece, Source, SourceBatch
 from pe_beam.engine.apart import ApartEmbedder, apart_embedder
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.run import Run
@@ -31,6 +31,8 @@ from pe_beam.voting.records import embed_rows, vector_batch, vector_schema
 EXPECTED = "private/embeddings/pieces"
 KINDS = "private/kinds.json"
 """File with the kinds of faults of the rejects, for the data holder's terminal. It never contains a count."""
+LEFT_COLUMNS = "private/columns.json"
+"""File with the names of the files' columns that are not read, for the data holder's terminal."""
 NO_PIECE = Piece("", 0, 0, 0)
 """The piece of an empty input under `data.never_stop`: one shard without rows, so every histogram is only noise."""
 
@@ -49,6 +51,7 @@ def list_pieces(run: Run, found: Iterable[Piece]) -> list[Piece]:
             raise
     pieces = pieces or [NO_PIECE]
     run.store.remove(KINDS)  # from an earlier attempt
+    run.store.remove(LEFT_COLUMNS)
     run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
     return pieces
 
@@ -251,6 +254,11 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     # A worker's message stays in its runner's logs, so the driver reports the kinds of faults.
     where = "; file and row of each are in private/rejects/" if kinds else ""
     run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
+    if not never_stop:
+        columns = sorted(
+            {fact.removeprefix(UNREAD) for s in summaries for fact in s["seen"] if fact.startswith(UNREAD)}
+        )
+        run.store.commit(LEFT_COLUMNS, json.dumps(columns).encode(), replace=True)
     if never_stop:
         pass  # a stop would reveal that there are no records, or many rejects
     elif usable == 0:
@@ -311,6 +319,16 @@ def left_out(run: Run) -> list[str]:
     if run.recipe.data.never_stop or not run.store.exists(KINDS):
         return []
     return [str(kind) for kind in json.loads(run.store.read(KINDS))]
+
+
+def left_columns(run: Run) -> list[str]:
+    """Returns the names of the files' columns that are not read although records have declared columns (a schema).
+
+    A name is empty where only records have names. There are none under `data.never_stop`.
+    """
+    if run.recipe.data.never_stop or run.recipe.data.table_schema is None or not run.store.exists(LEFT_COLUMNS):
+        return []
+    return [str(name) for name in json.loads(run.store.read(LEFT_COLUMNS))]
 
 
 def changed_data() -> DataError:

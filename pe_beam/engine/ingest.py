@@ -104,10 +104,9 @@ def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
         hold_embedder(run)  # under never_stop the separate process does it, because it embeds
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
-    varieties: dict[str, set[str]] = {}
     seen: set[str] = set()
     batches = iter(()) if piece == NO_PIECE else source.read(piece)
-    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects, varieties)
+    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
     shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
@@ -124,7 +123,7 @@ def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
         "rows": rows,
         "rejects": len(rejects),
         "kinds": sorted({reject["kind"] for reject in rejects}),
-        "varieties": {kind: sorted(ways) for kind, ways in sorted(varieties.items())},
+        "varieties": sorted({(reject["kind"], reject["variety"]) for reject in rejects if "variety" in reject}),
         "dimension": dimension,
         "seen": sorted(seen),
     }
@@ -138,13 +137,9 @@ def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBa
 
 
 def _write_shard(
-    run: Run,
-    batches: Iterator[SourceBatch],
-    sink: io.BytesIO,
-    rejects: list[dict[str, str]],
-    varieties: dict[str, set[str]],
+    run: Run, batches: Iterator[SourceBatch], sink: io.BytesIO, rejects: list[dict[str, str]]
 ) -> tuple[int, int]:
-    """Writes the usable rows, and adds the others to `rejects` and `varieties`. Returns number of rows, and d."""
+    """Writes the usable rows, and adds the others to `rejects`. Returns the number of rows, and d."""
     writer = None
     rows, dimension = 0, run.embedder.dimension
     client = run.recipe.privacy.unit == "client"
@@ -156,9 +151,8 @@ def _write_shard(
         for batch in _joined(batches, run.embedder.batch_size):
             vectors, faults = embed_batch(run, batch)
             for row, fault in sorted(faults.items()):
-                rejects.append({"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail})
-                if fault.variety:
-                    varieties.setdefault(fault.kind, set()).add(fault.variety)
+                reject = {"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail}
+                rejects.append(reject | ({"variety": fault.variety} if fault.variety else {}))
             clients = batch.clients if client else None
             made = vector_batch(vectors, batch.labels, clients, faults, run.recipe.label_codes)
             tables.append(pa.Table.from_batches([made]))
@@ -278,12 +272,12 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     run.store.commit(INDEX, json.dumps(index, indent=1).encode())
 
 
-def _told_kinds(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+def _told_kinds(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the kinds of faults, with their varieties, which are fixed phrases as well."""
-    varieties: dict[str, set[str]] = {}
+    varieties: dict[str, set[str]] = {kind: set() for summary in summaries for kind in summary["kinds"]}
     for summary in summaries:
-        for kind in summary["kinds"]:
-            varieties.setdefault(kind, set()).update(summary.get("varieties", {}).get(kind, ()))  # older ones have none
+        for kind, variety in summary.get("varieties", ()):  # a shard of an older version has none
+            varieties[kind].add(variety)
     return [kind + _told(sorted(ways)) for kind, ways in sorted(varieties.items())]
 
 

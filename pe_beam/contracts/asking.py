@@ -27,6 +27,7 @@ class Asker:
       asked: the keys asked for so far.
       remarks: key -> a comment that the recipe gets above this key.
       faults: key -> why its answer is missing or wrong; only if nobody can be asked again.
+      seen: what a look at the data has shown.
     """
 
     given: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Asker:
     asked: set[str] = field(default_factory=set)
     remarks: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    seen: Seen | None = None
 
     def say(self, text: str) -> None:
         """Prints a text if a person answers, and nothing otherwise."""

@@ -35,6 +35,9 @@ PARTS = ("train", "test")
 SOURCE, ROW = "source", "row"
 """Columns of the batches of `Source.transform`: a text, and a whole number from 0 on. Each pair comes once."""
 
+UNREAD = "column that is not read: "
+"""Fact of a batch (`SourceBatch.seen`), with the column's name behind it; without one where only records have names."""
+
 
 @dataclass(frozen=True)
 class Piece:

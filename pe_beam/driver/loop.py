@@ -316,6 +316,7 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
             except errors.DataError as error:
                 kinds = left_out(run)
                 raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
+        progress.left_columns()
     else:
         if (read_index(run) or {}).get("embedding_id") != run.embedding_id:
             raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")

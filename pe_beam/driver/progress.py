@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TextIO
 
-from pe_beam.engine.ingest import left_out, share_done
+from pe_beam.engine.ingest import left_columns, left_out, share_done
 from pe_beam.engine.manifests import read_manifest
 from pe_beam.engine.run import Run
 from pe_beam.privacy.subsampled import Spending
@@ -22,6 +22,9 @@ JOB = "work/job.json"
 """File with label and runner of the Beam job that runs now, for `status`."""
 TIMES = "private/times.jsonl"
 """File with the duration of each part, for `status`."""
+
+_NAMES = 20
+"""Largest number of names of columns that are left out in one line."""
 
 
 class Progress:
@@ -53,6 +56,16 @@ class Progress:
         kinds = left_out(self._run)
         if kinds:
             self.say(f"left out: {'; '.join(kinds)} (file and row of each are in private/rejects/)")
+
+    def left_columns(self) -> None:
+        """Prints the names of columns that are left out because the schema does not declare them."""
+        found = left_columns(self._run)
+        shown = [ascii(name)[1:-1] for name in found if name]
+        more = f" and {len(shown) - _NAMES} more" if len(shown) > _NAMES else ""
+        if shown:
+            self.say(f"columns left out, for data.schema does not declare them: {', '.join(shown[:_NAMES])}{more}")
+        if "" in found:
+            self.say("records have keys that data.schema does not declare; they are left out")
 
     @contextlib.contextmanager
     def iteration(self, iteration: int) -> Iterator[None]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.cutting import in_order
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import BATCH_BYTES, Piece, Source, SourceBatch
+from pe_beam.contracts.source import BATCH_BYTES, UNREAD, Piece, Source, SourceBatch
 from pe_beam.engine.apart import ApartEmbedder, apart_embedder
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.run import Run
@@ -31,6 +31,8 @@ from pe_beam.voting.records import embed_rows, vector_batch, vector_schema
 EXPECTED = "private/embeddings/pieces"
 KINDS = "private/kinds.json"
 """File with the kinds of faults of the rejects, for the data holder's terminal. It never contains a count."""
+LEFT_COLUMNS = "private/columns.json"
+"""File with the names of the files' columns that are not read, for the data holder's terminal."""
 NO_PIECE = Piece("", 0, 0, 0)
 """The piece of an empty input under `data.never_stop`: one shard without rows, so every histogram is only noise."""
 
@@ -49,6 +51,7 @@ def list_pieces(run: Run, found: Iterable[Piece]) -> list[Piece]:
             raise
     pieces = pieces or [NO_PIECE]
     run.store.remove(KINDS)  # from an earlier attempt
+    run.store.remove(LEFT_COLUMNS)
     run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
     return pieces
 
@@ -101,10 +104,9 @@ def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
         hold_embedder(run)  # under never_stop the separate process does it, because it embeds
     sink = io.BytesIO()
     rejects: list[dict[str, str]] = []
-    varieties: dict[str, set[str]] = {}
     seen: set[str] = set()
     batches = iter(()) if piece == NO_PIECE else source.read(piece)
-    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects, varieties)
+    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
     shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
@@ -121,7 +123,7 @@ def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
         "rows": rows,
         "rejects": len(rejects),
         "kinds": sorted({reject["kind"] for reject in rejects}),
-        "varieties": {kind: sorted(ways) for kind, ways in sorted(varieties.items())},
+        "varieties": sorted({(reject["kind"], reject["variety"]) for reject in rejects if "variety" in reject}),
         "dimension": dimension,
         "seen": sorted(seen),
     }
@@ -135,13 +137,9 @@ def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBa
 
 
 def _write_shard(
-    run: Run,
-    batches: Iterator[SourceBatch],
-    sink: io.BytesIO,
-    rejects: list[dict[str, str]],
-    varieties: dict[str, set[str]],
+    run: Run, batches: Iterator[SourceBatch], sink: io.BytesIO, rejects: list[dict[str, str]]
 ) -> tuple[int, int]:
-    """Writes the usable rows, and adds the others to `rejects` and `varieties`. Returns number of rows, and d."""
+    """Writes the usable rows, and adds the others to `rejects`. Returns the number of rows, and d."""
     writer = None
     rows, dimension = 0, run.embedder.dimension
     client = run.recipe.privacy.unit == "client"
@@ -153,9 +151,8 @@ def _write_shard(
         for batch in _joined(batches, run.embedder.batch_size):
             vectors, faults = embed_batch(run, batch)
             for row, fault in sorted(faults.items()):
-                rejects.append({"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail})
-                if fault.variety:
-                    varieties.setdefault(fault.kind, set()).add(fault.variety)
+                reject = {"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail}
+                rejects.append(reject | ({"variety": fault.variety} if fault.variety else {}))
             clients = batch.clients if client else None
             made = vector_batch(vectors, batch.labels, clients, faults, run.recipe.label_codes)
             tables.append(pa.Table.from_batches([made]))
@@ -251,6 +248,11 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     # A worker's message stays in its runner's logs, so the driver reports the kinds of faults.
     where = "; file and row of each are in private/rejects/" if kinds else ""
     run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
+    if not never_stop:
+        columns = sorted(
+            {fact.removeprefix(UNREAD) for s in summaries for fact in s["seen"] if fact.startswith(UNREAD)}
+        )
+        run.store.commit(LEFT_COLUMNS, json.dumps(columns).encode(), replace=True)
     if never_stop:
         pass  # a stop would reveal that there are no records, or many rejects
     elif usable == 0:
@@ -270,12 +272,12 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     run.store.commit(INDEX, json.dumps(index, indent=1).encode())
 
 
-def _told_kinds(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+def _told_kinds(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the kinds of faults, with their varieties, which are fixed phrases as well."""
-    varieties: dict[str, set[str]] = {}
+    varieties: dict[str, set[str]] = {kind: set() for summary in summaries for kind in summary["kinds"]}
     for summary in summaries:
-        for kind in summary["kinds"]:
-            varieties.setdefault(kind, set()).update(summary.get("varieties", {}).get(kind, ()))  # older ones have none
+        for kind, variety in summary.get("varieties", ()):  # a shard of an older version has none
+            varieties[kind].add(variety)
     return [kind + _told(sorted(ways)) for kind, ways in sorted(varieties.items())]
 
 
@@ -311,6 +313,16 @@ def left_out(run: Run) -> list[str]:
     if run.recipe.data.never_stop or not run.store.exists(KINDS):
         return []
     return [str(kind) for kind in json.loads(run.store.read(KINDS))]
+
+
+def left_columns(run: Run) -> list[str]:
+    """Returns the names of the files' columns that are not read although records have declared columns (a schema).
+
+    A name is empty where only records have names. There are none under `data.never_stop`.
+    """
+    if run.recipe.data.never_stop or run.recipe.data.table_schema is None or not run.store.exists(LEFT_COLUMNS):
+        return []
+    return [str(name) for name in json.loads(run.store.read(LEFT_COLUMNS))]
 
 
 def changed_data() -> DataError:

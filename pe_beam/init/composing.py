@@ -39,6 +39,7 @@ def compose(asker: Asker) -> dict[str, Any]:
 
 def _composed(asker: Asker) -> dict[str, Any]:
     data, modality_name, seen = _records(asker)
+    asker.seen = seen
     if modality_name is None:  # so which parts are to be asked for is not known
         _columns(asker, data, None, seen)
         _labels(asker, data, seen)

@@ -34,6 +34,7 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
         set_key(raw, key, read_value(key, str(asker.given[key])))
     recipe = parse_recipe(raw)
     check_parts(recipe)
+    _say_left_columns(asker, recipe)
     kinds = {"generator": "generators", "embedder": "embedders"}
     options = {key: registry.find(kind, raw[key]["name"], key=f"{key}.name").Options for key, kind in kinds.items()}
     text = render(raw, path=out, schema=_schema(), options=options, remarks=asker.remarks)
@@ -43,6 +44,19 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
     except OSError as error:
         raise StorageError(f"--out {out}: cannot be written ({error.strerror})") from error
     return load_recipe(path), make_plan(recipe)
+
+
+def _say_left_columns(asker: Asker, recipe: Recipe) -> None:
+    """Says which columns of the data a look has shown that the schema does not declare."""
+    modality = registry.find("modalities", recipe.modality, key="modality")
+    if asker.seen is None or modality.with_schema is None:
+        return
+    names = modality.with_schema(recipe.data.table_schema).payload.names
+    roles = [recipe.data.columns.get(name, name) for name in (*names, "label", "client")]
+    read = {column for role in roles for column in (role if isinstance(role, list) else [role])}
+    left = [name for name in asker.seen.columns if name not in read]
+    if left:
+        asker.warn(f"columns left out, for data.schema does not declare them: {', '.join(left)}")
 
 
 def _schema() -> str:

@@ -227,6 +227,10 @@ class LinesSource(Source):
             pa.schema([(column, pa.string()) for column in wanted for _ in range(counts[column] or column in given)])
         )
 
+    def _unread(self, head: list[str] | None) -> frozenset[str]:
+        read = {at for column in self._roles.columns() for at in spelling.locate(column, head or [])}
+        return self._roles.unread(head or (), read)
+
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""
         name = files.below(piece.file, self._path)
@@ -236,7 +240,7 @@ class LinesSource(Source):
         with files.explained(self._key, piece.file), files.open_file(piece.file) as handle:
             _, head = self._head(LineReader(handle))
             self._check(head, given)
-            wanted = Wanted(self._roles.columns(), head, given)
+            wanted = Wanted(self._roles.columns(), head, given, set(self._unread(head)))
             for record in self._records(LineReader(handle, piece.offset, piece.end), wanted):
                 if records and (size + record.size > base.BATCH_BYTES or len(records) == base.BATCH_ROWS):
                     yield self._batch(records, wanted, name, first)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pe_beam import names
 from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import UNREAD
 from pe_beam.sources.chat import NO_MESSAGES, chat_text
 from pe_beam.sources.lines import NOT_UTF8, Values, Wanted
 from pe_beam.sources.roles import Roles
@@ -29,6 +30,7 @@ class ObjectReader:
         """Takes the roles of columns, and what messages call a record ("line", "message")."""
         self._chat = chat
         client = () if roles.client is None else (roles.client,)
+        self._heads = {names.plain(head) for column in (*roles.columns(), *roles.unused) for head in _heads(column)}
         self._named = frozenset((*roles.label, *client))
         self._not_json = Fault(f"{noun} that is not a JSON object")
         self._twice = Fault(f"{noun} with the same name twice in an object")
@@ -46,6 +48,8 @@ class ObjectReader:
         if not isinstance(found, dict):
             return [], self._not_json
         wanted.seen.add(OBJECTS)
+        if UNREAD not in wanted.seen and not self._heads.issuperset(found):
+            wanted.seen |= {UNREAD for key in found if names.plain(key) not in self._heads}
         values: Values = []
         for column in wanted.columns:
             value = found.get(column, _ABSENT)
@@ -75,6 +79,11 @@ class ObjectReader:
         if value is not None and not value.isascii() and not _encodable(value):
             return NOT_UTF8
         return value
+
+
+def _heads(column: str) -> list[str]:
+    """Returns the keys that may lead to a column: its name, and what is before each of its dots."""
+    return [column, *(column[:at] for at, sign in enumerate(column) if sign == ".")]
 
 
 _ABSENT = object()

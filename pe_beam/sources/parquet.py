@@ -131,6 +131,9 @@ class ParquetSource(Source):
         name = files.below(piece.file, self._path)
         with self._open(piece.file) as reader:
             layout = self._layout(reader.schema_arrow, piece.file)
+            unread = self._roles.unread(
+                layout.own.names, {path[0] for paths in layout.paths.values() for path in paths}
+            )
             groups, position, mean = _overlap(reader.metadata, piece)
             size = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, mean)))
             done = piece.start
@@ -140,7 +143,7 @@ class ParquetSource(Source):
                     low, high = max(piece.start - position, 0), min(piece.stop - position, len(batch))
                     position += len(batch)
                     if low < high:
-                        yield self._batch(layout.table(batch.slice(low, high - low)), name, done)
+                        yield self._batch(layout.table(batch.slice(low, high - low)), name, done, unread)
                         done += high - low
             if done != piece.stop and not self._never_stop:
                 raise DataError(f"{self._key}: a Parquet file has fewer rows than when it was listed")
@@ -226,11 +229,13 @@ class ParquetSource(Source):
             nothing = pa.table([pa.nulls(count, field.type) for field in schema], schema.names)
             yield self._batch((nothing, dict.fromkeys(range(count), DAMAGED)), name, first)
 
-    def _batch(self, read: tuple[pa.Table, dict[int, Fault]], name: str, first: int) -> SourceBatch:
+    def _batch(
+        self, read: tuple[pa.Table, dict[int, Fault]], name: str, first: int, unread: frozenset[str]
+    ) -> SourceBatch:
         table, faults = read
         rows = [f"{name}:{first + i}" for i in range(len(table))]
         with self._explained(self._path, "is a damaged Parquet file"):
-            return self._roles.batch(table, rows, faults)
+            return self._roles.batch(table, rows, faults, unread)
 
 
 def _overlap(metadata: pq.FileMetaData, piece: Piece) -> tuple[list[int], int, int]:

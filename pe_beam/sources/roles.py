@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow as pa
 from pe_beam import names as spelling
 from pe_beam.contracts.content import Content
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import SourceBatch, SourceRequest
+from pe_beam.contracts.source import UNREAD, SourceBatch, SourceRequest
 from pe_beam.errors import DataError, RecipeError
 
 NAMED = "string, integer, float, decimal or boolean"
@@ -22,6 +23,8 @@ ROUNDED = Fault("client id that is a float of 2^53 or more")
 NO_WHOLE = Fault("client id that is no whole number")
 _CODES, _NUMBERS = "client ids with leading zeros of length ", "client ids of digits of length "
 _RESERVED = ("label", "client")
+_UNREAD_NAMES = 100
+"""Largest number of columns of a file that are noted as not read."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Roles:
       key: the recipe key of the path, for messages.
       known: a declared label in the form that is compared (`names.label_parts`) -> that label; empty: labels stay as
         the file has them.
+      unused: columns of label or client that the recipe names, and that are not asked for.
     """
 
     content: Content
@@ -44,6 +48,7 @@ class Roles:
     client: str | None
     key: str = "data.path"
     known: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -83,7 +88,11 @@ class Roles:
         names = {name: str(columns.get(name, name)) for name in fields}
         who = str(columns.get("client", "client")) if client else None
         known = {spelling.label_parts(text, several=len(label) > 1): text for text in labels or () if labelled}
-        found = cls(content, names, label if labelled else (), who, key, known)
+        unused = (
+            *(label if not labelled else ()),
+            *([str(columns["client"])] if "client" in columns and not client else []),
+        )
+        found = cls(content, names, label if labelled else (), who, key, known, unused)
         wanted = [*names.values(), *found.label]
         twice = sorted({column for column in wanted if wanted.count(column) > 1}) if len(wanted) < 10_000 else []
         if twice:
@@ -111,6 +120,11 @@ class Roles:
         """Returns role -> its columns."""
         client = {"client": (self.client,)} if self.client is not None else {}
         return {**{name: (column,) for name, column in self.names.items()}, "label": self.label, **client}
+
+    def unread(self, among: Iterable[str], read: Collection[int]) -> frozenset[str]:
+        """Returns the facts about a file's columns that have no role: all but those at the positions `read`."""
+        left = (name for at, name in enumerate(among) if at not in read and name.strip() and name not in self.unused)
+        return frozenset(UNREAD + name for name in islice(left, _UNREAD_NAMES))
 
     def check(self, schema: pa.Schema) -> None:
         """Raises DataError if a file lacks a column, has it twice, or has it with a wrong type."""

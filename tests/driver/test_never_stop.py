@@ -59,7 +59,7 @@ def test_one_reject_more_at_the_edge_stops_an_ordinary_run_and_no_other(small, t
     assert "left out: " in ends[5, False][1]
     assert ends[5, True] == ends[6, True]
     assert ends[5, True][0] == 0
-    assert "left out" not in ends[5, True][1]
+    assert "left out" not in ends[5, True][1] and not (tmp_path / "5-True/run" / ingest.LEFT_COLUMNS).exists()
     left = json.loads((tmp_path / "6-True/run" / ingest.KINDS).read_text())
     assert len(left) == 1  # for the holder, in private/
     assert main(["status", str(tmp_path / "6-True/run"), "--json"]) == 0

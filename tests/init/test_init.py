@@ -182,6 +182,17 @@ def test_the_label_of_a_table_is_a_flag(tmp_path, monkeypatch):
     assert (recipe.modality, recipe.data.columns) == ("tabular", {"label": "group"})
 
 
+def test_columns_and_records_that_are_left_out_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("age,city,group,note\n1,Oslo,a,x\n")
+    (tmp_path / "public.csv").write_text("age,city,group\n1,Oslo,a\n2,Rome,b\n3\n")
+    given = ["--data", "t.csv", "--public", "public.csv", "--labels", "a,b", "--expected-records", "9000"]
+    assert main(["init", "--yes", "--look", "--label", "group", *given]) == 0
+    said = capsys.readouterr().err
+    assert "init: --public: 1 of its records cannot be read, and are left out" in said
+    assert "init: columns left out, for data.schema does not declare them: note\n" in said
+
+
 def test_a_file_is_not_written_over(tmp_path):
     out = tmp_path / "a.yaml"
     out.write_text("mine")

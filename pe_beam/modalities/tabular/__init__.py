@@ -18,7 +18,7 @@ __all__ = ["MODALITY", "Column", "TableSchema", "modality_of"]
 
 def modality_of(schema: Any) -> Modality:
     """Returns the modality of tables with these columns."""
-    from pe_beam.modalities.tabular.metrics import METRICS
+    from pe_beam.modalities.tabular.metrics import METRICS, OPTIONS, read_options
 
     declared = as_schema(schema)
     return Modality(
@@ -29,6 +29,8 @@ def modality_of(schema: Any) -> Modality:
         adopt_schema=adopt,
         with_schema=modality_of,
         metrics=METRICS,
+        metric_options=OPTIONS,
+        read_metric_options=read_options,
         view=lambda: _view(declared),
     )
 

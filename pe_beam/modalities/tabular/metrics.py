@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.metric import Comparison, Measured, Series
-from pe_beam.errors import MissingExtraError
+from pe_beam.errors import InputError, MissingExtraError
 from pe_beam.modalities.tabular.classifiers import classifiers, tabicl
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.columns import Column
+from pe_beam.modalities.tabular.comparing import GRID, binned, coded, schema_of, shares, some, subsets
+from pe_beam.modalities.tabular.disclosure import attribute_inference, repetitions
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
-from pe_beam.modalities.tabular.schema import TableSchema, as_schema
+from pe_beam.modalities.tabular.schema import TableSchema
 
-GRID = 19
-"""Number of bins of a number between its declared bounds, as in Tab-PE's evaluation (20 edges)."""
-MAX_SUBSETS = 500
+MAX_SUBSETS, WIDE_SUBSETS = 500, 100
+MAX_WAY = 10
 TRANSPORT_ROWS, TRANSPORT_SUBSETS = 300, 40
 CLOSEST_ROWS = 2000
 
 
 def marginal_distances(comparison: Comparison) -> Measured:
     """Returns total variation distances of 1-way and 2-way marginals, with the label: means over columns and pairs."""
-    names, (made, real), sizes = _binned(comparison)
+    names, (made, real), sizes = binned(comparison)
     single = {
-        name: 0.5 * float(np.abs(_shares(made[:, i], size) - _shares(real[:, i], size)).sum())
+        name: 0.5 * float(np.abs(shares(made[:, i], size) - shares(real[:, i], size)).sum())
         for i, (name, size) in enumerate(zip(names, sizes, strict=True))
     }
-    pairs, notes = _subsets(len(names), 2, MAX_SUBSETS, comparison.seed)
+    pairs, notes = subsets(len(names), 2, MAX_SUBSETS, comparison.seed)
     double = []
     for i, j in pairs:
         size = sizes[i] * sizes[j]
-        a, b = (_shares(each[:, i] * sizes[j] + each[:, j], size) for each in (made, real))
+        a, b = (shares(each[:, i] * sizes[j] + each[:, j], size) for each in (made, real))
         double.append(0.5 * float(np.abs(a - b).sum()))
     figures = {"tvd_1way": float(np.mean(list(single.values())))}
     if double:
@@ -49,6 +49,26 @@ def marginal_distances(comparison: Comparison) -> Measured:
     return Measured(figures=figures, series=[chart], notes=notes)
 
 
+def wide_marginals(comparison: Comparison) -> Measured:
+    """Returns the mean total variation distance of marginals of `way` columns, the label included, if asked for."""
+    if "way" not in comparison.options:
+        return Measured(figures={})
+    way = int(comparison.options["way"])
+    names, (made, real), _ = binned(comparison)
+    if len(names) < way:
+        return Measured(figures={}, notes=[f"tvd_{way}way: the table has {len(names)} columns, the label included"])
+    sets, notes = subsets(len(names), way, WIDE_SUBSETS, comparison.seed)
+    both = np.concatenate([made, real])
+    found = []
+    for columns in sets:
+        cells = np.zeros(len(both), dtype=np.int64)
+        for i in columns:  # numbered anew each time, so that numbers of cells stay small
+            cells = np.unique(cells * (int(both[:, i].max()) + 1) + both[:, i], return_inverse=True)[1]
+        a, b = (shares(each, int(cells.max()) + 1) for each in (cells[: len(made)], cells[len(made) :]))
+        found.append(0.5 * float(np.abs(a - b).sum()))
+    return Measured(figures={f"tvd_{way}way": float(np.mean(found))}, notes=notes)
+
+
 def transport_distances(comparison: Comparison) -> Measured:
     """Returns Wasserstein distances of 1-, 2- and 3-way marginals by exact optimal transport (POT).
 
@@ -60,14 +80,14 @@ def transport_distances(comparison: Comparison) -> Measured:
     except ImportError:
         raise MissingExtraError("evaluate: optimal transport needs the package POT; install pe_beam[table]") from None
     rng = np.random.default_rng([comparison.seed, 1])
-    columns, (made, real) = _coded(comparison)
-    scaled = [_some(_scaled(each, columns), TRANSPORT_ROWS, rng) for each in (made, real)]
+    columns, (made, real) = coded(comparison)
+    scaled = [some(_scaled(each, columns), TRANSPORT_ROWS, rng) for each in (made, real)]
     figures: dict[str, float] = {}
     notes = [f"Wasserstein: of {TRANSPORT_ROWS} rows and {TRANSPORT_SUBSETS} sets of columns at most"]
     for order in (1, 2, 3):
-        subsets, _ = _subsets(len(columns), order, TRANSPORT_SUBSETS, comparison.seed)
+        sets, _ = subsets(len(columns), order, TRANSPORT_SUBSETS, comparison.seed)
         found = []
-        for subset in subsets:
+        for subset in sets:
             a, b = (each[:, list(subset)] for each in scaled)
             if order == 1:
                 found.append(float(ot.wasserstein_1d(a[:, 0], b[:, 0])))
@@ -85,10 +105,10 @@ def associations(comparison: Comparison) -> Measured:
     The association is half of Pearson's correlation for two columns with an order, and Cramer's V of their bins for any
     other pair.
     """
-    names, (made, real), sizes = _binned(comparison)
-    columns, (codes, others) = _coded(comparison)
+    names, (made, real), sizes = binned(comparison)
+    columns, (codes, others) = coded(comparison)
     ordered = [column is not None and column.moves for column in columns]
-    pairs, notes = _subsets(len(names), 2, MAX_SUBSETS, comparison.seed)
+    pairs, notes = subsets(len(names), 2, MAX_SUBSETS, comparison.seed)
     gaps = []
     for i, j in pairs:
         if ordered[i] and ordered[j]:
@@ -112,12 +132,12 @@ def closeness(comparison: Comparison) -> Measured:
     rng = np.random.default_rng([comparison.seed, 2])
     own = comparison.recipe["embedder"]
     options = TabularEmbedderOptions(hashed=own.get("hashed") if own["name"] == "tabular" else None)
-    embedder = TabularEmbedder(options, schema=_schema(comparison))
+    embedder = TabularEmbedder(options, schema=schema_of(comparison))
     size = min(comparison.training.num_rows, comparison.held_out.num_rows)
-    made = _some(embedder.embed(comparison.samples).vectors, CLOSEST_ROWS, rng)
+    made = some(embedder.embed(comparison.samples).vectors, CLOSEST_ROWS, rng)
     far = []
     for table in (comparison.training, comparison.held_out):
-        vectors = _some(embedder.embed(table).vectors, size, rng)
+        vectors = some(embedder.embed(table).vectors, size, rng)
         far.append(NearestNeighbors(n_neighbors=1).fit(vectors).kneighbors(made)[0][:, 0])
     training, held_out = far
     share = (training < held_out).mean() + 0.5 * (training == held_out).mean()
@@ -130,7 +150,26 @@ def closeness(comparison: Comparison) -> Measured:
     )
 
 
-METRICS = (marginal_distances, transport_distances, classifiers, tabicl, associations, closeness)
+METRICS = (
+    marginal_distances,
+    wide_marginals,
+    transport_distances,
+    classifiers,
+    tabicl,
+    associations,
+    closeness,
+    repetitions,
+    attribute_inference,
+)
+OPTIONS = {"way": f"columns of a set (3 to {MAX_WAY}) whose joint marginals are compared as well"}
+
+
+def read_options(given: Mapping[str, str]) -> Mapping[str, str]:
+    """Returns the options as they were given. Raises InputError for one that is not allowed."""
+    way = given.get("way", "3")
+    if not way.isascii() or not way.isdigit() or not 3 <= int(way) <= MAX_WAY:
+        raise InputError(f"--set way={way}: a whole number from 3 to {MAX_WAY} is wanted; 1 and 2 are measured anyway")
+    return given
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
@@ -154,70 +193,12 @@ def cramers_v(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int]) -> float:
     return float(np.sqrt(((table - expected) ** 2 / expected).sum() / table.sum() / least))
 
 
-def _schema(comparison: Comparison) -> TableSchema:
-    return as_schema(comparison.recipe["data"]["schema"])
-
-
-def _coded(comparison: Comparison) -> tuple[list[Column | None], list[np.ndarray]]:
-    """Returns columns (None: the label, if there are several labels), and codes of both tables, float64 (n, m)."""
-    schema, labels = _schema(comparison), list(comparison.labels or [])
-    tables = [comparison.samples, comparison.held_out]
-    codes = [encode_payload(table, schema) for table in tables]
-    columns: list[Column | None] = list(schema.columns.values())
-    if len(labels) > 1:
-        own = [[float(labels.index(label)) for label in table["label"].to_pylist()] for table in tables]
-        codes = [np.column_stack([each, label]) for each, label in zip(codes, own, strict=True)]
-        columns.append(None)
-    return columns, codes
-
-
-def _binned(comparison: Comparison) -> tuple[list[str], list[np.ndarray], list[int]]:
-    """Returns names, bins of both tables, int64 (n, m), and numbers of bins, the label last. Missing has a bin."""
-    columns, codes = _coded(comparison)
-    names = [*_schema(comparison).columns, *(["label"] if columns[-1] is None else [])]
-    bins = [np.empty(each.shape, dtype=np.int64) for each in codes]
-    sizes = []
-    for i, column in enumerate(columns):
-        if column is None:
-            size = len(comparison.labels or [])
-        elif column.choices:
-            size = len(column.choices)
-        else:
-            size = GRID
-        for made, each in zip(bins, codes, strict=True):
-            values = each[:, i]
-            if column is not None and not column.choices:
-                values = np.floor((values - column.low) / ((column.high - column.low) or 1.0) * GRID)
-            made[:, i] = np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1))
-        sizes.append(size + 1)
-    return names, bins, sizes
-
-
 def _scaled(codes: np.ndarray, columns: Sequence[Column | None]) -> np.ndarray:
     made = np.empty_like(codes)
     for i, column in enumerate(columns):
         low, high = (column.low, column.high) if column is not None else (0.0, max(1.0, float(codes[:, i].max())))
         made[:, i] = (codes[:, i] - low) / ((high - low) or 1.0)
     return np.where(np.isnan(made), -0.5, made)
-
-
-def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    if len(rows) <= most:
-        return rows
-    return rows[np.sort(rng.choice(len(rows), most, replace=False))]
-
-
-def _shares(bins: np.ndarray, size: int) -> np.ndarray:
-    return np.bincount(bins, minlength=size) / max(len(bins), 1)
-
-
-def _subsets(count: int, order: int, most: int, seed: int) -> tuple[list[tuple[int, ...]], list[str]]:
-    """Returns all sets of columns of one size, or `most` random ones, the same for all populations; and a note."""
-    if count > 200 or sum(1 for _ in itertools.islice(itertools.combinations(range(count), order), most + 1)) > most:
-        rng = np.random.default_rng([seed, order])
-        drawn = {tuple(sorted(rng.choice(count, order, replace=False).tolist())) for _ in range(most)}
-        return sorted(drawn), [f"{order}-way figures: of {len(drawn)} sets of columns, drawn at random"]
-    return list(itertools.combinations(range(count), order)), []
 
 
 def column_shares(table: pa.Table, schema: TableSchema) -> dict[str, np.ndarray]:
@@ -230,5 +211,5 @@ def column_shares(table: pa.Table, schema: TableSchema) -> dict[str, np.ndarray]
         if not column.choices:
             values = np.floor((values - column.low) / ((column.high - column.low) or 1.0) * GRID)
         bins = np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1)).astype(np.int64)
-        found[name] = _shares(bins, size + 1)
+        found[name] = shares(bins, size + 1)
     return found

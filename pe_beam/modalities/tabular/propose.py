@@ -60,13 +60,14 @@ def propose_schema(
 
     Returns:
       {"schema": {"columns": ...}, "columns": role -> column, "labels": the label's values or None, "dropped": column
-      that is left out -> why, "notes": column -> note for its owner}.
+      that is left out -> why, "notes": column -> note for its owner, "rows": notes on records that are left out}.
 
       Raises:
         InputError: the ending of the file is not known.
         DataError: the file cannot be read, or has no usable columns.
     """
-    table = _read(Path(path), rows=ROWS if public else 1000)
+    most = ROWS if public else 1000
+    table, rejects = _read(Path(path), rows=most)
     guess = Path(path).suffix != ".parquet"
     columns: dict[str, Any] = {}
     roles = {role: name for role, name in (("label", label), ("client", client)) if name is not None}
@@ -96,31 +97,36 @@ def propose_schema(
     labels = _labels(table[label].combine_chunks()) if public and label is not None else None
     if public:
         TableSchema.model_validate({"columns": columns})
-    return {"schema": {"columns": columns}, "columns": roles, "labels": labels, "dropped": dropped, "notes": notes}
+    left = [f"{rejects} of its records cannot be read, and are left out"] if rejects else []
+    left += [f"its first {most} records are read, and no others"] if public and len(table) + rejects >= most else []
+    found = {"schema": {"columns": columns}, "columns": roles, "labels": labels}
+    return found | {"dropped": dropped, "notes": notes, "rows": left}
 
 
-def _read(path: Path, *, rows: int) -> pa.Table:
+def _read(path: Path, *, rows: int) -> tuple[pa.Table, int]:
+    """Returns the first records of a file, and how many of them cannot be read."""
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise DataError(f"{path}: is not there, or no file")
+    rejects = 0
     try:
         if path.suffix == ".parquet":
             file = pq.ParquetFile(path)
             batches = list(_first(file.iter_batches(min(rows, 65_536)), rows))
             table = pa.Table.from_batches(batches, file.schema_arrow).slice(0, rows)
         elif path.suffix in (".csv", ".jsonl", ".ndjson"):
-            table = _texts(path, rows)
+            table, rejects = _texts(path, rows)
         else:
             raise InputError(f"{path}: .csv, .parquet or .jsonl is wanted")
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as {path.suffix[1:]} ({type(error).__name__})") from None
     if len(set(table.column_names)) != table.num_columns:
         raise DataError(f"{path}: a column name occurs twice; each may occur once")
-    return table
+    return table, rejects
 
 
-def _texts(path: Path, rows: int) -> pa.Table:
+def _texts(path: Path, rows: int) -> tuple[pa.Table, int]:
     """Returns the first records of a text file without rejects, as a source reads them; nested columns as lists."""
     from pe_beam.sources.csv_files import CsvSource, header
     from pe_beam.sources.jsonl import JsonlSource
@@ -132,11 +138,12 @@ def _texts(path: Path, rows: int) -> pa.Table:
     roles = Roles(content, {name: name for name in flat}, (), None, key="public")
     source = (CsvSource if path.suffix == ".csv" else JsonlSource)(str(path), roles)
     read = (batch for piece in source.pieces() for batch in source.read(piece))
-    parts = [_without(batch.payload, batch.faults) for batch in _first(read, rows)]
+    batches = list(_first(read, rows))
+    parts = [_without(batch.payload, batch.faults) for batch in batches]
     table = pa.concat_tables(parts).slice(0, rows)
     for name in (name for name, nested in names.items() if nested):
         table = table.append_column(name, pa.nulls(len(table), pa.list_(pa.null())))
-    return table
+    return table, sum(len(batch.faults) for batch in batches)
 
 
 def _without(table: pa.Table, faults: Any) -> pa.Table:

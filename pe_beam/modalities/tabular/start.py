@@ -71,6 +71,8 @@ def _read_off(asker: Asker, public: str, columns: dict[str, Any]) -> tuple[dict[
         asker.warn(f"--public: column {name} is left out of the schema: {why}")
     for name, note in found["notes"].items():
         asker.warn(f"--public: column {name}: {note}")
+    for note in found["rows"]:
+        asker.warn(f"--public: {note}")
     asker.remarks["data.schema"] = _WIDEN
     return found["schema"], found["columns"] | columns
 

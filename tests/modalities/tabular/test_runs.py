@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import datetime as dt
+import io
 import json
 import math
 import time
@@ -21,6 +22,7 @@ import pytest
 import yaml
 
 from pe_beam.cli.main import main
+from pe_beam.contracts.source import UNREAD
 from pe_beam.driver.export import export
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting, populations
@@ -320,7 +322,11 @@ def test_days_that_are_not_bad(table, tmp_path, secret_file, kind):
     table["data"]["columns"]["condition"] = "state"
     table["data"] |= {"source": kind, "path": str(write(found, tmp_path / f"private-file.{kind}"))}
     table["privacy"] |= {"epsilon": 100}
-    evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    said = io.StringIO()
+    evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file, progress=said)
+    columns = "columns left out, for data.schema does not declare them: candidate_id\n"
+    keys = "records have keys that data.schema does not declare; they are left out\n"
+    assert [line in said.getvalue() for line in (columns, keys)] == [kind != "jsonl", kind == "jsonl"]
     samples = pq.read_table(tmp_path / "run/release/samples.parquet")
     usual = {name: Counter(samples[name].to_pylist()).most_common(1)[0][0] for name in new}
     assert usual["gone"] is usual["nan"] is None and usual["same"] == "s" and usual["condition"] == 2
@@ -328,6 +334,15 @@ def test_days_that_are_not_bad(table, tmp_path, secret_file, kind):
     assert set(samples["state"].to_pylist()) == {None}  # ours, not the file's
     (rejects,) = (tmp_path / "run/private/rejects").iterdir()
     assert len(rejects.read_text().splitlines()) == 5  # those with an impossible age, as ever
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_columns_that_have_a_role_are_not_said_to_be_left_out(table, tmp_path, kind):
+    """Clients are not asked for where the record is the unit."""
+    table["data"] |= {"source": kind, "path": str(write(rows(20), tmp_path / f"t.{kind}"))}
+    source = private_source(parse_recipe(table))
+    (batch,) = [batch for piece in source.pieces() for batch in source.read(piece)]
+    assert not any(fact.startswith(UNREAD) for fact in batch.seen)
 
 
 @pytest.mark.parametrize("name", RESERVED)

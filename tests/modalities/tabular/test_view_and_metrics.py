@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from pe_beam.contracts.metric import Comparison
 from pe_beam.engine import tables
-from pe_beam.errors import MissingExtraError
+from pe_beam.errors import InputError, MissingExtraError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.tabular import metrics
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
@@ -76,8 +78,15 @@ def test_sections_show_every_column_and_rows_that_sort(kinds: TableSchema) -> No
     assert by_age == sorted(ages)
 
 
-def compared(samples: pa.Table, held_out: pa.Table, training: pa.Table | None = None, **schema: Any) -> Comparison:
+def compared(
+    samples: pa.Table,
+    held_out: pa.Table,
+    training: pa.Table | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
+    **schema: Any,
+) -> Comparison:
     return Comparison(
+        options=options,
         iteration=1,
         samples=samples,
         held_out=held_out,
@@ -104,6 +113,64 @@ def test_marginal_and_transport_distances_of_known_cases() -> None:
     assert moved["wasserstein_3way"] == pytest.approx(np.sqrt(2))
     gone = pa.table({"x": [0.0] * 8, "c": pa.array([None] * 8, pa.string()), "label": ["p"] * 8})
     assert metrics.marginal_distances(compared(gone, here, **X)).figures["tvd_1way"] == pytest.approx(1 / 3)
+
+
+def test_marginals_of_as_many_columns_as_asked_for() -> None:
+    """Every pair of three columns is uniform on both sides; all three together have nothing in common."""
+    columns = {name: {"type": "categorical", "values": ["0", "1"]} for name in "abc"}
+    bits = np.array(np.meshgrid([0, 1], [0, 1])).reshape(2, -1)
+
+    def table(odd: int) -> pa.Table:
+        all_three = [*bits, (bits.sum(axis=0) + odd) % 2]
+        return pa.table(
+            dict(zip("abc", ([str(x) for x in each] for each in all_three), strict=True)) | {"label": ["p"] * 4}
+        )
+
+    even, odd = table(0), table(1)
+    assert set(metrics.marginal_distances(compared(even, odd, **columns)).figures.values()) == {0}
+    assert metrics.wide_marginals(compared(even, odd, **columns)).figures == {}
+    wide = metrics.wide_marginals(compared(even, odd, options={"way": "3"}, **columns)).figures
+    assert wide == {"tvd_3way": 1 / 4}  # of four sets of columns, one has no label in it
+    assert metrics.wide_marginals(compared(even, even, options={"way": "4"}, **columns)).figures == {"tvd_4way": 0}
+    assert "4 columns" in metrics.wide_marginals(compared(even, odd, options={"way": "5"}, **columns)).notes[0]
+    for way in ("2", "11", "three"):
+        with pytest.raises(InputError, match="from 3 to 10"):
+            metrics.read_options({"way": way})
+
+
+def test_repetitions_and_copies_are_counted() -> None:
+    rows = [(0.5, "u"), (0.5, "u"), (0.25, None), (0.75, "v")]
+    table = pa.table({"x": [x for x, _ in rows], "c": pa.array([c for _, c in rows], pa.string()), "label": ["p"] * 4})
+    held_out = pa.table(
+        {"x": [0.1, 0.2, 0.3, 0.25], "c": pa.array(["u", "u", "u", None]), "label": ["p", "p", "p", "q"]}
+    )
+    found = metrics.repetitions(compared(table, held_out, table, **X)).figures
+    assert found == {
+        **{"distinct_share": 0.75, "distinct_training_share": 0.75, "distinct_held_out_share": 1},
+        **{"copied_share": 1, "copied_held_out_share": 0},  # the label tells one from the missing value's row
+    }
+    assert set(metrics.repetitions(compared(table, held_out, **X)).figures) == {
+        "distinct_share",
+        "distinct_held_out_share",
+    }
+
+
+def test_copies_of_training_rows_give_attributes_away() -> None:
+    """One column is noise: only copies of the records themselves tell it."""
+    rng = np.random.default_rng(0)
+    columns = {"x": {"type": "float", "min": 0, "max": 1}, "n": {"type": "integer", "min": 0, "max": 10**6}}
+    columns |= {"code": {"type": "categorical", "values": [str(i) for i in range(100)]}}
+
+    def rows() -> pa.Table:
+        code = [str(i) for i in rng.integers(0, 100, 300)]
+        return pa.table({"x": rng.random(300), "n": rng.integers(0, 10**6, 300), "code": code, "label": ["p"] * 300})
+
+    training, held_out = rows(), rows()
+    stolen = metrics.attribute_inference(compared(training, held_out, training, **columns)).figures
+    fresh = metrics.attribute_inference(compared(rows(), held_out, training, **columns)).figures
+    assert stolen["inferred_training_share"] > 0.95 and stolen["inferred_held_out_share"] < 0.5
+    assert abs(fresh["inferred_training_share"] - fresh["inferred_held_out_share"]) < 0.05
+    assert metrics.attribute_inference(compared(training, held_out, **columns)).figures == {}
 
 
 def test_a_missing_package_leaves_transport_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import hmac
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -152,21 +153,13 @@ def digests_of(key: bytes, purpose: str, names: Sequence[str]) -> np.ndarray:
       purpose: a short literal ("client", "position").
       names: n texts. The name of a file may have bytes that are not UTF-8 (as `os.fsdecode` gives them).
     """
-    inner, outer = _keyed(key, 0x36), _keyed(key, 0x5C)
-    inner.update(encode_fields("pe_beam/registry", VERSION, purpose))
+    begun = hmac.new(key, encode_fields("pe_beam/registry", VERSION, purpose), hashlib.sha256)
     found = []
     for name in names:
-        # HMAC in its two hashes (RFC 2104), copied from keyed ones: a third of the time of a new HMAC for each name.
-        inside, outside = inner.copy(), outer.copy()
-        inside.update(name.encode("utf-8", "surrogateescape"))
-        outside.update(inside.digest())
-        found.append(outside.digest()[:_DIGEST])
+        own = begun.copy()  # two thirds of the time of a new one
+        own.update(name.encode("utf-8", "surrogateescape"))
+        found.append(own.digest()[:_DIGEST])
     return np.frombuffer(b"".join(found), f"S{_DIGEST}") if found else np.zeros(0, f"S{_DIGEST}")
-
-
-def _keyed(key: bytes, pad: int) -> hashlib._Hash:
-    """Returns SHA-256 after the block of a key of at most 64 bytes."""
-    return hashlib.sha256(bytes(byte ^ pad for byte in key.ljust(64, b"\0")))
 
 
 def digests_in(column: pa.ChunkedArray) -> np.ndarray:

@@ -230,7 +230,7 @@ class ParquetSource(Source):
             yield self._batch((nothing, dict.fromkeys(range(count), DAMAGED)), name, first)
 
     def _batch(
-        self, read: tuple[pa.Table, dict[int, Fault]], name: str, first: int, unread: frozenset[str]
+        self, read: tuple[pa.Table, dict[int, Fault]], name: str, first: int, unread: frozenset[str] = frozenset()
     ) -> SourceBatch:
         table, faults = read
         rows = [f"{name}:{first + i}" for i in range(len(table))]

@@ -114,7 +114,7 @@ def write_run(folder: Path, options: argparse.Namespace) -> list[str]:
             rows = len(vectors)
             batch = SourceBatch(pa.table({"vector": column}), ["all"] * rows, [None] * rows, [""] * rows)
             sink = io.BytesIO()
-            ingest._write_shard(run, iter([batch]), sink, [], {})
+            ingest._write_shard(run, iter([batch]), sink, [])
             shards.append(f"private/embeddings/{start:012d}.parquet")
             run.store.commit(shards[-1], sink.getvalue())
     return shards

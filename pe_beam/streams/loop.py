@@ -22,7 +22,7 @@ from pe_beam.streams.closing import close_window, stream_source
 from pe_beam.streams.layout import LEDGER, closed_windows, finished_name, published_windows, window_dir
 from pe_beam.streams.ledger import read_lines, refuse_other_members, write_lines
 from pe_beam.streams.promise import pin_promise, pin_recipe
-from pe_beam.streams.publishing import note_finished, publish, tidy
+from pe_beam.streams.publishing import forget_windows, note_finished, publish, tidy
 from pe_beam.streams.registry import commit_clients, ensure_key
 from pe_beam.streams.report import report
 
@@ -136,6 +136,7 @@ class _Stream:
         found = cls(recipe, store, around, len(closed), len(closed) - (not ended), len(published))
         if published:
             tidy(recipe, store, len(published) - 1)  # a kill may have left it
+            forget_windows(recipe, store)
         return found
 
     def catch_up(self) -> None:

@@ -55,6 +55,14 @@ def tidy(recipe: Recipe, store: Store, index: int) -> None:
     forget_older(store, name)
     if recipe.stream.memory is not None and index >= recipe.stream.memory.windows:
         store.delete(memory_name(window_name(recipe, index - recipe.stream.memory.windows)))
+    if recipe.stream.keep is not None and index >= recipe.stream.keep:
+        store.remove(window_folder(window_name(recipe, index - recipe.stream.keep)))
+
+
+def forget_windows(recipe: Recipe, store: Store) -> None:
+    """Deletes all published windows that are older than those to keep, for a recipe that keeps fewer than before."""
+    assert recipe.stream is not None
     if recipe.stream.keep is not None:
-        for old in published_windows(store)[: -recipe.stream.keep]:
+        there = {name.split("/")[1] for name in store.list_files("windows")}
+        for old in there & set(published_windows(store)[: -recipe.stream.keep]):
             store.remove(window_folder(old))

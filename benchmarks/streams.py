@@ -44,7 +44,7 @@ from pe_beam.streams.loop import Surroundings, stream
 from tests.streams.drifting import DAY, FIRST, Clock, put, stream_recipe
 
 KEEP = {"evolution.keep_parents": True}
-LATE = 4  # windows after which a smooth stream is judged, as far as there are so many
+SMOOTH = 22  # windows of a smooth stream, of which the second half is judged
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     if options.what is None and not options.toy:
         parser.error("quality, windows, large or --toy is wanted")
     if options.toy:
-        show("quality", quality("clusters", 1, None, windows=3, size=40), options.json)
+        show("quality", quality("clusters", 1, None, smooth=2, after=1, size=40), options.json)
         many(2, 20, options.json)
         show("a large window", large(500, 1, by_client=True), options.json)
     elif options.what == "quality":
@@ -88,8 +88,10 @@ def _ways(data: str) -> list[Way]:
     ]
 
 
-def quality(data: str, seeds: int, path: Path | None, *, windows: int = JUMP + 4, size: int = 1000) -> list[Row]:
-    """Medians over seeds: of all later windows of a smooth stream, and of each window from a jump on."""
+def quality(
+    data: str, seeds: int, path: Path | None, *, smooth: int = SMOOTH, after: int = 4, size: int = 1000
+) -> list[Row]:
+    """Medians over seeds: of the second half of a smooth stream, and of each window from a jump on."""
 
     def days(seed: int, *, jumps: bool) -> Days:
         return (
@@ -103,15 +105,15 @@ def quality(data: str, seeds: int, path: Path | None, *, windows: int = JUMP + 4
         found = {
             jumps: np.array(
                 [
-                    distances(days(seed, jumps=jumps), way, windows=windows, seed=seed)
+                    distances(days(seed, jumps=jumps), way, windows=count, seed=seed)
                     if way is not None
-                    else floor(days(seed, jumps=jumps), windows=windows, seed=seed)
+                    else floor(days(seed, jumps=jumps), windows=count, seed=seed)
                     for seed in range(seeds)
                 ]
             )
-            for jumps in (False, True)
+            for jumps, count in ((False, smooth), (True, JUMP + after))
         }
-        figures = {"smooth": float(np.median(found[False][:, min(LATE, windows - 1) :]))}
+        figures = {"smooth": float(np.median(found[False][:, smooth // 2 :]))}
         figures |= {f"jump+{i}": float(x) for i, x in enumerate(np.median(found[True][:, JUMP:], axis=0))}
         cold = cold or (figures if way is not None else {})
         shares = {f"{name} / cold": figures[name] / cold[name] if cold else float("nan") for name in figures}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -104,9 +104,12 @@ class History:
         """Returns the recipe's names of several generators, or an empty list if there is only one generator."""
         return [maker["name"] for maker in self.recipe.get("generators") or []]
 
-    @functools.cache  # noqa: B019 - a History lives as long as one report
-    def manifest(self, iteration: int) -> dict[str, Any]:
-        """Returns the manifest of an iteration."""
+    @cached_property
+    def manifest(self) -> Callable[[int], dict[str, Any]]:
+        """Returns what gives the manifest of an iteration, which is read once."""
+        return functools.cache(self._manifest)  # of this object: a cache of the class would keep each History alive
+
+    def _manifest(self, iteration: int) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.folder.read(_of(iteration, "manifest.json")))
         return found
 
@@ -145,9 +148,12 @@ class History:
         """Returns noisy votes on population t-1 (columns candidate_id, label, noisy_votes), for t from 1 on."""
         return read_parquet(self.folder, _of(iteration, _HISTOGRAM))
 
-    @functools.cache  # noqa: B019
-    def votes(self, iteration: int) -> np.ndarray:
-        """Returns noisy votes on population t-1, float64, in order of candidate_id."""
+    @cached_property
+    def votes(self) -> Callable[[int], np.ndarray]:
+        """Returns what gives noisy votes on population t-1, float64, in order of candidate_id. They are read once."""
+        return functools.cache(self._votes)
+
+    def _votes(self, iteration: int) -> np.ndarray:
         return self.histogram(iteration)["noisy_votes"].to_numpy()
 
     def sigma(self, iteration: int) -> float:

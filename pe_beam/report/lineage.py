@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -123,13 +123,16 @@ class Lineage:
         cells = (len(self.shown_iterations) + 1) * len(self.shown_codes)
         return max(2, min(self.gallery_size, 2 * MOST_IN_GALLERIES // cells))
 
-    @functools.cache  # noqa: B019 - a Lineage lives as long as one report
-    def gallery(self, t: int, code: int) -> list[int]:
-        """Returns the rows of a population that are shown for one label.
+    @cached_property
+    def gallery(self) -> Callable[[int, int], list[int]]:
+        """Returns what gives the rows of a population that are shown for one label, chosen once.
 
         For the newest population they are taken at even steps. For another population the first half are the candidates
         with most votes, and the second half is taken from the rest at even steps.
         """
+        return functools.cache(self._gallery)  # of this object: a cache of the class would keep each Lineage alive
+
+    def _gallery(self, t: int, code: int) -> list[int]:
         generation = self.generations[t]
         rows = np.flatnonzero(generation.codes == code)
         if t == self.history.last:

@@ -164,7 +164,9 @@ def test_steps_are_told_in_plain_lines_without_a_count_or_a_time(run: Path) -> N
     evaluate(run, progress=said)
     lines = said.getvalue().splitlines()
     assert lines[0] == "reading and embedding"
-    assert "measuring real records (3 of 3): distances and classifiers" in lines
+    # Steps are looked at now and then, so that a quick one may pass unseen.
+    assert any(line.startswith("measuring real records (3 of 3): ") for line in lines)
+    assert any(line.endswith(" of 3): distances and classifiers") for line in lines)
     assert not re.search(r"\d", re.sub(r"population \d|\d of \d", "", said.getvalue()))
 
 

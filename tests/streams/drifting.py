@@ -101,15 +101,19 @@ class Life:
     Attributes:
       folder: has `in/`, `stream/` and `secrets/`.
       changes: of the recipe.
+      options: Beam flags.
     """
 
     folder: Path
     changes: dict[str, Any] = field(default_factory=dict)
+    options: Sequence[str] = ()
 
     def until(self, days: float) -> Store:
         """Does what is due some days after the first window began."""
         clock = Clock(FIRST + days * DAY)
-        around = Surroundings(now=clock.now, sleep=clock.sleep, secrets=secrets(self.folder / "secrets"))
+        around = Surroundings(
+            beam_options=self.options, now=clock.now, sleep=clock.sleep, secrets=secrets(self.folder / "secrets")
+        )
         recipe = stream_recipe(self.folder, **self.changes)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("pe_beam.driver.finalize.report_bytes", lambda *_, **__: UNREPORTED)

@@ -51,7 +51,7 @@ def started(mark: str, way: str, *owners: int) -> subprocess.Popen[str]:
     starter = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert starter.stdout is not None
     assert starter.stdout.readline() == "started\n"
-    assert sorted(found.name for found in processes.find(mark)) == ["one", "two"]
+    until(lambda: sorted(found.name for found in processes.find(mark)) == ["one", "two"])  # between fork and exec
     return starter
 
 

@@ -4,6 +4,8 @@ stream.json            public: schedule, mu, statement
 stream-ledger.jsonl    the holder's: a line for each window and iteration
 recipe.yaml            resolved; the holder's
 windows/START/         an ordinary run directory; its release is public once it is published
+report.html            public: one page over the published windows
+memory/START.parquet   noisy votes, for the windows after it; when it was written is the holder's
 published/START.json   public: the window's release was published, at the instant that the schedule says
 private/registry/      never shared, never purged: key, manifests, positions, clients
 """

@@ -139,6 +139,11 @@ class _Job:
             time.sleep(0.02)
 
 
+def _looks(proxy: Proxy) -> int:
+    """The requests about arrivals. Leases of earlier tests in this process may still be renewed."""
+    return sum("arrivals" in request for request in proxy.requests)
+
+
 def test_the_driver_looks_seldom(proxy: Proxy, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """As 45 s and a job of minutes, but faster: one look after each time that a worker may take to begin."""
     monkeypatch.setattr(runner, "ARRIVAL_SECONDS", 0.5)
@@ -149,13 +154,13 @@ def test_the_driver_looks_seldom(proxy: Proxy, server: Server, monkeypatch: pyte
     proxy.requests.clear()
     end = time.monotonic() + 2.2
     runner._watch(_Job(lambda: time.monotonic() > end), arrival, target(), "name")
-    assert 3 <= len(proxy.requests) <= 5
+    assert 3 <= _looks(proxy) <= 5
     list(ArriveFn(store.uri, "work/arrivals/iteration-01", arrival.token).process(0))
     assert arrival.has_begun()
     proxy.requests.clear()
     end = time.monotonic() + 2.2
     runner._watch(_Job(lambda: time.monotonic() > end), arrival, target(), "name")
-    assert len(proxy.requests) <= 3
+    assert _looks(proxy) <= 3
     arrival.clear()
     assert store.list_files("work") == []
     again = Arrival(store, "Iteration 01")

@@ -48,10 +48,13 @@ def measured_cells(run: Run) -> pa.Table:
 
 def _group_sizes(run: Run) -> dict[str, int]:
     """Returns column -> number of groups in the counts of pairs; empty if pairs are not counted."""
-    measured = run.recipe.privacy.marginals
-    if measured is None or measured.pairs is None:
-        return {}
-    return {name: int(own.max()) + 1 for name, own in run.embedder.marginal_groups(measured.pairs).items()}
+    return {name: int(own.max()) + 1 for name, own in _groups(run).items()}
+
+
+def _groups(run: Run) -> dict[str, np.ndarray]:
+    """Returns column -> the group of each bin, as `Embedder.marginal_groups`; empty if pairs are not counted."""
+    told = run.recipe.privacy.marginals
+    return {} if told is None or told.pairs is None else run.embedder.marginal_groups(told.pairs)
 
 
 def _pairs(columns: Iterable[str]) -> list[tuple[str, str]]:
@@ -91,7 +94,7 @@ def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     one_way: np.ndarray = starts + labels.astype(np.int64)[:, None] * sizes + bins
     if run.recipe.privacy.marginals.pairs is None:
         return one_way
-    groups = run.embedder.marginal_groups(run.recipe.privacy.marginals.pairs)
+    groups = _groups(run)
     own = [each[bins[:, place]] for place, each in enumerate(groups.values())]
     widths = [int(each.max()) + 1 for each in groups.values()]
     found, start = [one_way] * weight_of(run), one_way_count(run)
@@ -140,9 +143,7 @@ def read_marginals(run: Run) -> Marginals:
     for a, b in _pairs(sizes):
         pairs[a, b] = noisy[start : start + sizes[a] * sizes[b]].reshape(sizes[a], sizes[b])
         start += sizes[a] * sizes[b]
-    told = run.recipe.privacy.marginals
-    groups = run.embedder.marginal_groups(told.pairs) if told is not None and told.pairs is not None else {}
-    return Marginals(run.recipe.label_list, counts, sigma / weight_of(run), groups, pairs, sigma)
+    return Marginals(run.recipe.label_list, counts, sigma / weight_of(run), _groups(run), pairs, sigma)
 
 
 def generator(run: Run) -> Generator:

@@ -90,8 +90,7 @@ def words_over(recipes: Iterable[Recipe]) -> str:
 def _words(recipe: Recipe) -> str:
     start = recipe.evolution.start
     if recipe.stream is not None:
-        own = recipe.stream.client_windows if recipe.privacy.unit == "client" else recipe.stream.sliding
-        return window_words(unit=recipe.privacy.unit, windows=own)
+        return window_words(unit=recipe.privacy.unit, windows=recipe.unit_windows)
     if start is None:
         return ""
     return started_words(

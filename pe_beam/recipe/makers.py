@@ -65,15 +65,17 @@ def check_phases(recipe: Recipe) -> None:
 
 
 def _nobody_takes(recipe: Recipe, over: Maker, iteration: int) -> RecipeError:
-    able = [
-        name
-        for name in registry.names_for("generators", recipe.modality)
-        if registry.find("generators", name, key="generators").varies_any
-    ]
     return RecipeError(
         f"generators: the phase of {over.name} is over in iteration {iteration}, and none that is open then varies "
-        f"candidates of another's making (allowed: {', '.join(able) or 'none installed'})"
+        f"candidates of another's making (allowed: {that_vary_any(recipe.modality)})"
     )
+
+
+def that_vary_any(modality: str) -> str:
+    """Returns, for a message, the generators of a modality that vary any candidate, not their own alone."""
+    names = registry.names_for("generators", modality)
+    able = [name for name in names if registry.find("generators", name, key="generators").varies_any]
+    return ", ".join(able) or "none installed"
 
 
 def expected_shares(recipe: Recipe) -> np.ndarray:

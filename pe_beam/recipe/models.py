@@ -753,6 +753,13 @@ class Recipe(Section):
         }.get(start.found.promise)
 
     @property
+    def unit_windows(self) -> int:
+        """The number of windows of a stream in which a record, or a client's records, vote at most; 1 without one."""
+        if self.stream is None:
+            return 1
+        return self.stream.client_windows if self.privacy.unit == "client" else self.stream.sliding
+
+    @property
     def private(self) -> bool:
         """Returns whether the release makes a promise: noise is added, and what it starts from has a known cost."""
         return self.notice is None

@@ -22,6 +22,7 @@ from pe_beam.privacy.statement import compose_runs
 from pe_beam.recipe.ancestry import as_run
 from pe_beam.recipe.files import RecipeFolder
 from pe_beam.recipe.identity import identity
+from pe_beam.recipe.makers import that_vary_any
 from pe_beam.recipe.models import Ancestor, Found, Recipe, Start
 from pe_beam.releases.privacy import Privacy
 from pe_beam.releases.reading import FORMAT_VERSION, Release, open_release
@@ -249,14 +250,9 @@ def _demand_any_can_be_varied(recipe: Recipe) -> None:
         )
     [(key, part)] = recipe.generator_parts
     if not registry.find("generators", part.name, key=f"{key}.name").varies_any:
-        able = [
-            name
-            for name in registry.names_for("generators", recipe.modality)
-            if registry.find("generators", name, key="generator").varies_any
-        ]
         raise RecipeError(
             f"{key}.name: {part.name!r} varies only candidates of its own, by what it remembers of them, and the "
             "release of evolution.start is not known to be made by it with the same options (its recipe.json, or the "
             f"recipe.yaml beside it, would say so); allowed: the same, or one that varies any: "
-            f"{', '.join(able) or 'none installed'}"
+            f"{that_vary_any(recipe.modality)}"
         )

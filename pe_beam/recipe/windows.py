@@ -88,7 +88,7 @@ def window_recipe(recipe: Recipe, index: int, *, stream_dir: str, before: str | 
     path = f"{stream_dir.rstrip('/')}/{manifest_name(window_name(recipe, index))}"
     evolution = recipe.evolution
     if before is not None:
-        # Records of two windows are never the same; that clients are is in the stream's own statement.
+        # What windows cost that share a client, or records where they slide, is in the stream's own statement.
         start = None if stream.fresh == 1 else Start(release=before, fresh=stream.fresh, disjoint=True)
         evolution = evolution.model_copy(update={"start": start})
     found = recipe.model_copy(

@@ -33,8 +33,7 @@ def promise(recipe: Recipe) -> dict[str, Any]:
     assert recipe.stream is not None
     privacy, stream, plan = recipe.privacy, recipe.stream, make_plan(recipe)
     spent = plan.schedule.spendings
-    times = stream.client_windows if privacy.unit == "client" else stream.sliding
-    epsilon = accounting.spent_epsilon(spent * times, privacy.delta)
+    epsilon = accounting.spent_epsilon(spent * recipe.unit_windows, privacy.delta)
     unsampled = privacy.sampling_rate == 1
     return {
         "version": VERSION,
@@ -43,7 +42,7 @@ def promise(recipe: Recipe) -> dict[str, Any]:
         "client_windows": stream.client_windows if privacy.unit == "client" else None,
         "epsilon": json_number(epsilon),
         "delta": privacy.delta,
-        "mu": json_number(_mu([s.noise_multiplier for s in spent] * times)) if unsampled else None,
+        "mu": json_number(_mu([s.noise_multiplier for s in spent] * recipe.unit_windows)) if unsampled else None,
         "adjacency": privacy.adjacency,
         "unit": privacy.unit,
         "window_epsilon": json_number(plan.epsilon),
@@ -56,7 +55,7 @@ def promise(recipe: Recipe) -> dict[str, Any]:
             delta=privacy.delta,
             adjacency=privacy.adjacency,
             unit=privacy.unit,
-            windows=times,
+            windows=recipe.unit_windows,
         ),
     }
 

@@ -33,7 +33,7 @@ def publish(recipe: Recipe, store: Store, index: int) -> None:
     ready = instant(store.read(finished_name(name)).decode())
     note: dict[str, Any] = {
         "version": VERSION,
-        "window": window_name(recipe, index),
+        "window": name,
         "start": instant_text(recipe.stream.window.span(index).start),
         "stop": instant_text(recipe.stream.window.span(index).stop),
         "published": instant_text(due),

@@ -198,8 +198,7 @@ class Tabular(contracts.Generator):
         for i in self._forest.order:
             column = self._columns[i]
             anew = uniforms[:, i, 0] < rate
-            fresh = self._forest.drawn(i, labels, bins, uniforms[:, i, 1], around=True)
-            drawn = code_in(fresh, uniforms[:, i, 2], column)
+            drawn = code_in(self._fresh(i, labels, bins, uniforms[:, i, 1]), uniforms[:, i, 2], column)
             if column.moves and self._options.steps != "redraw":
                 codes[:, i] = self._moved(codes[:, i], uniforms[:, i, 3], column, rate)
                 anew &= (np.isnan(codes[:, i]) | np.isnan(drawn)) if column.missing else False

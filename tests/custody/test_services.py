@@ -34,10 +34,15 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
         (asking, "GONE", 1.0),
         (azure, "GONE", 1.0),
         (azure, "SETTLED", 0.3),
-        (aws, "ANSWER", 0.4),
-        (azure, "ANSWER", 0.4),
     ):
         monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.fixture
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is waited for less than half a second. On a busy machine, that may be too short for one that comes."""
+    for module in (aws, azure):
+        monkeypatch.setattr(module, "ANSWER", 0.4)
     monkeypatch.setitem(google._BOUNDS, "timeout", 0.4)
 
 
@@ -95,6 +100,7 @@ def test_a_service_that_fails_for_long_is_a_fault_that_passes(place: Place, tmp_
         keeping.ensure_secret(store, place.kind, place.options)
 
 
+@pytest.mark.usefixtures("short_answers")
 @pytest.mark.parametrize("place", SERVICES, indirect=True)
 def test_one_that_does_not_answer_is_said_soon(place: Place, tmp_path: Path) -> None:
     assert place.service is not None

@@ -68,11 +68,14 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_init(add("init", _init, "asks a few questions, or takes flags, and writes a recipe for your own data"))
     plan = add("plan", _plan, "what a recipe will spend and make; touches no data", as_json=True)
+    preview = add("preview", _preview, "makes a handful of candidates, without private data", as_json=True)
     run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
     stream = add("stream", _stream, "closes, runs and publishes the windows that are due. Beam flags go after --")
-    for command in (plan, run, stream):
+    for command in (plan, preview, run, stream):
         command.add_argument("recipe", metavar="RECIPE")
         command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
+    preview.add_argument("--count", type=int, default=8, metavar="N", help="how many, 1 to 64; default 8")
+    preview.add_argument("--html", metavar="FILE", help="also write a page that shows them; a file there is replaced")
     run.add_argument("--run-dir", required=True, metavar="DIR")
     run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
     run.add_argument("--unroll", action="store_true", help="one Beam job for all iterations; the same release")
@@ -235,6 +238,29 @@ def _print_costs(costs: Any) -> None:
         print(f"money, at most: {costs.money:.2f} {costs.currency} (rejected answers and faults of the service apart)")
     for address in costs.recipients:
         print(f"every candidate is sent to {address}: a recipient of the release")
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from pe_beam.cli.previewing import lines_of
+    from pe_beam.driver.preview import make_preview
+    from pe_beam.driver.preview_page import write_page
+    from pe_beam.recipe.loading import load_recipe
+    from pe_beam.recipe.parts import find_modality
+    from pe_beam.report.plain import view_of
+
+    recipe = load_recipe(options.recipe, options.set)
+    preview, modality = make_preview(recipe, options.count), find_modality(recipe)
+    if options.html is not None:
+        write_page(preview, modality, options.html)
+    if options.json:
+        _print_json(preview.to_json())
+        return
+    for line in lines_of(preview, view_of(modality)):
+        print(line)
+    if preview.costs is not None:
+        _print_costs(preview.costs)
+    if options.html is not None:
+        print(f"page: {options.html}")
 
 
 def _run(options: argparse.Namespace) -> None:

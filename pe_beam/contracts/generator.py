@@ -31,6 +31,21 @@ class Step:
     degree: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """A question to a model and what came back.
+
+    Attributes:
+      row: the place of the candidate among the rows that are asked for.
+      prompt: all that the model was told, as text.
+      answer: the answer as it came, before cleaning; None if it is not a text.
+    """
+
+    row: int
+    prompt: str
+    answer: str | None = None
+
+
 @dataclass(frozen=True)
 class Marginals:
     """Noisy one-way counts, the initial measurement of a run in iteration 0. They are public, because they are noisy.
@@ -128,6 +143,9 @@ class Generator(abc.ABC):
 
     def ready(self) -> None:  # noqa: B027
         """Raises PeBeamError if anything that it needs is missing. The driver calls it before budget is spent."""
+
+    def listen(self, heard: Callable[[Exchange], None]) -> None:  # noqa: B027
+        """Has `heard` called with each exchange with a model, rejected ones included. `pe-beam preview` shows them."""
 
     def summary(self, made: pa.Table) -> dict[str, Any]:
         """Returns what the manifest says about new candidates (columns `label` and `state`), and about no others."""

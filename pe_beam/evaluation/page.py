@@ -17,7 +17,7 @@ from pe_beam.evaluation.setting import HELD_OUT, Setting, population
 from pe_beam.report import charts
 from pe_beam.report.html import facts, figure, join, number, table, tag
 from pe_beam.report.page import Page, render
-from pe_beam.report.plain import PlainView
+from pe_beam.report.plain import view_of
 
 MARK = "NOT A RELEASE"
 MARK_TEXT = (
@@ -81,7 +81,7 @@ grid-template-columns:repeat(auto-fill,minmax(180px,1fr));gap:20px}
 
 
 def _view(run: Run) -> View:
-    return run.modality.view() if run.modality.view else PlainView(run.modality.payload.names)
+    return view_of(run.modality)
 
 
 def name_of(key: str) -> str:

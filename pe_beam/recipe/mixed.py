@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.contracts.generator import Chunk, Generator, PaidGenerator, Step
+from pe_beam.contracts.generator import Chunk, Exchange, Generator, PaidGenerator, Step
 from pe_beam.contracts.makers import with_maker, without_maker
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
@@ -57,6 +58,7 @@ class Mixed(PaidGenerator):
         self._places = {maker.name: place for place, maker in enumerate(makers)}
         self._takes = [part.varies_any for part in parts]
         self._population: tuple[pa.Table | None, dict[int, pa.Table]] = (None, {})
+        self._asked: list[int] = []
         self.chunk_size = min(part.chunk_size for part in parts)  # type: ignore[misc]  # here it depends on the recipe
         self.remote = any(part.remote for part in parts)  # type: ignore[misc]
         self.modality = parts[0].modality  # type: ignore[misc]
@@ -77,6 +79,15 @@ class Mixed(PaidGenerator):
         for maker, part in zip(self._makers, self._parts, strict=True):
             with of_maker(maker.name):
                 part.ready()
+
+    def listen(self, heard: Callable[[Exchange], None]) -> None:
+        """See Generator."""
+
+        def told(exchange: Exchange) -> None:
+            heard(dataclasses.replace(exchange, row=self._asked[exchange.row]))
+
+        for part in self._parts:
+            part.listen(told)
 
     def random(
         self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
@@ -188,6 +199,7 @@ class Mixed(PaidGenerator):
         places = []
         for place in asked:
             rows = np.flatnonzero(owners == place)
+            self._asked = rows.tolist()
             with of_maker(self._makers[place].name):
                 made = make(place, rows.tolist())
                 if made.num_rows != len(rows):

@@ -8,7 +8,6 @@ from markupsafe import Markup
 
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.store import Folder
-from pe_beam.contracts.view import View
 from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.privacy.statement import rounded_up
 from pe_beam.report import page as pages
@@ -17,7 +16,7 @@ from pe_beam.report.history import History
 from pe_beam.report.html import facts, join, number, tag
 from pe_beam.report.lineage import MOST_NODES, Lineage
 from pe_beam.report.outcome import outcome_section, recipe_section
-from pe_beam.report.plain import PlainView
+from pe_beam.report.plain import view_of
 from pe_beam.report.promise import best_guess, promise_section
 from pe_beam.report.tree import tree_data, tree_section
 from pe_beam.report.votes import votes_section
@@ -34,7 +33,7 @@ def build(history: History, modality: Modality) -> bytes:
       history: the release. Nothing else is read.
       modality: the modality of the records. Its view shows them.
     """
-    view: View = modality.view() if modality.view is not None else PlainView(modality.payload.names)
+    view = view_of(modality)
     lineage = Lineage(history, view.gallery_size, MOST_NODES if view.tile else MOST_NODES // 4)
     gallery = Gallery(lineage, view)
     sections = [promise_section(history), samples_section(gallery), evolution_section(gallery)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.view import View
 from pe_beam.report.html import facts
 
@@ -32,6 +33,11 @@ class PlainView(View):
     def alt(self, record: Mapping[str, Any]) -> str:
         """Returns a text with the id of the candidate."""
         return f"candidate {record['candidate_id']}"
+
+
+def view_of(modality: Modality) -> View:
+    """Returns a view that draws one report of a modality: its own, or a `PlainView`."""
+    return PlainView(modality.payload.names) if modality.view is None else modality.view()
 
 
 def _text(value: object, most: int) -> str:

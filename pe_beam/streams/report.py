@@ -22,7 +22,7 @@ from pe_beam.report.build import history_of
 from pe_beam.report.charts import ACCENT, MUTED, NOISE, NOISE_SOFT, SERIES, draw_twice, whole
 from pe_beam.report.history import History
 from pe_beam.report.html import facts, figure, join, number, table, tag
-from pe_beam.report.plain import PlainView
+from pe_beam.report.plain import view_of
 from pe_beam.streams.layout import published_name, published_windows
 from pe_beam.streams.promise import read_promise, stored_recipe
 
@@ -106,7 +106,7 @@ def build(promise: dict[str, Any], windows: Sequence[Window], modality: Modality
       published: number of all published windows.
     """
     private = promise["epsilon"] != "inf"
-    view = modality.view() if modality.view is not None else PlainView(modality.payload.names)
+    view = view_of(modality)
     sections = [_promise_section(promise, windows), _samples_section(windows, view)]
     drift = _drift(windows)
     sections += [Section(key="drift", title="What changes", lead=_DRIFT, body=drift)] if drift else []

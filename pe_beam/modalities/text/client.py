@@ -51,6 +51,13 @@ class Ask:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
+    def prompt(self) -> str:
+        """All messages as one text, for people: with their roles, unless there is only the user's."""
+        if len(self.messages) == 1 and self.messages[0][0] in ("user", "prompt"):
+            return self.messages[0][1]
+        return "\n".join(f"[{role}] {text}" for role, text in self.messages)
+
+    @property
     def prompt_tokens(self) -> int:
         """A safe estimate of the tokens sent. An account reserves this number until the service reports the true one.
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from pe_beam import contracts
-from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
+from pe_beam.contracts.generator import Chunk, Exchange, PaidGenerator, Step
 from pe_beam.contracts.service import Service, Surroundings
 from pe_beam.errors import RecipeError
 from pe_beam.modalities import rejected
@@ -49,6 +49,7 @@ class Llm(PaidGenerator):
         self._around = Surroundings(iterations=1, service=Service(), folder=None)
         self._client: Client | None = None
         self._shown: tuple[pa.Table | None, Pool] | None = None
+        self._heard: Callable[[Exchange], None] = lambda _: None
 
     def attach(self, surroundings: Surroundings) -> None:
         """See Generator. Raises RecipeError if a schedule does not fit the run's iterations."""
@@ -60,6 +61,10 @@ class Llm(PaidGenerator):
     def ready(self) -> None:
         """See Generator."""
         self.client.ready()
+
+    def listen(self, heard: Callable[[Exchange], None]) -> None:
+        """See Generator."""
+        self._heard = heard
 
     @property
     def client(self) -> Client:
@@ -169,6 +174,7 @@ class Llm(PaidGenerator):
             return made
 
         def on_answer(asked: Ask, answer: Answer) -> Ask | None:
+            self._heard(Exchange(row=asked.row, prompt=asked.prompt, answer=answer.text))
             return at(asked.row) if rows.judge(asked.row, answer) else None
 
         with Journal(None if chunk is None else chunk.journal) as journal:

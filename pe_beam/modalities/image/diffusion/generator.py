@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from pe_beam import contracts
-from pe_beam.contracts.generator import Generator, Step
+from pe_beam.contracts.generator import Exchange, Generator, Step
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.service import Surroundings
 from pe_beam.errors import RecipeError, StageError
@@ -48,6 +48,7 @@ class Diffusers(Generator):
         """
         self._options = DiffusersOptions.model_validate(options.model_dump())
         self._prompts = Prompts(self._options, labels)
+        self._heard: Callable[[Exchange], None] = lambda _: None
         size = self._options.local.batch_size
         self.chunk_size = size * max(_CHUNK // size, 1)  # type: ignore[misc]  # whole batches; it is in the run id
         classes = self._options.classes
@@ -62,6 +63,10 @@ class Diffusers(Generator):
         """See Generator. Raises RecipeError if a schedule does not fit the run's iterations."""
         Schedules(self._options, surroundings.iterations)
         self._prompts.check_iterations(surroundings.iterations)
+
+    def listen(self, heard: Callable[[Exchange], None]) -> None:
+        """See Generator. A model without prompts is asked for nothing that could be shown."""
+        self._heard = heard
 
     def ready(self) -> None:
         """See Generator. Checks packages and the model's configuration. The first chunk loads the weights."""
@@ -149,6 +154,8 @@ class Diffusers(Generator):
             with model.lock:
                 drawn = model.batches.run(seeded, lambda batch: model.painter.paint(batch, dials))
             for row, one in zip(wanted, drawn, strict=True):
+                if (prompt := asks[row].prompt) is not None:
+                    self._heard(Exchange(row=row, prompt=prompt))
                 if isinstance(one, str):
                     kinds[row].append(one)
                 else:

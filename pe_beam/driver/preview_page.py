@@ -1,0 +1,89 @@
+"""A preview as one HTML file: each new candidate beside its variation, with what the model was told and answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from markupsafe import Markup
+
+from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.view import Section, View
+from pe_beam.driver.preview import Preview, Shown
+from pe_beam.errors import InputError
+from pe_beam.report import page as pages
+from pe_beam.report.html import details, facts, join, number, tag
+from pe_beam.report.plain import view_of
+
+_CSS = """
+.pairs { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
+.pairs > div { min-width: 0; }
+.pairs pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+"""
+
+
+def page_of(preview: Preview, modality: Modality) -> bytes:
+    """Returns the page, self-contained. Equal previews give equal bytes."""
+    view = view_of(modality)
+    pairs = zip(preview.made, preview.varied, strict=True)
+    sections = [_section(view, place, made, varied) for place, (made, varied) in enumerate(pairs)]
+    notes = join(tag("p", note, class_="note") for note in preview.notes)
+    lead = "Candidates as a run would make them. No private data were read, and nothing of the budget was spent."
+    hero = tag("div", join([tag("p", lead, class_="lead"), facts(_facts(preview)), notes]), class_="words")
+    return pages.render(
+        pages.Page(
+            title=preview.name,
+            kicker="Preview, before a run",
+            hero=hero,
+            sections=sections,
+            css=pages.script("report.css") + view.css() + _CSS,
+        )
+    )
+
+
+def write_page(preview: Preview, modality: Modality, path: str) -> None:
+    """Writes the page to a file, which is replaced. Raises InputError if it cannot be written."""
+    try:
+        Path(path).write_bytes(page_of(preview, modality))
+    except OSError as error:
+        raise InputError(f"--html {path}: cannot be written ({error.strerror})") from None
+
+
+def _facts(preview: Preview) -> list[tuple[object, object]]:
+    listed: list[tuple[object, object]] = [
+        ("Equal to an earlier one", f"{preview.duplicates} of {len(preview.made)}"),
+        ("Variations without a change", f"{preview.unchanged} of {len(preview.varied)}"),
+        ("Distance between new ones", "unknown" if preview.spread is None else f"{preview.spread:.4g}"),
+        ("Distance to the parent", "unknown" if preview.moved is None else f"{preview.moved:.4g}"),
+        ("Candidates of a whole run", number(preview.calls, 0)),
+    ]
+    costs = preview.costs
+    if costs is not None and costs.money is not None:
+        listed.append(("Money for a whole run, at most", f"{costs.money:.2f} {costs.currency}"))
+    return listed
+
+
+def _section(view: View, place: int, made: Shown, varied: Shown) -> Section:
+    label = made.record["label"]
+    sides = [
+        _side(view, "New", made, "nearest other: candidate {}, at {:.4g}"),
+        _side(view, "Varied", varied, "from its parent: {1:.4g}"),
+    ]
+    return Section(
+        key=f"candidate-{place}",
+        title=f"Candidate {place}" + ("" if label is None else f", {label}"),
+        body=tag("div", join(sides), class_="pairs"),
+    )
+
+
+def _side(view: View, head: str, shown: Shown, near: str) -> Markup:
+    parts = [tag("h3", head), view.fragment(shown.record, large=True)]
+    if shown.fault is not None:
+        parts.append(tag("p", f"cannot be embedded: {shown.fault}", class_="note"))
+    elif shown.nearest is not None:
+        parts.append(tag("p", near.format(*shown.nearest), class_="muted small"))
+    for each in shown.exchanges:
+        said = [tag("h4", "Asked"), tag("pre", each.prompt)]
+        if each.answer is not None:
+            said += [tag("h4", "Answered"), tag("pre", each.answer)]
+        parts.append(details("Prompt" if each.answer is None else "Prompt and answer", join(said)))
+    return tag("div", join(parts))

@@ -1,0 +1,55 @@
+"""A look before a run: new candidates, how far variations go, and what a run does otherwise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pe_beam.cli.main import main
+from pe_beam.cli.previewing import lines_of
+from pe_beam.driver.preview import make_preview
+from pe_beam.errors import InputError
+from pe_beam.recipe.loading import load_recipe
+from pe_beam.recipe.parts import find_modality
+from pe_beam.report.plain import view_of
+
+
+def test_pictures_and_their_distances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    assert main(["preview", "digits", "--count", "12", "--json", "--html", str(page)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["label"] for one in found["new"]] == [*map(str, range(10)), "0", "1"]
+    assert [one["parent_id"] for one in found["varied"]] == list(range(12))
+    assert found["duplicates"] == 0
+    assert 0 < found["median_distance_to_parent"] < found["median_distance_between_new"]
+    for one in found["new"]:
+        near = one["nearest"]
+        assert near["candidate_id"] != one["candidate_id"]
+    assert b"data:image/png" in page.read_bytes()
+    assert main(["preview", "digits", "--count", "12", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_what_a_run_does_otherwise_is_said() -> None:
+    recipe = load_recipe("breast-cancer", [])
+    assert recipe.privacy.marginals
+    preview = make_preview(recipe, 3)
+    assert any("marginals" in note for note in preview.notes)
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_how_many_is_checked(count: int) -> None:
+    with pytest.raises(InputError, match=r"--count .*: 1 to 64 is wanted"):
+        make_preview(load_recipe("digits", []), count)
+
+
+def test_signs_that_steer_a_terminal_are_not_printed() -> None:
+    recipe = load_recipe("digits", [])
+    preview = make_preview(recipe, 1)
+    one = preview.made[0]
+    hostile = type(one)(record={**one.record, "text": "\x1b[31mred\x07"}, exchanges=(), nearest=None, fault=None)
+    shown = "\n".join(lines_of(type(preview)(**{**vars(preview), "made": [hostile]}), view_of(find_modality(recipe))))
+    assert "\x1b" not in shown
+    assert "[31mred" in shown

@@ -15,9 +15,11 @@ from pe_beam.report.html import details, facts, join, number, tag
 from pe_beam.report.plain import view_of
 
 _CSS = """
-.pairs { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
+.pairs { display: grid; gap: 1rem 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, SIDE), 1fr)); }
 .pairs > div { min-width: 0; }
+.pairs h4 { margin-bottom: .4rem; }
 .pairs pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.pairs .shown { max-width: TILE; }
 """
 
 
@@ -25,7 +27,8 @@ def page_of(preview: Preview, modality: Modality) -> bytes:
     """Returns the page, self-contained. Equal previews give equal bytes."""
     view = view_of(modality)
     pairs = zip(preview.made, preview.varied, strict=True)
-    sections = [_section(view, place, made, varied) for place, (made, varied) in enumerate(pairs)]
+    body = join(_pair(view, made, varied) for made, varied in pairs)
+    sections = [Section(key="candidates", title="New, and varied once", body=body)]
     notes = join(tag("p", note, class_="note") for note in preview.notes)
     lead = "Candidates as a run would make them. No private data were read, and nothing of the budget was spent."
     hero = tag("div", join([tag("p", lead, class_="lead"), facts(_facts(preview)), notes]), class_="words")
@@ -35,9 +38,14 @@ def page_of(preview: Preview, modality: Modality) -> bytes:
             kicker="Preview, before a run",
             hero=hero,
             sections=sections,
-            css=pages.script("report.css") + view.css() + _CSS,
+            css=pages.script("report.css") + view.css() + _css(tile=view.tile),
         )
     )
+
+
+def _css(*, tile: bool) -> str:
+    """Returns the style of pairs: pictures side by side on a phone too, texts and rows with more room."""
+    return _CSS.replace("SIDE", "9rem" if tile else "19rem").replace("TILE", "12rem" if tile else "none")
 
 
 def write_page(preview: Preview, modality: Modality, path: str) -> None:
@@ -62,28 +70,25 @@ def _facts(preview: Preview) -> list[tuple[object, object]]:
     return listed
 
 
-def _section(view: View, place: int, made: Shown, varied: Shown) -> Section:
+def _pair(view: View, made: Shown, varied: Shown) -> Markup:
     label = made.record["label"]
+    head = f"Candidate {made.record['candidate_id']}" + ("" if label is None else f", label {label}")
     sides = [
         _side(view, "New", made, "nearest other: candidate {}, at {:.4g}"),
         _side(view, "Varied", varied, "from its parent: {1:.4g}"),
     ]
-    return Section(
-        key=f"candidate-{place}",
-        title=f"Candidate {place}" + ("" if label is None else f", {label}"),
-        body=tag("div", join(sides), class_="pairs"),
-    )
+    return join([tag("h3", head), tag("div", join(sides), class_="pairs")])
 
 
 def _side(view: View, head: str, shown: Shown, near: str) -> Markup:
-    parts = [tag("h3", head), view.fragment(shown.record, large=True)]
+    parts = [tag("h4", head), tag("div", view.fragment(shown.record, large=True), class_="shown")]
     if shown.fault is not None:
         parts.append(tag("p", f"cannot be embedded: {shown.fault}", class_="note"))
     elif shown.nearest is not None:
         parts.append(tag("p", near.format(*shown.nearest), class_="muted small"))
     for each in shown.exchanges:
-        said = [tag("h4", "Asked"), tag("pre", each.prompt)]
+        said = [tag("h5", "Asked"), tag("pre", each.prompt)]
         if each.answer is not None:
-            said += [tag("h4", "Answered"), tag("pre", each.answer)]
+            said += [tag("h5", "Answered"), tag("pre", each.answer)]
         parts.append(details("Prompt" if each.answer is None else "Prompt and answer", join(said)))
     return tag("div", join(parts))

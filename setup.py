@@ -155,6 +155,14 @@ setup(
             "webdataset = pe_beam.sources.webdataset:WebdatasetSource",
         ],
         # By the value of stream.source.
+        "pe_beam.filters": [
+            "json-schema = pe_beam.filters.rules:JsonSchema",
+            "judge = pe_beam.filters.judge:Judge",
+            "language = pe_beam.filters.rules:Language",
+            "length = pe_beam.filters.rules:Length",
+            "python = pe_beam.filters.rules:Function",
+            "regex = pe_beam.filters.rules:Regex",
+        ],
         "pe_beam.stream_sources": [
             "files = pe_beam.sources.stream_files:FilesStream",
             "kafka = pe_beam.sources.stream_kafka:KafkaStream",

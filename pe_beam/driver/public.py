@@ -48,6 +48,8 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
     plain["data"] = data
     if "start" in plain["evolution"]:
         plain["evolution"]["start"]["release"] = WITHHELD
+    if "filters" in plain["evolution"]:
+        plain["evolution"]["filters"] = [_shown_part("filters", part) for part in plain["evolution"]["filters"]]
     plain["embedder"] = _shown_part("embedders", plain["embedder"])
     for holder in plain.get("generators", [plain]):
         holder["generator"] = _shown_part("generators", holder["generator"])

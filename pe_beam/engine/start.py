@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.filter import without_filters
 from pe_beam.contracts.generator import PaidGenerator
 from pe_beam.contracts.makers import without_maker
 from pe_beam.contracts.steps import SELECTION
@@ -22,6 +23,7 @@ from pe_beam.engine.populations import step_at
 from pe_beam.engine.run import Run
 from pe_beam.errors import PeBeamError, RecipeError, StageError
 from pe_beam.keyed import keyed_rng
+from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.mixed import Mixed
 from pe_beam.recipe.models import Start
 from pe_beam.recipe.start import KEY, find_start, named
@@ -80,7 +82,8 @@ def _checked(run: Run, start: Start, counts: Mapping[str, int], table: pa.Table)
     labels = table["label"].to_pylist()
     _check_labels(run, start, counts, labels)
     _check_content(run, start, table)
-    states = table["state"].to_pylist() if _keeps_states(start) else [None] * table.num_rows
+    kept = _keeps_states(start)  # what the release's filters rejected is no matter of this run's
+    states = [without_filters(state) if kept else None for state in table["state"].to_pylist()]
     _check_states(run, start, states)
     table = table.set_column(table.schema.get_field_index("state"), "state", pa.array(states, pa.string()))
     _check_vectors(run, start, table)
@@ -161,7 +164,7 @@ def _check_vectors(run: Run, start: Start, table: pa.Table) -> None:
 def _check_variations(run: Run, start: Start, table: pa.Table) -> None:
     """Varies each candidate once, as iteration 1 would, where the generator does so by what it remembers of them."""
     whole = run.generator
-    parts = whole.parts if isinstance(whole, Mixed) else [whole]
+    parts = [unfiltered(part) for part in (whole.parts if isinstance(whole, Mixed) else [whole])]
     if any(part.varies_any or isinstance(part, PaidGenerator) for part in parts):
         return
     for first in range(0, table.num_rows, whole.chunk_size):

@@ -9,10 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from pe_beam.contracts.generator import Generator, PaidGenerator
+from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.makers import expected_shares
 from pe_beam.recipe.mixed import Mixed
 from pe_beam.recipe.models import Recipe
-from pe_beam.recipe.parts import new_generator
+from pe_beam.recipe.parts import new_filters, new_generator
 
 
 @runtime_checkable
@@ -56,9 +57,10 @@ def estimate_costs(recipe: Recipe) -> Costs | None:
     It adds up several generators. Their numbers of calls assume that votes favour no generator's candidates.
     """
     whole = new_generator(recipe)
-    parts = whole.parts if isinstance(whole, Mixed) else [whole]
+    parts = [unfiltered(part) for part in (whole.parts if isinstance(whole, Mixed) else [whole])]
+    judges = _judges(recipe)
     paid = [place for place, part in enumerate(parts) if isinstance(part, PaidGenerator)]
-    if not paid:
+    if not paid and not judges:
         return None
     evolution, service = recipe.evolution, recipe.execution.llm
     every = np.array([calls_of(recipe, t) for t in range(evolution.iterations + 1)])
@@ -69,6 +71,9 @@ def estimate_costs(recipe: Recipe) -> Costs | None:
         count += sum(calls)
         tokens = _tokens(recipe, parts[place], calls)
         sent, received = sent + tokens[0], received + tokens[1]
+    for one in judges:
+        asked = int(every.sum())
+        count, sent, received = count + asked, sent + asked * one[0], received + asked * one[1]
     money = None
     if service.price is not None:
         money = (sent * service.price.input + received * service.price.output) / 1e6
@@ -82,6 +87,12 @@ def estimate_costs(recipe: Recipe) -> Costs | None:
         recipients=told if whole.remote else [],
         warnings=_warnings(recipe, count, sent + received, money),
     )
+
+
+def _judges(recipe: Recipe) -> list[tuple[int, int]]:
+    """Returns the expected tokens (sent, received) of a call of each filter that asks a model about a candidate."""
+    told = [each.expected_tokens() for _, each in new_filters(recipe).named]
+    return [tokens for tokens in told if tokens is not None]
 
 
 def _tokens(recipe: Recipe, generator: Generator, calls: Sequence[int]) -> tuple[int, int]:

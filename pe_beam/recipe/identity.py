@@ -47,6 +47,9 @@ def identity(recipe: Recipe) -> dict[str, Any]:
         del plain["generator"]
         for (key, part), maker in zip(recipe.generator_parts, plain["generators"], strict=True):
             maker["generator"] = _identity_of("generators", key, part, maker["generator"])
+    if recipe.filter_parts:
+        pairs = zip(recipe.filter_parts, plain["evolution"]["filters"], strict=True)
+        plain["evolution"]["filters"] = [_identity_of("filters", key, part, own) for (key, part), own in pairs]
     preparation = declared_preparation(recipe)
     if preparation is not None:
         plain["data"]["prepare"] = without_newer_defaults(preparation, plain["data"]["prepare"])

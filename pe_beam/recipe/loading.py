@@ -106,6 +106,8 @@ def _resolve_parts(recipe: Recipe, folder: RecipeFolder) -> Recipe:
     parts: dict[str, Any] = {"data": recipe.data.model_copy(update={"options": options})}
     made = [_resolved("generators", key, part, recipe.modality, folder) for key, part in recipe.generator_parts]
     parts["embedder"] = _resolved("embedders", "embedder", recipe.embedder, recipe.modality, folder)
+    filters = [_resolved("filters", key, part, recipe.modality, folder) for key, part in recipe.filter_parts]
+    parts["evolution"] = recipe.evolution.model_copy(update={"filters": filters})
     if recipe.generators is None:
         parts["generator"] = made[0]
         return recipe.model_copy(update=parts)

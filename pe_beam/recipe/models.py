@@ -374,6 +374,14 @@ class Evolution(Section):
         default_factory=list, description="threshold, selection, variations, keep_parents from an iteration on"
     )
     final: Literal["varied", "selected"] = Field("varied", description="what the last population holds")
+    filters: Annotated[list[Part], NEWER] = Field(
+        default_factory=list,
+        description="what new candidates have to pass, in order: name (regex, length, language, json-schema, python, "
+        "judge) and options; they may not come from private data",
+    )
+    filter_attempts: Annotated[Whole, NEWER] = Field(
+        3, ge=0, le=100, description="times that a candidate which fails is made again, before another stands in"
+    )
     start: Annotated[Start | None, NEWER] = Field(
         None, description="a finished release that the first population is taken from; null: all of it is random"
     )
@@ -713,6 +721,11 @@ class Recipe(Section):
         if self.generator is not None:
             return [("generator", self.generator)]
         return [(f"generators.{place}.generator", maker.generator) for place, maker in enumerate(self.generators or [])]
+
+    @property
+    def filter_parts(self) -> list[tuple[str, Part]]:
+        """Returns (dotted key, part) of each filter."""
+        return [(f"evolution.filters.{place}", part) for place, part in enumerate(self.evolution.filters)]
 
     @property
     def label_count(self) -> int:

@@ -6,11 +6,13 @@ from pydantic import BaseModel
 
 from pe_beam import registry
 from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.filter import Filter
 from pe_beam.contracts.generator import Generator
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.service import Surroundings
 from pe_beam.contracts.store import Folder
 from pe_beam.errors import RecipeError
+from pe_beam.recipe.filtered import Filtered, Filters
 from pe_beam.recipe.identity import declared_schema
 from pe_beam.recipe.measured import MOST_COLUMNS
 from pe_beam.recipe.mixed import Mixed, of_maker
@@ -33,15 +35,16 @@ def new_generator(recipe: Recipe, folder: Folder | None = None) -> Generator:
     Raises:
       RecipeError: the generator is not known, or it does not fit the recipe.
     """
+    filters = new_filters(recipe, folder)
     if recipe.generators is None:
         [(key, part)] = recipe.generator_parts
-        return _new_generator(recipe, key, part, folder)
+        return _filtered(_new_generator(recipe, key, part, folder), filters)
     if recipe.privacy.marginals:
         raise RecipeError("privacy.marginals: with several generators they are not supported; one generator is wanted")
     made = []
     for maker, (key, part) in zip(recipe.generators, recipe.generator_parts, strict=True):
         with of_maker(maker.name):
-            made.append(_new_generator(recipe, key, part, folder))
+            made.append(_filtered(_new_generator(recipe, key, part, folder), filters))
     return Mixed(recipe.generators, made, labels=recipe.label_list, seed=recipe.seed)
 
 
@@ -53,9 +56,29 @@ def _new_generator(recipe: Recipe, key: str, part: Part, folder: Folder | None) 
         raise RecipeError(f"privacy.marginals.pairs: generator {part.name!r} makes no use of them; null is wanted")
     options = cls.Options.model_validate(part.options)
     made: Generator = cls(options, labels=recipe.label_list, **_schema_for(recipe, cls))
-    iterations = recipe.evolution.iterations
-    made.attach(Surroundings(iterations=iterations, service=recipe.execution.llm, folder=folder))
+    made.attach(_around(recipe, folder))
     return made
+
+
+def _around(recipe: Recipe, folder: Folder | None) -> Surroundings:
+    return Surroundings(iterations=recipe.evolution.iterations, service=recipe.execution.llm, folder=folder)
+
+
+def _filtered(generator: Generator, filters: Filters) -> Generator:
+    return Filtered(generator, filters) if filters.named else generator
+
+
+def new_filters(recipe: Recipe, folder: Folder | None = None) -> Filters:
+    """Builds the filters of a recipe. Two of one name are told apart by a number."""
+    named: dict[str, Filter] = {}
+    payload = find_modality(recipe).payload
+    for key, part in recipe.filter_parts:
+        cls = registry.find("filters", part.name, key=f"{key}.name")
+        made: Filter = cls(cls.Options.model_validate(part.options), payload=payload, labels=recipe.label_list)
+        made.attach(_around(recipe, folder))
+        same = sum(name.partition("#")[0] == part.name for name in named)
+        named[f"{part.name}#{same + 1}" if same else part.name] = made
+    return Filters(list(named.items()), recipe.evolution.filter_attempts)
 
 
 def new_embedder(recipe: Recipe, folder: Folder | None = None) -> Embedder:

@@ -49,8 +49,8 @@ A **schedule** is one number for all iterations; a list of as many numbers as th
 
 
 def own_parts() -> Iterator[tuple[str, str, Any]]:
-    """Yields (kind, name, class) of the generators and embedders of this package, not of third parties."""
-    for kind in ("generators", "embedders"):
+    """Yields (kind, name, class) of the generators, embedders and filters of this package, not of third parties."""
+    for kind in ("generators", "embedders", "filters"):
         for point in sorted(entry_points(group=f"pe_beam.{kind}"), key=lambda found: found.name):
             if point.module.split(".")[0] == "pe_beam":
                 yield kind, point.name, point.load()
@@ -94,6 +94,11 @@ def json_schema() -> dict[str, Any]:
         options["properties"] = {"name": {"const": name}, **options["properties"]}
         chosen = {"properties": {key: {"type": "object", "properties": {"name": {"const": name}}}}}
         then = {"properties": {key: {"$ref": f"#/$defs/{key} {name}"}}}
+        if kind == "filters":
+            named = {"type": "object", "properties": {"name": {"const": name}}}
+            items = schema["$defs"]["Evolution"]["properties"]["filters"]["items"]
+            items.setdefault("allOf", []).append({"if": named, "then": {"$ref": f"#/$defs/{key} {name}"}})
+            continue
         for holder in (schema, schema["$defs"]["Maker"]) if key == "generator" else (schema,):
             holder.setdefault("allOf", []).append({"if": chosen, "then": then})
     for name, model in own_schemas():

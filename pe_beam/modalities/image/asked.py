@@ -20,7 +20,7 @@ def prompt_of(state: str | None) -> str | None:
     ('a cat', None, None)
     """
     found: Any = json.loads(state) if state else None
-    if isinstance(found, dict) and "maker" in found:
+    if isinstance(found, dict) and ("maker" in found or "filtered" in found):
         own = found.get("state")
         return prompt_of(own if isinstance(own, str) else json.dumps(own))
     prompt = found.get("prompt") if isinstance(found, dict) else None

@@ -120,7 +120,7 @@ def _kind(text: str, options: Cleaning) -> str | None:
         return "too long"
     if options.refusals and _REFUSAL.search(text):
         return "refusal"
-    if options.language is not None and _language(text) not in (options.language, None):
+    if options.language is not None and language_of(text) not in (options.language, None):
         return "other language"
     return None
 
@@ -135,7 +135,7 @@ def _whole_sentences(text: str) -> str:
     return text[: ends[-1]] if ends and 3 * ends[-1] >= len(text) else text
 
 
-def _language(text: str) -> str | None:
+def language_of(text: str) -> str | None:
     """Returns the language; None: there are too few letters to tell."""
     if sum(letter.isalpha() for letter in text) < 20:
         return None
@@ -147,7 +147,5 @@ def _identifier() -> Any:
     try:
         import py3langid
     except ImportError:
-        raise MissingExtraError(
-            "generator.cleaning.language: needs the package py3langid; install pe_beam[text]"
-        ) from None
+        raise MissingExtraError("to tell languages, the package py3langid is needed; install pe_beam[text]") from None
     return py3langid

@@ -46,11 +46,10 @@ class Receipt(Closed):
 
 @dataclass(frozen=True, kw_only=True)
 class Applicant:
-    """A run, or a stream, that wants to enter a book.
+    """A run, or a stream, that wants to enter a book, as its recipe says.
 
     Attributes:
-      store: of its directory.
-      place: of the book, as its recipe says; None: it says none.
+      place: of the book; None: it says none.
       run_id: hash of its resolved recipe.
       name: of its recipe.
       unit: its privacy unit.
@@ -59,7 +58,6 @@ class Applicant:
       starts_from: digest -> mu^2 of each release, maybe over the same data, that it starts from.
     """
 
-    store: Store
     place: str | None
     run_id: str
     name: str
@@ -79,20 +77,11 @@ def read_receipt(store: Store) -> Receipt | None:
         raise InputError(f"{store.at(RECEIPT)}: damaged; put it back as it was") from None
 
 
-def demand_room(who: Applicant) -> None:
-    """Refuses a run that does not fit into its book, before data are read. Nothing is reserved yet.
-
-    Raises:
-      InputError: it does not fit, is of another kind, or starts from a release that is not in the book.
-    """
-    if who.place is not None and read_receipt(who.store) is None:
-        _demand_room(read_book(open_store(who.place)), who)
-
-
-def enter(who: Applicant, key: bytes, fingerprint: str | None, *, spent: bool) -> list[str]:
+def enter(store: Store, who: Applicant, key: bytes, fingerprint: str | None, *, spent: bool) -> list[str]:
     """Reserves all that a run will spend, once; a run that is in the book already stays in it.
 
     Args:
+      store: of the run directory.
       who: the run.
       key: its secret, to which its entry is bound.
       fingerprint: of its frozen data; None: a stream.
@@ -104,27 +93,30 @@ def enter(who: Applicant, key: bytes, fingerprint: str | None, *, spent: bool) -
     Raises:
       InputError: it does not fit, has given its budget back, has spent outside of the book, or is in another book.
     """
-    receipt = read_receipt(who.store)
+    receipt = read_receipt(store)
     place = who.place or (None if receipt is None else receipt.place)
     if place is None:
         return []
-    store = open_store(place)
-    book = read_book(store)
+    kept = open_store(place)
+    book = read_book(kept)
     entry = _entry(key, book.opened.book, who, fingerprint)
     if receipt is not None and (receipt.book, receipt.entry) != (book.opened.book, entry):
-        raise InputError(_other_book(who, receipt, book))
-    if entry not in book.entries and spent:
+        raise InputError(_other_book(store, receipt, book))
+    if spent and receipt is not None:
+        _known(book, receipt, store)
+    if spent and entry not in book.entries:
         raise InputError(
-            f"privacy.book: the run in {who.store.uri} has spent outside of book {book.opened.name!r}, and enters none "
+            f"privacy.book: the run in {store.uri} has spent outside of book {book.opened.name!r}, and enters none "
             "now; leave privacy.book away, or use a new run directory"
         )
-    kept = Receipt(place=store.uri, book=book.opened.book, entry=entry)
-    who.store.commit(RECEIPT, (kept.model_dump_json(indent=1) + "\n").encode(), replace=True)
+    mine = Receipt(place=kept.uri, book=book.opened.book, entry=entry)
+    if mine != receipt:
+        store.commit(RECEIPT, (mine.model_dump_json(indent=1) + "\n").encode(), replace=True)
     try:
-        book = change_book(store, lambda found: _entering(found, who, store, entry, fingerprint))
+        book = change_book(kept, lambda found: _entering(found, who, mine, store, fingerprint))
     except InputError:
         if receipt is None:
-            who.store.delete(RECEIPT)
+            store.delete(RECEIPT)
         raise
     return [] if fingerprint is None else _other_books(book, fingerprint)
 
@@ -228,26 +220,31 @@ def _entry_of(book: Book, receipt: Receipt, store: Store) -> Entry:
     return found
 
 
-def _entering(book: Book, who: Applicant, store: Store, entry: str, fingerprint: str | None) -> Entered | None:
+def _entering(book: Book, who: Applicant, receipt: Receipt, store: Store, fingerprint: str | None) -> Entered | None:
     """Returns the line with which a run enters, or None if it is in the book already."""
-    if entry in book.entries:
-        _entry_of(book, Receipt(place=store.uri, book=book.opened.book, entry=entry), who.store)
+    if receipt.entry in book.entries:
+        _entry_of(book, receipt, store)
         return None
-    planned = _demand_room(book, who)
+    planned = demand_fit(book, who)
     salt = secrets.token_hex(16)
     return Entered(
-        entry=entry,
+        entry=receipt.entry,
         run_id=who.run_id,
         name=who.name,
-        directory=who.store.uri,
+        directory=store.uri,
         cost=who.cost,
         planned=planned,
         salt=salt,
-        mark=None if fingerprint is None else mark_of(store, salt, fingerprint),
+        mark=None if fingerprint is None else mark_of(open_store(receipt.place), salt, fingerprint),
     )
 
 
-def _demand_room(book: Book, who: Applicant) -> int | None:
+def demand_fit(book: Book, who: Applicant) -> int | None:
+    """Returns the planned place that a run would take, or None: it would take from what is left.
+
+    Raises:
+      InputError: it does not fit, is of another kind, or starts from a release that is not in the book.
+    """
     refuse_other_kind(book.opened, unit=who.unit, adjacency=who.adjacency)
     for digest, spent in who.starts_from.items():
         entry = book.released(digest)
@@ -260,11 +257,11 @@ def _demand_room(book: Book, who: Applicant) -> int | None:
     return book.demand_room(who.run_id, who.cost)
 
 
-def _other_book(who: Applicant, receipt: Receipt, book: Book) -> str:
+def _other_book(store: Store, receipt: Receipt, book: Book) -> str:
     if receipt.book != book.opened.book:
-        return f"privacy.book: the run in {who.store.uri} has entered another book, {receipt.place}; it stays in it"
+        return f"privacy.book: the run in {store.uri} has entered another book, {receipt.place}; it stays in it"
     return (
-        f"{RECEIPT}: the run in {who.store.uri} has entered book {book.opened.name!r} with another secret, other data "
+        f"{RECEIPT}: the run in {store.uri} has entered book {book.opened.name!r} with another secret, other data "
         "or another recipe; put them back as they were, or use a new run directory"
     )
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from pe_beam.books.lines import Beside, Cost, Entered, Finished, Line, Opened, Returned, parse_lines, squared
+from pe_beam.books.total import keeps_total
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import rounded_up
@@ -62,6 +63,13 @@ class Book:
     def left(self) -> Fraction:
         """Returns mu^2 that is free."""
         return self.total - sum((entry.counted() for entry in self.entries.values()), Fraction(0))
+
+    def demand_total(self) -> None:
+        """Raises InputError if the opening promises more than its noise keeps: somebody edited it."""
+        told = self.opened
+        planned = [each for place in told.planned for each in place.cost.spendings()]
+        if not keeps_total(planned, told.noise_multiplier, epsilon=told.epsilon, delta=told.delta):
+            raise InputError(f"book {told.name!r}: its opening was changed; put the book back as it was")
 
     def free_place(self, run_id: str) -> int | None:
         """Returns the number of a planned place of this recipe that no run has, or None.

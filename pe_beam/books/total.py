@@ -40,7 +40,7 @@ def room_beside(planned: Sequence[Spending], *, epsilon: float, delta: float) ->
     alone = accounting.calibrate(epsilon=epsilon, delta=delta, weights=[1.0], sensitivity=1.0).noise_multipliers[0]
 
     def keeps(multiplier: float) -> bool:
-        return accounting.spent_epsilon([*planned, Spending(multiplier)], delta) <= epsilon
+        return keeps_total(planned, multiplier, epsilon=epsilon, delta=delta)
 
     if not planned:
         return _smallest(keeps, alone * (1 - 2.0**-28), alone, exactly=True)
@@ -52,6 +52,12 @@ def room_beside(planned: Sequence[Spending], *, epsilon: float, delta: float) ->
         )
     accounting.check_spendings(planned, delta)
     return _smallest(keeps, alone, 1 / _LEAST_ROOM) if keeps(1 / _LEAST_ROOM) else None
+
+
+def keeps_total(planned: Sequence[Spending], multiplier: float | None, *, epsilon: float, delta: float) -> bool:
+    """Returns whether planned runs and all others together keep (epsilon, delta): whether nobody edited an opening."""
+    rest = [] if multiplier is None else [Spending(multiplier)]
+    return accounting.spent_epsilon([*planned, *rest], delta) <= epsilon
 
 
 def _smallest(keeps: Callable[[float], bool], low: float, high: float, *, exactly: bool = False) -> float:

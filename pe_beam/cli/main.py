@@ -183,6 +183,7 @@ def _epsilon(value: float | str) -> str:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from pe_beam.driver.booking import foretell
     from pe_beam.driver.loop import check_parts
     from pe_beam.recipe.costs import estimate_costs
     from pe_beam.recipe.loading import load_recipe
@@ -190,9 +191,10 @@ def _plan(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe, options.set)
     check_parts(recipe)
-    plan, costs = make_plan(recipe), estimate_costs(recipe)
+    plan, costs, fits = make_plan(recipe), estimate_costs(recipe), foretell(recipe)
     if options.json:
-        _print_json(plan.to_json() | {"costs": None if costs is None else costs.to_json()})
+        book = {} if fits is None else {"book": fits}
+        _print_json(plan.to_json() | {"costs": None if costs is None else costs.to_json()} | book)
         return
     print(f"{recipe.name}: {recipe.evolution.iterations} iterations, delta {recipe.privacy.delta:g}")
     print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  noise passes threshold")
@@ -208,6 +210,8 @@ def _plan(options: argparse.Namespace) -> None:
         _print_start(plan.to_json()["start"])
     if costs is not None:
         _print_costs(costs)
+    if fits is not None:
+        print(fits)
     for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
         print(f"warning: {warning}")
 
@@ -452,9 +456,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _purge(options: argparse.Namespace) -> None:
     from pe_beam.driver.purge import purge
+    from pe_beam.driver.returning import holds_budget
 
     kept = purge(options.dir)
     print(f"deleted private/ and work/ in {options.dir}; the release and the ledger stay")
+    if holds_budget(options.dir):
+        print(f"what it did not spend is still reserved in its book: pe-beam book return {shlex.quote(options.dir)}")
     if kept is not None:
         print(f"{kept}: what was deleted lives on in the bucket until that is changed")
 

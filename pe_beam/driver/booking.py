@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from pe_beam.books import entering, file
 from pe_beam.books.lines import Adjacency, Cost, Place, Unit, squared
-from pe_beam.books.standing import Book
+from pe_beam.books.standing import Book, told_left
 from pe_beam.contracts.store import Folder
 from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import secret_of
-from pe_beam.errors import RecipeError
+from pe_beam.errors import InputError, RecipeError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.ancestry import ancestors_of, as_run
 from pe_beam.recipe.identity import run_id
@@ -20,6 +19,7 @@ from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.start import release_digest
 from pe_beam.releases.reading import Release
+from pe_beam.storage import open_store
 
 
 def open_book(
@@ -97,16 +97,45 @@ def cost_of(recipe: Recipe) -> Cost:
     )
 
 
-def starts_from(recipe: Recipe) -> dict[str, Fraction]:
-    """Returns digest -> mu^2 of the releases, maybe over a run's own data, that it starts from."""
+def applicant(recipe: Recipe) -> entering.Applicant:
+    """Returns what a book has to know of a run or a stream. Raises RecipeError if it is NOT PRIVATE."""
     over_same = [each for each in ancestors_of(recipe) if each.data == 0]
-    return {each.digest: squared(s.noise_multiplier for s in as_run(each).spent) for each in over_same}
+    return entering.Applicant(
+        place=recipe.privacy.book,
+        run_id=run_id(recipe),
+        name=recipe.name,
+        unit=recipe.privacy.unit,
+        adjacency=recipe.privacy.adjacency,
+        cost=cost_of(recipe),
+        starts_from={each.digest: squared(s.noise_multiplier for s in as_run(each).spent) for each in over_same},
+    )
+
+
+def foretell(recipe: Recipe) -> str | None:
+    """Returns whether a new run of a recipe would fit into its book now, in words; None without a book.
+
+    Raises:
+      InputError: there is no book.
+    """
+    if recipe.privacy.book is None:
+        return None
+    book = file.read_book(open_store(recipe.privacy.book))
+    try:
+        entering.demand_fit(book, applicant(recipe))
+    except InputError as error:
+        return str(error)
+    return f"book {book.opened.name!r}: {told_left(book)}; this run fits"
 
 
 def demand_room(run: Run) -> None:
-    """Refuses a run that does not fit into its book, before its data are read. Raises as `entering.demand_room`."""
-    if run.recipe.privacy.book is not None:
-        entering.demand_room(_applicant(run))
+    """Refuses a run that does not fit into its book, before its data are read. Nothing is reserved yet.
+
+    Raises:
+      InputError: as `entering.demand_fit`.
+    """
+    place = run.recipe.privacy.book
+    if place is not None and entering.read_receipt(run.store) is None:
+        entering.demand_fit(file.read_book(open_store(place)), applicant(run.recipe))
 
 
 def enter(run: Run) -> list[str]:
@@ -121,7 +150,7 @@ def enter(run: Run) -> list[str]:
     if run.recipe.privacy.book is None and entering.read_receipt(run.store) is None:
         return []
     spent = run.store.exists(ledger.LEDGER) and bool(ledger.parse_ledger(run.store.read(ledger.LEDGER))[0])
-    said = entering.enter(_applicant(run), secret_of(run), fingerprint(run), spent=spent)
+    said = entering.enter(run.store, applicant(run.recipe), secret_of(run), fingerprint(run), spent=spent)
     return [] if run.recipe.data.never_stop else said
 
 
@@ -131,7 +160,7 @@ def demand_entered(run: Run) -> None:
     Raises:
       InputError: as `entering.enter`, or the run has given its budget back.
     """
-    if not entering.demand_entered(run.store):
+    if not entering.demand_entered(run.store) and run.recipe.privacy.book is not None:
         enter(run)
 
 
@@ -144,17 +173,3 @@ def note_finished(run: Run) -> None:
 def released(run: Run) -> str:
     """Returns the digest of a complete run's release, as `evolution.start.found.digest` has it."""
     return release_digest(Release(Folder(run.store, run.layout.release)))
-
-
-def _applicant(run: Run) -> entering.Applicant:
-    privacy = run.recipe.privacy
-    return entering.Applicant(
-        store=run.store,
-        place=privacy.book,
-        run_id=run.run_id,
-        name=run.recipe.name,
-        unit=privacy.unit,
-        adjacency=privacy.adjacency,
-        cost=cost_of(run.recipe),
-        starts_from=starts_from(run.recipe),
-    )

@@ -50,6 +50,17 @@ def give_back(run_dir: str) -> tuple[Book, Entry]:
         return entering.give_back(run.store, written)
 
 
+def holds_budget(run_dir: str) -> bool:
+    """Returns whether a book may have reserved for a run what it never spends."""
+    run = open_run(run_dir)
+    if entering.read_receipt(run.store) is None or is_complete(run):
+        return False
+    try:
+        return entering.find_entry(run.store)[1].written is None
+    except PeBeamError:
+        return True  # the book cannot be looked at now
+
+
 def check_entry(book: Book, entry: Entry, store: Store) -> list[str]:
     """Compares the ledger and the release of a run with its entry.
 

@@ -30,22 +30,8 @@ def enter(recipe: Recipe, store: Store) -> None:
     """
     if recipe.privacy.book is None and entering.read_receipt(store) is None:
         return
-    who = entering.Applicant(
-        store=store,
-        place=recipe.privacy.book,
-        run_id=run_id(recipe),
-        name=recipe.name,
-        unit=recipe.privacy.unit,
-        adjacency=recipe.privacy.adjacency,
-        cost=booking.cost_of(recipe),
-        starts_from=booking.starts_from(recipe),
-    )
-    entering.enter(who, registry_key(store.uri), None, spent=bool(read_lines(store)))
-
-
-def demand_entered(store: Store) -> None:
-    """Makes sure, before a window's lines are written, that the stream's reservation stands. Raises InputError."""
-    entering.demand_entered(store)
+    who = booking.applicant(recipe)
+    entering.enter(store, who, registry_key(store.uri), None, spent=bool(read_lines(store)))
 
 
 def give_back(place: str) -> tuple[Book, Entry]:
@@ -91,6 +77,7 @@ def check(place: str) -> list[Checked]:
       InputError: there is no book, it is damaged, or its runs spend more than its total.
     """
     book = read_book(open_store(place))
+    book.demand_total()
     return [_checked(book, entry) for entry in book.entries.values()]
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from pe_beam.books.entering import demand_entered
 from pe_beam.contracts.store import Store
 from pe_beam.driver.loop import check_parts, evolve
 from pe_beam.engine.memory import remember
@@ -210,7 +211,7 @@ class _Stream:
     def _before_spending(self, run: Run, index: int) -> None:
         """Commits the clients of a window, then writes the lines of the stream's ledger."""
         self.store.demand_lock()
-        booking.demand_entered(self.store)
+        demand_entered(self.store)
         name, before = window_name(self.recipe, index), window_name(self.recipe, index - 1) if index else None
         if self.recipe.privacy.unit == "client":
             commit_clients(self.store, run, before)

@@ -33,9 +33,8 @@ def cost(*multipliers: float, rate: float = 1.0, windows: int = 1, bought: float
     )
 
 
-def applicant(place: str, directory: str, spends: Cost, **changes: object) -> Applicant:
+def applicant(place: str, spends: Cost, **changes: object) -> Applicant:
     told = {
-        "store": open_store(directory),
         "place": place,
         "run_id": RUN,
         "name": "run",
@@ -52,7 +51,8 @@ def key_of(directory: str) -> bytes:
 
 
 def goes_in(place: str, directory: str, spends: Cost, fingerprint: str = DATA, **changes: object) -> list[str]:
-    return enter(applicant(place, directory, spends, **changes), key_of(directory), fingerprint, spent=False)
+    who = applicant(place, spends, **changes)
+    return enter(open_store(directory), who, key_of(directory), fingerprint, spent=False)
 
 
 def opened(name: str, epsilon: float = 1, delta: float = 1e-5, **more: object) -> str:
@@ -94,7 +94,7 @@ def test_other_kinds_other_books_and_spent_runs_are_refused():
         with pytest.raises(RecipeError, match="another promise is another book"):
             goes_in(place, "memory://kinds-1", cost(9.0), **changes)
     with pytest.raises(InputError, match="spent outside"):
-        enter(applicant(place, "memory://kinds-1", cost(9.0)), key_of("memory://kinds-1"), DATA, spent=True)
+        enter(open_store("memory://kinds-1"), applicant(place, cost(9.0)), b"k" * 32, DATA, spent=True)
     goes_in(place, "memory://kinds-1", cost(9.0))
     with pytest.raises(InputError, match="another book"):
         goes_in(opened("kinds-too"), "memory://kinds-1", cost(9.0))

@@ -151,6 +151,8 @@ def to_json(book: Book) -> dict[str, Any]:
 
 
 def _rounded_down(value: float) -> str:
+    """Returns four digits, rounded down but for what float64 and the root of epsilon lose."""
+    value *= 1 + 1e-9
     digits = 3 - math.floor(math.log10(value)) if value else 3
     scaled = math.floor(value * 10**digits) / 10**digits
     return f"{scaled:.4g}"

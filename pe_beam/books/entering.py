@@ -77,7 +77,9 @@ def read_receipt(store: Store) -> Receipt | None:
         raise InputError(f"{store.at(RECEIPT)}: damaged; put it back as it was") from None
 
 
-def enter(store: Store, who: Applicant, key: bytes, fingerprint: str | None, *, spent: bool) -> list[str]:
+def enter(
+    store: Store, who: Applicant, key: bytes, fingerprint: str | None, *, spent: bool, look: bool = False
+) -> list[str]:
     """Reserves all that a run will spend, once; a run that is in the book already stays in it.
 
     Args:
@@ -86,9 +88,10 @@ def enter(store: Store, who: Applicant, key: bytes, fingerprint: str | None, *, 
       key: its secret, to which its entry is bound.
       fingerprint: of its frozen data; None: a stream.
       spent: whether its ledger has lines already.
+      look: whether to look for these very data in the books beside.
 
     Returns:
-      What its holder should know: other books that have runs on these very data.
+      What its holder should know: books beside that have runs on these data, or cannot be looked at.
 
     Raises:
       InputError: it does not fit, has given its budget back, has spent outside of the book, or is in another book.
@@ -118,7 +121,7 @@ def enter(store: Store, who: Applicant, key: bytes, fingerprint: str | None, *, 
         if receipt is None:
             store.delete(RECEIPT)
         raise
-    return [] if fingerprint is None else _other_books(book, fingerprint)
+    return _other_books(book, fingerprint) if look and fingerprint is not None else []
 
 
 def demand_entered(store: Store) -> bool:

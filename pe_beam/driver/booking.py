@@ -150,8 +150,8 @@ def enter(run: Run) -> list[str]:
     if run.recipe.privacy.book is None and entering.read_receipt(run.store) is None:
         return []
     spent = run.store.exists(ledger.LEDGER) and bool(ledger.parse_ledger(run.store.read(ledger.LEDGER))[0])
-    said = entering.enter(run.store, applicant(run.recipe), secret_of(run), fingerprint(run), spent=spent)
-    return [] if run.recipe.data.never_stop else said
+    look = not run.recipe.data.never_stop
+    return entering.enter(run.store, applicant(run.recipe), secret_of(run), fingerprint(run), spent=spent, look=look)
 
 
 def demand_entered(run: Run) -> None:

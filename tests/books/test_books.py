@@ -16,7 +16,7 @@ from pe_beam.books.file import KEY, has_data, open_book, read_book
 from pe_beam.books.lines import BOOK, Cost, Place
 from pe_beam.books.total import room_beside
 from pe_beam.errors import InputError, PeBeamError, RecipeError
-from pe_beam.privacy.accounting import calibrate, spent_epsilon
+from pe_beam.privacy.accounting import calibrate, numeric_epsilon, spent_epsilon
 from pe_beam.privacy.subsampled import peer_epsilon
 from pe_beam.storage import open_store
 
@@ -52,7 +52,7 @@ def key_of(directory: str) -> bytes:
 
 def goes_in(place: str, directory: str, spends: Cost, fingerprint: str = DATA, **changes: object) -> list[str]:
     who = applicant(place, spends, **changes)
-    return enter(open_store(directory), who, key_of(directory), fingerprint, spent=False)
+    return enter(open_store(directory), who, key_of(directory), fingerprint, spent=False, look=True)
 
 
 def opened(name: str, epsilon: float = 1, delta: float = 1e-5, **more: object) -> str:
@@ -85,7 +85,10 @@ def test_gaussian_runs_add_up_and_the_refusal_says_what_is_left():
         goes_in(place, "memory://adds-up-3", cost(4.0))
     assert refused.value.exit_status == 2
     assert not open_store("memory://adds-up-3").exists(entering.RECEIPT)
-    assert len(read_book(open_store(place)).entries) == 2
+    goes_in(place, "memory://adds-up-4", cost(8.0))
+    everything = [8.0, 10.0, 20.0, 6.0, 8.0]
+    assert 0.95 < numeric_epsilon(everything, 1e-5) <= 1.0001 and spent_epsilon(everything, 1e-5) <= 1
+    assert len(read_book(open_store(place)).entries) == 3
 
 
 def test_other_kinds_other_books_and_spent_runs_are_refused():

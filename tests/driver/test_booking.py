@@ -175,6 +175,12 @@ def test_a_book_changes_no_id_and_takes_no_run_without_a_promise(tmp_path, place
     file = tmp_path / "recipe.yaml"
     file.write_text(to_yaml(recipe(tmp_path, None)))
     assert load_recipe(file, ["privacy.book=book"]).privacy.book == place  # beside the recipe
+    alone = tmp_path / "alone"  # without the loop: the line itself enters
+    loop.embed_only(recipe(tmp_path, place), alone)
+    loop.run_one(alone, 0)
+    assert spent(place) == 0
+    loop.run_one(alone, 1)
+    assert spent(place) == ROUND
     stop_at(1, recipe(tmp_path, None), tmp_path / "before")
     store = open_run(tmp_path / "before").store
     evolve(recipe(tmp_path, None), tmp_path / "before")

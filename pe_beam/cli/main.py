@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pe_beam import console
+from pe_beam.cli.book import add_book, place_of
 from pe_beam.errors import InputError, PeBeamError
 
 
@@ -80,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
     run.add_argument("--unroll", action="store_true", help="one Beam job for all iterations; the same release")
     stream.add_argument("--stream-dir", required=True, metavar="DIR")
+    for command in (run, stream):
+        command.add_argument(
+            "--book", metavar="BOOK", help="the budget book that it enters; privacy.book of the recipe"
+        )
     stream.add_argument("--once", action="store_true", help="do what is due now and leave; else go on")
     status = add("status", _status, "where a run stands", as_json=True)
     status.add_argument("dir", metavar="DIR")
@@ -106,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--metric-rows", type=int, metavar="N", help="records of a kind that those metrics see at most; default: 10000"
     )
+    add_book(add("book", None, "a budget over runs: open, show, check, return"))
     purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
     purge.add_argument("dir", metavar="DIR")
     return parser
@@ -177,6 +183,7 @@ def _epsilon(value: float | str) -> str:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from pe_beam.driver.booking import foretell
     from pe_beam.driver.loop import check_parts
     from pe_beam.recipe.costs import estimate_costs
     from pe_beam.recipe.loading import load_recipe
@@ -184,9 +191,10 @@ def _plan(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe, options.set)
     check_parts(recipe)
-    plan, costs = make_plan(recipe), estimate_costs(recipe)
+    plan, costs, fits = make_plan(recipe), estimate_costs(recipe), foretell(recipe)
     if options.json:
-        _print_json(plan.to_json() | {"costs": None if costs is None else costs.to_json()})
+        book = {} if fits is None else {"book": fits}
+        _print_json(plan.to_json() | {"costs": None if costs is None else costs.to_json()} | book)
         return
     print(f"{recipe.name}: {recipe.evolution.iterations} iterations, delta {recipe.privacy.delta:g}")
     print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  noise passes threshold")
@@ -202,6 +210,8 @@ def _plan(options: argparse.Namespace) -> None:
         _print_start(plan.to_json()["start"])
     if costs is not None:
         _print_costs(costs)
+    if fits is not None:
+        print(fits)
     for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
         print(f"warning: {warning}")
 
@@ -268,7 +278,7 @@ def _run(options: argparse.Namespace) -> None:
     from pe_beam.driver.loop import evolve
     from pe_beam.recipe.loading import load_recipe
 
-    recipe = load_recipe(options.recipe, options.set)
+    recipe = load_recipe(options.recipe, _with_book(options))
     run = evolve(
         recipe,
         options.run_dir,
@@ -285,11 +295,16 @@ def _run(options: argparse.Namespace) -> None:
     print(f"privacy statement  {release}/privacy.json")
 
 
+def _with_book(options: argparse.Namespace) -> list[str]:
+    """Returns the changes of a recipe, that of `--book` among them. Its path starts at the working directory."""
+    return [*options.set, *([] if options.book is None else [f"privacy.book={json.dumps(place_of(options.book))}"])]
+
+
 def _stream(options: argparse.Namespace) -> None:
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.streams.loop import Surroundings, stream
 
-    recipe = load_recipe(options.recipe, options.set)
+    recipe = load_recipe(options.recipe, _with_book(options))
     around = Surroundings(beam_options=options.beam_args, progress=sys.stderr)
     store = stream(recipe, options.stream_dir, once=options.once, around=around)
     print(f"promise            {store.at('stream.json')}")
@@ -441,9 +456,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _purge(options: argparse.Namespace) -> None:
     from pe_beam.driver.purge import purge
+    from pe_beam.driver.returning import holds_budget
 
     kept = purge(options.dir)
     print(f"deleted private/ and work/ in {options.dir}; the release and the ledger stay")
+    if holds_budget(options.dir):
+        print(f"what it did not spend is still reserved in its book: pe-beam book return {shlex.quote(options.dir)}")
     if kept is not None:
         print(f"{kept}: what was deleted lives on in the bucket until that is changed")
 

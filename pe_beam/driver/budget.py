@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from pe_beam.custody import keeping
+from pe_beam.driver import booking
 from pe_beam.engine import counting
 from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.queries import query_of, spending_iterations
@@ -49,6 +50,7 @@ def write_ledger_line(run: Run, iteration: int) -> None:
         return
     sigma, sensitivity, multiplier = query_of(run, iteration).cost()
     _refuse_beyond_plan([*(line.noise_multiplier for line in lines), multiplier], run.plan.schedule.all_multipliers)
+    booking.demand_entered(run)
     held = secret_of(run)
     if run.recipe.privacy.secret is not None:
         keeping.bind_data(run.store, held, fingerprint(run))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pe_beam import errors
 from pe_beam.contracts.store import Store
 from pe_beam.custody import keeping
+from pe_beam.driver import booking
 from pe_beam.driver.budget import check_ledger, ledger_lines, write_ledger_line
 from pe_beam.driver.finalize import finalize, is_complete, restore
 from pe_beam.driver.progress import JOB, TIMES, Progress
@@ -125,8 +126,10 @@ def _evolve_locked(
     if is_complete(run):
         check_ledger(run)
         restore(run)
+        booking.note_finished(run)
         progress.say("this run is complete; nothing to do")
         return run
+    booking.demand_room(run)
     job = new_job(run, args)
     run.generator.ready()
     run.embedder.ready()
@@ -139,6 +142,8 @@ def _evolve_locked(
         _freeze_data(run, job, progress)
     progress.left_out()
     check_ledger(run)
+    for warning in booking.enter(run):
+        progress.say(f"warning: {warning}")
     if on_frozen is not None:
         on_frozen(run)
     missing = [t for t in range(run.recipe.evolution.iterations + 1) if read_manifest(run, t) is None]
@@ -153,6 +158,7 @@ def _evolve_locked(
                 run_iteration(run, iteration, job)
             _call(on_iteration, run, iteration)
     finalize(run)
+    booking.note_finished(run)
     return run
 
 

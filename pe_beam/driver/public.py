@@ -1,8 +1,8 @@
 """The public form of a recipe: `release/recipe.json`, which the report shows.
 
-It leaves out `execution`, `privacy.keep_secret`, `privacy.secret` and the keys of `data` that are not public. It
-withholds texts among the options of generator and embedder unless their field says that they are public: a text may be
-a path, a host or a key.
+It leaves out `execution`, `privacy.keep_secret`, `privacy.secret`, `privacy.book` and the keys of `data` that are not
+public. It withholds texts among the options of generator and embedder unless their field says that they are public: a
+text may be a path, a host or a key.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
     """
     plain = identity(recipe)
     del plain["execution"], plain["privacy"]["keep_secret"]
-    plain["privacy"].pop("secret", None)
+    for key in ("secret", "book"):
+        plain["privacy"].pop(key, None)
     data = {key: plain["data"][key] for key in _PUBLIC_DATA}
     if isinstance(plain["data"]["holdout"], dict):
         data["holdout"] = plain["data"]["holdout"]

@@ -33,6 +33,7 @@ __all__ = [
     "Spending",
     "calibrate",
     "check_schedule",
+    "check_spendings",
     "dp_event",
     "numeric_epsilon",
     "sensitivity",
@@ -410,16 +411,30 @@ def check_schedule(schedule: NoiseSchedule, epsilon: float, delta: float) -> Non
     """
     if epsilon == math.inf:
         return
-    multipliers = schedule.all_multipliers
     exact = spent_epsilon(schedule.spendings, delta)
     if not exact <= epsilon:
         raise RecipeError(f"privacy.epsilon: the noise would spend {exact!r}, more than {epsilon!r}")
-    if schedule.sampling_rate == 1:
+    check_spendings(schedule.spendings, delta)
+
+
+def check_spendings(spendings: Sequence[Spending], delta: float) -> None:
+    """Compares the two accounting methods, which may differ as `check_schedule` says.
+
+    Args:
+      spendings: multipliers above 0.
+      delta: above 0 and below 1.
+
+    Raises:
+      RecipeError: they disagree.
+    """
+    multipliers = [each.noise_multiplier for each in spendings]
+    exact = spent_epsilon(spendings, delta)
+    if all(each.sampling_rate == 1 for each in spendings):
         numeric = numeric_epsilon(multipliers, delta)
         mu = math.sqrt(math.fsum((1 / value) ** 2 for value in multipliers))
         tolerance = CHECK_TOLERANCE * (exact + mu)
     else:
-        numeric = min(peer_epsilon(schedule.spendings, delta), spent_epsilon(multipliers, delta))
+        numeric = min(peer_epsilon(spendings, delta), spent_epsilon(multipliers, delta))
         tolerance = SAMPLED_TOLERANCE * exact + 1e-3
     if not abs(numeric - exact) <= tolerance:
         raise RecipeError(f"privacy.epsilon: accounting by two methods disagrees ({exact!r} and {numeric!r})")

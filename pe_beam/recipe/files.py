@@ -37,6 +37,15 @@ class RecipeFolder:
             raise OSError(0, str(error).removeprefix(f"--run-dir {self.at}: ")) from error
 
 
+def placed(place: str, folder: RecipeFolder) -> str:
+    """Returns the absolute place of a folder that a recipe names: workers and resumes do not have the recipe's."""
+    if "://" in place:
+        return place
+    if _is_url(folder.at):
+        return place if place.startswith("/") else f"{str(folder.at).rstrip('/')}/{place}"
+    return str((Path(folder.at) / place).absolute())
+
+
 def place_of(path: str | Path) -> tuple[RecipeFolder, str]:
     """Returns the folder of a recipe and its name in there. The bare name `digits` finds the shipped recipe.
 

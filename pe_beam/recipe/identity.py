@@ -90,7 +90,8 @@ def declared_preparation(recipe: Recipe) -> Preparation | None:
 def _shaping(recipe: Recipe) -> dict[str, Any]:
     plain = identity(recipe)
     del plain["execution"], plain["data"]["path"], plain["privacy"]["keep_secret"]
-    plain["privacy"].pop("secret", None)
+    for key in ("secret", "book"):
+        plain["privacy"].pop(key, None)
     for key in ("keep", "keep_private"):
         plain.get("stream", {}).pop(key, None)
     if "start" in plain["evolution"]:

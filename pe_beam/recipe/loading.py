@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pe_beam import registry
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.explain import explain
-from pe_beam.recipe.files import NO_VALUE, RecipeFolder, place_of, read_yaml
+from pe_beam.recipe.files import NO_VALUE, RecipeFolder, place_of, placed, read_yaml
 from pe_beam.recipe.makers import check_phases
 from pe_beam.recipe.models import Part, Recipe, same_form
 from pe_beam.recipe.schemas import SCHEMA, resolve_schema
@@ -61,6 +61,7 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
         raise RecipeError("recipe: nested too deeply") from None
     files = RecipeFolder(folder)
     found = _resolve_stream(_resolve_custody(_resolve_preparation(resolve_schema(recipe, files))))
+    found = _resolve_book(found, files)
     return resolve_start(_resolve_parts(found, files), files)
 
 
@@ -88,6 +89,14 @@ def _resolve_custody(recipe: Recipe) -> Recipe:
     options = _plain_options(cls, given.options, "privacy.secret")
     secret = type(given)(custody=given.custody, **options)
     return recipe.model_copy(update={"privacy": recipe.privacy.model_copy(update={"secret": secret})})
+
+
+def _resolve_book(recipe: Recipe, folder: RecipeFolder) -> Recipe:
+    """Makes the place of the budget book absolute."""
+    if recipe.privacy.book is None:
+        return recipe
+    place = placed(recipe.privacy.book, folder)
+    return recipe.model_copy(update={"privacy": recipe.privacy.model_copy(update={"book": place})})
 
 
 def _resolve_stream(recipe: Recipe) -> Recipe:

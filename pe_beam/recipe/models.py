@@ -1,7 +1,7 @@
 """The recipe: frozen typed models of the YAML file that describes a whole run. They refuse unknown keys.
 
 A resolved recipe has its defaults filled in. `run_id` hashes everything that shapes the release: all keys except
-`execution`, `data.path`, `privacy.keep_secret` and `privacy.secret` (DESIGN, privacy rule 3).
+`execution`, `data.path`, `privacy.keep_secret`, `privacy.secret` and `privacy.book` (DESIGN, privacy rule 3).
 """
 
 from __future__ import annotations
@@ -513,6 +513,11 @@ class Privacy(Section):
     keep_secret: bool = Field(False, description="the secret stays after the run; may differ on a resume")
     secret: Annotated[SecretCustody | None, NEWER] = Field(
         None, description="who keeps the secret; null: private/secret.key in the run directory"
+    )
+    book: Annotated[str | None, NEWER] = Field(
+        None,
+        description="place of the budget book that the run enters before it spends (`pe-beam book`): a path relative "
+        "to the recipe, or the URL of a store; null: none; a run stays in its book",
     )
     send_unprotected: bool = Field(
         False, description="epsilon = inf: candidates may go to a remote service all the same"

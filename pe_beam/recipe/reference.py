@@ -44,7 +44,8 @@ take a text or a list of texts (then a line each).
 
 A **schedule** is one number for all iterations; a list of as many numbers as there are iterations; or
 `{from: a, to: b, decay: linear}`. What shapes the release may not change once a run has started; keys that may are in
-`execution`, and `data.path` and `privacy.keep_secret`. `privacy.secret` shapes nothing, but a secret stays where it is.
+`execution`, and `data.path` and `privacy.keep_secret`. `privacy.secret` and `privacy.book` shape nothing, but a
+secret stays where it is, and a run in its book.
 """
 
 

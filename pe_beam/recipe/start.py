@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,7 +19,7 @@ from pe_beam.errors import InputError, PeBeamError, RecipeError, StorageError
 from pe_beam.keyed import encode_fields
 from pe_beam.privacy.statement import compose_runs
 from pe_beam.recipe.ancestry import as_run
-from pe_beam.recipe.files import RecipeFolder
+from pe_beam.recipe.files import RecipeFolder, placed
 from pe_beam.recipe.identity import identity
 from pe_beam.recipe.makers import that_vary_any
 from pe_beam.recipe.models import Ancestor, Found, Recipe, Start
@@ -50,22 +49,13 @@ def resolve_start(recipe: Recipe, folder: RecipeFolder) -> Recipe:
     start = recipe.evolution.start
     if start is None or start.found is not None:
         return recipe
-    placed = start.model_copy(update={"release": _placed(start.release, folder)})
-    found = find_start(_with(recipe, placed))
-    return _with(recipe, placed.model_copy(update={"found": found}))
+    there = start.model_copy(update={"release": placed(start.release, folder)})
+    found = find_start(_with(recipe, there))
+    return _with(recipe, there.model_copy(update={"found": found}))
 
 
 def _with(recipe: Recipe, start: Start) -> Recipe:
     return recipe.model_copy(update={"evolution": recipe.evolution.model_copy(update={"start": start})})
-
-
-def _placed(release: str, folder: RecipeFolder) -> str:
-    """Returns the absolute place of a release: workers and resumes do not have the folder of the recipe."""
-    if "://" in release:
-        return release
-    if "://" in str(folder.at):
-        return release if release.startswith("/") else f"{str(folder.at).rstrip('/')}/{release}"
-    return str((Path(folder.at) / release).absolute())
 
 
 @contextlib.contextmanager

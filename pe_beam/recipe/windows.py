@@ -96,6 +96,7 @@ def window_recipe(recipe: Recipe, index: int, *, stream_dir: str, before: str | 
             "seed": window_seed(recipe.seed, at),
             "data": recipe.data.model_copy(update={"path": path}),
             "evolution": evolution,
+            "privacy": recipe.privacy.model_copy(update={"book": None}),  # the stream as a whole is in it
             "stream": stream,
         }
     )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from pe_beam.books.entering import demand_entered
 from pe_beam.contracts.store import Store
 from pe_beam.driver.loop import check_parts, evolve
 from pe_beam.engine.memory import remember
@@ -18,6 +19,7 @@ from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.stream import instant_text
 from pe_beam.recipe.windows import manifest_name, memory_name, window_name, window_recipe
 from pe_beam.storage import open_store
+from pe_beam.streams import booking
 from pe_beam.streams.closing import close_window, stream_source
 from pe_beam.streams.layout import LEDGER, closed_windows, finished_name, published_windows, window_dir
 from pe_beam.streams.ledger import read_lines, refuse_other_members, write_lines
@@ -129,6 +131,7 @@ class _Stream:
         closed, published, lines = closed_windows(store), published_windows(store), read_lines(store)
         _refuse_gaps(recipe, closed, published, {str(line["window"]) for line in lines})
         refuse_other_members(store, lines)
+        booking.enter(recipe, store)
         if len(published) < len(closed):
             close_window(recipe, store, len(closed) - 1)  # a kill may have left it half closed
         # A run that was killed at its end may be complete and still have its secret: it is run to its end again.
@@ -208,6 +211,7 @@ class _Stream:
     def _before_spending(self, run: Run, index: int) -> None:
         """Commits the clients of a window, then writes the lines of the stream's ledger."""
         self.store.demand_lock()
+        demand_entered(self.store)
         name, before = window_name(self.recipe, index), window_name(self.recipe, index - 1) if index else None
         if self.recipe.privacy.unit == "client":
             commit_clients(self.store, run, before)

@@ -1,0 +1,218 @@
+"""The lines of a book: JSON, one a line, each with the digest of the line before it.
+
+The chain finds lines that were lost, changed, put in between or brought in from another copy. It has no key: whoever
+may write the book could also run without one. What a line binds of secret and data are HMACs, as in a run's ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from pe_beam.errors import InputError
+from pe_beam.privacy.subsampled import Spending
+
+BOOK = "book.jsonl"
+NAME = r"[A-Za-z0-9][A-Za-z0-9_. -]{0,63}"
+_Multiplier = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Mark = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Unit = Literal["record", "client"]
+Adjacency = Literal["add-or-remove-one", "replace-one"]
+
+
+class Closed(BaseModel):
+    """A model that takes its own keys alone, and no number for a text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Cost(Closed):
+    """What a run spends at most: the noise of each of its rounds, as privacy.json names it.
+
+    Attributes:
+      noise_multiplier: of iterations 1 to T.
+      label_shares_noise_multiplier: of the initial measurement, iteration 0, or None.
+      sampling_rate: of iterations 1 to T.
+      windows: how often all of it may see one unit: 1, or the windows of a stream that a unit can be in.
+    """
+
+    noise_multiplier: list[_Multiplier] = Field(min_length=1)
+    label_shares_noise_multiplier: _Multiplier | None
+    sampling_rate: float = Field(gt=0, le=1)
+    windows: int = Field(ge=1)
+
+    def by_iteration(self) -> dict[int, float]:
+        """Returns the noise multiplier of each iteration that spends."""
+        bought = self.label_shares_noise_multiplier
+        return ({} if bought is None else {0: bought}) | dict(enumerate(self.noise_multiplier, start=1))
+
+    def spendings(self) -> list[Spending]:
+        """Returns all that is spent, sampling counted."""
+        rates = {iteration: self.sampling_rate if iteration else 1.0 for iteration in self.by_iteration()}
+        return [Spending(z, rates[t]) for t, z in self.by_iteration().items()] * self.windows
+
+    def squared(self, iterations: Sequence[int] | None = None) -> Fraction:
+        """Returns mu^2 = sum 1/z^2 of some iterations, or of all, exactly, as if all units had taken part."""
+        wanted = self.by_iteration()
+        return self.windows * squared(z for t, z in wanted.items() if iterations is None or t in iterations)
+
+
+def squared(multipliers: object) -> Fraction:
+    """Returns sum 1/z^2 of noise multipliers, exactly."""
+    counted = Counter(multipliers)  # type: ignore[call-overload]
+    return sum((count / Fraction(z) ** 2 for z, count in counted.items()), Fraction(0))
+
+
+class Place(Closed):
+    """A run on samples that was planned when the book was opened: its recipe, and what it spends."""
+
+    run_id: _Digest
+    name: str
+    unit: Unit
+    adjacency: Adjacency
+    cost: Cost
+
+
+class Opened(Closed):
+    """The first line: what the runs of the book may spend together.
+
+    Attributes:
+      book: random; says which book it is, wherever it lies.
+      name: as its holder calls it.
+      epsilon: of all runs together, with `delta`.
+      delta: of all runs together.
+      unit: that of every run.
+      adjacency: that of every run.
+      planned: runs on samples, which count as such because they were fixed here.
+      noise_multiplier: Z: the sum of 1/z^2 of all other runs stays within 1/Z^2; None: planned runs take all.
+      beside: places of books over other data, for a warning where the same data are in both.
+    """
+
+    line: Literal["opened"] = "opened"
+    version: Literal[1] = 1
+    book: _Mark
+    name: str = Field(pattern=f"^{NAME}$")
+    epsilon: float = Field(ge=1e-3, le=1000)
+    delta: float = Field(gt=0, lt=1)
+    unit: Unit
+    adjacency: Adjacency
+    planned: list[Place]
+    noise_multiplier: _Multiplier | None
+    beside: list[str]
+
+
+class Entered(Closed):
+    """A run has reserved what it will spend.
+
+    Attributes:
+      entry: HMAC under the run's secret over book, recipe, data and cost: the run, and no other, finds its line again.
+      run_id: hash of its resolved recipe.
+      name: of its recipe.
+      directory: where it lay when it entered.
+      cost: what is reserved.
+      planned: number of its place in the plan, from 0; None: it counts as if all units had taken part.
+      salt: random.
+      mark: HMAC of the data's fingerprint and the salt under the book's key; None: a stream, whose data never end.
+    """
+
+    line: Literal["entered"] = "entered"
+    entry: _Digest
+    run_id: _Digest
+    name: str
+    directory: str
+    cost: Cost
+    planned: int | None = Field(ge=0)
+    salt: _Mark
+    mark: _Digest | None
+
+
+class Finished(Closed):
+    """The release of a run is complete, and another run of the book may start from it.
+
+    Attributes:
+      entry: of the run.
+      release: digest of the release, as `evolution.start.found.digest` has it.
+    """
+
+    line: Literal["finished"] = "finished"
+    entry: _Digest
+    release: _Digest
+
+
+class Returned(Closed):
+    """A run can spend no more; what its ledger has no line for is free again.
+
+    Attributes:
+      entry: of the run.
+      iterations: that its ledger has lines for.
+    """
+
+    line: Literal["returned"] = "returned"
+    entry: _Digest
+    iterations: list[int]
+
+
+class Beside(Closed):
+    """Another book over other data, opened later."""
+
+    line: Literal["beside"] = "beside"
+    place: str
+
+
+Line = Opened | Entered | Finished | Returned | Beside
+_LINES: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="line")])
+
+
+def line_bytes(line: Line, before: bytes) -> bytes:
+    """Returns a line as it is written after the bytes that are there."""
+    plain = line.model_dump(mode="json") | {"before": _digest_of_last(before)}
+    return (json.dumps(plain, allow_nan=False) + "\n").encode("ascii")
+
+
+def parse_lines(data: bytes) -> list[Line]:
+    """Returns the lines of a book.
+
+    Raises:
+      InputError: the book is damaged. The message has the number of the line.
+    """
+    found: list[Line] = []
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data) or not data:
+        raise _damaged(data.count(b"\n") + 1, "not whole")
+    before = b""
+    for number, text in enumerate(data.split(b"\n")[:-1], start=1):
+        try:
+            plain = json.loads(text, parse_constant=_refuse_constant)
+            chained = plain.pop("before", None)
+            line = _LINES.validate_python(plain)
+        except (ValueError, AttributeError, RecursionError) as error:
+            told = "not one that this version writes" if isinstance(error, ValidationError) else "not a JSON object"
+            raise _damaged(number, told) from None
+        if chained != _digest_of_last(before):
+            raise _damaged(number, "does not follow the line before it: lines were lost, changed or brought in")
+        if (number == 1) != isinstance(line, Opened):
+            raise _damaged(number, "a book has one opening, its first line")
+        before = text + b"\n"
+        found.append(line)
+    return found
+
+
+def _damaged(number: int, what: str) -> InputError:
+    return InputError(f"{BOOK}: line {number}: {what}; put the book back as it was")
+
+
+def _digest_of_last(data: bytes) -> str:
+    """Returns the SHA-256 (hex) of the last line, newline included; of nothing for the first."""
+    start = data.rfind(b"\n", 0, max(len(data) - 1, 0)) + 1
+    return hashlib.sha256(data[start:]).hexdigest()
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

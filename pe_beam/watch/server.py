@@ -13,12 +13,14 @@ import hashlib
 import hmac
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar, cast
+from socketserver import TCPServer
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from pe_beam.errors import InputError, PeBeamError
@@ -163,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_ours(self) -> bool:
         """Returns whether the browser calls this server by its own name, and from its own page if it says so."""
-        port = self.server.server_address[1]
+        port = self.server.server_port
         names = {f"{LOOPBACK}:{port}", f"localhost:{port}"} | ({LOOPBACK, "localhost"} if port == 80 else set())
         hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
         return len(hosts) == 1 and hosts[0] in names and all(origin == f"http://{hosts[0]}" for origin in origins)
@@ -213,6 +215,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, site: Site, port: int) -> None:
         self.site = site
         self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self._open: set[socket.socket] = set()
         super().__init__((LOOPBACK, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -222,16 +225,24 @@ class _Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._open.discard(request)
             self._free.release()
+
+    def server_close(self) -> None:
+        """Ends connections too: a page that polls would keep its own for ever."""
+        super().server_close()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
         """Binds without asking for the machine's name, which may ask a network."""
-        self.socket.bind(self.server_address)
-        self.server_address = cast(tuple[str, int], self.socket.getsockname())
-        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.socket.getsockname()[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Writes nothing: a browser that has gone is no fault, and a trace may hold what a file holds."""

@@ -27,7 +27,8 @@ from pe_beam.numbers import json_number
 from pe_beam.privacy.statement import rounded_up
 from pe_beam.recipe.ancestry import with_ancestors
 from pe_beam.storage import open_store
-from pe_beam.watch.populations import Populations
+from pe_beam.watch.populations import Columns, Populations
+from pe_beam.watch.shelf import Shelf
 
 _NEAR, _REMOTE = 0.5, 5.0  # seconds for which what was found is shown, on a disk and on a store whose requests cost
 _AT_ONCE = 4  # histograms that are read in one look, so that no look takes long
@@ -54,14 +55,16 @@ class Follower:
 
     Args:
       uri: of the run directory, which need not be there yet.
+      shelf: keeps columns of populations.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, shelf: Shelf[Columns]) -> None:
         self.uri = uri
         self.store: Store = open_store(uri)
         self._mutex = threading.RLock()
-        self._shelf = Populations.new_shelf()
-        self._epoch, self._sizes, self._votes = "", list[int](), dict[int, Votes]()
+        self._shelf = shelf
+        self._begun, self._digest = 0, ""
+        self._sizes, self._votes = list[int](), dict[int, Votes]()
         self._told: dict[str, Any] | None = None
         self._final: dict[str, Any] | None = None
         self._latest: tuple[float, dict[str, Any]] | None = None
@@ -105,18 +108,23 @@ class Follower:
 
     # --- what exists -----------------------------------------------------------------------------------------
 
-    def _begin_anew(self) -> None:
-        self._epoch, self._sizes, self._votes = "", [], {}
+    def _begin_anew(self, digest: str = "") -> None:
+        """Forgets what was there: another run is, or this one again in an empty directory."""
+        self._begun, self._digest = self._begun + 1, digest
+        self._sizes, self._votes = [], {}
         self._told = self._final = None
-        self._shelf = Populations.new_shelf()
+
+    @property
+    def _epoch(self) -> str:
+        """Tells apart what lay here at different times."""
+        return f"{self._digest}-{self._begun}"
 
     def _count_populations(self, run: Run) -> None:
         """Counts the populations that exist. It asks for the first, the last known and those after it."""
         first = run.store.find_committed(run.layout.public(0, "manifest.json"))
-        epoch = hashlib.sha256(run.run_id.encode() + (first or b"")).hexdigest()[:12]
-        if epoch != self._epoch or (self._sizes and read_manifest(run, len(self._sizes) - 1) is None):
-            self._begin_anew()  # another run, or this one again in an empty directory
-            self._epoch = epoch
+        digest = hashlib.sha256(run.run_id.encode() + (first or b"")).hexdigest()[:12]
+        if digest != self._digest or (self._sizes and read_manifest(run, len(self._sizes) - 1) is None):
+            self._begin_anew(digest)
         while len(self._sizes) <= run.recipe.evolution.iterations:
             manifest = read_manifest(run, len(self._sizes))
             if manifest is None:

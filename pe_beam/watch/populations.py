@@ -19,7 +19,7 @@ from pe_beam.errors import InputError
 from pe_beam.storage.parquet import read_parquet
 from pe_beam.watch.shelf import Shelf
 
-_KEPT = 64 << 20  # bytes of columns that are kept: twenty populations of 100,000
+_KEPT = 32 << 20  # bytes of columns that are kept: ten populations of 100,000
 _WHOLE = 32 << 20  # bytes, uncompressed, of a row group that is read at once; a larger one is read in pieces
 _PIECE = 32  # rows of a piece
 _BUFFER = 1 << 20

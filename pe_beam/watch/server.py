@@ -32,7 +32,7 @@ from pe_beam.watch.shelf import Shelf
 from pe_beam.watch.windows import Watched
 
 LOOPBACK = "127.0.0.1"
-_DRAWN = 32 << 20  # bytes of drawings that are kept
+_DRAWN = 8 << 20  # bytes of drawings that are kept
 _CONNECTIONS = 32
 _IDLE = 30.0  # seconds for which a connection may be silent
 _LARGEST = 10**15  # of a number in an address

@@ -30,7 +30,8 @@ class Watched:
 
     def __init__(self, uri: str) -> None:
         self.store: Store = open_store(uri)
-        self._run = Follower(uri)
+        self._shelf = Populations.new_shelf()
+        self._run = Follower(uri, self._shelf)
         self._windows: OrderedDict[str, Follower] = OrderedDict()
         self._latest: tuple[float, dict[str, Any]] | None = None
         self._mutex = threading.RLock()
@@ -67,7 +68,7 @@ class Watched:
         """Returns who follows a window, whose name was found in the stream's directory."""
         with self._mutex:
             if name not in self._windows:
-                self._windows[name] = Follower(window_dir(self.store, name))
+                self._windows[name] = Follower(window_dir(self.store, name), self._shelf)
             self._windows.move_to_end(name)
             while len(self._windows) > _WINDOWS:
                 self._windows.popitem(last=False)

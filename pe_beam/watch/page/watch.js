@@ -16,8 +16,11 @@
     return element;
   }
   function number(value, digits) {
+    // Not toLocaleString: to load its tables takes longer than all else before the first paint.
     if (value === null || value === undefined) return "–";
-    return value.toLocaleString("en-US", { maximumFractionDigits: digits === undefined ? 1 : digits }).replace("-", "−");
+    const [whole, part] = Math.abs(value).toFixed(digits === undefined ? 1 : digits).split(".");
+    const rest = (part || "").replace(/0+$/, ""), shown = whole.replace(/\B(?=(\d{3})+$)/g, ",") + (rest && "." + rest);
+    return (value < 0 && shown !== "0" ? "−" : "") + shown;
   }
   function duration(seconds) {
     if (seconds < 90) return Math.round(seconds) + " s";
@@ -55,6 +58,15 @@
     made.append(make("caption", "", caption), top, body);
     box.append(made);
     return box;
+  }
+  // A part that a click opens; what is in it is made when it is open.
+  function folded(id, summary, fill) {
+    const more = make("details");
+    more.open = !!document.querySelector("#" + id + " details[open]");
+    more.append(make("summary", "", summary));
+    if (more.open) more.append(fill());
+    else more.addEventListener("toggle", () => more.append(fill()), { once: true });
+    return more;
   }
   function address(name, more) {
     const query = new URLSearchParams(more || {});
@@ -122,16 +134,16 @@
       bar.style.height = (Number.isFinite(share) ? 6 + 94 * share : 60) + "%";
       bars.append(bar);
     });
+    find("rounds").replaceChildren(bars, folded("rounds", "Iteration by iteration", () => rounds(told)));
+  }
+  function rounds(told) {
     const rows = told.rows.slice(0, Math.max(told.populations, 1)).map((row, t) => [
       String(t), row.candidates, row.epsilon === null ? "–" : row.epsilon, row.sigma === null ? "–" : row.sigma,
       row.highest === null ? "–" : row.highest, row.passed === null ? "–" : number(100 * row.passed) + "%",
       row.fallback.length ? row.fallback.slice(0, 6).join(", ") + (row.fallback.length > 6 ? ", …" : "") : t ? "none" : "–",
     ]);
     const head = ["iteration", "candidates", "epsilon so far", "σ in votes", "most noisy votes", "above threshold", "stand-ins"];
-    const more = make("details");
-    more.open = !!document.querySelector("#rounds details[open]");
-    more.append(make("summary", "", "Iteration by iteration"), table("Iterations that are released", head, rows.reverse()));
-    find("rounds").replaceChildren(bars, more);
+    return table("Iterations that are released, the newest first", head, rows.reverse());
   }
   function showHolder(own) {
     const told = own.holder, pairs = [
@@ -146,10 +158,8 @@
     }
     pairs.push(["Left out", told.left_out.join("; ")], ["Notes", told.notes.join("; ")], ["Report", told.report]);
     facts("holder", pairs);
-    const more = make("details");
-    more.open = !!document.querySelector("#times details[open]");
-    more.append(make("summary", "", "Times of parts"), table("Seconds by part, the newest first", ["part", "seconds"], told.times.slice().reverse().map((each) => [each.what, each.seconds])));
-    find("times").replaceChildren(...(told.times.length ? [more] : []));
+    const times = () => table("Seconds by part, the newest first", ["part", "seconds"], told.times.slice().reverse().map((each) => [each.what, each.seconds]));
+    find("times").replaceChildren(...(told.times.length ? [folded("times", "Times of parts", times)] : []));
   }
   function showStream() {
     const nav = find("windows");

@@ -13,7 +13,12 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["pe_beam", "pe_beam.*", "pipelines"]), "pe_beam.templates"],
     package_dir={"pe_beam.templates": "templates"},
-    package_data={"pe_beam": ["py.typed"], "pe_beam.report": ["page/*"], "pe_beam.templates": ["**/*"]},
+    package_data={
+        "pe_beam": ["py.typed"],
+        "pe_beam.report": ["page/*"],
+        "pe_beam.templates": ["**/*"],
+        "pe_beam.watch": ["page/*"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "apache-beam>=2.70,<3",

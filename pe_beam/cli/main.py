@@ -88,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--once", action="store_true", help="do what is due now and leave; else go on")
     status = add("status", _status, "where a run stands", as_json=True)
     status.add_argument("dir", metavar="DIR")
+    watch = add("watch", _watch, "a page on this machine that follows a run or a stream, also before it begins")
+    watch.add_argument("dir", metavar="DIR")
+    watch.add_argument("--port", type=int, default=0, metavar="N", help="of 127.0.0.1; default: any that is free")
+    watch.add_argument("--open", action="store_true", help="open it in a browser")
     privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
     privacy.add_argument("dir", metavar="DIR", nargs="+")
     report = add("report", _report, "the report as one HTML file, from the release alone")
@@ -370,6 +374,21 @@ def _status(options: argparse.Namespace) -> None:
         print(f"{key.replace('_', ' '):<20} {_epsilon(value) if key.startswith('epsilon') else value}")
     for entry in times:
         print(f"  {entry['what']:<24} {entry['seconds']:8.1f} s")
+
+
+def _watch(options: argparse.Namespace) -> None:
+    import contextlib
+    import threading
+
+    from pe_beam.watch.opening import opened
+    from pe_beam.watch.server import serving
+
+    with serving(options.dir, port=options.port) as served, contextlib.ExitStack() as until:
+        print(f"page  {served.url}", flush=True)
+        print("for you alone: its address is its key. Ctrl-C ends it; the run is not touched", flush=True)
+        if options.open and not until.enter_context(opened(served.url)):
+            print("no browser was found; open the address in one", file=sys.stderr)
+        threading.Event().wait()
 
 
 def _privacy(options: argparse.Namespace) -> None:

@@ -29,12 +29,21 @@ from pe_beam.releases.reading import Release
 from pe_beam.services.record import UNIT, read_totals
 
 
-def status(run_dir: str) -> dict[str, Any]:
-    """Returns the state of a run, for the data holder only. Raises InputError if it is no run directory."""
+def status(run_dir: str, done: Sequence[int] | None = None) -> dict[str, Any]:
+    """Returns the state of a run, for the data holder only.
+
+    Args:
+      run_dir: path or URL of a run directory.
+      done: the iterations that exist, for a caller that knows them; None: they are looked for.
+
+    Raises:
+      InputError: it is no run directory.
+    """
     run = open_run(run_dir)
     evolution = run.recipe.evolution
     total = evolution.iterations
-    done = [t for t in range(total + 1) if read_manifest(run, t) is not None]
+    if done is None:
+        done = [t for t in range(total + 1) if read_manifest(run, t) is not None]
     times = []
     if run.store.exists(TIMES):
         lines = run.store.read(TIMES).decode().split("\n")
@@ -73,7 +82,7 @@ def _engines(run: Run) -> dict[str, str]:
     return {"search_engines": ", ".join(taken)} if taken else {}
 
 
-def _search(run: Run, done: list[int]) -> dict[str, str]:
+def _search(run: Run, done: Sequence[int]) -> dict[str, str]:
     """Returns how many of the nearest candidates approximate votes found, on public candidates; nothing if exact."""
     if run.recipe.evolution.approximate is None:
         return {}
@@ -97,7 +106,7 @@ def _services(run: Run) -> dict[str, dict[str, Any]]:
     return {"llm": found | ({} if price is None else {"money": f"{used.money / UNIT:.6g} {price.currency}"})}
 
 
-def _standing(run: Run, done: list[int]) -> dict[str, Any]:
+def _standing(run: Run, done: Sequence[int]) -> dict[str, Any]:
     """Returns the state of a run and, if it runs now, its Beam job and its stage."""
     if is_complete(run):
         return {"state": "complete"}

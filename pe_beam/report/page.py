@@ -35,6 +35,7 @@ class Page:
       css: additional style.
       script: JavaScript. The page has to be usable without it.
       data: JSON text for the script, which reads it from the element `page-data`.
+      asks_itself: whether the script may ask the server that the page is from (`pe-beam watch`); else it asks nobody.
     """
 
     title: str
@@ -47,12 +48,14 @@ class Page:
     css: str = ""
     script: str = ""
     data: str = ""
+    asks_itself: bool = False
 
 
 def render(page: Page) -> bytes:
     """Returns the file as UTF-8.
 
-    Its content security policy forbids every request, and every script except the given one (by its hash).
+    Its content security policy forbids every request (but those of `asks_itself`), and every script except the given
+    one (by its hash).
 
     Raises:
       ValueError: two sections have the same key.
@@ -65,7 +68,7 @@ def render(page: Page) -> bytes:
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"
-    )
+    ) + ("; connect-src 'self'" if page.asks_itself else "")
     text = (
         _environment()
         .get_template("page.html")

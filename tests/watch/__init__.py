@@ -1,0 +1,1 @@
+"""Tests of `pe-beam watch`."""

@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
     preview.add_argument("--count", type=int, default=8, metavar="N", help="how many, 1 to 64; default 8")
     preview.add_argument("--html", metavar="FILE", help="also write a page that shows them; a file there is replaced")
+    plan.add_argument("--html", metavar="FILE", help="also write a page with the chart; a file there is replaced")
     run.add_argument("--run-dir", required=True, metavar="DIR")
     run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
     run.add_argument("--unroll", action="store_true", help="one Beam job for all iterations; the same release")
@@ -187,6 +188,10 @@ def _plan(options: argparse.Namespace) -> None:
     check_parts(recipe)
     plan, costs = make_plan(recipe), estimate_costs(recipe)
     ahead = outlook(recipe, plan)
+    if options.html is not None:
+        from pe_beam.driver.plan_page import write_page
+
+        write_page(recipe, plan, ahead, options.html)
     if options.json:
         _print_json(plan.to_json() | ahead.to_json() | {"costs": None if costs is None else costs.to_json()})
         return

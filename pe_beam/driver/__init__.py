@@ -3,7 +3,7 @@
 `loop` runs one Beam job per iteration. `resume` checks that a run may resume. `budget` writes a ledger line before the
 budget is spent. `finalize` completes a release and deletes the secret, `purge` what is private. `status`, `progress`,
 `reporting` and `export` show a run and its results. `public` decides which parts of a recipe are released. `preview`
-makes a handful of candidates before a run.
+makes a handful of candidates before a run; `plan_page` shows a plan.
 
 May import: engine, runners, transforms, recipe, releases, report, privacy, voting, storage, custody, services,
 contracts, registry, keyed, names, numbers, errors.

@@ -42,7 +42,8 @@ class Outlook:
     def lines(self) -> list[str]:
         """Returns it as lines of text for a terminal."""
         trade = [] if self.trade is None else self.trade.lines()
-        return [*self._measured(), *trade, *self._recommended()]
+        advice = [] if self.advice is None else [self.recommended(), f"  {self.advice.reason}"]
+        return [*self._measured(), *trade, *advice]
 
     def _measured(self) -> list[str]:
         if not self.measured:
@@ -57,9 +58,10 @@ class Outlook:
             f"  {shown}{more}",
         ]
 
-    def _recommended(self) -> list[str]:
+    def recommended(self) -> str:
+        """Returns the recommended keys with their values as a text; nothing if nothing is recommended."""
         if self.advice is None:
-            return []
+            return ""
         keys = {
             "privacy.marginals.budget": self.advice.budget,
             "evolution.iterations": self.advice.iterations,
@@ -67,7 +69,7 @@ class Outlook:
             "evolution.smoothing": self.advice.smoothing,
         }
         said = ", ".join(f"{key} {value:g}" for key, value in keys.items() if value is not None)
-        return [f"recommended: {said}", f"  {self.advice.reason}"]
+        return f"recommended: {said}"
 
 
 def outlook(recipe: Recipe, plan: Plan) -> Outlook:

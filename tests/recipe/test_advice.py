@@ -138,6 +138,10 @@ def test_init_writes_what_plan_recommends(tmp_path: Path, capsys: pytest.Capture
     assert (evolution.population, evolution.smoothing) == (wanted["population"], wanted["smoothing"])
     assert told["expected_votes_over_sigma"][0] == pytest.approx(wanted["votes_over_sigma"])
     assert {k: told["measured"][0][k] for k in ("columns", "cells")} == {"columns": ["age", "label"], "cells": 20}
-    assert main(["plan", out]) == 0
+    page = tmp_path / "plan.html"
+    assert main(["plan", out, "--html", str(page)]) == 0
     said = capsys.readouterr().out
+    shown = page.read_text()
+    assert "<svg" in shown and "age x label" in shown and wanted["reason"] in shown
+    assert main(["plan", out, "--html", str(tmp_path / "none/plan.html")]) == 2
     assert "recommended: privacy.marginals.budget" in said and "iterations \\ candidates" in said

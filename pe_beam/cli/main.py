@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
     preview.add_argument("--count", type=int, default=8, metavar="N", help="how many, 1 to 64; default 8")
     preview.add_argument("--html", metavar="FILE", help="also write a page that shows them; a file there is replaced")
+    plan.add_argument("--html", metavar="FILE", help="also write a page with the chart; a file there is replaced")
     run.add_argument("--run-dir", required=True, metavar="DIR")
     run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
     run.add_argument("--unroll", action="store_true", help="one Beam job for all iterations; the same release")
@@ -191,25 +192,34 @@ def _plan(options: argparse.Namespace) -> None:
     from pe_beam.driver.loop import check_parts
     from pe_beam.recipe.costs import estimate_costs
     from pe_beam.recipe.loading import load_recipe
+    from pe_beam.recipe.outlook import outlook
     from pe_beam.recipe.plan import make_plan
 
     recipe = load_recipe(options.recipe, options.set)
     check_parts(recipe)
     plan, costs, fits = make_plan(recipe), estimate_costs(recipe), foretell(recipe)
+    ahead = outlook(recipe, plan)
+    if options.html is not None:
+        from pe_beam.driver.plan_page import write_page
+
+        write_page(recipe, plan, ahead, options.html)
     if options.json:
-        book = {} if fits is None else {"book": fits}
-        _print_json(plan.to_json() | {"costs": None if costs is None else costs.to_json()} | book)
+        further = {"costs": None if costs is None else costs.to_json()} | ({} if fits is None else {"book": fits})
+        _print_json(plan.to_json() | ahead.to_json() | further)
         return
     print(f"{recipe.name}: {recipe.evolution.iterations} iterations, delta {recipe.privacy.delta:g}")
-    print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  noise passes threshold")
+    print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  over sigma  noise passes threshold")
     for t, sigma in enumerate(plan.schedule.sigmas):
         votes = f"{plan.votes_per_candidate[t]:.2f}" if plan.votes_per_candidate else "?"
         chance = f"{plan.chance_of_noise[t]:.1%}" if plan.chance_of_noise else "auto"
-        row = (t + 1, plan.candidates[t], f"{sigma:.4f}", _epsilon(plan.epsilons[t]), votes, chance)
-        print("{:>9}  {:>10}  {:>13}  {:>14}  {:>15}  {:>22}".format(*row))
+        signal = f"{plan.votes_over_sigma[t]:.2f}" if plan.votes_over_sigma else "?"
+        row = (t + 1, plan.candidates[t], f"{sigma:.4f}", _epsilon(plan.epsilons[t]), votes, signal, chance)
+        print("{:>9}  {:>10}  {:>13}  {:>14}  {:>15}  {:>10}  {:>22}".format(*row))
     if plan.unsampled is not None:
         _print_trade(plan.to_json()["sampling"])
     print(f"generator calls: {plan.generator_calls}")
+    for line in ahead.lines():
+        print(line)
     if plan.start is not None:
         _print_start(plan.to_json()["start"])
     if costs is not None:

@@ -116,6 +116,8 @@ class Generator(abc.ABC):
     """True if `seeded` draws by measured marginals (`privacy.marginals`)."""
     takes_pairs: ClassVar[bool] = False
     """True if `seeded` also draws by measured pairs of columns (`privacy.marginals.pairs`)."""
+    redraws: ClassVar[bool] = False
+    """True if it has `redraw`, so that rows of the last population repeat no more than they should."""
     varies_any: ClassVar[bool] = False
     """True if `vary` needs only the payload (`state` may be null). It can then vary another generator's candidates."""
 
@@ -135,6 +137,14 @@ class Generator(abc.ABC):
         """Returns a generator that draws by measured marginals, which are noisy and so public.
 
         It is called only if `takes_marginals` is true.
+        """
+        raise NotImplementedError
+
+    def redraw(self, rows: pa.Table, rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """Returns each of the rows (columns `label`, `state` and the payload) changed a little, as `vary` does.
+
+        It is called only if `redraws` is true, for rows that are equal to others by accident (`evolution.repeats`), and
+        again with its own answer where that is equal to another row, too.
         """
         raise NotImplementedError
 

@@ -16,6 +16,7 @@ from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out, share_done
 from pe_beam.engine.layout import PUBLIC_SERVICES, SEARCH_ENGINES
 from pe_beam.engine.manifests import manifest_of, read_manifest
+from pe_beam.engine.repeats import keeps_count
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
@@ -63,6 +64,7 @@ def status(run_dir: str, done: Sequence[int] | None = None) -> dict[str, Any]:
         "left_out": left_out(run),
         **_kept(run),
         **_search(run, done),
+        **_repeats(run, done),
         "services": _services(run),
         **_engines(run),
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
@@ -92,6 +94,17 @@ def _search(run: Run, done: Sequence[int]) -> dict[str, str]:
     last = manifest_of(run, rounds[-1])["search"]
     told = f"found of the nearest, on candidates alone: {last['near']:.1%} near them, {last['far']:.1%} far from them"
     return {"search": f"approximate; {told} (iteration {rounds[-1]})"}
+
+
+def _repeats(run: Run, done: list[int]) -> dict[str, str]:
+    """Returns how many samples are distinct rows; nothing before there are samples, or where nobody asked."""
+    last = run.recipe.evolution.iterations
+    if last not in done or not keeps_count(run, last):
+        return {}
+    told = manifest_of(run, last)["repeats"]
+    return {
+        "distinct_samples": f"{told['distinct']} of {told['rows']} ({told['modelled_distinct']} by the marginals alone)"
+    }
 
 
 def _services(run: Run) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from pe_beam.engine.counting import noisy_label_shares
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.matrices import make_matrix
 from pe_beam.engine.populations import read_histogram
+from pe_beam.engine.repeats import keeps_count, kept_once, modelled_repeats
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.keyed import keyed_rng
@@ -46,7 +47,18 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
         notes["threshold"][label or ""] = threshold
         if fallback:
             notes["fallback"][label or ""] = fallback
-    return _families(run, iteration, histogram, draws, (variations, keep)), notes
+    given = draws * (variations + keep)
+    kept = np.flatnonzero(draws > 0) if keep else np.zeros(0, dtype=np.int64)
+    if keeps_count(run, iteration):
+        notes["modelled_repeats"] = modelled_repeats(run, iteration, _labels(run, codes, given))
+        kept = kept[kept_once(run, iteration, kept, notes["modelled_repeats"])]
+    return _families(run, iteration, histogram, given, kept), notes
+
+
+def _labels(run: Run, codes: np.ndarray, rows: np.ndarray) -> list[str | None]:
+    """Returns the labels of the next population's rows, given the number of rows that each candidate gives."""
+    labels = run.recipe.label_list
+    return [labels[code] for code in np.repeat(codes, rows).tolist()]
 
 
 def _rounds(run: Run, iteration: int) -> list[list[Round]]:
@@ -84,29 +96,35 @@ def _weights(
     return weights, threshold, fallback
 
 
-def _families(run: Run, iteration: int, histogram: pa.Table, draws: np.ndarray, family: tuple[int, bool]) -> pa.Table:
+def _families(run: Run, iteration: int, histogram: pa.Table, rows: np.ndarray, kept: np.ndarray) -> pa.Table:
     """Returns the SELECTION table.
 
-    If parents are kept, a parent that is drawn is kept once. Its other places are variations.
+    A parent that is kept is kept once. All other places of its family are variations.
+
+    Args:
+      run: the run.
+      iteration: 1 or more.
+      histogram: the candidates in order.
+      rows: int64 (m,), the number of rows that each candidate gives.
+      kept: int64, places of the candidates that are kept.
     """
-    variations, keep = family
     ids = histogram["candidate_id"].to_numpy()
     labels = np.array(histogram["label"].to_pylist(), dtype=object)
-    made = draws * variations + (np.maximum(draws - 1, 0) if keep else 0)
-    kept = np.flatnonzero(draws > 0) if keep else np.zeros(0, dtype=np.int64)
+    made = rows.copy()
+    made[kept] -= 1
     # New ids follow the declared order of labels, so that the chunks of a label stay together.
     codes = run.recipe.codes(labels.tolist())
     order = np.lexsort((np.arange(len(ids)), codes))
     parents = np.repeat(order, made[order])
     first = manifest_of(run, iteration - 1)["next_candidate_id"]
-    rows = np.concatenate([kept, parents])
+    own = np.concatenate([kept, parents])
     return pa.table(
         [
             pa.array(np.concatenate([ids[kept], first + np.arange(len(parents))]), pa.int64()),
-            pa.array(ids[rows], pa.int64()),
-            pa.array(rows, pa.int64()),
-            pa.array(labels[rows].tolist(), pa.string()),
-            pa.array(np.arange(len(rows)) < len(kept)),
+            pa.array(ids[own], pa.int64()),
+            pa.array(own, pa.int64()),
+            pa.array(labels[own].tolist(), pa.string()),
+            pa.array(np.arange(len(own)) < len(kept)),
         ],
         schema=SELECTION,
     )

@@ -25,6 +25,7 @@ from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.measurements import generator
 from pe_beam.engine.populations import FILE_ROWS, around, chunk_ranges, population_rows, step_at
 from pe_beam.engine.queries import query_of, spending_iterations
+from pe_beam.engine.repeats import commit_redrawn, keeps_count, repeats_note, with_redrawn
 from pe_beam.engine.run import Run
 from pe_beam.engine.start import plan_start, taken_rows
 from pe_beam.errors import InputError, StageError
@@ -198,12 +199,17 @@ def _commit_files(run: Run, iteration: int) -> dict[str, str]:
     """Writes the population in parts of at most FILE_ROWS rows. Returns released name -> working name."""
     selected = run.store.read_committed(run.layout.work(iteration, "selection.parquet"))
     rows = pq.ParquetFile(pa.BufferReader(selected)).metadata.num_rows
+    counted = keeps_count(run, iteration)
+    if counted:
+        allowed = _notes(run, iteration)["modelled_repeats"]
+        commit_redrawn(run, iteration, _rows_of(run, iteration, 0, rows), allowed)
     schema = tables.population_schema(run.modality.payload)
     names = {}
     for part, start in enumerate(range(0, rows, FILE_ROWS)):
 
         def write(file: BinaryIO, start: int = start) -> None:
             content = _rows_of(run, iteration, start, min(start + FILE_ROWS, rows))
+            content = with_redrawn(run, iteration, content) if counted else content
             tables.write_table(file, content, schema, notice=run.recipe.notice)
 
         own = run.layout.work(iteration, f"population-{part:05d}.parquet" if part else "population.parquet")
@@ -259,6 +265,8 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
         if searched is not None:
             manifest["search"] = searched
         manifest["selection"] = _notes(run, iteration)
+        if keeps_count(run, iteration):
+            manifest["repeats"] = repeats_note(run, iteration)
     else:
         manifest |= _notes(run, 0)
     return manifest

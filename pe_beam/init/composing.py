@@ -12,13 +12,12 @@ from pe_beam.contracts.asking import Asker, Seen, listed, number
 from pe_beam.contracts.modality import Modality
 from pe_beam.errors import DataError, PeBeamError
 from pe_beam.init.looking import NOTHING, PICTURES, SEEN, guess_source, look
+from pe_beam.recipe.advice import Advice, recommend
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.plan import make_plan
 
 _BY_COLUMN = ("parquet", "csv", "jsonl")
 """Sources whose columns a recipe names one by one. Others have formats of their own, or come from other packages."""
-_NOISE_TO_VOTES = 3.0
-"""Largest ratio of a candidate's noise to its expected votes in a proposed pool."""
 
 
 def compose(asker: Asker) -> dict[str, Any]:
@@ -203,23 +202,41 @@ def _parts_by_name(asker: Asker, modality: str) -> dict[str, Any]:
     }
 
 
-def _evolution(asker: Asker, recipe: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns iterations and samples from answers, and a pool size that suits the noise of this budget."""
+def _evolution(asker: Asker, recipe: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns samples and iterations from answers, and for the rest what a plan recommends for this promise.
+
+    The recommended share of the budget for marginals is set in the recipe, where it measures them.
+    """
     asker.say("\nHow much is made.")
     whole = number(0, 1e9, whole=True)
-    records = recipe["data"]["expected_records"]
-    samples = asker.ask("evolution.samples", "Samples to make", parse=whole, default=min(1000, records))
-    most = number(0, 10_000, whole=True)
-    turns = asker.ask("evolution.iterations", "Iterations", parse=most, default=own.get("iterations", 10))
-    evolution = {"iterations": turns, "samples": samples, **{k: v for k, v in own.items() if k != "iterations"}}
+    samples = asker.ask(
+        "evolution.samples", "Samples to make", parse=whole, default=min(1000, recipe["data"]["expected_records"])
+    )
+    evolution = {**own, "iterations": own.get("iterations", 10), "samples": samples}
+    advice = None if asker.faults else _advice(recipe, evolution)
+    most, usual = number(0, 10_000, whole=True), evolution["iterations"] if advice is None else advice.iterations
+    turns = asker.ask("evolution.iterations", "Iterations", parse=most, default=usual)
+    evolution = {"iterations": turns} | {key: value for key, value in evolution.items() if key != "iterations"}
     if "population" in evolution or asker.faults:
         return evolution
-    parsed = parse_recipe({**recipe, "evolution": {**evolution, "samples": 10**6, "population": 10**6}})
-    family, labels = parsed.evolution.family(), parsed.label_count
-    rows = family * labels
-    room = records * parsed.evolution.votes_per_record * _NOISE_TO_VOTES / max(*make_plan(parsed).schedule.sigmas, 1e-9)
-    pool = min(samples, int(room)) // rows * rows
+    advice = _advice(recipe, evolution, turns)
+    if "marginals" in recipe["privacy"] and advice.budget is not None:
+        recipe["privacy"]["marginals"] = {**recipe["privacy"]["marginals"], "budget": advice.budget}
+    evolution |= {} if advice.smoothing is None else {"smoothing": advice.smoothing}
+    parsed = parse_recipe(_tried(recipe, evolution))
+    rows = parsed.evolution.family() * parsed.label_count
     made = max(samples // rows, 1) * rows
     if made != samples:
         asker.say(f"Samples: {made}, for they come in lots of {rows} (labels times variations).")
-    return {**evolution, "samples": made, "population": max(pool, rows)}
+    asker.remarks["evolution.population"] = f"recommended: {advice.reason}"
+    return {**evolution, "samples": made, "population": advice.population}
+
+
+def _tried(recipe: Mapping[str, Any], evolution: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a recipe with samples enough for any family, for a plan before their number is settled."""
+    return {**recipe, "evolution": {**evolution, "samples": 10**6, "population": 10**6}}
+
+
+def _advice(recipe: Mapping[str, Any], evolution: Mapping[str, Any], iterations: int | None = None) -> Advice:
+    parsed = parse_recipe(_tried(recipe, evolution))
+    return recommend(parsed, make_plan(parsed), samples=evolution["samples"], iterations=iterations)

@@ -64,7 +64,7 @@ def _section(
 
 def _entry(key: str, value: Any, indent: str, note: str) -> str:
     flow = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True).removesuffix("...\n").strip()
-    if len(flow) <= _WIDE:
+    if len(flow) <= _WIDE or not isinstance(value, Mapping | list):  # a long text has no block form
         return f"{indent}{_key(key)}: {flow}".ljust(_COLUMN if note else 0) + note
     block = yaml.safe_dump(value, default_flow_style=None, width=100, sort_keys=False, allow_unicode=True)
     inner = "\n".join(f"{indent}  {line}" for line in block.rstrip("\n").split("\n"))

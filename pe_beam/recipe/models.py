@@ -382,6 +382,11 @@ class Evolution(Section):
     filter_attempts: Annotated[Whole, NEWER] = Field(
         3, ge=0, le=100, description="times that a candidate which fails is made again, before another stands in"
     )
+    repeats: Annotated[Literal["any", "modelled"], NEWER] = Field(
+        "any",
+        description="rows of the last population that are equal to others: any, or modelled: as many as the measured "
+        "marginals give, and others are changed a little (tables)",
+    )
     start: Annotated[Start | None, NEWER] = Field(
         None, description="a finished release that the first population is taken from; null: all of it is random"
     )

@@ -54,10 +54,25 @@ def _new_generator(recipe: Recipe, key: str, part: Part, folder: Folder | None) 
         raise RecipeError(f"privacy.marginals: generator {part.name!r} makes no use of them")
     if recipe.privacy.marginals and recipe.privacy.marginals.pairs and not cls.takes_pairs:
         raise RecipeError(f"privacy.marginals.pairs: generator {part.name!r} makes no use of them; null is wanted")
+    if recipe.evolution.repeats == "modelled":
+        _check_repeats(recipe, part.name, cls)
     options = cls.Options.model_validate(part.options)
     made: Generator = cls(options, labels=recipe.label_list, **_schema_for(recipe, cls))
     made.attach(_around(recipe, folder))
     return made
+
+
+def _check_repeats(recipe: Recipe, name: str, cls: type[Generator]) -> None:
+    """Raises RecipeError if rows of the last population cannot be changed, or nothing says how many may repeat."""
+    if not cls.redraws:
+        raise RecipeError(f"evolution.repeats: generator {name!r} cannot change rows a little; any is wanted")
+    if recipe.filter_parts:
+        raise RecipeError("evolution.repeats: rows that are changed would not pass evolution.filters; any is wanted")
+    if not recipe.privacy.marginals:
+        raise RecipeError(
+            "evolution.repeats: modelled needs measured marginals (privacy.marginals), which say how often rows "
+            "repeat; without them any is wanted"
+        )
 
 
 def _around(recipe: Recipe, folder: Folder | None) -> Surroundings:

@@ -20,6 +20,9 @@ from pe_beam.recipe.sizes import memory_warning
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.threshold import threshold_in_votes
 
+DROWNED = 0.4
+"""Expected votes of a candidate over sigma below which noise drowns them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StartPlan:
@@ -97,6 +100,13 @@ class Plan:
         before = len(spent) - len(self.schedule.sigmas)  # the initial measurement comes first
         return [self.epsilon_of(spent[: before + t]) for t in range(1, len(spent) - before + 1)]
 
+    @property
+    def votes_over_sigma(self) -> list[float] | None:
+        """Expected votes of a candidate over sigma in each iteration; None without a guess of records, or noise."""
+        if self.votes_per_candidate is None or not all(self.schedule.sigmas):
+            return None
+        return [votes / sigma for votes, sigma in zip(self.votes_per_candidate, self.schedule.sigmas, strict=True)]
+
     def epsilon_of(self, spent: Sequence[Spending]) -> float:
         """Returns the epsilon of some of the run's spendings, including releases that are added."""
         if self.start is None:
@@ -120,6 +130,7 @@ class Plan:
             "epsilon_after_iteration": [json_number(e) for e in self.epsilons],
             "candidates": self.candidates,
             "expected_votes_per_candidate": self.votes_per_candidate,
+            "expected_votes_over_sigma": self.votes_over_sigma,
             "chance_that_noise_passes_threshold": self.chance_of_noise,
             "generator_calls": self.generator_calls,
             **({} if self.unsampled is None else {"sampling": self._trade(self.unsampled)}),
@@ -275,10 +286,12 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
     records = recipe.data.expected_records
     if records is not None and recipe.privacy.delta > 1 / records:
         warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")
-    if votes is not None and max(s / v for s, v in zip(sigmas, votes, strict=True)) > 10:
+    warnings += _drowned(recipe, sigmas, votes)
+    samples, pool = recipe.evolution.samples, recipe.evolution.populations()[-2]
+    if recipe.evolution.final == "selected" and samples > pool:
         warnings.append(
-            "noise drowns the signal: it is over 10 times the votes that a candidate can expect; use fewer "
-            "candidates (evolution.population) or iterations, or a larger epsilon"
+            f"evolution.samples: {samples} of {pool} candidates (evolution.population): {samples - pool} of them at "
+            "least are variations of candidates that are among the samples"
         )
     if recipe.evolution.approximate is not None:
         warnings.append(
@@ -287,3 +300,17 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
         )
     large = memory_warning(recipe)
     return [*warnings, large] if large else warnings
+
+
+def _drowned(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> list[str]:
+    """Returns a warning if noise drowns the votes that a candidate can expect, as votes alone are no signal then."""
+    if votes is None:
+        return []
+    sigma, own = max(zip(sigmas, votes, strict=True), key=lambda pair: pair[0] / pair[1])
+    if own >= DROWNED * sigma:
+        return []
+    pooled = " (evolution.smoothing pools those of look-alikes)" if recipe.evolution.smoothing else ""
+    return [
+        f"noise drowns the signal: {own:.2g} votes a candidate can be expected under a sigma of {sigma:.3g}{pooled}, "
+        "unless they gather on few; use fewer candidates (evolution.population) or iterations, or a larger epsilon"
+    ]

@@ -108,7 +108,8 @@ def test_shipped_recipes_are_accepted():
     assert recipes
     fonts = {"mnist-text-render": {"generator.fonts": "matplotlib"}}  # Google's are the user's to fetch
     for path in recipes:
-        assert make_plan(load_recipe(path, fonts.get(path.stem, {}))).warnings == []
+        warnings = make_plan(load_recipe(path, fonts.get(path.stem, {}))).warnings
+        assert all("drowns" in each for each in warnings)  # as published: votes gather on few candidates
 
 
 def test_pooled_votes_need_a_fixed_threshold(small):

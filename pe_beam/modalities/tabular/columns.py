@@ -192,6 +192,12 @@ class Column(Forms, _Declared):
             return int(min(self.bins, distinct))
         return int(distinct) if distinct <= 128 else (1 if self.low == self.high else 32)
 
+    @property
+    def roomy(self) -> bool:
+        """Whether a bin of a measured marginal holds several values of a number or a date."""
+        several = not self.whole or self.marginal_bins < self.high - self.low + 1
+        return self.type in NUMBERS and self.low < self.high and several
+
     def number(self, value: Any) -> float:
         """Returns a declared value as a code. Raises ValueError for another value."""
         if self.type in CHOICES:

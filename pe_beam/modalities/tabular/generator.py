@@ -24,6 +24,7 @@ from pe_beam.modalities.tabular.schema import as_schema
 
 _DRAWS = 4  # uniform numbers per value: whether to mutate, which bin, the place in it, how far to move
 _TRIES = 20
+_WITHIN = 0.75  # of rows that repeat: how often a number moves within its bin, where one can
 
 
 class TabularOptions(contracts.Options):
@@ -59,6 +60,7 @@ class Tabular(contracts.Generator):
     takes_schema = True
     takes_marginals = True
     takes_pairs = True
+    redraws = True
     varies_any = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None], schema: Any) -> None:
@@ -70,6 +72,7 @@ class Tabular(contracts.Generator):
         self._labels = {label: code for code, label in enumerate(labels)}
         self._shares: list[np.ndarray] = [self._uniform(column) for column in self._columns]
         self._forest: Forest | None = None
+        self._roomy = np.array([column.roomy for column in self._columns], dtype=bool)
         rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
         if self._schema.constraints:
             codes = self._drawn(np.zeros(64, dtype=np.int64), self._uniforms(rngs))
@@ -145,6 +148,14 @@ class Tabular(contracts.Generator):
             codes[anew, i] = drawn[anew, i]
         return self._finished(before, codes, own, rngs)
 
+    def redraw(self, rows: pa.Table, rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """See Generator. Mostly a number moves within its bin, where it has room there; else a column is drawn anew."""
+        before = encode_payload(rows, self._schema)
+        codes = self._changed(before, self._codes_of(rows["label"].to_pylist()), rngs, within=_WITHIN)
+        fine = self._obey(codes)
+        codes[~fine] = before[~fine]
+        return self._table(codes)
+
     def _finished(
         self, before: np.ndarray, codes: np.ndarray, labels: np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> pa.Table:
@@ -160,20 +171,30 @@ class Tabular(contracts.Generator):
             codes[same[obeys]] = changed[obeys]
         return self._table(codes)
 
-    def _changed(self, codes: np.ndarray, labels: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
-        """Returns rows with one column each drawn anew: within its bin if it is a number that has a bin to move in."""
-        uniform = np.array([rng.random(3) for rng in rngs])
+    def _changed(
+        self, codes: np.ndarray, labels: np.ndarray, rngs: Sequence[np.random.Generator], *, within: float = 0.0
+    ) -> np.ndarray:
+        """Returns rows with one column each drawn anew: within its bin if it is a number that has a bin to move in.
+
+        With probability `within` it is one of those numbers, where the row has one.
+        """
+        uniform = np.array([rng.random(4 if within else 3) for rng in rngs])
         chosen = np.minimum((uniform[:, 0] * len(self._columns)).astype(int), len(self._columns) - 1)
+        if within:
+            roomy = self._roomy[None, :] & ~np.isnan(codes)
+            places = np.floor(uniform[:, 0] * roomy.sum(axis=1)).astype(int)
+            number = (np.cumsum(roomy, axis=1) > places[:, None]).argmax(axis=1)
+            chosen = np.where((uniform[:, 3] < within) & roomy.any(axis=1), number, chosen)
         bins = self._bins(codes)
         found = codes.copy()
         for i, column in enumerate(self._columns):
             rows = np.flatnonzero(chosen == i)
             if not len(rows):
                 continue
-            within = code_in(bins[rows, i], uniform[rows, 2], column)
+            near = code_in(bins[rows, i], uniform[rows, 2], column)
             anew = code_in(self._fresh(i, labels[rows], bins[rows], uniform[rows, 1]), uniform[rows, 2], column)
-            stays = column.moves & ~np.isnan(codes[rows, i]) & (within != codes[rows, i])
-            found[rows, i] = np.where(stays, within, anew)
+            stays = column.moves & ~np.isnan(codes[rows, i]) & (near != codes[rows, i])
+            found[rows, i] = np.where(stays, near, anew)
         return found
 
     def _bins(self, codes: np.ndarray) -> np.ndarray:

@@ -49,8 +49,8 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
         "data": {"schema": schema, "columns": columns},
         "generator": {"name": "tabular", "steps": "redraw"},
         "embedder": {"name": "tabular"},
-        "evolution": {"iterations": 2, "degree": 0.1, "threshold": 0, "final": "selected"},
-        "privacy": {"marginals": {"budget": 0.2}},
+        "evolution": {"degree": 0.1, "threshold": 0, "final": "selected", "repeats": "modelled"},
+        "privacy": {"marginals": {"budget": 0.4}},  # the share is then what a plan recommends
     }
 
 

@@ -79,7 +79,7 @@ class TableView(View):
             Section(
                 key="rows",
                 title="Rows",
-                lead="Rows of the newest population, in the order of the column that you choose.",
+                lead="Rows of the newest population, in the order of the column that you choose." + _repeats(history),
                 body=self._rows(history),
             ),
         ]
@@ -212,6 +212,17 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _repeats(history: History) -> str:
+    """Returns a sentence on rows that repeat, if the newest manifest says how many do."""
+    told = history.manifest(history.last).get("repeats")
+    if told is None:
+        return ""
+    return (
+        f" {told['distinct']} of {told['rows']} are distinct, and none is there more than {told['most_equal']} times; "
+        f"of as many rows that the measured marginals alone give, {told['modelled_distinct']} are distinct."
+    )
 
 
 def _end(code: float, column: Column) -> str:

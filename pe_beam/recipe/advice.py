@@ -1,0 +1,171 @@
+"""What a plan recommends: the split of the budget, iterations, pool and smoothing, from declared facts alone.
+
+The rule rests on runs on Adult, breast_cancer and a parity of columns (docs/tables.md, "What is recommended"), and is
+for tables. Of other records only the size of the pool is said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pe_beam import registry
+from pe_beam.keyed import keyed_rng
+from pe_beam.recipe.accuracy import one_way_tables
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.parts import new_embedder, new_generator
+from pe_beam.recipe.plan import DROWNED, Plan
+
+WANTED = 0.5
+"""Expected votes of a candidate over sigma, at least, in a recommended plan."""
+_LEAST = 0.1  # the same where samples are more than votes can tell apart; below it votes say nothing
+_NOISE_TVD = 0.03  # of the mean one-way marginal; more budget buys less than the samples' own chance takes
+_SHARES = (0.4, 0.8)  # of the budget for measurements
+_ITERATIONS = 4  # at most; more rounds on the same votes lost
+_CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
+_NEAR = 0.2  # smoothing, as a share of the usual distance between two random rows
+_ROWS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """A recommended plan.
+
+    Attributes:
+      population: candidates to vote on.
+      iterations: T.
+      budget: share of the budget for measured marginals; None: nothing is recommended, as for records without columns.
+      smoothing: distance over which votes are pooled; None as with `budget`.
+      votes_over_sigma: expected votes of a candidate over sigma in such a plan.
+      reason: why, in a sentence.
+    """
+
+    population: int
+    iterations: int
+    budget: float | None
+    smoothing: float | None
+    votes_over_sigma: float
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as one JSON object."""
+        return asdict(self)
+
+
+def advise(recipe: Recipe, plan: Plan) -> Advice | None:
+    """Returns what is recommended in place of a plan, for the same promise and the same number of samples.
+
+    Returns:
+      None where nothing can be said: without a guess of the number of records, without noise, with votes of samples of
+      the records, or with a population that changes.
+    """
+    fixed = isinstance(recipe.evolution.population, int | float | None)
+    if recipe.data.expected_records is None or not recipe.noisy or recipe.privacy.sampling_rate < 1 or not fixed:
+        return None
+    return recommend(recipe, plan, samples=recipe.evolution.samples)
+
+
+def recommend(recipe: Recipe, plan: Plan, *, samples: int, iterations: int | None = None) -> Advice:
+    """Returns what is recommended: a function of schema, labels, guess of records, promise, unit and samples alone.
+
+    Args:
+      recipe: with a guess of the number of records (data.expected_records) and noise.
+      plan: its plan, whose noise says the budget.
+      samples: how many are wanted.
+      iterations: T, if it is settled; None: of tables it is recommended, of others it is the recipe's.
+    """
+    embedder = registry.find("embedders", recipe.embedder.name, key="embedder.name")
+    if embedder.takes_schema and new_embedder(recipe).marginal_sizes():  # others may have to load a model
+        return _of_tables(_Budget(recipe, plan), samples, iterations)
+    return _pool_alone(_Budget(recipe, plan), samples, iterations or recipe.evolution.iterations)
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """The noise of any split of a plan's budget."""
+
+    recipe: Recipe
+    plan: Plan
+
+    @property
+    def multiplier(self) -> float:
+        """The noise multiplier of a single query that spends all."""
+        return 1 / math.sqrt(math.fsum(1 / each**2 for each in self.plan.schedule.all_multipliers))
+
+    def signal(self, share: float, iterations: int, population: int) -> float:
+        """Returns expected votes of a candidate over sigma if this share is spent on measurements."""
+        evolution, records = self.recipe.evolution, self.recipe.data.expected_records or 0
+        sigma = self.multiplier * math.sqrt(iterations / (1 - share)) * self.plan.schedule.sensitivity
+        return records * min(evolution.votes_per_record, population) / population / sigma
+
+    def room(self, share: float, iterations: int, signal: float) -> int:
+        """Returns the largest population in which votes over sigma are not below this."""
+        votes = self.signal(share, iterations, 1) * self.recipe.evolution.votes_per_record
+        return int(votes / signal * (1 + 1e-6))  # sigma is rounded, which must not cost a candidate
+
+
+def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:
+    share = budget.recipe.privacy.label_budget()
+    population = _whole(budget.recipe, min(samples, budget.room(share, iterations, WANTED)))
+    signal = budget.signal(share, iterations, population)
+    return Advice(
+        population=population,
+        iterations=iterations,
+        budget=None,
+        smoothing=None,
+        votes_over_sigma=signal,
+        reason=f"{signal:.2g} expected votes a candidate over sigma; {WANTED:g} are wanted",
+    )
+
+
+def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
+    recipe = budget.recipe
+    records = recipe.data.expected_records or 0
+    whole = float(np.mean([each.noise_tvd(budget.multiplier, records) for each in one_way_tables(recipe)]))
+    share = min(max((whole / _NOISE_TVD) ** 2, _SHARES[0]), _SHARES[1])
+    share = math.ceil(share * 20 - 1e-9) / 20
+    if iterations is None:
+        rounds = [t for t in range(_ITERATIONS, 0, -1) if budget.signal(share, t, _CHOICE[0] * samples) >= WANTED]
+        iterations = rounds[0] if rounds else 1
+    room = budget.room(share, iterations, WANTED)
+    population = min(_CHOICE[1] * samples, room)
+    if room < samples:
+        population = min(samples, budget.room(share, iterations, _LEAST))
+    population = _whole(recipe, population)
+    signal = budget.signal(share, iterations, population)
+    noise_tvd = min(1.0, whole / math.sqrt(share))
+    return Advice(
+        population=population,
+        iterations=iterations,
+        budget=share,
+        smoothing=float(f"{_NEAR * _usual_distance(recipe):.2g}"),
+        votes_over_sigma=signal,
+        reason=f"noise moves a one-way marginal by about {noise_tvd:.2g} (total variation), and a candidate has "
+        f"{signal:.2g} expected votes over sigma" + _besides(signal),
+    )
+
+
+def _besides(signal: float) -> str:
+    if signal >= WANTED:
+        return f"; {WANTED:g} are wanted"
+    if signal >= DROWNED:
+        return f"; {WANTED:g} would be better, with fewer samples, more records or a larger epsilon"
+    return "; so votes say little beside the marginals: fewer samples, more records or a larger epsilon would help"
+
+
+def _whole(recipe: Recipe, population: int) -> int:
+    """Returns a population in whole families of every label."""
+    rows = recipe.evolution.family() * recipe.label_count
+    return max(population // rows, 1) * rows
+
+
+def _usual_distance(recipe: Recipe) -> float:
+    """Returns the root mean squared distance between two rows that the schema alone draws."""
+    labels: Sequence[str | None] = [recipe.label_list[0]] * _ROWS
+    rngs = [keyed_rng(0, 0, i, "advice") for i in range(_ROWS)]
+    vectors = new_embedder(recipe).embed(new_generator(recipe).random(labels, rngs)).vectors
+    return math.sqrt(2 * float(vectors.astype(np.float64).var(axis=0).sum()))

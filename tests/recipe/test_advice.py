@@ -1,0 +1,147 @@
+"""What a plan expects of its measurements and votes, and what it recommends: from declared facts alone."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pe_beam.cli.main import main
+from pe_beam.recipe.accuracy import measured_tables
+from pe_beam.recipe.advice import WANTED, advise, recommend
+from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.plan import make_plan
+from pe_beam.recipe.trade import trade_of
+from tests.modalities.tabular.tables import TABLE
+
+
+def _recipe(**changes: Any) -> Recipe:
+    raw = copy.deepcopy(TABLE)
+    raw["data"] |= {"path": "/nowhere.csv", "expected_records": 20_000}
+    raw["evolution"] |= {"final": "selected", "threshold": 0}
+    for key, value in changes.items():
+        set_key(raw, key.replace("__", "."), value)
+    return parse_recipe(raw)
+
+
+def test_two_votes_under_a_sigma_of_six_are_drowned() -> None:
+    def warned(records: int) -> bool:
+        recipe = _recipe(data__expected_records=records, privacy__epsilon=None, privacy__noise_multiplier=6.0)
+        plan = make_plan(recipe)
+        assert plan.votes_over_sigma == pytest.approx([records / 30 / 6])
+        return any("noise drowns the signal" in each for each in plan.warnings)
+
+    assert warned(60)
+    assert not warned(90)
+
+
+@pytest.mark.parametrize("privacy", [{}, {"pairs": 3}, {"adjacency": "replace-one"}, {"unit": "client"}])
+def test_the_expected_error_of_a_marginal_is_that_of_its_noise(privacy: dict[str, Any]) -> None:
+    """Against noise that is drawn, on a record that counts as the measurement has it count."""
+    pairs = privacy.pop("pairs", None)
+    recipe = _recipe(**{f"privacy__{key}": value for key, value in privacy.items()}, privacy__marginals__pairs=pairs)
+    schedule = make_plan(recipe).schedule
+    assert schedule.label_noise_multiplier and schedule.label_sigma
+    tables = measured_tables(recipe)
+    columns = 4  # of which age has 10 bins, income 4 and one for missing values
+    weight, squared = {None: (1, 4), 3: (1, 10)}[pairs]
+    count = weight / math.sqrt(squared) if recipe.privacy.unit == "client" else weight  # a client's norm is 1
+    assert [each.cells for each in tables[:columns]] == [30, 15, 9, 3]
+    assert len(tables) == columns + (6 if pairs else 0)
+    rng = np.random.default_rng(0)
+    for table in tables:
+        drawn = rng.normal(0, schedule.label_sigma, (400, table.cells)) / (count * 20_000)
+        seen = 0.5 * np.abs(drawn).sum(axis=1).mean()
+        assert table.noise_tvd(schedule.label_noise_multiplier, 20_000) == pytest.approx(seen, rel=0.15)
+
+
+def test_the_trade_says_the_epsilon_of_a_plan_whose_votes_are_heard() -> None:
+    recipe = _recipe(evolution__population=400)
+    found = trade_of(recipe, make_plan(recipe))
+    assert found is not None
+    for row, column in itertools.product((0, 3), (0, 4)):
+        changed = {
+            "evolution.iterations": found.iterations[row],
+            "evolution.population": found.populations[column],
+            "privacy.epsilon": found.epsilon[row][column],
+        }
+        signal = make_plan(_recipe(**{k.replace(".", "__"): v for k, v in changed.items()})).votes_over_sigma
+        assert signal == pytest.approx([WANTED] * found.iterations[row], rel=1e-3)
+    assert "[" in "".join(found.lines()[2:])
+    assert trade_of(recipe, make_plan(recipe)) == found
+    assert trade_of(_recipe(data__expected_records=None), make_plan(recipe)) is not None  # the plan has the votes
+
+
+def test_the_recommended_plan_is_what_a_plan_of_it_says() -> None:
+    for epsilon, records in ((1, 20_000), (0.3, 20_000), (3, 500)):
+        recipe = _recipe(privacy__epsilon=epsilon, data__expected_records=records)
+        advice = advise(recipe, make_plan(recipe))
+        assert advice is not None and advice.budget is not None
+        taken = _recipe(
+            privacy__epsilon=epsilon,
+            data__expected_records=records,
+            privacy__marginals__budget=advice.budget,
+            evolution__iterations=advice.iterations,
+            evolution__population=advice.population,
+            evolution__smoothing=advice.smoothing,
+        )
+        plan = make_plan(taken)
+        assert plan.votes_over_sigma == pytest.approx([advice.votes_over_sigma] * advice.iterations, rel=1e-6)
+        again = advise(taken, plan)  # whatever split it is asked about
+        assert again is not None
+        assert (again.budget, again.population, again.reason) == (advice.budget, advice.population, advice.reason)
+
+
+def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() -> None:
+    def about(epsilon: float, records: int, samples: int = 1000) -> Any:
+        recipe = _recipe(privacy__epsilon=epsilon, data__expected_records=records)
+        return recommend(recipe, make_plan(recipe), samples=samples)
+
+    rich, poor = about(1, 100_000), about(0.1, 2000)
+    assert (rich.budget, rich.iterations, rich.population) == (0.4, 4, 3000)
+    assert (poor.budget, poor.iterations) == (0.8, 1)
+    assert "votes say little" in poor.reason
+    assert about(1, 5000, 100_000).population < 100_000  # samples are no votes
+
+
+def test_a_recipe_of_pictures_is_told_the_size_of_its_pool_alone(small: dict[str, Any]) -> None:
+    small["data"]["expected_records"] = 2000
+    recipe = parse_recipe(small)
+    advice = advise(recipe, make_plan(recipe))
+    assert advice is not None
+    assert (advice.budget, advice.smoothing, advice.iterations) == (None, None, recipe.evolution.iterations)
+    small["data"]["expected_records"] = None
+    recipe = parse_recipe(small)
+    assert advise(recipe, make_plan(recipe)) is None
+
+
+def test_init_writes_what_plan_recommends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema, out = tmp_path / "schema.yaml", str(tmp_path / "r.yaml")
+    schema.write_text(yaml.safe_dump(TABLE["data"]["schema"]))
+    given = ["--data", "none.csv", "--schema", str(schema), "--label", "group", "--labels", "x,y", "--samples", "500"]
+    assert main(["init", "--yes", *given, "--expected-records", "30000", "--out", out]) == 0
+    recipe = load_recipe(out)
+    assert recipe.privacy.marginals is not None
+    capsys.readouterr()
+    assert main(["plan", out, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    wanted, evolution = told["recommended"], recipe.evolution
+    assert (recipe.privacy.marginals.budget, evolution.iterations) == (wanted["budget"], wanted["iterations"])
+    assert (evolution.population, evolution.smoothing) == (wanted["population"], wanted["smoothing"])
+    assert told["expected_votes_over_sigma"][0] == pytest.approx(wanted["votes_over_sigma"])
+    assert {k: told["measured"][0][k] for k in ("columns", "cells")} == {"columns": ["age", "label"], "cells": 20}
+    page = tmp_path / "plan.html"
+    assert main(["plan", out, "--html", str(page)]) == 0
+    said = capsys.readouterr().out
+    shown = page.read_text()
+    assert "<svg" in shown and "age x label" in shown and wanted["reason"] in shown
+    assert main(["plan", out, "--html", str(tmp_path / "none/plan.html")]) == 2
+    assert "recommended: privacy.marginals.budget" in said and "iterations \\ candidates" in said

@@ -96,7 +96,7 @@ def _search(run: Run, done: Sequence[int]) -> dict[str, str]:
     return {"search": f"approximate; {told} (iteration {rounds[-1]})"}
 
 
-def _repeats(run: Run, done: list[int]) -> dict[str, str]:
+def _repeats(run: Run, done: Sequence[int]) -> dict[str, str]:
     """Returns how many samples are distinct rows; nothing before there are samples, or where nobody asked."""
     last = run.recipe.evolution.iterations
     if last not in done or not keeps_count(run, last):

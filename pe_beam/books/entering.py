@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from pe_beam.books.file import change_book, has_data, mark_of, read_book
+from pe_beam.books.file import change_book, has_data, key_of, mark_of, read_book
 from pe_beam.books.lines import Closed, Cost, Entered, Finished, Returned
 from pe_beam.books.standing import Book, Entry, refuse_other_kind
 from pe_beam.contracts.store import Store
@@ -238,7 +238,7 @@ def _entering(book: Book, who: Applicant, receipt: Receipt, store: Store, finger
         cost=who.cost,
         planned=planned,
         salt=salt,
-        mark=None if fingerprint is None else mark_of(open_store(receipt.place), salt, fingerprint),
+        mark=None if fingerprint is None else mark_of(key_of(open_store(receipt.place)), salt, fingerprint),
     )
 
 

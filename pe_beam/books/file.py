@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 
-from pe_beam.books.lines import BOOK, NAME, Adjacency, Beside, Entered, Line, Opened, Place, Unit, line_bytes
+from pe_beam.books.lines import BOOK, NAME, Adjacency, Beside, Line, Opened, Place, Unit, line_bytes
 from pe_beam.books.standing import Book, parse_book, refuse_other_kind
 from pe_beam.books.total import room_beside
 from pe_beam.contracts.store import Store
@@ -121,19 +121,21 @@ def change_book(store: Store, change: Callable[[Book], Line | None]) -> Book:
     return parse_book(store.update(BOOK, write))
 
 
-def mark_of(store: Store, salt: str, fingerprint: str) -> str:
-    """Returns what a book holds in place of the fingerprint of a run's data.
-
-    Raises:
-      InputError: the key of the book is missing or damaged.
-    """
-    key = store.read_range(KEY, 0, KEY_BYTES + 1) if store.exists(KEY) else b""
-    if len(key) != KEY_BYTES:
-        raise InputError(f"{store.at(KEY)}: missing or damaged; without it no run enters the book. Put it back")
+def mark_of(key: bytes, salt: str, fingerprint: str) -> str:
+    """Returns what a book holds in place of the fingerprint of a run's data."""
     return hmac.new(key, encode_fields("pe_beam/book-mark", 1, salt, fingerprint), hashlib.sha256).hexdigest()
 
 
+def key_of(store: Store) -> bytes:
+    """Returns the key of a book. Raises InputError if it is missing or damaged."""
+    key = store.read_range(KEY, 0, KEY_BYTES + 1) if store.exists(KEY) else b""
+    if len(key) != KEY_BYTES:
+        raise InputError(f"{store.at(KEY)}: missing or damaged; without it no run enters the book. Put it back")
+    return key
+
+
 def has_data(store: Store, book: Book, fingerprint: str) -> bool:
-    """Returns whether a run of a book had data of this fingerprint. Raises as `mark_of`."""
-    lines: list[Entered] = [entry.line for entry in book.entries.values() if entry.line.mark is not None]
-    return any(hmac.compare_digest(str(e.mark), mark_of(store, e.salt, fingerprint)) for e in lines)
+    """Returns whether a run of a book had data of this fingerprint. Raises as `key_of`."""
+    key = key_of(store)
+    marks = [(entry.line.mark, entry.line.salt) for entry in book.entries.values() if entry.line.mark is not None]
+    return any(hmac.compare_digest(mark, mark_of(key, salt, fingerprint)) for mark, salt in marks)

@@ -1,6 +1,6 @@
-"""The lines of a book: JSON, one a line, each with the digest of the line before it.
+"""The lines of a book: JSON, one a line, each with the digest of itself and of all lines before it.
 
-The chain finds lines that were lost, changed, put in between or brought in from another copy. It has no key: whoever
+The chain finds lines that were lost, changed, put in between or brought in from another book. It has no key: whoever
 may write the book could also run without one. What a line binds of secret and data are HMACs, as in a run's ledger.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from pe_beam.errors import InputError
 from pe_beam.privacy.subsampled import Spending
@@ -172,8 +172,9 @@ _LINES: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="lin
 
 def line_bytes(line: Line, before: bytes) -> bytes:
     """Returns a line as it is written after the bytes that are there."""
-    plain = line.model_dump(mode="json") | {"before": _digest_of_last(before)}
-    return (json.dumps(plain, allow_nan=False) + "\n").encode("ascii")
+    body = json.dumps(line.model_dump(mode="json"), allow_nan=False).encode("ascii")
+    last = before[before.rfind(b"\n", 0, max(len(before) - 1, 0)) + 1 :].rstrip(b"\n")
+    return _chained(body, _cut(last)[1]) + b"\n"
 
 
 def parse_lines(data: bytes) -> list[Line]:
@@ -182,37 +183,39 @@ def parse_lines(data: bytes) -> list[Line]:
     Raises:
       InputError: the book is damaged. The message has the number of the line.
     """
-    found: list[Line] = []
-    whole = data.rfind(b"\n") + 1
-    if whole != len(data) or not data:
+    if not data.endswith(b"\n"):
         raise _damaged(data.count(b"\n") + 1, "not whole")
-    before = b""
+    found: list[Line] = []
+    chain = b""
     for number, text in enumerate(data.split(b"\n")[:-1], start=1):
+        body, digest = _cut(text)
+        if _chained(body, chain) != text:
+            raise _damaged(number, "was changed, or lines before it were lost, changed or brought in")
         try:
-            plain = json.loads(text, parse_constant=_refuse_constant)
-            chained = plain.pop("before", None)
-            line = _LINES.validate_python(plain)
-        except (ValueError, AttributeError, RecursionError) as error:
-            told = "not one that this version writes" if isinstance(error, ValidationError) else "not a JSON object"
-            raise _damaged(number, told) from None
-        if chained != _digest_of_last(before):
-            raise _damaged(number, "does not follow the line before it: lines were lost, changed or brought in")
+            line = _LINES.validate_python(json.loads(body))
+        except (ValueError, RecursionError):
+            raise _damaged(number, "none that this version writes") from None
         if (number == 1) != isinstance(line, Opened):
             raise _damaged(number, "a book has one opening, its first line")
-        before = text + b"\n"
+        chain = digest
         found.append(line)
     return found
 
 
+_CHAIN = b', "chain": "'
+
+
+def _chained(body: bytes, chain: bytes) -> bytes:
+    """Returns a line with the digest of itself and of the digest of the line before it."""
+    digest = hashlib.sha256(chain + b"\n" + body).hexdigest().encode("ascii")
+    return body[:-1] + _CHAIN + digest + b'"}'
+
+
+def _cut(text: bytes) -> tuple[bytes, bytes]:
+    """Returns a line without its digest, and the digest; nothing of a line that has none."""
+    head, found, tail = text.rpartition(_CHAIN)
+    return (head + b"}", tail[:-2]) if found else (b"", b"")
+
+
 def _damaged(number: int, what: str) -> InputError:
     return InputError(f"{BOOK}: line {number}: {what}; put the book back as it was")
-
-
-def _digest_of_last(data: bytes) -> str:
-    """Returns the SHA-256 (hex) of the last line, newline included; of nothing for the first."""
-    start = data.rfind(b"\n", 0, max(len(data) - 1, 0)) + 1
-    return hashlib.sha256(data[start:]).hexdigest()
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")

@@ -88,7 +88,10 @@ def read_book(store: Store) -> Book:
     """Returns the book in a store. Raises InputError if there is none or it is damaged."""
     if not store.exists(BOOK):
         raise _no_book(store)
-    return parse_book(store.read(BOOK))
+    try:
+        return parse_book(store.read(BOOK))
+    except InputError as error:
+        raise InputError(f"{store.uri}: {error}") from None
 
 
 def _no_book(store: Store) -> InputError:

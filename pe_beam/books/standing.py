@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -72,11 +72,8 @@ class Book:
             raise InputError(f"book {told.name!r}: its opening was changed; put the book back as it was")
 
     def free_place(self, run_id: str) -> int | None:
-        """Returns the number of a planned place of this recipe that no run has, or None.
-
-        A run that gave its place back without having spent in it leaves it to another.
-        """
-        held = {e.line.planned for e in self.entries.values() if e.written != ()}
+        """Returns the number of a planned place of this recipe that no run has, or None."""
+        held = held_places(self.entries.values())
         found = (i for i, place in enumerate(self.opened.planned) if place.run_id == run_id and i not in held)
         return next(found, None)
 
@@ -99,13 +96,18 @@ class Book:
 
     def _too_much(self, cost: Cost) -> str:
         told = self.opened
-        sampled = " (as if all had voted, for it was not planned when the book was opened)" * (cost.sampling_rate < 1)
+        sampled = " (as if all had voted: no free place of the plan is for it)" * (cost.sampling_rate < 1)
         return (
             f"book {told.name!r}: {told_left(self)}, of a total of epsilon {told.epsilon:g} at delta {told.delta:g}; "
             f"this run would take mu {rounded_up(root(cost.squared()), 4)}, as privacy.epsilon "
             f"{rounded_up(epsilon_of(cost.squared(), told.delta), 4)}{sampled}. Nothing is spent. Allowed: more noise "
             "or fewer iterations, or what a run that ended early gives back (`pe-beam book return`)"
         )
+
+
+def held_places(entries: Iterable[Entry]) -> set[int | None]:
+    """Returns the planned places that are taken. A run that gave its place back unspent leaves it to another."""
+    return {entry.line.planned for entry in entries if entry.written != ()}
 
 
 def told_left(book: Book) -> str:
@@ -201,7 +203,7 @@ def _follows(opened: Opened, entries: dict[str, Entry], line: Line) -> bool:
         planned = line.planned is None or (
             line.planned < len(opened.planned)
             and (opened.planned[line.planned].run_id, opened.planned[line.planned].cost) == (line.run_id, line.cost)
-            and all(e.line.planned != line.planned or e.written == () for e in entries.values())
+            and line.planned not in held_places(entries.values())
         )
         return line.entry not in entries and planned
     if isinstance(line, Finished | Returned):

@@ -71,7 +71,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _tell(book: Any, options: argparse.Namespace, rows: list[str]) -> None:
-    from pe_beam.books.standing import to_json, told_left
+    from pe_beam.books.standing import held_places, to_json, told_left
 
     if options.json:
         print(json.dumps(to_json(book), indent=1, allow_nan=False))
@@ -80,8 +80,8 @@ def _tell(book: Any, options: argparse.Namespace, rows: list[str]) -> None:
     print(f"book {told.name}: epsilon {told.epsilon:g}, delta {told.delta:g} over all its runs together")
     print(f"({told.adjacency}; unit: {told.unit}; fixed when it was opened)")
     for number, place in enumerate(told.planned):
-        held = any(e.line.planned == number and e.written != () for e in book.entries.values())
-        print(f"planned: {place.name}, on samples ({'taken' if held else 'free'})")
+        state = "taken" if number in held_places(book.entries.values()) else "free"
+        print(f"planned: {place.name}, on samples ({state})")
     print(f"{told_left(book)} at delta {told.delta:g}")
     for row in rows:
         print(row)

@@ -21,7 +21,7 @@ ROUNDS = 40
 
 
 def law(square: float) -> np.ndarray:
-    """Masses of a step of the loss on the grid around 0, 401 cells."""
+    """Masses of a step of the loss on the grid around 0, 601 cells."""
     places = STEP * np.arange(-300, 301)
     mass = np.exp(-((places - square / 2) ** 2) / (2 * square))
     return mass / mass.sum()

@@ -84,11 +84,17 @@ class EvolvedRun(Run):
         """As `Release.report`."""
         return self.release.report()
 
-    def export(self, to: str | Path, *, iteration: int | None = None) -> None:
-        """As `pe-beam export`: writes samples, or a population, as Parquet, CSV, JSONL or an image folder."""
-        from pe_beam.driver.export import export
+    def export(self, to: str | Path, *, iteration: int | None = None, form: str | None = None) -> None:
+        """As `pe-beam export`: writes samples, or a population, as Parquet, CSV, JSONL or an image folder.
 
-        export(self.root, to, iteration=iteration)
+        `form` is `--as`: huggingface, registry, checklist or histograms.
+        """
+        from pe_beam.driver.export import export, export_as
+
+        if form is None:
+            export(self.root, to, iteration=iteration)
+        else:
+            export_as(self.root, to, form, iteration=iteration)
 
     def status(self) -> dict[str, Any]:
         """As `pe-beam status --json`, for the holder alone."""

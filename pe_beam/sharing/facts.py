@@ -66,6 +66,11 @@ class Facts:
         return str(self.recipe.get("embedder", {}).get("name", "unknown"))
 
     @property
+    def filters(self) -> list[str]:
+        """Names of the filters that candidates had to pass."""
+        return [str(each["name"]) for each in self.recipe.get("evolution", {}).get("filters", [])]
+
+    @property
     def in_stream(self) -> bool:
         """Whether the release is one window of a stream."""
         return self.recipe.get("stream") is not None

@@ -113,7 +113,7 @@ def _card(facts: Facts, features: dict[str, Any], rows: int, iteration: int | No
     parts += [
         f"{rows} synthetic records ({plain(facts.modality)}): {which} of a run of Private Evolution "
         f"([paper]({SOURCE})). A public generator made them, and a noisy histogram of the votes of private records "
-        "chose among them. Private records take part by their votes alone.",
+        "chose among them. Private records take part by noisy counts alone.",
         '## Use\n\n```python\nimport datasets\n\nrecords = datasets.load_dataset(FOLDER, split="train")\n```',
         "## Columns\n\n" + table(("column", "feature"), [(plain(n), _said(f)) for n, f in features.items()]),
         "## Privacy\n\n" + (_promise(facts) if facts.private else "None. The statement above is all there is."),
@@ -162,6 +162,7 @@ def _making(facts: Facts) -> str:
     rows = [
         ("generator", plain(", ".join(facts.generators))),
         ("embedder", plain(facts.embedder)),
+        ("filters on candidates", plain(", ".join(facts.filters)) or "none"),
         ("iterations", str(facts.privacy["iterations"])),
         ("votes of a record", str(evolution.get("votes_per_record", 1))),
         ("labels", f"{len(facts.labels)}, declared" if facts.labels else "none"),

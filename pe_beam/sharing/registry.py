@@ -143,7 +143,8 @@ def _implementation(facts: Facts) -> dict[str, Any]:
         ),
         "composition": f"{privacy['accountant']}. Over all noisy histograms, and over earlier releases that the "
         "statement counts in.",
-        "post_processing": "Choice, variation and report are made from noisy votes and synthetic candidates alone.",
+        "post_processing": "Choice, variation and report are made from noisy votes and synthetic candidates alone."
+        + (f" Candidates had to pass filters: {', '.join(facts.filters)}." if facts.filters else ""),
         "justification": FILL_IN,
         "utility": FILL_IN,
         "additional_information": f"Generator: {', '.join(facts.generators)}. Embedder: {facts.embedder}.",

@@ -444,17 +444,17 @@ def _report(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from pe_beam.driver.export import export, export_as, export_release
 
-    stream = _stream_of(options.dir)
+    stream, promise = _stream_of(options.dir), None
     if stream is not None:
-        from pe_beam.streams.status import newest_published
+        from pe_beam.streams.status import newest_published, privacy
 
-        options.dir = newest_published(stream)
+        options.dir, promise = newest_published(stream), privacy(stream)
     if options.all and options.iteration is not None:
         raise InputError("--iteration: not with --all, which copies every iteration; one of them is wanted")
     if options.all and options.form is not None:
         raise InputError("--as: not with --all, which copies the release as it is; one of them is wanted")
     if options.form is not None:
-        export_as(options.dir, options.to, options.form, iteration=options.iteration)
+        export_as(options.dir, options.to, options.form, iteration=options.iteration, promise=promise)
         print(f"{options.form} written to {options.to}")
         return
     if options.all:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,18 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
         raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
 
 
-def export_as(run_dir: str | Path, to: str | Path, form: str, *, iteration: int | None = None) -> None:
+def export_as(
+    run_dir: str | Path,
+    to: str | Path,
+    form: str,
+    *,
+    iteration: int | None = None,
+    promise: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a complete release in another form (`pe_beam.sharing`): from a run directory, or from a released folder.
 
     A run directory's release is compared with its ledger and its recipe first. Nothing but the release is written.
+    `promise` is that of the stream that the run is a window of, as `share` takes it.
 
     Raises:
       InputError: as `share`, or a file of the release is not what the run has made.
@@ -87,7 +95,7 @@ def export_as(run_dir: str | Path, to: str | Path, form: str, *, iteration: int 
         verify_release(open_run(run_dir))
     else:
         release.verify()
-    share(release, to, form, iteration=iteration)
+    share(release, to, form, iteration=iteration, promise=promise)
 
 
 def export_release(run_dir: str, to: str | Path) -> None:

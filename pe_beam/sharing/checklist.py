@@ -122,9 +122,10 @@ def _composition(facts: Facts) -> list[_Item]:
     found += [_Item("Does it build on another release?", started or "No.")]
     found += [_Item("Are other costs stated beside epsilon?", f"{len(apart)}: see the statement.")] if apart else []
     if facts.in_stream:
-        found.append(
-            _Item("Is it one of many?", "One window of a stream; `stream.json` promises for all of them together.")
-        )
+        one = "One window of a stream, and what is promised here is of this window alone: `stream.json` has the "
+        "stream's."
+        all_ = "A window of a stream; what is promised here is of all its windows together."
+        found.append(_Item("Is it one of many?", all_ if facts.whole else one))
     return [
         *found,
         _Item("Which other releases of these data are there, with or without noise, and what do all cost together?"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from pe_beam.errors import InputError
 from pe_beam.privacy.statement import rounded_up
-from pe_beam.releases.privacy import Privacy
+from pe_beam.releases.privacy import Privacy, as_privacy
 from pe_beam.releases.reading import Release
 
 SOURCE = "https://arxiv.org/abs/2305.15560"
@@ -31,6 +31,7 @@ class Facts:
       private: False if there is no promise (epsilon = infinity).
       columns: names of the columns of a record, the label among them if there is one.
       labels: the declared labels; empty: there are none.
+      whole: False if the promise is that of one window of a stream, and not of the stream.
     """
 
     privacy: Privacy
@@ -38,6 +39,7 @@ class Facts:
     private: bool
     columns: Sequence[str]
     labels: Sequence[str]
+    whole: bool = True
 
     @property
     def name(self) -> str:
@@ -105,8 +107,12 @@ class Facts:
         return f"{math.ceil((1 + self.privacy['delta'] * grown) / (1 + grown) * 1000) / 10:.1f}%"
 
 
-def facts_of(release: Release) -> Facts:
+def facts_of(release: Release, promise: Mapping[str, Any] | None = None) -> Facts:
     """Returns the facts of a complete release.
+
+    Args:
+      release: of a run, or of a window of a stream.
+      promise: epsilon, delta and statement of the stream that the window is of, which count more than the window's own.
 
     Raises:
       InputError: it is not complete, or a file of it is damaged or missing, or says what no version of ours writes.
@@ -116,9 +122,13 @@ def facts_of(release: Release) -> Facts:
         raise InputError(f"{release.folder}: this run is not complete yet; run it to its end first")
     if privacy["adjacency"] not in _RELATION or privacy["unit"] not in ("record", "client"):
         raise InputError(f"{release.folder}/privacy.json: damaged (adjacency or unit); the file as released is wanted")
+    if promise is not None:
+        told = {key: promise[key] for key in ("epsilon", "delta", "statement")}
+        privacy = as_privacy({**privacy, **told}, "stream.json")
     columns = release.records().column_names
     labels = list(release.manifest(release.iteration)["candidates"]) if "label" in columns else []
     declared = recipe.get("data", {}).get("labels")
     if isinstance(declared, list) and sorted(map(str, declared)) == sorted(labels):
         labels = [str(label) for label in declared]
-    return Facts(privacy, recipe, release.private, columns, labels)
+    whole = promise is not None or recipe.get("stream") is None
+    return Facts(privacy, recipe, release.private, columns, labels, whole)

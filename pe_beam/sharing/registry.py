@@ -28,11 +28,15 @@ def entry(facts: Facts) -> str:
     """Returns the entry as YAML.
 
     Raises:
-      InputError: the release has no promise, so there is nothing to register.
+      InputError: the release has no promise, so there is nothing to register, or only that of one window of a stream.
     """
     if not facts.private:
         raise InputError(
             "--as registry: this run is NOT PRIVATE; the registry lists deployments of differential privacy"
+        )
+    if not facts.whole:
+        raise InputError(
+            "--as registry: this is one window of a stream; the stream's directory is wanted, for all of them"
         )
     parts = {
         "basic": _basic(facts),
@@ -107,7 +111,7 @@ def _loss(facts: Facts) -> dict[str, Any]:
 
 
 def _model(facts: Facts) -> dict[str, Any]:
-    many = "One window of a stream: what all of its windows together promise is in the stream's own statement."
+    many = "Windows of a stream, by a public schedule. Epsilon and delta are those of all windows together."
     one = "One run. Other runs on the same data add up with it: FILL IN which are planned."
     return {
         "model_name": "Central",

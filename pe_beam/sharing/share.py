@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pe_beam.errors import InputError, StorageError
 from pe_beam.releases.reading import Release
@@ -14,7 +16,14 @@ ENDINGS = {"huggingface": "", "registry": ".yaml", "checklist": ".md", "histogra
 _BY_ITERATION = ("huggingface", "histograms")
 
 
-def share(release: Release, to: str | Path, form: str, *, iteration: int | None = None) -> None:
+def share(
+    release: Release,
+    to: str | Path,
+    form: str,
+    *,
+    iteration: int | None = None,
+    promise: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a complete release in another form, from its own files alone.
 
     Args:
@@ -23,6 +32,7 @@ def share(release: Release, to: str | Path, form: str, *, iteration: int | None 
       form: huggingface, registry, checklist or histograms.
       iteration: of huggingface its population, 0 to T; of histograms that iteration alone, 1 to T; None: the samples,
         all histograms.
+      promise: epsilon, delta and statement of the stream that the release is a window of.
 
     Raises:
       InputError: the release is not complete or damaged, there is no such form or iteration, the path does not fit, or
@@ -31,7 +41,7 @@ def share(release: Release, to: str | Path, form: str, *, iteration: int | None 
     """
     path = Path(to)
     _check(path, form, iteration)
-    facts = facts_of(release)
+    facts = facts_of(release, promise)
     if not facts.private and "NOT-PRIVATE" not in path.name:
         raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
     try:

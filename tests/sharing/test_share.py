@@ -134,6 +134,24 @@ def test_an_epsilon_is_never_shown_too_small(tmp_path):
     assert "**Epsilon?** 1.00001" in (tmp_path / "c.md").read_text()
 
 
+def test_a_window_of_a_stream_is_told_with_the_promise_of_the_stream(tmp_path):
+    release = made_up("share-window", pa.schema([("text", pa.string())]), {"text": ["a", "b"]}, unit="client")
+    told = RECIPE | {"modality": "text", "stream": {"client_windows": 4}}
+    release.folder.commit("recipe.json", json.dumps(told).encode(), replace=True)
+    with pytest.raises(InputError, match="one window of a stream; the stream's directory is wanted"):
+        share(release, tmp_path / "e.yaml", "registry")
+    share(release, tmp_path / "c.md", "checklist")
+    assert "of this window alone" in (tmp_path / "c.md").read_text()
+    stream = {"epsilon": 2.5, "delta": 1e-6, "statement": "All releases of this stream together.", "ledger": []}
+    share(release, tmp_path / "e.yaml", "registry", promise=stream)
+    entry = yaml.safe_load((tmp_path / "e.yaml").read_text())["deployment"]
+    assert entry["privacy_loss"]["privacy_parameters"] == {"epsilon": 2.5, "delta": 1e-6}
+    assert entry["privacy_loss"]["privacy_parameters_details"] == stream["statement"]
+    assert entry["deployment_model"]["release_type"] == "Many releases"
+    share(release, tmp_path / "hub", "huggingface", promise=stream)
+    assert "| 2.5, 1e-06 |" in (tmp_path / "hub/README.md").read_text()
+
+
 def test_the_checklist_answers_what_is_public_and_leaves_the_rest_open(digits, tmp_path):
     share(open_release(digits), tmp_path / "c.md", "checklist")
     text = (tmp_path / "c.md").read_text()

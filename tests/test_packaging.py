@@ -6,6 +6,7 @@ import fnmatch
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -13,8 +14,8 @@ CFF = {"cff-version", "message", "title", "authors", "type", "abstract", "versio
 REFERENCE = {"type", "title", "authors", "year", "collection-title", "url"}
 
 
-def instructions() -> list[tuple[str, str]]:
-    text = "\n".join(line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#"))
+def instructions(name: str = "Dockerfile") -> list[tuple[str, str]]:
+    text = "\n".join(line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#"))
     lines = filter(None, map(str.strip, re.sub(r"\\\n", " ", text).splitlines()))
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
 
@@ -35,6 +36,14 @@ def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:
     named = re.findall(r'"(README\.md)"', (ROOT / "setup.py").read_text())
     included = re.search(r"^include (.*)$", (ROOT / "MANIFEST.in").read_text(), re.MULTILINE)
     assert included and {*named, *included[1].split(), "pe_beam", "pipelines", "templates"} <= copied
+
+
+@pytest.mark.parametrize("name", ["templates/dataflow/Dockerfile", "templates/flink/Dockerfile"])
+def test_what_other_images_are_made_of_is_let_in_too(name: str) -> None:
+    """They are built from the root as well, and heed the same .dockerignore."""
+    for word, rest in instructions(name):
+        if word == "COPY" and not rest.startswith("--from="):
+            assert {source.split("/")[0] for source in rest.split()[:-1]} <= set(let_in())
 
 
 def test_no_run_and_no_data_go_to_the_builder() -> None:

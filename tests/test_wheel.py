@@ -5,8 +5,10 @@ And the image of Dataflow, whose steps are replayed in the same environment, and
 
 from __future__ import annotations
 
+import email
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +36,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not UV.exists():
         pytest.skip("the wheel was NOT tested: no uv beside this Python (make test brings it)")
     folder = tmp_path_factory.mktemp("dist")
-    _run(UV, "build", "--quiet", "--python", sys.executable, "--out-dir", folder, ROOT)
+    path = f"{UV.parent}:{os.environ['PATH']}"
+    _run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", folder, ROOT, more={"PATH": path})
     return folder
 
 
@@ -72,6 +75,27 @@ def test_wheel_and_sdist_hold_templates_pipelines_and_recipes(built: Path) -> No
     assert {"pipelines/evolve.py", "templates/recipes/digits.yaml", "templates/recipe.schema.json"} <= inside
 
 
+def test_twine_likes_both(built: Path) -> None:
+    done = _run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *sorted(built.iterdir()))
+    assert done.stdout.count("PASSED") == 2
+
+
+def test_the_wheel_says_its_extras_and_what_it_is(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = [name for name in file.namelist() if name.endswith(".dist-info/METADATA")]
+        told = email.message_from_bytes(file.read(name))
+        assert not any(name.startswith(("tests/", "docs/", "benchmarks/")) for name in file.namelist())
+    extras = (ROOT / "setup.py").read_text().partition("extras_require=")[2].partition("entry_points=")[0]
+    wanted = set(re.findall(r'^        "(\w+)": \[', extras, re.MULTILINE))
+    assert {"gcp", "table", "dev"} <= wanted == set(told.get_all("Provides-Extra"))
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert told["Version"] == cited["version"] and told["License"] == cited["license"] == "Apache-2.0"
+    for requirement in told.get_all("Requires-Dist"):
+        assert ">=" in requirement or "==" in requirement or requirement.startswith("pe_beam["), requirement
+        assert "@" not in requirement, "an index refuses a requirement with an address"
+
+
 @pytest.fixture(scope="module")
 def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel and what it requires, and no extra."""
@@ -106,6 +130,51 @@ def test_it_runs_the_digits_recipe_in_an_empty_environment(built: Path, environm
     python = environment / "bin/python"
     said = _run(python, "-c", "import pe_beam; print(pe_beam.__version__)", cwd=tmp_path).stdout.strip()
     assert said == wheel.name.split("-")[1]
+
+
+USER = """\
+import pe_beam
+from pe_beam.callbacks import tensorboard
+
+recipe: pe_beam.Recipe = pe_beam.load_recipe("digits", ["evolution.iterations=1"])
+epsilons: list[float] = pe_beam.plan(recipe).epsilons
+
+
+def follow(release: pe_beam.Release) -> None:
+    print(release.iteration, release.samples().num_rows)
+
+
+run = pe_beam.evolve(recipe, "runs/typed", on_iteration=[follow, tensorboard("logs")])
+if run.privacy is not None:
+    epsilon: float = run.privacy["epsilon"]
+run.export("my-dataset", form="huggingface")
+"""
+
+
+def test_mypy_takes_a_users_script_and_sees_a_wrong_one(environment: Path, tmp_path: Path) -> None:
+    """Against the installed package: `py.typed` is found, and nothing that is handed on is Any."""
+    (tmp_path / "right.py").write_text(USER)
+    (tmp_path / "wrong.py").write_text(f"{USER}run.export(3)\nrun.privacy.no_such_thing\n")
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", environment / "bin/python"]
+    mypy += ["--cache-dir", tmp_path / "cache", "right.py", "wrong.py"]
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+    done = subprocess.run(mypy, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False, timeout=300)
+    found = done.stdout.splitlines()
+    assert not [line for line in found if line.startswith("right.py")], done.stdout
+    assert sorted(re.findall(r"^wrong.py:\d+: error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)) == [
+        "arg-type",
+        "union-attr",
+        "union-attr",
+    ], done.stdout
+
+
+def test_it_runs_by_one_line(built: Path, tmp_path: Path) -> None:
+    """As README has it, `uvx --from`: in an environment that is made for the command and kept by nobody."""
+    (wheel,) = built.glob("*.whl")
+    done = _run(
+        UV, "tool", "run", "--python", sys.executable, "--from", wheel, "pe-beam", "export", "--help", cwd=tmp_path
+    )
+    assert "--as FORM" in done.stdout
 
 
 @pytest.fixture(scope="module")

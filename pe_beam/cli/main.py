@@ -97,10 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     privacy.add_argument("dir", metavar="DIR", nargs="+")
     report = add("report", _report, "the report as one HTML file, from the release alone")
     report.add_argument("dir", metavar="DIR")
-    export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder")
+    export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder, or what --as says")
     export.add_argument("dir", metavar="DIR")
     export.add_argument("--to", required=True, metavar="PATH")
     export.add_argument("--iteration", type=int, metavar="N", help="its population, 0 to T; default: the samples")
+    export.add_argument(
+        "--as",
+        dest="form",
+        metavar="FORM",
+        help="huggingface: a dataset folder with a data card; registry: a draft for OpenDP's registry (.yaml); "
+        "checklist: the topics of NIST SP 800-226 (.md); histograms: noisy votes (.csv)",
+    )
     export.add_argument("--all", action="store_true", help="the whole release, to a new folder, without times")
     evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
     evaluate.add_argument("dir", metavar="DIR")
@@ -435,15 +442,21 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from pe_beam.driver.export import export, export_release
+    from pe_beam.driver.export import export, export_as, export_release
 
-    stream = _stream_of(options.dir)
+    stream, promise = _stream_of(options.dir), None
     if stream is not None:
-        from pe_beam.streams.status import newest_published
+        from pe_beam.streams.status import newest_published, privacy
 
-        options.dir = newest_published(stream)
+        options.dir, promise = newest_published(stream), privacy(stream)
     if options.all and options.iteration is not None:
         raise InputError("--iteration: not with --all, which copies every iteration; one of them is wanted")
+    if options.all and options.form is not None:
+        raise InputError("--as: not with --all, which copies the release as it is; one of them is wanted")
+    if options.form is not None:
+        export_as(options.dir, options.to, options.form, iteration=options.iteration, promise=promise)
+        print(f"{options.form} written to {options.to}")
+        return
     if options.all:
         export_release(options.dir, options.to)
         print(f"release written to {options.to}")

@@ -6,6 +6,6 @@ completes a release and deletes the secret, `purge` what is private. `status`, `
 a run and its results. `public` decides which parts of a recipe are released. `preview` makes a handful of candidates
 before a run; `plan_page` shows a plan.
 
-May import: engine, runners, books, transforms, recipe, releases, report, privacy, voting, storage, custody, services,
-contracts, registry, keyed, names, numbers, errors.
+May import: engine, runners, books, transforms, recipe, releases, sharing, report, privacy, voting, storage, custody,
+services, contracts, registry, keyed, names, numbers, errors.
 """

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pe_beam.driver.finalize import is_complete, samples_digest
+from pe_beam.driver.reporting import verify_release
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.populations import read_population
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.tables import read_bytes
 from pe_beam.errors import InputError, StorageError
 from pe_beam.names import JOINT
+from pe_beam.releases.reading import open_release
+from pe_beam.sharing.share import share
+from pe_beam.storage import open_store
 
 _LONGEST = 200  # bytes of a folder's name; file systems allow 255
 _NO_TIME = 315532800  # 1980, as in a local run directory
@@ -67,6 +71,31 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
         writers[path.suffix](samples, path)
     except OSError as error:
         raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
+
+
+def export_as(
+    run_dir: str | Path,
+    to: str | Path,
+    form: str,
+    *,
+    iteration: int | None = None,
+    promise: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a complete release in another form (`pe_beam.sharing`): from a run directory, or from a released folder.
+
+    A run directory's release is compared with its ledger and its recipe first. Nothing but the release is written.
+    `promise` is that of the stream that the run is a window of, as `share` takes it.
+
+    Raises:
+      InputError: as `share`, or a file of the release is not what the run has made.
+      StorageError: the path cannot be written.
+    """
+    release = open_release(run_dir)
+    if release.complete and open_store(run_dir).exists("recipe.yaml"):
+        verify_release(open_run(run_dir))
+    else:
+        release.verify()
+    share(release, to, form, iteration=iteration, promise=promise)
 
 
 def export_release(run_dir: str, to: str | Path) -> None:

@@ -11,6 +11,7 @@ from pe_beam.driver.finalize import is_complete
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, PeBeamError
+from pe_beam.evaluation.own_metrics import options_of
 from pe_beam.evaluation.progress import EvaluationProgress
 from pe_beam.evaluation.setting import MEASURED, OUTCOME, WORK, Setting
 
@@ -127,13 +128,15 @@ def _forget(run: Run, *, keep: str | None = None) -> None:
 
 
 def _known(run: Run, options: Mapping[str, str]) -> dict[str, str]:
-    known = run.modality.metric_options
+    known = options_of(run.modality)
     for name in options:
         if name not in known:
             allowed = "; ".join(f"{key}: {what}" for key, what in known.items()) or "none for this kind of record"
             raise InputError(f"--set {name}: not an option of evaluate; allowed: {allowed}")
     read = run.modality.read_metric_options
-    return dict(read(options) if read and options else options)
+    own = {name: value for name, value in options.items() if name in run.modality.metric_options}
+    others = {name: value for name, value in options.items() if name not in own}
+    return {**(read(own) if read and own else own), **others}
 
 
 def _no_training(run: Run) -> str:

@@ -30,6 +30,7 @@ from pe_beam.engine.run import Run
 from pe_beam.engine.tables import ROW_GROUP, load_array
 from pe_beam.errors import DataError, PeBeamError, StorageError
 from pe_beam.evaluation.kept import embedded
+from pe_beam.evaluation.own_metrics import metrics_of
 from pe_beam.evaluation.progress import note_portions
 from pe_beam.evaluation.setting import HELD_OUT, TRAINING, VOTED, WORK, Setting, population
 from pe_beam.metrics.moments import Moments
@@ -98,7 +99,7 @@ def cuttable(run: Run) -> dict[str, Cuttable]:
     """Returns the sources that an evaluation reads, by group. Raises InputError if the recipe has no holdout."""
     setting = Setting.load(run)
     found = {HELD_OUT: Cuttable(setting.held_out(run))}
-    if run.modality.metrics and not setting.no_training:
+    if metrics_of(run.modality) and not setting.no_training:
         # Records that were moved stop nothing: the result says that they are left out.
         found[VOTED] = Cuttable(private_source(run.recipe), is_digested=True, forgives=PeBeamError)
     return found
@@ -183,7 +184,7 @@ class _Gatherer:
 
     @cached_property
     def _metric_rows(self) -> int:
-        return self._setting.metric_rows if self._run.modality.metrics else 0
+        return self._setting.metric_rows if metrics_of(self._run.modality) else 0
 
     def gather(self) -> Gathered:
         kept: list[Rows] = []

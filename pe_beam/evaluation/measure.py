@@ -17,6 +17,7 @@ from pe_beam.contracts.metric import Comparison, Measured, Series
 from pe_beam.engine.run import Run
 from pe_beam.errors import DataError, InputError, MissingExtraError, StageError
 from pe_beam.evaluation.gather import CHANGED, Gathered, Rows, gathered_files, load_payload, load_rows, read_shard
+from pe_beam.evaluation.own_metrics import metrics_of
 from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.setting import (
     CEILING,
@@ -167,7 +168,8 @@ def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float])
     voted = load_payload(run, VOTED)
     samples = voted if name == CEILING else load_payload(run, name)
     held_out = load_payload(run, HELD_OUT)
-    if not run.modality.metrics or samples is None or held_out is None:
+    metrics = metrics_of(run.modality)
+    if not metrics or samples is None or held_out is None:
         return Measured(figures={})
     comparison = Comparison(
         iteration=None if name == CEILING else int(name.rpartition("-")[2]),
@@ -182,9 +184,9 @@ def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float])
         sample_count=min(load_about(run, population(setting.last))["count"], setting.metric_rows),
         options=setting.options,
     )
-    for place, metric in enumerate(run.modality.metrics, start=1):
+    for place, metric in enumerate(metrics, start=1):
         kind = getattr(metric, "__name__", "metric").strip("_").replace("_", " ")
-        note_step(run, f"{_what(setting, name)}: {kind} ({place} of {len(run.modality.metrics)} of its kind of record)")
+        note_step(run, f"{_what(setting, name)}: {kind} ({place} of {len(metrics)} of its kind of record)")
         try:
             found = metric(comparison)
         except MissingExtraError as error:

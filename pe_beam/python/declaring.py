@@ -1,4 +1,4 @@
-"""Turns declarations of a table's columns into `data.schema`: a Pydantic model, SDV metadata, or a recipe's own form.
+"""Turns declarations of a table's columns into `data.schema`: a Pydantic model, or whatever a recipe takes.
 
 No record is looked at. What a declaration leaves open, the bounds of numbers and the categories, has to be declared
 beside it (`domain`).
@@ -7,100 +7,83 @@ beside it (`domain`).
 from __future__ import annotations
 
 import enum
-import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from pe_beam import registry
 from pe_beam.errors import InputError
-
-_SDV = {"numerical": "float", "categorical": "categorical", "boolean": "boolean", "datetime": "datetime"}
-_ALLOWED = "numerical, categorical, boolean and datetime"
-_WHOLE = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+from pe_beam.recipe.files import RecipeFolder
+from pe_beam.recipe.schemas import merged, whole_schema
 
 
-def declared(schema: Any, domain: Mapping[str, Mapping[str, Any]], left_out: Sequence[str]) -> dict[str, Any] | str:
-    """Returns `data.schema` as a recipe has it.
+def declared(schema: Any, domain: Mapping[str, Any], roles: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `data.schema` in the form of a recipe. Forms of other programs are read as in a recipe (docs/tables.md).
 
     Args:
-      schema: a Pydantic model; SDV metadata (its dict, its JSON file or its object); or `data.schema` as in a recipe,
-        a mapping or the name of a YAML file.
-      domain: column -> keys of its declaration that `schema` leaves open: {"min": 0, "max": 120}.
-      left_out: columns of labels and clients, which are not part of it.
+      schema: a Pydantic model; a mapping, or a YAML or JSON file: `data.schema` as in a recipe, metadata of SDV (also
+        their object) or of DPSDA.
+      domain: column -> keys of its declaration that `schema` leaves open, {"min": 0, "max": 120}; or None, which leaves
+        the column out.
+      roles: `data.columns`. The columns of label and client are no part of a schema.
 
     Raises:
       InputError: a column is declared as nothing that a table may have, its domain is not declared, or `domain` names a
         column that is not there.
     """
+    for name, about in domain.items():
+        if about is not None and not isinstance(about, Mapping):
+            raise InputError(f"domain: {name!r}: a mapping is wanted, such as {{'min': 0, 'max': 120}}, or None")
+    left_out = {"label": "label", "client": "client"} | dict(roles)
     if isinstance(schema, type) and issubclass(schema, BaseModel):
-        columns = {info.alias or name: _of_field(name, info) for name, info in schema.model_fields.items()}
-    else:
-        raw = _read(schema)
-        if isinstance(raw, str):
-            if domain:
-                raise InputError("domain: is not for a schema in a file of its own; declare all in the file")
-            return raw
-        if not _is_sdv(raw):
-            return _with_domain(dict(raw), domain)
-        columns = {name: _of_sdv(name, about) for name, about in _sdv_columns(raw).items() if name not in left_out}
-    columns = {name: about for name, about in columns.items() if name not in left_out}
-    found: dict[str, Any] = _with_domain({"columns": columns}, domain)
+        return _of_model(schema, domain, left_out)
+    raw = _read(schema)
+    whole = merged(raw, {"columns": domain})
+    adopt = registry.find("modalities", "tabular", key="modality").adopt_schema
+    found = whole if adopt is None else adopt(whole, left_out)
+    if found is whole:  # our own form, which is checked with the recipe
+        _demand_known(domain, raw.get("columns"))
+    return dict(found)
+
+
+def _of_model(model: type[BaseModel], domain: Mapping[str, Any], roles: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the declarations of a Pydantic model's fields, but for those of label and client."""
+    taken = {name for role in ("label", "client") for name in _listed(roles[role])}
+    fields = {info.alias or name: info for name, info in model.model_fields.items()}
+    columns = {name: _of_field(name, info) for name, info in fields.items() if name not in taken}
+    _demand_known(domain, columns)
+    found = merged({"columns": columns}, {"columns": domain})
     for name, about in found["columns"].items():
         _demand_domain(name, about)
     return found
 
 
-def _read(schema: Any) -> Any:
-    """Returns a mapping, or the name of a YAML file. A JSON file is read, and an object of SDV gives its dict."""
+def _listed(names: Any) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _read(schema: Any) -> Mapping[str, Any]:
+    """Returns a mapping, of a file its content. An object of SDV gives its dict."""
     if hasattr(schema, "to_dict"):
         schema = schema.to_dict()
     if isinstance(schema, str | Path):
-        if not str(schema).endswith(".json"):
-            return str(schema)
-        try:
-            schema = json.loads(Path(schema).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"schema: {schema} cannot be read as JSON ({type(error).__name__})") from None
+        schema = {"file": str(schema)}
     if not isinstance(schema, Mapping):
         raise InputError(
             f"schema: {type(schema).__name__} declares no columns; allowed: a Pydantic model, a mapping as in a "
-            "recipe, SDV metadata, or a file of one of them"
+            "recipe, metadata of SDV or DPSDA, or a file of one of them"
         )
-    return schema
+    return whole_schema(schema, RecipeFolder("."))
 
 
-def _is_sdv(raw: Mapping[str, Any]) -> bool:
-    return "METADATA_SPEC_VERSION" in raw or "tables" in raw
-
-
-def _sdv_columns(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "tables" in raw:
-        if len(raw["tables"]) != 1:
-            raise InputError("schema: SDV metadata of one table is wanted; these have several")
-        raw = next(iter(raw["tables"].values()))
-    columns = raw.get("columns")
-    if not isinstance(columns, Mapping) or not all(isinstance(about, Mapping) for about in columns.values()):
-        raise InputError("schema: SDV metadata without columns; those of a single table are wanted")
-    return {name: about for name, about in columns.items() if name != raw.get("primary_key")}
-
-
-def _of_sdv(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    kind = about.get("sdtype")
-    if kind not in _SDV:
-        raise InputError(f"schema: column {name!r} is {kind!r} to SDV; allowed: {_ALLOWED}; drop it from the metadata")
-    found: dict[str, Any] = {"type": _SDV[kind]}
-    if kind == "numerical" and about.get("computer_representation") in _WHOLE:
-        found["type"] = "integer"
-    if kind == "datetime" and "datetime_format" in about:
-        found["format"] = about["datetime_format"]
-    if about.get("order") and kind == "categorical":
-        found["type"] = "ordinal"
-        found |= {"values": list(about["order"])} if isinstance(about["order"], list) else {}
-    return found
+def _demand_known(domain: Mapping[str, Any], columns: Any) -> None:
+    for name in domain:
+        if not isinstance(columns, Mapping) or name not in columns:
+            raise InputError(f"domain: {name!r} is no column of the schema")
 
 
 def _of_field(name: str, info: Any) -> dict[str, Any]:
@@ -141,18 +124,6 @@ def _values(kind: Any) -> list[Any] | None:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return [each.value for each in kind]
     return None
-
-
-def _with_domain(schema: dict[str, Any], domain: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    columns = schema.get("columns")
-    for name, about in domain.items():
-        if not isinstance(columns, Mapping) or name not in columns:
-            raise InputError(f"domain: {name!r} is no column of the schema")
-        if not isinstance(about, Mapping):
-            raise InputError(f"domain: {name!r}: a mapping is wanted, such as {{'min': 0, 'max': 120}}")
-    if not isinstance(columns, Mapping):
-        return schema
-    return schema | {"columns": {name: {**about, **domain.get(name, {})} for name, about in columns.items()}}
 
 
 def _demand_domain(name: str, about: Mapping[str, Any]) -> None:

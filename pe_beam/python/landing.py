@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,11 +16,18 @@ import pyarrow as pa
 
 from pe_beam.contracts.store import Store
 from pe_beam.engine import tables
+from pe_beam.engine.layout import Layout
+from pe_beam.engine.run import stored_recipe
 from pe_beam.errors import InputError
+from pe_beam.recipe import identity, parts
+from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.models import Recipe
+from pe_beam.storage import open_store
 
 LANDED = "private/records/records.parquet"
 WANTED = (
-    "a pandas or polars DataFrame, an Arrow table, a datasets.Dataset, a list of texts, or a list or an array of "
+    "a pandas or polars DataFrame, an Arrow table, a datasets.Dataset, a list or a Series of texts, or a list or "
+    "an array of "
     "pictures (Pillow, bytes of files, uint8 arrays of (height, width) or (height, width, 3))"
 )
 
@@ -33,7 +41,9 @@ def as_columns(records: Any) -> Mapping[str, Any]:
       InputError: it is none of `WANTED`, or a name occurs twice. No message holds a value.
     """
     home = type(records).__module__.split(".")[0]
-    if home == "datasets" and hasattr(records, "with_format"):
+    if home == "datasets" and hasattr(records, "column_names") and hasattr(records, "num_rows"):
+        if not isinstance(records.num_rows, int):
+            raise InputError(f"records: a {type(records).__name__} has several splits; one of them is wanted")
         records = records.with_format("arrow")[:]
     if isinstance(records, pa.Table):
         return _named(records.column_names, records.columns)
@@ -42,6 +52,8 @@ def as_columns(records: Any) -> Mapping[str, Any]:
         return _named(list(records.columns), own)
     if isinstance(records, np.ndarray) and records.ndim in (3, 4):
         return {"image": list(records)}
+    if type(records).__name__ == "Series" and home in ("pandas", "polars"):
+        records = records.to_list()  # one column of texts
     if isinstance(records, list | tuple) and len(records):
         texts = {isinstance(record, str) for record in records}
         if len(texts) == 1:
@@ -129,6 +141,52 @@ def _picture(value: Any) -> bytes | None:
     sink = io.BytesIO()
     value.save(sink, "PNG", optimize=False)
     return sink.getvalue()
+
+
+def shared_store(run_dir: str | Path) -> Store:
+    """Returns the store of a run directory. Raises InputError if workers cannot read records from it."""
+    store = open_store(run_dir)
+    if store.uri.startswith("memory:"):
+        raise InputError("run_dir: memory:// is for examples; workers read records from a path, gs://, s3:// or az://")
+    return store
+
+
+def read_landed(recipe: Recipe, store: Store) -> Recipe:
+    """Returns a recipe whose records are those that have landed in a run directory, and else as it is.
+
+    Raises:
+      InputError: the recipe is one of a stream.
+    """
+    if recipe.stream is not None:
+        raise InputError("records: not with a stream, whose windows are read from where they arrive")
+    raw = identity.to_plain(recipe)
+    raw["data"] |= {"source": "parquet", "path": store.at(LANDED), "options": {}, "separator": ","}
+    return parse_recipe(raw)
+
+
+def land_for(store: Store, recipe: Recipe, columns: Mapping[str, Any]) -> None:
+    """Writes the columns that a recipe reads, unless its run is complete or another run lies there, which is refused.
+
+    Raises:
+      InputError: a column is not there or cannot be converted, or the run began with other records.
+      StorageError: they cannot be written.
+    """
+    if store.exists(f"{Layout(recipe.private).release}/privacy.json"):
+        return
+    if not store.exists("recipe.yaml") or identity.run_id(stored_recipe(store)) == identity.run_id(recipe):
+        land(store, as_table(columns, _wanted(recipe)))
+
+
+def _wanted(recipe: Recipe) -> list[str]:
+    """Returns the names of the columns that a recipe reads."""
+    columns = recipe.data.columns
+    wanted = [str(columns.get(name, name)) for name in parts.find_modality(recipe).payload.names]
+    if recipe.data.labels is not None:
+        label = columns.get("label", "label")
+        wanted += [label] if isinstance(label, str) else list(label)
+    if recipe.privacy.unit == "client":
+        wanted.append(str(columns.get("client", "client")))
+    return list(dict.fromkeys(wanted))
 
 
 def land(store: Store, table: pa.Table) -> None:

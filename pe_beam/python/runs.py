@@ -14,6 +14,7 @@ from pe_beam.driver import loop
 from pe_beam.driver.public import public_recipe
 from pe_beam.driver.reporting import record_so_far
 from pe_beam.engine.run import Run
+from pe_beam.python.landing import as_columns, land_for, read_landed, shared_store
 from pe_beam.recipe.models import Recipe
 from pe_beam.releases.privacy import Privacy, as_privacy
 from pe_beam.releases.reading import Release
@@ -84,11 +85,17 @@ class EvolvedRun(Run):
         """As `Release.report`."""
         return self.release.report()
 
-    def export(self, to: str | Path, *, iteration: int | None = None) -> None:
-        """As `pe-beam export`: writes samples, or a population, as Parquet, CSV, JSONL or an image folder."""
-        from pe_beam.driver.export import export
+    def export(self, to: str | Path, *, iteration: int | None = None, form: str | None = None) -> None:
+        """As `pe-beam export`: writes samples, or a population, as Parquet, CSV, JSONL or an image folder.
 
-        export(self.root, to, iteration=iteration)
+        `form` is `--as`: huggingface, registry, checklist or histograms.
+        """
+        from pe_beam.driver.export import export, export_as
+
+        if form is None:
+            export(self.root, to, iteration=iteration)
+        else:
+            export_as(self.root, to, form, iteration=iteration)
 
     def status(self) -> dict[str, Any]:
         """As `pe-beam status --json`, for the holder alone."""
@@ -136,6 +143,7 @@ def evolve(
     progress: TextIO | None = None,
     unroll: bool = False,
     on_iteration: OnIteration | Sequence[OnIteration] = (),
+    records: Any = None,
 ) -> EvolvedRun:
     """Runs a recipe to its end in a run directory, or resumes an earlier run of it.
 
@@ -149,9 +157,11 @@ def evolve(
       on_iteration: one function or several (`pe_beam.callbacks`), called with the release as it is after each iteration
         that this call commits, iteration 0 included; of an unrolled run, when its job is over. They see what is
         released, and nothing private. What one raises stops the run; the same call resumes it after that iteration.
+      records: private records in memory, as `synthesize` takes them, in place of what `data.source` and `data.path`
+        name: the columns that the recipe reads are written once to `private/records/` of the run directory.
 
     Raises:
-      InputError: a bad recipe or secret, changed recipe or data, or too many rejects (exit status 2).
+      InputError: a bad recipe or secret, changed recipe, data or records, or too many rejects (exit status 2).
       PeBeamError: a locked run directory, a disk error, a failed stage, or a function of `on_iteration` that raised.
 
     >>> import pe_beam
@@ -162,6 +172,10 @@ def evolve(
     >>> run.samples().num_rows, run.privacy["epsilon"], run.images()[0].size
     (20, 1.0, (32, 32))
     """
+    if records is not None:
+        store = shared_store(run_dir)
+        recipe = read_landed(recipe, store)
+        land_for(store, recipe, as_columns(records))
     functions = [on_iteration] if callable(on_iteration) else list(on_iteration)
     run = loop.evolve(
         recipe,

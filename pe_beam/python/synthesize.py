@@ -6,20 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import pyarrow as pa
-
 from pe_beam import registry
-from pe_beam.contracts.store import Store
-from pe_beam.engine.layout import Layout
-from pe_beam.engine.run import stored_recipe
 from pe_beam.errors import InputError
 from pe_beam.python.declaring import declared
-from pe_beam.python.landing import LANDED, as_columns, as_table, land
+from pe_beam.python.landing import LANDED, as_columns, land_for, shared_store
+from pe_beam.python.published import read_off
 from pe_beam.python.runs import EvolvedRun, OnIteration, evolve
-from pe_beam.recipe import identity, parts
 from pe_beam.recipe.loading import parse_recipe, set_key
-from pe_beam.recipe.models import Recipe
-from pe_beam.storage import open_store
 
 TABLES: dict[str, Any] = {
     "generator": {"name": "tabular", "steps": "redraw"},
@@ -37,7 +30,8 @@ def synthesize(
     epsilon: float,
     delta: float,
     schema: Any = None,
-    domain: Mapping[str, Mapping[str, Any]] | None = None,
+    domain: Mapping[str, Mapping[str, Any] | None] | None = None,
+    public: Any = None,
     labels: Sequence[str] | None = None,
     label: str | Sequence[Any] | None = None,
     client: str | None = None,
@@ -58,7 +52,7 @@ def synthesize(
 
     The columns that the recipe wants are written once to `private/records/` of the run directory, and evolved from
     there by `evolve` with `data.source: parquet`. Nothing is declared by looking at them: numbers' bounds, categories
-    and labels are what the arguments say.
+    and labels are what the arguments say, or what other records have that the caller says are public.
 
     Args:
       records: a pandas or polars DataFrame, an Arrow table, a datasets.Dataset, a list of texts, or a list or an array
@@ -66,9 +60,14 @@ def synthesize(
       run_dir: where the run lies: a path, or the URL of a store that workers read data from (gs://, s3://, az://).
       epsilon: the budget, 0.001 to 1000; infinity is NOT PRIVATE.
       delta: a number, never computed from the records.
-      schema: of a table: a Pydantic model, SDV metadata, or `data.schema` as in a recipe (docs/tables.md).
-      domain: column -> what `schema` leaves open, {"min": 0, "max": 120} or {"values": [...]}: publicly known.
-      labels: the public list of labels; None: there are none.
+      schema: of a table: a Pydantic model, `data.schema` as in a recipe (docs/tables.md), metadata of SDV or of DPSDA,
+        or a file of one of these.
+      domain: column -> what `schema` leaves open, {"min": 0, "max": 120} or {"values": [...]}: publicly known. None
+        leaves the column out.
+      public: in place of a schema other records of a table, whose values anyone may know (a published sample): what
+        `records` may be, or a .csv, .parquet or .jsonl file. Types, bounds, categories and labels are read off them;
+        `domain` widens them. Never the records themselves.
+      labels: the public list of labels; None: there are none, or those of `public`.
       label: the column with the label of each record, or for texts and pictures the labels themselves; default: the
         column `label`.
       client: the column with client ids; then a client is protected, with all records.
@@ -90,11 +89,11 @@ def synthesize(
         argument, what is wrong and what is allowed, and no value of the records.
       PeBeamError: as `evolve` raises it.
     """
-    store = open_store(run_dir)
-    if store.uri.startswith("memory:"):
-        raise InputError("run_dir: memory:// is for examples; workers read records from a path, gs://, s3:// or az://")
+    store = shared_store(run_dir)
     given = dict(as_columns(records))
-    kind = modality or _modality(given, schema)
+    if public is not None:
+        _demand_published(public, records, schema, modality)
+    kind = modality or _modality(given, schema if public is None else public)
     if label is not None and not isinstance(label, str):
         given["label"], label = [str(each) for each in label], None
     data: dict[str, Any] = {"source": "parquet", "path": store.at(LANDED)}
@@ -104,6 +103,10 @@ def synthesize(
     raw: dict[str, Any] = {"name": name, "data": data, "modality": kind}
     raw["privacy"] = {"epsilon": epsilon, "delta": delta} | ({"unit": "client"} if client else {})
     raw["evolution"] = {"samples": samples}
+    if public is not None:
+        found = read_off(public, roles.get("label"), roles.get("client"))
+        schema, roles = found.schema, found.columns | roles
+        data |= {} if labels is not None or found.labels is None else {"labels": found.labels}
     if kind == "tabular":
         raw |= {key: TABLES[key] for key in ("generator", "embedder")}
         raw["evolution"] |= TABLES["evolution"]
@@ -121,8 +124,7 @@ def synthesize(
     for key, value in (overrides or {}).items():
         set_key(raw, key, value)
     recipe = parse_recipe(raw)
-    if _lands_here(store, recipe):
-        land(store, _wanted(given, recipe))
+    land_for(store, recipe, given)
     return evolve(
         recipe,
         run_dir,
@@ -132,6 +134,19 @@ def synthesize(
         unroll=unroll,
         on_iteration=on_iteration,
     )
+
+
+def _demand_published(public: Any, records: Any, schema: Any, modality: str | None) -> None:
+    if public is records:
+        raise InputError(
+            "public: these are the private records; other records, whose values anyone may know, are wanted"
+        )
+    if schema is not None:
+        raise InputError(
+            "public: not beside a schema; one of them declares the columns, and domain changes what it says"
+        )
+    if modality not in (None, "tabular"):
+        raise InputError(f"public: is for tables; modality {modality!r} takes none")
 
 
 def _modality(given: Mapping[str, Any], schema: Any) -> str:
@@ -145,32 +160,15 @@ def _modality(given: Mapping[str, Any], schema: Any) -> str:
     )
 
 
-def _schema(schema: Any, domain: Mapping[str, Any], roles: dict[str, Any]) -> dict[str, Any] | str:
+def _schema(schema: Any, domain: Mapping[str, Any], roles: dict[str, Any]) -> dict[str, Any]:
     """Returns `data.schema`. Columns that have a name of ours are declared under another one, which `roles` gets."""
     if schema is None:
-        raise InputError("schema: the columns of a table are declared: a Pydantic model, a mapping or SDV metadata")
-    found = declared(schema, domain, [roles.get("label", "label"), roles.get("client", "client")])
-    if isinstance(found, str) or not isinstance(found.get("columns"), Mapping):
+        raise InputError(
+            "schema: the columns of a table are declared: a Pydantic model, a mapping, or metadata of SDV or DPSDA"
+        )
+    found = declared(schema, domain, roles)
+    if not isinstance(found.get("columns"), Mapping):
         return found
     renamed = {name: f"{name}_column" for name in found["columns"] if name in RESERVED}
     roles |= {own: name for name, own in renamed.items()}
     return found | {"columns": {renamed.get(name, name): about for name, about in found["columns"].items()}}
-
-
-def _lands_here(store: Store, recipe: Recipe) -> bool:
-    """Returns whether records are written: not for a complete run, nor where another run lies, which is refused."""
-    if store.exists(f"{Layout(recipe.private).release}/privacy.json"):
-        return False
-    return not store.exists("recipe.yaml") or identity.run_id(stored_recipe(store)) == identity.run_id(recipe)
-
-
-def _wanted(given: Mapping[str, Any], recipe: Recipe) -> pa.Table:
-    """Returns the columns that the recipe reads."""
-    columns = recipe.data.columns
-    wanted = [str(columns.get(name, name)) for name in parts.find_modality(recipe).payload.names]
-    if recipe.data.labels is not None:
-        label = columns.get("label", "label")
-        wanted += [label] if isinstance(label, str) else list(label)
-    if recipe.privacy.unit == "client":
-        wanted.append(str(columns.get("client", "client")))
-    return as_table(given, list(dict.fromkeys(wanted)))

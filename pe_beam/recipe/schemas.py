@@ -25,7 +25,7 @@ def resolve_schema(recipe: Recipe, folder: RecipeFolder) -> Recipe:
         raise RecipeError(f"data.schema: modality {recipe.modality!r} {rule}")
     if model is None:
         return recipe
-    raw = same_form(_whole(given, folder))
+    raw = same_form(whole_schema(given, folder))
     if modality.adopt_schema is not None and isinstance(raw, Mapping):
         raw = modality.adopt_schema(raw, recipe.data.columns)
     try:
@@ -36,8 +36,12 @@ def resolve_schema(recipe: Recipe, folder: RecipeFolder) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"table_schema": plain})})
 
 
-def _whole(given: Any, folder: RecipeFolder) -> Any:
-    """Returns what a schema says: the content of its file, with the keys beside `file` in place of the file's own."""
+def whole_schema(given: Any, folder: RecipeFolder) -> Any:
+    """Returns what a schema says: the content of its file, with the keys beside `file` in place of the file's own.
+
+    Raises:
+      RecipeError: the file cannot be read, or is no mapping and has keys beside it.
+    """
     if isinstance(given, str):
         return read_yaml(folder, given, f"data.schema {given}")
     if "file" not in given:

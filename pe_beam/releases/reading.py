@@ -160,9 +160,9 @@ class Release:
                 raise self._damaged(name)
         return newest
 
-    def records(self) -> pa.Table:
-        """Returns the samples without the columns that pe_beam has added: the label, if any, and the content."""
-        samples = self.samples()
+    def records(self, iteration: int | None = None) -> pa.Table:
+        """Returns the samples, or a population, without the columns that pe_beam has added: label (if any), content."""
+        samples = self.samples() if iteration is None else self.population(iteration)
         unlabelled = "label" in samples.column_names and samples["label"].null_count == len(samples)
         left_out = {*OWN_COLUMNS, *(["label"] if unlabelled else [])}
         return samples.select([name for name in samples.column_names if name not in left_out])

@@ -19,10 +19,11 @@ from pydantic import BaseModel, Field
 import pe_beam
 from pe_beam.cli.main import main
 from pe_beam.driver import finalize
-from pe_beam.errors import InputError
+from pe_beam.errors import InputError, PeBeamWarning
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.python.declaring import declared
 from pe_beam.python.landing import LANDED, as_columns, as_table
+from pe_beam.python.published import read_off
 from pe_beam.recipe.loading import parse_recipe
 from tests.whole_runs import UNREPORTED, release_digests
 
@@ -89,6 +90,57 @@ def test_a_complete_run_wants_no_records_and_an_unfinished_one_its_own(made, tmp
     assert release_digests(tmp_path / "run") == release_digests(folder / "run")
 
 
+def test_evolve_takes_records_in_place_of_what_the_recipe_reads(made, tmp_path):
+    """Of a recipe on any source: the release is that of `synthesize`, whose recipe has the same words."""
+    folder, _ = made
+    recipe = yaml.safe_load((folder / "run/recipe.yaml").read_text())
+    recipe["data"] |= {"source": "csv", "path": str(tmp_path / "nowhere.csv"), "separator": ";"}
+    call = {"secret_file": folder / "secret", "records": TABLE}
+    found = pe_beam.evolve(parse_recipe(recipe), tmp_path / "run", **call)
+    assert release_digests(tmp_path / "run") == release_digests(folder / "run")
+    assert found.recipe.data.path == str(tmp_path / "run" / LANDED)
+    with pytest.raises(InputError, match="records: there is no column 'job'"):
+        pe_beam.evolve(parse_recipe(recipe), tmp_path / "other", records=TABLE.drop_columns(["job"]))
+    with pytest.raises(InputError, match="run_dir: memory:// is for examples"):
+        pe_beam.evolve(parse_recipe(recipe), "memory://no", records=TABLE)
+
+
+PUBLISHED = pa.table({"age": [3, 90, 41], "job": ["a", "c", "a"], "y": ["no", "yes", "no"]})
+
+
+def test_public_records_declare_a_table_and_a_domain_widens_them(tmp_path):
+    run = pe_beam.synthesize(
+        TABLE.select(["age", "job", "y"]), tmp_path / "run", epsilon=1, delta=1e-5, samples=10, public=PUBLISHED,
+        domain={"age": {"min": 0, "max": 99}, "job": {"values": ["a", "b"]}}, label="y",
+        overrides={"evolution.iterations": 1, "privacy.marginals": None},
+    )  # fmt: skip
+    columns = run.recipe.data.table_schema["columns"]
+    assert (
+        columns["age"]["max"] == 99 and columns["age"]["type"] == "integer" and columns["job"]["values"] == ["a", "b"]
+    )
+    assert run.recipe.data.labels == ["no", "yes"] and set(run.samples()["label"].to_pylist()) == {"no", "yes"}
+
+
+def test_bounds_of_a_public_file_are_its_own_and_its_labels_too(tmp_path):
+    PUBLISHED.to_pandas().to_csv(tmp_path / "public.csv", index=False)
+    for public in (PUBLISHED, tmp_path / "public.csv"):
+        found = read_off(public, "y", None)
+        assert found.schema["columns"]["age"] | {"min": 3, "max": 90} == found.schema["columns"]["age"]
+        assert found.schema["columns"]["job"]["values"] == ["a", "c"]
+        assert found.labels == ["no", "yes"] and found.columns == {"label": "y"}
+    with pytest.warns(PeBeamWarning, match="public: column 'empty' is left out of the schema"):
+        assert "empty" not in read_off(PUBLISHED.append_column("empty", pa.nulls(3)), "y", "who").schema["columns"]
+
+
+def test_what_is_one_column_or_has_several_splits(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="a Series was NOT tested")
+    assert as_columns(pandas.Series(["a", "b"])) == {"text": ["a", "b"]}
+    datasets = pytest.importorskip("datasets", reason="datasets was NOT tested")
+    held = datasets.DatasetDict(train=datasets.Dataset.from_dict({"text": ["a"]}))
+    with pytest.raises(InputError, match="records: a DatasetDict has several splits; one of them"):
+        as_columns(held)
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars", "datasets"])
 def test_whatever_holds_them_the_file_is_the_same(library):
     module = pytest.importorskip(library, reason=f"{library} was NOT tested")
@@ -145,6 +197,10 @@ SECRET = "a-private-value"
         (TABLE, {"epsilon": -1}, "privacy: epsilon: from 0.001"),
         (TABLE, {"schema": None, "modality": "text"}, "generator: modality 'text' has no default.*llm"),
         (TABLE, {"modality": "text"}, "schema: is for tables; modality 'text' takes none"),
+        (TABLE, {"public": TABLE, "schema": None}, "public: these are the private records; other records"),
+        (TABLE, {"public": TABLE.slice(3)}, "public: not beside a schema"),
+        (TABLE, {"public": ["a"], "schema": None, "modality": "text"}, "public: is for tables; modality 'text'"),
+        (TABLE, {"public": "nowhere.csv", "schema": None}, "public: is not there, or no file"),
     ],
 )
 def test_errors_name_the_argument(tmp_path, records, changes, message):
@@ -196,50 +252,81 @@ SDV = {
     },
 }
 DOMAIN = {
+    "id": None,
     "age": {"min": 0, "max": 99},
     "job": {"values": ["a", "b"]},
-    "seen": {"min": "2000-01-01T00:00:00", "max": "2030-01-01T00:00:00"},
+    "seen": {"min": "2000-01-01", "max": "2030-01-01"},
 }
 
 
-def parsed(schema):
-    raw = {"name": "x", "data": {"source": "parquet", "path": "x", "schema": schema}, "modality": "tabular"}
+def parsed(schema, **data):
+    raw = {"name": "x", "data": {"source": "parquet", "path": "x", "schema": schema, **data}, "modality": "tabular"}
     raw |= {"generator": {"name": "tabular"}, "embedder": {"name": "tabular"}, "evolution": {"samples": 10}}
     return parse_recipe(raw | {"privacy": {"epsilon": 1, "delta": 1e-5}}).data.table_schema["columns"]
 
 
 def test_a_pydantic_model_is_a_declaration():
-    columns = parsed(declared(Person, {}, []))
+    columns = parsed(declared(Person, {}, {}))
     assert columns["age"]["min"] == 0 and columns["age"]["max"] == 119 and columns["age"]["type"] == "integer"
     assert columns["weight"]["missing"] and columns["weight"]["max"] == 300
     assert columns["color"]["values"] == ["red", "blue"] and columns["smokes"]["type"] == "boolean"
     assert columns["born"]["min"] == "1900-01-01"
-    assert "job" not in declared(Person, {}, ["job"])["columns"]
+    assert "job" not in declared(Person, {}, {"label": "job"})["columns"]
 
 
 def test_sdv_metadata_want_a_domain_beside_them(tmp_path):
     (tmp_path / "metadata.json").write_text(json.dumps(SDV))
     for schema in (SDV, tmp_path / "metadata.json", str(tmp_path / "metadata.json")):
-        columns = parsed(declared(schema, DOMAIN, []))
-        assert list(columns) == ["age", "job", "seen"] and columns["age"]["type"] == "integer"
-        with pytest.raises(
-            InputError, match=r"column 'age' \(integer\) is declared without min and max, which are never"
-        ):
-            declared(schema, {}, [])
+        columns = parsed(declared(schema, DOMAIN, {}))
+        assert {name: column["type"] for name, column in columns.items()} == {
+            "age": "integer",
+            "job": "categorical",
+            "seen": "date",
+        }
+        with pytest.raises(InputError, match=r"metadata of SDV.*read off the records.*domain=") as error:
+            declared(schema, {"age": {"min": 0}}, {})
+        assert [line.strip().removeprefix("data.schema.columns.") for line in str(error.value).split("\n")[1:]] == [
+            "id: null, which leaves it out (its sdtype is id), or a type and what belongs to it",
+            "age: max",
+            "job: values",
+            "seen: min, max",
+        ]
+
+
+def test_a_recipe_and_a_call_read_metadata_alike(tmp_path):
+    """Of SDV and of DPSDA: the same file with the same words beside it is the same schema, labels and clients apart."""
+    dpsda = {"cat_columns": ["job", "y"], "int_columns": ["age"], "float_columns": [], "label_columns": ["y"]}
+    beside = {"age": DOMAIN["age"], "job": DOMAIN["job"]}
+    for metadata, domain in ((SDV, DOMAIN), (dpsda, beside)):
+        (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+        path = str(tmp_path / "metadata.json")
+        by_call = declared(path, domain, {"label": "y"})
+        assert parsed(by_call) == parsed({"file": path, "columns": domain}, columns={"label": "y"})
+        assert declared(metadata, domain, {"label": "y"}) == by_call
+    with pytest.raises(InputError, match=r"metadata of DPSDA.*label=NAME(.|\n)*data.columns.label: \[y\]"):
+        declared(dpsda | {"cat_columns": ["job"]}, beside, {})
+
+
+def test_a_file_of_our_own_form_takes_a_domain_too(tmp_path):
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA))
+    found = declared(tmp_path / "schema.yaml", {"age": {"max": 90}, "job": None}, {})
+    assert found["columns"] == {"age": {"type": "integer", "min": 0, "max": 90}}
+    with pytest.raises(InputError, match="domain: 'aeg' is no column of the schema"):
+        declared(tmp_path / "schema.yaml", {"aeg": {"max": 90}}, {})
 
 
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({**SDV, "tables": {}}, "one table is wanted"),
+        ({**SDV, "tables": {}}, "without columns; those of one table are wanted"),
         ({"METADATA_SPEC_VERSION": "V1"}, "without columns"),
-        ({"METADATA_SPEC_VERSION": "V1", "columns": {"who": {"sdtype": "email"}}}, "'who' is 'email' to SDV; allowed"),
-        ("nowhere.json", "cannot be read as JSON"),
+        ({"METADATA_SPEC_VERSION": "V1", "columns": {"who": {"sdtype": "email"}}}, r"who: null.*its sdtype is email"),
+        ("nowhere.json", r"data.schema nowhere.json: cannot be read"),
     ],
 )
 def test_what_sdv_has_and_tables_have_not_is_refused(schema, message):
     with pytest.raises(InputError, match=message):
-        declared(schema, {}, [])
+        declared(schema, {}, {})
 
 
 def test_a_model_with_a_free_text_is_refused():
@@ -250,9 +337,9 @@ def test_a_model_with_a_free_text_is_refused():
         weight: float = Field(gt=0, le=3)
 
     with pytest.raises(InputError, match="field 'note' of the model has a type"):
-        declared(Free, {}, [])
+        declared(Free, {}, {})
     with pytest.raises(InputError, match="field 'weight': gt of float: ge and le are wanted"):
-        declared(Open, {}, [])
+        declared(Open, {}, {})
 
 
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from pe_beam.cli.main import main
 from pe_beam.errors import InputError
@@ -67,6 +68,16 @@ def test_a_holder_sees_where_a_stream_stands(stream, capsys):
 def test_samples_of_the_newest_window_are_exported(stream, tmp_path):
     assert main(["export", stream.uri, "--to", str(tmp_path / "x.csv")]) == 0
     assert len((tmp_path / "x.csv").read_text().splitlines()) == 21
+
+
+def test_the_registry_gets_the_promise_of_all_windows(stream, tmp_path, capsys):
+    assert main(["export", stream.uri, "--to", str(tmp_path / "e.yaml"), "--as", "registry"]) == 0
+    loss = yaml.safe_load((tmp_path / "e.yaml").read_text())["deployment"]["privacy_loss"]
+    promise = json.loads(stream.read("stream.json"))
+    assert loss["privacy_parameters_details"] == promise["statement"]
+    one = f"{stream.uri}/windows/{window(2)}"
+    assert main(["export", one, "--to", str(tmp_path / "one.yaml"), "--as", "registry"]) == 2
+    assert "one window of a stream; the stream's directory is wanted" in capsys.readouterr().err
 
 
 def test_without_a_published_window_there_is_no_page(tmp_path):

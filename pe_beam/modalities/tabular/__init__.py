@@ -47,11 +47,18 @@ def _start(asker: Any, seen: Any, data: Any) -> Any:
     return start(asker, seen, data)
 
 
+def _propose(path: Any, **given: Any) -> Any:
+    from pe_beam.modalities.tabular.propose import propose_schema
+
+    return propose_schema(path, **given)
+
+
 MODALITY = Modality(
     name="tabular",
     payload=pa.schema([]),
     schema_model=TableSchema,
     adopt_schema=adopt,
+    propose_schema=_propose,
     with_schema=modality_of,
     start=_start,
 )

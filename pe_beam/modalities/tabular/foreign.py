@@ -28,7 +28,7 @@ def adopt(raw: Mapping[str, Any], roles: Mapping[str, Any]) -> Mapping[str, Any]
       roles: `data.columns`. The columns of label and client are left out, and files' names become the schema's.
 
     Raises:
-      RecipeError: what the other form does not say, all of it at once; or metadata of several tables.
+      RecipeError: what the other form does not say, all of it at once; or metadata of no table or of several.
     """
     if any(key in raw for key in _DPSDA):
         form, columns = "DPSDA", _of_dpsda(raw)
@@ -36,6 +36,8 @@ def adopt(raw: Mapping[str, Any], roles: Mapping[str, Any]) -> Mapping[str, Any]
         form, columns = "SDV", _of_sdv(raw)
     else:
         return raw
+    if not columns:
+        raise RecipeError(f"data.schema: metadata of {form} without columns; those of one table are wanted")
     taken = {name for role in ("label", "client") for name in _listed(roles.get(role))}
     renamed = {file: name for name, file in roles.items() if name not in ("label", "client")}
     found: dict[str, Any] = {renamed.get(name, name): column for name, column in columns.items() if name not in taken}
@@ -50,8 +52,11 @@ def adopt(raw: Mapping[str, Any], roles: Mapping[str, Any]) -> Mapping[str, Any]
     missing += [f"data.columns.label: [{', '.join(lost)}]"] if lost else []
     if missing:
         raise RecipeError(
-            f"data.schema: metadata of {form} do not say all that is to be declared. Wanted besides, by --set or as "
-            "{file: PATH, columns: {NAME: {KEY: VALUE}}}:\n" + "\n".join(f"  {line}" for line in missing)
+            f"data.schema: metadata of {form} do not say all that is to be declared, and nothing is read off the "
+            "records. "
+            "Wanted besides, by --set or as {file: PATH, columns: {NAME: {KEY: VALUE}}}, in Python as "
+            "domain={NAME: {KEY: "
+            "VALUE}} and label=NAME:\n" + "\n".join(f"  {line}" for line in missing)
         )
     plain = {name: {key: value for key, value in column.items() if key != "sdtype"} for name, column in found.items()}
     return {key: value for key, value in raw.items() if key not in _NOT_OURS} | {"columns": plain}
@@ -126,7 +131,8 @@ def _gaps(column: Any) -> Iterator[str]:
         return
     kind, sdtype = column.get("type"), column.get("sdtype")
     if kind is None and sdtype not in ("numerical", "datetime"):
-        yield f"null, which leaves it out (its sdtype is {sdtype}), or a type and what belongs to it"
+        own = "no such column is there" if sdtype is None else f"its sdtype is {sdtype}"
+        yield f"null, which leaves it out ({own}), or a type and what belongs to it"
         return
     lacks = ["type (integer or float)" if sdtype == "numerical" else "type (date or datetime)"] if kind is None else []
     if kind is None or kind in NUMBERS:

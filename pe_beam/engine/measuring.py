@@ -169,9 +169,10 @@ def answers(run: Run, iteration: int) -> list[Answer]:
     if run.recipe.privacy.unit == "record" or iteration == first:
         return found
     wanted = float(read_measured(run, [first]).totals().sum())
-    scale = wanted / float(np.mean([each.counts.sum() for each in found]))
-    if not 0 < scale < np.inf:
+    mean = float(np.mean([each.counts.sum() for each in found]))
+    if wanted <= 0 or mean <= 0:  # noise is all there is
         return found
+    scale = wanted / mean
     return [Answer(each.clique, each.counts * scale, each.sigma * scale) for each in found]
 
 

@@ -66,8 +66,8 @@ class MeasurementPlan:
       sensitivity: in votes.
       noise_multiplier: sigma / sensitivity, rounded down.
       epsilon: of the step by itself, at the recipe's delta.
-      cell_sigma: standard deviation of the noise on one count, in records; that of one-way counts that were counted
-        once more is not the same.
+      cell_sigma: standard deviation of the noise on one count, in records; of clients in those that have one record.
+        What a tree counts in place of pairs has another.
       cells: of a column, a pair or a clique that it counts, on average; at most, where groups are fewer if noise is.
       expected_error: how far noise alone moves the shares of these cells: expected total variation distance before
         anything is made of them, 1 at most. None without data.expected_records, and for clients.
@@ -225,7 +225,8 @@ def _measurements(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[Me
     )
     found = []
     for step, norm, (sigma, multiplier) in zip(steps, norms, noises, strict=True):
-        cells, of_cell = cells_of_step(recipe, step.name, list(sizes.values())), sigma / step.unit
+        cells = cells_of_step(recipe, step.name, list(sizes.values()))
+        of_cell = sigma / step.unit * (1.0 if privacy.unit == "record" else math.sqrt(step.norm_squared))
         error = None
         if records is not None and privacy.unit == "record":
             error = min(1.0, cells * of_cell / records / math.sqrt(2 * math.pi))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pe_beam.contracts.generator import Joint, Marginals, Step
+from pe_beam.driver import launching
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting
@@ -329,3 +330,20 @@ def test_rows_follow_a_clique_of_three_that_no_pair_shows():
         assert (c == d).mean() == pytest.approx(0.9, abs=0.03)
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.08
     assert (np.array(varied["d"].to_pylist()) != np.array(fresh["d"].to_pylist())).mean() > 0.05
+
+
+def test_a_launcher_pays_all_measurements_and_makes_them_in_one_job(done, tmp_path, monkeypatch):
+    """Jobs that nobody waits for: that of iteration 0 makes the measurements before it too."""
+    shutil.copytree(done, tmp_path / "run")
+    for name in ("release", "work", "private/counts", "private/noised"):
+        shutil.rmtree(tmp_path / "run" / name)
+    (tmp_path / "run/ledger.jsonl").unlink()
+    real = launching.new_job
+    monkeypatch.setattr(launching, "new_job", lambda run, args, leaves: real(run, args))  # this one waits
+    monkeypatch.setattr(launching, "pin_secret", lambda *given, **told: None)
+    launching.launch_iteration(tmp_path / "run", 0)
+    assert [line["iteration"] for line in lines(tmp_path / "run")] == [-3, -2, -1, 0]
+    assert "Iteration 00" in (tmp_path / "run/work/job.json").read_text()
+    launching.launch_iteration(tmp_path / "run", 1)
+    assert (tmp_path / "run/ledger.jsonl").read_bytes() == (done / "ledger.jsonl").read_bytes()
+    assert without_report(tmp_path / "run") == without_report(done)

@@ -38,30 +38,39 @@ class Cost(Closed):
 
     Attributes:
       noise_multiplier: of iterations 1 to T.
-      label_shares_noise_multiplier: of the initial measurement, iteration 0, or None.
+      label_shares_noise_multiplier: of the initial measurements together, or None.
+      measurements: of each of several initial measurements, the last of them in iteration 0; empty: one, or none.
       sampling_rate: of iterations 1 to T.
       windows: how often all of it may see one unit: 1, or the windows of a stream that a unit can be in.
     """
 
     noise_multiplier: list[_Multiplier] = Field(min_length=1)
     label_shares_noise_multiplier: _Multiplier | None
+    measurements: list[_Multiplier] = []
     sampling_rate: float = Field(gt=0, le=1)
     windows: int = Field(ge=1)
 
     def by_iteration(self) -> dict[int, float]:
         """Returns the noise multiplier of each iteration that spends."""
-        bought = self.label_shares_noise_multiplier
-        return ({} if bought is None else {0: bought}) | dict(enumerate(self.noise_multiplier, start=1))
+        bought = self.measurements
+        if not bought and self.label_shares_noise_multiplier is not None:
+            bought = [self.label_shares_noise_multiplier]
+        return dict(enumerate([*bought, *self.noise_multiplier], start=1 - len(bought)))
 
     def spendings(self) -> list[Spending]:
         """Returns all that is spent, sampling counted."""
-        rates = {iteration: self.sampling_rate if iteration else 1.0 for iteration in self.by_iteration()}
+        rates = {iteration: self.sampling_rate if iteration > 0 else 1.0 for iteration in self.by_iteration()}
         return [Spending(z, rates[t]) for t, z in self.by_iteration().items()] * self.windows
 
     def squared(self, iterations: Sequence[int] | None = None) -> Fraction:
-        """Returns mu^2 = sum 1/z^2 of some iterations, or of all, exactly, as if all units had taken part."""
-        wanted = self.by_iteration()
-        return self.windows * squared(z for t, z in wanted.items() if iterations is None or t in iterations)
+        """Returns mu^2 = sum 1/z^2 of some iterations, or of all, exactly, as if all units had taken part.
+
+        Of all of them, several initial measurements count by their common multiplier, as the run's statement has it.
+        """
+        if iterations is None:
+            bought = self.label_shares_noise_multiplier
+            return self.windows * squared([*self.noise_multiplier, *([] if bought is None else [bought])])
+        return self.windows * squared(z for t, z in self.by_iteration().items() if t in iterations)
 
 
 def squared(multipliers: object) -> Fraction:

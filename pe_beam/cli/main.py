@@ -215,6 +215,8 @@ def _plan(options: argparse.Namespace) -> None:
         _print_json(plan.to_json() | ahead.to_json() | further)
         return
     print(f"{recipe.name}: {recipe.evolution.iterations} iterations, delta {recipe.privacy.delta:g}")
+    if plan.measurements:
+        _print_measurements(plan.to_json()["measurements"])
     print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  over sigma  noise passes threshold")
     for t, sigma in enumerate(plan.schedule.sigmas):
         votes = f"{plan.votes_per_candidate[t]:.2f}" if plan.votes_per_candidate else "?"
@@ -235,6 +237,15 @@ def _plan(options: argparse.Namespace) -> None:
         print(fits)
     for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
         print(f"warning: {warning}")
+
+
+def _print_measurements(steps: list[dict[str, Any]]) -> None:
+    """Prints the initial measurements: what each costs, and how far noise alone moves what it counts."""
+    print("measured first  share  epsilon alone  sigma (records)  cells  error by noise (TVD)")
+    for each in steps:
+        error = "?" if each["expected_error"] is None else f"{each['expected_error']:.3f}"
+        row = (each["name"], each["budget"], _epsilon(float(each["epsilon"])), each["cell_sigma"], each["cells"], error)
+        print("{:<14}  {:>5.3g}  {:>13}  {:>15.4f}  {:>5.0f}  {:>20}".format(*row))
 
 
 def _print_trade(sampling: dict[str, Any]) -> None:

@@ -73,6 +73,13 @@ class Embedder(abc.ABC):
         """
         return {name: group_bins(size, most) for name, size in self.marginal_sizes().items()}
 
+    def marginal_ordered(self) -> dict[str, int]:
+        """Returns column -> how many of its first bins lie in an order; 0 for categories.
+
+        Ordered bins are grouped with their neighbours, and what follows them (missing values) by itself.
+        """
+        return self.marginal_sizes()
+
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
         """Returns the bin of each vector in each column, int64 (n, columns). The vectors are float32 (n, d)."""
         raise NotImplementedError

@@ -47,8 +47,25 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Joint:
+    """Noisy counts of columns that were chosen or declared to go together. They are public.
+
+    Attributes:
+      columns: two or more. Joints of one measurement close no circle: each shares one column at most with those before.
+      groups: of each column int64 (bins,), the group of each bin.
+      counts: float64 (labels, groups of each column), or (1, groups of each column) over all labels.
+      sigma: standard deviation of the noise on each count.
+    """
+
+    columns: tuple[str, ...]
+    groups: tuple[np.ndarray, ...]
+    counts: np.ndarray
+    sigma: float
+
+
+@dataclass(frozen=True)
 class Marginals:
-    """Noisy one-way counts, the initial measurement of a run in iteration 0. They are public, because they are noisy.
+    """Noisy one-way counts, the initial measurement of a run before its votes. They are public, because they are noisy.
 
     Attributes:
       labels: the declared labels; [None] without labels.
@@ -57,6 +74,7 @@ class Marginals:
       groups: column -> int64 (bins,), the group of each bin; empty if pairs of columns are not measured.
       pairs: two columns -> float64 (groups, groups), noisy counts over all labels.
       pair_sigma: standard deviation of the noise on each of these.
+      joints: what is counted beyond that by `privacy.measure`.
     """
 
     labels: Sequence[str | None]
@@ -65,6 +83,7 @@ class Marginals:
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     pairs: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
     pair_sigma: float = 0.0
+    joints: Sequence[Joint] = ()
 
     def totals(self) -> np.ndarray:
         """Returns the noisy number of records per label, float64 (labels,): the sum of the bins, averaged over columns.
@@ -115,7 +134,7 @@ class Generator(abc.ABC):
     takes_marginals: ClassVar[bool] = False
     """True if `seeded` draws by measured marginals (`privacy.marginals`)."""
     takes_pairs: ClassVar[bool] = False
-    """True if `seeded` also draws by measured pairs of columns (`privacy.marginals.pairs`)."""
+    """True if `seeded` also draws by columns counted together (`privacy.marginals.pairs`, `privacy.measure`)."""
     redraws: ClassVar[bool] = False
     """True if it has `redraw`, so that rows of the last population repeat no more than they should."""
     varies_any: ClassVar[bool] = False

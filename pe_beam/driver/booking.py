@@ -88,10 +88,12 @@ def cost_of(recipe: Recipe) -> Cost:
             "privacy.book: a run that is NOT PRIVATE has no place in a book; a finite privacy.epsilon is wanted, and "
             "no start from a release without a promise"
         )
-    schedule = make_plan(recipe).schedule
+    plan = make_plan(recipe)
+    schedule = plan.schedule
     return Cost(
         noise_multiplier=list(schedule.noise_multipliers),
         label_shares_noise_multiplier=schedule.label_noise_multiplier,
+        measurements=[each.noise_multiplier for each in plan.measurements],
         sampling_rate=float(recipe.privacy.sampling_rate),
         windows=1 if recipe.stream is None else recipe.unit_windows,
     )

@@ -76,4 +76,4 @@ def _refuse_beyond_plan(spent: Sequence[float], planned: Sequence[float]) -> Non
 def spendings(run: Run) -> list[Spending]:
     """Returns what the ledger's lines spend. Their HMAC binds the recipe, and so its sampling rate."""
     rate = float(run.recipe.privacy.sampling_rate)
-    return [Spending(line.noise_multiplier, rate if line.iteration else 1.0) for line in ledger_lines(run)]
+    return [Spending(line.noise_multiplier, rate if line.iteration > 0 else 1.0) for line in ledger_lines(run)]

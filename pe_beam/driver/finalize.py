@@ -31,6 +31,12 @@ from pe_beam.storage.parquet import parquet_file
 
 SUPPLIED = "private/secret.supplied"
 _ACCOUNTANT = "dp-accounting: exact composition of Gaussian mechanisms"
+_MEASURED = {
+    "one_way": "one-way counts of the columns by label",
+    "cliques": "counts of declared columns together",
+    "coarse": "coarse counts of all pairs of columns",
+    "tree": "counts of pairs that were chosen by those before",
+}
 _SAMPLED_ACCOUNTANT = (
     "numeric privacy loss distributions of Gaussian mechanisms on Poisson samples, compared with dp-accounting's"
 )
@@ -173,6 +179,7 @@ def privacy_record(run: Run) -> dict[str, object]:
         "mechanism": MECHANISM if run.recipe.noisy else "none",
         "noise_multiplier": list(schedule.noise_multipliers),
         "label_shares_noise_multiplier": schedule.label_noise_multiplier,
+        **_measurements(run),
         "sampling_rate": privacy.sampling_rate,
         "iterations": run.recipe.evolution.iterations,
         "accountant": _ACCOUNTANT if privacy.sampling_rate == 1 or added_to(run.recipe) else _SAMPLED_ACCOUNTANT,
@@ -181,6 +188,15 @@ def privacy_record(run: Run) -> dict[str, object]:
         "statement": statement_over([run], spent, delta, run.recipe.evolution.iterations),
         **started_from(run),
     }
+
+
+def _measurements(run: Run) -> dict[str, object]:
+    """Returns the part `measurements` of privacy.json: each step of `privacy.measure` and its noise, in order.
+
+    `label_shares_noise_multiplier` is that of all of them together, rounded down.
+    """
+    steps = [{"step": each.name, "noise_multiplier": each.noise_multiplier} for each in run.plan.measurements]
+    return {"measurements": steps} if steps else {}
 
 
 def promised_epsilon(run: Run) -> float:
@@ -243,7 +259,10 @@ def _checks_itself(run: Run) -> bool:
 
 
 def measured_by(run: Run) -> str | None:
-    """Returns what iteration 0 measures, in the words of the statement, or None if it measures nothing."""
+    """Returns what is measured before the votes, in the words of the statement, or None if nothing is."""
+    if run.recipe.privacy.measure:
+        named = [_MEASURED[name] for name in run.recipe.privacy.measure.steps]
+        return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
     if run.recipe.privacy.marginals:
         pairs = ", and counts of pairs of columns" if run.recipe.privacy.marginals.pairs else ""
         return f"one-way counts of the columns by label{pairs}"

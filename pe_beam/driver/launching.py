@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from pe_beam.driver.budget import check_ledger, write_ledger_line
 from pe_beam.driver.finalize import is_complete
-from pe_beam.driver.loop import check_parts, new_job, told
+from pe_beam.driver.loop import check_parts, missing_iterations, new_job, told
 from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_stream
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.manifests import manifest_of, read_manifest
-from pe_beam.engine.queries import spending_iterations
+from pe_beam.engine.queries import job_label, spending_iterations
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.start import bring_start
 from pe_beam.errors import InputError
@@ -83,8 +83,12 @@ def launch_iteration(run_dir: str | Path, iteration: int, beam_options: Sequence
         _demand_own_embeddings(run)
         if iteration:
             manifest_of(run, iteration - 1)
+        if iteration == 0 and missing_iterations(run, 0) != [0]:  # with initial measurements before it, in one job
+            _pay(run, missing_iterations(run, 0), job)
+            job(job_label(run, 0), _first_graph(run))
+            return
         _pay(run, [iteration], job)
-        job(f"Iteration {iteration:02d}", _iteration_graph(run, iteration))
+        job(job_label(run, iteration), _iteration_graph(run, iteration))
 
 
 def launch_evolution(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> None:
@@ -100,7 +104,7 @@ def launch_evolution(recipe: Recipe, run_dir: str | Path, beam_options: Sequence
         pin_recipe(recipe, store)
         run = open_run(store.uri)
         job = new_job(run, list(beam_options), leaves=True)
-        missing = [t for t in range(run.recipe.evolution.iterations + 1) if read_manifest(run, t) is None]
+        missing = missing_iterations(run)
         if not missing:
             _finish(run, job)
             return
@@ -119,6 +123,14 @@ def _iteration_graph(run: Run, iteration: int) -> Callable[[Any], Any]:
     if iteration < run.recipe.evolution.iterations:
         return lambda root: build(root, config)
     return lambda root: build(root, config) | "Finish" >> Finish(config.run_dir)
+
+
+def _first_graph(run: Run) -> Callable[[Any], Any]:
+    """Returns the graph of the initial measurements that are missing and of iteration 0."""
+    from pe_beam.engine.graphs.evolution import Config, build
+
+    config = Config(first=missing_iterations(run, 0)[0], last=0, **told(run))
+    return lambda root: build(root, config)
 
 
 def _evolution_graph(run: Run, first: int) -> Callable[[Any], Any]:

@@ -23,7 +23,7 @@ from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_stream
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out
 from pe_beam.engine.manifests import manifest_of, read_manifest
-from pe_beam.engine.queries import spending_iterations
+from pe_beam.engine.queries import first_query, is_made, job_label, spending_iterations
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.start import bring_start
 from pe_beam.errors import InputError, RecipeError, StageError
@@ -146,20 +146,31 @@ def _evolve_locked(
         progress.say(f"warning: {warning}")
     if on_frozen is not None:
         on_frozen(run)
-    missing = [t for t in range(run.recipe.evolution.iterations + 1) if read_manifest(run, t) is None]
+    missing = missing_iterations(run)
     if unroll and missing:
-        with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(missing[0]):
+        with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(max(missing[0], 0)):
             run_unrolled(run, missing[0], job)
         for iteration in missing:
             _call(on_iteration, run, iteration)
     else:
         for iteration in missing:
-            with _timed(run, f"iteration {iteration}"), progress.iteration(iteration):
+            with _timed(run, job_label(run, iteration).lower()), progress.iteration(iteration):
                 run_iteration(run, iteration, job)
             _call(on_iteration, run, iteration)
     finalize(run)
     booking.note_finished(run)
     return run
+
+
+def missing_iterations(run: Run, last: int | None = None) -> list[int]:
+    """Returns the iterations up to the last one that are not there yet, with initial measurements below 0.
+
+    Measurements whose working files are lost are made again, from the same counts with the same noise; once population
+    0 is there, nobody needs them.
+    """
+    stop = run.recipe.evolution.iterations if last is None else last
+    first = 0 if is_made(run, 0) else min(first_query(run), 0)
+    return [t for t in range(first, stop + 1) if not is_made(run, t)]
 
 
 def _bring_start(run: Run, progress: Progress) -> None:
@@ -171,7 +182,7 @@ def _bring_start(run: Run, progress: Progress) -> None:
 
 def _call(on_iteration: Callable[[Run, int], None] | None, run: Run, iteration: int) -> None:
     """Calls the user's function after an iteration. Raises PeBeamError, which names what it raised."""
-    if on_iteration is None:
+    if on_iteration is None or iteration < 0:  # a measurement has no release of its own
         return
     try:
         on_iteration(run, iteration)
@@ -217,7 +228,8 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
         ledger.repair_ledger(run.store)
         pin_secret(run, None, on_this_machine=job.on_this_machine)
         check_ledger(run)
-        run_iteration(run, iteration, job)
+        for each in missing_iterations(run, 0) if iteration == 0 else [iteration]:
+            run_iteration(run, each, job)
 
 
 def new_job(run: Run, args: list[str], *, leaves: bool = False) -> Job:
@@ -268,11 +280,11 @@ def run_iteration(run: Run, iteration: int, job: Job) -> None:
         write_ledger_line(run, iteration)
     config = Config(iteration=iteration, **told(run))
     job(
-        f"Iteration {iteration:02d}",
+        job_label(run, iteration),
         lambda root: build(root, config),
-        is_done=lambda: read_manifest(run, iteration) is not None,
+        is_done=lambda: is_made(run, iteration),
     )
-    _demand_manifest(run, iteration)
+    _demand_made(run, iteration)
 
 
 def run_unrolled(run: Run, first: int, job: Job) -> None:
@@ -285,8 +297,8 @@ def run_unrolled(run: Run, first: int, job: Job) -> None:
         if iteration >= first:
             write_ledger_line(run, iteration)
     config = Config(first=first, last=last, **told(run))
-    job("Evolution", lambda root: build(root, config), is_done=lambda: read_manifest(run, last) is not None)
-    _demand_manifest(run, last)
+    job("Evolution", lambda root: build(root, config), is_done=lambda: is_made(run, last))
+    _demand_made(run, last)
 
 
 def told(run: Run) -> dict[str, Any]:
@@ -300,9 +312,10 @@ def told(run: Run) -> dict[str, Any]:
     }
 
 
-def _demand_manifest(run: Run, iteration: int) -> None:
-    if read_manifest(run, iteration) is None:
-        raise StageError(f"iteration {iteration}: the job ended without its manifest; run again to go on")
+def _demand_made(run: Run, iteration: int) -> None:
+    if not is_made(run, iteration):
+        what = "manifest" if iteration >= 0 else "noisy counts"
+        raise StageError(f"{job_label(run, iteration).lower()}: the job ended without its {what}; run again to go on")
 
 
 def _freeze_data(run: Run, job: Job, progress: Progress) -> None:

@@ -253,8 +253,8 @@ def _used(recipe: Recipe, services: Folder) -> dict[str, Any]:
 def _otherwise(recipe: Recipe) -> list[str]:
     """Returns what a run of the recipe does otherwise."""
     notes = []
-    if recipe.privacy.marginals:
-        notes.append("a run draws by marginals that it buys; without data, columns are drawn evenly here")
+    if recipe.privacy.counts_columns:
+        notes.append("a run draws by counts of columns that it buys; without data, columns are drawn evenly here")
     if recipe.evolution.start is not None:
         notes.append("a run starts from the release of evolution.start; here all candidates are new")
     return notes

@@ -15,6 +15,7 @@ from typing import TextIO
 
 from pe_beam.engine.ingest import left_columns, left_out, share_done
 from pe_beam.engine.manifests import read_manifest
+from pe_beam.engine.measuring import steps_of
 from pe_beam.engine.run import Run
 from pe_beam.privacy.subsampled import Spending
 
@@ -70,6 +71,10 @@ class Progress:
     @contextlib.contextmanager
     def iteration(self, iteration: int) -> Iterator[None]:
         """Shows the stages of an iteration while its job runs, and prints a line when it is done."""
+        if iteration < 0:
+            yield
+            self.say(f"measured: {steps_of(self._run)[iteration].name}")
+            return
         total = self._run.recipe.evolution.iterations
         if self._done_before is None:
             self._done_before = iteration

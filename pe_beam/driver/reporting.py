@@ -61,7 +61,7 @@ def verify_release(run: Run) -> dict[str, Any]:
 
 _PROMISED = (
     *("epsilon", "delta", "adjacency", "unit", "noise_multiplier", "label_shares_noise_multiplier"),
-    *("sampling_rate", "iterations", "spent_epsilon", "start"),
+    *("measurements", "sampling_rate", "iterations", "spent_epsilon", "start"),
 )
 
 

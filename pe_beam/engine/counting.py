@@ -25,7 +25,7 @@ _MATRIX = "pe_beam.matrix"
 
 def noisy_label_shares(run: Run) -> list[float]:
     """Returns the shares of the labels: declared, or measured in iteration 0 and released."""
-    if run.recipe.privacy.marginals:
+    if run.recipe.privacy.counts_columns:
         return [float(x) for x in read_marginals(run).totals()]
     shares = declared_shares(run.recipe)
     return [float(x) for x in read_measurements(run)["noisy_count"].to_pylist()] if shares is None else shares
@@ -36,9 +36,9 @@ def commit_counts(run: Run, iteration: int, counts: np.ndarray, matrix: str) -> 
 
     Args:
       run: a run whose embeddings are frozen.
-      iteration: 0 (initial measurement) or more.
+      iteration: 0 (initial measurement) or more; below 0 earlier ones.
       counts: int64 (m,), in units of the iteration's grid.
-      matrix: digest of the candidate matrix that was voted on; empty in iteration 0.
+      matrix: digest of what was voted on, candidates or chosen cells; empty if the cells are declared.
 
     Raises:
       InputError: counts over another candidate matrix are committed already.

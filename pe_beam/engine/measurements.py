@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.generator import Generator, Marginals
 from pe_beam.engine import tables
+from pe_beam.engine.measuring import COUNTED, file_of, read_measured
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.recipe.measured import measured
@@ -134,6 +135,8 @@ def _where(run: Run) -> str:
 
 def read_marginals(run: Run) -> Marginals:
     """Returns the measured marginals of a run that measures them."""
+    if run.recipe.privacy.measure:
+        return read_measured(run)
     noisy = read_measurements(run)["noisy_count"].to_numpy()
     counts, start, labels = {}, 0, run.recipe.label_count
     for column, size in run.embedder.marginal_sizes().items():
@@ -148,9 +151,10 @@ def read_marginals(run: Run) -> Marginals:
 
 def generator(run: Run) -> Generator:
     """Returns the run's generator. With measured marginals it draws by them."""
-    if not run.recipe.privacy.marginals:
+    privacy = run.recipe.privacy
+    if not privacy.counts_columns:
         return run.generator
-    return _seeded(run.root, run.store.version(_where(run)))
+    return _seeded(run.root, run.store.version(file_of(run, 0, COUNTED) if privacy.measure else _where(run)))
 
 
 @functools.lru_cache(maxsize=2)

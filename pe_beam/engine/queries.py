@@ -1,21 +1,23 @@
 """The query of an iteration on private data: the bins of a histogram, and the bins in which a record counts.
 
 Iterations 1 to T count votes on candidates. Iteration 0, if the recipe pays for it, counts records by label, or by
-label and bin of each column. Ledger, counts and noise treat both in the same way. The differences are here.
+label and bin of each column. Several initial measurements are iterations up to 0, below 0 the earlier ones. Ledger,
+counts and noise treat all in the same way. The differences are here.
 """
 
 from __future__ import annotations
 
 import abc
 import functools
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.votes import Ballots
-from pe_beam.engine import tables
+from pe_beam.engine import measuring, tables
 from pe_beam.engine.indexes import load_voter
+from pe_beam.engine.manifests import read_manifest
 from pe_beam.engine.measurements import (
     MEASURED,
     MEASURED_WORK,
@@ -43,12 +45,12 @@ class Query(abc.ABC):
     """The query of one iteration of a run.
 
     Attributes:
-      released: file name of its noisy answer in the release, relative to the iteration's folder.
+      released: file name of its noisy answer in the release, relative to the folder of the population that it is for.
       work: file name of the answer in `work/`, where it is committed first.
     """
 
-    released: ClassVar[str]
-    work: ClassVar[str]
+    released: str
+    work: str
 
     def __init__(self, run: Run, iteration: int) -> None:
         """Takes an iteration that has a query."""
@@ -78,11 +80,18 @@ class Query(abc.ABC):
     def read(self) -> pa.Table:
         """Returns the noisy answer."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Fixes the bins, before records are read. A worker calls it."""
+
+    def files(self) -> dict[str, str]:
+        """Returns the names of its files in the release, as `released`, and of the same files in `work/`."""
+        return {self.released: self._run.layout.work(self._iteration, self.work)}
+
     def traces(self) -> list[str]:
         """Returns the files that exist only if the query was answered."""
         return [
             self._run.layout.work(self._iteration, self.work),
-            self._run.layout.public(self._iteration, self.released),
+            self._run.layout.public(max(self._iteration, 0), self.released),
         ]
 
 
@@ -160,18 +169,98 @@ class CellQuery(Query):
         return read_measurements(self._run)
 
 
+class StepQuery(Query):
+    """Counts the records in the cells of a step of `privacy.measure`."""
+
+    work = measuring.COUNTED
+
+    def __init__(self, run: Run, iteration: int) -> None:
+        """Takes a step. Raises InputError if the recipe has no such step."""
+        super().__init__(run, iteration)
+        if iteration not in measuring.steps_of(run):
+            raise _not_planned(iteration)
+        self.released = measuring.released_name(run, iteration, "parquet")
+
+    def cost(self) -> Cost:
+        """See `Query`."""
+        place = list(measuring.steps_of(self._run)).index(self._iteration)
+        planned = self._run.plan.measurements[place]
+        return Cost(planned.sigma, planned.sensitivity, planned.noise_multiplier)
+
+    def prepare(self) -> None:
+        """See `Query`."""
+        measuring.commit_asked(self._run, self._iteration)
+
+    def bins(self) -> pa.Table:
+        """See `Query`."""
+        labels = measuring.cell_labels(self._run, self._iteration)
+        return pa.table(
+            {"candidate_id": pa.array(range(len(labels)), pa.int64()), "label": pa.array(labels, pa.string())}
+        )
+
+    def blocks(self, labels: list[str | None]) -> np.ndarray:
+        """See `Query`. All bins are in one block."""
+        return np.zeros(len(labels), dtype=np.int32)
+
+    def ballots(self) -> Ballots:
+        """See `Query`."""
+        digest = measuring.asked_digest(self._run, self._iteration)
+        return _step_cells(self._run.root, self._iteration, self._run.run_id, digest)
+
+    def answer(self, counts: pa.Table, noisy: np.ndarray) -> tuple[pa.Table, pa.Schema]:
+        """See `Query`."""
+        return measuring.counted_table(self._run, self._iteration, noisy), tables.COUNTED
+
+    def files(self) -> dict[str, str]:
+        """See `Query`. What was counted is released beside the counts."""
+        said = measuring.released_name(self._run, self._iteration, "json")
+        return {said: self._run.layout.work(self._iteration, measuring.ASKED)} | super().files()
+
+    def read(self) -> pa.Table:
+        """See `Query`."""
+        return tables.read_bytes(self._run.store.read(measuring.file_of(self._run, self._iteration, self.work)))
+
+
 def query_of(run: Run, iteration: int) -> Query:
     """Returns the query of an iteration."""
-    return VoteQuery(run, iteration) if iteration else CellQuery(run, iteration)
+    if iteration > 0:
+        return VoteQuery(run, iteration)
+    several = run.recipe.privacy.measure is not None or iteration < 0
+    return StepQuery(run, iteration) if several else CellQuery(run, iteration)
+
+
+def first_query(run: Run) -> int:
+    """Returns the number of the first query: 0 or below if the recipe pays for initial measurements, else 1."""
+    if run.recipe.privacy.measure is not None:
+        return min(measuring.steps_of(run))
+    return 0 if run.recipe.privacy.label_budget() else 1
+
+
+def is_made(run: Run, iteration: int) -> bool:
+    """Returns whether an iteration is there: its manifest, or below 0 its measurement."""
+    return measuring.is_counted(run, iteration) if iteration < 0 else read_manifest(run, iteration) is not None
+
+
+def job_label(run: Run, iteration: int) -> str:
+    """Returns the label of the job of an iteration. Runners name and find jobs by it."""
+    if iteration >= 0:
+        return f"Iteration {iteration:02d}"
+    return f"Measurement {iteration - first_query(run) + 1:02d}"
 
 
 def spending_iterations(run: Run) -> list[int]:
-    """Returns the iterations with a query: 1 to T, and 0 if the recipe pays for an initial measurement."""
-    return list(range(0 if run.recipe.privacy.label_budget() else 1, run.recipe.evolution.iterations + 1))
+    """Returns the iterations with a query: 1 to T, and from `first_query` on initial measurements."""
+    return list(range(first_query(run), run.recipe.evolution.iterations + 1))
 
 
 def _not_planned(iteration: int) -> InputError:
     return InputError(f"ledger.jsonl: a line for iteration {iteration}, which the recipe does not have")
+
+
+@functools.lru_cache(maxsize=2)
+def _step_cells(root: str, iteration: int, run_id: str, digest: str) -> measuring.StepCells:
+    """Returns the cells of a step. Run id and digest are part of the cache key, as in `_cells`."""
+    return measuring.StepCells(open_run(root), iteration)
 
 
 @functools.lru_cache(maxsize=2)

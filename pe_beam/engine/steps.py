@@ -183,9 +183,9 @@ def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Tab
 def commit_iteration(run: Run, iteration: int) -> None:
     """Commits population and manifest in `work/`, then copies them to the release, the manifest last."""
     names = _commit_files(run, iteration)
-    if iteration in spending_iterations(run):
-        query = query_of(run, iteration)
-        names[query.released] = run.layout.work(iteration, query.work)
+    for each in spending_iterations(run):
+        if each == iteration or (each < 0 and not iteration):
+            names |= query_of(run, each).files()
     manifest = _manifest(run, iteration, names)
     refuse_too_many(run, iteration, manifest["candidates"])
     run.store.commit(run.layout.work(iteration, "manifest.json"), _json(manifest))

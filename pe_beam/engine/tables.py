@@ -24,6 +24,15 @@ MARGINALS_AND_PAIRS = pa.schema(
     [*list(MARGINALS)[:3], ("other", pa.string()), ("other_bin", pa.int64()), ("noisy_count", pa.float64())]
 )
 """Of a pair of columns `label` is null, and the bins are groups of bins."""
+COUNTED = pa.schema(
+    [
+        ("label", pa.string()),
+        ("columns", pa.list_(pa.string())),
+        ("groups", pa.list_(pa.int64())),
+        ("noisy_count", pa.float64()),
+    ]
+)
+"""Of a step of `privacy.measure`: `label` is null over all labels, and groups are those of its `asked` file."""
 
 
 def population_schema(payload: pa.Schema) -> pa.Schema:

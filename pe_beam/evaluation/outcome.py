@@ -74,7 +74,7 @@ def _memorisation(near: Mapping[str, Nearest], iteration: int, setting: Setting)
 
 
 def _floor(run: Run) -> str:
-    if run.recipe.privacy.marginals:
+    if run.recipe.privacy.counts_columns:
         return "population 0, drawn by measured marginals"
     return "population 0, which no record has shaped"
 

@@ -230,6 +230,33 @@ def fixed(
     return _schedule(pairs, sensitivity, label_share, sampling_rate)
 
 
+def divided(
+    *, noise_multiplier: float, shares: Sequence[float], sensitivities: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Returns sigma and noise multiplier of mechanisms that together spend at most what one of the multiplier does.
+
+    Args:
+      noise_multiplier: z of all together; 0: no noise.
+      shares: numbers above 0, proportional to each mechanism's share of 1/z^2.
+      sensitivities: of each, in votes.
+
+    >>> divided(noise_multiplier=1.0, shares=[1, 1], sensitivities=[1.0, 2.0])[1][0] >= 2 * 2**0.5
+    True
+    """
+    if noise_multiplier == 0:
+        return [(0.0, 0.0) for _ in shares]
+    total, most = math.fsum(shares), 1 / Fraction(noise_multiplier) ** 2
+    raised = 2.0**-40
+    while True:
+        found = [
+            _rounded(noise_multiplier * (1 + raised) * math.sqrt(total / share), norm)
+            for share, norm in zip(shares, sensitivities, strict=True)
+        ]
+        if sum(1 / Fraction(multiplier) ** 2 for _, multiplier in found) <= most:
+            return found
+        raised *= 4
+
+
 def _check_rate(sampling_rate: float) -> None:
     _refuse_unless(0 < sampling_rate <= 1, "privacy.sampling_rate", sampling_rate, "above 0 to 1")
 

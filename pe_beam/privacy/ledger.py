@@ -16,15 +16,17 @@ from pe_beam.keyed import encode_fields
 
 VERSION = 2
 LEDGER = "ledger.jsonl"
+FIRST = -9
+"""The smallest number that an initial measurement may have. The last of a run has 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerLine:
-    """What one iteration spends. Iteration 0 is the initial measurement.
+    """What one iteration spends. Iteration 0 is the initial measurement; of several the earlier ones are below 0.
 
     Attributes:
       version: version of the format, 2.
-      iteration: 0 or more.
+      iteration: `FIRST` or more.
       sigma: in votes, 0 or more.
       sensitivity: in votes, above 0.
       noise_multiplier: sigma / sensitivity, rounded down; it is 0 if and only if sigma is 0.
@@ -44,8 +46,8 @@ class LedgerLine:
     def __post_init__(self) -> None:
         """Raises InputError for values that no run writes."""
         _refuse_unless(_is_whole(self.version) and self.version == VERSION, "version", self.version, f"{VERSION}")
-        whole = _is_whole(self.iteration) and self.iteration >= 0
-        _refuse_unless(whole, "iteration", self.iteration, "a whole number, 0 or more")
+        whole = _is_whole(self.iteration) and self.iteration >= FIRST
+        _refuse_unless(whole, "iteration", self.iteration, f"a whole number, {FIRST} or more")
         for name, least in (("sigma", 0.0), ("sensitivity", math.ulp(0.0)), ("noise_multiplier", 0.0)):
             value = getattr(self, name)
             fine = isinstance(value, int | float) and not isinstance(value, bool) and least <= value < math.inf
@@ -83,7 +85,7 @@ def data_hmac(
       secret: secret of the run directory, 32 bytes.
       run_id: hash of the resolved recipe.
       fingerprint: fingerprint of the frozen embedding shards.
-      iteration: 0 or more.
+      iteration: as in `LedgerLine`.
       sigma: in votes, exact.
       sensitivity: in votes, exact.
       grid_bits: b; counts are whole multiples of 2^-b votes.

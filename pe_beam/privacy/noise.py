@@ -75,7 +75,7 @@ def noise_key(
       secret: secret of the run directory, 32 bytes.
       run_id: hash of the resolved recipe.
       fingerprint: fingerprint of the frozen embedding shards.
-      iteration: 0 (initial measurement) or more.
+      iteration: 0 (initial measurement) or more; below 0 earlier ones.
       sigma: in votes, exact.
       grid_bits: b.
       counts_digest: digest of all counts of the iteration.

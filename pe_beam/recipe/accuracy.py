@@ -66,7 +66,7 @@ def one_way_tables(recipe: Recipe, pairs: int | None = None) -> Iterator[Table]:
 
 
 def _labels(recipe: Recipe) -> Iterator[Table]:
-    if recipe.privacy.label_budget() and not recipe.privacy.marginals:
+    if recipe.privacy.label_budget() and not recipe.privacy.counts_columns:
         yield Table(what=("label",), cells=recipe.label_count, weight=1 / math.sqrt(_replaced(recipe)))
 
 

@@ -1,11 +1,12 @@
-"""What an initial measurement of marginals counts, and how often a record counts in it."""
+"""What initial measurements count, and how often a record counts in them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.models import Cliques, OneWay, Recipe
 
 MOST_COLUMNS = 40
 """Columns of which all pairs are counted, at most: a record counts in columns^2 / 2 cells."""
@@ -50,3 +51,61 @@ def measured(recipe: Recipe, columns: int) -> Measured:
     """Returns what a recipe with `privacy.marginals` measures of so many columns."""
     assert recipe.privacy.marginals is not None
     return Measured(columns, recipe.privacy.marginals.pairs)
+
+
+PAIR_WEIGHT = 4
+"""How often a record counts in its cell of a pair of a tree. With weights above 1 what pairs leave over can move."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of `privacy.measure`.
+
+    Attributes:
+      name: of its section.
+      budget: its share of the budget.
+      norm_squared: the squared L2 norm of what one record adds to all its cells, at most.
+      unit: how often a record counts in a cell of it: counts and noise are divided by that.
+    """
+
+    name: str
+    budget: float
+    norm_squared: int
+    unit: int = 1
+
+
+def measured_steps(recipe: Recipe, columns: int) -> list[Step]:
+    """Returns the steps of `privacy.measure` of so many columns, in order; none without it.
+
+    A record counts once in each column, in each declared clique and in each pair of columns. Of a tree it counts
+    `PAIR_WEIGHT` times in each pair, of which there are columns - 1 at most, or in one-way counts in their place.
+    """
+    told = recipe.privacy.measure
+    if told is None:
+        return []
+    norms = {"one_way": columns, "coarse": columns * (columns - 1) // 2, "tree": PAIR_WEIGHT**2 * (columns - 1)}
+    if told.cliques is not None:
+        norms["cliques"] = len(told.cliques.columns)
+    return [
+        Step(name, float(step.budget), norms[name], PAIR_WEIGHT if name == "tree" else 1)
+        for name, step in told.steps.items()
+    ]
+
+
+def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
+    """Returns how many cells a step has in a column, pair or clique that it counts, on average.
+
+    Args:
+      recipe: with `privacy.measure`.
+      name: of the step.
+      sizes: number of bins of each column.
+    """
+    told = recipe.privacy.measure
+    assert told is not None
+    step = told.steps[name]
+    if isinstance(step, OneWay):
+        return recipe.label_count * sum(sizes) / len(sizes)
+    grouped = [min(size, step.groups) for size in sizes]
+    labels = recipe.label_count if getattr(step, "by_label", False) else 1
+    width = 2 if not isinstance(step, Cliques) else sum(map(len, step.columns)) / len(step.columns)
+    return labels * (sum(grouped) / len(grouped)) ** width

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pe_beam import registry
 from pe_beam.contracts.newer import NEWER
@@ -468,6 +468,87 @@ class InitialMeasurement(Section):
     )
 
 
+class OneWay(Section):
+    """Counts of each column's bins by label: what all else is measured against."""
+
+    budget: Real = Field(gt=0, lt=1, description="share of the budget")
+
+
+class Cliques(Section):
+    """Counts of declared columns together."""
+
+    budget: Real = Field(gt=0, lt=1, description="share of the budget")
+    columns: list[list[str]] = Field(
+        min_length=1,
+        description="lists of 2 to 4 columns; each shares one column at most with those before it, so that no circle "
+        "is closed",
+    )
+    groups: Whole = Field(6, ge=2, le=64, description="groups of a column's bins, of about equal shares, at most")
+    by_label: bool = Field(True, description="whether each label has counts of its own")
+
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, value: list[list[str]]) -> list[list[str]]:
+        parts: list[set[str]] = []  # columns that hang together so far
+        for columns in value:
+            if not 2 <= len(set(columns)) == len(columns) <= 4:
+                raise ValueError("each is a list of 2 to 4 different columns")
+            met = [part for part in parts if part & set(columns)]
+            if any(len(part & set(columns)) > 1 for part in met):
+                raise ValueError(f"{', '.join(columns)}: two of them hang together by those before; a circle is closed")
+            parts = [part for part in parts if part not in met] + [set(columns).union(*met)]
+        return value
+
+
+class Coarse(Section):
+    """Counts of all pairs of columns over all labels, in few groups: what the tree is chosen by."""
+
+    budget: Real = Field(gt=0, lt=1, description="share of the budget")
+    groups: Whole = Field(4, ge=2, le=16, description="groups of a column's bins, of about equal shares, at most")
+
+
+class Tree(Section):
+    """Finer counts of those pairs of columns that go together most, by what is released so far."""
+
+    budget: Real = Field(
+        gt=0,
+        lt=1,
+        description="share of the budget; of pairs that noise would hide it goes to one-way counts, once more",
+    )
+    groups: Whole = Field(
+        12, ge=2, le=64, description="groups of a column's bins, of about equal shares, at most; fewer where noise is"
+    )
+    by_label: bool = Field(True, description="whether each label has counts of its own")
+
+
+class Measure(Section):
+    """Initial measurements, one after the other, each with its share of the budget and its line of the ledger."""
+
+    one_way: OneWay = Field(description="counts of each column by label, first")
+    cliques: Cliques | None = Field(None, description="counts of declared columns together; null: none")
+    coarse: Coarse | None = Field(None, description="coarse counts of all pairs of columns; null: none, and no tree")
+    tree: Tree | None = Field(None, description="counts of chosen pairs, a tree; null: none, and no coarse ones")
+
+    @model_validator(mode="after")
+    def _check(self) -> Measure:
+        if (self.coarse is None) != (self.tree is None):
+            raise ValueError("tree: chosen by coarse counts, which are for nothing else; both are wanted, or none")
+        if not self.budget < 1:
+            raise ValueError("the shares of all steps together: below 1, so that votes have one")
+        return self
+
+    @property
+    def steps(self) -> dict[str, OneWay | Cliques | Coarse | Tree]:
+        """Returns name -> step, in the order in which they are measured."""
+        every = {"one_way": self.one_way, "cliques": self.cliques, "coarse": self.coarse, "tree": self.tree}
+        return {name: step for name, step in every.items() if step is not None}
+
+    @property
+    def budget(self) -> float:
+        """The share of all steps together."""
+        return math.fsum(step.budget for step in self.steps.values())
+
+
 class SecretCustody(Section):
     """Who keeps the secret outside the run directory; the other keys are the custody's own options."""
 
@@ -506,6 +587,11 @@ class Privacy(Section):
     marginals: InitialMeasurement | None = Field(
         None,
         description="{budget: share of the budget}: one-way counts by label, for generators that use them",
+    )
+    measure: Annotated[Measure | None, NEWER] = Field(
+        None,
+        description="several initial measurements, the later ones chosen by what the earlier ones released, in place "
+        "of marginals; null: none",
     )
     weights: list[Real] | None = Field(None, description="share of the budget of each iteration; null: equal")
     sampling_rate: Literal[1] | Real = Field(
@@ -546,10 +632,17 @@ class Privacy(Section):
             raise ValueError("weights: finite numbers above 0")
         if self.sampling_rate < 1 and self.adjacency != "add-or-remove-one":
             raise ValueError("sampling_rate: below 1 only with adjacency add-or-remove-one")
+        if self.marginals and self.measure:
+            raise ValueError("measure: in place of marginals; leave one of them away")
         budget = self.label_budget()
         if not 0 <= budget < 1:
             raise ValueError("label_counts.budget: above 0 and below 1")
         return self
+
+    @property
+    def counts_columns(self) -> bool:
+        """Whether columns are counted before the first iteration: `marginals` or `measure`."""
+        return self.marginals is not None or self.measure is not None
 
     def multipliers(self, iterations: int) -> list[float] | None:
         """Returns the given noise multipliers of iterations 1 to T, or None. Raises ValueError if not T are given."""
@@ -565,9 +658,9 @@ class Privacy(Section):
         return found
 
     def label_budget(self) -> float:
-        """Returns the share of the budget for the initial measurement of label shares or marginals, or 0 without it."""
-        if self.marginals:
-            return self.marginals.budget
+        """Returns the share of the budget for all initial measurements, or 0 without any."""
+        if self.counts_columns:
+            return (self.marginals or self.measure).budget  # type: ignore[union-attr]
         measured = isinstance(self.label_counts, dict) and set(self.label_counts) == {"budget"}
         return float(self.label_counts["budget"]) if measured else 0.0  # type: ignore[index]
 
@@ -668,7 +761,7 @@ class Recipe(Section):
                 raise ValueError("privacy.label_counts: one share for each of data.labels, or budget")
             if not all(0 <= share < math.inf for share in shares.values()) or sum(shares.values()) <= 0:
                 raise ValueError("privacy.label_counts: shares of 0 or more, not all 0")
-        measured = self.privacy.label_budget() if self.privacy.marginals is None else 0
+        measured = 0 if self.privacy.counts_columns else self.privacy.label_budget()
         if measured and labels is None:
             raise ValueError("privacy.label_counts: label shares cannot be measured without data.labels")
         if measured and "budget" in (labels or []):
@@ -679,7 +772,7 @@ class Recipe(Section):
                 raise ValueError(
                     f"evolution: samples and population must be {wanted} at least (labels times rows of a family)"
                 )
-        if self.privacy.marginals and shares != "uniform":
+        if self.privacy.counts_columns and shares != "uniform":
             raise ValueError("privacy.label_counts: measured marginals say the label shares; leave it away")
         weights = self.privacy.weights
         if weights is not None and len(weights) != self.evolution.iterations:

@@ -39,8 +39,8 @@ def new_generator(recipe: Recipe, folder: Folder | None = None) -> Generator:
     if recipe.generators is None:
         [(key, part)] = recipe.generator_parts
         return _filtered(_new_generator(recipe, key, part, folder), filters)
-    if recipe.privacy.marginals:
-        raise RecipeError("privacy.marginals: with several generators they are not supported; one generator is wanted")
+    if recipe.privacy.counts_columns:
+        raise RecipeError(f"{_counting(recipe)}: with several generators not supported; one generator is wanted")
     made = []
     for maker, (key, part) in zip(recipe.generators, recipe.generator_parts, strict=True):
         with of_maker(maker.name):
@@ -50,8 +50,10 @@ def new_generator(recipe: Recipe, folder: Folder | None = None) -> Generator:
 
 def _new_generator(recipe: Recipe, key: str, part: Part, folder: Folder | None) -> Generator:
     cls = registry.find("generators", part.name, key=f"{key}.name")
-    if recipe.privacy.marginals and not cls.takes_marginals:
-        raise RecipeError(f"privacy.marginals: generator {part.name!r} makes no use of them")
+    if recipe.privacy.counts_columns and not cls.takes_marginals:
+        raise RecipeError(f"{_counting(recipe)}: generator {part.name!r} makes no use of them")
+    if recipe.privacy.measure and len(recipe.privacy.measure.steps) > 1 and not cls.takes_pairs:
+        raise RecipeError(f"privacy.measure: generator {part.name!r} makes use of one_way alone")
     if recipe.privacy.marginals and recipe.privacy.marginals.pairs and not cls.takes_pairs:
         raise RecipeError(f"privacy.marginals.pairs: generator {part.name!r} makes no use of them; null is wanted")
     if recipe.evolution.repeats == "modelled":
@@ -68,10 +70,10 @@ def _check_repeats(recipe: Recipe, name: str, cls: type[Generator]) -> None:
         raise RecipeError(f"evolution.repeats: generator {name!r} cannot change rows a little; any is wanted")
     if recipe.filter_parts:
         raise RecipeError("evolution.repeats: rows that are changed would not pass evolution.filters; any is wanted")
-    if not recipe.privacy.marginals:
+    if not recipe.privacy.counts_columns:
         raise RecipeError(
-            "evolution.repeats: modelled needs measured marginals (privacy.marginals), which say how often rows "
-            "repeat; without them any is wanted"
+            "evolution.repeats: modelled needs counts of columns (privacy.marginals or privacy.measure), which say how "
+            "often rows repeat; without them any is wanted"
         )
 
 
@@ -110,17 +112,40 @@ def new_embedder(recipe: Recipe, folder: Folder | None = None) -> Embedder:
     part = recipe.embedder
     cls = registry.find("embedders", part.name, key="embedder.name")
     made: Embedder = cls(cls.Options.model_validate(part.options), **_schema_for(recipe, cls))
-    if recipe.privacy.marginals and not made.marginal_sizes():
-        raise RecipeError(f"privacy.marginals: embedder {part.name!r} has no columns to count")
+    if recipe.privacy.counts_columns and not made.marginal_sizes():
+        raise RecipeError(f"{_counting(recipe)}: embedder {part.name!r} has no columns to count")
     if recipe.privacy.marginals and recipe.privacy.marginals.pairs:
         columns = len(made.marginal_sizes())
         if not 2 <= columns <= MOST_COLUMNS:
             raise RecipeError(
                 f"privacy.marginals.pairs: {columns} columns; 2 to {MOST_COLUMNS} are allowed; null counts no pairs"
             )
+    _check_measure(recipe, made)
     iterations, service = recipe.evolution.iterations, recipe.execution.embeddings
     made.attach(Surroundings(iterations=iterations, service=service, folder=folder, private=True))
     return made
+
+
+def _counting(recipe: Recipe) -> str:
+    """Returns the key of the recipe that counts columns."""
+    return "privacy.measure" if recipe.privacy.measure else "privacy.marginals"
+
+
+def _check_measure(recipe: Recipe, embedder: Embedder) -> None:
+    """Checks that there are as many columns as the steps of `privacy.measure` need, and those that they name."""
+    told, columns = recipe.privacy.measure, embedder.marginal_sizes()
+    if told is None:
+        return
+    if told.coarse is not None and not 2 <= len(columns) <= MOST_COLUMNS:
+        raise RecipeError(
+            f"privacy.measure.coarse: {len(columns)} columns; 2 to {MOST_COLUMNS} are allowed; null counts no pairs"
+        )
+    unknown = sorted({name for each in (told.cliques.columns if told.cliques else []) for name in each} - set(columns))
+    if unknown:
+        raise RecipeError(
+            f"privacy.measure.cliques.columns: {unknown[0]!r} is no column of data.schema; allowed: "
+            f"{', '.join(columns)}"
+        )
 
 
 def _schema_for(recipe: Recipe, cls: type[Generator] | type[Embedder]) -> dict[str, BaseModel]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pe_beam.errors import RecipeError
@@ -13,7 +13,7 @@ from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, noise
 from pe_beam.privacy.subsampled import Spending
 from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors
-from pe_beam.recipe.measured import measured
+from pe_beam.recipe.measured import cells_of_step, measured, measured_steps
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder
 from pe_beam.recipe.sizes import memory_warning
@@ -59,6 +59,39 @@ class StartPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasurementPlan:
+    """The noise of one step of `privacy.measure`.
+
+    Attributes:
+      name: of the step.
+      budget: its share of the budget.
+      sigma: in votes.
+      sensitivity: in votes.
+      noise_multiplier: sigma / sensitivity, rounded down.
+      epsilon: of the step by itself, at the recipe's delta.
+      cell_sigma: standard deviation of the noise on one count, in records; of clients in those that have one record.
+        What a tree counts in place of pairs has another.
+      cells: of a column, a pair or a clique that it counts, on average; at most, where groups are fewer if noise is.
+      expected_error: how far noise alone moves the shares of these cells: expected total variation distance before
+        anything is made of them, 1 at most. None without data.expected_records, and for clients.
+    """
+
+    name: str
+    budget: float
+    sigma: float
+    sensitivity: float
+    noise_multiplier: float
+    epsilon: float
+    cell_sigma: float
+    cells: float
+    expected_error: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON. Infinity is "inf"."""
+        return asdict(self) | {"epsilon": json_number(self.epsilon)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The plan of a recipe.
 
@@ -75,6 +108,7 @@ class Plan:
       warnings: warnings for the user before budget is spent.
       unsampled: the schedule without sampling, if a share of the units votes.
       start: what releases before the run have spent (`StartPlan`); None: it starts at random.
+      measurements: the steps of `privacy.measure`. The schedule has what they spend together, as one.
 
     >>> from pe_beam.recipe.loading import load_recipe
     >>> plan = make_plan(load_recipe("digits", ["evolution.iterations=3"]))
@@ -92,6 +126,7 @@ class Plan:
     warnings: list[str]
     unsampled: accounting.NoiseSchedule | None = None
     start: StartPlan | None = None
+    measurements: Sequence[MeasurementPlan] = ()
 
     @functools.cached_property
     def epsilons(self) -> list[float]:
@@ -127,6 +162,7 @@ class Plan:
             "noise_multiplier": list(self.schedule.noise_multipliers),
             "sensitivity": self.schedule.sensitivity,
             "label_shares_noise_multiplier": self.schedule.label_noise_multiplier,
+            **({"measurements": [each.to_json() for each in self.measurements]} if self.measurements else {}),
             "epsilon_after_iteration": [json_number(e) for e in self.epsilons],
             "candidates": self.candidates,
             "expected_votes_per_candidate": self.votes_per_candidate,
@@ -160,7 +196,8 @@ def make_plan(recipe: Recipe) -> Plan:
         unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)
     )
     schedule, epsilon = _schedule(recipe, sensitivity, float(privacy.sampling_rate))
-    for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0):
+    measurements = _measurements(recipe, schedule)
+    for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0, *(each.sigma for each in measurements)):
         noise.refuse_unless_drawn(sigma, privacy.unit)
     accounting.check_schedule(schedule, epsilon, privacy.delta)
     sizes = evolution.populations()
@@ -177,7 +214,47 @@ def make_plan(recipe: Recipe) -> Plan:
         warnings=_warnings(recipe, list(schedule.sigmas), votes),
         unsampled=None if privacy.sampling_rate == 1 else _schedule(recipe, sensitivity, 1.0)[0],
         start=_start(recipe, schedule, epsilon),
+        measurements=measurements,
     )
+
+
+def _measurements(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[MeasurementPlan]:
+    """Returns the steps of `privacy.measure` with their noise. Together they spend what the schedule has for them."""
+    if recipe.privacy.measure is None:
+        return []
+    assert schedule.label_noise_multiplier is not None
+    sizes, privacy, records = new_embedder(recipe).marginal_sizes(), recipe.privacy, recipe.data.expected_records
+    steps = measured_steps(recipe, len(sizes))
+    norms = [
+        accounting.sensitivity(unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=each.norm_squared)
+        for each in steps
+    ]
+    noises = accounting.divided(
+        noise_multiplier=schedule.label_noise_multiplier,
+        shares=[each.budget for each in steps],
+        sensitivities=norms,
+    )
+    found = []
+    for step, norm, (sigma, multiplier) in zip(steps, norms, noises, strict=True):
+        cells = cells_of_step(recipe, step.name, list(sizes.values()))
+        of_cell = sigma / step.unit * (1.0 if privacy.unit == "record" else math.sqrt(step.norm_squared))
+        error = None
+        if records is not None and privacy.unit == "record":
+            error = min(1.0, cells * of_cell / records / math.sqrt(2 * math.pi))
+        found.append(
+            MeasurementPlan(
+                name=step.name,
+                budget=step.budget,
+                sigma=sigma,
+                sensitivity=norm,
+                noise_multiplier=multiplier,
+                epsilon=accounting.spent_epsilon([multiplier], privacy.delta),
+                cell_sigma=of_cell,
+                cells=cells,
+                expected_error=error,
+            )
+        )
+    return found
 
 
 def _start(recipe: Recipe, schedule: accounting.NoiseSchedule, epsilon: float) -> StartPlan | None:
@@ -247,7 +324,8 @@ def votes_bound(recipe: Recipe) -> int:
 def measurement_sensitivity(recipe: Recipe) -> float:
     """Returns the sensitivity of the initial measurement: a record has one label, or one bin in each marginal.
 
-    Where pairs of columns are counted too, it is that of all cells together (`Measured.norm_squared`).
+    Where pairs of columns are counted too, it is that of all cells together (`Measured.norm_squared`). Several initial
+    measurements have sensitivities of their own; together they are planned as one of a record's single vote.
     """
     squared = 1
     if recipe.privacy.marginals:

@@ -15,10 +15,10 @@ class Privacy(TypedDict):
 
     Keys: the (epsilon, delta) that was promised for the `unit` (record | client) under the `adjacency`
     (add-or-remove-one | replace-one); sigma over sensitivity of each of the `iterations` and of the first measurement
-    (None: there was none); the epsilon that is spent; and the `statement`, which says all of it in words. `start`, of a
-    run that starts from an earlier release: which one, what the run spends by itself (`own`) and what those before it
-    have (`ancestors`, `apart`); epsilon and delta count in what is added. Keys that a newer version adds are kept as
-    they are.
+    (None: there was none; of the `measurements` of privacy.measure all together); the epsilon that is spent; and the
+    `statement`, which says all of it in words. `start`, of a run that starts from an earlier release: which one, what
+    the run spends by itself (`own`) and what those before it have (`ancestors`, `apart`); epsilon and delta count in
+    what is added. Keys that a newer version adds are kept as they are.
     """
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
@@ -31,6 +31,7 @@ class Privacy(TypedDict):
     mechanism: str
     noise_multiplier: list[float]
     label_shares_noise_multiplier: float | None
+    measurements: NotRequired[list[dict[str, Any]]]
     sampling_rate: float | list[float]
     iterations: int
     accountant: str

@@ -174,9 +174,9 @@ def _beginning(history: History) -> str:
         told = history.manifest(0)["start"]
         taken, fresh = (number(sum(told[kind].values())) for kind in ("taken", "fresh"))
         return f"It begins with {taken} candidates of an earlier release and {fresh} new ones. "
-    return (
-        "It begins with bought marginals. " if history.recipe["privacy"].get("marginals") else "It begins at random. "
-    )
+    privacy = history.recipe["privacy"]
+    bought = privacy.get("marginals") or privacy.get("measure")
+    return "It begins with bought marginals. " if bought else "It begins at random. "
 
 
 def _summary(gallery: Gallery, t: int) -> Markup:

@@ -194,6 +194,12 @@ class History:
         """Returns the noisy label counts or marginals of the initial measurement."""
         return read_parquet(self.folder, _of(0, _BOUGHT))
 
+    def measured(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Returns each step of `privacy.measure`, as privacy.json has it, and what it counted."""
+        steps = self.privacy.get("measurements", [])
+        names = [_of(0, f"measured/{place}-{each['step']}.json") for place, each in enumerate(steps, start=1)]
+        return [(each, json.loads(self.folder.read(name))) for each, name in zip(steps, names, strict=True)]
+
 
 def _of(iteration: int, name: str) -> str:
     return f"iteration={iteration:04d}/{name}"

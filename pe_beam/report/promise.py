@@ -265,4 +265,7 @@ def _started(start: Mapping[str, Any]) -> str:
 
 
 def _bought(history: History) -> str:
-    return "marginals" if history.recipe["privacy"].get("marginals") else "label shares"
+    privacy = history.recipe["privacy"]
+    if privacy.get("measure"):
+        return "measurements"
+    return "marginals" if privacy.get("marginals") else "label shares"

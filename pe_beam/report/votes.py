@@ -39,7 +39,7 @@ def votes_section(lineage: Lineage) -> Section:
         boxes = [_by_label(lineage, t, (float(limits.min()) - pad, float(limits.max()) + pad)) for t in picked]
         parts += [tag("h3", "Label by label"), tag("div", join(boxes), class_="grid")]
     if history.privacy["label_shares_noise_multiplier"] is not None:
-        parts.append(_bought(history))
+        parts.append(_measured(history) if history.privacy.get("measurements") else _bought(history))
     if isinstance(history.recipe["evolution"]["search"], dict):
         parts.append(_by_recall(history, rounds))
     if history.makers:
@@ -234,6 +234,24 @@ def _by_label(lineage: Lineage, t: int, limits: tuple[float, float]) -> Markup:
     ]
     svg = draw(paint, title=title, desc=desc, width=360, height=300 if long else 230)
     return figure(svg, Markup("<strong>Iteration {}</strong>").format(t), data=table(head, rows, caption=title))
+
+
+def _measured(history: History) -> Markup:
+    """Returns the steps of `privacy.measure`: what each counted, for which later ones were chosen by earlier ones."""
+    rows = []
+    for step, asked in history.measured():
+        sets = [" × ".join(each["columns"]) for each in asked]
+        shown = ", ".join(sets[:12]) + (f" and {len(sets) - 12} more" if len(sets) > 12 else "")
+        rows.append([step["step"], number(step["noise_multiplier"], 4), len(sets), shown])
+    head = tag("h3", "Measurements that were bought")
+    said = (
+        "A part of the budget paid for noisy counts, one step after the other. What a step counts was chosen by the "
+        "recipe and by the noisy counts before it, never by a true one; candidates are drawn by them. Counts and "
+        "choices are in iteration=0000/measured."
+    )
+    caption = "Steps, in order"
+    data = table(["Step", "Noise multiplier z", "Tables", "Columns counted (together)"], rows, caption=caption)
+    return join([head, tag("p", said, class_="muted small"), data])
 
 
 def _bought(history: History) -> Markup:

@@ -137,6 +137,34 @@ def test_a_run_that_ends_early_gives_back_what_it_has_no_line_for(tmp_path, plac
     assert "spent otherwise" in capsys.readouterr().out
 
 
+def test_of_several_measurements_those_that_were_not_made_come_back(tmp_path, monkeypatch):
+    book = open_book(str(tmp_path / "book"), name="all", epsilon=2, delta=1e-5)
+    steps = {"one_way": {"budget": 0.3}, "coarse": {"budget": 0.1}, "tree": {"budget": 0.2}}
+    raw = {**RECIPE["privacy"], "noise_multiplier": None, "epsilon": 1, "measure": steps, "book": str(tmp_path / "book")}
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"x": {x}, "y": {x}}}\n' for x in (1, 2, 3)))
+    columns = {name: {"type": "integer", "min": 0, "max": 3} for name in "xy"}
+    data = RECIPE["data"] | {"path": str(tmp_path / "rows.jsonl"), "schema": {"columns": columns}}
+    two = parse_recipe({**RECIPE, "data": data, "privacy": raw})
+    evolve(two, tmp_path / "whole")
+    reserved = book.total - read_book(open_store(str(tmp_path / "book"))).left
+    assert not [fault for run in check(str(tmp_path / "book")) for fault in run.faults]
+    real = loop.run_iteration
+
+    def stop(run: Run, iteration: int, job: Any) -> None:
+        real(run, iteration, job)
+        if iteration == -1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "run_iteration", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evolve(two, tmp_path / "half")
+    give_back(str(tmp_path / "half"))
+    spent = book.total - read_book(open_store(str(tmp_path / "book"))).left - reserved
+    assert 0.3 * reserved < spent < 0.45 * reserved  # one_way and coarse, of all that has 1
+    assert not [fault for run in check(str(tmp_path / "book")) for fault in run.faults]
+
+
 def test_what_a_purged_run_did_not_spend_comes_back_and_a_lost_ledger_gives_nothing(tmp_path, place):
     run = str(tmp_path / "run")
     stop_at(3, recipe(tmp_path, place, evolution__iterations=3), run)

@@ -36,7 +36,7 @@ def test_what_a_run_does_otherwise_is_said() -> None:
     recipe = load_recipe("breast-cancer", [])
     assert recipe.privacy.marginals
     preview = make_preview(recipe, 3)
-    assert any("marginals" in note for note in preview.notes)
+    assert any("counts of columns" in note for note in preview.notes)
 
 
 @pytest.mark.parametrize("count", [0, 65])

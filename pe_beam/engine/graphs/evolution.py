@@ -17,7 +17,7 @@ class Config:
 
     Attributes:
       run_dir: run directory with frozen embeddings, and a ledger line for every iteration that spends.
-      first: the first iteration to make, 0 to last.
+      first: the first iteration to make, up to last; below 0 initial measurements before that of iteration 0.
       last: the last iteration, T.
       unit: the privacy unit, record or client.
       label_shares: whether iteration 0 makes an initial measurement.

@@ -22,6 +22,7 @@ from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
 from pe_beam.engine.manifests import candidate_count
+from pe_beam.engine.queries import query_of
 from pe_beam.engine.spending import coins_of
 from pe_beam.engine.tables import HISTOGRAM
 from pe_beam.privacy.coins import Coins
@@ -122,7 +123,7 @@ class _ReadShardFn(_StageFn):
 
     def _sampled(self, batch: pa.RecordBatch, shard: str, first: int) -> pa.RecordBatch:
         """Returns the rows that vote in this iteration, from row `first` of a shard on. Which they are is private."""
-        if self._coins is None and self._iteration and self.open().recipe.privacy.sampling_rate < 1:
+        if self._coins is None and self._iteration > 0 and self.open().recipe.privacy.sampling_rate < 1:
             self._coins = coins_of(self.open(), self._iteration)
         if self._coins is None:
             return batch
@@ -209,24 +210,26 @@ class Commit(_IterationTransform):
 
 class _ListShardsFn(_StageFn):
     def process(self, _: Any) -> Iterator[str]:
+        with self.guarded("ListShards"):
+            query_of(self.open(), self._iteration).prepare()
         for shard in shards_of(self.open()):
             yield shard["shard"]
 
 
 class LabelShares(RunTransform):
-    """Start token -> the noisy initial measurement (pa.Table) after its commit. It spends the budget of iteration 0."""
+    """Start token -> a noisy initial measurement (pa.Table) after its commit. It spends the budget of its iteration."""
 
-    def __init__(self, run_dir: str, *, unit: str) -> None:
+    def __init__(self, run_dir: str, *, unit: str, iteration: int = 0) -> None:
         super().__init__(run_dir)
-        self._unit = unit
+        self._unit, self._iteration = unit, iteration
 
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
             start
-            | "ListShards" >> beam.ParDo(_ListShardsFn(self._root, 0))
+            | "ListShards" >> beam.ParDo(_ListShardsFn(self._root, self._iteration))
             | "SpreadShards" >> Spread()
-            | "Count" >> Count(self._root, 0, unit=self._unit)
-            | "Noise" >> NoisyHistogram(RunMechanism(self._root, 0), commit=self._root)
+            | "Count" >> Count(self._root, self._iteration, unit=self._unit)
+            | "Noise" >> NoisyHistogram(RunMechanism(self._root, self._iteration), commit=self._root)
         )
 
 
@@ -236,7 +239,7 @@ class Config:
 
     Attributes:
       run_dir: run directory with frozen embeddings, and the iteration's ledger line if it spends.
-      iteration: 0 to T.
+      iteration: 0 to T, or below 0 an initial measurement before that of iteration 0.
       unit: the privacy unit, record or client.
       label_shares: whether iteration 0 starts with an initial measurement.
       hints: resource hints by stage.
@@ -250,7 +253,7 @@ class Config:
 
 
 class Iteration(beam.PTransform):
-    """One iteration: start token -> name of the manifest of its population."""
+    """One iteration: start token -> name of the manifest of its population; below 0 a measurement (pa.Table)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -259,6 +262,8 @@ class Iteration(beam.PTransform):
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         of = self._config
         at = of.run_dir, of.iteration
+        if of.iteration < 0:
+            return start | "LabelShares" >> LabelShares(of.run_dir, unit=of.unit, iteration=of.iteration)
         if of.iteration:
             histogram = (
                 start
@@ -274,5 +279,5 @@ class Iteration(beam.PTransform):
 
 
 def build(root: Any, config: Config) -> beam.PCollection:
-    """Builds the graph of one iteration, for any runner. It gives the name of the manifest."""
+    """Builds the graph of one iteration, for any runner. It gives the name of the manifest, or the measurement."""
     return start(root) | "Iteration" >> Iteration(config)

@@ -120,6 +120,10 @@ class TabularEmbedder(contracts.Embedder):
             groups[name] = np.append(own, own[-1] + 1) if column.missing else own
         return groups
 
+    def marginal_ordered(self) -> dict[str, int]:
+        """See Embedder."""
+        return {name: column.marginal_bins if column.moves else 0 for name, column in self._schema.columns.items()}
+
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
         """See Embedder. A number at the edge of a bin may be in either bin, but it is in exactly one."""
         found = np.empty((len(vectors), len(self._columns)), dtype=np.int64)

@@ -15,11 +15,12 @@ from pe_beam import contracts
 from pe_beam.contracts.generator import Marginals, Step
 from pe_beam.contracts.newer import NEWER
 from pe_beam.errors import RecipeError, StageError
+from pe_beam.measuring.shares import shares_of
 from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
 from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import PASSES, holds, repair
-from pe_beam.modalities.tabular.forest import Forest, fit_forest
-from pe_beam.modalities.tabular.marginals import bin_of, code_in, shares_of
+from pe_beam.modalities.tabular.forest import Forest, fit_forest, forest_of
+from pe_beam.modalities.tabular.marginals import bin_of, code_in
 from pe_beam.modalities.tabular.schema import as_schema
 
 _DRAWS = 4  # uniform numbers per value: whether to mutate, which bin, the place in it, how far to move
@@ -46,8 +47,8 @@ class TabularOptions(contracts.Options):
 class Tabular(contracts.Generator):
     """Draws values uniformly from what the schema declares, or by measured marginals of each label.
 
-    With measured pairs of columns, values are drawn along a forest of those pairs that go together (`forest`): a new
-    row from its root on, and a value that a variation draws anew given the others of its row.
+    With measured pairs of columns, or cliques of more, values are drawn along a forest of those that go together
+    (`forest`): a new row from its root on, and a value that a variation draws anew given the others of its row.
 
     A variation draws a category again with probability `degree`, and may draw the same one. Numbers move as `steps`
     says, are rounded if they are whole, and stay within bounds. Constraints hold for every row: a row that breaks one
@@ -98,7 +99,10 @@ class Tabular(contracts.Generator):
         made._shares = [
             np.stack([shares_of(row, total) for row, total in zip(each, totals, strict=True)]) for each in counts
         ]
-        if marginals.pairs:
+        if marginals.joints:
+            places = {name: place for place, name in enumerate(self._names)}
+            made._forest = forest_of(made._shares, totals, places, marginals.joints)
+        elif marginals.pairs:
             made._forest = self._fitted(marginals, made._shares, shares_of(totals, float(totals.sum())))
         return made
 

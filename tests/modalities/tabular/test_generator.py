@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from pe_beam.contracts.generator import Marginals, Step
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
+from pe_beam.measuring.shares import shares_of
 from pe_beam.modalities.tabular import modality_of
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import holds
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
-from pe_beam.modalities.tabular.marginals import bin_of, code_in, shares_of
+from pe_beam.modalities.tabular.marginals import bin_of, code_in
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.testing import check_embedder, check_generator
 from tests.modalities.tabular.conftest import KINDS

@@ -151,7 +151,7 @@ def test_it_has_to_be_asked_for_where_something_says_how_often_rows_repeat(
     with pytest.raises(RecipeError, match=r"would not pass evolution\.filters"):
         new_generator(parse_recipe(filtered))
     del raw["privacy"]["marginals"]
-    with pytest.raises(RecipeError, match=r"evolution\.repeats: modelled needs measured marginals"):
+    with pytest.raises(RecipeError, match=r"evolution\.repeats: modelled needs counts of columns"):
         new_generator(parse_recipe(raw))
     small["evolution"]["repeats"] = "modelled"
     with pytest.raises(RecipeError, match=r"evolution\.repeats: generator 'text-render' cannot change rows"):

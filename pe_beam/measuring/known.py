@@ -1,0 +1,116 @@
+"""What is known of columns from noisy one-way counts, and what to count next by it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from pe_beam.measuring.cliques import Clique, norm_squared, weights_within
+from pe_beam.measuring.groups import equal_mass
+from pe_beam.measuring.pairs import Pair, Question, scores, spanning
+from pe_beam.measuring.shares import grouped, shares_of
+
+
+class Answer(NamedTuple):
+    """The noisy counts of a clique.
+
+    Attributes:
+      clique: what was counted.
+      counts: float64 (labels, groups of each column), or (1, groups of each column) over all labels; in records.
+      sigma: standard deviation of the noise on each, in records.
+    """
+
+    clique: Clique
+    counts: np.ndarray
+    sigma: float
+
+
+def one_way(sizes: Sequence[int], weights: Sequence[int]) -> list[Clique]:
+    """Returns each column by label, bin by bin, with the given weight; a column of weight 0 is left out."""
+    return [
+        Clique((place,), (np.arange(size),), True, weight)
+        for place, (size, weight) in enumerate(zip(sizes, weights, strict=True))
+        if weight
+    ]
+
+
+class Known:
+    """What noisy one-way counts tell, and declared facts. All of it is public."""
+
+    def __init__(self, counts: Sequence[np.ndarray], totals: np.ndarray, ordered: Sequence[int]) -> None:
+        """Takes what is released.
+
+        Args:
+          counts: by column float64 (labels, bins), noisy.
+          totals: float64 (labels,), noisy numbers of records.
+          ordered: by column how many of its first bins lie in an order, as `groups.equal_mass` takes it.
+        """
+        self._totals, self._ordered = totals, ordered
+        self._sizes = [each.shape[1] for each in counts]
+        self._shares = [
+            np.stack([shares_of(row, total) for row, total in zip(each, totals, strict=True)]) for each in counts
+        ]
+        self._label_shares = shares_of(totals, float(totals.sum()))
+
+    @cached_property
+    def _total(self) -> float:
+        """The noisy number of records, 1 or more."""
+        return max(float(self._totals.sum()), 1.0)
+
+    def groups(self, column: int, most: int) -> np.ndarray:
+        """Returns groups of about equal shares of a column's bins, int64 (bins,)."""
+        return equal_mass(self._label_shares @ self._shares[column], self._ordered[column], most)
+
+    def together(self, columns: Sequence[int], most: int, *, by_label: bool) -> Clique:
+        """Returns columns that are counted together, in at most so many groups of each."""
+        own = tuple(sorted(columns))
+        return Clique(own, tuple(self.groups(column, most) for column in own), by_label)
+
+    def all_pairs(self, most: int) -> list[Clique]:
+        """Returns all pairs of columns over all labels, in at most so many groups of each column."""
+        every = itertools.combinations(range(len(self._sizes)), 2)
+        return [self.together(pair, most, by_label=False) for pair in every]
+
+    def scores(self, coarse: Sequence[Answer]) -> dict[Pair, float]:
+        """Returns the scores of those pairs that go together beyond doubt, from counts of all pairs over all labels."""
+        by_group, counts = {}, {}
+        for answer in coarse:
+            a, b = answer.clique.columns
+            counts[a, b] = answer.counts[0]
+            for column, own in zip((a, b), answer.clique.groups, strict=True):
+                by_group[column] = grouped(self._shares[column], own)
+        shares = [by_group[column] for column in range(len(by_group))]
+        return scores(self._label_shares, shares, counts, coarse[0].sigma, self._total)
+
+    def tree(
+        self,
+        coarse: Sequence[Answer],
+        *,
+        sigma: float,
+        bound: int,
+        weight: int,
+        most: int,
+        by_label: bool,
+        joined: Sequence[Sequence[int]] = (),
+    ) -> list[Clique]:
+        """Returns the pairs of a tree that noise does not hide, and one-way counts for what the others leave over.
+
+        Args:
+          coarse: counts of all pairs over all labels.
+          sigma: of the query, in votes: `weight` of them are a record.
+          bound: the squared norm of what a record may add to all cells, in votes.
+          weight: how often a record counts in its cell of a pair.
+          most: groups of a column, at most; fewer where noise would hide a pair.
+          by_label: whether each label has cells of its own.
+          joined: positions of columns that are counted together already.
+        """
+        scored, labels = self.scores(coarse), len(self._totals) if by_label else None
+        asked = Question(sigma=sigma / weight, total=self._total, labels=labels, most=most, groups_of=self.groups)
+        tree = [asked.finest(pair, scored[pair], weight) for pair in spanning(scored, len(self._sizes), joined)]
+        worth = [each for each in tree if each is not None]
+        left = weights_within(bound - norm_squared(worth), len(self._sizes))
+        return [*worth, *one_way(self._sizes, left)]

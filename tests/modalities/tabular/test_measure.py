@@ -1,0 +1,349 @@
+"""Several initial measurements: what each counts and costs, how later ones are chosen, and rows that follow them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pe_beam.contracts.generator import Joint, Marginals, Step
+from pe_beam.driver import launching
+from pe_beam.driver import loop as driver
+from pe_beam.driver.loop import evolve
+from pe_beam.engine import counting
+from pe_beam.engine.measuring import PAIR_WEIGHT, StepCells, asked, read_measured, steps_of
+from pe_beam.engine.run import open_run
+from pe_beam.engine.spending import grid_bits
+from pe_beam.errors import PeBeamError, RecipeError
+from pe_beam.measuring.cliques import norm_squared
+from pe_beam.measuring.groups import equal_mass
+from pe_beam.measuring.known import Answer, Known
+from pe_beam.modalities.tabular.codec import encode_payload
+from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
+from pe_beam.modalities.tabular.schema import TableSchema
+from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.plan import make_plan
+from tests.modalities.tabular.test_pairs import SCHEMA, rngs, rows
+from tests.whole_runs import SECRET, release_digests
+
+MEASURE = {
+    "one_way": {"budget": 0.3},
+    "cliques": {"budget": 0.1, "columns": [["b", "x"]], "groups": 3},
+    "coarse": {"budget": 0.1},
+    "tree": {"budget": 0.2, "groups": 6},
+}
+
+
+def recipe_of(path: Path) -> dict[str, Any]:
+    return {
+        "name": "measured",
+        "data": {
+            "source": "parquet",
+            "path": str(path),
+            "columns": {"label": "group"},
+            "labels": ["low", "high"],
+            "schema": copy.deepcopy(SCHEMA),
+            "expected_records": 3000,
+        },
+        "modality": "tabular",
+        "generator": {"name": "tabular", "steps": "redraw"},
+        "embedder": {"name": "tabular"},
+        "evolution": {"iterations": 1, "samples": 40},
+        "privacy": {"epsilon": 3, "delta": 1e-5, "keep_secret": True, "measure": copy.deepcopy(MEASURE)},
+    }
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> dict[str, Any]:
+    pq.write_table(rows(3000), tmp_path / "rows.parquet")
+    return recipe_of(tmp_path / "rows.parquet")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with four measurements. No test changes it."""
+    folder = tmp_path_factory.mktemp("measured")
+    pq.write_table(rows(3000), folder / "rows.parquet")
+    (folder / "secret").write_bytes(SECRET)
+    evolve(parse_recipe(recipe_of(folder / "rows.parquet")), folder / "run", secret_file=folder / "secret")
+    return folder / "run"
+
+
+def lines(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "ledger.jsonl").read_text().splitlines()]
+
+
+def released(run_dir: Path, step: str) -> tuple[list[dict[str, Any]], pa.Table]:
+    """What a step asked and the table that it released."""
+    folder = run_dir / "release/iteration=0000/measured"
+    [said], [table] = folder.glob(f"*-{step}.json"), folder.glob(f"*-{step}.parquet")
+    return json.loads(said.read_text()), pq.read_table(table)
+
+
+def test_each_step_has_its_line_and_all_together_keep_the_budget(done):
+    found = lines(done)
+    assert [line["iteration"] for line in found] == [-3, -2, -1, 0, 1]
+    plan = make_plan(open_run(done).recipe)
+    for line, planned, share in zip(found, plan.measurements, (0.3, 0.1, 0.1, 0.2), strict=False):
+        assert (line["sigma"], line["sensitivity"]) == (planned.sigma, planned.sensitivity)
+        whole = sum(each["noise_multiplier"] ** -2 for each in found)
+        assert line["noise_multiplier"] ** -2 / whole == pytest.approx(share, rel=1e-6)
+    assert [each.sensitivity**2 for each in plan.measurements] == pytest.approx([4, 1, 6, PAIR_WEIGHT**2 * 3])
+    privacy = json.loads((done / "release/privacy.json").read_text())
+    assert privacy["spent_epsilon"] == spent_epsilon([line["noise_multiplier"] for line in found], 1e-5) <= 3
+    together = privacy["label_shares_noise_multiplier"]
+    assert sum(line["noise_multiplier"] ** -2 for line in found[:-1]) <= together**-2
+    assert spent_epsilon([together, found[-1]["noise_multiplier"]], 1e-5) <= 3
+    assert [each["step"] for each in privacy["measurements"]] == list(MEASURE)
+    assert "counts of declared columns together, coarse counts of all pairs" in privacy["statement"]
+    manifest = json.loads((done / "release/iteration=0000/manifest.json").read_text())
+    assert {f"measured/{i}-{name}.{end}" for i, name in enumerate(MEASURE, 1) for end in ("json", "parquet")} <= {
+        *manifest["files"]
+    }
+
+
+def test_exact_counts_are_those_of_numpy_and_a_record_adds_no_more_than_the_noise_is_for(done):
+    run, data = open_run(done), rows(3000)
+    vectors = run.embedder.embed(data.drop_columns(["group"])).vectors
+    bins = run.embedder.marginal_bins(vectors)
+    labels = (np.array(data["group"].to_pylist()) == "high").astype(np.int32)
+    codes = encode_payload(data, TableSchema.model_validate(SCHEMA))
+    assert np.array_equal(bins[:, 2], codes[:, 2])
+    for t, step in steps_of(run).items():
+        exact = pq.read_table(done / counting.counts_name(t))["count"].to_numpy()
+        expected = []
+        for each in asked(run, t):
+            shape = (2 if each.by_label else 1, *each.shape)
+            own = [groups[bins[:, column]] for column, groups in zip(each.columns, each.groups, strict=True)]
+            direct = np.zeros(shape, np.int64)
+            np.add.at(direct, (labels if each.by_label else np.zeros_like(labels), *own), each.weight)
+            expected.append(direct.ravel())
+        assert np.array_equal(exact, np.concatenate(expected)), step.name
+        ballots = StepCells(run, t)
+        records, cells = ballots.ballots(vectors[:50], labels[:50])
+        for record in range(50):
+            _, often = np.unique(cells[records == record], return_counts=True)
+            assert (often**2).sum() <= step.norm_squared == ballots.votes_per_record
+        backwards = ballots.ballots(vectors[49::-1], labels[49::-1])
+        assert np.array_equal(np.sort(cells), np.sort(backwards[1])), "order tells nothing"
+
+
+def test_who_reads_the_release_can_choose_again(done):
+    """What a step counted follows from released files and declared facts alone."""
+    columns = list(SCHEMA["columns"])
+
+    def shaped(step: str) -> list[tuple[dict[str, Any], np.ndarray]]:
+        said, counted = released(done, step)
+        noisy, found, start = counted["noisy_count"].to_numpy(), [], 0
+        for each in said:
+            shape = (2 if each["by_label"] else 1, *(max(own) + 1 for own in each["groups"]))
+            found.append((each, noisy[start : start + np.prod(shape)].reshape(shape)))
+            start += int(np.prod(shape))
+        assert start == len(noisy)
+        return found
+
+    one_way = [counts for _, counts in shaped("one_way")]
+    weights = np.array([1 / counts.shape[1] for counts in one_way])
+    totals = (weights[:, None] * np.stack([counts.sum(axis=1) for counts in one_way])).sum(axis=0) / weights.sum()
+    known = Known(one_way, totals, [0, 0, 20, 32])
+
+    def told(cliques: list[Any]) -> list[dict[str, Any]]:
+        return [
+            {
+                "columns": [columns[i] for i in each.columns],
+                "groups": [own.tolist() for own in each.groups],
+                "by_label": each.by_label,
+                "weight": each.weight,
+            }
+            for each in cliques
+        ]
+
+    assert told([known.together([1, 2], 3, by_label=True)]) == released(done, "cliques")[0]
+    assert told(known.all_pairs(4)) == released(done, "coarse")[0]
+    sigmas = [line["sigma"] for line in lines(done)]
+    pairs = known.all_pairs(4)
+    coarse = [Answer(own, counts, sigmas[2]) for own, (_, counts) in zip(pairs, shaped("coarse"), strict=True)]
+    chosen = known.tree(
+        coarse, sigma=sigmas[3], bound=16 * 3, weight=PAIR_WEIGHT, most=6, by_label=True, joined=[[1, 2]]
+    )
+    assert told(chosen) == released(done, "tree")[0]
+    assert {tuple(each["columns"]) for each in told(chosen)[:2]} == {("a", "b"), ("x", "y")}
+
+
+def test_a_run_that_is_killed_between_steps_goes_on_and_spends_nothing_twice(
+    table, done, tmp_path, secret_file, monkeypatch
+):
+    table["data"]["path"] = str(done.parent / "rows.parquet")
+    real = driver.run_iteration
+
+    def killed(run: Any, t: int, job: Any) -> None:
+        if t == -1:
+            raise KeyboardInterrupt
+        real(run, t, job)
+
+    monkeypatch.setattr(driver, "run_iteration", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    monkeypatch.undo()
+    assert [line["iteration"] for line in lines(tmp_path / "run")] == [-3, -2]
+    shutil.rmtree(tmp_path / "run/work")
+    evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    assert (tmp_path / "run/ledger.jsonl").read_bytes() == (done / "ledger.jsonl").read_bytes()
+    assert without_report(tmp_path / "run") == without_report(done)
+
+
+def without_report(run_dir: Path) -> dict[str, str]:
+    return {name: digest for name, digest in release_digests(run_dir).items() if "report" not in name}
+
+
+def test_one_job_for_all_gives_the_same(table, done, tmp_path, secret_file):
+    table["data"]["path"] = str(done.parent / "rows.parquet")
+    evolve(parse_recipe(table), tmp_path / "unrolled", secret_file=secret_file, unroll=True)
+    assert without_report(tmp_path / "unrolled") == without_report(done)
+
+
+def test_counts_without_their_line_are_refused(done, tmp_path):
+    shutil.copytree(done, tmp_path / "run")
+    found = (tmp_path / "run/ledger.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run/ledger.jsonl").write_text("".join(line for line in found if '"iteration": -2' not in line))
+    (tmp_path / "run/release/privacy.json").unlink()
+    with pytest.raises(PeBeamError, match="no line for iteration -2"):
+        evolve(open_run(done).recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"coarse": None}, "both are wanted, or none"),
+        ({"one_way": {"budget": 0.7}}, "below 1, so that votes have one"),
+        ({"cliques": {"budget": 0.1, "columns": [["a", "b"], ["b", "x"], ["x", "a"]]}}, "a circle is closed"),
+        ({"cliques": {"budget": 0.1, "columns": [["a", "a"]]}}, "2 to 4 different columns"),
+        ({"cliques": {"budget": 0.1, "columns": [["a", "z"]]}}, "'z' is no column of data.schema; allowed: a, b, x, y"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_spent(table, change, said):
+    table["privacy"]["measure"] |= change
+    with pytest.raises(RecipeError, match=said):
+        make_plan(parse_recipe(table))
+
+
+def test_marginals_and_measure_exclude_each_other(table):
+    table["privacy"]["marginals"] = {"budget": 0.1}
+    with pytest.raises(RecipeError, match="in place of marginals"):
+        parse_recipe(table)
+
+
+def test_a_client_is_bounded_in_each_step(table, tmp_path, secret_file):
+    """All of a client's records have norm 1 in each step, and the counts of all steps have one scale."""
+    data = rows(600).append_column("who", pa.array([f"c{i % 300}" for i in range(600)]))
+    pq.write_table(data, tmp_path / "rows.parquet")
+    table["data"]["columns"]["client"] = "who"
+    table["privacy"] |= {"unit": "client", "epsilon": 100}
+    del table["privacy"]["measure"]["cliques"]
+    evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    run = open_run(tmp_path / "run")
+    for t in steps_of(run):
+        counts = pq.read_table(tmp_path / "run" / counting.counts_name(t))["count"].to_numpy()
+        assert np.sqrt((counts.astype(float) ** 2).sum()) / 2 ** grid_bits(run, t) <= 300
+    marginals = read_measured(run)
+    assert [own.columns for own in marginals.joints] == [("x", "y"), ("a", "b")]
+    sums = [own.counts.sum() for own in marginals.joints]
+    assert np.mean(sums) == pytest.approx(marginals.totals().sum(), rel=0.1)
+
+
+def known(count: int, sigma: float, seed: int = 0) -> tuple[Known, list[Answer]]:
+    """Four columns of which the first two go together, after noisy one-way and coarse counts."""
+    rng = np.random.default_rng(seed)
+    bins = rng.integers(0, 8, (count, 4))
+    bins[:, 1] = np.where(rng.random(count) < 0.7, bins[:, 0], bins[:, 1])
+    one = [np.bincount(bins[:, i], minlength=8)[None, :] + rng.normal(0, sigma, (1, 8)) for i in range(4)]
+    made = Known(one, np.array([float(count)]), [8, 8, 0, 0])
+    pairs = made.all_pairs(4)
+    labels = np.zeros(count, np.int32)
+    exact = [np.bincount(each.cells(bins, labels), minlength=each.cell_count(1)) for each in pairs]
+    noisy = [
+        (counts + rng.normal(0, sigma, len(counts))).reshape(1, *each.shape)
+        for each, counts in zip(pairs, exact, strict=True)
+    ]
+    return made, [Answer(each, counts, sigma) for each, counts in zip(pairs, noisy, strict=True)]
+
+
+def test_pairs_are_counted_as_finely_as_noise_allows_and_what_is_left_goes_to_one_way_counts():
+    made, coarse = known(20_000, 10.0)
+    ask = functools.partial(made.tree, coarse, bound=48, weight=4, most=8, by_label=True)
+    for sigma, shape in ((40.0, (8, 8)), (4_000.0, (5, 5))):
+        [pair, *singles] = ask(sigma=sigma)
+        assert (pair.columns, pair.shape) == ((0, 1), shape)
+        assert [(own.columns, own.weight) for own in singles] == [((0,), 3), ((1,), 3), ((2,), 3), ((3,), 2)]
+        assert norm_squared([pair, *singles]) == 47
+    hidden = ask(sigma=400_000.0)
+    assert [(own.columns, own.weight) for own in hidden] == [((0,), 4), ((1,), 3), ((2,), 3), ((3,), 3)]
+
+
+def test_on_few_records_no_pair_is_taken():
+    taken = 0
+    for seed in range(40):
+        made, coarse = known(60, 40.0, seed)
+        asked_for = made.tree(coarse, sigma=160.0, bound=48, weight=4, most=8, by_label=True)
+        taken += sum(len(own.columns) > 1 for own in asked_for)
+    assert taken <= 2  # 240 pairs; each passes by chance in about 0.1% of runs, so 3 are less likely than 0.2%
+
+
+@pytest.mark.parametrize("ordered", [0, 30, 29])
+def test_groups_are_of_equal_mass_and_no_more_than_asked_for(ordered):
+    rng = np.random.default_rng(1)
+    for most in (2, 5, 12, 40):
+        shares = rng.dirichlet(np.full(30, 0.2))
+        groups = equal_mass(shares, ordered, most)
+        assert sorted(set(groups.tolist())) == list(range(max(groups) + 1))
+        assert max(groups) < most + (ordered == 29)
+        if ordered:
+            assert (np.diff(groups) >= 0).all()
+        mass = np.bincount(groups, weights=shares)
+        alone = [np.flatnonzero(groups == own).size == 1 for own in range(len(mass))]
+        assert (mass[~np.array(alone)] <= 2.5 / most + 1e-9).all() or most == 2
+
+
+def test_rows_follow_a_clique_of_three_that_no_pair_shows():
+    """c says whether a equals b: each pair is independent, the three are not."""
+    schema = TableSchema.model_validate({"columns": {name: {"type": "boolean"} for name in "abcd"}})
+    plain = Tabular(TabularOptions(steps="redraw"), labels=[None], schema=schema)
+    counts = {name: np.array([[500.0, 500.0]]) for name in "abcd"}
+    parity = np.array([[[250.0, 0], [0, 250]], [[0, 250], [250, 0]]])[None]
+    joint = Joint(("a", "b", "c"), (np.arange(2),) * 3, parity, 1.0)
+    with_d = Joint(("c", "d"), (np.arange(2),) * 2, np.array([[[450.0, 50.0], [50.0, 450.0]]]), 1.0)
+    made = plain.seeded(Marginals([None], counts, 1.0, joints=[joint, with_d]))
+    fresh = made.random([None] * 2000, rngs(2000)).append_column("label", pa.nulls(2000, pa.string()))
+    varied = made.vary(fresh, Step(iteration=1, iterations=1, degree=0.5), rngs(2000, 1))
+    for found in (fresh, varied):
+        a, b, c, d = (np.array(found[name].to_pylist()) for name in "abcd")
+        assert (c == (a ^ b)).mean() > 0.999
+        assert (c == d).mean() == pytest.approx(0.9, abs=0.03)
+        assert abs(np.corrcoef(a, b)[0, 1]) < 0.08
+    assert (np.array(varied["d"].to_pylist()) != np.array(fresh["d"].to_pylist())).mean() > 0.05
+
+
+def test_a_launcher_pays_all_measurements_and_makes_them_in_one_job(done, tmp_path, monkeypatch):
+    """Jobs that nobody waits for: that of iteration 0 makes the measurements before it too."""
+    shutil.copytree(done, tmp_path / "run")
+    for name in ("release", "work", "private/counts", "private/noised"):
+        shutil.rmtree(tmp_path / "run" / name)
+    (tmp_path / "run/ledger.jsonl").unlink()
+    real = launching.new_job
+    monkeypatch.setattr(launching, "new_job", lambda run, args, leaves: real(run, args))  # this one waits
+    monkeypatch.setattr(launching, "pin_secret", lambda *given, **told: None)
+    launching.launch_iteration(tmp_path / "run", 0)
+    assert [line["iteration"] for line in lines(tmp_path / "run")] == [-3, -2, -1, 0]
+    assert "Iteration 00" in (tmp_path / "run/work/job.json").read_text()
+    launching.launch_iteration(tmp_path / "run", 1)
+    assert (tmp_path / "run/ledger.jsonl").read_bytes() == (done / "ledger.jsonl").read_bytes()
+    assert without_report(tmp_path / "run") == without_report(done)

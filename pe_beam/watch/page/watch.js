@@ -328,6 +328,8 @@
   }
   document.addEventListener("visibilitychange", tick);
   setInterval(tick, 1000);
-  take(first);
-  setTimeout(poll, 1000 * first.every);
+  // The frame is painted before it is filled. A tab in the background gets no frame, and is filled all the same.
+  const begin = () => { if (!state) { take(first); setTimeout(poll, 1000 * first.every); } };
+  requestAnimationFrame(() => setTimeout(begin));
+  setTimeout(begin, 300);
 })();

@@ -4,7 +4,7 @@
     python benchmarks/watch.py --toy
 
 Iterations appear one after the other in a directory that is watched. The figures are Chromium's own: first paint
-(PerformancePaintTiming) and the instant at which the gallery is drawn, from the start of navigation, medians of five
+(PerformancePaintTiming) and the instant at which the gallery is drawn, from the start of navigation, of five
 loads; and as a floor, the paint of an empty page. Then one page stays open while iterations go on to appear: an hour of
 polls (3,600), drawings of ranges among them, and another hour in which nothing is new. Memory: resident memory of the
 server, a process of its own, and the page's heap after a collection.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import os
 import shutil
 import statistics
 import subprocess
@@ -75,10 +76,11 @@ def _measure(url: str, pid: int, appear: Callable[[int], None], half: int, optio
         browser = driver.chromium.launch(executable_path=options.browser, args=["--no-sandbox"])
         floor = [_load(browser, "data:text/html,<p>empty", drawn=False)[0] for _ in range(options.loads)]
         loads = [_load(browser, url) for _ in range(options.loads)]
-        first, drawn = (statistics.median(times) for times in zip(*loads, strict=True))
-        print(f"{options.samples:,} candidates, {half} iterations, medians of {options.loads} loads")
-        print(f"empty page {statistics.median(floor):6.0f} ms   first paint {first:6.0f} ms   gallery {drawn:6.0f} ms")
-        print(f"the very first load: first paint {loads[0][0]:.0f} ms, gallery {loads[0][1]:.0f} ms")
+        first, drawn = zip(*loads, strict=True)
+        print(f"{options.samples:,} candidates, {half} iterations; load average {os.getloadavg()[0]:.1f}")
+        print(f"ms, {options.loads} loads:  empty page   first paint   gallery")
+        for name, of in (("quickest", min), ("median", statistics.median), ("the first", lambda times: times[0])):
+            print(f"{name:<15} {of(floor):12.0f} {of(first):13.0f} {of(drawn):9.0f}")
         page = browser.new_page()
         page.goto(url)
         page.locator("#shown .row").first.wait_for()

@@ -67,7 +67,7 @@ def test_wheel_and_sdist_hold_templates_pipelines_and_recipes(built: Path) -> No
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     assert {"pipelines/evolve.py", "pe_beam/templates/recipes/digits.yaml", "pe_beam/templates/flink/pom.xml"} <= names
-    assert {"pe_beam/report/page/page.html", "pe_beam/py.typed"} <= names
+    assert {"pe_beam/report/page/page.html", "pe_beam/watch/page/watch.js", "pe_beam/py.typed"} <= names
     shipped = {f"pe_beam/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*") if path.is_file()}
     assert shipped <= names
     with tarfile.open(sdist) as file:

@@ -414,6 +414,8 @@ def _watch(options: argparse.Namespace) -> None:
     with serving(options.dir, port=options.port) as served, contextlib.ExitStack() as until:
         print(f"page  {served.url}", flush=True)
         print("for you alone: its address is its key. Ctrl-C ends it; the run is not touched", flush=True)
+        if served.site.state()["kind"] == "waiting":
+            print(f"nothing is in {options.dir} yet; the page shows the run when it begins", flush=True)
         if options.open and not until.enter_context(opened(served.url)):
             print("no browser was found; open the address in one", file=sys.stderr)
         threading.Event().wait()

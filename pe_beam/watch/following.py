@@ -7,6 +7,7 @@ public: how long private stages take follows from it. Stages, times, the ledger,
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import threading
 import time
@@ -32,7 +33,8 @@ from pe_beam.watch.shelf import Shelf
 
 _NEAR, _REMOTE = 0.5, 5.0  # seconds for which what was found is shown, on a disk and on a store whose requests cost
 _AT_ONCE = 4  # histograms that are read in one look, so that no look takes long
-NOT_THERE = "no run is here yet; this page shows it when it begins"
+_TIMES = 30  # the newest durations that are shown
+_AVERAGED = 3  # iterations by which the time left is told
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Follower:
         self._told: dict[str, Any] | None = None
         self._final: dict[str, Any] | None = None
         self._latest: tuple[float, dict[str, Any]] | None = None
+        self._arrivals: list[float] = []  # instants at which populations were seen to appear
 
     @property
     def patience(self) -> float:
@@ -92,7 +95,7 @@ class Follower:
     def _state(self) -> dict[str, Any]:
         if not self.store.exists("recipe.yaml"):
             self._begin_anew()
-            return {"kind": "waiting", "trouble": None}
+            return {"kind": "waiting", "trouble": None, "dir": self.uri}
         run = open_run(self.uri)
         self._count_populations(run)
         return {
@@ -111,7 +114,7 @@ class Follower:
     def _begin_anew(self, digest: str = "") -> None:
         """Forgets what was there: another run is, or this one again in an empty directory."""
         self._begun, self._digest = self._begun + 1, digest
-        self._sizes, self._votes = [], {}
+        self._sizes, self._votes, self._arrivals = [], {}, []
         self._told = self._final = None
 
     @property
@@ -125,11 +128,16 @@ class Follower:
         digest = hashlib.sha256(run.run_id.encode() + (first or b"")).hexdigest()[:12]
         if digest != self._digest or (self._sizes and read_manifest(run, len(self._sizes) - 1) is None):
             self._begin_anew(digest)
+        known = len(self._sizes)
         while len(self._sizes) <= run.recipe.evolution.iterations:
             manifest = read_manifest(run, len(self._sizes))
             if manifest is None:
-                return
+                break
             self._sizes.append(sum(manifest["candidates"].values()))
+        if len(self._sizes) == known + 1:
+            self._arrivals = [*self._arrivals[-_AVERAGED:], time.monotonic()]
+        elif len(self._sizes) > known:
+            self._arrivals = []  # when each of several came is not known
 
     def _read_votes(self, run: Run) -> None:
         """Reads histograms that were not read yet, the newest first."""
@@ -194,6 +202,14 @@ class Follower:
 
     # --- what is the holder's --------------------------------------------------------------------------------
 
+    def _durations(self, times: Sequence[dict[str, Any]]) -> list[float]:
+        """Returns the seconds of iterations with a vote: as the driver timed them, else as they were seen to appear.
+
+        Of an unrolled run the driver times no single iteration.
+        """
+        timed = [entry["seconds"] for entry in times if _number_of(entry["what"]) > 0]
+        return timed or [after - before for before, after in itertools.pairwise(self._arrivals)]
+
     def _holder(self, run: Run) -> dict[str, Any]:
         complete = is_complete(run)
         if complete and self._final is not None:
@@ -212,7 +228,7 @@ class Follower:
             "runner": found.get("runner"),
             "share": round((count + share) / (total + 1), 4),
             "epsilon_spent": _shown(found["epsilon_spent"]),
-            "left": seconds_left(found["times"], count, total, share) if running else None,
+            "left": seconds_left(self._durations(found["times"]), total + 1 - count - share) if running else None,
             "seconds": found["seconds"],
             "times": found["times"][-_TIMES:],
             "calls": found["generator_calls"],
@@ -226,9 +242,6 @@ class Follower:
         return holder
 
 
-_TIMES = 30  # the newest durations that are shown
-
-
 def telling(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Returns what a look finds, or a fault as `trouble`. Only messages of ours are told: others may hold a value."""
     try:
@@ -239,28 +252,14 @@ def telling(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"kind": "trouble", "trouble": f"internal error ({type(error).__name__}); please report it"}
 
 
-def seconds_left(times: Sequence[dict[str, Any]], count: int, iterations: int, share: float) -> float | None:
-    """Returns the seconds that the rest of a run may take, by its last three iterations.
+def seconds_left(durations: Sequence[float], iterations: float) -> float | None:
+    """Returns the seconds that some iterations may take, by the last three; None if none was timed yet.
 
-    Args:
-      times: entries {"what", "seconds"}, as the driver writes them.
-      count: number of populations that exist.
-      iterations: T.
-      share: of the current iteration that is done, 0 to 1.
-
-    Returns:
-      None if no iteration with a vote was timed yet.
-
-    >>> past = [{"what": "ingest", "seconds": 90.0}, {"what": "iteration 0", "seconds": 1.0}]
-    >>> seconds_left(past, 1, 10, 0.3)
-    >>> seconds_left([*past, {"what": "iteration 1", "seconds": 20.0}], 2, 10, 0.5)
-    170.0
+    >>> seconds_left([60.0, 10.0, 20.0, 30.0], 4.5), seconds_left([], 3)
+    (90.0, None)
     """
-    voted = [entry["seconds"] for entry in times if _number_of(entry["what"]) > 0]
-    if not voted:
-        return None
-    each = sum(voted[-3:]) / len(voted[-3:])
-    return round(max(iterations + 1 - count - share, 0.0) * each, 1)
+    latest = durations[-_AVERAGED:]
+    return round(max(iterations, 0.0) * sum(latest) / len(latest), 1) if latest else None
 
 
 def _number_of(what: str) -> int:

@@ -54,7 +54,7 @@ def test_it_follows_a_run_from_before_its_begin_to_its_end(browser, tmp_path):
     with serving(str(run_dir)) as served:
         tab = Tab(browser, served)
         page, standing = tab.page, tab.page.locator("#standing")
-        expect(standing).to_have_text("No run is here yet. This page shows it when it begins.")
+        expect(standing).to_have_text(f"No run is in {run_dir} yet. This page shows it when it begins.")
         stop_half_way(SMALL, run_dir, secret)
         expect(standing).to_contain_text("no process is at work", timeout=20_000)
         expect(standing).to_contain_text("Population 1 of 2 is released.")
@@ -216,5 +216,9 @@ def test_a_run_without_a_promise_is_marked(browser, tmp_path):
         expect(tab.page.locator(".mark strong")).to_have_text("NOT PRIVATE", timeout=20_000)
         expect(tab.page.locator("#public-note")).to_contain_text("nothing here may be shared")
         assert tab.page.title().startswith("NOT PRIVATE")
+        tab.page.locator("#public-only").check()
+        expect(tab.page.locator("#standing")).to_have_text("Nothing here is public.")
+        assert not [each for each in tab.page.locator("section").all() if each.is_visible()]
+        tab.page.locator("#public-only").uncheck()
         assert "public" not in [mark.inner_text().lower() for mark in tab.page.locator(".who").all()]
         tab.settle()

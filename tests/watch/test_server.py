@@ -13,7 +13,9 @@ import pytest
 
 from pe_beam.cli.main import main
 from pe_beam.errors import InputError
+from pe_beam.watch.opening import opened
 from pe_beam.watch.server import serving
+from tests.test_console import interrupted, started
 
 
 def ask(served, path, *, host=None, method="GET", headers=None):
@@ -200,3 +202,28 @@ def test_what_cannot_be_served_is_said(served, digits, capsys):
         pass
     with pytest.raises(InputError, match="cannot be used"), serving(str(digits), port=70000):
         pass
+
+
+def test_ctrl_c_ends_it_and_the_port_is_free_again(tmp_path):
+    process = started(["watch", str(tmp_path / "nothing-yet")])
+    assert process.stdout is not None
+    word, url = process.stdout.readline().split()
+    assert word == "page"
+    assert url.startswith("http://127.0.0.1:")
+    assert interrupted(process) == "pe-beam: interrupted\n"
+    assert not (tmp_path / "nothing-yet").exists()  # to look makes nothing
+    with serving(str(tmp_path), port=urlsplit(url).port or 0):
+        pass
+
+
+def test_a_browser_is_sent_on_by_a_file_that_its_owner_alone_can_read(served, monkeypatch):
+    given = []
+    monkeypatch.setattr("webbrowser.open", lambda address: given.append(address) or True)
+    with opened(served.url) as found:
+        assert found
+        (address,) = given
+        assert served.site.token not in address
+        path = Path(urlsplit(address).path)
+        assert path.stat().st_mode & 0o077 == 0
+        assert served.url in path.read_text()
+    assert not path.exists()

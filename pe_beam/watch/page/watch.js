@@ -85,20 +85,26 @@
   }
 
   // --- where the run stands -----------------------------------------------------------------------------------
+  const publicOnly = () => document.body.classList.contains("public-only");
+  // Whether what is released is public by now: of a window that is not published, and without a promise, nothing is.
+  const open = () => run().private && (state.kind !== "stream" || state.published);
   const run = () => (state.kind === "stream" ? state.run : state);
   const begun = () => run() && run().kind === "run";
-  function trouble(text) {
+  function trouble(told) {
+    const text = told && publicOnly() ? "The run cannot be read just now." : told;  // it may name the directory
     find("trouble").hidden = !text;
     if (find("trouble").textContent !== (text || "")) find("trouble").textContent = text || "";
   }
   function standing() {
     const own = run();
-    if (!begun()) return own && own.kind === "trouble" ? "The run cannot be read just now." : "No run is here yet. This page shows it when it begins.";
+    const where = (own && own.dir) || (state.holder && state.holder.dir);
+    if (!begun() && own && own.kind === "trouble") return "The run cannot be read just now.";
+    if (!begun()) return "No run is " + (where && !publicOnly() ? "in " + where : "here") + " yet. This page shows it when it begins.";
+    if (publicOnly() && !open()) return "Nothing here is public.";
     if (own.complete) return "The run is complete.";
-    const publicOnly = document.body.classList.contains("public-only");
     const here = own.public.populations, many = own.public.iterations;
     const so = here ? "Population " + (here - 1) + " of " + many + " is released." : "Nothing is released yet.";
-    if (publicOnly) return so;
+    if (publicOnly()) return so;
     if (!own.holder.running) return so + " " + own.holder.state.charAt(0).toUpperCase() + own.holder.state.slice(1) + ".";
     return so + " At work: " + own.holder.stage + ".";
   }
@@ -113,10 +119,10 @@
     if (place && left() !== null) place.textContent = left();
   }
   function showPublic(own) {
-    const told = own.public, released = state.kind !== "stream" || state.published;
+    const told = own.public;
     find("public-note").textContent = !own.private
       ? "No promise is made: nothing here may be shared."
-      : released ? (own.complete ? "" : "So far: the run is not complete.") : "The window is not published yet: until it is, all of this is for the holder.";
+      : open() ? (own.complete ? "" : "So far: the run is not complete.") : "The window is not published yet: until it is, all of this is for the holder.";
     facts("public", [
       ["Epsilon of what is released", told.epsilon_released + " of " + told.epsilon],
       ["Delta", told.delta],
@@ -166,7 +172,7 @@
     nav.hidden = state.kind !== "stream";
     if (nav.hidden) return;
     const list = make("ol");
-    for (const each of state.windows.slice().reverse()) {
+    for (const each of state.windows.filter((window) => window.published || !publicOnly()).reverse()) {
       const item = make("li"), link = make("a", "", each.name + (each.published ? "" : " (not published)"));
       link.href = "?window=" + encodeURIComponent(each.name);
       if (each.name === state.shown) link.setAttribute("aria-current", "page");
@@ -187,14 +193,14 @@
     find("bar").hidden = !begun();
     showStream();
     if (!begun()) return;
-    const share = own.complete ? 1 : document.body.classList.contains("public-only") ? own.public.populations / (own.public.iterations + 1) : own.holder.share;
+    const share = own.complete ? 1 : publicOnly() ? own.public.populations / (own.public.iterations + 1) : own.holder.share;
     const fill = find("bar").firstChild || find("bar").appendChild(make("i"));
     fill.style.width = 100 * share + "%";
     find("bar").setAttribute("aria-label", Math.floor(100 * share) + " percent done");
-    const open = own.private && (state.kind !== "stream" || state.published);
+    document.body.classList.toggle("closed", !open());
     document.querySelectorAll(".who.public, .who.was-public").forEach((mark) => {
-      mark.className = open ? "who public" : "who holder was-public";
-      mark.textContent = open ? "public" : own.private ? "for the holder" : "not private";
+      mark.className = open() ? "who public" : "who holder was-public";
+      mark.textContent = open() ? "public" : own.private ? "for the holder" : "not private";
     });
     showPublic(own);
     showHolder(own);
@@ -328,6 +334,8 @@
   }
   document.addEventListener("visibilitychange", tick);
   setInterval(tick, 1000);
-  take(first);
-  setTimeout(poll, 1000 * first.every);
+  // The frame is painted before it is filled. A tab in the background gets no frame, and is filled all the same.
+  const begin = () => { if (!state) { take(first); setTimeout(poll, 1000 * first.every); } };
+  requestAnimationFrame(() => setTimeout(begin));
+  setTimeout(begin, 300);
 })();

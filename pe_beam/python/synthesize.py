@@ -109,7 +109,7 @@ def synthesize(
         data |= {} if labels is not None or found.labels is None else {"labels": found.labels}
     if kind == "tabular":
         raw |= {key: TABLES[key] for key in ("generator", "embedder")}
-        raw["evolution"] |= TABLES["evolution"]
+        raw["evolution"] |= TABLES["evolution"] | ({"repeats": "modelled"} if generator is None else {})
         raw["privacy"] |= {"marginals": {"budget": 0.2}}
         data["schema"] = _schema(schema, domain or {}, roles)
     elif schema is not None or domain:

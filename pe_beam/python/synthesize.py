@@ -109,7 +109,7 @@ def synthesize(
         data |= {} if labels is not None or found.labels is None else {"labels": found.labels}
     if kind == "tabular":
         raw |= {key: TABLES[key] for key in ("generator", "embedder")}
-        raw["evolution"] |= TABLES["evolution"] | ({"repeats": "modelled"} if generator is None else {})
+        raw["evolution"] |= TABLES["evolution"]
         raw["privacy"] |= {"marginals": {"budget": 0.2}}
         data["schema"] = _schema(schema, domain or {}, roles)
     elif schema is not None or domain:
@@ -123,6 +123,9 @@ def synthesize(
             raise InputError(f"{key}: modality {kind!r} has no default; its name or its section is wanted: {known}")
     for key, value in (overrides or {}).items():
         set_key(raw, key, value)
+    usual = kind == "tabular" and raw["generator"] == TABLES["generator"]
+    if usual and raw["privacy"].get("marginals") and not raw["evolution"].get("filters"):
+        raw["evolution"].setdefault("repeats", "modelled")  # where nothing that it needs was taken away
     recipe = parse_recipe(raw)
     land_for(store, recipe, given)
     return evolve(

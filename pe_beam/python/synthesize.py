@@ -123,6 +123,9 @@ def synthesize(
             raise InputError(f"{key}: modality {kind!r} has no default; its name or its section is wanted: {known}")
     for key, value in (overrides or {}).items():
         set_key(raw, key, value)
+    usual = kind == "tabular" and raw["generator"] == TABLES["generator"]
+    if usual and raw["privacy"].get("marginals") and not raw["evolution"].get("filters"):
+        raw["evolution"].setdefault("repeats", "modelled")  # where nothing that it needs was taken away
     recipe = parse_recipe(raw)
     land_for(store, recipe, given)
     return evolve(

@@ -15,6 +15,7 @@ import pytest
 
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.status import status
+from pe_beam.engine.repeats import _Rows
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.schema import TableSchema
@@ -79,7 +80,7 @@ def test_a_run_that_is_killed_or_unrolled_redraws_the_same_rows(
     from pe_beam.engine import steps
 
     monkeypatch.setattr(steps, "FILE_ROWS", 64)
-    recipe, real = parse_recipe(_recipe(tmp_path)), steps.with_redrawn
+    recipe, real = parse_recipe(_recipe(tmp_path, iterations=2)), steps.with_redrawn
     whole = evolve(recipe, tmp_path / "whole", secret_file=secret_file)
 
     def killed(*_: Any) -> Any:
@@ -90,7 +91,8 @@ def test_a_run_that_is_killed_or_unrolled_redraws_the_same_rows(
         evolve(recipe, tmp_path / "again", secret_file=secret_file)
     monkeypatch.setattr(steps, "with_redrawn", real)
     again = evolve(recipe, tmp_path / "again")
-    assert len(list((tmp_path / "whole/release/iteration=0001/population").iterdir())) == 3
+    assert len(list((tmp_path / "whole/release/iteration=0002/population").iterdir())) == 3
+    assert json.loads((tmp_path / "whole/release/iteration=0002/manifest.json").read_text())["repeats"]["redrawn"] > 0
     assert release_digests(Path(again.root)) == release_digests(Path(whole.root))
 
 
@@ -110,6 +112,17 @@ def test_where_the_marginals_repeat_rows_do(tmp_path: Path, secret_file: Path) -
     table = pq.read_table(tmp_path / "run/release/samples.parquet")
     shares = [table[name].to_numpy(zero_copy_only=False).mean() for name in ("a", "b")]
     assert 0.25 < shares[0] < 0.75 < shares[1]
+
+
+def test_equal_rows_are_copies_if_they_come_from_one_candidate() -> None:
+    rows = _Rows(allowed=[2, 1])  # two rows may be the second of their kind, one the third
+    assert [rows.take(b"a", root) for root in (0, 1, 2, 3)] == [True] * 4  # they have met; and that uses up the repeats
+    assert not rows.take(b"a", 0)
+    assert not rows.take_new(b"a", 9)  # of a redrawn row
+    assert rows.take_new(b"b", 0)
+    rows = _Rows(allowed=[2, 1])
+    assert [rows.take(b"a", 0) for _ in range(4)] == [True, True, True, False]
+    assert (rows.counts[b"a"], rows.repeats, rows.profile()) == (3, 2, [1, 1])
 
 
 def test_numbers_move_within_their_bins_and_constraints_hold() -> None:

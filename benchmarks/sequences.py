@@ -1,6 +1,7 @@
 """Visits to a hospital that are made up: how near are synthetic sequences to real ones, against shuffled ones?
 
-    python benchmarks/sequences.py [--out benchmarks/results/sequences.json]
+    python benchmarks/sequences.py [--epsilon 4] [--seeds 3] [--set a.b=c]
+    python benchmarks/sequences.py --write visits.csv      # the data alone
 
 5,000 patients vote at epsilon 4; 5,000 others are compared with. The process is no Markov chain: after surgery a
 patient goes on otherwise than without, and chronic patients come back for the same.
@@ -11,12 +12,22 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import statistics
 import tempfile
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
+import _place  # noqa: F401
 import numpy as np
+import pyarrow as pa
+
+import pe_beam
+from pe_beam.modalities.sequence.events import Sequences, read_payload
+from pe_beam.modalities.sequence.metrics import shares_of, shuffle, tvd
+from pe_beam.modalities.sequence.schema import SequenceSchema, as_schema
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sources import source_at
 
 KINDS = (
     "general", "emergency", "admission", "surgery", "intensive",
@@ -75,37 +86,62 @@ def write_visits(path: Path, patients: int, seed: int) -> None:
         writer.writerows(rows[i] for i in rng.permutation(len(rows)))
 
 
-def figures(patients: int, epsilon: float, seed: int, extra: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Makes a run and returns its figures against other patients of the same process, by population."""
-    import pe_beam
-    from pe_beam.evaluation.evaluate import evaluate
+def figures(patients: int, epsilon: float, seed: int, extra: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """Makes a run. Returns what is compared with other patients of the same process -> its distances, by what.
 
+    All distances are total variation distances, 0 to 1.
+    """
     with tempfile.TemporaryDirectory() as folder:
         voted, others = Path(folder, "visits.csv"), Path(folder, "others.csv")
         write_visits(voted, patients, 2 * seed)
         write_visits(others, patients, 2 * seed + 1)
         overrides = [f"data.path={voted}", f"privacy.epsilon={epsilon}", f"seed={seed}", *extra]
         recipe = pe_beam.load_recipe(RECIPE, overrides)
-        run = f"{folder}/run"
-        pe_beam.evolve(recipe, run)
-        found = evaluate(run, against=str(others))
-        return {str(key): value for key, value in dict(found).items()}
+        schema = as_schema(recipe.data.table_schema)
+        real, other = (_sequences(recipe, path, schema) for path in (voted, others))
+        run = pe_beam.evolve(recipe, Path(folder, "run"))
+        found = {
+            "drawn by what was measured": read_payload(run.population(0), schema),
+            "samples": read_payload(run.samples(), schema),
+            "real, shuffled": shuffle(real, np.random.default_rng(seed)),
+            "real": real,
+        }
+    against = shares_of(other, schema)
+    return {
+        name: {what: round(tvd(own, against[what]), 4) for what, own in shares_of(each, schema).items()}
+        for name, each in found.items()
+    }
+
+
+def _sequences(recipe: Recipe, path: Path, schema: SequenceSchema) -> Sequences:
+    source = source_at(recipe, str(path), part=None)
+    batches = [batch.payload for piece in source.pieces() for batch in source.read(piece)]
+    return read_payload(pa.concat_tables(batches), schema)
 
 
 def main() -> None:
-    """Runs the benchmark and writes its figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Runs the benchmark and prints medians over seeds, as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=5000)
     parser.add_argument("--epsilon", type=float, default=4.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="changes the recipe")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the visits of the first seed, and stop")
+    parser.add_argument("--toy", action="store_true", help="few patients, to see that it runs")
     asked = parser.parse_args()
-    found = [figures(asked.patients, asked.epsilon, seed, tuple(asked.set)) for seed in range(asked.seeds)]
-    text = json.dumps(found, indent=1, default=str)
-    print(text)
-    if asked.out is not None:
-        asked.out.write_text(text + "\n")
+    if asked.write is not None:
+        write_visits(asked.write, asked.patients, 0)
+        return
+    extra = list(asked.set)
+    if asked.toy:
+        asked.patients, asked.seeds = 60, 1
+        extra += ["evolution.samples=40", "evolution.population=40", "evolution.iterations=1"]
+    found = [figures(asked.patients, asked.epsilon, seed, extra) for seed in range(asked.seeds)]
+    medians = {
+        name: {what: statistics.median(each[name][what] for each in found) for what in found[0][name]}
+        for name in found[0]
+    }
+    print(json.dumps({"patients": asked.patients, "epsilon": asked.epsilon, "seeds": asked.seeds} | medians, indent=1))
 
 
 if __name__ == "__main__":

@@ -245,6 +245,8 @@ def _checks_itself(run: Run) -> bool:
 def measured_by(run: Run) -> str | None:
     """Returns what iteration 0 measures, in the words of the statement, or None if it measures nothing."""
     if run.recipe.privacy.marginals:
+        if run.embedder.counts_several:
+            return f"counts of {', '.join(run.embedder.marginal_sizes())} by label"
         pairs = ", and counts of pairs of columns" if run.recipe.privacy.marginals.pairs else ""
         return f"one-way counts of the columns by label{pairs}"
     return "label counts" if run.recipe.privacy.label_budget() else None

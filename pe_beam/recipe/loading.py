@@ -67,9 +67,15 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
 
 
 def _check_clients(recipe: Recipe) -> None:
-    """Refuses another privacy unit than the client, and windows, where a record is all rows of a client."""
+    """Refuses sources of single rows, another privacy unit and windows, where a record is all rows of a client."""
     if not registry.find("modalities", recipe.modality, key="modality").by_client:
         return
+    if not registry.find("sources", recipe.data.source, key="data.source").gathers:
+        able = [name for name in registry.names("sources") if registry.find("sources", name, key="data.source").gathers]
+        raise RecipeError(
+            f"data.source: {recipe.data.source!r} is not allowed for modality {recipe.modality!r}, whose records are "
+            f"clients with all their rows; allowed: {', '.join(able)} (data.options.rows says what the files are)"
+        )
     if recipe.privacy.unit != "client":
         raise RecipeError(
             f"privacy.unit: client is wanted for modality {recipe.modality!r}, whose records are clients with all "

@@ -47,6 +47,7 @@ class EventsSource(Source):
     """
 
     Options: ClassVar[type[Options]] = EventsOptions
+    gathers = True
     takes = frozenset({"columns", "client", "separator"})  # not never_stop: a damaged file loses rows of its clients
 
     @classmethod

@@ -45,10 +45,17 @@ def _unfold(samples: pa.Table, columns: Mapping[str, Any], schema: SequenceSchem
     return unfold(samples, columns, schema)
 
 
+def _start(asker: Any, seen: Any, data: Any) -> Any:
+    from pe_beam.modalities.sequence.start import start
+
+    return start(asker, seen, data)
+
+
 MODALITY = Modality(
     name="sequence",
     payload=pa.schema([]),
     schema_model=SequenceSchema,
     with_schema=modality_of,
     by_client=True,
+    start=_start,
 )

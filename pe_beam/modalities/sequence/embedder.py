@@ -16,6 +16,8 @@ from pe_beam.modalities.sequence.schema import GAP, as_schema
 
 MAX_DIMENSION = 20_000
 LENGTH, TRANSITION = "length", "transition"
+_ROWS = 512
+"""Rows of which counts are made at a time, for they are wide."""
 _FINE = 4
 """Whole number that one event of a sequence counts, so that scaled counts are nearly in proportion."""
 
@@ -108,6 +110,12 @@ class SequenceEmbedder(contracts.Embedder):
 
     def marginal_ballots(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See Embedder. All columns of all sequences have nearly one norm, so that none is scaled unlike others."""
+        parts = [self._counted(vectors[at : at + _ROWS], at) for at in range(0, max(len(vectors), 1), _ROWS)]
+        row, place, cell = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return row, place, cell
+
+    def _counted(self, vectors: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns `marginal_ballots` of some rows, of which this is the first."""
         lengths = np.rint(vectors[:, 0].astype(np.float64) * self._schema.most / self._options.length).astype(np.int64)
         rows, norm = np.arange(len(vectors)), round(_FINE * self._full)
         bins = np.clip(lengths - 1, 0, self._schema.most - 1)
@@ -120,7 +128,7 @@ class SequenceEmbedder(contracts.Embedder):
             times = whole[own, cells]
             found.append((np.repeat(own, times), np.full(int(times.sum()), column), np.repeat(cells, times)))
         row, place, cell = (np.concatenate(each) for each in zip(*found, strict=True))
-        return row, place, cell
+        return row + first, place, cell
 
 
 def _bounded(counts: np.ndarray, norm: int) -> np.ndarray:

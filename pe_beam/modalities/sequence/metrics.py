@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from pe_beam.contracts.metric import Comparison, Measured, Series
 from pe_beam.modalities.sequence.events import Sequences, read_payload
-from pe_beam.modalities.sequence.schema import GAP, SequenceSchema, as_schema
-
-_RUN = 3
-"""Events of a run, the longest of which shares are compared."""
+from pe_beam.modalities.sequence.schema import SequenceSchema, as_schema
 
 
 def sequence_distances(comparison: Comparison) -> Measured:
     """Returns total variation distances between samples and held-out sequences, 0 (equal) to 1.
 
     `tvd_transition` is of all pairs of consecutive events. `tvd_transition_shuffled` is that of the held-out sequences
-    with the events of each in random order: what content without order comes to.
+    with the events of each in random order: what content without order comes to. `tvd_run` is of three events in a row,
+    `tvd_gap` of gaps by the kind of the later event, and `tvd_attributes` the mean over attributes by kind of event.
     """
     schema = as_schema(comparison.recipe["data"]["schema"])
     made, real = (read_payload(table, schema) for table in (comparison.samples, comparison.held_out))
     shuffled = shuffle(real, np.random.default_rng([comparison.seed, 7]))
-    figures = {f"tvd_{name}": tvd(a, b) for name, a, b in _both(shares_of(made, schema), shares_of(real, schema))}
+    both = shares_of(made, schema), shares_of(real, schema)
+    found = {name: tvd(both[0][name], both[1][name]) for name in both[0]}
+    figures = {f"tvd_{name}": value for name, value in found.items() if name not in schema.attributes}
+    if schema.attributes:
+        figures["tvd_attributes"] = float(np.mean([found[name] for name in schema.attributes]))
     figures["tvd_transition_shuffled"] = tvd(transitions(shuffled, schema), transitions(real, schema))
     lengths = [np.bincount(each.lengths, minlength=schema.most + 1)[1:] for each in (made, real)]
     chart = Series(
@@ -45,7 +45,7 @@ def shares_of(found: Sequences, schema: SequenceSchema) -> dict[str, np.ndarray]
     made = {"kind": _normed(np.bincount(found.kinds, minlength=kinds)), "transition": transitions(found, schema)}
     whole = owners[2:] == owners[:-2]
     cells = (found.kinds[:-2] * kinds + found.kinds[1:-1]) * kinds + found.kinds[2:]
-    made["run"] = _normed(np.bincount(cells[whole], minlength=kinds**_RUN))
+    made["run"] = _normed(np.bincount(cells[whole], minlength=kinds**3))
     made["length"] = _normed(np.bincount(found.lengths, minlength=schema.most + 1))
     for name, bins in found.bins(schema).items():
         size = schema.attribute_bins()[name]
@@ -78,12 +78,6 @@ def tvd(a: np.ndarray, b: np.ndarray) -> float:
 def _normed(counts: np.ndarray) -> np.ndarray:
     found: np.ndarray = counts / max(counts.sum(), 1)
     return found
-
-
-def _both(made: Mapping[str, np.ndarray], real: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Returns names with both sides; attributes are one figure by their mean, under names that figures may have."""
-    own = ("kind", "transition", "run", "length", GAP)
-    return [(name, made[name], real[name]) for name in own]
 
 
 METRICS = (sequence_distances,)

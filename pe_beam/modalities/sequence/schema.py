@@ -59,7 +59,7 @@ class SequenceSchema(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    most: int = Field(ge=1, le=1000, description="greatest length: events of a client; further ones are left out")
+    most: int = Field(ge=1, le=500, description="greatest length: events of a client; further ones are left out")
     keep: Literal["first", "last"] = Field("first", description="which events stay of a client that has more")
     time: Column = Field(description="the column of the events' order: a number or a date with bounds")
     kind: Column = Field(description="the column of the kinds of events: {values: [...]}")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from markupsafe import Markup
 
 from pe_beam.contracts.view import View
 from pe_beam.modalities.sequence.schema import EVENTS, GAP, KIND, SequenceSchema
 
+if TYPE_CHECKING:
+    from pe_beam.contracts.view import History, Section
+    from pe_beam.modalities.sequence.events import Sequences
+
 _SHOWN, _LARGE = 14, 200
+_PAIRS = 20
 
 
 class SequenceView(View):
@@ -54,6 +60,61 @@ class SequenceView(View):
         """See View: the first kinds of events."""
         kinds = ", ".join(str(event[KIND]) for event in record[EVENTS][:4])
         return f"sequence {record['candidate_id']} of {len(record[EVENTS])}: {kinds}"
+
+    def sections(self, history: History) -> Sequence[Section]:
+        """See View: what follows what, and lengths, in the first and the newest population."""
+        from pe_beam.contracts.view import Section
+        from pe_beam.modalities.sequence.events import read_payload
+
+        steps = sorted({0, history.last})
+        found = {t: read_payload(history.population(t, [EVENTS]), self._schema) for t in steps}
+        lead = "Which event comes after which, and how many there are of a client."
+        body = Markup("{}{}").format(self._transitions(found), self._lengths(found))
+        return [Section(key="order", title="Order of events", lead=lead, body=body)]
+
+    def _transitions(self, found: Mapping[int, Sequences]) -> Markup:
+        """Returns a table of the pairs of consecutive events that the newest population has most often."""
+        from pe_beam.modalities.sequence.metrics import transitions
+        from pe_beam.report import html
+
+        shares = {t: transitions(each, self._schema) for t, each in found.items()}
+        kinds = self._schema.kinds
+        most = np.argsort(-shares[max(shares)], kind="stable")[:_PAIRS].tolist()
+        rows = [
+            [
+                f"{kinds[pair // len(kinds)]} → {kinds[pair % len(kinds)]}",
+                *(html.number(100 * float(own[pair]), 1) + " %" for own in shares.values()),
+            ]
+            for pair in most
+        ]
+        heads = ["events", *(f"iteration {t}" for t in shares)]
+        return html.table(
+            heads, rows, caption=f"Share of all pairs of consecutive events, the {len(rows)} most frequent"
+        )
+
+    def _lengths(self, found: Mapping[int, Sequences]) -> Markup:
+        from pe_beam.report import charts, html
+
+        most = self._schema.most
+        shares = {t: np.bincount(each.lengths, minlength=most + 1)[1:] / len(each.lengths) for t, each in found.items()}
+        colours = [charts.MUTED, charts.ACCENT][-len(shares) :]
+
+        def paint(axes: Any) -> None:
+            for (t, values), colour in zip(shares.items(), colours, strict=True):
+                axes.step(range(1, most + 1), values, where="mid", color=colour, label=f"iteration {t}")
+            axes.set_ylim(bottom=0)
+            axes.set_xlabel("events of a client")
+            axes.set_ylabel("share")
+            axes.legend()
+
+        picture = charts.draw(paint, title="Lengths", desc="Shares of the numbers of events of a client, by iteration.")
+        heads = ["events", *(f"iteration {t}" for t in shares)]
+        rows = [
+            [length, *(html.number(100 * float(own[length - 1]), 1) + " %" for own in shares.values())]
+            for length in range(1, most + 1)
+        ]
+        figure = html.figure(picture, "Lengths", data=html.table(heads, rows, caption="Shares of lengths"))
+        return Markup('<div class="grid">{}</div>').format(figure)
 
     def css(self) -> str:
         """See View."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from markupsafe import Markup
 
 from pe_beam.contracts.generator import Marginals, Step
 from pe_beam.keyed import keyed_rng
@@ -15,6 +16,7 @@ from pe_beam.modalities.sequence.generator import SequenceGenerator
 from pe_beam.modalities.sequence.metrics import shares_of, shuffle, transitions, tvd
 from pe_beam.modalities.sequence.rows import unfold
 from pe_beam.modalities.sequence.schema import SequenceSchema
+from pe_beam.report import charts
 from pe_beam.testing import check_embedder, check_generator
 from pe_beam.voting.client import scale_client
 from tests.modalities.sequence.conftest import SCHEMA
@@ -147,6 +149,20 @@ def test_a_view_marks_what_changed_and_escapes(schema):
     shown = view.fragment(child, parent, large=True)
     assert "<mark>therapy</mark>" in shown and "<b>admission</b>" in shown and "<i>" not in shown
     assert "0-1 days" in shown and "therapy" in view.alt(child)
+
+
+def test_a_report_says_what_follows_what(schema, monkeypatch):
+    monkeypatch.setattr(charts, "draw", lambda *_, **__: Markup("<svg></svg>"))
+
+    class History:
+        last = 1
+
+        def population(self, iteration, columns):
+            return payload(schema, [event("admission"), event("surgery" if iteration else "discharge", "0-1")])
+
+    [section] = modality_of(schema).view().sections(History())
+    assert "admission → surgery" in section.body and "admission → discharge" in section.body
+    assert section.body.index("surgery") < section.body.index("discharge")
 
 
 @pytest.mark.parametrize(

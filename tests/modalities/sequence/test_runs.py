@@ -38,6 +38,9 @@ def test_a_run_from_rows_to_rows(tmp_path, secret_file):
     made = pq.read_table(tmp_path / "out.parquet")
     assert made.column_names == ["patient", "position", "visit", "gap", "gap_middle", "ward", "cost"]
     assert len(set(made["patient"].to_pylist())) == 40
+    run.export(tmp_path / "shared", form="huggingface")
+    card = (tmp_path / "shared/README.md").read_text()
+    assert "list of kind (string), gap (string), ward (string), cost (float64)" in card
     found = evaluate("memory://sequences")
     assert "tvd_transition_shuffled" in str(found) and "cannot be read as they voted" not in str(found)
 

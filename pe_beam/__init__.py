@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pe_beam.transforms.candidates import Candidates, write_candidates
     from pe_beam.transforms.embed import EmbedRecords
     from pe_beam.transforms.generate import Generate
+    from pe_beam.transforms.group_rows import GroupRows
     from pe_beam.transforms.histogram import NoisyHistogram
     from pe_beam.transforms.select import Select
     from pe_beam.transforms.vote import Vote
@@ -37,6 +38,7 @@ __all__ = [
     "EvolvedRun",
     "GaussianMechanism",
     "Generate",
+    "GroupRows",
     "NoisyHistogram",
     "Plan",
     "Recipe",
@@ -61,6 +63,7 @@ _HOME = {
     "EvolvedRun": ("pe_beam.python.runs", "EvolvedRun"),
     "GaussianMechanism": ("pe_beam.privacy.mechanism", "GaussianMechanism"),
     "Generate": ("pe_beam.transforms.generate", "Generate"),
+    "GroupRows": ("pe_beam.transforms.group_rows", "GroupRows"),
     "NoisyHistogram": ("pe_beam.transforms.histogram", "NoisyHistogram"),
     "Plan": ("pe_beam.recipe.plan", "Plan"),
     "Recipe": ("pe_beam.recipe.models", "Recipe"),

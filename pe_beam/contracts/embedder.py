@@ -37,6 +37,10 @@ class Embedder(abc.ABC):
     takes_schema: ClassVar[bool] = False
     """True if `__init__` also takes `schema=`, with the same meaning as for a generator."""
 
+    counts_several: ClassVar[frozenset[str]] = frozenset()
+    """Columns of `marginal_sizes` in which a record has several bins. If there are any, `marginal_ballots` is counted
+    instead of `marginal_bins`. Only norms of clients bound that, so the privacy unit has to be the client."""
+
     dimension: int
 
     @abc.abstractmethod
@@ -82,6 +86,16 @@ class Embedder(abc.ABC):
 
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
         """Returns the bin of each vector in each column, int64 (n, columns). The vectors are float32 (n, d)."""
+        raise NotImplementedError
+
+    def marginal_ballots(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns what is counted of each vector where a record has several bins of a column (`counts_several`).
+
+        Returns:
+          Rows of `vectors`, columns (places in `marginal_sizes`) and bins, int64 (v,) each. One that comes several
+          times has that weight. The weights of a row say how its bins compare: all of a client's together are scaled
+          to norm 1 before they are counted.
+        """
         raise NotImplementedError
 
     def attach(self, surroundings: Surroundings) -> None:  # noqa: B027

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -75,6 +75,7 @@ class Marginals:
       pairs: two columns -> float64 (groups, groups), noisy counts over all labels.
       pair_sigma: standard deviation of the noise on each of these.
       joints: what is counted beyond that by `privacy.measure`.
+      several: columns in which a record has several bins, so that their sums say nothing of the number of records.
     """
 
     labels: Sequence[str | None]
@@ -84,13 +85,14 @@ class Marginals:
     pairs: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
     pair_sigma: float = 0.0
     joints: Sequence[Joint] = ()
+    several: Collection[str] = ()
 
     def totals(self) -> np.ndarray:
         """Returns the noisy number of records per label, float64 (labels,): the sum of the bins, averaged over columns.
 
         The variance of a column's sum is proportional to its number of bins, so its weight is 1 / bins.
         """
-        counts = list(self.counts.values())
+        counts = [each for column, each in self.counts.items() if column not in self.several]
         weights = np.array([1 / each.shape[1] for each in counts])
         sums = np.stack([each.sum(axis=1) for each in counts])
         totals: np.ndarray = (weights[:, None] * sums).sum(axis=0) / weights.sum()

@@ -40,6 +40,9 @@ class Modality:
       read_metric_options: checks the given options on the driver, before other input is read, and returns the options
         that the metrics get, in which the contents of files replace their names. It raises InputError. None: the
         metrics get the options as they were given.
+      unfold: (samples, `data.columns`) -> the table that `export` writes, if a record has several rows there. None: a
+        record is a row.
+      by_client: whether a record is all rows of a client. The privacy unit has to be the client then.
       start: asks the questions of `pe-beam init` for this kind of record: (Asker, Seen, the section `data` so far) ->
         the sections `generator` and `embedder`, and its additions to `evolution` and `data` (a schema).
         None: only the names of generator and embedder are asked for.
@@ -59,6 +62,8 @@ class Modality:
     metric_rows: int = 10_000
     metric_options: Mapping[str, str] = field(default_factory=dict)
     read_metric_options: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None
+    unfold: Callable[[pa.Table, Mapping[str, Any]], pa.Table] | None = None
+    by_client: bool = False
     start: Callable[[Asker, Seen, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:

@@ -182,6 +182,8 @@ class Source(abc.ABC):
     takes: ClassVar[frozenset[str]] = frozenset({"columns", "client"})
     """The request fields that it supports: columns, client, separator, chat, never_stop, members. A recipe that needs
     others is refused. "never_stop" promises that a damaged record never affects others (DESIGN, privacy rule 14)."""
+    gathers: ClassVar[bool] = False
+    """Whether a record is all rows of a client, as modalities with `by_client` want it."""
     cuts: ClassVar[bool] = False
     """Whether it applies `SourceRequest.part` itself. If not, records are split after they are read."""
 

@@ -36,7 +36,7 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
 
     Images are base64 in CSV and JSONL. An image folder gets one PNG per sample, in one subfolder per label. Samples of
     a declared table lose the columns that pe_beam added and get the names of data.columns. Combined labels are split
-    into their columns again.
+    into their columns again. Samples of several rows each (`Modality.unfold`) are written row by row.
 
     Args:
       run_dir: a complete run.
@@ -149,7 +149,10 @@ def clean(run: Run, samples: pa.Table) -> pa.Table:
     if run.modality.schema_model is None:
         return samples
     columns = run.recipe.data.columns
-    made = {str(columns.get(name, name)): samples[name] for name in run.modality.payload.names}
+    unfold = run.modality.unfold
+    made = {
+        str(columns.get(name, name)) if unfold is None else name: samples[name] for name in run.modality.payload.names
+    }
     if run.recipe.data.labels is not None:
         given = columns.get("label", "label")
         if isinstance(given, str):
@@ -157,7 +160,7 @@ def clean(run: Run, samples: pa.Table) -> pa.Table:
         else:
             parts = [label.split(JOINT) for label in samples["label"].to_pylist()]
             made |= {name: pa.array([part[i] for part in parts], pa.string()) for i, name in enumerate(given)}
-    return pa.table(made)
+    return pa.table(made) if unfold is None else unfold(pa.table(made), columns)
 
 
 def _textual(samples: pa.Table) -> pa.Table:

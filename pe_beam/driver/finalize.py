@@ -264,6 +264,8 @@ def measured_by(run: Run) -> str | None:
         named = [_MEASURED[name] for name in run.recipe.privacy.measure.steps]
         return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
     if run.recipe.privacy.marginals:
+        if run.embedder.counts_several:
+            return f"counts of {', '.join(run.embedder.marginal_sizes())} by label"
         pairs = ", and counts of pairs of columns" if run.recipe.privacy.marginals.pairs else ""
         return f"one-way counts of the columns by label{pairs}"
     return "label counts" if run.recipe.privacy.label_budget() else None

@@ -90,7 +90,7 @@ def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if not run.recipe.privacy.marginals:
         return labels.astype(np.int64)[:, None]
     sizes = np.array(list(run.embedder.marginal_sizes().values()))
-    starts = np.concatenate([[0], np.cumsum(sizes[:-1])]) * run.recipe.label_count
+    starts = _starts(sizes, run.recipe.label_count)
     bins = run.embedder.marginal_bins(vectors)
     one_way: np.ndarray = starts + labels.astype(np.int64)[:, None] * sizes + bins
     if run.recipe.privacy.marginals.pairs is None:
@@ -103,6 +103,12 @@ def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
         found.append((start + own[a] * widths[b] + own[b])[:, None])
         start += widths[a] * widths[b]
     return np.hstack(found)
+
+
+def _starts(sizes: np.ndarray, labels: int) -> np.ndarray:
+    """Returns the first cell of each column, int64 (columns,)."""
+    found: np.ndarray = np.concatenate([[0], np.cumsum(sizes[:-1])]) * labels
+    return found
 
 
 class Cells:
@@ -119,6 +125,12 @@ class Cells:
 
     def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Ballots`."""
+        embedder = self._run.embedder
+        if self._run.recipe.privacy.marginals and embedder.counts_several:
+            rows, columns, bins = embedder.marginal_ballots(vectors)
+            sizes = np.array(list(embedder.marginal_sizes().values()))
+            starts = _starts(sizes, self._run.recipe.label_count)
+            return rows, starts[columns] + labels.astype(np.int64)[rows] * sizes[columns] + bins
         cells = cells_of(self._run, vectors, labels)
         return np.repeat(np.arange(len(cells)), cells.shape[1]), cells.ravel()
 
@@ -146,7 +158,8 @@ def read_marginals(run: Run) -> Marginals:
     for a, b in _pairs(sizes):
         pairs[a, b] = noisy[start : start + sizes[a] * sizes[b]].reshape(sizes[a], sizes[b])
         start += sizes[a] * sizes[b]
-    return Marginals(run.recipe.label_list, counts, sigma / weight_of(run), _groups(run), pairs, sigma)
+    several = run.embedder.counts_several
+    return Marginals(run.recipe.label_list, counts, sigma / weight_of(run), _groups(run), pairs, sigma, several=several)
 
 
 def generator(run: Run) -> Generator:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pe_beam import registry
 from pe_beam.contracts.asking import Asker
+from pe_beam.contracts.gathering import ClientContent
 from pe_beam.driver.loop import check_parts
 from pe_beam.errors import InputError, StorageError
 from pe_beam.init.composing import compose
@@ -51,7 +52,8 @@ def _say_left_columns(asker: Asker, recipe: Recipe) -> None:
     modality = registry.find("modalities", recipe.modality, key="modality")
     if asker.seen is None or modality.with_schema is None:
         return
-    names = modality.with_schema(recipe.data.table_schema).payload.names
+    content = modality.with_schema(recipe.data.table_schema).reader()
+    names = (content.rows if isinstance(content, ClientContent) else content).payload.names
     roles = [recipe.data.columns.get(name, name) for name in (*names, "label", "client")]
     read = {column for role in roles for column in (role if isinstance(role, list) else [role])}
     left = [name for name in asker.seen.columns if name not in read]

@@ -60,9 +60,29 @@ def parse_recipe(raw: Mapping[str, Any], *, folder: str | Path = ".") -> Recipe:
     except RecursionError:
         raise RecipeError("recipe: nested too deeply") from None
     files = RecipeFolder(folder)
+    _check_clients(recipe)
     found = _resolve_stream(_resolve_custody(_resolve_preparation(resolve_schema(recipe, files))))
     found = _resolve_book(found, files)
     return resolve_start(_resolve_parts(found, files), files)
+
+
+def _check_clients(recipe: Recipe) -> None:
+    """Refuses sources of single rows, another privacy unit and windows, where a record is all rows of a client."""
+    if not registry.find("modalities", recipe.modality, key="modality").by_client:
+        return
+    if not registry.find("sources", recipe.data.source, key="data.source").gathers:
+        able = [name for name in registry.names("sources") if registry.find("sources", name, key="data.source").gathers]
+        raise RecipeError(
+            f"data.source: {recipe.data.source!r} is not allowed for modality {recipe.modality!r}, whose records are "
+            f"clients with all their rows; allowed: {', '.join(able)} (data.options.rows says what the files are)"
+        )
+    if recipe.privacy.unit != "client":
+        raise RecipeError(
+            f"privacy.unit: client is wanted for modality {recipe.modality!r}, whose records are clients with all "
+            "their rows"
+        )
+    if recipe.stream is not None:
+        raise RecipeError(f"stream: modality {recipe.modality!r} has no windows; a client's rows are gathered over all")
 
 
 def _resolve_preparation(recipe: Recipe) -> Recipe:

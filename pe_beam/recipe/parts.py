@@ -114,6 +114,17 @@ def new_embedder(recipe: Recipe, folder: Folder | None = None) -> Embedder:
     made: Embedder = cls(cls.Options.model_validate(part.options), **_schema_for(recipe, cls))
     if recipe.privacy.counts_columns and not made.marginal_sizes():
         raise RecipeError(f"{_counting(recipe)}: embedder {part.name!r} has no columns to count")
+    together = recipe.privacy.measure or (recipe.privacy.marginals and recipe.privacy.marginals.pairs)
+    if made.counts_several and together:
+        raise RecipeError(
+            f"{_counting(recipe)}: embedder {part.name!r} counts several bins of a column, and so no columns together; "
+            "privacy.marginals without pairs is allowed"
+        )
+    if recipe.privacy.marginals and made.counts_several and recipe.privacy.unit != "client":
+        raise RecipeError(
+            f"privacy.unit: client is wanted where embedder {part.name!r} counts several bins of a column, which only "
+            "the norm of a client bounds"
+        )
     if recipe.privacy.marginals and recipe.privacy.marginals.pairs:
         columns = len(made.marginal_sizes())
         if not 2 <= columns <= MOST_COLUMNS:

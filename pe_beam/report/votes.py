@@ -275,11 +275,12 @@ def _marginals(history: History, found: list[dict[str, Any]]) -> Markup:
         sums[row["label"], row["column"]] += row["noisy_count"]
     rows = [[label or "all", *(sums[label, column] for column in columns[:8])] for label in history.labels]
     head = tag("h3", "Marginals that were bought")
+    by_record = history.recipe["privacy"]["unit"] == "record"
+    whole = "Each column's counts add up to the records of a label, but for their noise. " if by_record else ""
     said = (
         f"A part of the budget paid for {len(found)} noisy counts of values, by label and column"
         f"{f', and {len(pairs)} of pairs of columns' if pairs else ''}; candidates are drawn "
-        "by them. Each column's counts add up to the records of a label, but for their noise. All counts are in "
-        "iteration=0000/labels."
+        f"by them. {whole}All counts are in iteration=0000/labels."
     )
     caption = f"Noisy counts added up, by label and column (the first {len(columns[:8])} of {len(columns)})"
     data = table(["Label", *columns[:8]], rows, caption=caption)

@@ -50,12 +50,20 @@ def write(release: Release, facts: Facts, folder: Path, iteration: int | None) -
         (folder / name).write_bytes(release.folder.read(name))
 
 
-def _feature(name: str, kind: pa.DataType, facts: Facts) -> dict[str, Any]:
-    """Returns a column's feature in the form that the library keeps in the metadata of Parquet."""
+Feature = dict[str, Any]
+"""A column's feature. That of a list of records is {"_type": RECORDS, "feature": name -> feature}, our own."""
+RECORDS = "records"
+
+
+def _feature(name: str, kind: pa.DataType, facts: Facts) -> Feature:
+    """Returns a column's feature."""
     if name == "image" and facts.modality == "image":
         return {"_type": "Image"}
     if name == "label" and facts.labels:
         return {"_type": "ClassLabel", "names": list(facts.labels)}
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        own = {field.name: _feature(f"{name}.{field.name}", field.type, facts) for field in kind.value_type}
+        return {"_type": RECORDS, "feature": own}
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return {"_type": "Sequence", "feature": _feature("", kind.value_type, facts)}
     dtype = _TYPES.get(str(kind), str(kind))
@@ -66,7 +74,7 @@ def _feature(name: str, kind: pa.DataType, facts: Facts) -> dict[str, Any]:
     return {"_type": "Value", "dtype": dtype}
 
 
-def _converted(records: pa.Table, features: dict[str, Any]) -> pa.Table:
+def _converted(records: pa.Table, features: dict[str, Feature]) -> pa.Table:
     """Returns the records as the features store them: labels by their number, pictures as bytes beside a path."""
     columns = {}
     for name, feature in features.items():
@@ -76,7 +84,8 @@ def _converted(records: pa.Table, features: dict[str, Any]) -> pa.Table:
         elif feature["_type"] == "Image":
             column = pa.StructArray.from_arrays([column, pa.nulls(len(column), pa.string())], ["bytes", "path"])
         columns[name] = column
-    told = json.dumps({"info": {"features": features}})
+    kept = {name: [each["feature"]] if each["_type"] == RECORDS else each for name, each in features.items()}
+    told = json.dumps({"info": {"features": kept}})
     return pa.table(columns).replace_schema_metadata({"huggingface": told})
 
 
@@ -100,6 +109,8 @@ def _front_matter(facts: Facts, features: dict[str, Any], rows: pa.Table, size: 
 
 def _declared(feature: dict[str, Any]) -> dict[str, Any]:
     """Returns a feature in the form of the card's front matter."""
+    if feature["_type"] == RECORDS:
+        return {"list": [{"name": name, **_declared(each)} for name, each in feature["feature"].items()]}
     if feature["_type"] == "ClassLabel":
         return {"dtype": {"class_label": {"names": {str(i): name for i, name in enumerate(feature["names"])}}}}
     if feature["_type"] == "Sequence":
@@ -134,6 +145,8 @@ def _said(feature: dict[str, Any]) -> str:
     if feature["_type"] == "ClassLabel":
         names = ", ".join(plain(name) for name in feature["names"][:50])
         return f"label: {names}" + (", ..." if len(feature["names"]) > 50 else "")
+    if feature["_type"] == RECORDS:
+        return "list of " + ", ".join(f"{plain(name)} ({_said(each)})" for name, each in feature["feature"].items())
     if feature["_type"] == "Sequence":
         return f"list of {feature['feature']['dtype']}"
     return "picture (PNG)" if feature["_type"] == "Image" else str(feature["dtype"])

@@ -6,7 +6,9 @@ not depend on bundles or machines. A source reads and digests one piece at a tim
 the recipe key, the kind of fault and what is allowed. The file, row and value of a faulty record are only in the batch
 that the caller receives.
 
-Files lie on a disk or in an object store (`files`). `scanning` cuts one large text file in parallel.
+Files lie on a disk or in an object store (`files`). `scanning` cuts one large text file in parallel. `events` reads
+all rows of a client as one record, which `gathering` gathers by a shuffle.
 
-May import: contracts, storage, names, numbers, errors; Beam's file systems for globs and for other schemes.
+May import: contracts, storage, transforms, names, numbers, errors; Beam's file systems for globs and for other schemes,
+and Beam where records come from a transform.
 """

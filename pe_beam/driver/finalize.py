@@ -35,7 +35,7 @@ _MEASURED = {
     "one_way": "one-way counts of the columns by label",
     "cliques": "counts of declared columns together",
     "coarse": "coarse counts of all pairs of columns",
-    "tree": "counts of pairs that were chosen by those before",
+    "tree": "counts of pairs that were chosen by these",
 }
 _SAMPLED_ACCOUNTANT = (
     "numeric privacy loss distributions of Gaussian mechanisms on Poisson samples, compared with dp-accounting's"

@@ -232,13 +232,7 @@ class StepCells:
 
     def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Ballots`."""
-        bins = self._embedder.marginal_bins(vectors)
-        cells = np.stack(
-            [
-                start + each.cells(bins, labels)
-                for start, each in zip(self._starts.tolist(), self._asked, strict=True)
-                for _ in range(each.weight)
-            ],
-            axis=1,
-        )
-        return np.repeat(np.arange(len(cells)), cells.shape[1]), cells.ravel()
+        bins, found = np.asfortranarray(self._embedder.marginal_bins(vectors)), []
+        for start, each in zip(self._starts.tolist(), self._asked, strict=True):
+            found += [start + each.cells(bins, labels)] * each.weight
+        return np.tile(np.arange(len(vectors)), len(found)), np.concatenate(found)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pe_beam.recipe.measured import Measured
+from pe_beam.recipe.measured import Measured, measured_steps
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder
 
@@ -86,10 +86,32 @@ def _pairs(recipe: Recipe) -> Iterator[Table]:
         yield Table(what=(a, b), cells=groups[a] * groups[b], weight=weight)
 
 
+def _steps(recipe: Recipe) -> Iterator[Table]:
+    """Yields what the steps of `privacy.measure` count, but for the tree, whose pairs are not known yet.
+
+    A step has a part of what all steps may spend, and so more noise than all together would have.
+    """
+    told, sizes = recipe.privacy.measure, new_embedder(recipe).marginal_sizes()
+    steps = {each.name: each for each in measured_steps(recipe, len(sizes))}
+    if told is None:
+        return
+    counted: dict[str, list[tuple[str, ...]]] = {"one_way": [(name,) for name in sizes]}
+    if told.cliques is not None:
+        counted["cliques"] = [tuple(columns) for columns in told.cliques.columns]
+    if told.coarse is not None:
+        counted["coarse"] = list(itertools.combinations(sizes, 2))
+    for name, each in ((name, columns) for name, sets in counted.items() for columns in sets):
+        step, section = steps[name], told.steps[name]
+        most, by_label = getattr(section, "groups", math.inf), bool(getattr(section, "by_label", name == "one_way"))
+        cells = math.prod(int(min(sizes[column], most)) for column in each) * (recipe.label_count if by_label else 1)
+        weight = math.sqrt(step.budget / told.budget / (step.norm_squared * _replaced(recipe)))
+        yield Table(what=(*each, *(["label"] if by_label and recipe.data.labels else [])), cells=cells, weight=weight)
+
+
 def _replaced(recipe: Recipe) -> int:
     """Returns by how much replacing a record, in place of adding one, raises a squared norm."""
     return 2 if recipe.privacy.adjacency == "replace-one" else 1
 
 
-_KINDS: tuple[Callable[[Recipe], Iterator[Table]], ...] = (_labels, _one_way, _pairs)
+_KINDS: tuple[Callable[[Recipe], Iterator[Table]], ...] = (_labels, _one_way, _pairs, _steps)
 """What is measured; a further kind of measurement is one more entry."""

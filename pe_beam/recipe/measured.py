@@ -57,6 +57,10 @@ PAIR_WEIGHT = 4
 """How often a record counts in its cell of a pair of a tree. With weights above 1 what pairs leave over can move."""
 
 
+SPLIT = {"one_way": 0.6, "coarse": 0.05, "tree": 0.35}
+"""How the share for measurements is best divided where a tree is chosen (docs/tables.md says on which tables)."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of `privacy.measure`.

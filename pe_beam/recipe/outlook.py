@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pe_beam.recipe.accuracy import measured_tables
 from pe_beam.recipe.advice import Advice, advise
+from pe_beam.recipe.measured import SPLIT
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import Plan
 from pe_beam.recipe.trade import Trade, trade_of
@@ -25,11 +27,13 @@ class Outlook:
       measured: each table of counts: its columns, cells and `expected_noise_tvd` (`accuracy.Table.noise_tvd`).
       advice: what is recommended; None where nothing can be said.
       trade: None likewise.
+      budgets: key of the recipe -> share of the budget that is recommended for what it measures.
     """
 
     measured: list[dict[str, Any]]
     advice: Advice | None
     trade: Trade | None
+    budgets: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as JSON: measured, recommended and trade."""
@@ -63,7 +67,7 @@ class Outlook:
         if self.advice is None:
             return ""
         keys = {
-            "privacy.marginals.budget": self.advice.budget,
+            **self.budgets,
             "evolution.iterations": self.advice.iterations,
             "evolution.population": self.advice.population,
             "evolution.smoothing": self.advice.smoothing,
@@ -76,8 +80,22 @@ def outlook(recipe: Recipe, plan: Plan) -> Outlook:
     """Returns what is expected of a recipe's plan: a function of declared facts alone."""
     records, multiplier = recipe.data.expected_records, plan.schedule.label_noise_multiplier
     tables = [] if records is None or multiplier is None else measured_tables(recipe)
+    advice = advise(recipe, plan)
     return Outlook(
         measured=[table.to_json(multiplier or 0.0, records or 1) for table in tables],
-        advice=advise(recipe, plan),
+        advice=advice,
         trade=trade_of(recipe, plan),
+        budgets=_budgets(recipe, advice),
     )
+
+
+def _budgets(recipe: Recipe, advice: Advice | None) -> dict[str, float]:
+    """Returns the keys of the recommended share for measurements. Among declared cliques it is not divided."""
+    if advice is None or advice.budget is None:
+        return {}
+    told = recipe.privacy.measure
+    if told is None:
+        return {"privacy.marginals.budget": advice.budget}
+    if set(told.steps) != set(SPLIT):
+        return {}
+    return {f"privacy.measure.{name}.budget": round(part * advice.budget, 4) for name, part in SPLIT.items()}

@@ -31,6 +31,7 @@ from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.outlook import outlook
 from pe_beam.recipe.plan import make_plan
 from tests.modalities.tabular.test_pairs import SCHEMA, rngs, rows
 from tests.whole_runs import SECRET, release_digests
@@ -347,3 +348,15 @@ def test_a_launcher_pays_all_measurements_and_makes_them_in_one_job(done, tmp_pa
     launching.launch_iteration(tmp_path / "run", 1)
     assert (tmp_path / "run/ledger.jsonl").read_bytes() == (done / "ledger.jsonl").read_bytes()
     assert without_report(tmp_path / "run") == without_report(done)
+
+
+def test_the_plan_says_what_noise_moves_and_recommends_a_split(table):
+    del table["privacy"]["measure"]["cliques"]
+    recipe = parse_recipe(table)
+    plan = make_plan(recipe)
+    found = outlook(recipe, plan)
+    coarse = [each["expected_noise_tvd"] for each in found.measured if "label" not in each["columns"]]
+    assert len(coarse) == 6 and np.mean(coarse) == pytest.approx(plan.measurements[1].expected_error, rel=0.01)
+    one_way = [each["expected_noise_tvd"] for each in found.measured if "label" in each["columns"]]
+    assert np.mean(one_way) == pytest.approx(plan.measurements[0].expected_error, rel=0.01)
+    assert "privacy.measure.tree.budget" in found.recommended() and "marginals" not in found.recommended()

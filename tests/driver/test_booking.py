@@ -140,7 +140,13 @@ def test_a_run_that_ends_early_gives_back_what_it_has_no_line_for(tmp_path, plac
 def test_of_several_measurements_those_that_were_not_made_come_back(tmp_path, monkeypatch):
     book = open_book(str(tmp_path / "book"), name="all", epsilon=2, delta=1e-5)
     steps = {"one_way": {"budget": 0.3}, "coarse": {"budget": 0.1}, "tree": {"budget": 0.2}}
-    raw = {**RECIPE["privacy"], "noise_multiplier": None, "epsilon": 1, "measure": steps, "book": str(tmp_path / "book")}
+    raw = {
+        **RECIPE["privacy"],
+        "noise_multiplier": None,
+        "epsilon": 1,
+        "measure": steps,
+        "book": str(tmp_path / "book"),
+    }
     (tmp_path / "rows.jsonl").write_text("".join(f'{{"x": {x}, "y": {x}}}\n' for x in (1, 2, 3)))
     columns = {name: {"type": "integer", "min": 0, "max": 3} for name in "xy"}
     data = RECIPE["data"] | {"path": str(tmp_path / "rows.jsonl"), "schema": {"columns": columns}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import re
 import shutil
@@ -15,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-import pe_beam
 from pe_beam.cli.main import main
+from pe_beam.engine.tables import table_bytes
 from pe_beam.errors import InputError
 from pe_beam.releases.reading import open_release
 from pe_beam.sharing.share import share
@@ -100,6 +101,26 @@ def test_what_is_no_feature_is_named(tmp_path):
     assert not (tmp_path / "hub").exists()
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"embedder": "e"},
+        {"generator": None},
+        {"generators": {}},
+        {"generators": [{"generator": {}}]},
+        {"evolution": []},
+        {"evolution": {"filters": ["x"]}},
+        {"data": "x"},
+        {"privacy": 3},
+    ],
+)
+def test_a_recipe_of_another_form_is_damaged(tmp_path, changed):
+    release = made_up("share-damaged", pa.schema([("text", pa.string())]), {"text": ["a", "b"]})
+    release.folder.commit("recipe.json", json.dumps(RECIPE | changed).encode(), replace=True)
+    with pytest.raises(InputError, match=r"recipe\.json: damaged"):
+        share(release, tmp_path / "c.md", "checklist")
+
+
 def test_names_and_labels_become_no_markup(tmp_path):
     release = made_up("share-hostile", pa.schema([("text", pa.string())]), {"text": ["a", "b"]}, modality="text")
     for form, name in (("huggingface", "hub"), ("registry", "e.yaml"), ("checklist", "c.md")):
@@ -171,13 +192,40 @@ def test_histograms_are_the_noisy_ones(digits, tmp_path, iteration, expected):
     assert table["noisy_votes"].to_pylist() == [vote for each in votes for vote in each]
 
 
-def test_wrong_forms_paths_and_releases_are_refused(digits, runs, small, tmp_path, capsys):
+def test_what_was_measured_before_the_votes_is_told_and_written(tmp_path):
+    """Counts of labels and columns, and the steps of `privacy.measure`, whose cells are lists of columns and groups."""
+    more = {"measurements": [{"step": "singles", "noise_multiplier": 3.25}, {"step": "pairs", "noise_multiplier": 7}]}
+    release = made_up("share-measured", pa.schema([("text", pa.string())]), {"text": ["a", "b"]}, **more)
+    kinds = [("label", pa.string()), ("columns", pa.list_(pa.string())), ("groups", pa.list_(pa.int64()))]
+    schema = pa.schema([*kinds, ("noisy_count", pa.float64())])
+    cells = {"label": [None, "x"], "columns": [["a"], ["a", "b"]], "groups": [[0], [1, 2]], "noisy_count": [-1.0, 4.0]}
+    data = table_bytes(pa.table(cells, schema=schema), schema)
+    manifest = release.manifest(0)
+    manifest["files"]["measured/1-singles.parquet"] = {"sha256": hashlib.sha256(data).hexdigest()}
+    release.folder.commit("iteration=0000/measured/1-singles.parquet", data)
+    release.folder.commit("iteration=0000/manifest.json", json.dumps(manifest).encode(), replace=True)
+    share(release, tmp_path / "m.csv", "histograms", iteration=0)
+    rows = pyarrow.csv.read_csv(tmp_path / "m.csv").to_pylist()
+    assert [(row["columns"], row["groups"], row["noisy_count"]) for row in rows] == [
+        ("a", "0", -1),
+        ("a | b", "1 | 2", 4),
+    ]
+    for form, name in (("registry", "e.yaml"), ("checklist", "c.md"), ("huggingface", "hub")):
+        share(release, tmp_path / name, form)
+    for page in ("e.yaml", "c.md", "hub/README.md"):
+        assert "in 2 step(s) (singles 3.25, pairs 7)" in (tmp_path / page).read_text()
+
+
+def test_wrong_forms_paths_and_releases_are_refused(digits, tmp_path, capsys):
     wrong = [
         (["--to", "x.md", "--as", "nonsense"], "--as nonsense: not known; allowed: huggingface, registry"),
         (["--to", "x.txt", "--as", "registry"], "a file that ends in .yaml is wanted"),
         (["--to", "x.md", "--as", "checklist", "--iteration", "1"], "--iteration: not with --as checklist"),
         (["--to", "x.csv", "--as", "histograms", "--iteration", "9"], "iteration 9: this release has no such"),
-        (["--to", "x.csv", "--as", "histograms", "--iteration", "0"], "iteration 0: no votes are cast on nothing"),
+        (
+            ["--to", "x.csv", "--as", "histograms", "--iteration", "0"],
+            "nothing was measured before the first iteration",
+        ),
         (["--to", str(digits), "--as", "huggingface"], "an empty or new folder is wanted"),
         (["--to", "x", "--as", "huggingface", "--all"], "--as: not with --all"),
     ]
@@ -186,10 +234,13 @@ def test_wrong_forms_paths_and_releases_are_refused(digits, runs, small, tmp_pat
         assert message in capsys.readouterr().err
     part = digits / "iteration=0001/histogram/part-00000.parquet"
     part.chmod(0o600)
-    part.write_bytes(part.read_bytes() + b"x")
+    whole = part.read_bytes()
+    part.write_bytes(whole + b"x")
     assert main(["export", str(digits), "--to", str(tmp_path / "x.md"), "--as", "checklist"]) == 2
     assert "damaged" in capsys.readouterr().err and not (tmp_path / "x.md").exists()
-    assert main(["export", str(runs.half(small)), "--to", str(tmp_path / "x.md"), "--as", "checklist"]) == 2
+    part.write_bytes(whole)
+    (digits / "privacy.json").unlink()
+    assert main(["export", str(digits), "--to", str(tmp_path / "x.md"), "--as", "checklist"]) == 2
     assert "not complete" in capsys.readouterr().err
 
 
@@ -203,8 +254,8 @@ def test_a_statement_that_the_ledger_denies_does_not_leave(runs, small, tmp_path
     assert "privacy.json: not what this run has made" in capsys.readouterr().err
 
 
-def test_without_a_promise_nothing_is_registered_and_all_else_says_so(small, runs, tmp_path, capsys):
-    run = pe_beam.open_release(runs.finished(small | {"privacy": {"epsilon": "inf", "delta": 1e-5}}))
+def test_without_a_promise_nothing_is_registered_and_all_else_says_so(tmp_path):
+    run = made_up("share-inf", pa.schema([("text", pa.string())]), {"text": ["a", "b"]}, epsilon="inf")
     with pytest.raises(InputError, match="a name with NOT-PRIVATE in it"):
         share(run, tmp_path / "hub", "huggingface")
     with pytest.raises(InputError, match="this run is NOT PRIVATE; the registry"):

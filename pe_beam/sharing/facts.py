@@ -122,6 +122,7 @@ def facts_of(release: Release, promise: Mapping[str, Any] | None = None) -> Fact
         raise InputError(f"{release.folder}: this run is not complete yet; run it to its end first")
     if privacy["adjacency"] not in _RELATION or privacy["unit"] not in ("record", "client"):
         raise InputError(f"{release.folder}/privacy.json: damaged (adjacency or unit); the file as released is wanted")
+    _demand_form(recipe, f"{release.folder}/recipe.json")
     if promise is not None:
         told = {key: promise[key] for key in ("epsilon", "delta", "statement")}
         privacy = as_privacy({**privacy, **told}, "stream.json")
@@ -132,3 +133,20 @@ def facts_of(release: Release, promise: Mapping[str, Any] | None = None) -> Fact
         labels = [str(label) for label in declared]
     whole = promise is not None or recipe.get("stream") is None
     return Facts(privacy, recipe, release.private, columns, labels, whole)
+
+
+def _demand_form(recipe: Mapping[str, Any], name: str) -> None:
+    """Raises InputError if a part of the public recipe has another form than ours: a release may be anybody's."""
+    parts = recipe.get("generators", [recipe])
+    evolution = recipe.get("evolution", {})
+    filters = evolution.get("filters", []) if isinstance(evolution, Mapping) else None
+    named = [holder.get("generator") if isinstance(holder, Mapping) else None for holder in _listed(parts)]
+    named += [recipe.get("embedder"), *_listed(filters)]
+    sections = [recipe.get(key, {}) for key in ("data", "evolution", "privacy")]
+    fine = all(isinstance(each, Mapping) and isinstance(each.get("name"), str) for each in named)
+    if not (fine and all(isinstance(section, Mapping) for section in sections)):
+        raise InputError(f"{name}: damaged; the file as it was released is wanted")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [None]

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-import pe_beam
 from pe_beam.cli.main import main
 from pe_beam.errors import InputError
 from pe_beam.releases.reading import open_release
@@ -100,6 +99,26 @@ def test_what_is_no_feature_is_named(tmp_path):
     assert not (tmp_path / "hub").exists()
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"embedder": "e"},
+        {"generator": None},
+        {"generators": {}},
+        {"generators": [{"generator": {}}]},
+        {"evolution": []},
+        {"evolution": {"filters": ["x"]}},
+        {"data": "x"},
+        {"privacy": 3},
+    ],
+)
+def test_a_recipe_of_another_form_is_damaged(tmp_path, changed):
+    release = made_up("share-damaged", pa.schema([("text", pa.string())]), {"text": ["a", "b"]})
+    release.folder.commit("recipe.json", json.dumps(RECIPE | changed).encode(), replace=True)
+    with pytest.raises(InputError, match=r"recipe\.json: damaged"):
+        share(release, tmp_path / "c.md", "checklist")
+
+
 def test_names_and_labels_become_no_markup(tmp_path):
     release = made_up("share-hostile", pa.schema([("text", pa.string())]), {"text": ["a", "b"]}, modality="text")
     for form, name in (("huggingface", "hub"), ("registry", "e.yaml"), ("checklist", "c.md")):
@@ -171,7 +190,7 @@ def test_histograms_are_the_noisy_ones(digits, tmp_path, iteration, expected):
     assert table["noisy_votes"].to_pylist() == [vote for each in votes for vote in each]
 
 
-def test_wrong_forms_paths_and_releases_are_refused(digits, runs, small, tmp_path, capsys):
+def test_wrong_forms_paths_and_releases_are_refused(digits, tmp_path, capsys):
     wrong = [
         (["--to", "x.md", "--as", "nonsense"], "--as nonsense: not known; allowed: huggingface, registry"),
         (["--to", "x.txt", "--as", "registry"], "a file that ends in .yaml is wanted"),
@@ -186,10 +205,13 @@ def test_wrong_forms_paths_and_releases_are_refused(digits, runs, small, tmp_pat
         assert message in capsys.readouterr().err
     part = digits / "iteration=0001/histogram/part-00000.parquet"
     part.chmod(0o600)
-    part.write_bytes(part.read_bytes() + b"x")
+    whole = part.read_bytes()
+    part.write_bytes(whole + b"x")
     assert main(["export", str(digits), "--to", str(tmp_path / "x.md"), "--as", "checklist"]) == 2
     assert "damaged" in capsys.readouterr().err and not (tmp_path / "x.md").exists()
-    assert main(["export", str(runs.half(small)), "--to", str(tmp_path / "x.md"), "--as", "checklist"]) == 2
+    part.write_bytes(whole)
+    (digits / "privacy.json").unlink()
+    assert main(["export", str(digits), "--to", str(tmp_path / "x.md"), "--as", "checklist"]) == 2
     assert "not complete" in capsys.readouterr().err
 
 
@@ -203,8 +225,8 @@ def test_a_statement_that_the_ledger_denies_does_not_leave(runs, small, tmp_path
     assert "privacy.json: not what this run has made" in capsys.readouterr().err
 
 
-def test_without_a_promise_nothing_is_registered_and_all_else_says_so(small, runs, tmp_path, capsys):
-    run = pe_beam.open_release(runs.finished(small | {"privacy": {"epsilon": "inf", "delta": 1e-5}}))
+def test_without_a_promise_nothing_is_registered_and_all_else_says_so(tmp_path):
+    run = made_up("share-inf", pa.schema([("text", pa.string())]), {"text": ["a", "b"]}, epsilon="inf")
     with pytest.raises(InputError, match="a name with NOT-PRIVATE in it"):
         share(run, tmp_path / "hub", "huggingface")
     with pytest.raises(InputError, match="this run is NOT PRIVATE; the registry"):

@@ -58,6 +58,10 @@ class EvolvedRun(Run):
         """As `Release.histogram`."""
         return self.release.histogram(iteration)
 
+    def measurements(self) -> dict[str, pa.Table]:
+        """As `Release.measurements`."""
+        return self.release.measurements()
+
     def samples(self) -> pa.Table:
         """As `Release.samples`."""
         return self.release.samples()

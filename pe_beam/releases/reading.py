@@ -145,6 +145,18 @@ class Release:
             raise InputError("iteration 0: no votes are cast on nothing; histograms start with iteration 1")
         return self._table(iteration, self.manifest(iteration), _HISTOGRAM, None)
 
+    def measurements(self) -> dict[str, pa.Table]:
+        """Returns the noisy counts that were bought before iteration 1 (labels, marginals), by the name of their file.
+
+        A table has the cells as columns and `noisy_count` (float64, in records). Empty: nothing was measured.
+
+        Raises:
+          InputError: there is no iteration 0 yet, or a file is damaged or missing.
+        """
+        manifest = self.manifest(0)
+        names = [name for name in manifest["files"] if name.endswith(".parquet") and not name.startswith("population/")]
+        return {name: self._table(0, manifest, name, None) for name in sorted(names)}
+
     def samples(self) -> pa.Table:
         """Returns the samples: `samples.parquet` of a complete run, else the newest population.
 

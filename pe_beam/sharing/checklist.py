@@ -99,7 +99,7 @@ def _algorithm(facts: Facts) -> list[_Item]:
     return [
         _Item("Which mechanism?", f"{plain(privacy['mechanism'])}, in {privacy['iterations']} iteration(s)."),
         _Item("How much noise?", f"Sigma over sensitivity, by iteration: {noise}."),
-        _Item("What was measured before the first iteration?", f"{facts.measured or 'Nothing'}."),
+        _Item("What was measured before the first iteration?", f"{plain(facts.measured or 'nothing').capitalize()}."),
         _Item("How is one unit's contribution bounded?", f"{bound}; the bound follows from the recipe alone."),
         _Item("Is anything read off the data without noise?", read),
         _Item(

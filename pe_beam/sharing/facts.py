@@ -92,10 +92,16 @@ class Facts:
 
     @property
     def measured(self) -> str | None:
-        """What was measured before the first iteration, or None."""
-        if self.privacy["label_shares_noise_multiplier"] is None:
+        """What was measured before the first iteration, with sigma over sensitivity of each part, or None."""
+        steps = dict(self.privacy).get("measurements")
+        if isinstance(steps, list) and steps:
+            said = ", ".join(f"{each['step']} {each['noise_multiplier']:.6g}" for each in steps)
+            return f"marginals of columns in {len(steps)} step(s) ({said})"
+        noise = self.privacy["label_shares_noise_multiplier"]
+        if noise is None:
             return None
-        return "marginals of columns" if self.recipe.get("privacy", {}).get("marginals") else "counts of labels"
+        what = "marginals of columns" if self.recipe.get("privacy", {}).get("marginals") else "counts of labels"
+        return f"{what} ({noise:.6g})"
 
     @property
     def best_guess(self) -> str:

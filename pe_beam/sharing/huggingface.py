@@ -160,7 +160,7 @@ def _promise(facts: Facts) -> str:
         ("neighbouring relation", privacy["adjacency"]),
         ("mechanism", plain(privacy["mechanism"])),
         ("noisy histograms", str(privacy["iterations"])),
-        ("measured before them", facts.measured or "nothing"),
+        ("measured before them", plain(facts.measured or "nothing")),
         ("accountant", plain(privacy["accountant"])),
     ]
     guess = (

@@ -130,7 +130,7 @@ def _model(facts: Facts) -> dict[str, Any]:
 
 def _implementation(facts: Facts) -> dict[str, Any]:
     privacy = facts.privacy
-    measured = "" if facts.measured is None else f" Before the first iteration noisy {facts.measured} are measured."
+    measured = "" if facts.measured is None else f" Before the first iteration, noisy {facts.measured}."
     noise = ", ".join(f"{z:.6g}" for z in privacy["noise_multiplier"])
     return {
         "preprocessing_and_hyperparameter_tuning": "pe-beam fixes noise, labels, bounds and delta before private "

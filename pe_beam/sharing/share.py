@@ -30,8 +30,8 @@ def share(
       release: from `pe_beam.open_release`.
       to: a folder, new or empty (huggingface), or a file that ends as `ENDINGS` says.
       form: huggingface, registry, checklist or histograms.
-      iteration: of huggingface its population, 0 to T; of histograms that iteration alone, 1 to T; None: the samples,
-        all histograms.
+      iteration: of huggingface its population, 0 to T; of histograms that iteration alone, 1 to T, or 0 for what was
+        measured before; None: the samples, the votes of all iterations.
       promise: epsilon, delta and statement of the stream that the release is a window of.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from pe_beam.cli.main import main
+from pe_beam.engine.tables import table_bytes
 from pe_beam.errors import InputError
 from pe_beam.releases.reading import open_release
 from pe_beam.sharing.share import share
@@ -190,13 +192,40 @@ def test_histograms_are_the_noisy_ones(digits, tmp_path, iteration, expected):
     assert table["noisy_votes"].to_pylist() == [vote for each in votes for vote in each]
 
 
+def test_what_was_measured_before_the_votes_is_told_and_written(tmp_path):
+    """Counts of labels and columns, and the steps of `privacy.measure`, whose cells are lists of columns and groups."""
+    more = {"measurements": [{"step": "singles", "noise_multiplier": 3.25}, {"step": "pairs", "noise_multiplier": 7}]}
+    release = made_up("share-measured", pa.schema([("text", pa.string())]), {"text": ["a", "b"]}, **more)
+    kinds = [("label", pa.string()), ("columns", pa.list_(pa.string())), ("groups", pa.list_(pa.int64()))]
+    schema = pa.schema([*kinds, ("noisy_count", pa.float64())])
+    cells = {"label": [None, "x"], "columns": [["a"], ["a", "b"]], "groups": [[0], [1, 2]], "noisy_count": [-1.0, 4.0]}
+    data = table_bytes(pa.table(cells, schema=schema), schema)
+    manifest = release.manifest(0)
+    manifest["files"]["measured/1-singles.parquet"] = {"sha256": hashlib.sha256(data).hexdigest()}
+    release.folder.commit("iteration=0000/measured/1-singles.parquet", data)
+    release.folder.commit("iteration=0000/manifest.json", json.dumps(manifest).encode(), replace=True)
+    share(release, tmp_path / "m.csv", "histograms", iteration=0)
+    rows = pyarrow.csv.read_csv(tmp_path / "m.csv").to_pylist()
+    assert [(row["columns"], row["groups"], row["noisy_count"]) for row in rows] == [
+        ("a", "0", -1),
+        ("a | b", "1 | 2", 4),
+    ]
+    for form, name in (("registry", "e.yaml"), ("checklist", "c.md"), ("huggingface", "hub")):
+        share(release, tmp_path / name, form)
+    for page in ("e.yaml", "c.md", "hub/README.md"):
+        assert "in 2 step(s) (singles 3.25, pairs 7)" in (tmp_path / page).read_text()
+
+
 def test_wrong_forms_paths_and_releases_are_refused(digits, tmp_path, capsys):
     wrong = [
         (["--to", "x.md", "--as", "nonsense"], "--as nonsense: not known; allowed: huggingface, registry"),
         (["--to", "x.txt", "--as", "registry"], "a file that ends in .yaml is wanted"),
         (["--to", "x.md", "--as", "checklist", "--iteration", "1"], "--iteration: not with --as checklist"),
         (["--to", "x.csv", "--as", "histograms", "--iteration", "9"], "iteration 9: this release has no such"),
-        (["--to", "x.csv", "--as", "histograms", "--iteration", "0"], "iteration 0: no votes are cast on nothing"),
+        (
+            ["--to", "x.csv", "--as", "histograms", "--iteration", "0"],
+            "nothing was measured before the first iteration",
+        ),
         (["--to", str(digits), "--as", "huggingface"], "an empty or new folder is wanted"),
         (["--to", "x", "--as", "huggingface", "--all"], "--as: not with --all"),
     ]

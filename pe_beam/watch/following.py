@@ -81,7 +81,7 @@ class Follower:
         """Returns where the run stands, as JSON data. A fault is told in it: the next look may find what is missing."""
         with self._mutex:
             if self._latest is None or time.monotonic() - self._latest[0] >= self.patience:
-                found = telling(self._state)
+                found = telling(self._state, None if self._latest is None else self._latest[1])
                 self._latest = time.monotonic(), found
             return self._latest[1]
 
@@ -242,14 +242,18 @@ class Follower:
         return holder
 
 
-def telling(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns what a look finds, or a fault as `trouble`. Only messages of ours are told: others may hold a value."""
+def telling(look: Callable[[], dict[str, Any]], before: dict[str, Any] | None) -> dict[str, Any]:
+    """Returns what a look finds. A fault is told as `trouble`, beside what was found before, if that was anything.
+
+    Only messages of ours are told: others may hold a value.
+    """
     try:
         return look()
     except PeBeamError as error:
-        return {"kind": "trouble", "trouble": str(error)}
+        said = str(error)
     except Exception as error:
-        return {"kind": "trouble", "trouble": f"internal error ({type(error).__name__}); please report it"}
+        said = f"internal error ({type(error).__name__}); please report it"
+    return (before or {"kind": "trouble"}) | {"trouble": said}
 
 
 def seconds_left(durations: Sequence[float], iterations: float) -> float | None:

@@ -43,9 +43,11 @@ class Watched:
 
     def state(self, window: str | None = None) -> dict[str, Any]:
         """Returns where the run or the stream stands, as JSON data; `window`: of a stream, None is its newest."""
-        found = telling(self._stream)
+        found = telling(self._stream, None if self._latest is None else self._latest[1])
+        if found.get("kind") == "trouble" and self._latest is None:
+            return found  # whether it is a run or a stream is not known
         if found.get("kind") != "stream":
-            return found if found else self._run.state()
+            return self._run.state()
         shown = window if window is not None else found["newest"]
         known = {each["name"]: each["published"] for each in found["windows"]}
         if shown not in known:

@@ -79,6 +79,24 @@ def test_another_run_in_the_same_directory_is_seen(tmp_path):
     assert len(set(epochs)) == 2
 
 
+def test_a_fault_is_told_beside_what_was_found_before(tmp_path):
+    table = {"columns": {"age": {"type": "integer", "min": 0, "max": 99}}}
+    site = Site(Watched(str(tmp_path / "run")))
+    made_up(tmp_path / "run", tabular(table), *rows(table, {"age": [1]}))
+    assert site.state()["trouble"] is None
+    ledger = tmp_path / "run/ledger.jsonl"
+    ledger.write_text("damaged\n")
+    state = site.state()
+    assert "ledger.jsonl" in state["trouble"]
+    assert "damaged" not in state["trouble"].replace("is damaged", "")
+    assert state["public"]["populations"] == 3
+    assert site.state() == state
+    ledger.unlink()
+    assert site.state()["trouble"] is None
+    (tmp_path / "run/recipe.yaml").write_text("name: [")
+    assert Site(Watched(str(tmp_path / "run"))).state()["kind"] == "trouble"
+
+
 def tabular(schema):
     return {
         **SMALL,

@@ -103,7 +103,6 @@ class Follower:
             "trouble": None,
             "epoch": self._epoch,
             "private": run.recipe.private,
-            "noisy": run.recipe.noisy,
             "complete": is_complete(run),
             "public": self._public(run),
             "holder": self._holder(run),
@@ -163,7 +162,6 @@ class Follower:
 
     def _all_public(self, run: Run) -> dict[str, Any]:
         privacy = run.recipe.privacy
-        view = run.modality.view
         return {
             "name": run.recipe.name,
             "iterations": run.recipe.evolution.iterations,
@@ -174,7 +172,6 @@ class Follower:
             "unit": privacy.unit,
             "adjacency": privacy.adjacency,
             "labels": len(run.recipe.label_list),
-            "tile": view is not None and view().tile,
             "rows": [self._row(run, t) for t in range(run.recipe.evolution.iterations + 1)],
         }
 

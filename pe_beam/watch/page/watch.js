@@ -6,7 +6,7 @@
   const windowAsked = new URLSearchParams(location.search).get("window");
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(document.querySelector("style").textContent);
-  let tag = null, state = null, seen = Date.now(), failed = 0;
+  let tag = null, state = null, seen = Date.now(), failed = 0, timer = 0;
 
   // --- small pieces -------------------------------------------------------------------------------------------
   function make(name, className, text) {
@@ -118,6 +118,7 @@
     const place = find("left");
     if (place && left() !== null) place.textContent = left();
   }
+  let drawnRounds = "";
   function showPublic(own) {
     const told = own.public;
     find("public-note").textContent = !own.private
@@ -131,6 +132,9 @@
       ["Populations", number(told.populations) + " of " + number(told.iterations + 1)],
       ["Labels", told.labels > 1 ? number(told.labels) : null],
     ]);
+    const key = JSON.stringify([told, own.complete]);
+    if (key === drawnRounds) return; // who reads the table keeps their place in it
+    drawnRounds = key;
     const bars = make("div", "rounds"), most = Math.max(parseFloat(told.epsilon) || 0, 1e-9);
     bars.setAttribute("role", "img");
     bars.setAttribute("aria-label", "Epsilon by iteration: " + told.epsilon_released + " of " + told.epsilon + " is released, " + Math.max(told.populations - 1, 0) + " of " + told.iterations + " iterations");
@@ -255,7 +259,7 @@
         const again = [...root("shown").querySelectorAll(".turn button")].find((button) => button.textContent === turned && !button.disabled);
         (again || root("shown").querySelector("button:not(:disabled)") || find("population")).focus();
       }
-      performance.mark("gallery-drawn");
+      if (!performance.getEntriesByName("gallery-drawn").length) performance.mark("gallery-drawn"); // for the benchmark
     } catch (error) {
       view.drawn = "";
       find("gallery-note").textContent = "The gallery cannot be drawn just now: " + error.message;
@@ -330,12 +334,17 @@
       if (failed > 1) trouble("pe-beam watch does not answer. The run is not touched by that; start the command again.");
     }
     const pause = 1000 * (state ? state.every : 1);
-    setTimeout(poll, document.hidden ? Math.max(pause, 10000) : failed ? Math.min(1000 * failed, 5000) : pause);
+    clearTimeout(timer);
+    timer = setTimeout(poll, document.hidden ? Math.max(pause, 10000) : failed ? Math.min(1000 * failed, 5000) : pause);
   }
-  document.addEventListener("visibilitychange", tick);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden || !timer) return;
+    clearTimeout(timer);
+    timer = setTimeout(poll);
+  });
   setInterval(tick, 1000);
   // The frame is painted before it is filled. A tab in the background gets no frame, and is filled all the same.
-  const begin = () => { if (!state) { take(first); setTimeout(poll, 1000 * first.every); } };
+  const begin = () => { if (!state) { take(first); timer = setTimeout(poll, 1000 * first.every); } };
   requestAnimationFrame(() => setTimeout(begin));
   setTimeout(begin, 300);
 })();

@@ -100,12 +100,19 @@ def _measure(url: str, pid: int, appear: Callable[[int], None], half: int, optio
 def _load(browser: Any, url: str, *, drawn: bool = True) -> tuple[float, float]:
     page = browser.new_page()
     page.goto(url)
-    if drawn:
-        page.locator("#shown .row").first.wait_for()
-    page.wait_for_timeout(100)  # the gallery's row is there a moment before it is painted
-    found = float(page.evaluate(_PAINT)), float(page.evaluate(_DRAWN) if drawn else 0)
+    found = _instant(page, _PAINT), _instant(page, _DRAWN) if drawn else 0.0
     page.close()
     return found
+
+
+def _instant(page: Any, which: str) -> float:
+    """Waits until the page has marked an instant. Not by `wait_for_function`, which its policy forbids."""
+    for _ in range(600):
+        found = page.evaluate(which)
+        if found is not None:
+            return float(found)
+        page.wait_for_timeout(50)
+    raise TimeoutError("the page was not painted in 30 s")
 
 
 def _poll(url: str, polls: int, newest: int) -> None:

@@ -480,8 +480,8 @@ class Cliques(Section):
     budget: Real = Field(gt=0, lt=1, description="share of the budget")
     columns: list[list[str]] = Field(
         min_length=1,
-        description="lists of 2 to 4 columns; each shares one column at most with those before it, so that no circle "
-        "is closed",
+        description="lists of 2 to 4 columns; each shares one column at most with those before it that hang together, "
+        "so that no circle is closed",
     )
     groups: Whole = Field(6, ge=2, le=64, description="groups of a column's bins, of about equal shares, at most")
     by_label: bool = Field(True, description="whether each label has counts of its own")

@@ -7,10 +7,12 @@ On the site README.md is the start page, and each other file or folder that a pa
 from __future__ import annotations
 
 import functools
+import json
 import posixpath
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -26,13 +28,24 @@ PAGES = {
 """Pages of the repository that lie outside docs/, and where the site has them."""
 
 _LINK = re.compile(r"(```.*?^ *```|`[^`\n]+`)|\]\(([^)\s#]+)(#[^)\s]*)?\)", re.DOTALL | re.MULTILINE)
-_LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".json": "json", ".cff": "yaml", ".xml": "xml"}
+_LANGUAGES = {
+    ".ipynb": "json",
+    ".py": "python",
+    ".yaml": "yaml",
+    ".toml": "toml",
+    ".json": "json",
+    ".cff": "yaml",
+    ".xml": "xml",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages outside docs/, and a page for each file and folder that a page links to."""
     for place, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / place).read_text(encoding="utf-8")))
+    for notebook in sorted((ROOT / "docs/notebooks").glob("*.ipynb")):
+        shown = _notebook(json.loads(notebook.read_text(encoding="utf-8")))
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=shown))
     wanted = {place for file in files.documentation_pages() for place in _places(file.src_uri, file.content_string)}
     for place in sorted(_with_content(wanted)):
         files.append(File.generated(config, _code_page(place), content=_shown(place)))
@@ -55,6 +68,27 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 def on_page_content(html: str, **_: object) -> str:
     """Returns the page without empty heads of columns, which screen readers would announce."""
     return html.replace("<th></th>", "<td></td>")
+
+
+def _notebook(notebook: dict[str, Any]) -> str:
+    """Returns a notebook as a page: its texts, its code, and below each cell what it has shown."""
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += [_output(output) for output in cell.get("outputs", [])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    found = output.get("data", {"text/plain": output.get("text", [])})
+    if "text/html" in found:
+        html = "".join(found["text/html"]).replace("\n", "").replace("<th></th>", "<td></td>")
+        return f'<div class="output">{html}</div>'
+    if "image/png" in found:
+        source = f"data:image/png;base64,{found['image/png']}"
+        return f'<div class="output"><img alt="what the cell shows" src="{source}"></div>'
+    return "```text\n" + "".join(found["text/plain"]).rstrip() + "\n```"
 
 
 def _places(here: str, markdown: str) -> set[str]:
@@ -86,13 +120,16 @@ def _relinked(here: str, markdown: str, lead: Callable[[str], str]) -> str:
 
 def _repository_path(page: str) -> str:
     outside = {site: place for place, site in PAGES.items()}
-    return outside.get(page, f"docs/{page}")
+    own = page.removesuffix(".md") + ".ipynb" if page.startswith("notebooks/") else page
+    return outside.get(page, f"docs/{own}")
 
 
 def _page_of(place: str) -> str:
     """Returns the page or the file of the site that shows a path of the repository."""
     if place in PAGES:
         return PAGES[place]
+    if place.startswith("docs/notebooks/") and place.endswith(".ipynb"):
+        return place.removeprefix("docs/").removesuffix(".ipynb") + ".md"
     if place.startswith("docs/") and posixpath.splitext(place)[1] in (".md", ".png", ".svg"):
         return place.removeprefix("docs/")
     return _code_page(place)

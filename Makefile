@@ -1,6 +1,7 @@
 # Two commands: `make run` (digits in, private samples out) and `make test` (everything that is checked; with Java and
 # Maven also Flink; with Go and Node also object stores, whose servers it builds once: PE_BEAM_SERVER_MINUTES=0 leaves that
-# out). `make flink` starts a Flink cluster on this machine, `make flink-stop` stops it.
+# out). `make docs` builds the documentation site. `make flink` starts a Flink cluster on this machine, `make flink-stop`
+# stops it.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # Where it is set, each of some hundred processes compiles what it imports anew: seconds for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test flink flink-stop clean
+.PHONY: run test docs flink flink-stop clean
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +23,10 @@ $(VENV)/.test: setup.py $(VENV)/bin/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]"
 	touch $@ $(VENV)/.run
 
+$(VENV)/.docs: setup.py $(VENV)/bin/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[docs]"
+	touch $@ $(VENV)/.run
+
 run: $(VENV)/.run
 	$(BIN)/pe-beam run templates/recipes/digits.yaml --run-dir runs/digits
 
@@ -31,6 +36,10 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/python -m tests.storage.servers
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 flink: $(VENV)/.run
 	$(BIN)/python -m pe_beam.runners.flink start

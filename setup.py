@@ -90,10 +90,15 @@ setup(
             "torchvision>=0.19,<1",
             "transformers>=5,<6",
         ],
+        "docs": [  # `make docs`
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.5,<10",  # scripts, icons and search are in the package: pages ask no other host
+            "mkdocstrings-python>=2,<3",
+        ],
         "gpu": ["accelerate>=1,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
         "dev": [
             "accelerate>=1,<2",
-            "pe_beam[image,text]",
+            "pe_beam[docs,image,text]",
             "azure-identity>=1.16,<2",
             "azure-keyvault-secrets>=4.8,<5",
             "boto3>=1.34,<2",

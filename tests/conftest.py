@@ -71,6 +71,8 @@ LONG = (
     "tests/report/test_browser.py",
     "tests/test_wheel.py",
     "tests/modalities/tabular/test_runs.py",
+    "tests/test_site.py",
+    "tests/test_notebooks.py",
     "tests/voting/search/test_torch.py",
     "tests/storage/test_objects.py",
     "kafka",

@@ -35,3 +35,17 @@ def test_examples_of_data_are_recipes(small):
     assert len(found) >= 8
     for data in found:
         parse_recipe(small | {"data": {"source": "folder", "path": "x", "labels": ["a"], **data}})
+
+
+def test_the_translated_script_is_a_recipe():
+    text = (ROOT / "docs/coming-from-dpsda.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert parse_recipe(yaml.safe_load(block)).evolution.iterations == 4
+
+
+def test_every_row_of_a_comparison_says_what_does_the_same_and_where():
+    rows = [row for row in (ROOT / "docs/coming-from-dpsda.md").read_text().splitlines() if row.startswith("| ")]
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert len(cells) == 3 and all(cells), row
+        assert cells[2] in ("works", "all recipes", "any run") or re.search(r"\]\(|`", cells[2]), row

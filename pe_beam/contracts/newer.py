@@ -23,6 +23,7 @@ class _Newer:
 
 
 NEWER: Final = _Newer()
+"""The mark of a newer key, in an `Annotated` around the whole type of a field: at its default it changes no run id."""
 
 
 def without_newer_defaults(model: BaseModel, plain: Mapping[str, Any]) -> dict[str, Any]:

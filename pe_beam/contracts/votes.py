@@ -24,8 +24,8 @@ class Unit(enum.StrEnum):
 class Adjacency(enum.StrEnum):
     """The neighbouring relation: when two data sets are neighbours.
 
-    >>> [adjacency.value for adjacency in Adjacency]
-    ['add-or-remove-one', 'replace-one']
+    >>> Adjacency("replace-one").value
+    'replace-one'
     """
 
     ADD_OR_REMOVE_ONE = "add-or-remove-one"

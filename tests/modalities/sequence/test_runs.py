@@ -61,6 +61,15 @@ def test_the_order_of_rows_changes_no_vector(tmp_path, secret_file):
     assert shards[0] == shards[1]
 
 
+def test_records_in_memory_are_rows(tmp_path):
+    small = {**RECIPE["evolution"], "samples": 4}
+    bare = {**RECIPE["privacy"], "marginals": None}
+    recipe = recipe_of("", privacy=bare, evolution=small)
+    run = pe_beam.evolve(recipe, tmp_path / "run", records=visits(20))
+    assert run.records().column_names[:3] == ["patient", "position", "visit"]
+    assert run.recipe.data.options == {"rows": "parquet"}
+
+
 def test_the_example_is_a_recipe_and_init_writes_one(tmp_path):
     found = make_plan(load_recipe(ROOT / "docs/examples/sequences/visits.yaml"))
     assert found.schedule.sensitivity == 1 and found.schedule.label_noise_multiplier is not None

@@ -37,3 +37,9 @@ class ClientContent(Content):
           rows: the rows of all clients, sorted, client after client.
           ends: int64 (clients,), the end of each client's rows; each client has 1 to `most` rows.
         """
+
+
+def row_fields(content: Content) -> list[str]:
+    """Returns the names of the fields that a row of a file has, whether a record is one row or all of a client's."""
+    names: list[str] = (content.rows if isinstance(content, ClientContent) else content).payload.names
+    return names

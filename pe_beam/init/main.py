@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pe_beam import registry
 from pe_beam.contracts.asking import Asker
-from pe_beam.contracts.gathering import ClientContent
+from pe_beam.contracts.gathering import row_fields
 from pe_beam.driver.loop import check_parts
 from pe_beam.errors import InputError, StorageError
 from pe_beam.init.composing import compose
@@ -52,8 +52,7 @@ def _say_left_columns(asker: Asker, recipe: Recipe) -> None:
     modality = registry.find("modalities", recipe.modality, key="modality")
     if asker.seen is None or modality.with_schema is None:
         return
-    content = modality.with_schema(recipe.data.table_schema).reader()
-    names = (content.rows if isinstance(content, ClientContent) else content).payload.names
+    names = row_fields(modality.with_schema(recipe.data.table_schema).reader())
     roles = [recipe.data.columns.get(name, name) for name in (*names, "label", "client")]
     read = {column for role in roles for column in (role if isinstance(role, list) else [role])}
     left = [name for name in asker.seen.columns if name not in read]

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from pe_beam import registry
+from pe_beam.contracts.gathering import row_fields
 from pe_beam.contracts.store import Store
 from pe_beam.engine import tables
 from pe_beam.engine.layout import Layout
@@ -160,7 +162,9 @@ def read_landed(recipe: Recipe, store: Store) -> Recipe:
     if recipe.stream is not None:
         raise InputError("records: not with a stream, whose windows are read from where they arrive")
     raw = identity.to_plain(recipe)
-    raw["data"] |= {"source": "parquet", "path": store.at(LANDED), "options": {}, "separator": ","}
+    gathers = registry.find("sources", recipe.data.source, key="data.source").gathers
+    read = {"options": {"rows": "parquet"}} if gathers else {"source": "parquet", "options": {}}
+    raw["data"] |= read | {"path": store.at(LANDED), "separator": ","}
     return parse_recipe(raw)
 
 
@@ -180,7 +184,7 @@ def land_for(store: Store, recipe: Recipe, columns: Mapping[str, Any]) -> None:
 def _wanted(recipe: Recipe) -> list[str]:
     """Returns the names of the columns that a recipe reads."""
     columns = recipe.data.columns
-    wanted = [str(columns.get(name, name)) for name in parts.find_modality(recipe).payload.names]
+    wanted = [str(columns.get(name, name)) for name in row_fields(parts.find_modality(recipe).reader())]
     if recipe.data.labels is not None:
         label = columns.get("label", "label")
         wanted += [label] if isinstance(label, str) else list(label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -59,10 +59,10 @@ class EventsSource(Source):
         options = EventsOptions.model_validate(request.options.model_dump())
         reader = READERS[options.rows]
         asked = replace(request, content=content.rows, client=True, options=reader.Options(), records=None)
-        return cls(content, reader.open(asked), request.records)
+        return cls(content, reader.open(asked), request.records, request.key)
 
-    def __init__(self, content: ClientContent, rows: Source, records: pa.Table | None) -> None:
-        self._content, self._rows, self._records = content, rows, records
+    def __init__(self, content: ClientContent, rows: Source, records: pa.Table | None, key: str) -> None:
+        self._content, self._rows, self._records, self._key = content, rows, records, key
         self._held: tuple[str, pa.Table] | None = None
 
     def transform(self) -> Any:
@@ -89,10 +89,10 @@ class EventsSource(Source):
         self.check_pieces(found)
         return found
 
-    def check_pieces(self, pieces: Any) -> None:
+    def check_pieces(self, pieces: Sequence[Piece]) -> None:
         """See Source."""
         if not pieces:
-            raise EmptyInputError("data.path: there are no rows of events")
+            raise EmptyInputError(f"{self._key}: there are no rows of events; one at least is wanted")
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""

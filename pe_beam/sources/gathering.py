@@ -57,7 +57,9 @@ class _Arranged:
     Attributes:
       table: the rows.
       starts: int64 (owners,), the first row of each owner.
+      owners: int64 (n,), the owner of each row, by the order of their names.
       rank: int64 (n,), the place of each row among its owner's.
+      faulty: bool (n,), whether a row could not be read.
     """
 
     def __init__(self, content: ClientContent, table: pa.Table) -> None:

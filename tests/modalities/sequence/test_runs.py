@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,8 +12,11 @@ from pyarrow import csv
 
 import pe_beam
 from pe_beam.contracts.asking import Asker
+from pe_beam.engine import tables
+from pe_beam.engine.counting import read_counts
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.run import open_run
+from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import DataError, InputError, RecipeError
 from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.init.main import write_recipe
@@ -45,20 +49,34 @@ def test_a_run_from_rows_to_rows(tmp_path, secret_file):
     assert "tvd_transition_shuffled" in str(found) and "cannot be read as they voted" not in str(found)
 
 
-def test_the_order_of_rows_changes_no_vector(tmp_path, secret_file):
+def test_one_client_more_moves_counts_by_its_norm_at_most(tmp_path, secret_file):
+    """However many rows it has, and although all other rows then come in another order."""
     rows = visits(40)
-    shards = []
-    for at, order in enumerate((range(len(rows)), range(len(rows))[::-1])):
-        csv.write_csv(rows.take(pa.array(order)), tmp_path / "visits.csv")
-        evolution = {**RECIPE["evolution"], "samples": 4}
-        bare = {**RECIPE["privacy"], "marginals": None}
-        store = f"memory://sequences-{at}"
-        pe_beam.evolve(
-            recipe_of(tmp_path / "visits.csv", privacy=bare, evolution=evolution), store, secret_file=secret_file
-        )
-        run = open_run(store)
-        shards.append([run.store.read(shard["shard"]) for shard in shards_of(run)])
-    assert shards[0] == shards[1]
+    day, often = rows["day"][0].as_py(), {"patient": "long", "visit": "therapy", "ward": "a", "cost": 1}
+    more = pa.concat_tables([rows, pa.Table.from_pylist([{**often, "day": day}] * 300).select(rows.column_names)])
+    counts, vectors = [], []
+    for at, table in enumerate((rows, more.take(pa.array(range(len(more))[::-1])))):
+        csv.write_csv(table, tmp_path / "visits.csv")
+        recipe = recipe_of(tmp_path / "visits.csv", evolution={**RECIPE["evolution"], "samples": 4})
+        pe_beam.evolve(recipe, f"memory://sequences-{at}", secret_file=secret_file)
+        run = open_run(f"memory://sequences-{at}")
+        counts.append(read_counts(run, 0)["count"].to_numpy())
+        [shard] = shards_of(run)
+        found = tables.read_bytes(run.store.read(shard["shard"])).to_pylist()
+        vectors.append({row["client"]: row["vector"] for row in found})
+    norm = float(np.sqrt(((counts[1] - counts[0]).astype(float) ** 2).sum()))
+    assert 0.999 * 2 ** grid_bits(run, 0) < norm <= 2 ** grid_bits(run, 0)
+    assert vectors[1].keys() - vectors[0].keys() == {"long"}
+    assert all(vectors[1][client] == vector for client, vector in vectors[0].items())
+
+
+def test_records_in_memory_are_rows(tmp_path):
+    small = {**RECIPE["evolution"], "samples": 4}
+    bare = {**RECIPE["privacy"], "marginals": None}
+    recipe = recipe_of("", privacy=bare, evolution=small)
+    run = pe_beam.evolve(recipe, tmp_path / "run", records=visits(20))
+    assert run.records().column_names[:3] == ["patient", "position", "visit"]
+    assert run.recipe.data.options == {"rows": "parquet"}
 
 
 def test_the_example_is_a_recipe_and_init_writes_one(tmp_path):

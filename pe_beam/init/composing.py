@@ -220,8 +220,8 @@ def _evolution(asker: Asker, recipe: dict[str, Any], own: Mapping[str, Any]) -> 
     if "population" in evolution or asker.faults:
         return evolution
     advice = _advice(recipe, evolution, turns)
-    if "marginals" in recipe["privacy"] and advice.budget is not None:
-        recipe["privacy"]["marginals"] = {**recipe["privacy"]["marginals"], "budget": advice.budget}
+    if "marginals" in recipe["privacy"]:
+        _set_measurements(asker, recipe["privacy"], advice)
     evolution |= {} if advice.smoothing is None else {"smoothing": advice.smoothing}
     parsed = parse_recipe(_tried(recipe, evolution))
     rows = parsed.evolution.family() * parsed.label_count
@@ -230,6 +230,15 @@ def _evolution(asker: Asker, recipe: dict[str, Any], own: Mapping[str, Any]) -> 
         asker.say(f"Samples: {made}, for they come in lots of {rows} (labels times variations).")
     asker.remarks["evolution.population"] = f"recommended: {advice.reason}"
     return {**evolution, "samples": made, "population": advice.population}
+
+
+def _set_measurements(asker: Asker, privacy: dict[str, Any], advice: Advice) -> None:
+    """Sets the recommended measurements, unless an answer is about `privacy.marginals`: then only their share."""
+    if advice.steps is not None and not any(key.startswith("privacy.marginals") for key in asker.given):
+        del privacy["marginals"]
+        privacy["measure"] = {name: {"budget": share} for name, share in advice.steps.items()}
+    elif advice.budget is not None:
+        privacy["marginals"] = {**privacy["marginals"], "budget": advice.budget}
 
 
 def _tried(recipe: Mapping[str, Any], evolution: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from pe_beam import registry
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.accuracy import one_way_tables
+from pe_beam.recipe.measured import MOST_COLUMNS, SPLIT
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
 from pe_beam.recipe.plan import DROWNED, Plan
@@ -25,6 +26,8 @@ WANTED = 0.5
 _LEAST = 0.1  # the same where samples are more than votes can tell apart; below it votes say nothing
 _NOISE_TVD = 0.03  # of the mean one-way marginal; more budget buys less than the samples' own chance takes
 _SHARES = (0.4, 0.8)  # of the budget for measurements
+_TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a tree of pairs costs more than it tells
+_TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
 _ITERATIONS = 4  # at most; more rounds on the same votes lost
 _CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
 _NEAR = 0.2  # smoothing, as a share of the usual distance between two random rows
@@ -38,7 +41,8 @@ class Advice:
     Attributes:
       population: candidates to vote on.
       iterations: T.
-      budget: share of the budget for measured marginals; None: nothing is recommended, as for records without columns.
+      budget: share of the budget for measurements; None: nothing is recommended, as for records without columns.
+      steps: share of each step of `privacy.measure`; None: `privacy.marginals` alone, or nothing.
       smoothing: distance over which votes are pooled; None as with `budget`.
       votes_over_sigma: expected votes of a candidate over sigma in such a plan.
       reason: why, in a sentence.
@@ -47,6 +51,7 @@ class Advice:
     population: int
     iterations: int
     budget: float | None
+    steps: dict[str, float] | None
     smoothing: float | None
     votes_over_sigma: float
     reason: str
@@ -116,6 +121,7 @@ def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:
         population=population,
         iterations=iterations,
         budget=None,
+        steps=None,
         smoothing=None,
         votes_over_sigma=signal,
         reason=f"{signal:.2g} expected votes a candidate over sigma; {WANTED:g} are wanted",
@@ -127,7 +133,9 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
     records = recipe.data.expected_records or 0
     whole = float(np.mean([each.noise_tvd(budget.multiplier, records) for each in one_way_tables(recipe)]))
     share = min(max((whole / _NOISE_TVD) ** 2, _SHARES[0]), _SHARES[1])
-    share = math.ceil(share * 20 - 1e-9) / 20
+    tree = whole <= _TREE and _counts_pairs(recipe)
+    share = math.ceil(max(share, _TREE_SHARE if tree else 0.0) * 20 - 1e-9) / 20
+    steps = {name: round(part * share, 4) for name, part in SPLIT.items()} if tree else None
     if iterations is None:
         rounds = [t for t in range(_ITERATIONS, 0, -1) if budget.signal(share, t, _CHOICE[0] * samples) >= WANTED]
         iterations = rounds[0] if rounds else 1
@@ -137,16 +145,24 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         population = min(samples, budget.room(share, iterations, _LEAST))
     population = _whole(recipe, population)
     signal = budget.signal(share, iterations, population)
-    noise_tvd = min(1.0, whole / math.sqrt(share))
+    noise_tvd = min(1.0, whole / math.sqrt(steps["one_way"] if steps else share))
     return Advice(
         population=population,
         iterations=iterations,
         budget=share,
+        steps=steps,
         smoothing=float(f"{_NEAR * _usual_distance(recipe):.2g}"),
         votes_over_sigma=signal,
         reason=f"noise moves a one-way marginal by about {noise_tvd:.2g} (total variation), and a candidate has "
         f"{signal:.2g} expected votes over sigma" + _besides(signal),
     )
+
+
+def _counts_pairs(recipe: Recipe) -> bool:
+    """Returns whether pairs of columns can be counted, and the generator draws by them."""
+    if recipe.generator is None or not 2 <= len(new_embedder(recipe).marginal_sizes()) <= MOST_COLUMNS:
+        return False
+    return bool(registry.find("generators", recipe.generator.name, key="generator.name").takes_pairs)
 
 
 def _besides(signal: float) -> str:

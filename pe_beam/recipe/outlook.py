@@ -10,7 +10,6 @@ import numpy as np
 
 from pe_beam.recipe.accuracy import measured_tables
 from pe_beam.recipe.advice import Advice, advise
-from pe_beam.recipe.measured import SPLIT
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import Plan
 from pe_beam.recipe.trade import Trade, trade_of
@@ -93,9 +92,8 @@ def _budgets(recipe: Recipe, advice: Advice | None) -> dict[str, float]:
     """Returns the keys of the recommended share for measurements. Among declared cliques it is not divided."""
     if advice is None or advice.budget is None:
         return {}
-    told = recipe.privacy.measure
-    if told is None:
-        return {"privacy.marginals.budget": advice.budget}
-    if set(told.steps) != set(SPLIT):
+    if recipe.privacy.measure is not None and recipe.privacy.measure.cliques is not None:
         return {}
-    return {f"privacy.measure.{name}.budget": round(part * advice.budget, 4) for name, part in SPLIT.items()}
+    if advice.steps is None:
+        return {"privacy.marginals.budget": advice.budget}
+    return {f"privacy.measure.{name}.budget": share for name, share in advice.steps.items()}

@@ -63,6 +63,16 @@ def test_the_expected_error_of_a_marginal_is_that_of_its_noise(privacy: dict[str
         assert table.noise_tvd(schedule.label_noise_multiplier, 20_000) == pytest.approx(seen, rel=0.15)
 
 
+def test_steps_of_a_measurement_have_the_error_that_the_plan_of_each_says() -> None:
+    steps = {"one_way": {"budget": 0.3}, "coarse": {"budget": 0.05}, "tree": {"budget": 0.1}}
+    recipe = _recipe(privacy__marginals=None, privacy__measure=steps)
+    plan = make_plan(recipe)
+    assert plan.schedule.label_noise_multiplier
+    errors = [table.noise_tvd(plan.schedule.label_noise_multiplier, 20_000) for table in measured_tables(recipe)]
+    assert len(errors) == 4 + 6
+    assert np.mean(errors[:4]) == pytest.approx(plan.measurements[0].expected_error, rel=1e-6)
+
+
 def test_the_trade_says_the_epsilon_of_a_plan_whose_votes_are_heard() -> None:
     recipe = _recipe(evolution__population=400)
     found = trade_of(recipe, make_plan(recipe))
@@ -88,7 +98,8 @@ def test_the_recommended_plan_is_what_a_plan_of_it_says() -> None:
         taken = _recipe(
             privacy__epsilon=epsilon,
             data__expected_records=records,
-            privacy__marginals__budget=advice.budget,
+            privacy__marginals=None if advice.steps else {"budget": advice.budget},
+            privacy__measure={k: {"budget": v} for k, v in advice.steps.items()} if advice.steps else None,
             evolution__iterations=advice.iterations,
             evolution__population=advice.population,
             evolution__smoothing=advice.smoothing,
@@ -106,7 +117,8 @@ def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() 
         return recommend(recipe, make_plan(recipe), samples=samples)
 
     rich, poor = about(1, 100_000), about(0.1, 2000)
-    assert (rich.budget, rich.iterations, rich.population) == (0.4, 4, 3000)
+    assert (rich.budget, rich.iterations, rich.population) == (0.5, 4, 3000)
+    assert rich.steps == {"one_way": 0.3, "coarse": 0.025, "tree": 0.175} and poor.steps is None
     assert (poor.budget, poor.iterations) == (0.8, 1)
     assert "votes say little" in poor.reason
     assert about(1, 5000, 100_000).population < 100_000  # samples are no votes
@@ -129,12 +141,13 @@ def test_init_writes_what_plan_recommends(tmp_path: Path, capsys: pytest.Capture
     given = ["--data", "none.csv", "--schema", str(schema), "--label", "group", "--labels", "x,y", "--samples", "500"]
     assert main(["init", "--yes", *given, "--expected-records", "30000", "--out", out]) == 0
     recipe = load_recipe(out)
-    assert recipe.privacy.marginals is not None
+    assert recipe.privacy.measure is not None
     capsys.readouterr()
     assert main(["plan", out, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     wanted, evolution = told["recommended"], recipe.evolution
-    assert (recipe.privacy.marginals.budget, evolution.iterations) == (wanted["budget"], wanted["iterations"])
+    assert evolution.iterations == wanted["iterations"]
+    assert {name: step.budget for name, step in recipe.privacy.measure.steps.items()} == wanted["steps"]
     assert (evolution.population, evolution.smoothing) == (wanted["population"], wanted["smoothing"])
     assert told["expected_votes_over_sigma"][0] == pytest.approx(wanted["votes_over_sigma"])
     assert {k: told["measured"][0][k] for k in ("columns", "cells")} == {"columns": ["age", "label"], "cells": 20}
@@ -144,4 +157,4 @@ def test_init_writes_what_plan_recommends(tmp_path: Path, capsys: pytest.Capture
     shown = page.read_text()
     assert "<svg" in shown and "age x label" in shown and wanted["reason"] in shown
     assert main(["plan", out, "--html", str(tmp_path / "none/plan.html")]) == 2
-    assert "recommended: privacy.marginals.budget" in said and "iterations \\ candidates" in said
+    assert "recommended: privacy.measure.one_way.budget" in said and "iterations \\ candidates" in said

@@ -38,6 +38,9 @@ class Release:
         ids = pa.array(range(120), pa.int64())
         self._rows = self._rows.append_column("candidate_id", ids).append_column("label", pa.array(["a", "b"] * 60))
 
+    def manifest(self, _iteration: int) -> dict[str, Any]:
+        return {}
+
     def population(self, _iteration: int, columns: Any = None) -> pa.Table:
         return self._rows.select(columns) if columns else self._rows
 

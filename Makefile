@@ -38,7 +38,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "build/site/index.html"
 
 flink: $(VENV)/.run

@@ -42,7 +42,7 @@ LOOKED_AT = {
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
@@ -50,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
         timeout=300,
     )
-    assert not done.returncode and not done.stderr, done.stderr[-3000:]
+    assert not done.returncode and "WARNING" not in done.stderr, done.stderr[-3000:]  # --quiet would let them pass
     return folder
 
 

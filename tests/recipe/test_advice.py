@@ -63,16 +63,6 @@ def test_the_expected_error_of_a_marginal_is_that_of_its_noise(privacy: dict[str
         assert table.noise_tvd(schedule.label_noise_multiplier, 20_000) == pytest.approx(seen, rel=0.15)
 
 
-def test_steps_of_a_measurement_have_the_error_that_the_plan_of_each_says() -> None:
-    steps = {"one_way": {"budget": 0.3}, "coarse": {"budget": 0.05}, "tree": {"budget": 0.1}}
-    recipe = _recipe(privacy__marginals=None, privacy__measure=steps)
-    plan = make_plan(recipe)
-    assert plan.schedule.label_noise_multiplier
-    errors = [table.noise_tvd(plan.schedule.label_noise_multiplier, 20_000) for table in measured_tables(recipe)]
-    assert len(errors) == 4 + 6
-    assert np.mean(errors[:4]) == pytest.approx(plan.measurements[0].expected_error, rel=1e-6)
-
-
 def test_the_trade_says_the_epsilon_of_a_plan_whose_votes_are_heard() -> None:
     recipe = _recipe(evolution__population=400)
     found = trade_of(recipe, make_plan(recipe))

@@ -124,7 +124,7 @@ def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:
         steps=None,
         smoothing=None,
         votes_over_sigma=signal,
-        reason=f"{signal:.2g} expected votes a candidate over sigma; {WANTED:g} are wanted",
+        reason=f"{signal:.3g} expected votes a candidate over sigma; {WANTED:g} are wanted",
     )
 
 
@@ -154,7 +154,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         smoothing=float(f"{_NEAR * _usual_distance(recipe):.2g}"),
         votes_over_sigma=signal,
         reason=f"noise moves a one-way marginal by about {noise_tvd:.2g} (total variation), and a candidate has "
-        f"{signal:.2g} expected votes over sigma" + _besides(signal),
+        f"{signal:.3g} expected votes over sigma" + _besides(signal),
     )
 
 

@@ -97,7 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     privacy.add_argument("dir", metavar="DIR", nargs="+")
     report = add("report", _report, "the report as one HTML file, from the release alone")
     report.add_argument("dir", metavar="DIR")
-    export = add("export", _export, "the samples as .parquet, .csv, .jsonl or an image folder, or what --as says")
+    export = add(
+        "export",
+        _export,
+        "the samples as .parquet, .csv, .jsonl or a folder (images, several tables), or what --as says",
+    )
     export.add_argument("dir", metavar="DIR")
     export.add_argument("--to", required=True, metavar="PATH")
     export.add_argument("--iteration", type=int, metavar="N", help="its population, 0 to T; default: the samples")

@@ -42,6 +42,8 @@ class Embedder(abc.ABC):
     instead of `marginal_bins`. Only norms of clients bound that, so the privacy unit has to be the client."""
 
     dimension: int
+    marginal_parts: int = 1
+    """In how many equal parts a record counts in marginals: 1, or more where it is several rows (`marginal_bins`)."""
 
     @abc.abstractmethod
     def __init__(self, options: BaseModel) -> None:
@@ -85,7 +87,10 @@ class Embedder(abc.ABC):
         return self.marginal_sizes()
 
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
-        """Returns the bin of each vector in each column, int64 (n, columns). The vectors are float32 (n, d)."""
+        """Returns the bin of each vector in each column, int64 (n * marginal_parts, columns): part by part of a record.
+
+        The vectors are float32 (n, d).
+        """
         raise NotImplementedError
 
     def marginal_ballots(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

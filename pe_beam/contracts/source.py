@@ -38,6 +38,9 @@ SOURCE, ROW = "source", "row"
 UNREAD = "column that is not read: "
 """Fact of a batch (`SourceBatch.seen`), with the column's name behind it; without one where only records have names."""
 
+TOLD = "told: "
+"""Fact of a batch (`SourceBatch.seen`), with one of a few fixed phrases behind it for the data holder's terminal."""
+
 
 @dataclass(frozen=True)
 class Piece:

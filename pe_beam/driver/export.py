@@ -36,7 +36,8 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
 
     Images are base64 in CSV and JSONL. An image folder gets one PNG per sample, in one subfolder per label. Samples of
     a declared table lose the columns that pe_beam added and get the names of data.columns. Combined labels are split
-    into their columns again. Samples of several rows each (`Modality.unfold`) are written row by row.
+    into their columns again. Samples of several rows each (`Modality.unfold`) are written row by row. Those of several
+    tables (`Modality.tables`) become a file each: `NAME-TABLE.csv` for `NAME.csv`, or Parquet files in a folder.
 
     Args:
       run_dir: a complete run.
@@ -61,14 +62,21 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
     path = Path(to)
     if not run.recipe.private and "NOT-PRIVATE" not in path.name:
         raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
+    if run.modality.tables is not None:
+        made = {_beside(path, name): table for name, table in run.modality.tables(samples).items()}
+        if path.suffix == "":
+            _refuse_used(path)
+    else:
+        made = {path: samples}
+        if path.suffix == "" and "image" not in samples.column_names:
+            raise InputError(f"--to {to}: a folder is for images; .parquet, .csv or .jsonl is wanted")
     writers: dict[str, Any] = {".parquet": pq.write_table, ".csv": _csv, ".jsonl": _jsonl, "": _folder}
     if path.suffix not in writers:
         raise InputError(f"--to {to}: .parquet, .csv, .jsonl or a folder (no ending) is wanted")
-    if path.suffix == "" and "image" not in samples.column_names:
-        raise InputError(f"--to {to}: a folder is for images; .parquet, .csv or .jsonl is wanted")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writers[path.suffix](samples, path)
+        for file, table in made.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            writers[file.suffix](table, file)
     except OSError as error:
         raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
 
@@ -98,6 +106,20 @@ def export_as(
     share(release, to, form, iteration=iteration, promise=promise)
 
 
+def _beside(path: Path, table: str) -> Path:
+    """Returns the file of one of several tables.
+
+    >>> str(_beside(Path("out/shop.csv"), "orders")), str(_beside(Path("out/shop"), "orders"))
+    ('out/shop-orders.csv', 'out/shop/orders.parquet')
+    """
+    return path / f"{table}.parquet" if path.suffix == "" else path.with_name(f"{path.stem}-{table}{path.suffix}")
+
+
+def _refuse_used(path: Path) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"--to {path}: an empty or new folder is wanted")
+
+
 def export_release(run_dir: str, to: str | Path) -> None:
     """Copies a complete run's release to a new local folder: what its manifests list, and what belongs beside them.
 
@@ -115,8 +137,7 @@ def export_release(run_dir: str, to: str | Path) -> None:
     target = Path(to)
     if not run.recipe.private and "NOT-PRIVATE" not in target.name:
         raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"--to {to}: an empty or new folder is wanted")
+    _refuse_used(target)
     try:
         for name, digest in _released(run):
             data = run.store.read(f"{run.layout.release}/{name}")
@@ -197,8 +218,7 @@ def _folder_name(label: str) -> str:
 
 
 def _folder(samples: pa.Table, path: Path) -> None:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"--to {path}: an empty or new folder is wanted")
+    _refuse_used(path)
     for row in samples.select(["candidate_id", "label", "image"]).to_pylist():
         folder = path if row["label"] is None else path / _folder_name(row["label"])
         folder.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ from pe_beam.engine.start import bring_start
 from pe_beam.errors import InputError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sources import private_source
 from pe_beam.storage import open_store
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def launch_embed(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str
         pin_recipe(recipe, store)
         run = open_run(store.uri)
         job = new_job(run, list(beam_options), leaves=True)
-        config = ingest.Config(run_dir=run.store.uri, hints=run.recipe.execution.stages.hints())
+        config = ingest.Config(
+            run_dir=run.store.uri,
+            hints=run.recipe.execution.stages.hints(),
+            records=private_source(run.recipe).transform(),
+        )
         if read_index(run) is not None:
             _demand_own_embeddings(run)
             job("CheckSource", lambda root: ingest.build_check(root, config))

@@ -306,7 +306,7 @@ def told(run: Run) -> dict[str, Any]:
     recipe = run.recipe
     return {
         "run_dir": run.store.uri,
-        "unit": recipe.privacy.unit,
+        "unit": recipe.vote_unit,
         "label_shares": bool(recipe.privacy.label_budget()),
         "hints": recipe.execution.stages.hints(),
     }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TextIO
 
-from pe_beam.engine.ingest import left_columns, left_out, share_done
+from pe_beam.engine.ingest import left_columns, left_out, share_done, told_facts
 from pe_beam.engine.manifests import read_manifest
 from pe_beam.engine.measuring import steps_of
 from pe_beam.engine.run import Run
@@ -59,7 +59,7 @@ class Progress:
             self.say(f"left out: {'; '.join(kinds)} (file and row of each are in private/rejects/)")
 
     def left_columns(self) -> None:
-        """Prints the names of columns that are left out because the schema does not declare them."""
+        """Prints what reading has left out: columns that the schema does not declare, and what the source tells."""
         found = left_columns(self._run)
         shown = [ascii(name)[1:-1] for name in found if name]
         more = f" and {len(shown) - _NAMES} more" if len(shown) > _NAMES else ""
@@ -67,6 +67,8 @@ class Progress:
             self.say(f"columns left out, for data.schema does not declare them: {', '.join(shown[:_NAMES])}{more}")
         if "" in found:
             self.say("records have keys that data.schema does not declare; they are left out")
+        for fact in told_facts(self._run):
+            self.say(fact)
 
     @contextlib.contextmanager
     def iteration(self, iteration: int) -> Iterator[None]:

@@ -55,7 +55,7 @@ class RunMechanism(Mechanism):
     def commit_counts(self, store: Store, tally: Tally) -> None:
         """See `Mechanism`."""
         run = open_run(self.root)
-        if (tally.unit, tally.grid_bits) != (run.recipe.privacy.unit, grid_bits(run, self.iteration)):
+        if (tally.unit, tally.grid_bits) != (run.recipe.vote_unit, grid_bits(run, self.iteration)):
             raise StageError("CommitCounts: votes were counted by another unit or on another grid than noise is for")
         counting.commit_counts(run, self.iteration, tally.counts, tally.digest)
 

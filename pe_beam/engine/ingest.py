@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.cutting import in_order
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import BATCH_BYTES, UNREAD, Piece, Source, SourceBatch
+from pe_beam.contracts.source import BATCH_BYTES, TOLD, UNREAD, Piece, Source, SourceBatch
 from pe_beam.engine.apart import ApartEmbedder, apart_embedder
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.run import Run
@@ -33,6 +33,8 @@ KINDS = "private/kinds.json"
 """File with the kinds of faults of the rejects, for the data holder's terminal. It never contains a count."""
 LEFT_COLUMNS = "private/columns.json"
 """File with the names of the files' columns that are not read, for the data holder's terminal."""
+TOLD_FACTS = "private/told.json"
+"""File with the phrases that the source tells the data holder (`contracts.source.TOLD`)."""
 NO_PIECE = Piece("", 0, 0, 0)
 """The piece of an empty input under `data.never_stop`: one shard without rows, so every histogram is only noise."""
 
@@ -52,6 +54,7 @@ def list_pieces(run: Run, found: Iterable[Piece]) -> list[Piece]:
     pieces = pieces or [NO_PIECE]
     run.store.remove(KINDS)  # from an earlier attempt
     run.store.remove(LEFT_COLUMNS)
+    run.store.remove(TOLD_FACTS)
     run.store.commit(EXPECTED, str(len(pieces)).encode(), replace=True)
     return pieces
 
@@ -142,7 +145,7 @@ def _write_shard(
     """Writes the usable rows, and adds the others to `rejects`. Returns the number of rows, and d."""
     writer = None
     rows, dimension = 0, run.embedder.dimension
-    client = run.recipe.privacy.unit == "client"
+    client = run.recipe.vote_unit == "client"
     schema = vector_schema(dimension, by_client=client)
     # Dictionaries and compression save nothing on float32 vectors, and cost the vote stage time at every read.
     writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
@@ -218,7 +221,7 @@ def embed_batch(run: Run, batch: SourceBatch, *, holdout: bool = False) -> tuple
         batch.labels,
         batch.clients,
         codes=run.recipe.label_codes,
-        by_client=run.recipe.privacy.unit == "client" and not holdout,
+        by_client=run.recipe.vote_unit == "client" and not holdout,
         distance=run.recipe.evolution.distance,
         faults=batch.faults,
     )
@@ -249,10 +252,9 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     where = "; file and row of each are in private/rejects/" if kinds else ""
     run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
     if not never_stop:
-        columns = sorted(
-            {fact.removeprefix(UNREAD) for s in summaries for fact in s["seen"] if fact.startswith(UNREAD)}
-        )
-        run.store.commit(LEFT_COLUMNS, json.dumps(columns).encode(), replace=True)
+        for name, head in ((LEFT_COLUMNS, UNREAD), (TOLD_FACTS, TOLD)):
+            facts = sorted({fact.removeprefix(head) for s in summaries for fact in s["seen"] if fact.startswith(head)})
+            run.store.commit(name, json.dumps(facts).encode(), replace=True)
     if never_stop:
         pass  # a stop would reveal that there are no records, or many rejects
     elif usable == 0:
@@ -323,6 +325,13 @@ def left_columns(run: Run) -> list[str]:
     if run.recipe.data.never_stop or run.recipe.data.table_schema is None or not run.store.exists(LEFT_COLUMNS):
         return []
     return [str(name) for name in json.loads(run.store.read(LEFT_COLUMNS))]
+
+
+def told_facts(run: Run) -> list[str]:
+    """Returns the phrases that the source tells the data holder; none under `data.never_stop` (rule 14)."""
+    if run.recipe.data.never_stop or not run.store.exists(TOLD_FACTS):
+        return []
+    return [str(fact) for fact in json.loads(run.store.read(TOLD_FACTS))]
 
 
 def changed_data() -> DataError:

@@ -63,10 +63,19 @@ def _pairs(columns: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def weight_of(run: Run) -> int:
-    """Returns how often a record counts in its one-way cells (`Measured.weight`)."""
+    """Returns how often a record's part counts in its one-way cells (`Measured.weight`)."""
     if not run.recipe.privacy.marginals:
         return 1
-    return measured(run.recipe, len(run.embedder.marginal_sizes())).weight
+    return measured(run.recipe, run.embedder).weight
+
+
+def scales_of(run: Run) -> np.ndarray:
+    """Returns how often a record counts in each kind of cell in all, float64 (cells,): counts are divided by it."""
+    scales = np.ones(cell_count(run))
+    if run.recipe.privacy.marginals:
+        scales *= run.embedder.marginal_parts
+        scales[: one_way_count(run)] *= weight_of(run)
+    return scales
 
 
 def one_way_count(run: Run) -> int:
@@ -85,16 +94,18 @@ def cell_count(run: Run) -> int:
 def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the cells in which each record of a batch counts: int64 (n, cells).
 
-    One per column (or its label), each as often as `weight_of` says, then one per pair of columns.
+    One per column (or its label), each as often as `weight_of` says, then one per pair of columns; and so for each of
+    its parts.
     """
     if not run.recipe.privacy.marginals:
         return labels.astype(np.int64)[:, None]
     sizes = np.array(list(run.embedder.marginal_sizes().values()))
     starts = _starts(sizes, run.recipe.label_count)
     bins = run.embedder.marginal_bins(vectors)
-    one_way: np.ndarray = starts + labels.astype(np.int64)[:, None] * sizes + bins
+    own_labels = np.repeat(labels.astype(np.int64), run.embedder.marginal_parts)
+    one_way: np.ndarray = starts + own_labels[:, None] * sizes + bins
     if run.recipe.privacy.marginals.pairs is None:
-        return one_way
+        return one_way.reshape(len(labels), -1)
     groups = _groups(run)
     own = [each[bins[:, place]] for place, each in enumerate(groups.values())]
     widths = [int(each.max()) + 1 for each in groups.values()]
@@ -102,7 +113,7 @@ def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for a, b in itertools.combinations(range(len(own)), 2):
         found.append((start + own[a] * widths[b] + own[b])[:, None])
         start += widths[a] * widths[b]
-    return np.hstack(found)
+    return np.hstack(found).reshape(len(labels), -1)
 
 
 def _starts(sizes: np.ndarray, labels: int) -> np.ndarray:
@@ -120,8 +131,8 @@ class Cells:
         """Takes a run that measures label shares or marginals."""
         self._run = run
         self.width = cell_count(run)
-        columns = len(run.embedder.marginal_sizes())
-        self.votes_per_record = measured(run.recipe, columns).norm_squared if run.recipe.privacy.marginals else 1
+        marginals = run.recipe.privacy.marginals
+        self.votes_per_record = measured(run.recipe, run.embedder).norm_squared if marginals else 1
 
     def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Ballots`."""
@@ -158,7 +169,7 @@ def read_marginals(run: Run) -> Marginals:
     for a, b in _pairs(sizes):
         pairs[a, b] = noisy[start : start + sizes[a] * sizes[b]].reshape(sizes[a], sizes[b])
         start += sizes[a] * sizes[b]
-    several = run.embedder.counts_several
+    several, sigma = run.embedder.counts_several, sigma / run.embedder.marginal_parts
     return Marginals(run.recipe.label_list, counts, sigma / weight_of(run), _groups(run), pairs, sigma, several=several)
 
 

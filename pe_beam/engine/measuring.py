@@ -103,7 +103,7 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
 
 def _scale(run: Run, iteration: int) -> float:
     """Returns how much smaller a client's counts are than in the first step, if it has one record; 1 for records."""
-    if run.recipe.privacy.unit == "record":
+    if run.recipe.vote_unit == "record":
         return 1.0
     steps = steps_of(run)
     return math.sqrt(steps[iteration].norm_squared / steps[min(steps)].norm_squared)
@@ -166,7 +166,7 @@ def answers(run: Run, iteration: int) -> list[Answer]:
     to the scale of the first: each table has as many records as one-way counts have, on average.
     """
     found, first = _released(run, iteration), min(steps_of(run))
-    if run.recipe.privacy.unit == "record" or iteration == first:
+    if run.recipe.vote_unit == "record" or iteration == first:
         return found
     wanted = float(read_measured(run, [first]).totals().sum())
     mean = float(np.mean([each.counts.sum() for each in found]))

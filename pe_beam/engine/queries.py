@@ -23,9 +23,8 @@ from pe_beam.engine.measurements import (
     MEASURED_WORK,
     Cells,
     measured_cells,
-    one_way_count,
     read_measurements,
-    weight_of,
+    scales_of,
 )
 from pe_beam.engine.populations import HISTOGRAM, HISTOGRAM_WORK, read_histogram, read_population
 from pe_beam.engine.run import Run, open_run
@@ -158,11 +157,9 @@ class CellQuery(Query):
     def answer(self, counts: pa.Table, noisy: np.ndarray) -> tuple[pa.Table, pa.Schema]:
         """See `Query`."""
         cells, told = measured_cells(self._run), self._run.recipe.privacy.marginals
-        weights = np.ones(len(noisy))
-        weights[: one_way_count(self._run)] = weight_of(self._run)
         by_column = tables.MARGINALS if told is None or told.pairs is None else tables.MARGINALS_AND_PAIRS
         schema = tables.LABELS if told is None else by_column
-        return cells.append_column("noisy_count", pa.array(noisy / weights, pa.float64())), schema
+        return cells.append_column("noisy_count", pa.array(noisy / scales_of(self._run), pa.float64())), schema
 
     def read(self) -> pa.Table:
         """See `Query`."""

@@ -33,7 +33,7 @@ def sigma_of(run: Run, iteration: int) -> float:
 
 def grid_bits(run: Run, iteration: int) -> int:
     """Returns b of an iteration: its counts are whole multiples of 2^-b votes."""
-    return noise.grid_bits_for(sigma_of(run, iteration), run.recipe.privacy.unit)
+    return noise.grid_bits_for(sigma_of(run, iteration), run.recipe.vote_unit)
 
 
 def line_hmac(run: Run, secret: bytes, *, iteration: int, sigma: float, sensitivity: float) -> str:
@@ -45,7 +45,7 @@ def line_hmac(run: Run, secret: bytes, *, iteration: int, sigma: float, sensitiv
         iteration=iteration,
         sigma=sigma,
         sensitivity=sensitivity,
-        grid_bits=noise.grid_bits_for(sigma, run.recipe.privacy.unit),
+        grid_bits=noise.grid_bits_for(sigma, run.recipe.vote_unit),
     )
 
 

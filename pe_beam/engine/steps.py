@@ -221,7 +221,7 @@ def _commit_files(run: Run, iteration: int) -> dict[str, str]:
 def refuse_too_many(run: Run, iteration: int, candidates: Mapping[str, int]) -> None:
     """Raises InputError if a label has more candidates, and a record thus more votes, than noise is for (rule 15)."""
     bound = votes_bound(run.recipe)
-    voted_on = iteration < run.recipe.evolution.iterations and run.recipe.privacy.unit == "record"
+    voted_on = iteration < run.recipe.evolution.iterations and run.recipe.vote_unit == "record"
     if voted_on and bound < run.recipe.evolution.votes_per_record and max(candidates.values()) > bound:
         raise InputError(
             f"population of iteration {iteration}: a label has more than {bound} candidates, on which the noise of "

@@ -11,6 +11,7 @@ from pe_beam.driver.finalize import is_complete
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, PeBeamError
+from pe_beam.evaluation.gather import transforms_of
 from pe_beam.evaluation.own_metrics import options_of
 from pe_beam.evaluation.progress import EvaluationProgress
 from pe_beam.evaluation.setting import MEASURED, OUTCOME, WORK, Setting
@@ -54,9 +55,10 @@ def evaluate(
         job = new_job(run, list(beam_options))
         _forget(run, keep=MEASURED)
         setting.save(run)
+        config = Config(run_dir=run.store.uri, records=transforms_of(run))
         try:
             with EvaluationProgress(run, progress).watched():
-                job("Evaluate", lambda root: build(root, Config(run_dir=run.store.uri)), joins=False)
+                job("Evaluate", lambda root: build(root, config), joins=False)
             found: dict[str, Any] = json.loads(run.store.read(OUTCOME))
         except PeBeamError:
             _forget(run)
@@ -82,11 +84,11 @@ def launch_evaluation(
     from pe_beam.evaluation.graph import Config, build
 
     run, setting = _checked(run_dir, against, iterations, options, metric_rows)
-    config = Config(run_dir=run.store.uri, tidies=True)
     with run.store.lock():
         job = new_job(run, list(beam_options), leaves=True)
         _forget(run, keep=MEASURED)
         setting.save(run)
+        config = Config(run_dir=run.store.uri, tidies=True, records=transforms_of(run))
         job("Evaluate", lambda root: build(root, config))
 
 

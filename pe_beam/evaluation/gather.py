@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ from pe_beam.engine.cuttable import Cuttable, Pieces
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.populations import population_rows
+from pe_beam.engine.records import Place, join_records
 from pe_beam.engine.run import Run
 from pe_beam.engine.tables import ROW_GROUP, load_array
 from pe_beam.errors import DataError, PeBeamError, StorageError
@@ -44,6 +45,7 @@ MOST_PORTIONS = 256
 """Largest number of portions of a group. It bounds the data between stages for any number of records."""
 CHANGED = "changed since they voted"
 _GROUPS_AT_A_TIME = 8
+_PIECE = "pe_beam.piece"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,64 @@ class Rows:
 
 
 def cuttable(run: Run) -> dict[str, Cuttable]:
+    """Returns the sources that an evaluation cuts into pieces, by group. Raises as `sources_of`."""
+    return {name: each for name, each in sources_of(run).items() if each.source.transform() is None}
+
+
+def transforms_of(run: Run) -> dict[str, Any]:
+    """Returns the transforms that yield records, by group, of sources that are not cut. Raises as `sources_of`.
+
+    Records that voted are left out if their files are gone.
+    """
+    found = {}
+    for name, each in sources_of(run).items():
+        transform = each.source.transform()
+        with contextlib.suppress(*([each.forgives] if each.forgives else [])):
+            if transform is not None and each.source.files():
+                found[name] = transform
+    return found
+
+
+def land_records(run: Run, group: str, place: Place, parts: Iterable[bytes]) -> Piece:
+    """Keeps the records of a piece that a transform has yielded, for the portion that reads it. Returns the piece."""
+    piece, table = join_records(place, parts)
+    piece = replace(piece, stop=piece.start + len(table))
+    told = {_PIECE: json.dumps([piece.file, piece.file_index, piece.start, piece.stop])}
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema.with_metadata(told)) as writer:
+        writer.write_table(table)
+    run.store.commit(_landed(group, piece), sink.getvalue(), replace=True)
+    return piece
+
+
+def voted_pieces(run: Run) -> dict[str, Piece]:
+    """Returns the pieces of the records that voted, by name. Raises PeBeamError if they cannot be listed."""
+    source = private_source(run.recipe)
+    if source.transform() is None:
+        return {piece.name: piece for piece in source.pieces()}
+    found = [
+        Piece(*json.loads(pa.ipc.open_stream(run.store.read(name)).schema.metadata[_PIECE.encode()]))
+        for name in run.store.list_files(f"{WORK}/records/{VOTED}")
+    ]
+    return {piece.name: piece for piece in found}
+
+
+def voted_source(run: Run, piece: Piece) -> Source:
+    """Returns the source that reads a piece of the records that voted."""
+    return private_source(run.recipe, _records(run, VOTED, piece))
+
+
+def _landed(group: str, piece: Piece) -> str:
+    return f"{WORK}/records/{group}/{piece.name}.arrow"
+
+
+def _records(run: Run, group: str, piece: Piece) -> pa.Table | None:
+    """Returns the records of a piece that a transform has yielded; None: the source reads the piece itself."""
+    name = _landed(group, piece)
+    return pa.ipc.open_stream(run.store.read(name)).read_all() if run.store.exists(name) else None
+
+
+def sources_of(run: Run) -> dict[str, Cuttable]:
     """Returns the sources that an evaluation reads, by group. Raises InputError if the recipe has no holdout."""
     setting = Setting.load(run)
     found = {HELD_OUT: Cuttable(setting.held_out(run))}
@@ -111,12 +171,12 @@ def list_portions(run: Run, setting: Setting, cut: Iterable[Pieces]) -> list[Por
     Args:
       run: the complete run.
       setting: the evaluation's.
-      cut: pieces of the files of the sources that `cuttable` opens.
+      cut: pieces of the files of the sources that `cuttable` opens, and pieces of those of `transforms_of`.
 
     Raises:
       DataError: the holdout is empty or damaged.
     """
-    found, sources = list(cut), cuttable(run)
+    found, sources = list(cut), sources_of(run)
     portions = _of_source(HELD_OUT, sources[HELD_OUT], found)
     portions += training_portions(run, setting)
     if VOTED in sources:
@@ -213,15 +273,23 @@ class _Gatherer:
         if self._portion.group == TRAINING:
             return self._shards()
         if self._portion.group == HELD_OUT:
-            return self._held_out(self._setting.held_out(self._run))
+            return self._held_out()
         if self._portion.group == VOTED:
-            return self._voted(private_source(self._run.recipe))
+            return self._voted()
         return self._population()
 
-    def _held_out(self, source: Source) -> Iterator[Rows]:
+    def _pieces(self, opened: Callable[[pa.Table | None], Source]) -> Iterator[tuple[Source, Piece]]:
+        """Yields the pieces of the portion, each with the source that reads it."""
+        source: Source | None = None
+        for piece in self._portion.parts:
+            records = _records(self._run, self._portion.group, piece)
+            source = opened(records) if source is None or records is not None else source
+            yield source, piece
+
+    def _held_out(self) -> Iterator[Rows]:
         """Yields held-out records. They are embedded as in a run, or have vectors of an earlier evaluation."""
         run, at = self._run, self._portion.first
-        for piece in self._portion.parts:
+        for source, piece in self._pieces(lambda records: self._setting.held_out(run, records)):
             for batch in ingest._joined(source.read(piece), run.embedder.batch_size):
                 count = len(batch.labels)
 
@@ -237,10 +305,10 @@ class _Gatherer:
                 yield Rows(vectors[good], codes, at + good, payload)
                 at += count
 
-    def _voted(self, source: Source) -> Iterator[Rows]:
+    def _voted(self) -> Iterator[Rows]:
         """Yields the few training records that metrics use, with their frozen vectors. None is embedded again."""
         run, at = self._run, self._portion.first
-        for piece in self._portion.parts:
+        for source, piece in self._pieces(lambda records: private_source(run.recipe, records)):
             rejected = rejected_rows(run, piece.name) if self._unchanged(source, piece) else None
             if rejected is None:
                 self._kinds.add(CHANGED)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -15,13 +15,24 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pe_beam.engine.cuttable import Pieces
 from pe_beam.engine.graphs.base import RunFn, RunTransform, start
 from pe_beam.engine.graphs.cutting import CutSources
+from pe_beam.engine.graphs.ingest import SplitRecordsFn
+from pe_beam.engine.records import Place
 from pe_beam.evaluation import measure
-from pe_beam.evaluation.gather import Gathered, Portion, cuttable, gather, list_portions, training_portions
+from pe_beam.evaluation.gather import (
+    Gathered,
+    Portion,
+    cuttable,
+    gather,
+    land_records,
+    list_portions,
+    training_portions,
+)
 from pe_beam.evaluation.outcome import commit_outcome
 from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.setting import CEILING, WORK, Setting
 from pe_beam.metrics.memorisation import Nearest, nearer
 from pe_beam.metrics.moments import Tree, add_leaf, join_trees, whole
+from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.spread import Spread
 
 
@@ -31,6 +42,24 @@ class _ListPortionsFn(RunFn):
             run = self.open()
             portions = list_portions(run, Setting.load(run), keyed[1])
         yield from portions
+
+
+class _LandRecordsFn(RunFn):
+    def __init__(self, root: str, group: str) -> None:
+        super().__init__(root)
+        self._group = group
+
+    def process(self, keyed: tuple[Place, Iterable[bytes]]) -> Iterator[tuple[int, list[Pieces]]]:
+        with self.guarded("LandRecords"):
+            piece = land_records(self.open(), self._group, *keyed)
+        yield 0, [(self._group, [piece])]
+
+
+class _FlatFn(PlainFn):
+    """Joins what is gathered of several kinds of sources."""
+
+    def process(self, keyed: tuple[int, Iterable[Iterable[Pieces]]]) -> Iterator[tuple[int, list[Pieces]]]:
+        yield 0, [pieces for several in keyed[1] for pieces in several]
 
 
 class _GatherFn(RunFn):
@@ -149,10 +178,30 @@ class _TidyFn(RunFn):
 class Gather(RunTransform):
     """Start token -> names to measure. It is a barrier: they come after everything is read and committed."""
 
+    def __init__(self, run_dir: str, records: Mapping[str, Any]) -> None:
+        """Takes the run directory, and the transforms that yield records of sources that are not cut, by group."""
+        super().__init__(run_dir)
+        self._records = records
+
+    def _pieces(self, start: beam.PCollection) -> beam.PCollection:
+        """Returns (0, pieces of all sources). Where a transform yields the records, they are kept by pieces."""
+        cut = start | "CutSources" >> CutSources(self._root, cuttable)
+        landed = [
+            start.pipeline
+            | f"ReadRecords {group}" >> transform
+            | f"SplitRecords {group}" >> beam.ParDo(SplitRecordsFn(self._root))
+            | f"GroupRecords {group}" >> beam.GroupByKey()
+            | f"LandRecords {group}" >> beam.ParDo(_LandRecordsFn(self._root, group))
+            for group, transform in self._records.items()
+        ]
+        if not landed:
+            return cut
+        every = [cut, *landed] | "AllSources" >> beam.Flatten()
+        return every | "GatherSources" >> beam.GroupByKey() | "FlatSources" >> beam.ParDo(_FlatFn())
+
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
         return (
-            start
-            | "CutSources" >> CutSources(self._root, cuttable)
+            self._pieces(start)
             | "ListPortions" >> beam.ParDo(_ListPortionsFn(self._root))
             | "SpreadPortions" >> Spread()
             | "ReadAndEmbed" >> beam.ParDo(_GatherFn(self._root))  # (group, (place, gathered))
@@ -180,8 +229,13 @@ class NearestRecords(RunTransform):
 class Evaluate(RunTransform):
     """Start token -> the name of the committed evaluation."""
 
+    def __init__(self, run_dir: str, records: Mapping[str, Any]) -> None:
+        """Takes what `Gather` takes."""
+        super().__init__(run_dir)
+        self._records = records
+
     def expand(self, start: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        names = start | "Gather" >> Gather(self._root)
+        names = start | "Gather" >> Gather(self._root, self._records)
         measured = (
             names | "SpreadNames" >> Spread() | "Measure" >> beam.ParDo(_MeasureFn(self._root))  # (0, name)
         )
@@ -208,13 +262,15 @@ class Config:
     Attributes:
       run_dir: the complete run.
       tidies: whether the job deletes the work files, because no driver waits for it.
+      records: `transforms_of` the run: what yields records of sources that are not cut, by group.
     """
 
     run_dir: str
     tidies: bool = False
+    records: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build(root: Any, config: Config) -> beam.PCollection:
     """Builds the graph of an evaluation, for any runner. It gives the name of the result."""
-    found = start(root) | "Evaluate" >> Evaluate(config.run_dir)
+    found = start(root) | "Evaluate" >> Evaluate(config.run_dir, config.records)
     return found | "Tidy" >> Tidy(config.run_dir) if config.tidies else found

@@ -13,10 +13,9 @@ from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.populations import population_rows
 from pe_beam.engine.run import Run
 from pe_beam.errors import PeBeamError
-from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows
+from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows, voted_pieces, voted_source
 from pe_beam.evaluation.measure import load_nearest
 from pe_beam.evaluation.setting import Setting, population
-from pe_beam.recipe.sources import private_source
 
 PAIRS = 12
 
@@ -58,12 +57,12 @@ def _records(run: Run, rows: np.ndarray) -> dict[int, dict[str, Any]]:
     wanted = set(rows.tolist())
     start = 0
     try:
-        pieces = {piece.name: piece for piece in private_source(run.recipe).pieces()}
+        pieces = voted_pieces(run)
         for shard in shards_of(run):
             count = shard_rows(run, shard["shard"])
             here = sorted(row - start for row in wanted if start <= row < start + count)
             piece = pieces.get(shard["piece"])
-            if here and piece is not None and private_source(run.recipe).digest(piece) == shard["source"]:
+            if here and piece is not None and voted_source(run, piece).digest(piece) == shard["source"]:
                 found |= {start + row: record for row, record in _of_piece(run, piece, here).items()}
             start += count
     except PeBeamError:  # the records were moved or are gone: the page says that there are no pairs to show
@@ -78,7 +77,7 @@ def _of_piece(run: Run, piece: Piece, wanted: list[int]) -> dict[int, dict[str, 
         return {}
     found: dict[int, dict[str, Any]] = {}
     position = 0
-    for batch in private_source(run.recipe).read(piece):
+    for batch in voted_source(run, piece).read(piece):
         good = [row for row, where in enumerate(batch.rows) if where not in rejected]
         for row in wanted:
             if position <= row < position + len(good):

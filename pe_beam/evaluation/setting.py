@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from pe_beam.contracts.source import Source
 from pe_beam.engine.run import Run
@@ -62,15 +63,20 @@ class Setting:
         """Returns the number of the population that samples.parquet holds."""
         return self.populations[-1]
 
-    def held_out(self, run: Run) -> Source:
-        """Returns the source of the held-out records, or of `against`. Raises InputError if the recipe has none."""
+    def held_out(self, run: Run, records: pa.Table | None = None) -> Source:
+        """Returns the source of the held-out records, or of `against`. Raises InputError if the recipe has none.
+
+        Args:
+          run: the complete run.
+          records: the records of one piece, if the source has a `transform`.
+        """
         holdout = run.recipe.data.holdout
         if self.against is not None:
-            return source_at(run.recipe, self.against, part=None, key="--against")
+            return source_at(run.recipe, self.against, part=None, key="--against", records=records)
         if holdout is None:
             raise InputError("data.holdout: not in the recipe; name real data with --against PATH")
         path = holdout if isinstance(holdout, str) else run.recipe.data.path
-        return source_at(run.recipe, path, part="test", key="data.holdout")
+        return source_at(run.recipe, path, part="test", key="data.holdout", records=records)
 
 
 def population(iteration: int) -> str:

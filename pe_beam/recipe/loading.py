@@ -74,7 +74,7 @@ def _check_clients(recipe: Recipe) -> None:
         able = [name for name in registry.names("sources") if registry.find("sources", name, key="data.source").gathers]
         raise RecipeError(
             f"data.source: {recipe.data.source!r} is not allowed for modality {recipe.modality!r}, whose records are "
-            f"clients with all their rows; allowed: {', '.join(able)} (data.options.rows says what the files are)"
+            f"clients with all their rows; allowed: {', '.join(able)} (data.options says what the files are)"
         )
     if recipe.privacy.unit != "client":
         raise RecipeError(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pe_beam.contracts.embedder import Embedder
 from pe_beam.recipe.models import Cliques, OneWay, Recipe
 
 MOST_COLUMNS = 40
@@ -19,10 +20,12 @@ class Measured:
     Attributes:
       columns: number of columns, m.
       groups: groups of a column in the counts of pairs; None: pairs are not counted.
+      parts: parts of a record, as `Embedder.marginal_parts`. All of them may be in one cell.
     """
 
     columns: int
     groups: int | None = None
+    parts: int = 1
 
     @property
     def pairs(self) -> int:
@@ -31,7 +34,7 @@ class Measured:
 
     @property
     def weight(self) -> int:
-        """How often a record counts in its bin of each column, w; once in its cell of each pair.
+        """How often a record's part counts in its bin of each column, w; once in its cell of each pair.
 
         It makes the two kinds of counts share the budget about evenly: w^2 m is near p.
         """
@@ -39,18 +42,18 @@ class Measured:
 
     @property
     def norm_squared(self) -> int:
-        """The squared L2 norm of what one record adds to all cells: w^2 m + p.
+        """The largest squared L2 norm of what one record adds to all cells: w^2 m + p, times parts^2.
 
-        >>> Measured(13).norm_squared, Measured(13, 12).norm_squared
-        (13, 130)
+        >>> Measured(13).norm_squared, Measured(13, 12).norm_squared, Measured(13, parts=2).norm_squared
+        (13, 130, 52)
         """
-        return self.weight**2 * self.columns + self.pairs
+        return (self.weight**2 * self.columns + self.pairs) * self.parts**2
 
 
-def measured(recipe: Recipe, columns: int) -> Measured:
-    """Returns what a recipe with `privacy.marginals` measures of so many columns."""
+def measured(recipe: Recipe, embedder: Embedder) -> Measured:
+    """Returns what a recipe with `privacy.marginals` measures of the columns of its embedder."""
     assert recipe.privacy.marginals is not None
-    return Measured(columns, recipe.privacy.marginals.pairs)
+    return Measured(len(embedder.marginal_sizes()), recipe.privacy.marginals.pairs, embedder.marginal_parts)
 
 
 PAIR_WEIGHT = 4

@@ -869,6 +869,13 @@ class Recipe(Section):
         }.get(start.found.promise)
 
     @property
+    def vote_unit(self) -> Literal["record", "client"]:
+        """Returns by what votes are counted: by record where all rows of a client are one record of bounded norm."""
+        source = registry.find("sources", self.data.source, key="data.source")
+        bounded = registry.find("modalities", self.modality, key="modality").votes_by_record
+        return "record" if source.gathers and bounded else self.privacy.unit
+
+    @property
     def unit_windows(self) -> int:
         """The number of windows of a stream in which a record, or a client's records, vote at most; 1 without one."""
         if self.stream is None:

@@ -147,6 +147,11 @@ def _check_measure(recipe: Recipe, embedder: Embedder) -> None:
     told, columns = recipe.privacy.measure, embedder.marginal_sizes()
     if told is None:
         return
+    if embedder.marginal_parts > 1:
+        raise RecipeError(
+            f"privacy.measure: embedder {recipe.embedder.name!r} counts a record in several parts; allowed: "
+            "privacy.marginals"
+        )
     if told.coarse is not None and not 2 <= len(columns) <= MOST_COLUMNS:
         raise RecipeError(
             f"privacy.measure.coarse: {len(columns)} columns; 2 to {MOST_COLUMNS} are allowed; null counts no pairs"

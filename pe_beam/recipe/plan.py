@@ -193,12 +193,12 @@ def make_plan(recipe: Recipe) -> Plan:
     """Fixes the noise of a run and computes its plan. Raises RecipeError for an impossible budget."""
     privacy, evolution = recipe.privacy, recipe.evolution
     sensitivity = accounting.sensitivity(
-        unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)
+        unit=recipe.vote_unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)
     )
     schedule, epsilon = _schedule(recipe, sensitivity, float(privacy.sampling_rate))
     measurements = _measurements(recipe, schedule)
     for sigma in (*schedule.sigmas, schedule.label_sigma or 0.0, *(each.sigma for each in measurements)):
-        noise.refuse_unless_drawn(sigma, privacy.unit)
+        noise.refuse_unless_drawn(sigma, recipe.vote_unit)
     accounting.check_schedule(schedule, epsilon, privacy.delta)
     sizes = evolution.populations()
     votes = _expected_votes(recipe, sizes)
@@ -226,7 +226,7 @@ def _measurements(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[Me
     sizes, privacy, records = new_embedder(recipe).marginal_sizes(), recipe.privacy, recipe.data.expected_records
     steps = measured_steps(recipe, len(sizes))
     norms = [
-        accounting.sensitivity(unit=privacy.unit, adjacency=privacy.adjacency, votes_per_record=each.norm_squared)
+        accounting.sensitivity(unit=recipe.vote_unit, adjacency=privacy.adjacency, votes_per_record=each.norm_squared)
         for each in steps
     ]
     noises = accounting.divided(
@@ -237,9 +237,9 @@ def _measurements(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[Me
     found = []
     for step, norm, (sigma, multiplier) in zip(steps, norms, noises, strict=True):
         cells = cells_of_step(recipe, step.name, list(sizes.values()))
-        of_cell = sigma / step.unit * (1.0 if privacy.unit == "record" else math.sqrt(step.norm_squared))
+        of_cell = sigma / step.unit * (1.0 if recipe.vote_unit == "record" else math.sqrt(step.norm_squared))
         error = None
-        if records is not None and privacy.unit == "record":
+        if records is not None and recipe.vote_unit == "record":
             error = min(1.0, cells * of_cell / records / math.sqrt(2 * math.pi))
         found.append(
             MeasurementPlan(
@@ -329,8 +329,8 @@ def measurement_sensitivity(recipe: Recipe) -> float:
     """
     squared = 1
     if recipe.privacy.marginals:
-        squared = measured(recipe, len(new_embedder(recipe).marginal_sizes())).norm_squared
-    unit, adjacency = recipe.privacy.unit, recipe.privacy.adjacency
+        squared = measured(recipe, new_embedder(recipe)).norm_squared
+    unit, adjacency = recipe.vote_unit, recipe.privacy.adjacency
     return accounting.sensitivity(unit=unit, adjacency=adjacency, votes_per_record=squared)
 
 

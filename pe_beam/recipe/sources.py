@@ -25,7 +25,7 @@ def private_source(recipe: Recipe, records: pa.Table | None = None) -> Source:
       recipe: a resolved recipe.
       records: the records of one piece, if the source has a `transform`.
     """
-    by_client = recipe.privacy.unit == "client"
+    by_client = recipe.vote_unit == "client"
     if recipe.stream is not None and recipe.stream.at is not None:
         return _window_source(recipe, client=by_client)
     return source_at(recipe, recipe.data.path, part="train", client=by_client, records=records)

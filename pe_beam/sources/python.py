@@ -32,8 +32,7 @@ class PythonSource(Source):
     `row` (whole numbers from 0 on), which together name a record. A shard is `SHARD_ROWS` rows of one source, so that
     neither bundles nor workers change it. All records of a shard are in memory at once.
 
-    Records are read by ingest, and again by a resume, which compares their digests. Nothing else can read them: data
-    are held out, and evaluated against, by another source.
+    Records are read by ingest, again by a resume, which compares their digests, and by an evaluation.
     """
 
     Options: ClassVar[type[Options]] = PythonOptions
@@ -80,9 +79,7 @@ class PythonSource(Source):
 
     def pieces(self) -> list[Piece]:
         """Raises DataError: the records are cut where they arrive."""
-        raise DataError(
-            f"{self._key}: records of source python are read by ingest alone; evaluate and holdouts need another source"
-        )
+        raise DataError(f"{self._key}: records of source python are cut where they arrive, which is in a job alone")
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """See Source."""

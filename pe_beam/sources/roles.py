@@ -154,7 +154,7 @@ class Roles:
         picked = pa.table([table[column] for column in self.names.values()], names=list(self.names))
         payload, bad = self.content.convert(picked)
         clients, odd = self._clients(table)
-        facts = frozenset(seen) | frozenset(_client_facts(clients))
+        facts = frozenset(seen) | frozenset(client_facts(clients))
         return SourceBatch(payload, self._labels(table), clients, rows, {**odd, **bad, **faults}, facts)
 
     def refuse(self, seen: Iterable[str]) -> None:
@@ -212,7 +212,8 @@ def _role(role: str, allowed: Sequence[str]) -> str:
     return allowed[where[0]] if len(where) == 1 else role
 
 
-def _client_facts(clients: Sequence[str | None]) -> set[str]:
+def client_facts(clients: Sequence[str | None]) -> set[str]:
+    """Returns the facts about client ids by which `Roles.refuse` judges all batches together."""
     facts = set()
     for name in {name for name in clients if name is not None}:
         if spelling.has_leading_zeros(name):

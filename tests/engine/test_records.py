@@ -185,7 +185,7 @@ def test_never_stop_and_other_readers_are_refused(tmp_path: Path) -> None:
         parse_recipe(plain)
     from pe_beam.recipe.sources import private_source
 
-    with pytest.raises(InputError, match="read by ingest alone"):
+    with pytest.raises(InputError, match="cut where they arrive"):
         private_source(parse_recipe(recipe("in_batches"))).pieces()
 
 

@@ -92,8 +92,10 @@ class _CheckAllFn(RunFn):
         yield INDEX
 
 
-class _SplitRecordsFn(RunFn):
-    def process(self, batch: Any) -> Iterator[tuple[records.Place, bytes]]:
+class SplitRecordsFn(RunFn):
+    """A batch that a transform yields -> its rows by their places, as Arrow streams."""
+
+    def process(self, batch: Any) -> Iterator[tuple[records.Place, bytes]]:  # noqa: D102
         with self.guarded("SplitRecords"):
             found = list(records.split_batch(batch))
         yield from found
@@ -139,7 +141,7 @@ class _Private(RunTransform):
         return (
             start.pipeline
             | "ReadRecords" >> self._transform
-            | "SplitRecords" >> beam.ParDo(_SplitRecordsFn(self._root))
+            | "SplitRecords" >> beam.ParDo(SplitRecordsFn(self._root))
             | "GroupRecords" >> beam.GroupByKey()
         )
 

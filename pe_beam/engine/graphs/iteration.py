@@ -127,7 +127,7 @@ class _ReadShardFn(_StageFn):
             self._coins = coins_of(self.open(), self._iteration)
         if self._coins is None:
             return batch
-        if self.open().recipe.privacy.unit == "client":
+        if self.open().recipe.vote_unit == "client":
             return batch.filter(pa.array(self._coins.of_clients(batch["client"].to_pylist())))
         return batch.filter(pa.array(self._coins.of_rows(shard, first, batch.num_rows)))
 

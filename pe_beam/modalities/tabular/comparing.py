@@ -54,19 +54,24 @@ def binned(
     bins = [np.empty(each.shape, dtype=np.int64) for each in codes]
     sizes = []
     for i, column in enumerate(columns):
-        if column is None:
-            size = len(comparison.labels or [])
-        elif column.choices:
-            size = len(column.choices)
-        else:
-            size = GRID
         for made, each in zip(bins, codes, strict=True):
-            values = each[:, i]
-            if column is not None and not column.choices:
-                values = np.floor((values - column.low) / ((column.high - column.low) or 1.0) * GRID)
-            made[:, i] = np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1))
-        sizes.append(size + 1)
+            made[:, i] = grid_of(each[:, i], column, labels=len(comparison.labels or []))
+        sizes.append(size_of(column, labels=len(comparison.labels or [])))
     return names, bins, sizes
+
+
+def size_of(column: Column | None, *, labels: int = 0) -> int:
+    """Returns the number of bins of a column in comparisons, that of missing values included; None: the label."""
+    return 1 + (labels if column is None else len(column.choices) or GRID)
+
+
+def grid_of(codes: np.ndarray, column: Column | None, *, labels: int = 0) -> np.ndarray:
+    """Returns the bins of a column's codes, int64 (n,). Missing values have the last one."""
+    size = size_of(column, labels=labels) - 1
+    values = codes
+    if column is not None and not column.choices:
+        values = np.floor((codes - column.low) / ((column.high - column.low) or 1.0) * GRID)
+    return np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1)).astype(np.int64)
 
 
 def some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

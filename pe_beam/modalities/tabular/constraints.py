@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any
 
@@ -81,6 +81,27 @@ class Constraint(BaseModel):
             for name, wanted in (condition or {}).items():
                 if not _allowed(columns[name], wanted):
                     raise ValueError(f"constraints: nothing of {name!r} is allowed by {wanted!r}")
+
+
+def obey(codes: np.ndarray, columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> np.ndarray:
+    """Repairs rows in place so that they obey all constraints. Returns which rows do then, bool (n,).
+
+    Args:
+      codes: float64 (n, m), NaN where a value is missing.
+      columns: the declarations of the m columns.
+      constraints: the constraints to obey.
+    """
+    names = list(columns)
+    fine = np.ones(len(codes), dtype=bool)
+    for _ in range(PASSES):
+        for constraint in constraints:
+            repair(codes, names, columns, constraint)
+        fine = np.ones(len(codes), dtype=bool)
+        for constraint in constraints:
+            fine &= holds(codes, names, columns, constraint)
+        if fine.all():
+            break
+    return fine
 
 
 def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> None:

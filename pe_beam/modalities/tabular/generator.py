@@ -18,9 +18,9 @@ from pe_beam.errors import RecipeError, StageError
 from pe_beam.measuring.shares import shares_of
 from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
 from pe_beam.modalities.tabular.columns import Column
-from pe_beam.modalities.tabular.constraints import PASSES, holds, repair
+from pe_beam.modalities.tabular.constraints import obey
 from pe_beam.modalities.tabular.forest import Forest, fit_forest, forest_of
-from pe_beam.modalities.tabular.marginals import bin_of, code_in
+from pe_beam.modalities.tabular.marginals import bin_of, code_in, uniform_shares
 from pe_beam.modalities.tabular.schema import as_schema
 
 _DRAWS = 4  # uniform numbers per value: whether to mutate, which bin, the place in it, how far to move
@@ -71,7 +71,7 @@ class Tabular(contracts.Generator):
         self._names = list(self._schema.columns)
         self._columns = list(self._schema.columns.values())
         self._labels = {label: code for code, label in enumerate(labels)}
-        self._shares: list[np.ndarray] = [self._uniform(column) for column in self._columns]
+        self._shares = [uniform_shares(column, self._options.missing) for column in self._columns]
         self._forest: Forest | None = None
         self._roomy = np.array([column.roomy for column in self._columns], dtype=bool)
         rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
@@ -79,16 +79,6 @@ class Tabular(contracts.Generator):
             codes = self._drawn(np.zeros(64, dtype=np.int64), self._uniforms(rngs))
             if not self._obey(codes).all():
                 raise RecipeError("data.schema.constraints: they cannot be met together by values within the bounds")
-
-    def _uniform(self, column: Column) -> np.ndarray:
-        """Returns shares of a column's bins without marginals, (1, bins): by their number of values or their range."""
-        bins = column.marginal_bins
-        edges = np.ceil(np.arange(bins + 1) * ((column.high - column.low + 1) / bins)) if column.whole else None
-        shares = np.full(bins, 1 / bins) if edges is None else np.diff(edges) / edges[-1]
-        if column.missing:
-            rate = self._options.missing
-            shares = np.append(shares * (1 - rate), rate)
-        return shares[None, :]
 
     def seeded(self, marginals: Marginals) -> Tabular:
         """See Generator. Random rows and redrawn values follow the marginals of their label."""
@@ -259,16 +249,7 @@ class Tabular(contracts.Generator):
 
     def _obey(self, codes: np.ndarray) -> np.ndarray:
         """Repairs rows in place. Returns which rows obey every constraint, bool (n,)."""
-        fine = np.ones(len(codes), dtype=bool)
-        for _ in range(PASSES):
-            for constraint in self._schema.constraints:
-                repair(codes, self._names, self._schema.columns, constraint)
-            fine = np.ones(len(codes), dtype=bool)
-            for constraint in self._schema.constraints:
-                fine &= holds(codes, self._names, self._schema.columns, constraint)
-            if fine.all():
-                break
-        return fine
+        return obey(codes, self._schema.columns, self._schema.constraints)
 
     def _table(self, codes: np.ndarray) -> pa.Table:
         payload = decode_payload(codes, self._schema)

@@ -31,3 +31,18 @@ def code_in(bins: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
     else:
         codes = column.low + place * width
     return np.where(bins >= count, np.nan, np.clip(codes, column.low, column.high))
+
+
+def uniform_shares(column: Column, missing: float) -> np.ndarray:
+    """Returns shares of a column's bins without marginals, (1, bins): by their number of values or their range.
+
+    Args:
+      column: the column.
+      missing: share of missing values, where they are declared.
+    """
+    bins = column.marginal_bins
+    edges = np.ceil(np.arange(bins + 1) * ((column.high - column.low + 1) / bins)) if column.whole else None
+    shares = np.full(bins, 1 / bins) if edges is None else np.diff(edges) / edges[-1]
+    if column.missing:
+        shares = np.append(shares * (1 - missing), missing)
+    return shares[None, :]

@@ -1,0 +1,204 @@
+"""Generator `relational`: draws whole families from the schema or from measured marginals, and varies them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, Field
+
+from pe_beam import contracts
+from pe_beam.contracts.generator import Marginals, Step
+from pe_beam.errors import RecipeError, StageError
+from pe_beam.measuring.shares import shares_of
+from pe_beam.modalities.relational.children import ChildModel, Drawn, fit_children
+from pe_beam.modalities.relational.codec import Families, decode, encode
+from pe_beam.modalities.relational.schema import as_schema
+from pe_beam.modalities.tabular.codec import encode_payload
+from pe_beam.modalities.tabular.constraints import obey
+from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
+from pe_beam.modalities.tabular.marginals import bin_of, code_in, uniform_shares
+
+_DRAWS = 2  # uniform numbers per value of a child: which bin, the place in it
+_FATE = 3  # uniform numbers per child of a variation: whether it changes, from which column on, whether it goes
+_TRIES = 20
+_FITTED = 8192  # parents on which the children's columns are fitted
+
+
+class RelationalOptions(contracts.Options):
+    """Options of the generator `relational`. The mutation rate is `evolution.degree`."""
+
+    missing: float = Field(0.1, ge=0, lt=1, description="share of missing values at random, where they are declared")
+
+
+class Relational(contracts.Generator):
+    """Draws a parent and the number of its children as `tabular` draws a row, then each child given both.
+
+    Without measured marginals values are uniform within what the schema declares. With marginals of pairs, a child's
+    column follows from the parent's columns, the number of children and the child's columns before it (`children`).
+
+    A variation draws each of the parent's values, and the number of children, again with probability `degree`. If the
+    number falls, random children go; if it rises, new ones are drawn. A child that stays is drawn again from a random
+    column on with probability `degree`. Constraints hold for every row of both tables.
+    """
+
+    modality = "relational"
+    Options: ClassVar[type[contracts.Options]] = RelationalOptions
+    chunk_size = 2048
+    takes_schema = True
+    takes_marginals = True
+    takes_pairs = True
+    varies_any = True
+
+    def __init__(self, options: BaseModel, *, labels: Sequence[str | None], schema: Any) -> None:
+        """Takes RelationalOptions and a RelationalSchema. Raises RecipeError for impossible constraints."""
+        own = RelationalOptions.model_validate(options.model_dump())
+        self._schema = as_schema(schema)
+        self._above = self._schema.parent_with_count
+        self._parent = Tabular(TabularOptions(steps="redraw", missing=own.missing), labels=labels, schema=self._above)
+        self._columns = list(self._schema.child.columns.values())
+        self._labels = {label: code for code, label in enumerate(labels)}
+        self._model = ChildModel(
+            [uniform_shares(column, own.missing) for column in self._columns], [()] * len(self._columns)
+        )
+        if self._schema.child.constraints:
+            rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
+            above = np.array([[column.low for column in self._above.columns.values()]] * len(rngs))
+            drawn = self._fresh(np.zeros(64, dtype=np.int64), above, _uniforms(rngs, (len(self._columns), _DRAWS)))
+            if not self._obey(drawn).all():
+                raise RecipeError("data.schema.child.constraints: they cannot be met together within the bounds")
+
+    def seeded(self, marginals: Marginals) -> Relational:
+        """See Generator. Parents, numbers of children and children follow the marginals of their label."""
+        made, above = copy.copy(self), list(self._above.columns)
+        made._parent = self._parent.seeded(_only(marginals, above))
+        made._labels = {label: code for code, label in enumerate(marginals.labels)}
+        totals = marginals.totals()
+        made._model = fit_children(marginals, len(above), made._parents(shares_of(totals, float(totals.sum()))))
+        return made
+
+    def _parents(self, label_shares: np.ndarray) -> Drawn:
+        """Returns parents to fit children on, which have at least one child. They are the same in every process."""
+        rng = np.random.Generator(np.random.Philox(key=0))
+        labels = np.sort(rng.choice(len(label_shares), _FITTED, p=label_shares))
+        names = {code: label for label, code in self._labels.items()}
+        rngs = [np.random.Generator(np.random.Philox(key=1 + i)) for i in range(_FITTED)]
+        codes = encode_payload(self._parent.random([names[code] for code in labels.tolist()], rngs), self._above)
+        codes[:, -1] = np.maximum(codes[:, -1], 1)
+        return Drawn(labels, self._bins(codes), rng)
+
+    def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """See Generator."""
+        above = encode_payload(self._parent.random(labels, rngs), self._above)
+        counts = above[:, -1].astype(np.int64)
+        shape = (self._schema.child.most, len(self._columns), _DRAWS)
+        rows, places = np.nonzero(np.arange(shape[0]) < counts[:, None])
+        uniforms = _uniforms(rngs, shape)[rows, places]
+        return self._finished(above, rows, self._codes_of(labels), rngs, uniforms=uniforms)
+
+    def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
+        """See Generator. `step.degree` is the mutation rate."""
+        before = encode(parents, self._schema)
+        labels = parents["label"].to_pylist()
+        table = parents.select(["label", *self._schema.parent.columns])
+        table = table.append_column(self._schema.count, pa.array(before.counts))
+        above = encode_payload(self._parent.vary(table, step, rngs), self._above)
+        most, width = self._schema.child.most, len(self._columns)
+        uniforms = _uniforms(rngs, (most, _FATE + _DRAWS * width))
+        places = np.arange(most)
+        there = places < before.counts[:, None]
+        dense = np.full((len(labels), most, width), np.nan)
+        dense[before.owners, before.places] = before.children
+        # those that stay come first, in random order, so that of too many random ones go
+        order = np.argsort(np.where(there, uniforms[:, :, 2], 2.0), axis=1, kind="stable")
+        dense = np.take_along_axis(dense, order[:, :, None], axis=1)
+        rows, at = np.nonzero(places < above[:, -1][:, None])
+        stays = there.sum(axis=1)[rows] > at
+        own = uniforms[rows, at]
+        changed = np.where(own[:, 0] < step.degree, (own[:, 1] * width).astype(np.int64), width)
+        first = np.where(stays, changed, 0)
+        draws = own[:, _FATE:].reshape(len(own), width, _DRAWS)
+        return self._finished(above, rows, self._codes_of(labels), rngs, uniforms=draws, old=(dense[rows, at], first))
+
+    def _finished(
+        self,
+        above: np.ndarray,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+        *,
+        uniforms: np.ndarray,
+        old: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> pa.Table:
+        """Returns families whose children obey the constraints. A child that does not is drawn anew, as a whole.
+
+        Args:
+          above: float64 (n, columns of the parent and the number of children).
+          rows: int64 (children,), whose child each is, ascending.
+          labels: int64 (n,).
+          rngs: the streams of the n rows.
+          uniforms: float64 (children, columns, 2).
+          old: children that stay, and from which column on each is drawn; None: all are drawn.
+        """
+        children = self._fresh(labels[rows], above[rows], uniforms, old)
+        fine = self._obey(children)
+        for _ in range(_TRIES):
+            again = np.flatnonzero(~fine)
+            if not len(again):
+                break
+            own = _uniforms([rngs[row] for row in rows[again].tolist()], uniforms.shape[1:])
+            part = self._fresh(labels[rows[again]], above[rows[again]], own)
+            fine[again] = self._obey(part)
+            children[again] = part
+        if not fine.all():
+            raise StageError("generator: the constraints of data.schema.child could not be met by a random row")
+        counts = np.bincount(rows, minlength=len(above))
+        made = decode(Families(above[:, :-1], counts, children), self._schema)
+        return made.add_column(0, "state", pa.nulls(len(above), pa.string()))
+
+    def _fresh(
+        self,
+        labels: np.ndarray,
+        above: np.ndarray,
+        uniforms: np.ndarray,
+        old: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Returns codes of children, float64 (n, columns), drawn column by column given their parents' codes."""
+        children = np.empty((len(labels), len(self._columns))) if old is None else old[0].copy()
+        first = np.zeros(len(labels), dtype=np.int64) if old is None else old[1]
+        bins = np.hstack([self._bins(above), np.zeros(children.shape, dtype=np.int64)])
+        for i, column in enumerate(self._columns):
+            drawn = self._model.drawn(i, labels, bins, uniforms[:, i, 0])
+            anew = first <= i
+            children[anew, i] = code_in(drawn[anew], uniforms[anew, i, 1], column)
+            bins[:, above.shape[1] + i] = bin_of(children[:, i], column)
+        return children
+
+    def _bins(self, above: np.ndarray) -> np.ndarray:
+        """Returns the bins of parents and numbers of children, int64 (n, m)."""
+        return np.column_stack([bin_of(above[:, i], each) for i, each in enumerate(self._above.columns.values())])
+
+    def _obey(self, children: np.ndarray) -> np.ndarray:
+        return obey(children, self._schema.child.columns, self._schema.child.constraints)
+
+    def _codes_of(self, labels: Sequence[str | None]) -> np.ndarray:
+        return np.array([self._labels.get(label, 0) for label in labels], dtype=np.int64)
+
+
+def _only(marginals: Marginals, names: Sequence[str]) -> Marginals:
+    """Returns the marginals of some columns."""
+
+    def among(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: value for name, value in found.items() if name in names}
+
+    pairs = {pair: counts for pair, counts in marginals.pairs.items() if set(pair) <= set(names)}
+    groups = among(marginals.groups)
+    return Marginals(marginals.labels, among(marginals.counts), marginals.sigma, groups, pairs, marginals.pair_sigma)
+
+
+def _uniforms(rngs: Sequence[np.random.Generator], shape: tuple[int, ...]) -> np.ndarray:
+    """Draws uniform numbers for each row from its own stream: float64 (n, *shape)."""
+    return np.array([rng.random(shape) for rng in rngs]).reshape(len(rngs), *shape)

@@ -1,0 +1,158 @@
+"""Families: codes and back, contracts, what one client adds to measured cells, and children that follow parents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pe_beam.contracts.generator import Marginals, Step
+from pe_beam.keyed import keyed_rng
+from pe_beam.modalities.relational import modality_of
+from pe_beam.modalities.relational.codec import encode, pack, unpack
+from pe_beam.modalities.relational.embedder import RelationalEmbedder, RelationalEmbedderOptions
+from pe_beam.modalities.relational.generator import Relational, RelationalOptions
+from pe_beam.modalities.relational.schema import RelationalSchema
+from pe_beam.testing import check_embedder, check_generator
+from tests.modalities.relational.shop import families, schema
+
+SCHEMA = schema()
+
+
+def embedder(own: RelationalSchema = SCHEMA) -> RelationalEmbedder:
+    return RelationalEmbedder(RelationalEmbedderOptions(), schema=own)
+
+
+def generator(own: RelationalSchema = SCHEMA) -> Relational:
+    return Relational(RelationalOptions(), labels=[None], schema=own)
+
+
+def rngs(count: int, purpose: str = "random") -> list[np.random.Generator]:
+    return [keyed_rng(0, 0, i, purpose) for i in range(count)]
+
+
+def exact(table: pa.Table, groups: int = 8) -> Marginals:
+    """Marginals of families without noise, as a run would measure them."""
+    made = embedder()
+    bins, sizes, grouped = made.marginal_bins(made.embed(table).vectors), made.marginal_sizes(), None
+    grouped = made.marginal_groups(groups)
+    names, parts = list(sizes), made.marginal_parts
+    counts = {name: np.bincount(bins[:, i], minlength=sizes[name])[None] / parts for i, name in enumerate(names)}
+    pairs = {}
+    for i, a in enumerate(names):
+        for j, b in list(enumerate(names))[i + 1 :]:
+            shape = (int(grouped[a].max()) + 1, int(grouped[b].max()) + 1)
+            cells = grouped[a][bins[:, i]] * shape[1] + grouped[b][bins[:, j]]
+            pairs[a, b] = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape) / parts
+    return Marginals([None], counts, 0.0, grouped, pairs, 0.0)
+
+
+@given(st.lists(st.lists(st.floats(allow_infinity=False), min_size=2, max_size=2), min_size=1, max_size=20))
+def test_packed_rows_are_in_the_order_of_their_numbers_and_come_back(rows: list[list[float]]) -> None:
+    codes = np.array(rows) + 0.0
+    packed = pack(codes)
+    assert np.array_equal(unpack(packed, 2), codes, equal_nan=True)
+    missing_last = [tuple((np.isnan(x), 0.0 if np.isnan(x) else x) for x in row) for row in codes.tolist()]
+    assert [raw for _, raw in sorted(zip(missing_last, packed, strict=True))] == sorted(packed)
+
+
+def test_embedder_and_generator_hold_to_their_contracts() -> None:
+    check_generator(generator(), modality_of(SCHEMA), labels=[None])
+    check_generator(generator().seeded(exact(families(200))), modality_of(SCHEMA), labels=[None])
+    made = families(40)
+    check_embedder(embedder(), made)
+
+
+def test_a_family_with_more_children_than_declared_is_a_fault() -> None:
+    found = embedder(schema(most=1)).embed(families(30))
+    counts = encode(families(30), SCHEMA).counts
+    assert sorted(found.faults) == np.flatnonzero(counts > 1).tolist()
+    assert not found.vectors[sorted(found.faults)].any()
+
+
+@pytest.mark.parametrize("pairs", [None, 5])
+def test_a_client_changes_the_counts_by_no_more_than_the_noise_is_for(pairs: int | None) -> None:
+    """Each client's cells, over all cells of the one ledger line; parts of a client add up alike for any number."""
+    from types import SimpleNamespace
+
+    from pe_beam.engine.measurements import Cells
+
+    own = families(300)
+    marginals = SimpleNamespace(pairs=pairs)
+    recipe: Any = SimpleNamespace(privacy=SimpleNamespace(marginals=marginals), label_count=1)
+    run: Any = SimpleNamespace(recipe=recipe, embedder=embedder())
+    cells = Cells(run)
+    vectors = embedder().embed(own).vectors
+    rows, found = cells.ballots(vectors, np.zeros(300, dtype=np.int32))
+    norms, totals = [], set()
+    for row in range(300):
+        counts = np.bincount(found[rows == row], minlength=cells.width)
+        norms.append(int((counts**2).sum()))
+        totals.add(int(counts.sum()))
+        alone = cells.ballots(vectors[row : row + 1], np.zeros(1, dtype=np.int32))[1]
+        assert np.array_equal(np.bincount(alone, minlength=cells.width), counts)  # others change nothing of it
+    assert max(norms) == cells.votes_per_record  # a client without children: all its parts are in one cell each
+    assert len(totals) == 1
+
+
+def test_children_follow_their_parents_by_measured_pairs() -> None:
+    """Kinds of orders by segment, and the mean number of orders, to a few percent; without pairs they are lost."""
+    real = families(1500)
+    measured = exact(real)
+    seeded = generator().seeded(measured)
+    made = seeded.random([None] * 3000, rngs(3000))
+
+    def by_segment(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        found = encode(table, SCHEMA)
+        segment, kind = found.parents[:, 0].astype(int), found.children[:, 1].astype(int)
+        shares = np.array([np.bincount(kind[segment[found.owners] == own], minlength=6) for own in range(4)])
+        counts = np.array([found.counts[segment == own].mean() for own in range(4)])
+        return shares / shares.sum(axis=1, keepdims=True), counts
+
+    (shares, counts), (wanted, numbers) = by_segment(made), by_segment(real)
+    assert 0.5 * np.abs(shares - wanted).sum(axis=1).max() < 0.08
+    assert np.abs(counts / numbers - 1).max() < 0.1
+    alone = Marginals(measured.labels, measured.counts, 0.0)
+    shares, _ = by_segment(generator().seeded(alone).random([None] * 2000, rngs(2000)))
+    assert 0.5 * np.abs(shares - wanted).sum(axis=1).max() > 0.2
+
+
+def test_variations_stay_within_what_is_declared_and_degree_0_changes_nothing() -> None:
+    own = schema(
+        most=3,
+        constraints=[{"if": {"kind": ["food"]}, "then": {"amount": {"max": 100}}}],
+    )
+    made = generator(own)
+    before = made.random([None] * 300, rngs(300)).append_column("label", pa.nulls(300, pa.string()))
+    same = made.vary(before, Step(iteration=1, iterations=2, degree=0.0), rngs(300, "vary"))
+    assert same.drop_columns(["state"]).equals(before.drop_columns(["state", "label"]))
+    varied = made.vary(before, Step(iteration=1, iterations=2, degree=0.5), rngs(300, "vary"))
+    first, second = encode(before, own), encode(varied, own)
+    assert (second.counts != first.counts).any()
+    assert second.counts.max() == 3
+    for found in (first, second):
+        food = found.children[:, 1] == 0
+        assert (found.children[food, 2] <= 100).all()
+    days = second.children[:, 0]
+    assert (np.diff(days)[np.diff(second.owners) == 0] >= 0).all()  # children are in order
+    assert not embedder(own).embed(varied).faults
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"order": "kind"}, "no declared column with an order"),
+        ({"name": "customers"}, "the parent's name"),
+        ({"name": "age"}, "two things"),
+        ({"key": "kind"}, "never released"),
+        ({"most": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_a_schema_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        schema(**changes)

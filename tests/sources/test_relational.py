@@ -1,0 +1,155 @@
+"""Two tables as one record a client: what is joined, kept, and refused; a client's rows alone decide about it."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+from apache_beam.testing.util import assert_that
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pe_beam.contracts.options import Options
+from pe_beam.contracts.source import ROW, TOLD, SourceBatch, SourceRequest
+from pe_beam.engine.records import join_records, split_batch
+from pe_beam.errors import RecipeError
+from pe_beam.modalities.relational.codec import RelationalContent
+from pe_beam.sources.joining import JoinCombineFn, family
+from pe_beam.sources.relational import RelationalOptions, RelationalSource
+from tests.modalities.relational.shop import schema
+
+ADULT = ["A", "family", "north", "40", "30", "true"]
+
+
+def order(key: str, day: int, amount: Any = 10) -> list[str]:
+    return [key, f"2025-01-{day:02d}", "food", str(amount), "app", "false"]
+
+
+CUSTOMERS = [
+    ADULT,
+    ["B", *ADULT[1:]],
+    ["", *ADULT[1:]],
+    ["D", *ADULT[1:]],
+    ["D", *ADULT[1:]],
+    ["E", *ADULT[1:]],
+    ["F", *ADULT[1:]],
+]
+ORDERS = [
+    *(order("A", day) for day in (5, 3, 9, 1)),
+    order("B", 2),
+    order("", 2),
+    order("X", 4),
+    order("X", 5),
+    order("E", 1, amount=501),
+]
+
+
+def source(folder: Path, records: pa.Table | None = None, **child: Any) -> RelationalSource:
+    options = {name: {"source": "csv", "file": f"{table}.csv"} for name, table in (("parent", "c"), ("child", "o"))}
+    return RelationalSource.open(
+        SourceRequest(
+            path=str(folder),
+            content=RelationalContent(schema(**child)),
+            columns={},
+            labelled=False,
+            client=True,
+            options=RelationalOptions.model_validate(options),
+            records=records,
+        )
+    )
+
+
+def write(folder: Path, customers: list[list[str]], orders: list[list[str]]) -> None:
+    declared = schema()
+    for name, table, rows in (("c", declared.parent, customers), ("o", declared.child, orders)):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["customer_id", *table.columns], *rows])
+
+
+_JOINED: list[pa.RecordBatch] = []
+
+
+def _look(batches: list[pa.RecordBatch]) -> None:
+    """Keeps what a pipeline of this process yields. It is pickled by its name."""
+    _JOINED[:] = batches
+
+
+def joined(folder: Path, **child: Any) -> dict[str, tuple[SourceBatch, int]]:
+    """The records by the places of their first rows."""
+    with beam.Pipeline() as pipeline:
+        assert_that(pipeline | source(folder, **child).transform(), _look)
+    pieces: dict[Any, list[bytes]] = {}
+    for batch in _JOINED:
+        for place, packed in split_batch(batch):
+            pieces.setdefault(place, []).append(packed)
+    made = {}
+    for place, parts in pieces.items():
+        piece, table = join_records(place, parts)
+        for batch in source(folder, table, **child).read(piece):
+            made |= {where: (batch, row) for row, where in enumerate(batch.rows)}
+    return made
+
+
+def test_a_client_is_a_record_and_what_is_wrong_with_it_is_told(tmp_path: Path) -> None:
+    write(tmp_path, CUSTOMERS, ORDERS)
+    found = joined(tmp_path, most=3)
+    kinds = {place: batch.faults[row].kind for place, (batch, row) in found.items() if row in batch.faults}
+    assert kinds == {
+        "parent:c.csv:2": "parent row: row without a key",
+        "parent:c.csv:3": "key that comes more than once in the parent table",
+        "parent:c.csv:5": "child row: column amount: value out of its declared bounds",
+        "child:o.csv:5": "child row: row without a key",
+        "child:o.csv:6": "child rows whose key is in no row of the parent table",
+    }
+    fine = {
+        batch.clients[row]: batch.payload["orders"][row].as_py()
+        for place, (batch, row) in found.items()
+        if place not in kinds
+    }
+    days = {client: [own["day"].day for own in orders] for client, orders in fine.items()}
+    assert days == {"A": [1, 3, 5], "B": [2], "F": []}
+    told = {fact.removeprefix(TOLD) for batch, _ in found.values() for fact in batch.seen if fact.startswith(TOLD)}
+    assert [fact.partition(";")[0] for fact in told] == ["clients have more rows than data.schema.child.most"]
+
+
+@given(st.data())
+def test_what_is_kept_of_a_client_follows_from_its_rows_in_any_order_of_merging(data: st.DataObject) -> None:
+    last = data.draw(st.booleans())
+    combine = JoinCombineFn(3, keeps_last=last)
+    days = data.draw(st.lists(st.integers(0, 9), max_size=8))
+    rows: list[Any] = [([], [bytes([day])], ("child:o", at), None, []) for at, day in enumerate(days)]
+    rows.append(([(("parent:c", 7), "label", b"parent")], [], None, None, []))
+    random.Random(data.draw(st.integers())).shuffle(rows)
+    parts = [combine.create_accumulator() for _ in range(3)]
+    for row in rows:
+        at = data.draw(st.integers(0, 2))
+        parts[at] = combine.add_input(parts[at], row)
+    made = family("A", combine.extract_output(combine.merge_accumulators(parts)))
+    wanted = sorted(days)[-3:] if last else sorted(days)[:3]
+    assert made["children"] == [bytes([day]) for day in wanted]
+    assert (made["source"], made[ROW], made["parent"], made["fault"]) == ("parent:c", 7, b"parent", None)
+
+
+def test_rows_of_others_change_nothing_of_a_client(tmp_path: Path) -> None:
+    write(tmp_path, CUSTOMERS[:2], [*ORDERS[:4], *(order("B", day, amount=day) for day in range(1, 20))])
+    batch, row = joined(tmp_path, most=3)["parent:c.csv:0"]
+    assert [own["day"].day for own in batch.payload["orders"][row].as_py()] == [1, 3, 5]
+
+
+def test_the_source_is_for_its_modality_and_names_columns_by_table(tmp_path: Path) -> None:
+    from pe_beam.modalities.image import MODALITY
+
+    request = {"path": str(tmp_path), "labelled": False, "client": True, "options": Options()}
+    with pytest.raises(RecipeError, match="is for modality relational"):
+        RelationalSource.open(SourceRequest(content=MODALITY.reader(), columns={}, **request))
+    with pytest.raises(RecipeError, match="'age' is not wanted"):
+        options = RelationalOptions.model_validate(
+            {name: {"source": "csv", "file": "x.csv"} for name in ("parent", "child")}
+        )
+        content = RelationalContent(schema())
+        RelationalSource.open(SourceRequest(content=content, columns={"age": "a"}, **request | {"options": options}))

@@ -120,7 +120,7 @@ def new_embedder(recipe: Recipe, folder: Folder | None = None) -> Embedder:
             f"{_counting(recipe)}: embedder {part.name!r} counts several bins of a column, and so no columns together; "
             "privacy.marginals without pairs is allowed"
         )
-    if recipe.privacy.marginals and made.counts_several and recipe.privacy.unit != "client":
+    if recipe.privacy.marginals and made.counts_several and recipe.vote_unit != "client":
         raise RecipeError(
             f"privacy.unit: client is wanted where embedder {part.name!r} counts several bins of a column, which only "
             "the norm of a client bounds"

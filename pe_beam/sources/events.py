@@ -39,8 +39,8 @@ class EventsOptions(Options):
 class EventsSource(Source):
     """Clients with all their rows, whatever files and order these lie in. A row names its client in the column client.
 
-    Clients are gathered in buckets by a digest of their ids. Ingest gathers them by a shuffle, so that a worker has one
-    bucket in memory. `read` without that reads all rows once for each bucket; evaluation does so.
+    Clients are gathered in buckets by a digest of their ids. A job gathers them by a shuffle, so that a worker has one
+    bucket in memory. `read` without that reads all rows once for each bucket.
 
     A client is a reject if one of its rows cannot be read or its rows have different labels. A row without a client id
     is a reject of its own.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import pyarrow as pa
 
 from pe_beam.contracts.source import ROW, SOURCE
+from pe_beam.errors import PeBeamError
 
 LABEL, CLIENT, PARENT, CHILDREN, FAULT, SEEN = "label", "client", "parent", "children", "fault", "seen"
 FAMILIES = pa.schema(
@@ -20,3 +24,17 @@ FAMILIES = pa.schema(
     ]
 )
 """A client of the joined tables: where its first row lies, packed rows, and kind, detail and variety of its fault."""
+
+
+@contextlib.contextmanager
+def keys_of(table: str) -> Iterator[None]:
+    """Names the recipe's keys of a table, parent or child, where a source of single tables names its own.
+
+    Raises:
+      PeBeamError: as it was raised inside, with those keys.
+    """
+    try:
+        yield
+    except PeBeamError as error:
+        told = str(error).replace("data.columns.client", f"data.schema.{table}.key")
+        raise type(error)(told.replace("data.columns", f"data.options.{table}.columns")) from None

@@ -21,7 +21,7 @@ from pe_beam.contracts.families import FamilyContent
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import BATCH_ROWS, TOLD, FileCut, FilePart, Piece, Source, SourceBatch
 from pe_beam.sources import files
-from pe_beam.sources.joined import FAMILIES
+from pe_beam.sources.joined import FAMILIES, keys_of
 from pe_beam.sources.roles import NO_WHOLE, ROUNDED
 from pe_beam.transforms.guard import guarded
 from pe_beam.transforms.plain import PlainFn
@@ -91,31 +91,31 @@ class _ReadTable(beam.PTransform):
         return (
             root
             | "Start" >> beam.Create([0])
-            | "ListFiles" >> beam.ParDo(_ListFilesFn(self._source))
+            | "ListFiles" >> beam.ParDo(_ListFilesFn(self._source, self._name))
             | "SpreadFiles" >> Spread()
-            | "CutFiles" >> beam.ParDo(_CutFilesFn(self._source))  # (file, cut of a part)
+            | "CutFiles" >> beam.ParDo(_CutFilesFn(self._source, self._name))  # (file, cut of a part)
             | "GatherCuts" >> beam.GroupByKey()
-            | "JoinCuts" >> beam.ParDo(_JoinCutsFn(self._source))
+            | "JoinCuts" >> beam.ParDo(_JoinCutsFn(self._source, self._name))
             | "SpreadPieces" >> Spread()
             | "ReadRows" >> beam.ParDo(_ReadRowsFn(self._source, self._name, self._content, self._below))
         )
 
 
 class _SourceFn(PlainFn):
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, name: str) -> None:
+        self._source, self._name = source, name
 
 
 class _ListFilesFn(_SourceFn):
     def process(self, _: Any) -> Iterator[tuple[FilePart, ...]]:
-        with guarded(None, "ListFiles"):
+        with guarded(None, "ListFiles"), keys_of(self._name):
             groups = cutting.group_parts(self._source.files())
         yield from groups
 
 
 class _CutFilesFn(_SourceFn):
     def process(self, parts: tuple[FilePart, ...]) -> Iterator[tuple[int, FileCut]]:
-        with guarded(None, "CutFiles"):
+        with guarded(None, "CutFiles"), keys_of(self._name):
             cuts = cutting.cut_parts(self._source, parts)
         for cut in cuts:
             yield cut.part.file_index, cut
@@ -123,7 +123,7 @@ class _CutFilesFn(_SourceFn):
 
 class _JoinCutsFn(_SourceFn):
     def process(self, keyed: tuple[int, Iterable[FileCut]]) -> Iterator[Piece]:
-        with guarded(None, "JoinCuts"):
+        with guarded(None, "JoinCuts"), keys_of(self._name):
             pieces = cutting.join_file(self._source, keyed[1])
         yield from pieces
 
@@ -132,13 +132,13 @@ class _ReadRowsFn(_SourceFn):
     """Piece -> (key, `Rows`), already joined within a batch: a client with many children is small from here on."""
 
     def __init__(self, source: Source, name: str, content: FamilyContent, below: str) -> None:
-        super().__init__(source)
-        self._name, self._content, self._below = name, content, below
+        super().__init__(source, name)
+        self._content, self._below = content, below
 
     def process(self, piece: Piece) -> Iterator[tuple[str, Rows]]:
         batches = self._source.read(piece)
         while True:
-            with guarded(None, "ReadRows"):
+            with guarded(None, "ReadRows"), keys_of(self._name):
                 batch = next(batches, None)
                 found = {} if batch is None else self._keyed(batch)
             if batch is None:

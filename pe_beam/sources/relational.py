@@ -16,7 +16,7 @@ from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import BATCH_ROWS, ROW, SOURCE, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.errors import DataError, EmptyInputError, RecipeError
 from pe_beam.sources.csv_files import CsvSource
-from pe_beam.sources.joined import CHILDREN, CLIENT, FAULT, LABEL, PARENT, SEEN
+from pe_beam.sources.joined import CHILDREN, CLIENT, FAULT, LABEL, PARENT, SEEN, keys_of
 from pe_beam.sources.jsonl import JsonlSource
 from pe_beam.sources.parquet import ParquetSource
 from pe_beam.sources.roles import client_facts
@@ -129,7 +129,8 @@ class RelationalSource(Source):
 
     def refuse(self, seen: Collection[str]) -> None:
         """See Source."""
-        self._tables[0].refuse(seen)
+        with keys_of("child"):
+            self._tables[0].refuse(seen)
 
     def _joined(self) -> pa.Table:
         if self._records is None:
@@ -164,15 +165,15 @@ def _table(
     content = request.content
     assert isinstance(content, FamilyContent)
     labelled = request.labelled and name == "parent"
-    return READERS[options.source].open(
-        SourceRequest(
-            path=f"{request.path.rstrip('/')}/{options.file}",
-            content=getattr(content, name),
-            columns={**options.columns, **columns},
-            labelled=labelled,
-            client=True,
-            key=f"data.options.{name}.file",
-            labels=request.labels if labelled else None,
-            separator=request.separator,
-        )
+    asked = SourceRequest(
+        path=f"{request.path.rstrip('/')}/{options.file}",
+        content=getattr(content, name),
+        columns={**options.columns, **columns},
+        labelled=labelled,
+        client=True,
+        key=f"data.options.{name}.file",
+        labels=request.labels if labelled else None,
+        separator=request.separator,
     )
+    with keys_of(name):
+        return READERS[options.source].open(asked)

@@ -126,6 +126,10 @@ def test_rows_that_fit_no_client_are_told_by_kind_alone(tables: Path, tmp_path: 
 def test_a_client_is_the_unit_and_tables_lie_below_the_path(tables: Path) -> None:
     with pytest.raises(RecipeError, match=r"privacy.unit: client is wanted for modality"):
         parse_recipe(recipe(tables, privacy__unit="record"))
+    other = recipe(tables)
+    other["data"]["schema"]["child"]["key"] = "buyer"
+    with pytest.raises(DataError, match=r"data.schema.child.key: 'buyer': no column of that name"):
+        embed_only(parse_recipe(other), "memory://relational-buyer")
     told = parse_recipe(recipe(tables / "nowhere"))
     with pytest.raises(DataError, match=r"data.options.(parent|child).file: no CSV files"):
         embed_only(told, "memory://relational-nowhere")

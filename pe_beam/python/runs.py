@@ -15,6 +15,7 @@ from pe_beam.driver.public import public_recipe
 from pe_beam.driver.reporting import record_so_far
 from pe_beam.engine.run import Run
 from pe_beam.python.landing import as_columns, land_for, read_landed, shared_store
+from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.releases.privacy import Privacy, as_privacy
 from pe_beam.releases.reading import Release
@@ -139,7 +140,7 @@ class EvolvedRun(Run):
 
 
 def evolve(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     run_dir: str | Path,
     beam_options: Sequence[str] = (),
     *,
@@ -152,7 +153,7 @@ def evolve(
     """Runs a recipe to its end in a run directory, or resumes an earlier run of it.
 
     Args:
-      recipe: from `load_recipe`.
+      recipe: from `load_recipe`, or what it takes: the name of a shipped recipe or the path of a file.
       run_dir: a local or mounted directory, which is made if it does not exist, or the URL of a store (docs/stores.md).
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
@@ -176,6 +177,8 @@ def evolve(
     >>> run.samples().num_rows, run.privacy["epsilon"], run.images()[0].size
     (20, 1.0, (32, 32))
     """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
     if records is not None:
         store = shared_store(run_dir)
         recipe = read_landed(recipe, store)

@@ -96,7 +96,8 @@ def test_evolve_takes_records_in_place_of_what_the_recipe_reads(made, tmp_path):
     recipe = yaml.safe_load((folder / "run/recipe.yaml").read_text())
     recipe["data"] |= {"source": "csv", "path": str(tmp_path / "nowhere.csv"), "separator": ";"}
     call = {"secret_file": folder / "secret", "records": TABLE}
-    found = pe_beam.evolve(parse_recipe(recipe), tmp_path / "run", **call)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    found = pe_beam.evolve(tmp_path / "mine.yaml", tmp_path / "run", **call)
     assert release_digests(tmp_path / "run") == release_digests(folder / "run")
     assert found.recipe.data.path == str(tmp_path / "run" / LANDED)
     with pytest.raises(InputError, match="records: there is no column 'job'"):

@@ -1,0 +1,78 @@
+"""From a DataFrame to samples beside the command line: the same recipe, records and secret, in processes of their own.
+
+    python benchmarks/from_memory.py --data ../shared/data/adult.csv
+    python benchmarks/from_memory.py --toy
+
+Adult's recipe: `pe-beam run` reads the CSV file as Parquet; the other reads it with pandas and calls
+`pe_beam.evolve(recipe, dir, records=frame)`. Both times include the start of Python and all imports. Pairs take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import _place
+import pyarrow.csv
+import pyarrow.parquet as pq
+from tables import made_up
+
+from pe_beam.recipe.identity import to_yaml
+from pe_beam.recipe.loading import load_recipe
+
+_IN_MEMORY = """
+import sys, pandas, pe_beam
+people = pandas.read_parquet(sys.argv[1])
+run = pe_beam.evolve(sys.argv[2], sys.argv[3], records=people, secret_file=sys.argv[4])
+samples = run.to_pandas()
+"""
+
+
+def seconds(command: list[str]) -> float:
+    """Wall time of a command."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Prints both medians and the median of the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="adult.csv, integer-coded")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
+    options = parser.parse_args()
+    if not (options.data or options.toy):
+        parser.error("--data or --toy is wanted")
+    with tempfile.TemporaryDirectory() as name:
+        folder, settings = Path(name), []
+        if options.toy:
+            made_up(folder / "adult.csv", 300)
+            options.data, options.pairs = folder / "adult.csv", 1
+            settings = ["evolution.samples=40", "evolution.population=40", "evolution.iterations=1"]
+        records, secret = folder / "adult.parquet", folder / "secret"
+        pq.write_table(pyarrow.csv.read_csv(options.data), records)
+        secret.write_bytes(bytes(range(32)))
+        settings += ["data.source=parquet", f"data.path={records}", "data.holdout=null"]
+        recipe = folder / "recipe.yaml"
+        recipe.write_text(to_yaml(load_recipe(_place.RECIPES / "adult.yaml", settings)))
+        line, memory = [], []
+        for pair in range(options.pairs):
+            runs = [str(folder / f"{which}-{pair}") for which in ("line", "memory")]
+            command = ["-m", "pe_beam", "run", str(recipe), "--run-dir", runs[0], "--secret-file", str(secret)]
+            line.append(seconds([sys.executable, *command]))
+            memory.append(seconds([sys.executable, "-c", _IN_MEMORY, str(records), str(recipe), runs[1], str(secret)]))
+            same = [Path(run, "release/samples.parquet").read_bytes() for run in runs]
+            assert same[0] == same[1], "the samples differ"
+    ratio = statistics.median(ours / its for ours, its in zip(memory, line, strict=True))
+    told = f"command line {statistics.median(line):.2f} s, from memory {statistics.median(memory):.2f} s"
+    print(f"medians of {options.pairs}: {told}; ratio, median of pairs: {ratio:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import apache_beam as beam
 import pytest
+from apache_beam import pipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from pe_beam.transforms.notebooks import Renaming
+from pe_beam.transforms.plain import PlainFn  # noqa: F401  (mends Beam)
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
@@ -46,3 +52,21 @@ def test_a_cell_that_raises_ends_it(notebooks: ModuleType, tmp_path: Path) -> No
     path.write_text(json.dumps({"cells": cells}))
     with pytest.raises(AssertionError):
         list(notebooks.execute(path))
+
+
+def test_beam_that_cannot_rename_steps_in_notebooks_builds_graphs_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As beside pandas 3, where Beam's support of notebooks cannot be imported."""
+    tried = []
+
+    def rename(*_: object) -> None:
+        tried.append(1)
+        raise AttributeError("type object 'DataFrame' has no attribute 'first'")
+
+    assert isinstance(pipeline.alter_label_if_ipython, Renaming)
+    monkeypatch.setattr(pipeline, "alter_label_if_ipython", Renaming(rename))
+    with beam.Pipeline() as made:
+        found = made | "Numbers" >> beam.Create([1, 2]) | "Twice" >> beam.Map(lambda number: 2 * number)
+        assert_that(found, equal_to([2, 4]))
+    assert tried == [1]

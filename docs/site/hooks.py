@@ -140,8 +140,9 @@ def _code_page(place: str) -> str:
 
 
 def _with_content(places: Iterable[str]) -> set[str]:
-    """Returns the places and, of folders, the files directly in them."""
-    return {file for place in places for file in (place, *_files_of(place))}
+    """Returns the places and, of folders, the files directly in them, that have no other page."""
+    every = {file for place in places for file in (place, *_files_of(place))}
+    return {place for place in every if _page_of(place).startswith("code/")}
 
 
 @functools.cache
@@ -155,9 +156,10 @@ def _files_of(place: str) -> list[str]:
 def _shown(place: str) -> str:
     """Returns the page of a file or a folder: its content, or a list of its files."""
     if (ROOT / place).is_dir():
-        own = posixpath.basename(place)
-        names = [posixpath.basename(file) for file in _files_of(place)]
-        inside = [f"- [{name}]({own}/{name}.md)" for name in names]
+        home = posixpath.dirname(_code_page(place))
+        inside = [
+            f"- [{posixpath.basename(file)}]({posixpath.relpath(_page_of(file), home)})" for file in _files_of(place)
+        ]
         return "\n".join([f"# {place}/", "", *inside, ""])
     content = (ROOT / place).read_text(encoding="utf-8")
     language = _LANGUAGES.get(Path(place).suffix, "text")

@@ -1,8 +1,15 @@
-"""A DoFn that Beam takes in quickly."""
+"""A DoFn that Beam takes in quickly.
+
+All that builds graphs here imports this module, so it also mends Beam for notebooks.
+"""
 
 from __future__ import annotations
 
 import apache_beam as beam
+
+from pe_beam.transforms.notebooks import mend
+
+mend()
 
 _CALLED = ("setup", "start_bundle", "process", "finish_bundle", "teardown")
 

@@ -84,7 +84,7 @@ def test_a_rate_of_one_is_the_run_that_it_was(runs: Runs) -> None:
 def reader(unit: str, coins: Coins) -> _ReadShardFn:
     made = _ReadShardFn("nowhere", 1)
     promise = SimpleNamespace(sampling_rate=RATE, unit=unit)
-    made._run = SimpleNamespace(recipe=SimpleNamespace(privacy=promise))  # type: ignore[assignment]
+    made._run = SimpleNamespace(recipe=SimpleNamespace(privacy=promise, vote_unit=unit))  # type: ignore[assignment]
     made._coins = coins
     return made
 

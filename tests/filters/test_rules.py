@@ -52,9 +52,20 @@ def test_json_has_to_agree_with_a_schema() -> None:
 
 
 def test_a_schema_that_refers_elsewhere_is_not_fetched() -> None:
-    which = made("json-schema", schema={"$ref": "http://127.0.0.1:9/schema.json"})
-    with pytest.raises(StageError, match="refers to one that is not in it"):
-        passing(which, "{}")
+    for schema in (
+        {"$ref": "http://127.0.0.1:9/schema.json"},
+        {"properties": {"age": {"items": {"$ref": "#/$defs/age"}}}},  # before a candidate with ages has been paid for
+    ):
+        with pytest.raises(RecipeError, match="refers to one that is not in it"):
+            made("json-schema", schema=schema)
+    within = {"$defs": {"$ref": {"type": "integer"}}, "enum": [1, {"$ref": "no reference"}], "$ref": "#/$defs/$ref"}
+    assert passing(made("json-schema", schema=within), "1", "2") == [True, False]
+
+
+def test_numbers_that_no_float_holds_do_not_pass_and_stop_nothing() -> None:
+    which = made("json-schema", schema={"multipleOf": 0.5})
+    assert passing(which, "1.5", "1" + "0" * 400, "1e999", "1" * 5000) == [True, False, False, False]
+    assert passing(made("json-schema", schema={}), "1", "NaN", "[-Infinity]") == [True, False, False]
 
 
 def test_a_function_of_the_users() -> None:

@@ -287,7 +287,7 @@ def _print_costs(costs: Any) -> None:
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from pe_beam.cli.previewing import lines_of
+    from pe_beam.cli.previewing import fitting, lines_of
     from pe_beam.driver.preview import make_preview
     from pe_beam.driver.preview_page import demand_writable, write_page
     from pe_beam.recipe.loading import load_recipe
@@ -304,7 +304,7 @@ def _preview(options: argparse.Namespace) -> None:
         _print_json(preview.to_json())
         return
     for line in lines_of(preview, view_of(modality)):
-        print(line)
+        print(fitting(line, sys.stdout.encoding))
     if preview.costs is not None:
         _print_costs(preview.costs)
     if options.html is not None:

@@ -14,6 +14,11 @@ _MOST = 600
 """Characters of a prompt, an answer or a candidate that are shown; the page and the JSON have all."""
 
 
+def fitting(line: str, encoding: str | None) -> str:
+    """Returns a line with another sign for those that a terminal's encoding does not have."""
+    return line.encode(encoding or "utf-8", "replace").decode(encoding or "utf-8")
+
+
 def lines_of(preview: Preview, view: View) -> Iterator[str]:
     """Yields the lines that show a preview."""
     yield f"{preview.name}: {len(preview.made)} new candidates and a variation of each; no private data were read"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pe_beam.cli.main import main
-from pe_beam.cli.previewing import lines_of
+from pe_beam.cli.previewing import fitting, lines_of
 from pe_beam.contracts.generator import Exchange
 from pe_beam.driver.preview import make_preview
 from pe_beam.driver.preview_page import demand_writable, page_of
@@ -56,6 +56,8 @@ def test_signs_that_steer_a_terminal_are_not_printed() -> None:
     shown = "\n".join(lines_of(type(preview)(**{**vars(preview), "made": [hostile]}), view_of(find_modality(recipe))))
     assert "\x1b" not in shown
     assert "[31mred" in shown
+    assert "?[31mred" in fitting(shown, "ascii")
+    assert fitting(shown, None) == shown
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_anything_is_paid(

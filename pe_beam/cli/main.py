@@ -287,7 +287,8 @@ def _print_costs(costs: Any) -> None:
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from pe_beam.cli.previewing import fitting, lines_of
+    from pe_beam.cli.previewing import lines_of
+    from pe_beam.cli.terminal import fitting
     from pe_beam.driver.preview import make_preview
     from pe_beam.driver.preview_page import demand_writable, write_page
     from pe_beam.recipe.loading import load_recipe

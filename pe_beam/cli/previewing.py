@@ -6,17 +6,13 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pe_beam.cli.terminal import printable
 from pe_beam.contracts.view import View
 from pe_beam.driver.preview import Preview, Shown
 
 _WIDTH = 100
 _MOST = 600
 """Characters of a prompt, an answer or a candidate that are shown; the page and the JSON have all."""
-
-
-def fitting(line: str, encoding: str | None) -> str:
-    """Returns a line with another sign for those that a terminal's encoding does not have."""
-    return line.encode(encoding or "utf-8", "replace").decode(encoding or "utf-8")
 
 
 def lines_of(preview: Preview, view: View) -> Iterator[str]:
@@ -64,8 +60,7 @@ def _side(head: str, shown: Shown, view: View) -> Iterator[str]:
 
 def _block(head: str, text: str) -> Iterator[str]:
     """Wraps a text. What a model says may hold signs that steer a terminal: another sign stands for these."""
-    plain = (sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text[:_MOST])
-    shown = "".join(plain)
+    shown = "\n".join(printable(line) for line in text[:_MOST].split("\n"))
     shown += " …" if len(text) > _MOST else ""
     first = f"  {head:<9}"
     for line in shown.split("\n"):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pe_beam.cli.main import main
-from pe_beam.cli.previewing import fitting, lines_of
+from pe_beam.cli.previewing import lines_of
+from pe_beam.cli.terminal import fitting
 from pe_beam.contracts.generator import Exchange
 from pe_beam.driver.preview import make_preview
 from pe_beam.driver.preview_page import demand_writable, page_of

@@ -240,11 +240,13 @@ class Function(Filter):
         module, _, name = self._name.partition(":")
         try:
             self._function: Callable[[Mapping[str, Any]], Any] = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a module of the user's may raise anything
             raise RecipeError(
                 f"evolution.filters, python: {self._name!r} is not found ({type(error).__name__}); it has to be "
                 "importable by the driver and all workers"
             ) from None
+        if not callable(self._function):
+            raise RecipeError(f"evolution.filters, python: {self._name!r} is no function")
 
     def passing(
         self, candidates: pa.Table, rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,12 +97,18 @@ def test_what_is_wrong_is_said_when_the_recipe_is_read(part: dict[str, Any], sai
     [
         ("regex", {"pattern": "a", "column": "note"}, r"column 'note' is no text of these records \(allowed: text\)"),
         ("python", {"function": "tests.filters.parts:absent"}, "is not found"),
+        ("python", {"function": "os:sep"}, "'os:sep' is no function"),
+        ("python", {"function": "broken_filter:passes"}, r"is not found \(ZeroDivisionError\)"),
         ("json-schema", {"schema": {"type": "objekt"}}, "no JSON Schema"),
         ("judge", {"model": "m", "prompt": "is it good?"}, "{sample} is not in the prompt"),
         ("judge", {"model": "m", "prompt": "{smaple} {sample}"}, "judge: prompt: {smaple} is not known"),
     ],
 )
-def test_what_does_not_fit_is_said_before_anything_is_spent(name: str, options: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_said_before_anything_is_spent(
+    name: str, options: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_filter.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PeBeamError, match=said):
         made(name, **options)
 

@@ -60,6 +60,10 @@ class StageError(PeBeamError):
     """A stage of a pipeline failed. Its message names the stage and the kind of error, never a value."""
 
 
+class UnusableError(StageError):
+    """A generator made nothing that can be used of a whole chunk of new candidates."""
+
+
 class ServiceError(PeBeamError):
     """A remote service refuses calls or does not answer. The same command resumes when the service answers again."""
 

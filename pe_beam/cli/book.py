@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pe_beam.cli.terminal import printable
 from pe_beam.errors import InputError
 
 
@@ -81,12 +82,12 @@ def _tell(book: Any, options: argparse.Namespace, rows: list[str]) -> None:
     print(f"({told.adjacency}; unit: {told.unit}; fixed when it was opened)")
     for number, place in enumerate(told.planned):
         state = "taken" if number in held_places(book.entries.values()) else "free"
-        print(f"planned: {place.name}, on samples ({state})")
+        print(f"planned: {printable(place.name)}, on samples ({state})")
     print(f"{told_left(book)} at delta {told.delta:g}")
     for row in rows:
         print(row)
     for place in book.beside:
-        print(f"beside: {place}")
+        print(f"beside: {printable(place)}")
     print("The total is the promise. What is spent or reserved so far is none by itself.")
 
 
@@ -94,7 +95,8 @@ def _row(entry: Any) -> str:
     from pe_beam.books.standing import root
 
     counted = "planned" if entry.line.planned is not None else f"mu {root(entry.counted()):.4g}"
-    return f"  {entry.line.name:<24} {entry.state:<9} {counted:<12} {entry.line.directory}"
+    told = entry.line  # another holder of the book may have written it
+    return f"  {printable(told.name):<24} {entry.state:<9} {counted:<12} {printable(told.directory)}"
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -108,7 +110,7 @@ def _check(options: argparse.Namespace) -> None:
     else:
         for each in found:
             state = "not there; all that it has reserved counts on" if not each.found else "as reserved"
-            print(f"{each.entry.line.directory}: {'; '.join(each.faults) or state}")
+            print(f"{printable(each.entry.line.directory)}: {'; '.join(each.faults) or state}")
     if faulty:
         raise InputError(f"book: {len(faulty)} of {len(found)} entries differ from their directories")
 

@@ -288,13 +288,16 @@ def _print_costs(costs: Any) -> None:
 
 def _preview(options: argparse.Namespace) -> None:
     from pe_beam.cli.previewing import lines_of
+    from pe_beam.cli.terminal import fitting
     from pe_beam.driver.preview import make_preview
-    from pe_beam.driver.preview_page import write_page
+    from pe_beam.driver.preview_page import demand_writable, write_page
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.parts import find_modality
     from pe_beam.report.plain import view_of
 
     recipe = load_recipe(options.recipe, options.set)
+    if options.html is not None:
+        demand_writable(options.html)
     preview, modality = make_preview(recipe, options.count), find_modality(recipe)
     if options.html is not None:
         write_page(preview, modality, options.html)
@@ -302,7 +305,7 @@ def _preview(options: argparse.Namespace) -> None:
         _print_json(preview.to_json())
         return
     for line in lines_of(preview, view_of(modality)):
-        print(line)
+        print(fitting(line, sys.stdout.encoding))
     if preview.costs is not None:
         _print_costs(preview.costs)
     if options.html is not None:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pe_beam.cli.terminal import printable
 from pe_beam.contracts.view import View
 from pe_beam.driver.preview import Preview, Shown
 
@@ -59,8 +60,7 @@ def _side(head: str, shown: Shown, view: View) -> Iterator[str]:
 
 def _block(head: str, text: str) -> Iterator[str]:
     """Wraps a text. What a model says may hold signs that steer a terminal: another sign stands for these."""
-    plain = (sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text[:_MOST])
-    shown = "".join(plain)
+    shown = "\n".join(printable(line) for line in text[:_MOST].split("\n"))
     shown += " …" if len(text) > _MOST else ""
     first = f"  {head:<9}"
     for line in shown.split("\n"):

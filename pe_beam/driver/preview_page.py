@@ -48,12 +48,29 @@ def _css(*, tile: bool) -> str:
     return _CSS.replace("SIDE", "9rem" if tile else "19rem").replace("TILE", "12rem" if tile else "none")
 
 
+def demand_writable(path: str) -> None:
+    """Raises InputError if a page cannot be written to a file. Called before a preview is paid for."""
+    page = Path(path)
+    new = not page.exists()
+    try:
+        with page.open("ab"):
+            pass
+        if new:
+            page.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
 def write_page(preview: Preview, modality: Modality, path: str) -> None:
     """Writes the page to a file, which is replaced. Raises InputError if it cannot be written."""
     try:
         Path(path).write_bytes(page_of(preview, modality))
     except OSError as error:
-        raise InputError(f"--html {path}: cannot be written ({error.strerror})") from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: str, error: OSError) -> InputError:
+    return InputError(f"--html {path}: cannot be written ({error.strerror})")
 
 
 def _facts(preview: Preview) -> list[tuple[object, object]]:
@@ -87,8 +104,13 @@ def _side(view: View, head: str, shown: Shown, near: str) -> Markup:
     elif shown.nearest is not None:
         parts.append(tag("p", near.format(*shown.nearest), class_="muted small"))
     for each in shown.exchanges:
-        said = [tag("h5", "Asked"), tag("pre", each.prompt)]
+        said = [tag("h5", "Asked"), tag("pre", _whole(each.prompt))]
         if each.answer is not None:
-            said += [tag("h5", "Answered"), tag("pre", each.answer)]
+            said += [tag("h5", "Answered"), tag("pre", _whole(each.answer))]
         parts.append(details("Prompt" if each.answer is None else "Prompt and answer", join(said)))
     return tag("div", join(parts))
+
+
+def _whole(text: str) -> str:
+    """Returns a text with another sign for halves of signs, which a raw answer may hold and no page can."""
+    return text.encode("utf-8", "replace").decode("utf-8")

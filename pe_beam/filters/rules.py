@@ -7,7 +7,7 @@ import json
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -172,7 +172,9 @@ class JsonSchema(ColumnFilter):
         assert isinstance(self._options, JsonSchemaOptions)
         try:
             import jsonschema  # type: ignore[import-untyped]
-            from referencing import Registry
+            from referencing import Registry, Resource
+            from referencing.exceptions import Unresolvable
+            from referencing.jsonschema import DRAFT202012, UnknownDialect
         except ImportError:
             raise MissingExtraError("evolution.filters, json-schema: needs the package jsonschema") from None
         kind = jsonschema.validators.validator_for(self._options.json_schema)
@@ -181,18 +183,40 @@ class JsonSchema(ColumnFilter):
         except jsonschema.SchemaError as error:
             raise RecipeError(f"evolution.filters, json-schema: no JSON Schema ({error.message})") from None
         self._validator = kind(self._options.json_schema, registry=Registry())
+        try:
+            root = Resource.from_contents(self._options.json_schema, default_specification=DRAFT202012)
+            _find_references(Registry().resolver_with_root(root), root)
+        except (Unresolvable, UnknownDialect):
+            raise RecipeError(_ELSEWHERE) from None
 
     def takes(self, text: str) -> bool:
         """See ColumnFilter."""
         from referencing.exceptions import Unresolvable
 
         try:
-            found: bool = self._validator.is_valid(json.loads(text))
-        except (ValueError, RecursionError):
+            found: bool = self._validator.is_valid(json.loads(text, parse_constant=_refuse_constant))
+        except (ValueError, RecursionError, OverflowError):  # of numbers that no float can hold
             return False
         except Unresolvable:
-            raise StageError("evolution.filters, json-schema: the schema refers to one that is not in it") from None
+            raise StageError(_ELSEWHERE) from None
         return found
+
+
+_ELSEWHERE = "evolution.filters, json-schema: the schema refers to one that is not in it"
+
+
+def _find_references(resolver: Any, schema: Any) -> None:
+    """Looks up what a schema, a `referencing.Resource`, and its parts refer to. Raises Unresolvable."""
+    if isinstance(schema.contents, Mapping):
+        for key in ("$ref", "$dynamicRef"):
+            if isinstance(schema.contents.get(key), str):
+                resolver.lookup(schema.contents[key])
+    for part in schema.subresources():
+        _find_references(resolver.in_subresource(part), part)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 class FunctionOptions(contracts.Options):
@@ -216,11 +240,13 @@ class Function(Filter):
         module, _, name = self._name.partition(":")
         try:
             self._function: Callable[[Mapping[str, Any]], Any] = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a module of the user's may raise anything
             raise RecipeError(
                 f"evolution.filters, python: {self._name!r} is not found ({type(error).__name__}); it has to be "
                 "importable by the driver and all workers"
             ) from None
+        if not callable(self._function):
+            raise RecipeError(f"evolution.filters, python: {self._name!r} is no function")
 
     def passing(
         self, candidates: pa.Table, rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None

@@ -39,7 +39,8 @@ def scores(
     for (a, b), counts in pairs.items():
         predicted = np.einsum("l,la,lb->ab", label_shares, by_group[a], by_group[b])
         # of a cell's share: that of the privacy noise, and that of a sample of so many records
-        variances = (sigma / total) ** 2 + predicted * (1 - predicted) / total
+        # (a share that rounding brings above 1 varies by nothing)
+        variances = (sigma / total) ** 2 + np.maximum(predicted * (1 - predicted), 0.0) / total
         excess = np.abs(counts / total - predicted).sum() - np.sqrt(variances * 2 / np.pi).sum()
         if excess > SURE * np.sqrt(variances.sum() * (1 - 2 / np.pi)):
             found[a, b] = float(excess)

@@ -16,6 +16,7 @@ import numpy as np
 from pe_beam import registry
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.accuracy import one_way_tables
+from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.measured import MOST_COLUMNS, SPLIT
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
@@ -183,5 +184,6 @@ def _usual_distance(recipe: Recipe) -> float:
     """Returns the root mean squared distance between two rows that the schema alone draws."""
     labels: Sequence[str | None] = [recipe.label_list[0]] * _ROWS
     rngs = [keyed_rng(0, 0, i, "advice") for i in range(_ROWS)]
-    vectors = new_embedder(recipe).embed(new_generator(recipe).random(labels, rngs)).vectors
+    generator = unfiltered(new_generator(recipe))  # a plan asks no filter, which may be paid or take long
+    vectors = new_embedder(recipe).embed(generator.random(labels, rngs)).vectors
     return math.sqrt(2 * float(vectors.astype(np.float64).var(axis=0).sum()))

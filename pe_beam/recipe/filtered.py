@@ -17,9 +17,11 @@ from pe_beam.contracts.filter import Filter, with_filters, without_filters
 from pe_beam.contracts.generator import Chunk, Exchange, Generator, Marginals, PaidGenerator, Step
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
-from pe_beam.errors import StageError
+from pe_beam.errors import StageError, UnusableError
 
 _STREAM = 1 << 62
+UNUSABLE = "(unusable)"
+"""What the count of rejected attempts names those of which the generator made nothing. No filter has this name."""
 _JUDGING = 1 << 32
 """Attempts below it count those of the generator; those from it on the streams of filters."""
 
@@ -126,10 +128,16 @@ class Filtered(PaidGenerator):
                 break
             own = [_stream(keys[row], attempt) for row in wanted] if attempt else rngs
             self._asked = wanted
-            made = make(wanted, own, self._about(self.inner, chunk, f"attempt-{attempt}", wanted))
+            try:
+                made = make(wanted, own, self._about(self.inner, chunk, f"attempt-{attempt}", wanted))
+            except UnusableError:
+                if not attempt:
+                    raise
+                attempts.reject(wanted, UNUSABLE)  # of the few that are made again; others of the chunk can stand in
+                continue
             if made.num_rows != len(wanted):
                 raise StageError(f"generator: {made.num_rows} rows came back where {len(wanted)} were asked for")
-            attempts.add(made, wanted, self._failing(made, attempts, wanted, chunk))
+            attempts.add(made, wanted, self._failing(made, attempts, wanted, chunk, attempt))
         return attempts.put_together(parents)
 
     def _about(self, part: Any, chunk: Chunk | None, name: str, rows: Sequence[int]) -> dict[str, Any]:
@@ -141,12 +149,11 @@ class Filtered(PaidGenerator):
         return {"chunk": dataclasses.replace(chunk, journal=journal, ids=ids)}
 
     def _failing(
-        self, made: pa.Table, attempts: _Attempts, wanted: Sequence[int], chunk: Chunk | None
+        self, made: pa.Table, attempts: _Attempts, wanted: Sequence[int], chunk: Chunk | None, attempt: int
     ) -> dict[int, str]:
         """Returns row of `made` -> the first filter that it fails. Later filters do not see what is rejected."""
         labels = pa.array([attempts.labels[row] for row in wanted], pa.string())
         content = made.drop_columns(["state"]).append_column("label", labels)
-        attempt = len(attempts.tables)
         failing: dict[int, str] = {}
         for place, (name, each) in enumerate(self.filters.named):
             left = [row for row in range(made.num_rows) if row not in failing]
@@ -184,6 +191,11 @@ class _Attempts:
             else:
                 self._taken[row] = self._rows + place
         self._rows += made.num_rows
+
+    def reject(self, rows: Sequence[int], kind: str) -> None:
+        """Notes an attempt at some rows of which nothing came."""
+        for row in rows:
+            self._rejected[row].append(kind)
 
     def put_together(self, parents: pa.Table | None) -> pa.Table:
         """Returns what has passed, in order. For the rest the parents stand in, or, if there are none, other rows."""

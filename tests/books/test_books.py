@@ -15,6 +15,7 @@ from pe_beam.books.entering import Applicant, enter, find_entry, give_back
 from pe_beam.books.file import KEY, has_data, open_book, read_book
 from pe_beam.books.lines import BOOK, Cost, Place
 from pe_beam.books.total import room_beside
+from pe_beam.cli.main import main
 from pe_beam.errors import InputError, PeBeamError, RecipeError
 from pe_beam.privacy.accounting import calibrate, numeric_epsilon, spent_epsilon
 from pe_beam.privacy.subsampled import peer_epsilon
@@ -242,6 +243,14 @@ def test_a_book_that_was_changed_is_refused(tmp_path):
         entering.demand_entered(open_store(tmp_path / "2"))
     Path(place, BOOK).write_bytes(whole)
     assert entering.demand_entered(open_store(tmp_path / "2"))
+
+
+def test_what_another_holder_wrote_does_not_steer_a_terminal(capsys):
+    place = opened("steered")
+    goes_in(place, "memory://steered-run", cost(10.0), name="\x1b[2Jrun")
+    assert main(["book", "show", place]) == 0
+    said = capsys.readouterr().out
+    assert "[2Jrun" in said and "\x1b" not in said
 
 
 def test_without_its_key_a_book_tells_nothing_of_data(tmp_path):

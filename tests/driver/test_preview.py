@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 
 from pe_beam.cli.main import main
 from pe_beam.cli.previewing import lines_of
+from pe_beam.cli.terminal import fitting
+from pe_beam.contracts.generator import Exchange
 from pe_beam.driver.preview import make_preview
+from pe_beam.driver.preview_page import demand_writable, page_of
 from pe_beam.errors import InputError
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.parts import find_modality
@@ -53,3 +57,26 @@ def test_signs_that_steer_a_terminal_are_not_printed() -> None:
     shown = "\n".join(lines_of(type(preview)(**{**vars(preview), "made": [hostile]}), view_of(find_modality(recipe))))
     assert "\x1b" not in shown
     assert "[31mred" in shown
+    assert "?[31mred" in fitting(shown, "ascii")
+    assert fitting(shown, None) == shown
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("pe_beam.driver.preview.make_preview", lambda *_: asked.append(1))
+    assert main(["preview", "digits", "--html", str(tmp_path / "none/page.html")]) == 2
+    assert "--html" in capsys.readouterr().err
+    assert not asked
+    demand_writable(str(tmp_path / "page.html"))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_halves_of_signs_in_an_answer_are_shown_as_others() -> None:
+    recipe = load_recipe("digits", [])
+    preview = make_preview(recipe, 1)
+    told = [Exchange(row=0, prompt="say \ud83d", answer="\udc00</pre><script>")]
+    heard = dataclasses.replace(preview, made=[dataclasses.replace(preview.made[0], exchanges=told)])
+    page = page_of(heard, find_modality(recipe)).decode()
+    assert "?&lt;/pre&gt;&lt;script&gt;" in page

@@ -15,9 +15,9 @@ from pe_beam.contracts.generator import Generator, Step
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.preview import make_preview
 from pe_beam.engine.populations import read_population
-from pe_beam.errors import PeBeamError, RecipeError, StageError
+from pe_beam.errors import PeBeamError, RecipeError, StageError, UnusableError
 from pe_beam.recipe.costs import estimate_costs
-from pe_beam.recipe.filtered import Filtered, Filters
+from pe_beam.recipe.filtered import Filtered, Filters, unfiltered
 from pe_beam.recipe.identity import run_id
 from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.parts import new_generator
@@ -88,6 +88,25 @@ def test_stand_ins_are_parents_or_others_that_passed_and_are_counted() -> None:
     assert [without_filters(state) for state in varied["state"].to_pylist()][1] == without_filters(
         made["state"][1].as_py()
     )
+
+
+def test_a_few_rows_of_which_the_generator_makes_nothing_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = digits(EVEN, attempts=1)
+    alone = unfiltered(generator)
+    whole = alone.random
+
+    def picky(labels: Any, own: Any) -> pa.Table:
+        if len(labels) < 20:
+            raise UnusableError("generator: nothing could be used")
+        return whole(labels, own)
+
+    monkeypatch.setattr(alone, "random", picky)
+    made = generator.random(["1"] * 20, rngs(20))
+    told = generator.summary(made)["filters"]
+    assert not [image for image in made["image"].to_pylist() if len(image) % 2]
+    assert told["rejected_answers"] == {"(unusable)": told["stand_ins"], "python": told["stand_ins"]}
+    with pytest.raises(UnusableError):
+        generator.random(["1"] * 19, rngs(19))
 
 
 def test_a_chunk_of_which_nothing_passes_ends_the_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,20 @@ def test_json_has_to_agree_with_a_schema() -> None:
 
 
 def test_a_schema_that_refers_elsewhere_is_not_fetched() -> None:
-    which = made("json-schema", schema={"$ref": "http://127.0.0.1:9/schema.json"})
-    with pytest.raises(StageError, match="refers to one that is not in it"):
-        passing(which, "{}")
+    for schema in (
+        {"$ref": "http://127.0.0.1:9/schema.json"},
+        {"properties": {"age": {"items": {"$ref": "#/$defs/age"}}}},  # before a candidate with ages has been paid for
+    ):
+        with pytest.raises(RecipeError, match="refers to one that is not in it"):
+            made("json-schema", schema=schema)
+    within = {"$defs": {"$ref": {"type": "integer"}}, "enum": [1, {"$ref": "no reference"}], "$ref": "#/$defs/$ref"}
+    assert passing(made("json-schema", schema=within), "1", "2") == [True, False]
+
+
+def test_numbers_that_no_float_holds_do_not_pass_and_stop_nothing() -> None:
+    which = made("json-schema", schema={"multipleOf": 0.5})
+    assert passing(which, "1.5", "1" + "0" * 400, "1e999", "1" * 5000) == [True, False, False, False]
+    assert passing(made("json-schema", schema={}), "1", "NaN", "[-Infinity]") == [True, False, False]
 
 
 def test_a_function_of_the_users() -> None:
@@ -85,12 +97,18 @@ def test_what_is_wrong_is_said_when_the_recipe_is_read(part: dict[str, Any], sai
     [
         ("regex", {"pattern": "a", "column": "note"}, r"column 'note' is no text of these records \(allowed: text\)"),
         ("python", {"function": "tests.filters.parts:absent"}, "is not found"),
+        ("python", {"function": "os:sep"}, "'os:sep' is no function"),
+        ("python", {"function": "broken_filter:passes"}, r"is not found \(ZeroDivisionError\)"),
         ("json-schema", {"schema": {"type": "objekt"}}, "no JSON Schema"),
         ("judge", {"model": "m", "prompt": "is it good?"}, "{sample} is not in the prompt"),
         ("judge", {"model": "m", "prompt": "{smaple} {sample}"}, "judge: prompt: {smaple} is not known"),
     ],
 )
-def test_what_does_not_fit_is_said_before_anything_is_spent(name: str, options: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_said_before_anything_is_spent(
+    name: str, options: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_filter.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PeBeamError, match=said):
         made(name, **options)
 

@@ -114,6 +114,15 @@ def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() 
     assert about(1, 5000, 100_000).population < 100_000  # samples are no votes
 
 
+def test_a_plan_asks_no_filter() -> None:
+    """It may be a service, and what it says of rows that the schema alone draws is no matter of a plan."""
+    nothing = 'evolution.filters=[{"name": "python", "function": "tests.filters.parts:nothing"}]'
+    plain, filtered = load_recipe("breast-cancer", []), load_recipe("breast-cancer", [nothing])
+    told = advise(plain, make_plan(plain))
+    assert told is not None
+    assert advise(filtered, make_plan(filtered)) == told
+
+
 def test_a_recipe_of_pictures_is_told_the_size_of_its_pool_alone(small: dict[str, Any]) -> None:
     small["data"]["expected_records"] = 2000
     recipe = parse_recipe(small)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pe_beam.errors import StageError
+from pe_beam.errors import UnusableError
 from pe_beam.modalities.text.cleaning import clean, fault
 from pe_beam.modalities.text.client import Answer
 from pe_beam.modalities.text.options import LlmOptions
@@ -70,7 +70,7 @@ class Rows:
         The other row has the same label if possible.
 
         Raises:
-          StageError: no answer of a whole random chunk could be used.
+          UnusableError: no answer of a whole random chunk could be used.
         """
         good = [row for row, text in enumerate(self.texts) if text is not None]
         for row, text in enumerate(self.texts):
@@ -85,7 +85,7 @@ class Rows:
                 forget()
                 kinds = sorted({kind for each in self._rejected for kind in each})
                 more = ", with more sampling.max_tokens where the model reasons first" if "empty" in kinds else ""
-                raise StageError(
+                raise UnusableError(
                     f"generator: no answer of {len(self.texts)} could be used ({', '.join(kinds)}); look at "
                     f"generator.random, generator.cleaning and the model{more}"
                 )

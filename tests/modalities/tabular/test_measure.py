@@ -26,6 +26,7 @@ from pe_beam.errors import PeBeamError, RecipeError
 from pe_beam.measuring.cliques import norm_squared
 from pe_beam.measuring.groups import equal_mass
 from pe_beam.measuring.known import Answer, Known
+from pe_beam.measuring.pairs import scores
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.schema import TableSchema
@@ -136,6 +137,14 @@ def test_exact_counts_are_those_of_numpy_and_a_record_adds_no_more_than_the_nois
             assert (often**2).sum() <= step.norm_squared == ballots.votes_per_record
         backwards = ballots.ballots(vectors[49::-1], labels[49::-1])
         assert np.array_equal(np.sort(cells), np.sort(backwards[1])), "order tells nothing"
+
+
+def test_a_share_above_one_by_rounding_is_no_fault() -> None:
+    above = np.array([[1 + 2**-52]])
+    with np.errstate(all="raise"):
+        assert scores(np.ones(1), [above, above], {(0, 1): np.array([[9.0]])}, 0.0, 10.0) == {
+            (0, 1): pytest.approx(0.1)
+        }
 
 
 def test_who_reads_the_release_can_choose_again(done):

@@ -19,7 +19,7 @@ from pe_beam import contracts
 from pe_beam.contracts.generator import Exchange, Generator, Step
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.service import Surroundings
-from pe_beam.errors import RecipeError, StageError
+from pe_beam.errors import RecipeError, StageError, UnusableError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities import rejected
 from pe_beam.modalities.image.codec import decode_image, encode_png
@@ -182,12 +182,12 @@ def _with_stand_ins(
     has the same label if possible, and it keeps its own prompt.
 
     Raises:
-      StageError: no picture of a whole chunk could be used.
+      UnusableError: no picture of a whole chunk could be used.
     """
     good = [row for row, picture in enumerate(pictures) if picture is not None]
     if not good:
         found = sorted({kind for each in kinds for kind in each})
-        raise StageError(
+        raise UnusableError(
             f"generator: none of {len(asks)} pictures could be used ({', '.join(found)}); look at the prompts, at "
             "generator.safety_checker and, where they are not finite, at generator.local.dtype"
         )

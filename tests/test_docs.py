@@ -37,6 +37,19 @@ def test_examples_of_data_are_recipes(small):
         parse_recipe(small | {"data": {"source": "folder", "path": "x", "labels": ["a"], **data}})
 
 
+def test_whole_recipes_on_pages_are_recipes():
+    """One whose schema is a file beside it is not whole (tests/streams/test_docs.py has that of docs/streams.md)."""
+    found = 0
+    for page in PAGES:
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+            raw = yaml.safe_load(block)
+            whole = isinstance(raw, dict) and raw.keys() >= {"data", "generator", "privacy"}
+            if whole and not isinstance(raw["data"].get("schema"), str):
+                parse_recipe(raw)
+                found += 1
+    assert found >= 3
+
+
 def test_the_translated_script_is_a_recipe():
     text = (ROOT / "docs/coming-from-dpsda.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)

@@ -181,7 +181,7 @@ def _init(options: argparse.Namespace) -> None:
     recipe, plan = write_recipe(asker, options.out, force=options.force)
     print(
         f"written: {options.out}  (epsilon {_epsilon(plan.epsilon)}, delta {recipe.privacy.delta:g}, "
-        f"{recipe.evolution.iterations} iterations, {plan.generator_calls} generator calls)"
+        f"{_iterations(recipe.evolution.iterations)}, {plan.generator_calls} generator calls)"
     )
     for warning in plan.warnings:
         print(f"warning: {warning}")
@@ -218,7 +218,7 @@ def _plan(options: argparse.Namespace) -> None:
         further = {"costs": None if costs is None else costs.to_json()} | ({} if fits is None else {"book": fits})
         _print_json(plan.to_json() | ahead.to_json() | further)
         return
-    print(f"{recipe.name}: {recipe.evolution.iterations} iterations, delta {recipe.privacy.delta:g}")
+    print(f"{recipe.name}: {_iterations(recipe.evolution.iterations)}, delta {recipe.privacy.delta:g}")
     if plan.measurements:
         _print_measurements(plan.to_json()["measurements"])
     print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  over sigma  noise passes threshold")
@@ -228,6 +228,8 @@ def _plan(options: argparse.Namespace) -> None:
         signal = f"{plan.votes_over_sigma[t]:.2f}" if plan.votes_over_sigma else "?"
         row = (t + 1, plan.candidates[t], f"{sigma:.4f}", _epsilon(plan.epsilons[t]), votes, signal, chance)
         print("{:>9}  {:>10}  {:>13}  {:>14}  {:>15}  {:>10}  {:>22}".format(*row))
+    if plan.votes_per_candidate is None:
+        print("?: unknown without data.expected_records, a public guess")
     if plan.unsampled is not None:
         _print_trade(plan.to_json()["sampling"])
     print(f"generator calls: {plan.generator_calls}")
@@ -241,6 +243,10 @@ def _plan(options: argparse.Namespace) -> None:
         print(fits)
     for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
         print(f"warning: {warning}")
+
+
+def _iterations(count: int) -> str:
+    return "1 iteration" if count == 1 else f"{count} iterations"
 
 
 def _print_measurements(steps: list[dict[str, Any]]) -> None:
@@ -405,8 +411,9 @@ def _status(options: argparse.Namespace) -> None:
     found |= {"left_out": kinds} if kinds else {}
     for name, used in found.pop("services").items():
         found |= {f"{name} {what}": value for what, value in used.items()}
+    width = max(20, *map(len, found))
     for key, value in found.items():
-        print(f"{key.replace('_', ' '):<20} {_epsilon(value) if key.startswith('epsilon') else value}")
+        print(f"{key.replace('_', ' '):<{width}} {_epsilon(value) if key.startswith('epsilon') else value}")
     for entry in times:
         print(f"  {entry['what']:<24} {entry['seconds']:8.1f} s")
 

@@ -84,7 +84,8 @@ class Asker:
         if not self.interactive:
             if default is not None or optional:
                 return default
-            self.refuse(key, f"init: {self.flag(key)} is missing ({question})")
+            allowed = f": {', '.join(choices)}" if choices else ""
+            self.refuse(key, f"init: {self.flag(key)} is missing ({question}{allowed})")
             return _stand_in(parse, choices)
         hint = f" ({', '.join(choices)})" if choices else ""
         shown = f" [{default}]" if default is not None else " [none]" if optional else ""

@@ -75,8 +75,9 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str | None, Seen]:
     modality = None if asker.lacks("modality") else modality
     if asker.lacks("data.path"):
         return data, modality, NOTHING
-    what = "names of the folders in it" if source == "folder" else "names and types of columns"
-    what += ", the first line of CSV" if source == "csv" else ""
+    what = {"folder": "names of the folders in it", "csv": "names of columns, the first line of a file"}.get(
+        source, "names and types of columns"
+    )
     if source not in SEEN or not asker.confirm("look", f"May I look at the {what}? No value is read"):
         return data, modality, NOTHING
     try:
@@ -109,7 +110,8 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality | None, seen
         return
     columns: dict[str, Any] = {}
     if seen.columns:
-        asker.say("Columns: " + ", ".join(f"{name} ({kind})" for name, kind in seen.columns.items()))
+        typed = data["source"] != "csv"  # CSV has no types: all is text until it is declared
+        asker.say("Columns: " + ", ".join(f"{n} ({kind})" if typed else n for n, kind in seen.columns.items()))
     named = data["source"] in _BY_COLUMN
     roles = modality.payload.names if modality and named and not modality.schema_model else []
     for role in roles:

@@ -143,12 +143,15 @@ def test_all_missing_and_wrong_answers_are_named_at_once(tmp_path, capsys, monke
     table = ["init", "--yes", "--data", "t.csv", "--modality", "tabular", "--look", "--label", "group"]
     cases = {
         ("init", "--yes"): ["--data is missing", "--expected-records is missing"],
-        ("init", "--yes", "--data", "t.csv"): ["--modality is missing", "--expected-records is missing"],
+        ("init", "--yes", "--data", "t.csv"): [
+            "--modality is missing (What a record is: image, ",
+            "--expected-records is missing",
+        ],
         (*table, "--epsilon", "0"): [
             "--labels is missing",
             "--expected-records is missing",
             "--epsilon: '0' is not allowed; a number, 0.001 or more",
-            "--schema FILE or --public FILE: a table's columns have to be declared: age, city",
+            "--schema FILE or --public FILE: a table's columns have to be declared (docs/tables.md): age, city",
         ],
         (*table, "--labels", "a,b", "--set", "data.schema.columns.age.type=integer"): [
             "--expected-records is missing",

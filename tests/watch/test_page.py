@@ -55,6 +55,7 @@ def test_it_follows_a_run_from_before_its_begin_to_its_end(browser, tmp_path):
         tab = Tab(browser, served)
         page, standing = tab.page, tab.page.locator("#standing")
         expect(standing).to_have_text(f"No run is in {run_dir} yet. This page shows it when it begins.")
+        expect(page.locator(".toc")).to_be_hidden()
         stop_half_way(SMALL, run_dir, secret)
         expect(standing).to_contain_text("no process is at work", timeout=20_000)
         expect(standing).to_contain_text("Population 1 of 2 is released.")

@@ -58,8 +58,10 @@ class SequenceView(View):
 
     def alt(self, record: Mapping[str, Any]) -> str:
         """See View: the first kinds of events."""
+        count = len(record[EVENTS])
         kinds = ", ".join(str(event[KIND]) for event in record[EVENTS][:4])
-        return f"sequence {record['candidate_id']} of {len(record[EVENTS])}: {kinds}"
+        more = ", ..." if count > 4 else ""
+        return f"sequence {record['candidate_id']}, {count} {'event' if count == 1 else 'events'}: {kinds}{more}"
 
     def sections(self, history: History) -> Sequence[Section]:
         """See View: what follows what, and lengths, in the first and the newest population."""

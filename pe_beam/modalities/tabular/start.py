@@ -38,7 +38,7 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
         )
         if public is None:
             if not asker.interactive and not any(key.startswith("data.schema.columns.") for key in asker.given):
-                text = "init: --schema FILE or --public FILE: a table's columns have to be declared"
+                text = "init: --schema FILE or --public FILE: a table's columns have to be declared (docs/tables.md)"
                 asker.refuse("data.schema", ": ".join([text, *filter(None, [", ".join(_left(seen, columns))])]))
                 return {}
             schema, renamed = _declared(asker, seen, columns)

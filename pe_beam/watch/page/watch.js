@@ -194,7 +194,7 @@
     const said = standing();
     if (find("standing").textContent !== said) find("standing").textContent = said;
     for (const id of ["progress", "now", "gallery", "lineage"]) find(id).hidden = !begun();
-    find("bar").hidden = !begun();
+    find("bar").hidden = document.querySelector(".toc").hidden = !begun();
     showStream();
     if (!begun()) return;
     const share = own.complete ? 1 : publicOnly() ? own.public.populations / (own.public.iterations + 1) : own.holder.share;

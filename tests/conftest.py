@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import forks
 from tests.whole_runs import SECRET, SMALL, UNREPORTED, Runs
@@ -23,6 +24,10 @@ from tests.whole_runs import SECRET, SMALL, UNREPORTED, Runs
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 # A look for garbage goes through all modules that are imported, which takes seconds: there is none while tests are
 # collected, and what is there by then is left out of later looks.

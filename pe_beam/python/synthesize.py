@@ -94,6 +94,7 @@ def synthesize(
     if public is not None:
         _demand_published(public, records, schema, modality)
     kind = modality or _modality(given, schema if public is None else public)
+    has_labels = label is not None
     if label is not None and not isinstance(label, str):
         given["label"], label = [str(each) for each in label], None
     data: dict[str, Any] = {"source": "parquet", "path": store.at(LANDED)}
@@ -127,6 +128,8 @@ def synthesize(
     if usual and raw["privacy"].get("marginals") and not raw["evolution"].get("filters"):
         raw["evolution"].setdefault("repeats", "modelled")  # where nothing that it needs was taken away
     recipe = parse_recipe(raw)
+    if has_labels and recipe.data.labels is None:  # the label would be left out of what is made
+        raise InputError("labels: label is given without them; the public list of all labels is wanted")
     land_for(store, recipe, given)
     return evolve(
         recipe,

@@ -211,6 +211,12 @@ def test_errors_name_the_argument(tmp_path, records, changes, message):
     assert not (tmp_path / "run/private").exists()
 
 
+def test_a_label_without_its_public_list_is_refused_and_not_left_out(tmp_path):
+    with pytest.raises(InputError, match="labels: label is given without them"):
+        pe_beam.synthesize(TABLE, tmp_path / "run", **(CALL | {"labels": None}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_column_of_mixed_values_is_said_without_them(tmp_path):
     pandas = pytest.importorskip("pandas", reason="pandas was NOT tested")
     frame = pandas.DataFrame({"age": [1, SECRET], "job": ["a", "b"], "y": ["no", "yes"]}, dtype=object)

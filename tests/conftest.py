@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import shutil
 import sys
 import types
 import weakref
@@ -57,6 +58,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 def small() -> dict[str, Any]:
     """A recipe on real digits that runs in seconds, as plain data that a test may change."""
     return copy.deepcopy(SMALL)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, one for all tests of a process; where it is missing, they are skipped and it is said."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        pytest.skip(f"Pages were NOT tested in a browser: none of {', '.join(names)} is on PATH")
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.report.conftest import browser  # noqa: F401
-
 ROOT = Path(__file__).parents[1]
 PUBLIC = ("pe_beam", "pe_beam.contracts", "pe_beam.callbacks", "pe_beam.testing", "pe_beam.errors")
 WIDTHS = (390, 1440)
@@ -118,7 +116,7 @@ def served(site: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(("page_name", "looked_at"), LOOKED_AT.items())
 def test_pages_are_accessible_and_ask_nothing_of_other_hosts(
-    browser: Any,  # noqa: F811
+    browser: Any,
     served: str,
     page_name: str,
     looked_at: tuple[int, str],

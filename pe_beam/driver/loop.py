@@ -154,7 +154,8 @@ def _evolve_locked(
             _call(on_iteration, run, iteration)
     else:
         for iteration in missing:
-            with _timed(run, job_label(run, iteration).lower()), progress.iteration(iteration):
+            what = f"iteration {iteration}" if iteration >= 0 else job_label(run, iteration).lower()
+            with _timed(run, what), progress.iteration(iteration):
                 run_iteration(run, iteration, job)
             _call(on_iteration, run, iteration)
     finalize(run)

@@ -13,7 +13,6 @@ from pe_beam.engine.layout import Layout
 from pe_beam.recipe.identity import to_yaml
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.watch.server import Serving, serving
-from tests.report.conftest import browser  # noqa: F401
 from tests.report.releases import write_release
 from tests.whole_runs import SMALL, Runs, copied
 

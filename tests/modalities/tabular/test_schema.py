@@ -349,7 +349,7 @@ def test_init_asks_for_a_schema_or_a_public_file(tmp_path: Path) -> None:
     given_ |= {"data.labels": "no,yes", "data.expected_records": "20000", "public": str(tmp_path / "public.parquet")}
     recipe, _ = write_recipe(Asker(given_, interactive=False), str(tmp_path / "made.yaml"))
     assert recipe.data.table_schema is not None and set(recipe.data.table_schema["columns"]) == {"n", "city"}
-    assert recipe.data.columns == {"label": "y"} and recipe.privacy.marginals is not None
+    assert recipe.data.columns == {"label": "y"} and recipe.privacy.counts_columns
     del given_["public"]
     keys = {"n.type": "integer", "n.min": "0", "n.max": "9", "city.type": "categorical", "city.values": "a,b"}
     declared = {"columns": "n,city"} | {f"data.schema.columns.{key}": value for key, value in keys.items()}

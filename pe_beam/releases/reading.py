@@ -31,7 +31,7 @@ _HISTOGRAM = "histogram/part-00000.parquet"
 _MANIFEST = re.compile(r"iteration=(\d{4,})/manifest\.json")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Release:
     """What a run has published so far. Files are read when they are asked for; nothing outside the folder is opened.
 
@@ -49,6 +49,10 @@ class Release:
     so_far: Privacy | None = None
     recipe_so_far: Mapping[str, Any] | None = None
     newest: int | None = None
+
+    def __repr__(self) -> str:
+        """Returns where it lies. No file is read for it."""
+        return f"Release({str(self.folder)!r})"
 
     @property
     def complete(self) -> bool:

@@ -211,9 +211,10 @@ def _plan(options: argparse.Namespace) -> None:
     plan, costs, fits = make_plan(recipe), estimate_costs(recipe), foretell(recipe)
     ahead = outlook(recipe, plan)
     if options.html is not None:
-        from pe_beam.driver.plan_page import write_page
+        from pe_beam.driver.html_file import write_html
+        from pe_beam.driver.plan_page import page_of
 
-        write_page(recipe, plan, ahead, options.html)
+        write_html(options.html, page_of(recipe, plan, ahead))
     if options.json:
         further = {"costs": None if costs is None else costs.to_json()} | ({} if fits is None else {"book": fits})
         _print_json(plan.to_json() | ahead.to_json() | further)
@@ -295,8 +296,9 @@ def _print_costs(costs: Any) -> None:
 def _preview(options: argparse.Namespace) -> None:
     from pe_beam.cli.previewing import lines_of
     from pe_beam.cli.terminal import fitting
+    from pe_beam.driver.html_file import demand_writable, write_html
     from pe_beam.driver.preview import make_preview
-    from pe_beam.driver.preview_page import demand_writable, write_page
+    from pe_beam.driver.preview_page import page_of
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.parts import find_modality
     from pe_beam.report.plain import view_of
@@ -306,7 +308,7 @@ def _preview(options: argparse.Namespace) -> None:
         demand_writable(options.html)
     preview, modality = make_preview(recipe, options.count), find_modality(recipe)
     if options.html is not None:
-        write_page(preview, modality, options.html)
+        write_html(options.html, page_of(preview, modality))
     if options.json:
         _print_json(preview.to_json())
         return

@@ -1,8 +1,11 @@
-"""The state of a candidate of a recipe with several generators: the name of its maker, and the maker's own state."""
+"""The states of candidates. With several generators one has the name of its maker, and the maker's own state."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+import pyarrow as pa
 
 from pe_beam.errors import StageError
 
@@ -32,3 +35,9 @@ def without_maker(state: str | None) -> tuple[str, str | None]:
         raise StageError("population: a candidate's state does not name its maker; restore the release")
     own = found.group(2)
     return found.group(1), None if own == "null" else own
+
+
+def with_states(table: pa.Table, states: Sequence[str | None]) -> pa.Table:
+    """Returns candidates with other states, one a row, in the place of the column `state`."""
+    place = table.schema.get_field_index("state")
+    return table.set_column(place, "state", pa.array(states, pa.string()))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from pe_beam.contracts.view import Section
-from pe_beam.errors import InputError
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.outlook import Outlook
 from pe_beam.recipe.plan import Plan
@@ -44,14 +42,6 @@ def page_of(recipe: Recipe, plan: Plan, ahead: Outlook) -> bytes:
             css=pages.script("report.css"),
         )
     )
-
-
-def write_page(recipe: Recipe, plan: Plan, ahead: Outlook, path: str) -> None:
-    """Writes the page to a file, which is replaced. Raises InputError if it cannot be written."""
-    try:
-        Path(path).write_bytes(page_of(recipe, plan, ahead))
-    except OSError as error:
-        raise InputError(f"--html {path}: cannot be written ({error.strerror})") from None
 
 
 def _facts(recipe: Recipe, plan: Plan) -> list[tuple[object, object]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from markupsafe import Markup
 
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.view import Section, View
 from pe_beam.driver.preview import Preview, Shown
-from pe_beam.errors import InputError
 from pe_beam.report import page as pages
 from pe_beam.report.html import details, facts, join, number, tag
 from pe_beam.report.plain import view_of
@@ -46,31 +43,6 @@ def page_of(preview: Preview, modality: Modality) -> bytes:
 def _css(*, tile: bool) -> str:
     """Returns the style of pairs: pictures side by side on a phone too, texts and rows with more room."""
     return _CSS.replace("SIDE", "9rem" if tile else "19rem").replace("TILE", "12rem" if tile else "none")
-
-
-def demand_writable(path: str) -> None:
-    """Raises InputError if a page cannot be written to a file. Called before a preview is paid for."""
-    page = Path(path)
-    new = not page.exists()
-    try:
-        with page.open("ab"):
-            pass
-        if new:
-            page.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def write_page(preview: Preview, modality: Modality, path: str) -> None:
-    """Writes the page to a file, which is replaced. Raises InputError if it cannot be written."""
-    try:
-        Path(path).write_bytes(page_of(preview, modality))
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: str, error: OSError) -> InputError:
-    return InputError(f"--html {path}: cannot be written ({error.strerror})")
 
 
 def _facts(preview: Preview) -> list[tuple[object, object]]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.filter import without_filters
 from pe_beam.contracts.generator import PaidGenerator
-from pe_beam.contracts.makers import without_maker
+from pe_beam.contracts.makers import with_states, without_maker
 from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine import tables
 from pe_beam.engine.manifests import read_manifest
@@ -85,7 +85,7 @@ def _checked(run: Run, start: Start, counts: Mapping[str, int], table: pa.Table)
     kept = _keeps_states(start)  # what the release's filters rejected is no matter of this run's
     states = [without_filters(state) if kept else None for state in table["state"].to_pylist()]
     _check_states(run, start, states)
-    table = table.set_column(table.schema.get_field_index("state"), "state", pa.array(states, pa.string()))
+    table = with_states(table, states)
     _check_vectors(run, start, table)
     _check_variations(run, start, table)
     return table

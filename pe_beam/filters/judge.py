@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
 from pe_beam import contracts
 from pe_beam.contracts.filter import Filter
 from pe_beam.contracts.generator import Chunk, Step
 from pe_beam.contracts.service import Surroundings
 from pe_beam.errors import RecipeError
+from pe_beam.filters.patterns import Pattern
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import Local
 from pe_beam.numbers import Whole
@@ -35,22 +36,13 @@ class JudgeOptions(contracts.Options):
         description="template; {sample} is the candidate's text, or its columns as JSON, {label} its label",
         json_schema_extra={"public": True},
     )
-    accept: str = Field(
+    accept: Pattern = Field(
         r"(?i)^\W*yes\b",
         description="a regular expression; an answer in which it is found lets the candidate pass",
         json_schema_extra={"public": True},
     )
     max_tokens: Whole = Field(8, ge=1, le=100_000, description="most tokens of an answer")
     local: Local = Field(default_factory=Local)
-
-    @field_validator("accept")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression ({error})") from None
-        return value
 
 
 class Judge(Filter):

@@ -17,6 +17,7 @@ from pe_beam import contracts
 from pe_beam.contracts.filter import Filter
 from pe_beam.contracts.generator import Chunk
 from pe_beam.errors import MissingExtraError, RecipeError, StageError
+from pe_beam.filters.patterns import Pattern
 from pe_beam.numbers import Whole
 
 
@@ -56,19 +57,10 @@ class ColumnFilter(Filter):
 class RegexOptions(ColumnOptions):
     """Options of filter `regex`."""
 
-    pattern: str = Field(
+    pattern: Pattern = Field(
         description="a regular expression of Python, searched anywhere in the text", json_schema_extra={"public": True}
     )
     must: Literal["match", "not match"] = Field("match", description="what passes")
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression ({error})") from None
-        return value
 
 
 class Regex(ColumnFilter):

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.filter import Filter, with_filters, without_filters
 from pe_beam.contracts.generator import Chunk, Exchange, Generator, Marginals, PaidGenerator, Step
+from pe_beam.contracts.makers import with_states
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
 from pe_beam.errors import StageError, UnusableError
@@ -93,7 +94,7 @@ class Filtered(PaidGenerator):
         self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator], *, chunk: Chunk | None = None
     ) -> pa.Table:
         """See Generator."""
-        seen = _with_states(parents, [without_filters(state) for state in parents["state"].to_pylist()])
+        seen = with_states(parents, [without_filters(state) for state in parents["state"].to_pylist()])
 
         def make(rows: list[int], own: Sequence[np.random.Generator], about: dict[str, Any]) -> pa.Table:
             return self.inner.vary(seen.take(pa.array(rows, pa.int64())), step, own, **about)
@@ -110,7 +111,7 @@ class Filtered(PaidGenerator):
             stand_ins += stood_in
             own.append(without_filters(state))
         told = {"rejected_answers": dict(sorted(rejected.items())), "stand_ins": stand_ins}
-        return {**self.inner.summary(_with_states(made, own)), "filters": told}
+        return {**self.inner.summary(with_states(made, own)), "filters": told}
 
     def _made(
         self,
@@ -207,7 +208,7 @@ class _Attempts:
         found = pa.concat_tables(tables).take(pa.array(taken, pa.int64())).combine_chunks()
         pairs = enumerate(zip(found["state"].to_pylist(), self._rejected, strict=True))
         stand_ins = set(missing)
-        return _with_states(found, [with_filters(kinds, s, stand_in=row in stand_ins) for row, (s, kinds) in pairs])
+        return with_states(found, [with_filters(kinds, s, stand_in=row in stand_ins) for row, (s, kinds) in pairs])
 
     def _with_stand_ins(self, parents: pa.Table | None) -> list[int]:
         """Returns a row of all tables for each row of the chunk; those of the parents come last."""
@@ -249,8 +250,3 @@ def _marks(state: str | None) -> tuple[list[str], bool]:
         return [], False
     found = json.loads(state or "{}")
     return found["filtered"], found["stand_in"]
-
-
-def _with_states(table: pa.Table, states: Sequence[str | None]) -> pa.Table:
-    place = table.schema.get_field_index("state")
-    return table.set_column(place, "state", pa.array(states, pa.string()))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.generator import Chunk, Exchange, Generator, PaidGenerator, Step
-from pe_beam.contracts.makers import with_maker, without_maker
+from pe_beam.contracts.makers import with_maker, with_states, without_maker
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
 from pe_beam.errors import RecipeError, StageError
@@ -117,7 +117,7 @@ class Mixed(PaidGenerator):
                 raise StageError(f"generators: none takes over candidates in iteration {step.iteration}")
             owners[~stays] = _chosen(draws[~stays], shares_of(self._makers, taking))
         own = [state if stay else None for state, stay in zip(states, stays.tolist(), strict=True)]
-        seen = _with_states(parents, own)
+        seen = with_states(parents, own)
 
         def make(place: int, rows: list[int]) -> pa.Table:
             about = self._about(place, chunk)
@@ -130,7 +130,7 @@ class Mixed(PaidGenerator):
     def summary(self, made: pa.Table) -> dict[str, Any]:
         """Returns for each maker the number of new candidates and the maker's own summary of them."""
         owners, states = self._split(made["state"])
-        own = _with_states(made, states)
+        own = with_states(made, states)
         told: dict[str, Any] = {}
         for place, (maker, part) in enumerate(zip(self._makers, self._parts, strict=True)):
             rows = own.filter(pa.array(owners == place))
@@ -189,7 +189,7 @@ class Mixed(PaidGenerator):
             owners, states = self._split(population["state"])
             mine = (owners == place).tolist()
             own = [state if is_mine else None for state, is_mine in zip(states, mine, strict=True)]
-            kept[place] = _with_states(population, own)
+            kept[place] = with_states(population, own)
         return kept[place]
 
     def _put_together(self, owners: np.ndarray, make: Callable[[int, list[int]], pa.Table]) -> pa.Table:
@@ -205,7 +205,7 @@ class Mixed(PaidGenerator):
                 if made.num_rows != len(rows):
                     raise StageError(f"generator: {made.num_rows} rows came back where {len(rows)} were asked for")
             named = [with_maker(self._makers[place].name, state) for state in made["state"].to_pylist()]
-            made = _with_states(made, named)
+            made = with_states(made, named)
             tables.append(made if not tables else made.select(tables[0].column_names).cast(tables[0].schema))
             places.append(rows)
         order = np.argsort(np.concatenate(places), kind="stable")
@@ -224,8 +224,3 @@ def _chosen(draws: np.ndarray, shares: np.ndarray) -> np.ndarray:
     places = np.searchsorted(edges, draws.astype(np.float64) / _WORD, side="right")
     chosen: np.ndarray = np.minimum(places, able[-1]).astype(np.int64)
     return chosen
-
-
-def _with_states(table: pa.Table, states: Sequence[str | None]) -> pa.Table:
-    place = table.schema.get_field_index("state")
-    return table.set_column(place, "state", pa.array(states, pa.string()))

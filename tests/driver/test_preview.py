@@ -12,8 +12,9 @@ from pe_beam.cli.main import main
 from pe_beam.cli.previewing import lines_of
 from pe_beam.cli.terminal import fitting
 from pe_beam.contracts.generator import Exchange
+from pe_beam.driver.html_file import demand_writable
 from pe_beam.driver.preview import make_preview
-from pe_beam.driver.preview_page import demand_writable, page_of
+from pe_beam.driver.preview_page import page_of
 from pe_beam.errors import InputError
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.parts import find_modality

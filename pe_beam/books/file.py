@@ -24,7 +24,7 @@ KEY = "private/key"
 KEY_BYTES = 32
 
 
-def open_book(
+def create_book(
     place: str,
     *,
     name: str,
@@ -35,7 +35,7 @@ def open_book(
     planned: Sequence[Place] = (),
     beside: Sequence[str] = (),
 ) -> Book:
-    """Opens a new book. What it promises is fixed from now on.
+    """Creates the files of a new book. What it promises is fixed from now on. For recipes: `driver.booking.open_book`.
 
     Args:
       place: a folder, or the URL of a store, that holds no book yet.

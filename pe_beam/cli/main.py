@@ -13,6 +13,7 @@ from typing import Any
 from pe_beam import console
 from pe_beam.cli.book import add_book, place_of
 from pe_beam.errors import InputError, PeBeamError
+from pe_beam.wording import counted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -181,7 +182,7 @@ def _init(options: argparse.Namespace) -> None:
     recipe, plan = write_recipe(asker, options.out, force=options.force)
     print(
         f"written: {options.out}  (epsilon {_epsilon(plan.epsilon)}, delta {recipe.privacy.delta:g}, "
-        f"{_iterations(recipe.evolution.iterations)}, {plan.generator_calls} generator calls)"
+        f"{counted(recipe.evolution.iterations, 'iteration')}, {plan.generator_calls} generator calls)"
     )
     for warning in plan.warnings:
         print(f"warning: {warning}")
@@ -219,7 +220,7 @@ def _plan(options: argparse.Namespace) -> None:
         further = {"costs": None if costs is None else costs.to_json()} | ({} if fits is None else {"book": fits})
         _print_json(plan.to_json() | ahead.to_json() | further)
         return
-    print(f"{recipe.name}: {_iterations(recipe.evolution.iterations)}, delta {recipe.privacy.delta:g}")
+    print(f"{recipe.name}: {counted(recipe.evolution.iterations, 'iteration')}, delta {recipe.privacy.delta:g}")
     if plan.measurements:
         _print_measurements(plan.to_json()["measurements"])
     print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  over sigma  noise passes threshold")
@@ -244,10 +245,6 @@ def _plan(options: argparse.Namespace) -> None:
         print(fits)
     for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
         print(f"warning: {warning}")
-
-
-def _iterations(count: int) -> str:
-    return "1 iteration" if count == 1 else f"{count} iterations"
 
 
 def _print_measurements(steps: list[dict[str, Any]]) -> None:
@@ -279,7 +276,7 @@ def _print_start(start: dict[str, Any]) -> None:
     }[start["promise"]]
     print(f"starts from release {start['release'][:12]}: {said}")
     for each in start["apart"]:
-        whose = "these data" if each["data"] == "shared" else f"{each['sets']} set(s) of other data"
+        whose = "these data" if each["data"] == "shared" else f"{counted(each['sets'], 'set')} of other data"
         cost = f"epsilon {_epsilon(each['epsilon'])}, delta {each['delta']:g}"
         print(f"  stated apart, for {whose}: {cost} ({each['adjacency']}; unit: {each['unit']})")
 
@@ -393,8 +390,8 @@ def _stream_privacy(streams: list[Any], *, as_json: bool) -> None:
         _print_json(found)
         return
     print(found["statement"])
-    windows = {line["window"] for line in found["ledger"]}
-    print(f"\n{len(windows)} windows have spent; each costs epsilon {_epsilon(found['window_epsilon'])} by itself")
+    windows = counted(len({line["window"] for line in found["ledger"]}), "window")
+    print(f"\nspent by {windows}; each costs epsilon {_epsilon(found['window_epsilon'])} by itself")
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -455,9 +452,9 @@ def _privacy(options: argparse.Namespace) -> None:
             print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
         for each in run.get("start", {}).get("ancestors", []):
             kind = f"{each['adjacency']}; unit: {each['unit']}"
-            data = "the same data" if each["data"] == 0 else f"{each['sets']} set(s) of other data"
-            rounds = len(each["noise_multiplier"])
-            print(f"  before it, on {data}: release {each['digest'][:12]}, {rounds} rounds ({kind})")
+            data = "the same data" if each["data"] == 0 else f"{counted(each['sets'], 'set')} of other data"
+            rounds = counted(len(each["noise_multiplier"]), "round")
+            print(f"  before it, on {data}: release {each['digest'][:12]}, {rounds} ({kind})")
         if "private_kept" in run:
             print(f"  {run['private_kept']}")
 

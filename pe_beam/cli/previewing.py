@@ -9,6 +9,7 @@ from typing import Any
 from pe_beam.cli.terminal import printable
 from pe_beam.contracts.view import View
 from pe_beam.driver.preview import Preview, Shown
+from pe_beam.wording import counted
 
 _WIDTH = 100
 _MOST = 600
@@ -36,10 +37,10 @@ def lines_of(preview: Preview, view: View) -> Iterator[str]:
     if preview.used:
         money = f", {preview.used['money']:.6g} {preview.used['currency']}" if "money" in preview.used else ""
         yield (
-            f"this preview took {preview.used['calls']} calls, {preview.used['input_tokens']} tokens sent, "
+            f"this preview took {counted(preview.used['calls'], 'call')}, {preview.used['input_tokens']} tokens sent, "
             f"{preview.used['output_tokens']} received{money}"
         )
-    yield f"a whole run makes {preview.calls} candidates"
+    yield f"a whole run makes {counted(preview.calls, 'candidate')}"
     for note in preview.notes:
         yield f"note: {note}"
 

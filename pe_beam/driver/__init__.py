@@ -7,5 +7,5 @@ a run and its results. `public` decides which parts of a recipe are released. `p
 before a run; `plan_page` shows a plan.
 
 May import: engine, runners, books, transforms, recipe, releases, sharing, report, privacy, voting, storage, custody,
-services, contracts, registry, keyed, names, numbers, errors.
+services, contracts, registry, keyed, names, numbers, wording, errors.
 """

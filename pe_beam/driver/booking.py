@@ -54,7 +54,7 @@ def open_book(
                 f"book: recipe {recipe.name!r} has privacy.sampling_rate 1; only runs on samples gain by a plan, all "
                 "others compose the same in any order"
             )
-    return file.open_book(
+    return file.create_book(
         place,
         name=name,
         epsilon=epsilon,

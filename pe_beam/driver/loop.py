@@ -34,6 +34,7 @@ from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.sources import private_source
 from pe_beam.storage import open_store
 from pe_beam.voting.nearest import find_engine
+from pe_beam.wording import counted
 
 if TYPE_CHECKING:
     from pe_beam.runners.job import Job
@@ -178,7 +179,7 @@ def _bring_start(run: Run, progress: Progress) -> None:
     """Checks and keeps the release that a run starts from, before data are read and budget is spent."""
     count = bring_start(run)
     if count is not None:
-        progress.say(f"{count} candidates of the release of evolution.start are there; all of them can be used")
+        progress.say(f"{counted(count, 'candidate')} of the release of evolution.start can be used")
 
 
 def _call(on_iteration: Callable[[Run, int], None] | None, run: Run, iteration: int) -> None:

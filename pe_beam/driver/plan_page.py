@@ -14,6 +14,7 @@ from pe_beam.recipe.trade import Trade
 from pe_beam.report import charts
 from pe_beam.report import page as pages
 from pe_beam.report.html import facts, figure, join, number, table, tag
+from pe_beam.wording import counted
 
 _TICKS = [digit * 10.0**power for power in range(-4, 4) for digit in (1, 3)]
 
@@ -82,7 +83,7 @@ def _trade(trade: Trade) -> Markup:
         "line for each number of candidates. What lies below the dashed line is within this plan's budget."
     )
     picture = charts.draw_twice(paint, title="Epsilon against iterations", desc=said, width=720, height=380)
-    heads = ["iterations", *(f"{own:,} candidates" for own in trade.populations)]
+    heads = ["iterations", *(counted(f"{own:,}", "candidate") for own in trade.populations)]
     rows = [
         [str(rounds), *(f"{epsilon:.3g}" for epsilon in row)]
         for rounds, row in zip(trade.iterations, trade.epsilon, strict=True)

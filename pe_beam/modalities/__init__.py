@@ -3,5 +3,5 @@
 Modalities are found through entry points. No lower package imports one.
 
 May import: contracts, services, sources, report, selection, measuring, metrics, registry, subsamples, keyed, names,
-numbers, errors.
+numbers, wording, errors.
 """

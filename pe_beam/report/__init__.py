@@ -4,5 +4,5 @@
 of sections. `lineage` finds parents and children of candidates. `build` makes the report of all of these. No module
 uses Beam or private data: everything that a report shows is in `release/` already.
 
-May import: contracts, privacy, recipe, storage, errors; Jinja, Matplotlib.
+May import: contracts, privacy, recipe, storage, wording, errors; Jinja, Matplotlib.
 """

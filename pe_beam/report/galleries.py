@@ -14,6 +14,7 @@ from pe_beam.contracts.view import Section, View
 from pe_beam.report.history import History
 from pe_beam.report.html import details, join, number, tag
 from pe_beam.report.lineage import Lineage, evenly
+from pe_beam.wording import counted
 
 _STRIPS, _STRIP_BLOCKS = 24, 4
 
@@ -173,7 +174,7 @@ def _beginning(history: History) -> str:
     if history.start is not None:
         told = history.manifest(0)["start"]
         taken, fresh = (number(sum(told[kind].values())) for kind in ("taken", "fresh"))
-        return f"It begins with {taken} candidates of an earlier release and {fresh} new ones. "
+        return f"It begins with {counted(taken, 'candidate')} of an earlier release and {fresh} new ones. "
     privacy = history.recipe["privacy"]
     bought = privacy.get("marginals") or privacy.get("measure")
     return "It begins with bought marginals. " if bought else "It begins at random. "
@@ -185,9 +186,9 @@ def _summary(gallery: Gallery, t: int) -> Markup:
     codes = lineage.shown_codes[:12] if view.tile else []
     best = [row for code in codes for row in lineage.gallery(t, code)[:1]]
     taste = join(view.fragment(gallery.record(t, row)) for row in best)
-    name = Markup('<span class="name">Population {} <small>{} candidates</small></span>')
+    name = Markup('<span class="name">Population {} <small>{}</small></span>')
     shown = Markup('<span class="taste" aria-hidden="true">{}</span>').format(taste)
-    return name.format(t, number(gallery.history.size(t))) + shown
+    return name.format(t, counted(number(gallery.history.size(t)), "candidate")) + shown
 
 
 def _strip(gallery: Gallery, code: int) -> Markup:

@@ -18,6 +18,7 @@ from pe_beam.report import charts
 from pe_beam.report.charts import draw_twice
 from pe_beam.report.history import History
 from pe_beam.report.html import facts, figure, join, number, table, tag
+from pe_beam.wording import counted
 
 _NORMAL = NormalDist()
 _WHOSE = {
@@ -132,9 +133,8 @@ def _epsilon(history: History) -> Markup:
         for t, e in zip(steps, spent, strict=True)
     ]
     data = table(["Iteration", "Noise multiplier z", "Epsilon so far"], rows, caption=title)
-    desc = (
-        f"Epsilon grows from {spent[0]:.3g} to {spent[-1]:.3g} over {steps[-1]} iterations; the budget is {budget:g}."
-    )
+    over = counted(steps[-1], "iteration")
+    desc = f"Epsilon grows from {spent[0]:.3g} to {spent[-1]:.3g} over {over}; the budget is {budget:g}."
     caption = (
         f"Epsilon at delta {delta:g} after each noisy histogram"
         + (f", {_bought(history)} bought before the first" if history.privacy["label_shares_noise_multiplier"] else "")
@@ -158,8 +158,8 @@ def _symbols(history: History, spent: float) -> Markup:
         ),
         (
             "One unit moves a histogram by at most",
-            Markup("‖{c}{t} − {c}′{t}‖{two} ≤ Δ = {s} votes").format(
-                c=i("c"), t=sub(i("t")), two=sub("2"), s=number(history.sensitivity, 4)
+            Markup("‖{c}{t} − {c}′{t}‖{two} ≤ Δ = {s}").format(
+                c=i("c"), t=sub(i("t")), two=sub("2"), s=counted(number(history.sensitivity, 4), "vote")
             ),
         ),
         (

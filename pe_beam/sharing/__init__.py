@@ -4,5 +4,5 @@
 registry of deployments, `checklist` answers to the topics of NIST SP 800-226, `histograms` a CSV of the noisy votes.
 `facts` reads what all of them say. No module opens a recipe's parts, a ledger or a private file.
 
-May import: releases, privacy, contracts, names, numbers, errors; Arrow, PyYAML.
+May import: releases, privacy, contracts, names, numbers, wording, errors; Arrow, PyYAML.
 """

@@ -14,6 +14,7 @@ import yaml
 
 from pe_beam.errors import InputError
 from pe_beam.sharing.facts import SOURCE, Facts
+from pe_beam.wording import counted
 
 FILL_IN = "FILL IN"
 _NO_DATE = "1900-01-01"  # what the registry's own template has in this place
@@ -132,13 +133,14 @@ def _implementation(facts: Facts) -> dict[str, Any]:
     privacy = facts.privacy
     measured = "" if facts.measured is None else f" Before the first iteration, noisy {facts.measured}."
     noise = ", ".join(f"{z:.6g}" for z in privacy["noise_multiplier"])
+    each = f"each of {counted(privacy['iterations'], 'iteration')}"
     return {
         "preprocessing_and_hyperparameter_tuning": "pe-beam fixes noise, labels, bounds and delta before private "
         "records are read. FILL IN what was done to the records before that, and which runs on them came before "
         "this one.",
         "mechanisms": _items(
-            f"{privacy['mechanism']}, once in each of {privacy['iterations']} iterations, on the votes of records "
-            f"for candidates. Sigma over sensitivity: {noise}.{measured}",
+            f"{privacy['mechanism']}, once in {each}, on the votes of records for candidates. Sigma over sensitivity: "
+            f"{noise}.{measured}",
             "pe_beam on Apache Beam. Votes are whole numbers of bounded norm, and the sampler rounds an exactly "
             "distributed normal variable, so that no floating-point number is added to a count.",
             "A retry, a resume or a lost worker never draws noise twice: counts are committed once, and the noise "

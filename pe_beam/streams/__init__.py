@@ -7,5 +7,5 @@ what is private. `status` and `report` show where a stream stands and what it ha
 book, and compares the runs and streams of one with what they have spent.
 
 May import: driver, books, engine, report, recipe, privacy, storage, contracts, registry, keyed,
-numbers, errors.
+numbers, wording, errors.
 """

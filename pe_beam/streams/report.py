@@ -25,6 +25,7 @@ from pe_beam.report.html import facts, figure, join, number, table, tag
 from pe_beam.report.plain import view_of
 from pe_beam.streams.layout import published_name, published_windows
 from pe_beam.streams.promise import read_promise, stored_recipe
+from pe_beam.wording import counted
 
 REPORT = "report.html"
 _MOST, _GALLERIES, _RECORDS = 60, 8, 6  # windows in charts and tables, galleries, records in each
@@ -157,7 +158,7 @@ def _promise_section(promise: dict[str, Any], windows: Sequence[Window]) -> Sect
             _name_windows(axes, windows)
             axes.legend(loc="lower right")
 
-        said = f"Epsilon of the stream stays {promise['epsilon']:.4g} over {len(spent)} windows."
+        said = f"Epsilon of the stream stays {promise['epsilon']:.4g} over {counted(len(spent), 'window')}."
         chart = draw_twice(paint, title="Epsilon over windows", desc=said, width=760, height=220)
         data = table(["Window", "Epsilon"], rows, caption="Epsilon by window")
         body += figure(chart, "Epsilon does not grow: each record votes in one window.", data=data)

@@ -12,7 +12,7 @@ import pytest
 
 from pe_beam.books import entering
 from pe_beam.books.entering import Applicant, enter, find_entry, give_back
-from pe_beam.books.file import KEY, has_data, open_book, read_book
+from pe_beam.books.file import KEY, create_book, has_data, read_book
 from pe_beam.books.lines import BOOK, Cost, Place
 from pe_beam.books.total import room_beside
 from pe_beam.cli.main import main
@@ -58,7 +58,7 @@ def goes_in(place: str, directory: str, spends: Cost, fingerprint: str = DATA, *
 
 def opened(name: str, epsilon: float = 1, delta: float = 1e-5, **more: object) -> str:
     place = f"memory://book-{name}"
-    open_book(place, name=name, epsilon=epsilon, delta=delta, **more)
+    create_book(place, name=name, epsilon=epsilon, delta=delta, **more)
     return place
 
 
@@ -201,7 +201,7 @@ def test_runs_at_once_do_not_overspend(tmp_path):
         thread.join()
     assert sum(won) == len(read_book(open_store(place)).entries) == 7
     place = str(tmp_path / "book")
-    open_book(place, name="race", epsilon=1, delta=1e-5)
+    create_book(place, name="race", epsilon=1, delta=1e-5)
     context = multiprocessing.get_context("fork")
     found = context.Queue()
     workers = [context.Process(target=_process, args=(place, str(tmp_path), n, found)) for n in range(4)]
@@ -215,7 +215,7 @@ def test_runs_at_once_do_not_overspend(tmp_path):
 def test_a_book_that_was_changed_is_refused(tmp_path):
     """Each change of a line, each lost or moved line but the last; an older copy is found by who is in it."""
     place = str(tmp_path / "book")
-    open_book(place, name="chain", epsilon=1, delta=1e-5)
+    create_book(place, name="chain", epsilon=1, delta=1e-5)
     goes_in(place, str(tmp_path / "1"), cost(10.0))
     older = Path(place, BOOK).read_bytes()
     goes_in(place, str(tmp_path / "2"), cost(10.0))
@@ -256,9 +256,9 @@ def test_what_another_holder_wrote_does_not_steer_a_terminal(capsys):
 def test_without_its_key_a_book_tells_nothing_of_data(tmp_path):
     """Two runs on the same data have different marks; the same data in another book are said, by name alone."""
     place = str(tmp_path / "first")
-    open_book(place, name="first", epsilon=1, delta=1e-5)
+    create_book(place, name="first", epsilon=1, delta=1e-5)
     second = str(tmp_path / "second")
-    open_book(second, name="second", epsilon=1, delta=1e-5, beside=[place])
+    create_book(second, name="second", epsilon=1, delta=1e-5, beside=[place])
     assert goes_in(place, str(tmp_path / "1"), cost(10.0)) == []
     assert goes_in(place, str(tmp_path / "2"), cost(10.0)) == []
     text = Path(place, BOOK).read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from pe_beam.books.file import open_book, read_book
+from pe_beam.books.file import create_book, read_book
 from pe_beam.contracts.store import Store
 from pe_beam.storage import open_store
 from tests.books.test_books import apply
@@ -13,7 +13,7 @@ from tests.storage.proxy import LATE, LOST, Proxy
 
 def test_runs_at_once_do_not_overspend_though_answers_are_lost(store: Store, proxy: Proxy):
     place = f"{store.uri}/book"
-    open_book(place, name="bucket", epsilon=1, delta=1e-5)
+    create_book(place, name="bucket", epsilon=1, delta=1e-5)
     proxy.fault = lambda number, asked: {0: LOST, 1: LATE}.get(number % 4)
     won: list[bool] = []
     threads = [threading.Thread(target=lambda n=n: won.append(apply(place, n, store.uri))) for n in range(9)]

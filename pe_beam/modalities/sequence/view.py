@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from pe_beam.contracts.view import View
 from pe_beam.modalities.sequence.schema import EVENTS, GAP, KIND, SequenceSchema
+from pe_beam.wording import counted
 
 if TYPE_CHECKING:
     from pe_beam.contracts.view import History, Section
@@ -61,7 +62,7 @@ class SequenceView(View):
         count = len(record[EVENTS])
         kinds = ", ".join(str(event[KIND]) for event in record[EVENTS][:4])
         more = ", ..." if count > 4 else ""
-        return f"sequence {record['candidate_id']}, {count} {'event' if count == 1 else 'events'}: {kinds}{more}"
+        return f"sequence {record['candidate_id']}, {counted(count, 'event')}: {kinds}{more}"
 
     def sections(self, history: History) -> Sequence[Section]:
         """See View: what follows what, and lengths, in the first and the newest population."""

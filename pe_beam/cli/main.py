@@ -299,11 +299,13 @@ def _preview(options: argparse.Namespace) -> None:
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.parts import find_modality
     from pe_beam.report.plain import view_of
+    from pe_beam.services.waiting import heard_by
 
     recipe = load_recipe(options.recipe, options.set)
     if options.html is not None:
         demand_writable(options.html)
-    preview, modality = make_preview(recipe, options.count), find_modality(recipe)
+    with heard_by(lambda line: print(line, file=sys.stderr)):
+        preview, modality = make_preview(recipe, options.count), find_modality(recipe)
     if options.html is not None:
         write_html(options.html, page_of(preview, modality))
     if options.json:

@@ -32,6 +32,7 @@ from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
 from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.sources import private_source
+from pe_beam.services.waiting import heard_by
 from pe_beam.storage import open_store
 from pe_beam.voting.nearest import find_engine
 from pe_beam.wording import counted
@@ -132,8 +133,9 @@ def _evolve_locked(
         return run
     booking.demand_room(run)
     job = new_job(run, args)
-    run.generator.ready()
-    run.embedder.ready()
+    with heard_by(progress.say):
+        run.generator.ready()
+        run.embedder.ready()
     _bring_start(run, progress)
     ledger.repair_ledger(run.store)
     private_kept = pin_secret(run, secret_file, on_this_machine=job.on_this_machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -116,11 +117,11 @@ class EvolvedRun(Run):
         iterations: str = "last",
         options: Mapping[str, str] | None = None,
         metric_rows: int | None = None,
-        progress: TextIO | None = None,
+        progress: TextIO | bool | None = None,
     ) -> dict[str, Any]:
         """Measures the samples against real records. The result is private: it is no release.
 
-        Arguments and errors are those of `pe_beam.evaluation.evaluate.evaluate`.
+        Arguments and errors are those of `pe_beam.evaluation.evaluate.evaluate`, and progress is that of `evolve`.
         """
         from pe_beam.evaluation.evaluate import evaluate
 
@@ -131,7 +132,7 @@ class EvolvedRun(Run):
             iterations=iterations,
             options=options,
             metric_rows=metric_rows,
-            progress=progress,
+            progress=stream_for(progress),
         )
 
     def _repr_html_(self) -> str:
@@ -145,7 +146,7 @@ def evolve(
     beam_options: Sequence[str] = (),
     *,
     secret_file: str | Path | None = None,
-    progress: TextIO | None = None,
+    progress: TextIO | bool | None = None,
     unroll: bool = False,
     on_iteration: OnIteration | Sequence[OnIteration] = (),
     records: Any = None,
@@ -157,7 +158,8 @@ def evolve(
       run_dir: a local or mounted directory, which is made if it does not exist, or the URL of a store (docs/stores.md).
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
-      progress: stream for progress lines, such as sys.stderr; None for no progress.
+      progress: a stream for the progress lines of `pe-beam run`, True for stderr, False for none. By default they are
+        shown on stderr if it is a terminal.
       unroll: one Beam job for all iterations. The release is the same; the whole budget is spent first.
       on_iteration: one function or several (`pe_beam.callbacks`), called with the release as it is after each iteration
         that this call commits, iteration 0 included; of an unrolled run, when its job is over. They see what is
@@ -189,11 +191,19 @@ def evolve(
         run_dir,
         beam_options,
         secret_file=secret_file,
-        progress=progress,
+        progress=stream_for(progress),
         unroll=unroll,
         on_iteration=_shown_to(functions) if functions else None,
     )
     return EvolvedRun(run.root, run.recipe)
+
+
+def stream_for(progress: TextIO | bool | None) -> TextIO | None:
+    """Returns the stream for progress lines, or None for none; see `evolve`."""
+    if not isinstance(progress, bool | None):
+        return progress
+    terminal = sys.stderr is not None and sys.stderr.isatty()  # a program without a console has no stderr
+    return sys.stderr if progress or (progress is None and terminal) else None
 
 
 def _shown_to(functions: Sequence[OnIteration]) -> Callable[[Run, int], None]:

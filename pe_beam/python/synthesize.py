@@ -44,7 +44,7 @@ def synthesize(
     overrides: Mapping[str, Any] | None = None,
     beam_options: Sequence[str] = (),
     secret_file: str | Path | None = None,
-    progress: TextIO | None = None,
+    progress: TextIO | bool | None = None,
     unroll: bool = False,
     on_iteration: OnIteration | Sequence[OnIteration] = (),
 ) -> EvolvedRun:

@@ -22,11 +22,13 @@ from pe_beam.contracts.service import Endpoint, Service
 from pe_beam.errors import PeBeamError, RefusedError, ServiceError, SpentError
 from pe_beam.services.account import Account
 from pe_beam.services.pace import Pace
+from pe_beam.services.waiting import listener
 
 T = TypeVar("T")
 _LONGEST = 60.0  # longest back-off in seconds; a service's own Retry-After may be longer
 _SHORTEST = 0.1  # seconds; a shorter requested pause counts as none, and the back-off applies
 _WORK = 0.002  # seconds of work of this process per call; it is rarely more
+_SILENT = 0.5  # seconds that a service may take for its first answer before it is said that it is waited for
 _SPEED_MEMORY = 0.2  # weight of the newest call in an endpoint's mean latency
 
 
@@ -172,28 +174,38 @@ class Dispatcher:
     def probe(self, patience: float) -> None:
         """Checks that every endpoint answers within `patience` seconds and accepts its key.
 
+        Who listens (`waiting.heard_by`) is soon told of an endpoint that does not answer at once.
+
         Raises:
           ServiceError: an endpoint does not answer or does not accept its key.
         """
-        self.run(self._probe(patience))
+        say = listener()
 
-    async def _probe(self, patience: float) -> None:
-        for endpoint in self._endpoints:
-            limit = time.monotonic() + patience
-            while True:
+        async def probe_all() -> None:
+            for endpoint in self._endpoints:
+                waits = f"waiting for {self._named(endpoint)}; for {patience:g} s at most"
+                told = self._loop.call_later(_SILENT, say, waits)
                 try:
-                    await endpoint.connection.probe()
-                    break
-                except TransientError as fault:
-                    if fault.unrecognised:
-                        raise self._unrecognised(endpoint, fault) from None
-                    left = limit - time.monotonic()
-                    if left < 0:
-                        raise ServiceError(
-                            f"{self._named(endpoint)} does not answer ({fault.said()}); start it, or correct base_url, "
-                            "and run again"
-                        ) from None
-                    await asyncio.sleep(min(max(0.5, fault.wait or 0.0), left + 0.05))
+                    await self._probe(endpoint, time.monotonic() + patience)
+                finally:
+                    told.cancel()
+
+        self.run(probe_all())
+
+    async def _probe(self, endpoint: _Endpoint, limit: float) -> None:
+        while True:
+            try:
+                return await endpoint.connection.probe()
+            except TransientError as fault:
+                if fault.unrecognised:
+                    raise self._unrecognised(endpoint, fault) from None
+                left = limit - time.monotonic()
+                if left < 0:
+                    raise ServiceError(
+                        f"{self._named(endpoint)} does not answer ({fault.said()}); start it, or correct base_url, "
+                        "and run again"
+                    ) from None
+                await asyncio.sleep(min(max(0.5, fault.wait or 0.0), left + 0.05))
 
     def _named(self, endpoint: _Endpoint) -> str:
         address = self._service.endpoints[endpoint.place].base_url or "its default address"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pyarrow.parquet as pq
@@ -49,6 +50,20 @@ def test_a_run_is_an_object(runs, small, tmp_path):
     run.export(tmp_path / "samples.jsonl")
     assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 40
     assert run.report().endswith("release/report.html")
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "shown"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_progress_is_shown_in_a_terminal_or_as_it_is_said(runs, small, monkeypatch, progress, terminal, shown):
+    shell = io.StringIO()
+    monkeypatch.setattr(shell, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stderr", shell)
+    pe_beam.evolve(parse_recipe(small), runs.finished(small), progress=progress)
+    assert ("this run is complete; nothing to do\n" in shell.getvalue()) is shown
+    pe_beam.evolve(parse_recipe(small), runs.finished(small), progress=(own := io.StringIO()))
+    assert own.getvalue() == "this run is complete; nothing to do\n"
 
 
 @pytest.mark.parametrize("unroll", [False, True])

@@ -65,7 +65,8 @@ def test_an_unknown_model_and_a_server_that_is_down(texts, tmp_path, capsys):
     assert "it differs in generator.model" in _said(capsys)
     (tmp_path / "other").mkdir()
     assert _run(texts, tmp_path / "other") == 1
-    assert f"the service at {server.url} does not answer (no connection)" in _said(capsys)
+    said, named = capsys.readouterr().err, f"execution.llm.endpoints.0: the service at {server.url}"
+    assert said.index(f"waiting for {named}; for 1 s at most") < said.index(f"{named} does not answer (no connection)")
 
 
 def test_a_server_that_goes_away_in_the_middle(texts, tmp_path, capsys):

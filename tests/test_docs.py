@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pe_beam.cli import reference
 from pe_beam.recipe.loading import parse_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +26,10 @@ def test_links_lead_somewhere(page):
 def test_files_and_modules_that_are_named_exist(page):
     for name in re.findall(r"`((?:pe_beam|pipelines|templates|tests|benchmarks|docs)/[\w./-]+)`", page.read_text()):
         assert (ROOT / name.split("::")[0]).exists(), f"{page.name}: {name} is not there"
+
+
+def test_the_reference_of_the_command_line_is_current():
+    assert (ROOT / reference.FILE).read_text() == reference.markdown(), "python -m pe_beam.cli.reference writes it"
 
 
 def test_examples_of_data_are_recipes(small):

@@ -24,21 +24,26 @@ def add_book(command: argparse.ArgumentParser) -> None:
 
     opened = add("open", _open, "opens a book; what it promises is fixed from then on")
     opened.add_argument("book", metavar="BOOK", help="a new folder, or the URL of a store")
-    opened.add_argument("--name", required=True, metavar="NAME")
+    opened.add_argument("--name", required=True, metavar="NAME", help="as its holder calls it")
     opened.add_argument("--epsilon", required=True, type=float, metavar="E", help="of all its runs together")
     opened.add_argument("--delta", required=True, type=float, metavar="D", help="of all its runs together")
-    opened.add_argument("--unit", default="record", choices=("record", "client"))
-    opened.add_argument("--adjacency", default="add-or-remove-one", choices=("add-or-remove-one", "replace-one"))
+    opened.add_argument("--unit", default="record", choices=("record", "client"), help="that of every run")
+    opened.add_argument(
+        "--adjacency",
+        default="add-or-remove-one",
+        choices=("add-or-remove-one", "replace-one"),
+        help="that of every run",
+    )
     opened.add_argument(
         "--plan", action="append", default=[], metavar="RECIPE", help="of a run on samples, whose sampling then counts"
     )
     opened.add_argument("--beside", action="append", default=[], metavar="BOOK", help="a book over other data")
     show = add("show", _show, "what a book promises, who has entered, and what is left")
-    show.add_argument("book", metavar="BOOK")
+    show.add_argument("book", metavar="BOOK", help="its folder, or the URL of a store")
     check = add("check", _check, "compares each run's ledger with what it has reserved")
-    check.add_argument("book", metavar="BOOK")
+    check.add_argument("book", metavar="BOOK", help="its folder, or the URL of a store")
     back = add("return", _return, "ends a run for good, and gives back what its ledger has no line for")
-    back.add_argument("dir", metavar="DIR")
+    back.add_argument("dir", metavar="DIR", help="of a run or a stream")
 
 
 def place_of(book: str) -> str:

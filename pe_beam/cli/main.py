@@ -34,7 +34,7 @@ def _main(arguments: list[str]) -> int:
     if "--" in arguments:
         cut = arguments.index("--")
         arguments, beam_args = arguments[:cut], arguments[cut + 1 :]
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     options.beam_args = beam_args
     try:
         options.command(options)
@@ -56,7 +56,8 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(prog="pe-beam", description="Private Evolution on Apache Beam")
     parser.add_argument("--debug", action="store_true", help="show traces (they may hold private values)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -74,37 +75,37 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
     stream = add("stream", _stream, "closes, runs and publishes the windows that are due. Beam flags go after --")
     for command in (plan, preview, run, stream):
-        command.add_argument("recipe", metavar="RECIPE")
+        command.add_argument("recipe", metavar="RECIPE", help="the name of a shipped recipe, or a file")
         command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
     preview.add_argument("--count", type=int, default=8, metavar="N", help="how many, 1 to 64; default 8")
     preview.add_argument("--html", metavar="FILE", help="also write a page that shows them; a file there is replaced")
     plan.add_argument("--html", metavar="FILE", help="also write a page with the chart; a file there is replaced")
-    run.add_argument("--run-dir", required=True, metavar="DIR")
+    run.add_argument("--run-dir", required=True, metavar="DIR", help="where the run lies; a new one is made")
     run.add_argument("--secret-file", metavar="F", help="32 raw bytes to use as the secret (for tests)")
     run.add_argument("--unroll", action="store_true", help="one Beam job for all iterations; the same release")
-    stream.add_argument("--stream-dir", required=True, metavar="DIR")
+    stream.add_argument("--stream-dir", required=True, metavar="DIR", help="where it lies; a new one is made")
     for command in (run, stream):
         command.add_argument(
             "--book", metavar="BOOK", help="the budget book that it enters; privacy.book of the recipe"
         )
     stream.add_argument("--once", action="store_true", help="do what is due now and leave; else go on")
     status = add("status", _status, "where a run stands", as_json=True)
-    status.add_argument("dir", metavar="DIR")
+    status.add_argument("dir", metavar="DIR", help="of a run or a stream")
     watch = add("watch", _watch, "a page on this machine that follows a run or a stream, also before it begins")
-    watch.add_argument("dir", metavar="DIR")
+    watch.add_argument("dir", metavar="DIR", help="of a run or a stream")
     watch.add_argument("--port", type=int, default=0, metavar="N", help="of 127.0.0.1; default: any that is free")
     watch.add_argument("--open", action="store_true", help="open it in a browser")
     privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
-    privacy.add_argument("dir", metavar="DIR", nargs="+")
+    privacy.add_argument("dir", metavar="DIR", nargs="+", help="of a stream, or of runs on the same data")
     report = add("report", _report, "the report as one HTML file, from the release alone")
-    report.add_argument("dir", metavar="DIR")
+    report.add_argument("dir", metavar="DIR", help="of a run or a stream")
     export = add(
         "export",
         _export,
         "the samples as .parquet, .csv, .jsonl or a folder (images, several tables), or what --as says",
     )
-    export.add_argument("dir", metavar="DIR")
-    export.add_argument("--to", required=True, metavar="PATH")
+    export.add_argument("dir", metavar="DIR", help="of a run or a stream; with --as also a release")
+    export.add_argument("--to", required=True, metavar="PATH", help="what to write; its ending says the format")
     export.add_argument("--iteration", type=int, metavar="N", help="its population, 0 to T; default: the samples")
     export.add_argument(
         "--as",
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--all", action="store_true", help="the whole release, to a new folder, without times")
     evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
-    evaluate.add_argument("dir", metavar="DIR")
+    evaluate.add_argument("dir", metavar="DIR", help="of a run")
     evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
     evaluate.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
     evaluate.add_argument(
@@ -130,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_book(add("book", None, "a budget over runs: open, show, check, return"))
     purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
-    purge.add_argument("dir", metavar="DIR")
+    purge.add_argument("dir", metavar="DIR", help="of a run")
     return parser
 
 

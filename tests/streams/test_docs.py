@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from pe_beam.cli.main import _parser
+from pe_beam.cli.main import command_line
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.streams.promise import promise
 
@@ -29,5 +29,5 @@ def test_the_cron_job_runs_a_command_that_there_is():
     spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     name, *arguments = spec["containers"][0]["command"]
     assert name == "pe-beam"
-    assert _parser().parse_args(arguments).once
+    assert command_line().parse_args(arguments).once
     assert job["spec"]["concurrencyPolicy"] == "Forbid"

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from pe_beam.cli.main import _parser
+from pe_beam.cli.main import command_line
 from pe_beam.runners.dataflow import check, explain, runner, service
 from pe_beam.storage import open_store
 from tests.whole_runs import ROOT
@@ -20,7 +20,7 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) fo
 def test_the_program_and_the_runner_take_what_is_written(command: str) -> None:
     pytest.importorskip("google.cloud.storage", reason="Dataflow was NOT tested: google-cloud-storage is not installed")
     words = shlex.split(command.replace("BUCKET", "a-bucket").replace("PROJECT", "a-project"))
-    options = _parser().parse_args(words[1 : words.index("--")])
+    options = command_line().parse_args(words[1 : words.index("--")])
     assert (ROOT / options.recipe).exists()
     store, flags = open_store(options.run_dir), words[words.index("--") + 1 :]
     check.check(runner.target_of(store, runner._options(store, flags)), client_ids=False)

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from pe_beam.cli.main import _parser as run_parser
+from pe_beam.cli.main import command_line
 from pe_beam.runners.flink.__main__ import _parser as flink_parser
 from tests.whole_runs import ROOT
 
@@ -19,7 +19,7 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) fo
 def test_the_programs_take_what_is_written(command):
     words = shlex.split(command)
     if words[0] == "pe-beam":
-        options = run_parser().parse_args(words[1 : words.index("--")])
+        options = command_line().parse_args(words[1 : words.index("--")])
         assert (ROOT / options.recipe).exists()
         assert words[words.index("--") + 1].startswith(("--runner=FlinkRunner", "$(python"))
         assert "$(" not in command or "$(python -m pe_beam.runners.flink flags)" in command

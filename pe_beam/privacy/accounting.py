@@ -10,19 +10,16 @@ and dp-accounting's own accountant is the second method.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pe_beam.errors import RecipeError
+from pe_beam.privacy.exact import gaussian_mechanism
 from pe_beam.privacy.loss import numeric_epsilon
 from pe_beam.privacy.precise import precision
 from pe_beam.privacy.subsampled import Spending, amplified_multiplier, peer_epsilon, subsampled_epsilon
@@ -169,7 +166,7 @@ def calibrate(
         pairs = [(0.0, 0.0)] * (len(shares) + 1)
         return _schedule(pairs, sensitivity, label_share, sampling_rate)
     with np.errstate(all="ignore"):  # its root search evaluates log(0)
-        whole = float(_gaussian_mechanism().get_sigma_gaussian(epsilon, delta))
+        whole = float(gaussian_mechanism().get_sigma_gaussian(epsilon, delta))
     _refuse_unless(0 < whole < math.inf, "privacy.delta", delta, "a larger number")
     if sampling_rate < 1:
         whole = amplified_multiplier(
@@ -261,22 +258,6 @@ def _check_rate(sampling_rate: float) -> None:
     _refuse_unless(0 < sampling_rate <= 1, "privacy.sampling_rate", sampling_rate, "above 0 to 1")
 
 
-@functools.cache
-def _gaussian_mechanism() -> Any:
-    """Returns dp-accounting's module of exact Gaussian functions.
-
-    It is loaded without the rest of its package, whose __init__ imports all of it and takes a second of each process.
-    """
-    spec = importlib.util.find_spec("dp_accounting")
-    file = Path((spec.submodule_search_locations or [""])[0], "gaussian_mechanism.py") if spec else Path()
-    alone = importlib.util.spec_from_file_location("pe_beam.privacy._gaussian_mechanism", file)
-    if "dp_accounting" in sys.modules or not file.is_file() or alone is None or alone.loader is None:
-        return importlib.import_module("dp_accounting.gaussian_mechanism")
-    module = importlib.util.module_from_spec(alone)
-    alone.loader.exec_module(module)
-    return module
-
-
 def _check_norms(sensitivity: float, label_sensitivity: float, label_share: float) -> None:
     _refuse_unless(0 < sensitivity < math.inf, "sensitivity", sensitivity, "above 0")
     _refuse_unless(0 < label_sensitivity < math.inf, "label_sensitivity", label_sensitivity, "above 0")
@@ -350,7 +331,7 @@ def spent_epsilon(spent: Iterable[float | Spending], delta: float) -> float:
         return math.inf if mu else math.nextafter(0.0, 1.0)
     true_delta = _true_delta(values)
     with np.errstate(all="ignore"):  # as above
-        found = float(_gaussian_mechanism().get_epsilon_gaussian(1 / mu, delta))
+        found = float(gaussian_mechanism().get_epsilon_gaussian(1 / mu, delta))
     epsilon, step = found, max(found, mu) * 2.0**-50
     # The error of the root is about 1e-12: after a few steps up the bound holds for certain.
     while not true_delta(epsilon) <= delta:

@@ -1,8 +1,12 @@
 import dataclasses
+import importlib
+import itertools
 import math
+import sys
 from fractions import Fraction
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting import pld
 from hypothesis import given, settings
@@ -10,6 +14,7 @@ from hypothesis import strategies as st
 
 from pe_beam.errors import RecipeError
 from pe_beam.privacy import accounting
+from pe_beam.privacy.exact import gaussian_mechanism
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,20 @@ def test_never_spends_more_and_two_methods_agree(epsilon, delta, weights):
         numeric = accounting.numeric_epsilon(schedule.all_multipliers, delta)
         assert -1e-6 * (spent + mu) <= numeric - spent <= 3e-5 * (spent + mu)
         accounting.check_schedule(schedule, epsilon, delta)
+
+
+def test_the_module_loaded_alone_gives_the_same_bits(monkeypatch):
+    monkeypatch.delitem(sys.modules, "dp_accounting")
+    alone = gaussian_mechanism.__wrapped__()
+    assert "_gaussian_mechanism" in alone.__name__ and "stats" not in type(alone._norm).__module__
+    whole = importlib.import_module("dp_accounting.gaussian_mechanism")
+    deltas = (1e-300, 1e-15, 1e-5, 0.9)
+    with np.errstate(all="ignore"):
+        for epsilon, delta in itertools.product((1e-3, 0.3, 1, 10, 1000), deltas):
+            assert alone.get_sigma_gaussian(epsilon, delta) == whole.get_sigma_gaussian(epsilon, delta)
+        for sigma, delta in itertools.product((1e-2, 0.7, 5, 1e3), deltas):
+            assert alone.get_epsilon_gaussian(sigma, delta) == whole.get_epsilon_gaussian(sigma, delta)
+    assert alone._norm.cdf(0.0) == 0.5  # what is not at hand is SciPy's own
 
 
 @given(

@@ -13,6 +13,7 @@ There is one policy for each kind of file (docs/images.md has them as a table):
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import threading
@@ -28,7 +29,8 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 """Formats that are read (MPO by the reader of JPEG). None starts another program (EPS) or is optional (AVIF)."""
 
-Image.init()  # loads all readers once, now and not at the first picture
+for _name in ("Png", "Jpeg", "Mpo", "Bmp", "Gif", "Tiff", "WebP", "Ppm", "Jpeg2K"):  # now, not at the first picture
+    importlib.import_module(f"PIL.{_name}ImagePlugin")
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 _STRIP = 256  # rows converted at a time
 _STDERR = threading.Lock()

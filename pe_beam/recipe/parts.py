@@ -132,9 +132,25 @@ def new_embedder(recipe: Recipe, folder: Folder | None = None) -> Embedder:
                 f"privacy.marginals.pairs: {columns} columns; 2 to {MOST_COLUMNS} are allowed; null counts no pairs"
             )
     _check_measure(recipe, made)
+    if recipe.evolution.draws == "balanced":
+        _check_balance(recipe, made)
     iterations, service = recipe.evolution.iterations, recipe.execution.embeddings
     made.attach(Surroundings(iterations=iterations, service=service, folder=folder, private=True))
     return made
+
+
+def _check_balance(recipe: Recipe, embedder: Embedder) -> None:
+    """Raises RecipeError if nothing is measured to balance draws by, or candidates count in several bins of it."""
+    if not recipe.privacy.counts_columns:
+        raise RecipeError(
+            "evolution.draws: balanced needs counts of columns (privacy.marginals or privacy.measure); without them "
+            "weighted is wanted"
+        )
+    if embedder.counts_several or embedder.marginal_parts > 1:
+        raise RecipeError(
+            f"evolution.draws: candidates of embedder {recipe.embedder.name!r} have several bins of a column, by which "
+            "draws cannot be balanced; weighted is wanted"
+        )
 
 
 def _counting(recipe: Recipe) -> str:

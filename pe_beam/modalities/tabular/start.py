@@ -49,7 +49,7 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
         "data": {"schema": schema, "columns": columns},
         "generator": {"name": "tabular", "steps": "redraw"},
         "embedder": {"name": "tabular"},
-        "evolution": {"degree": 0.1, "threshold": 0, "final": "selected", "repeats": "modelled"},
+        "evolution": {"degree": 0.1, "threshold": 0, "final": "selected", "repeats": "modelled", "draws": "balanced"},
         "privacy": {"marginals": {"budget": 0.4}},  # the share is then what a plan recommends
     }
 

@@ -79,7 +79,9 @@ class TableView(View):
             Section(
                 key="rows",
                 title="Rows",
-                lead="Rows of the newest population, in the order of the column that you choose." + _repeats(history),
+                lead="Rows of the newest population, in the order of the column that you choose."
+                + _repeats(history)
+                + _balance(history),
                 body=self._rows(history),
             ),
         ]
@@ -222,6 +224,18 @@ def _repeats(history: History) -> str:
     return (
         f" {told['distinct']} of {told['rows']} are distinct, and none is there more than {told['most_equal']} times; "
         f"of as many rows that the measured marginals alone give, {told['modelled_distinct']} are distinct."
+    )
+
+
+def _balance(history: History) -> str:
+    """Returns a sentence on the draw of the newest rows, if its manifest says that it was balanced."""
+    told = history.manifest(history.last).get("selection", {}).get("balance")
+    if told is None:
+        return ""
+    before, after = told["beyond_noise"]
+    return (
+        f" {told['replaced']} times a drawn row gave way to another one, so that columns are as measured: beyond the "
+        f"noise they were out by {before:.1%} of the rows on average, and are by {after:.1%}."
     )
 
 

@@ -19,6 +19,7 @@ from pe_beam.driver import launching
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting
+from pe_beam.engine.choose import choose
 from pe_beam.engine.measuring import PAIR_WEIGHT, StepCells, asked, read_measured, steps_of
 from pe_beam.engine.run import open_run
 from pe_beam.engine.spending import grid_bits
@@ -59,7 +60,7 @@ def recipe_of(path: Path) -> dict[str, Any]:
         "modality": "tabular",
         "generator": {"name": "tabular", "steps": "redraw"},
         "embedder": {"name": "tabular"},
-        "evolution": {"iterations": 1, "samples": 40},
+        "evolution": {"iterations": 1, "samples": 40, "population": 160, "draws": "balanced"},
         "privacy": {"epsilon": 3, "delta": 1e-5, "keep_secret": True, "measure": copy.deepcopy(MEASURE)},
     }
 
@@ -187,6 +188,19 @@ def test_who_reads_the_release_can_choose_again(done):
     )
     assert told(chosen) == released(done, "tree")[0]
     assert {tuple(each["columns"]) for each in told(chosen)[:2]} == {("a", "b"), ("x", "y")}
+
+
+def test_a_balanced_draw_can_be_made_again_from_the_release(done, tmp_path):
+    for name in ("release", "recipe.yaml", "ledger.jsonl"):
+        (shutil.copytree if name == "release" else shutil.copy)(done / name, tmp_path / name)
+    table, notes = choose(open_run(tmp_path), 1)
+    made = pq.read_table(done / "release/samples.parquet")
+    assert table["parent_id"].to_pylist() == made["parent_id"].to_pylist()
+    manifest = json.loads((done / "release/iteration=0001/manifest.json").read_text())
+    assert manifest["selection"] == notes
+    before, after = notes["balance"]["beyond_noise"]
+    assert after < 0.7 * before
+    assert notes["balance"]["replaced"] > 0
 
 
 def test_a_run_that_is_killed_between_steps_goes_on_and_spends_nothing_twice(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from pe_beam.measuring.cliques import Clique, norm_squared, weights_within
 from pe_beam.measuring.groups import equal_mass
+from pe_beam.measuring.interactions import products, together
 from pe_beam.measuring.pairs import Pair, Question, scores, spanning
 from pe_beam.measuring.shares import grouped, shares_of
 
@@ -74,6 +76,29 @@ class Known:
         """Returns all pairs of columns over all labels, in at most so many groups of each column."""
         every = itertools.combinations(range(len(self._sizes)), 2)
         return [self.together(pair, most, by_label=False) for pair in every]
+
+    def halves(self) -> Clique:
+        """Returns all columns together by label, each in at most two groups; missing values are in the second."""
+        columns = tuple(range(len(self._sizes)))
+        return Clique(columns, tuple(np.minimum(self.groups(column, 2), 1) for column in columns), True)
+
+    def interactions(self, halves: Answer, joined: Sequence[Sequence[int]] = ()) -> list[Answer]:
+        """Returns the counts of columns that go together by more than pairs, summed up from counts of halves.
+
+        Args:
+          halves: counts of all columns, as `halves` asks for them.
+          joined: positions of columns that are counted together already.
+        """
+        groups, counts = halves.clique.groups, halves.counts
+        by_group = [grouped(own, each) for own, each in zip(self._shares, groups, strict=True)]
+        found, noise = products(counts, halves.sigma, self._totals, by_group)
+        answers = []
+        for columns in together(found, noise, self._label_shares, joined):
+            others = tuple(axis for axis in range(1, counts.ndim) if axis - 1 not in columns)
+            summed = math.prod(counts.shape[axis] for axis in others)
+            clique = Clique(columns, tuple(groups[column] for column in columns), True)
+            answers.append(Answer(clique, counts.sum(axis=others), halves.sigma * math.sqrt(summed)))
+        return answers
 
     def scores(self, coarse: Sequence[Answer]) -> dict[Pair, float]:
         """Returns the scores of those pairs that go together beyond doubt, from counts of all pairs over all labels."""

@@ -21,7 +21,7 @@ from pe_beam.engine import tables
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.measuring.cliques import Clique
-from pe_beam.measuring.known import Answer, Known, one_way
+from pe_beam.measuring.known import Answer, Interaction, Known, one_way
 from pe_beam.recipe.measured import PAIR_WEIGHT, Step, measured_steps
 
 ASKED = "asked.json"
@@ -88,7 +88,6 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
     assert told.coarse is not None and told.tree is not None
     if step.name == "coarse":
         return known.all_pairs(told.coarse.groups)
-    found = interactions(run, before["halves"]) if "halves" in before else []
     return known.tree(
         answers(run, before["coarse"]),
         sigma=sigma_of(run, iteration) * _scale(run, iteration),
@@ -96,7 +95,8 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
         weight=PAIR_WEIGHT,
         most=told.tree.groups,
         by_label=told.tree.by_label,
-        joined=[*_declared(run), *(each.clique.columns for each in found)],
+        joined=_declared(run),
+        more=interactions(run, before["halves"]) if "halves" in before else [],
     )
 
 
@@ -119,8 +119,8 @@ def _declared(run: Run) -> list[list[int]]:
     return [] if cliques is None else [[names.index(name) for name in each] for each in cliques.columns]
 
 
-def interactions(run: Run, iteration: int) -> list[Answer]:
-    """Returns the columns that go together by more than pairs, and their counts, by the step `halves` at an iteration.
+def interactions(run: Run, iteration: int) -> list[Interaction]:
+    """Returns the columns that go together by more than pairs, by the step `halves` at an iteration.
 
     They follow from that step and those before it, so that all who ask later are told the same.
     """
@@ -218,23 +218,25 @@ def read_measured(run: Run, steps: Iterable[int] | None = None) -> Marginals:
     """Returns what some steps have released, or all of them.
 
     A column that was counted twice has the mean of both, weighted by precision. Coarse counts are for choices alone. Of
-    the halves of all columns those interactions are taken that were found in them.
+    the halves of all columns those interactions are taken that were found in them, unless they are counted again.
     """
     names = list(run.embedder.marginal_sizes())
     singles: dict[str, list[Answer]] = {name: [] for name in names}
-    joints = []
+    joints: dict[tuple[str, ...], Joint] = {}
     for iteration in steps_of(run) if steps is None else steps:
         name = steps_of(run)[iteration].name
         if name == "coarse":
             continue
-        for each in interactions(run, iteration) if name == "halves" else answers(run, iteration):
+        halves = name == "halves"
+        found = [each.answer for each in interactions(run, iteration)] if halves else answers(run, iteration)
+        for each in found:
             columns = tuple(names[place] for place in each.clique.columns)
             if len(columns) == 1:
                 singles[columns[0]].append(each)
             else:
-                joints.append(Joint(columns, each.clique.groups, each.counts, each.sigma))
+                joints[columns] = Joint(columns, each.clique.groups, each.counts, each.sigma)
     counts = {name: _mean(found) for name, found in singles.items()}
-    return Marginals(run.recipe.label_list, counts, singles[names[0]][0].sigma, joints=joints)
+    return Marginals(run.recipe.label_list, counts, singles[names[0]][0].sigma, joints=list(joints.values()))
 
 
 def _mean(found: Sequence[Answer]) -> np.ndarray:

@@ -16,7 +16,9 @@ MOST = 6
 """Columns that are found together, at most: their halves are 64 cells of each label."""
 SURE = 5.0
 """Standard deviations of noise above which a product counts; there are as many products as cells."""
-LEAST = 0.25  # a product below it is worth less than finer counts of pairs
+LEAST = 0.15  # a product below it is worth less than finer counts of pairs
+CLEAR = 4.0
+"""How often the noise of finer counts of a set goes into its product."""
 _RARE = 1e-3  # share of a half below which it is empty
 
 
@@ -55,8 +57,10 @@ def _standardised(shares: np.ndarray) -> np.ndarray:
 
 def together(
     found: np.ndarray, noise: np.ndarray, label_shares: np.ndarray, joined: Sequence[Sequence[int]] = ()
-) -> list[tuple[int, ...]]:
+) -> dict[tuple[int, ...], float]:
     """Returns the sets of columns whose product is sure and large, the largest first, which close no circle.
+
+    The product of a set is the root of its mean square over labels.
 
     A set in which two columns say more of each other is left to pairs, which are counted in finer groups; and so are
     two columns, unless labels disagree about them.
@@ -74,13 +78,13 @@ def together(
     fit = (score > bar) & (size <= MOST) & ((size > 2) | ((size == 2) & apart))
     scored = {_columns(each): float(score[tuple(each)]) for each in np.argwhere(fit)}
     pairs = {_columns(each): float(score[tuple(each)]) for each in np.argwhere(size == 2)}
-    parts, taken = [set(each) for each in joined], []
+    parts, taken = [set(each) for each in joined], {}
     for own in sorted(scored, key=lambda each: (-scored[each], each)):
         met = [part for part in parts if part & set(own)]
         paired = max(pairs[pair] for pair in itertools.combinations(own, 2)) > scored[own]
         if not paired and all(len(part & set(own)) == 1 for part in met):
             parts = [part for part in parts if part not in met] + [set(own).union(*met)]
-            taken.append(own)
+            taken[own] = scored[own]
     return taken
 
 

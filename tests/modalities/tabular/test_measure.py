@@ -186,11 +186,11 @@ def test_who_reads_the_release_can_choose_again(done):
     assert told(known.all_pairs(4)) == released(done, "coarse")[0]
     sigmas = [line["sigma"] for line in lines(done)]
     [(_, counts)] = shaped("halves")
-    more = [each.clique.columns for each in known.interactions(Answer(known.halves(), counts, sigmas[2]), [[1, 2]])]
+    more = known.interactions(Answer(known.halves(), counts, sigmas[2]), [[1, 2]])
     pairs = known.all_pairs(4)
     coarse = [Answer(own, counts, sigmas[3]) for own, (_, counts) in zip(pairs, shaped("coarse"), strict=True)]
     chosen = known.tree(
-        coarse, sigma=sigmas[4], bound=16 * 3, weight=PAIR_WEIGHT, most=6, by_label=True, joined=[[1, 2], *more]
+        coarse, sigma=sigmas[4], bound=48, weight=PAIR_WEIGHT, most=6, by_label=True, joined=[[1, 2]], more=more
     )
     assert told(chosen) == released(done, "tree")[0]
     assert {tuple(each["columns"]) for each in told(chosen)[:2]} == {("a", "b"), ("x", "y")}
@@ -338,12 +338,20 @@ def test_columns_that_say_something_only_all_together_are_found_and_pairs_are_le
     bins[:, 4] = np.where(rng.random(count) < 0.8, bins[:, 3], 4)
     labels = ((bins[:, 0] + (bins[:, 1] > 3) + (bins[:, 2] > 0) + (rng.random(count) < 0.05)) % 2).astype(np.int32)
     made, halves = halved(bins, labels, 10.0, ordered, sizes)
-    [found] = made.interactions(halves)
+    [interaction] = made.interactions(halves)
+    found = interaction.answer
+    assert interaction.score == pytest.approx(0.9, abs=0.1)
     assert found.clique.columns == (0, 1, 2) and found.sigma == pytest.approx(20.0)
     cells = [np.bincount(found.clique.cells(bins, labels), minlength=16)]
     assert np.abs(found.counts.ravel() - cells).max() < 5 * found.sigma
     assert not made.interactions(halves, joined=[[0, 2]]), "it would close a circle"
     assert not made.interactions(Answer(halves.clique, halves.counts, 300.0)), "noise may be all of it"
+    coarse = [Answer(each, np.zeros((1, *each.shape)), 1e6) for each in made.all_pairs(4)]
+    ask = functools.partial(made.tree, coarse, bound=64, weight=4, by_label=True, most=8, more=[interaction])
+    [again, *singles] = ask(sigma=80.0)
+    assert again.columns == (0, 1, 2) and again.shape == (2, 4, 3), "finer, as far as noise lets it"
+    assert {own.columns for own in singles} == {(i,) for i in range(5)} and norm_squared([again, *singles]) <= 64
+    assert all(len(own.columns) == 1 for own in ask(sigma=400.0)), "halves are as fine as noise lets it"
 
 
 def test_of_independent_columns_nothing_is_found_however_skewed_they_are():

@@ -62,8 +62,8 @@ def together(
 
     The product of a set is the root of its mean square over labels.
 
-    A set in which two columns say more of each other is left to pairs, which are counted in finer groups; and so are
-    two columns, unless labels disagree about them.
+    A set in which two columns say half as much of each other is left to pairs, which are counted in finer groups: they
+    may make its product, as of four columns that are nearly one. So are two columns about which labels agree.
 
     Args:
       found: mean products, as `products` returns them.
@@ -81,7 +81,7 @@ def together(
     parts, taken = [set(each) for each in joined], {}
     for own in sorted(scored, key=lambda each: (-scored[each], each)):
         met = [part for part in parts if part & set(own)]
-        paired = max(pairs[pair] for pair in itertools.combinations(own, 2)) > scored[own]
+        paired = len(own) > 2 and max(pairs[pair] for pair in itertools.combinations(own, 2)) > scored[own] / 2
         if not paired and all(len(part & set(own)) == 1 for part in met):
             parts = [part for part in parts if part not in met] + [set(own).union(*met)]
             taken[own] = scored[own]

@@ -354,6 +354,14 @@ def test_columns_that_say_something_only_all_together_are_found_and_pairs_are_le
     assert all(len(own.columns) == 1 for own in ask(sigma=400.0)), "halves are as fine as noise lets it"
 
 
+def test_four_columns_that_are_nearly_one_are_left_to_pairs():
+    rng = np.random.default_rng(2)
+    one = rng.integers(0, 8, (3000, 1))
+    bins = np.where(rng.random((3000, 4)) < 0.9, one, rng.integers(0, 8, (3000, 4)))
+    made, halves = halved(bins, (rng.random(3000) < 0.5).astype(np.int32), 5.0, [8] * 4, [8] * 4)
+    assert not made.interactions(halves)
+
+
 def test_of_independent_columns_nothing_is_found_however_skewed_they_are():
     rng, sizes = np.random.default_rng(1), [2] * 8
     for skewed in (0.5, 0.1, 0.01):

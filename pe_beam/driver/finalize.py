@@ -34,6 +34,7 @@ _ACCOUNTANT = "dp-accounting: exact composition of Gaussian mechanisms"
 _MEASURED = {
     "one_way": "one-way counts of the columns by label",
     "cliques": "counts of declared columns together",
+    "halves": "counts of all columns together, in two groups of each, by label",
     "coarse": "coarse counts of all pairs of columns",
     "tree": "counts of pairs that were chosen by these",
 }

@@ -21,7 +21,7 @@ from pe_beam.engine import tables
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.measuring.cliques import Clique
-from pe_beam.measuring.known import Answer, Known, one_way
+from pe_beam.measuring.known import Answer, Interaction, Known, one_way
 from pe_beam.recipe.measured import PAIR_WEIGHT, Step, measured_steps
 
 ASKED = "asked.json"
@@ -79,14 +79,12 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
     sizes = run.embedder.marginal_sizes()
     if step.name == "one_way":
         return one_way(list(sizes.values()), [1] * len(sizes))
-    before = {each.name: t for t, each in steps_of(run).items() if t < iteration}
-    marginals = read_measured(run, before.values())
-    ordered = [run.embedder.marginal_ordered()[column] for column in sizes]
-    known = Known(list(marginals.counts.values()), marginals.totals(), ordered)
-    declared = [[list(sizes).index(name) for name in each] for each in told.cliques.columns] if told.cliques else []
+    before, known = _before(run, iteration), _known(run, iteration)
     if step.name == "cliques":
         assert told.cliques is not None
-        return [known.together(each, told.cliques.groups, by_label=told.cliques.by_label) for each in declared]
+        return [known.together(each, told.cliques.groups, by_label=told.cliques.by_label) for each in _declared(run)]
+    if step.name == "halves":
+        return [known.halves()]
     assert told.coarse is not None and told.tree is not None
     if step.name == "coarse":
         return known.all_pairs(told.coarse.groups)
@@ -97,8 +95,36 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
         weight=PAIR_WEIGHT,
         most=told.tree.groups,
         by_label=told.tree.by_label,
-        joined=declared,
+        joined=_declared(run),
+        more=interactions(run, before["halves"]) if "halves" in before else [],
     )
+
+
+def _before(run: Run, iteration: int) -> dict[str, int]:
+    """Returns the name of each step before one -> its iteration."""
+    return {each.name: t for t, each in steps_of(run).items() if t < iteration}
+
+
+def _known(run: Run, iteration: int) -> Known:
+    """Returns what the steps before one have released, and declared facts."""
+    marginals = read_measured(run, _before(run, iteration).values())
+    ordered = [run.embedder.marginal_ordered()[column] for column in marginals.counts]
+    return Known(list(marginals.counts.values()), marginals.totals(), ordered)
+
+
+def _declared(run: Run) -> list[list[int]]:
+    """Returns the positions of the columns of each declared clique."""
+    told, names = run.recipe.privacy.measure, list(run.embedder.marginal_sizes())
+    cliques = None if told is None else told.cliques
+    return [] if cliques is None else [[names.index(name) for name in each] for each in cliques.columns]
+
+
+def interactions(run: Run, iteration: int) -> list[Interaction]:
+    """Returns the columns that go together by more than pairs, by the step `halves` at an iteration.
+
+    They follow from that step and those before it, so that all who ask later are told the same.
+    """
+    return _known(run, iteration).interactions(answers(run, iteration)[0], _declared(run))
 
 
 def _scale(run: Run, iteration: int) -> float:
@@ -191,22 +217,26 @@ def _released(run: Run, iteration: int) -> list[Answer]:
 def read_measured(run: Run, steps: Iterable[int] | None = None) -> Marginals:
     """Returns what some steps have released, or all of them.
 
-    A column that was counted twice has the mean of both, weighted by precision. Coarse counts are for choices alone.
+    A column that was counted twice has the mean of both, weighted by precision. Coarse counts are for choices alone. Of
+    the halves of all columns those interactions are taken that were found in them, unless they are counted again.
     """
     names = list(run.embedder.marginal_sizes())
     singles: dict[str, list[Answer]] = {name: [] for name in names}
-    joints = []
+    joints: dict[tuple[str, ...], Joint] = {}
     for iteration in steps_of(run) if steps is None else steps:
-        if steps_of(run)[iteration].name == "coarse":
+        name = steps_of(run)[iteration].name
+        if name == "coarse":
             continue
-        for each in answers(run, iteration):
+        halves = name == "halves"
+        found = [each.answer for each in interactions(run, iteration)] if halves else answers(run, iteration)
+        for each in found:
             columns = tuple(names[place] for place in each.clique.columns)
             if len(columns) == 1:
                 singles[columns[0]].append(each)
             else:
-                joints.append(Joint(columns, each.clique.groups, each.counts, each.sigma))
+                joints[columns] = Joint(columns, each.clique.groups, each.counts, each.sigma)
     counts = {name: _mean(found) for name, found in singles.items()}
-    return Marginals(run.recipe.label_list, counts, singles[names[0]][0].sigma, joints=joints)
+    return Marginals(run.recipe.label_list, counts, singles[names[0]][0].sigma, joints=list(joints.values()))
 
 
 def _mean(found: Sequence[Answer]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 All of it is post-processing of released counts and declared facts: it costs no budget. No true count is seen here.
 `shares` turns counts into shares, `cliques` has what a query counts, `groups` cuts bins into groups of equal mass, and
-`pairs` scores and chooses pairs.
+`pairs` scores and chooses pairs, `interactions` sets of columns that say something only all together.
 
 May import: errors; NumPy. No Beam.
 """

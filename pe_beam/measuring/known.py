@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from pe_beam.measuring.cliques import Clique, norm_squared, weights_within
 from pe_beam.measuring.groups import equal_mass
+from pe_beam.measuring.interactions import CLEAR, products, together
 from pe_beam.measuring.pairs import Pair, Question, scores, spanning
 from pe_beam.measuring.shares import grouped, shares_of
 
@@ -27,6 +29,18 @@ class Answer(NamedTuple):
     clique: Clique
     counts: np.ndarray
     sigma: float
+
+
+class Interaction(NamedTuple):
+    """Columns that say something only all together.
+
+    Attributes:
+      answer: their counts in halves.
+      score: how much: 1 if the half of each follows from label and the others, 0 if nothing does.
+    """
+
+    answer: Answer
+    score: float
 
 
 def one_way(sizes: Sequence[int], weights: Sequence[int]) -> list[Clique]:
@@ -75,6 +89,30 @@ class Known:
         every = itertools.combinations(range(len(self._sizes)), 2)
         return [self.together(pair, most, by_label=False) for pair in every]
 
+    def halves(self) -> Clique:
+        """Returns all columns together by label, each in at most two groups; missing values are in the second."""
+        columns = tuple(range(len(self._sizes)))
+        return Clique(columns, tuple(np.minimum(self.groups(column, 2), 1) for column in columns), True)
+
+    def interactions(self, halves: Answer, joined: Sequence[Sequence[int]] = ()) -> list[Interaction]:
+        """Returns the columns that go together by more than pairs, with their counts, from counts of halves.
+
+        Args:
+          halves: counts of all columns, as `halves` asks for them.
+          joined: positions of columns that are counted together already.
+        """
+        groups, counts = halves.clique.groups, halves.counts
+        by_group = [grouped(own, each) for own, each in zip(self._shares, groups, strict=True)]
+        found, noise = products(counts, halves.sigma, self._totals, by_group)
+        taken = []
+        for columns, score in together(found, noise, self._label_shares, joined).items():
+            others = tuple(axis for axis in range(1, counts.ndim) if axis - 1 not in columns)
+            summed = math.prod(counts.shape[axis] for axis in others)
+            clique = Clique(columns, tuple(groups[column] for column in columns), True)
+            answer = Answer(clique, counts.sum(axis=others), halves.sigma * math.sqrt(summed))
+            taken.append(Interaction(answer, score))
+        return taken
+
     def scores(self, coarse: Sequence[Answer]) -> dict[Pair, float]:
         """Returns the scores of those pairs that go together beyond doubt, from counts of all pairs over all labels."""
         by_group, counts = {}, {}
@@ -96,8 +134,11 @@ class Known:
         most: int,
         by_label: bool,
         joined: Sequence[Sequence[int]] = (),
+        more: Sequence[Interaction] = (),
     ) -> list[Clique]:
         """Returns the pairs of a tree that noise does not hide, and one-way counts for what the others leave over.
+
+        Columns that were found to say something together are counted again, where that can be in more than halves.
 
         Args:
           coarse: counts of all pairs over all labels.
@@ -107,10 +148,14 @@ class Known:
           most: groups of a column, at most; fewer where noise would hide a pair.
           by_label: whether each label has cells of its own.
           joined: positions of columns that are counted together already.
+          more: columns that say something together, which close no circle with these.
         """
         scored, labels = self.scores(coarse), len(self._totals) if by_label else None
         asked = Question(sigma=sigma / weight, total=self._total, labels=labels, most=most, groups_of=self.groups)
+        finer = [asked.finest(each.answer.clique.columns, each.score / CLEAR, weight) for each in more]
+        joined = [*joined, *(each.answer.clique.columns for each in more)]
         tree = [asked.finest(pair, scored[pair], weight) for pair in spanning(scored, len(self._sizes), joined)]
-        worth = [each for each in tree if each is not None]
+        worth = [each for each in finer if each is not None and max(each.shape) > 2]
+        worth += [each for each in tree if each is not None]
         left = weights_within(bound - norm_squared(worth), len(self._sizes))
         return [*worth, *one_way(self._sizes, left)]

@@ -7,5 +7,6 @@ has spent. `plan` fixes the noise. `outlook` says what is expected of it: errors
 split (`advice`), and what iterations and candidates cost (`trade`). `costs` and `sizes` estimate. `explain` turns a
 validation error into one line per key. `reference` writes docs/recipe.md and the published schema. No module uses Beam.
 
-May import: contracts, storage, releases, privacy, selection, registry, shipped, keyed, names, numbers, errors.
+May import: contracts, storage, releases, privacy, selection, measuring, registry, shipped, keyed, names, numbers,
+errors.
 """

@@ -98,11 +98,14 @@ def _steps(recipe: Recipe) -> Iterator[Table]:
     counted: dict[str, list[tuple[str, ...]]] = {"one_way": [(name,) for name in sizes]}
     if told.cliques is not None:
         counted["cliques"] = [tuple(columns) for columns in told.cliques.columns]
+    if told.halves is not None:
+        counted["halves"] = [tuple(sizes)]
     if told.coarse is not None:
         counted["coarse"] = list(itertools.combinations(sizes, 2))
     for name, each in ((name, columns) for name, sets in counted.items() for columns in sets):
         step, section = steps[name], told.steps[name]
-        most, by_label = getattr(section, "groups", math.inf), bool(getattr(section, "by_label", name == "one_way"))
+        most = 2 if name == "halves" else getattr(section, "groups", math.inf)
+        by_label = bool(getattr(section, "by_label", name in ("one_way", "halves")))
         cells = math.prod(int(min(sizes[column], most)) for column in each) * (recipe.label_count if by_label else 1)
         weight = math.sqrt(step.budget / told.budget / (step.norm_squared * _replaced(recipe)))
         yield Table(what=(*each, *(["label"] if by_label and recipe.data.labels else [])), cells=cells, weight=weight)

@@ -15,9 +15,10 @@ import numpy as np
 
 from pe_beam import registry
 from pe_beam.keyed import keyed_rng
+from pe_beam.measuring.interactions import SURE
 from pe_beam.recipe.accuracy import one_way_tables
 from pe_beam.recipe.filtered import unfiltered
-from pe_beam.recipe.measured import MOST_COLUMNS, SPLIT
+from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, SPLIT, cells_of_halves
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
 from pe_beam.recipe.plan import DROWNED, Plan
@@ -29,6 +30,8 @@ _NOISE_TVD = 0.03  # of the mean one-way marginal; more budget buys less than th
 _SHARES = (0.4, 0.8)  # of the budget for measurements
 _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a tree of pairs costs more than it tells
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
+_HALVES = 0.02  # of the budget, out of that for measurements: for what only several columns together say
+_FOUND = 0.5  # mean product of halves, 1 at most, that has to stand out from noise
 _ITERATIONS = 4  # at most; more rounds on the same votes lost
 _CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
 _NEAR = 0.2  # smoothing, as a share of the usual distance between two random rows
@@ -136,7 +139,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
     share = min(max((whole / _NOISE_TVD) ** 2, _SHARES[0]), _SHARES[1])
     tree = whole <= _TREE and _counts_pairs(recipe)
     share = math.ceil(max(share, _TREE_SHARE if tree else 0.0) * 20 - 1e-9) / 20
-    steps = {name: round(part * share, 4) for name, part in SPLIT.items()} if tree else None
+    steps = _steps(budget, share) if tree else None
     if iterations is None:
         rounds = [t for t in range(_ITERATIONS, 0, -1) if budget.signal(share, t, _CHOICE[0] * samples) >= WANTED]
         iterations = rounds[0] if rounds else 1
@@ -157,6 +160,23 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         reason=f"noise moves a one-way marginal by about {noise_tvd:.2g} (total variation), and a candidate has "
         f"{signal:.3g} expected votes over sigma" + _besides(signal),
     )
+
+
+def _steps(budget: _Budget, share: float) -> dict[str, float]:
+    """Returns the share of each step of `privacy.measure`, in order; with halves, if they would show a parity."""
+    halves = _HALVES if _shows_parities(budget) else 0.0
+    found = {name: round(part * (share - halves), 4) for name, part in SPLIT.items()}
+    return {"one_way": found.pop("one_way")} | ({"halves": halves} if halves else {}) | found
+
+
+def _shows_parities(budget: _Budget) -> bool:
+    """Returns whether counts of all columns in halves show a parity that half of the records follow beyond chance."""
+    recipe = budget.recipe
+    columns = len(new_embedder(recipe).marginal_sizes())
+    replaced = 2 if recipe.privacy.adjacency == "replace-one" else 1
+    sigma = budget.multiplier * math.sqrt(replaced / _HALVES)
+    noise = sigma * recipe.label_count * math.sqrt(2**columns) / (recipe.data.expected_records or 1)
+    return cells_of_halves(recipe.label_count, columns) <= MOST_CELLS and SURE * noise <= _FOUND
 
 
 def _counts_pairs(recipe: Recipe) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pe_beam.contracts.embedder import Embedder
-from pe_beam.recipe.models import Cliques, OneWay, Recipe
+from pe_beam.recipe.models import Cliques, Halves, OneWay, Recipe
 
 MOST_COLUMNS = 40
 """Columns of which all pairs are counted, at most: a record counts in columns^2 / 2 cells."""
@@ -56,6 +56,9 @@ def measured(recipe: Recipe, embedder: Embedder) -> Measured:
     return Measured(len(embedder.marginal_sizes()), recipe.privacy.marginals.pairs, embedder.marginal_parts)
 
 
+MOST_CELLS = 1 << 16
+"""Cells of all columns together in halves, at most."""
+
 PAIR_WEIGHT = 4
 """How often a record counts in its cell of a pair of a tree. With weights above 1 what pairs leave over can move."""
 
@@ -84,19 +87,26 @@ class Step:
 def measured_steps(recipe: Recipe, columns: int) -> list[Step]:
     """Returns the steps of `privacy.measure` of so many columns, in order; none without it.
 
-    A record counts once in each column, in each declared clique and in each pair of columns. Of a tree it counts
-    `PAIR_WEIGHT` times in each pair, of which there are columns - 1 at most, or in one-way counts in their place.
+    A record counts once in each column, in each declared clique, in the halves of all columns and in each pair of
+    columns. Of a tree it counts `PAIR_WEIGHT` times in each pair, of which there are columns - 1 at most, or in one-way
+    counts in their place.
     """
     told = recipe.privacy.measure
     if told is None:
         return []
-    norms = {"one_way": columns, "coarse": columns * (columns - 1) // 2, "tree": PAIR_WEIGHT**2 * (columns - 1)}
+    norms = {"one_way": columns, "halves": 1, "coarse": columns * (columns - 1) // 2}
+    norms["tree"] = PAIR_WEIGHT**2 * (columns - 1)
     if told.cliques is not None:
         norms["cliques"] = len(told.cliques.columns)
     return [
         Step(name, float(step.budget), norms[name], PAIR_WEIGHT if name == "tree" else 1)
         for name, step in told.steps.items()
     ]
+
+
+def cells_of_halves(labels: int, columns: int) -> int:
+    """Returns how many cells so many columns have together, in two groups of each, by label."""
+    return int(labels * 2**columns)
 
 
 def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
@@ -112,6 +122,8 @@ def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
     step = told.steps[name]
     if isinstance(step, OneWay):
         return recipe.label_count * sum(sizes) / len(sizes)
+    if isinstance(step, Halves):
+        return cells_of_halves(recipe.label_count, len(sizes))
     grouped = [min(size, step.groups) for size in sizes]
     labels = recipe.label_count if getattr(step, "by_label", False) else 1
     width = 2 if not isinstance(step, Cliques) else sum(map(len, step.columns)) / len(step.columns)

@@ -507,6 +507,12 @@ class Cliques(Section):
         return value
 
 
+class Halves(Section):
+    """Counts of all columns together by label, each in two groups: what only several columns together say, is found."""
+
+    budget: Real = Field(gt=0, lt=1, description="share of the budget")
+
+
 class Coarse(Section):
     """Counts of all pairs of columns over all labels, in few groups: what the tree is chosen by."""
 
@@ -533,6 +539,10 @@ class Measure(Section):
 
     one_way: OneWay = Field(description="counts of each column by label, first")
     cliques: Cliques | None = Field(None, description="counts of declared columns together; null: none")
+    halves: Annotated[Halves | None, NEWER] = Field(
+        None,
+        description="counts of all columns together in two groups of each, for parities and their like; null: none",
+    )
     coarse: Coarse | None = Field(None, description="coarse counts of all pairs of columns; null: none, and no tree")
     tree: Tree | None = Field(None, description="counts of chosen pairs, a tree; null: none, and no coarse ones")
 
@@ -545,9 +555,15 @@ class Measure(Section):
         return self
 
     @property
-    def steps(self) -> dict[str, OneWay | Cliques | Coarse | Tree]:
+    def steps(self) -> dict[str, OneWay | Cliques | Halves | Coarse | Tree]:
         """Returns name -> step, in the order in which they are measured."""
-        every = {"one_way": self.one_way, "cliques": self.cliques, "coarse": self.coarse, "tree": self.tree}
+        every = {
+            "one_way": self.one_way,
+            "cliques": self.cliques,
+            "halves": self.halves,
+            "coarse": self.coarse,
+            "tree": self.tree,
+        }
         return {name: step for name, step in every.items() if step is not None}
 
     @property

@@ -14,7 +14,7 @@ from pe_beam.contracts.store import Folder
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.filtered import Filtered, Filters
 from pe_beam.recipe.identity import declared_schema
-from pe_beam.recipe.measured import MOST_COLUMNS
+from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, cells_of_halves
 from pe_beam.recipe.mixed import Mixed, of_maker
 from pe_beam.recipe.models import Part, Recipe
 
@@ -171,6 +171,11 @@ def _check_measure(recipe: Recipe, embedder: Embedder) -> None:
     if told.coarse is not None and not 2 <= len(columns) <= MOST_COLUMNS:
         raise RecipeError(
             f"privacy.measure.coarse: {len(columns)} columns; 2 to {MOST_COLUMNS} are allowed; null counts no pairs"
+        )
+    if told.halves is not None and (cells := cells_of_halves(recipe.label_count, len(columns))) > MOST_CELLS:
+        raise RecipeError(
+            f"privacy.measure.halves: {len(columns)} columns by {recipe.label_count} labels have {cells} cells; "
+            f"at most {MOST_CELLS} are allowed; null counts none"
         )
     unknown = sorted({name for each in (told.cliques.columns if told.cliques else []) for name in each} - set(columns))
     if unknown:

@@ -41,6 +41,7 @@ from tests.whole_runs import SECRET, release_digests
 MEASURE = {
     "one_way": {"budget": 0.3},
     "cliques": {"budget": 0.1, "columns": [["b", "x"]], "groups": 3},
+    "halves": {"budget": 0.05},
     "coarse": {"budget": 0.1},
     "tree": {"budget": 0.2, "groups": 6},
 }
@@ -73,7 +74,7 @@ def table(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with four measurements. No test changes it."""
+    """A run with five measurements. No test changes it."""
     folder = tmp_path_factory.mktemp("measured")
     pq.write_table(rows(3000), folder / "rows.parquet")
     (folder / "secret").write_bytes(SECRET)
@@ -94,20 +95,23 @@ def released(run_dir: Path, step: str) -> tuple[list[dict[str, Any]], pa.Table]:
 
 def test_each_step_has_its_line_and_all_together_keep_the_budget(done):
     found = lines(done)
-    assert [line["iteration"] for line in found] == [-3, -2, -1, 0, 1]
+    assert [line["iteration"] for line in found] == [-4, -3, -2, -1, 0, 1]
     plan = make_plan(open_run(done).recipe)
-    for line, planned, share in zip(found, plan.measurements, (0.3, 0.1, 0.1, 0.2), strict=False):
+    for line, planned, share in zip(found, plan.measurements, (0.3, 0.1, 0.05, 0.1, 0.2), strict=False):
         assert (line["sigma"], line["sensitivity"]) == (planned.sigma, planned.sensitivity)
         whole = sum(each["noise_multiplier"] ** -2 for each in found)
         assert line["noise_multiplier"] ** -2 / whole == pytest.approx(share, rel=1e-6)
-    assert [each.sensitivity**2 for each in plan.measurements] == pytest.approx([4, 1, 6, PAIR_WEIGHT**2 * 3])
+    assert [each.sensitivity**2 for each in plan.measurements] == pytest.approx([4, 1, 1, 6, PAIR_WEIGHT**2 * 3])
     privacy = json.loads((done / "release/privacy.json").read_text())
     assert privacy["spent_epsilon"] == spent_epsilon([line["noise_multiplier"] for line in found], 1e-5) <= 3
     together = privacy["label_shares_noise_multiplier"]
     assert sum(line["noise_multiplier"] ** -2 for line in found[:-1]) <= together**-2
     assert spent_epsilon([together, found[-1]["noise_multiplier"]], 1e-5) <= 3
     assert [each["step"] for each in privacy["measurements"]] == list(MEASURE)
-    assert "counts of declared columns together, coarse counts of all pairs" in privacy["statement"]
+    assert (
+        "counts of declared columns together, counts of all columns together, in two groups of each"
+        in privacy["statement"]
+    )
     manifest = json.loads((done / "release/iteration=0000/manifest.json").read_text())
     assert {f"measured/{i}-{name}.{end}" for i, name in enumerate(MEASURE, 1) for end in ("json", "parquet")} <= {
         *manifest["files"]
@@ -179,12 +183,15 @@ def test_who_reads_the_release_can_choose_again(done):
         ]
 
     assert told([known.together([1, 2], 3, by_label=True)]) == released(done, "cliques")[0]
+    assert told([known.halves()]) == released(done, "halves")[0]
     assert told(known.all_pairs(4)) == released(done, "coarse")[0]
     sigmas = [line["sigma"] for line in lines(done)]
+    [(_, counts)] = shaped("halves")
+    more = known.interactions(Answer(known.halves(), counts, sigmas[2]), [[1, 2]])
     pairs = known.all_pairs(4)
-    coarse = [Answer(own, counts, sigmas[2]) for own, (_, counts) in zip(pairs, shaped("coarse"), strict=True)]
+    coarse = [Answer(own, counts, sigmas[3]) for own, (_, counts) in zip(pairs, shaped("coarse"), strict=True)]
     chosen = known.tree(
-        coarse, sigma=sigmas[3], bound=16 * 3, weight=PAIR_WEIGHT, most=6, by_label=True, joined=[[1, 2]]
+        coarse, sigma=sigmas[4], bound=48, weight=PAIR_WEIGHT, most=6, by_label=True, joined=[[1, 2]], more=more
     )
     assert told(chosen) == released(done, "tree")[0]
     assert {tuple(each["columns"]) for each in told(chosen)[:2]} == {("a", "b"), ("x", "y")}
@@ -218,7 +225,7 @@ def test_a_run_that_is_killed_between_steps_goes_on_and_spends_nothing_twice(
     with pytest.raises(KeyboardInterrupt):
         evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
     monkeypatch.undo()
-    assert [line["iteration"] for line in lines(tmp_path / "run")] == [-3, -2]
+    assert [line["iteration"] for line in lines(tmp_path / "run")] == [-4, -3, -2]
     shutil.rmtree(tmp_path / "run/work")
     evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
     assert (tmp_path / "run/ledger.jsonl").read_bytes() == (done / "ledger.jsonl").read_bytes()
@@ -251,6 +258,7 @@ def test_counts_without_their_line_are_refused(done, tmp_path):
         ({"one_way": {"budget": 0.7}}, "below 1, so that votes have one"),
         ({"cliques": {"budget": 0.1, "columns": [["a", "b"], ["b", "x"], ["x", "a"]]}}, "a circle is closed"),
         ({"cliques": {"budget": 0.1, "columns": [["a", "a"]]}}, "2 to 4 different columns"),
+        ({"one_way": {"budget": 0.1}, "halves": {"budget": 1}}, "halves.budget"),
         ({"cliques": {"budget": 0.1, "columns": [["a", "z"]]}}, "'z' is no column of data.schema; allowed: a, b, x, y"),
     ],
 )
@@ -322,6 +330,61 @@ def test_on_few_records_no_pair_is_taken():
     assert taken <= 2  # 240 pairs; each passes by chance in about 0.1% of runs, so 3 are less likely than 0.2%
 
 
+def halved(
+    bins: np.ndarray, labels: np.ndarray, sigma: float, ordered: list[int], sizes: list[int]
+) -> tuple[Known, Answer]:
+    """What is known after exact one-way counts, and noisy counts of all columns in halves, of two labels."""
+    one = [np.stack([np.bincount(bins[labels == own, i], minlength=n) for own in (0, 1)]) for i, n in enumerate(sizes)]
+    made = Known([each.astype(float) for each in one], np.bincount(labels, minlength=2).astype(float), ordered)
+    asked_for = made.halves()
+    assert max(asked_for.shape) == 2
+    exact = np.bincount(asked_for.cells(bins, labels), minlength=asked_for.cell_count(2))
+    noisy = exact + np.random.default_rng(9).normal(0, sigma, len(exact))
+    return made, Answer(asked_for, noisy.reshape(2, *asked_for.shape), sigma)
+
+
+def test_columns_that_say_something_only_all_together_are_found_and_pairs_are_left_to_pairs():
+    """The label is the parity of a coin, a number above its middle and a category; two more columns go together."""
+    rng, count = np.random.default_rng(0), 4000
+    sizes, ordered = [2, 8, 3, 4, 5], [0, 8, 0, 4, 4]  # the last one has missing values
+    bins = np.stack([rng.integers(0, size, count) for size in sizes], axis=1)
+    bins[:, 2] = rng.choice(3, count, p=[0.5, 0.3, 0.2])
+    bins[:, 4] = np.where(rng.random(count) < 0.8, bins[:, 3], 4)
+    labels = ((bins[:, 0] + (bins[:, 1] > 3) + (bins[:, 2] > 0) + (rng.random(count) < 0.05)) % 2).astype(np.int32)
+    made, halves = halved(bins, labels, 10.0, ordered, sizes)
+    [interaction] = made.interactions(halves)
+    found = interaction.answer
+    assert interaction.score == pytest.approx(0.9, abs=0.1)
+    assert found.clique.columns == (0, 1, 2) and found.sigma == pytest.approx(20.0)
+    cells = [np.bincount(found.clique.cells(bins, labels), minlength=16)]
+    assert np.abs(found.counts.ravel() - cells).max() < 5 * found.sigma
+    assert not made.interactions(halves, joined=[[0, 2]]), "it would close a circle"
+    assert not made.interactions(Answer(halves.clique, halves.counts, 300.0)), "noise may be all of it"
+    coarse = [Answer(each, np.zeros((1, *each.shape)), 1e6) for each in made.all_pairs(4)]
+    ask = functools.partial(made.tree, coarse, bound=64, weight=4, by_label=True, most=8, more=[interaction])
+    [again, *singles] = ask(sigma=80.0)
+    assert again.columns == (0, 1, 2) and again.shape == (2, 4, 3), "finer, as far as noise lets it"
+    assert {own.columns for own in singles} == {(i,) for i in range(5)} and norm_squared([again, *singles]) <= 64
+    assert all(len(own.columns) == 1 for own in ask(sigma=400.0)), "halves are as fine as noise lets it"
+
+
+def test_four_columns_that_are_nearly_one_are_left_to_pairs():
+    rng = np.random.default_rng(2)
+    one = rng.integers(0, 8, (3000, 1))
+    bins = np.where(rng.random((3000, 4)) < 0.9, one, rng.integers(0, 8, (3000, 4)))
+    made, halves = halved(bins, (rng.random(3000) < 0.5).astype(np.int32), 5.0, [8] * 4, [8] * 4)
+    assert not made.interactions(halves)
+
+
+def test_of_independent_columns_nothing_is_found_however_skewed_they_are():
+    rng, sizes = np.random.default_rng(1), [2] * 8
+    for skewed in (0.5, 0.1, 0.01):
+        bins = (rng.random((2000, 8)) < skewed).astype(np.int64)
+        labels = (rng.random(2000) < 0.4).astype(np.int32)
+        made, halves = halved(bins, labels, 15.0, [0] * 8, sizes)
+        assert not made.interactions(halves)
+
+
 @pytest.mark.parametrize("ordered", [0, 30, 29])
 def test_groups_are_of_equal_mass_and_no_more_than_asked_for(ordered):
     rng = np.random.default_rng(1)
@@ -366,7 +429,7 @@ def test_a_launcher_pays_all_measurements_and_makes_them_in_one_job(done, tmp_pa
     monkeypatch.setattr(launching, "new_job", lambda run, args, leaves: real(run, args))  # this one waits
     monkeypatch.setattr(launching, "pin_secret", lambda *given, **told: None)
     launching.launch_iteration(tmp_path / "run", 0)
-    assert [line["iteration"] for line in lines(tmp_path / "run")] == [-3, -2, -1, 0]
+    assert [line["iteration"] for line in lines(tmp_path / "run")] == [-4, -3, -2, -1, 0]
     assert "Iteration 00" in (tmp_path / "run/work/job.json").read_text()
     launching.launch_iteration(tmp_path / "run", 1)
     assert (tmp_path / "run/ledger.jsonl").read_bytes() == (done / "ledger.jsonl").read_bytes()
@@ -379,7 +442,7 @@ def test_the_plan_says_what_noise_moves_and_recommends_a_split(table):
     plan = make_plan(recipe)
     found = outlook(recipe, plan)
     coarse = [each["expected_noise_tvd"] for each in found.measured if "label" not in each["columns"]]
-    assert len(coarse) == 6 and np.mean(coarse) == pytest.approx(plan.measurements[1].expected_error, rel=0.01)
-    one_way = [each["expected_noise_tvd"] for each in found.measured if "label" in each["columns"]]
+    assert len(coarse) == 6 and np.mean(coarse) == pytest.approx(plan.measurements[2].expected_error, rel=0.01)
+    one_way = [each["expected_noise_tvd"] for each in found.measured if each["columns"][1:] == ["label"]]
     assert np.mean(one_way) == pytest.approx(plan.measurements[0].expected_error, rel=0.01)
     assert "privacy.measure.tree.budget" in found.recommended() and "marginals" not in found.recommended()

@@ -127,6 +127,8 @@ def synthesize(
     usual = kind == "tabular" and raw["generator"] == TABLES["generator"]
     if usual and raw["privacy"].get("marginals") and not raw["evolution"].get("filters"):
         raw["evolution"].setdefault("repeats", "modelled")  # where nothing that it needs was taken away
+        if not {"selection", "phases"} & set(raw["evolution"]):  # it is for draws by share of votes
+            raw["evolution"].setdefault("draws", "balanced")
     recipe = parse_recipe(raw)
     if has_labels and recipe.data.labels is None:  # the label would be left out of what is made
         raise InputError("labels: label is given without them; the public list of all labels is wanted")

@@ -32,6 +32,7 @@ from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.privacy.accounting import spent_epsilon
+from pe_beam.recipe.identity import run_id
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.outlook import outlook
 from pe_beam.recipe.plan import make_plan
@@ -265,6 +266,20 @@ def test_counts_without_their_line_are_refused(done, tmp_path):
 def test_what_cannot_be_measured_is_refused_before_anything_is_spent(table, change, said):
     table["privacy"]["measure"] |= change
     with pytest.raises(RecipeError, match=said):
+        make_plan(parse_recipe(table))
+
+
+def test_draws_are_balanced_where_something_says_how(table):
+    default, without = copy.deepcopy(table), copy.deepcopy(table)
+    default["evolution"]["draws"] = "weighted"
+    del without["evolution"]["draws"]
+    assert run_id(parse_recipe(default)) == run_id(parse_recipe(without)) != run_id(parse_recipe(table))
+    ranked = copy.deepcopy(table)
+    ranked["evolution"]["selection"] = "rank"
+    with pytest.raises(RecipeError, match="draws: balanced is for draws by share of votes"):
+        parse_recipe(ranked)
+    del table["privacy"]["measure"]
+    with pytest.raises(RecipeError, match=r"evolution\.draws: balanced needs counts of columns"):
         make_plan(parse_recipe(table))
 
 

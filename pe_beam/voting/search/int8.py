@@ -29,7 +29,7 @@ GROUP = 16
 """Candidates of a group."""
 _ROWS, _GROUPS = 256, 32  # multiplied at a time: what comes out, 512 kB, stays in the cache of a core
 _MULTIPLE = 16  # a row's length is filled up to a multiple of this
-_CROWD = 0.25  # share of the groups from which on a query is left to `blas`
+_CROWD, _FEW = 0.25, 64  # share of the groups, and their number, from which on a query is left to `blas`
 _SIZES, _ALIKE = 8, 1024  # candidates are sorted by so many sizes of scales, and by norms among so many or more
 
 
@@ -89,18 +89,27 @@ class _Products:
     """Products of n queries and a tile.
 
     Attributes:
+      left, tile: what is multiplied.
       flat: int32, the products: for each strip (n, GROUP, w).
+      tops: the largest product of each group, int32 (n, g).
       upper: bounds of the scores of all members of a group, float32 (n, g).
     """
 
+    left: _Left
+    tile: _Tile
     flat: np.ndarray
+    tops: np.ndarray
     upper: np.ndarray
 
-    def members(self, tile: _Tile, rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    def members(self, rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Returns the products of all members of some groups, int64 (p,), with queries, int64 (p,): (p, GROUP)."""
-        widths = tile.widths[groups]
-        first = len(self.upper) * GROUP * tile.starts[groups] + groups - tile.starts[groups]
-        return self.flat.take((first + rows * (GROUP * widths))[:, None] + widths[:, None] * np.arange(GROUP))
+        return self.member(rows[:, None], groups[:, None], np.arange(GROUP))
+
+    def member(self, rows: np.ndarray, groups: np.ndarray, member: np.ndarray) -> np.ndarray:
+        """Returns the product of one member of each group."""
+        starts, widths = self.tile.starts[groups], self.tile.widths[groups]
+        first = len(self.upper) * GROUP * starts + groups - starts
+        return self.flat.take(first + (rows * GROUP + member) * widths)
 
 
 class Int8Proposer(BoundedProposer):
@@ -188,17 +197,14 @@ class Int8Proposer(BoundedProposer):
             active = np.flatnonzero(products.upper.max(axis=1) >= floor_of(lows, margin))
             if len(active) == 0:
                 continue
-            lows[active] = self._raised(lows[active], active, products, tile, left)
+            upper = products.upper if len(active) == len(placed) else products.upper[active]
+            lows[active] = self._raised(lows[active], active, upper, products)
             floor = floor_of(lows, margin)
-            open_ = products.upper[active] >= floor[active, None]
-            crowded[active] |= np.count_nonzero(open_, axis=1) > max(_CROWD * open_.shape[1], 8 * self._votes)
-            open_ &= ~crowded[active, None]
-            at = np.flatnonzero(open_)
-            rows, groups = active[at // open_.shape[1]], at % open_.shape[1]
-            values = self._upper(products.members(tile, rows, groups), tile, rows, groups, left)
-            hit = np.flatnonzero((values >= floor[rows, None]) & tile.real[groups])
-            rows, groups, values = rows[hit // GROUP], groups[hit // GROUP], values.ravel()[hit]
-            found.append((rows, tile.columns[groups, hit % GROUP], values))
+            open_ = upper >= floor[active, None]
+            crowded[active] |= np.count_nonzero(open_, axis=1) > max(_CROWD * open_.shape[1], _FEW, 8 * self._votes)
+            if crowded.any():
+                open_ &= ~crowded[active, None]
+            found.append(self._opened(open_, active, floor, products))
             if len(placed) > 1 and sum(len(rows) for rows, _, _ in found) > MOST_PAIRS:
                 return crowded, None
         rows, columns, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
@@ -225,29 +231,42 @@ class Int8Proposer(BoundedProposer):
         upper *= tile.scales
         upper *= left.scales[:, None]
         upper += left.terms @ tile.terms
-        return _Products(flat.numpy(), upper)
+        return _Products(left, tile, flat.numpy(), tops.numpy(), upper)
 
-    def _raised(
-        self, lows: np.ndarray, active: np.ndarray, products: _Products, tile: _Tile, left: _Left
-    ) -> np.ndarray:
+    def _raised(self, lows: np.ndarray, active: np.ndarray, upper: np.ndarray, products: _Products) -> np.ndarray:
         """Returns the best lower bounds of some queries, float64 (a, votes), after whole products of likely pairs."""
-        likely = (products.upper if len(active) == len(products.upper) else products.upper[active]) - tile.spread
-        probes = min(1 if self._votes == 1 else 4 * self._votes, likely.shape[1])
-        wide = likely.shape[1] // probes
-        groups = likely[:, : probes * wide].reshape(len(active), probes, wide).argmax(axis=2) + np.arange(probes) * wide
-        rows, groups = np.repeat(active, probes), groups.ravel()
-        best = self._upper(products.members(tile, rows, groups), tile, rows, groups, left).argmax(axis=1)
+        left, tile = products.left, products.tile
+        probes = min(1 if self._votes == 1 else 4 * self._votes, upper.shape[1])
+        wide = upper.shape[1] // probes
+        likely = (upper - tile.spread)[:, : probes * wide].reshape(len(active), probes, wide)
+        groups = (likely.argmax(axis=2) + np.arange(probes) * wide).ravel()
+        rows = np.repeat(active, probes)
+        best = products.members(rows, groups).argmax(axis=1)
         value, error = self._whole(rows, tile.columns[groups, best], left.placed, left.radii)
         return self._scan.raise_lows(lows, (value - error).reshape(len(active), probes))
 
-    def _upper(self, members: np.ndarray, tile: _Tile, rows: np.ndarray, groups: np.ndarray, left: _Left) -> np.ndarray:
-        """Returns the upper bounds of the scores of members: float64 (p, GROUP)."""
-        columns = tile.columns[groups]
+    def _opened(
+        self, open_: np.ndarray, active: np.ndarray, floor: np.ndarray, products: _Products
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns queries, candidates and upper bounds of the members of open groups that may win.
+
+        A member whose product is smaller than its group's largest by q has a bound that is smaller by s t q.
+        """
+        left, tile = products.left, products.tile
+        at, groups = np.divmod(np.flatnonzero(open_), open_.shape[1])
+        rows = active[at]
+        units = left.scales[rows].astype(np.float64) * tile.scales[groups]
+        room = (products.upper[rows, groups].astype(np.float64) - floor[rows]) / units
+        least = np.floor(np.maximum(products.tops[rows, groups] - room, -(2.0**31) + 2)).astype(np.int32) - 1
+        hit = np.flatnonzero((products.members(rows, groups) >= least[:, None]) & tile.real[groups])
+        which, member = np.divmod(hit, GROUP)
+        rows, groups, units = rows[which], groups[which], units[which]
+        columns = tile.columns[groups, member]
         norms = self._frame.norms[columns]
-        values = members * (left.scales[rows].astype(np.float64) * tile.scales[groups])[:, None]
-        values += left.terms[rows, 1, None] * self._errors[columns]
-        values += (left.terms[rows, 2, None] - self._weight * norms) * norms
-        return values
+        values = products.member(rows, groups, member) * units + left.terms[rows, 1] * self._errors[columns]
+        values += (left.terms[rows, 2] - self._weight * norms) * norms
+        kept = values >= floor[rows]
+        return rows[kept], columns[kept], values[kept]
 
 
 def usable(length: int) -> bool:

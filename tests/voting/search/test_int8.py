@@ -104,11 +104,18 @@ def test_the_bound_holds_for_every_pair_and_every_group(kind, product):
     for tile in made._tiles:
         products = made._multiplied(left, tile)
         rows, groups = (each.ravel() for each in np.indices(products.upper.shape))
-        upper = made._upper(products.members(tile, rows, groups), tile, rows, groups, left)
         exact = value[rows[:, None], tile.columns[groups]]
-        assert (exact <= upper + slack[rows]).all()
-        assert (exact.max(axis=1) <= products.upper.ravel() + slack[rows, 0]).all()
-        bare += (exact > upper - (left.terms[rows, 1, None] * made._errors[tile.columns[groups]])).sum()
+        best = products.upper.ravel()
+        assert (exact.max(axis=1) <= best + slack[rows, 0]).all()
+        units = left.scales[rows].astype(np.float64) * tile.scales[groups]
+        less = (products.tops.ravel()[:, None] - products.members(rows, groups).astype(np.float64)) * units[:, None]
+        assert (exact <= best[:, None].astype(np.longdouble) - less + slack[rows]).all()
+        every = np.ones(products.upper.shape, dtype=bool)
+        nowhere = np.full(len(placed), np.finfo(np.float32).min)
+        query, column, upper = made._opened(every, np.arange(len(placed)), nowhere, products)
+        assert len(query) == tile.real.sum() * len(placed)
+        assert (value[query, column] <= upper + slack[query, 0]).all()
+        bare += (value[query, column] > upper - left.terms[query, 1] * made._errors[column]).sum()
     if kind in ("normal", "near ties", "offset", "mixed"):
         assert bare > 0
 
@@ -143,6 +150,7 @@ def test_few_are_left_for_float32():
 
 def test_a_crowded_query_is_left_to_blas(monkeypatch):
     monkeypatch.setattr(int8, "_CROWD", 0)
+    monkeypatch.setattr(int8, "_FEW", 0)
     rng = np.random.default_rng(0)
     candidates = rng.normal(size=(900, 24)).astype(np.float32)
     candidates[:, -1] = 0

@@ -68,7 +68,7 @@ setup(
             "pot>=0.9.4,<1",  # exact optimal transport
             "xgboost-cpu>=2.1,<4",
         ],
-        "torch": ["torch>=2.4,<3"],  # execution.search_engine: torch
+        "torch": ["torch>=2.4,<3"],  # execution.search_engine: torch, int8
         "tabicl": ["tabicl>=2.2,<3", "torch>=2.4,<3"],  # a classifier for evaluate; brings no weights
         "text": [
             "openai>=1.60,<4",
@@ -153,6 +153,7 @@ setup(
             "auto = pe_beam.voting.search.auto:AutoProposer",
             "blas = pe_beam.voting.search.blas:BlasProposer",
             "faiss = pe_beam.voting.search.faiss:FaissProposer",
+            "int8 = pe_beam.voting.search.int8:Int8Proposer",
             "prefix = pe_beam.voting.search.prefix:PrefixProposer",
             "torch = pe_beam.voting.search.torch.proposer:TorchProposer",
         ],

@@ -726,7 +726,7 @@ class Execution(Section):
     search_engine: str = Field(
         "auto",
         description="what proposes the nearest candidates, as it is registered: auto (the fastest, tried on candidates "
-        "once a process), blas, faiss, prefix, or one of your own; votes are the same with any",
+        "once a process), blas, faiss, int8, prefix, torch, or one of your own; votes are the same with any",
     )
     search_memory: Annotated[str, NEWER] = Field(
         "1GB",

@@ -1,13 +1,15 @@
 """Searches blocks of queries side by side: one thread of BLAS for each is faster than all threads for one block.
 
 The scan of a block's scores, and the decision, are no BLAS and would run on one core. Blocks are independent, and the
-arrays of each stay in the cache of one core.
+arrays of each stay in the cache of one core. OpenMP (torch, faiss) keeps a number of threads for each calling thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,20 +23,30 @@ _state: dict[str, Any] = {"process": None, "inside": 0, "pools": {}}
 
 
 def side_by_side(work: Callable[[T], Any], items: Sequence[T]) -> None:
-    """Calls `work` for each item, in as many threads as NumPy's BLAS may take, each with one thread of BLAS.
+    """Calls `work` for each item, in as many threads as NumPy's BLAS may take, each with one thread of BLAS and OpenMP.
 
-    One item, or a BLAS that may take one thread only, is worked on here.
+    One item is worked on here, with all threads. If BLAS may take one thread only, all items are worked on here.
 
     Raises:
       Exception: what `work` has raised, the first one in the order of the items; then all calls have ended.
     """
-    threads = min(allowed_threads(), len(items))
-    if threads < 2:
+    allowed = allowed_threads()
+    if allowed == 1:
+        with _one_thread_of_openmp():
+            for item in items:
+                work(item)
+        return
+    if len(items) < 2:
         for item in items:
             work(item)
         return
+
+    def alone(item: T) -> None:
+        with _one_thread_of_openmp():
+            work(item)
+
     with _one_thread_of_blas():
-        done = [_pool().submit(work, item) for item in items]
+        done = [_pool().submit(alone, item) for item in items]
         errors = [each.exception() for each in done]
     for error in errors:
         if error is not None:
@@ -83,3 +95,27 @@ def _one_thread_of_blas() -> Iterator[None]:
             if not _state["inside"]:
                 for each, threads in zip(_state["blas"], _state["allowed"], strict=True):
                     each.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _one_thread_of_openmp() -> Iterator[None]:
+    """Holds OpenMP to one thread when this thread calls it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.get_num_threads()  # torch sets the number itself at the first call of a thread
+    every = _openmp(loaded=torch is not None)
+    before = [each.num_threads for each in every]
+    for each in every:
+        each.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for each, threads in zip(every, before, strict=True):
+            each.set_num_threads(threads)
+
+
+@functools.cache
+def _openmp(*, loaded: bool) -> list[Any]:
+    """Returns the OpenMP libraries of this process; `loaded`: whether torch has brought its own."""
+    found: list[Any] = ThreadpoolController().select(user_api="openmp").lib_controllers
+    return found

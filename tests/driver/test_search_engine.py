@@ -22,5 +22,5 @@ def test_a_run_is_the_same_with_any_engine_and_status_says_which(monkeypatch, tm
         names = run.store.list_files("release/iteration=0001")
         released.append({file: run.store.read(file) for file in names})
         taken = status(where).get("search_engines")
-        assert taken in ("blas", "faiss", "prefix", "torch") if name == "auto" else taken is None
+        assert taken in ("blas", "faiss", "int8", "prefix", "torch") if name == "auto" else taken is None
     assert released[0] == released[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_auto_takes_an_engine_within_a_tenth_of_the_best():
     rng = np.random.default_rng(0)
     candidates = (rng.normal(size=(4000, 128)) * np.arange(1, 129) ** -1.5).astype(np.float32)
     taken = auto.fastest_engine(candidates, votes=1, product=False)
-    assert taken in ("blas", "faiss", "prefix")
+    assert taken in ("blas", "faiss", "int8", "prefix")
     assert auto.fastest_engine(candidates, votes=1, product=False) == taken
     frame = Frame.of(candidates, product=False)
     placed, radii = frame.place(candidates[:512] + np.float32(0.01))
@@ -170,3 +171,35 @@ def test_auto_tries_no_engine_that_it_does_not_know_and_survives_one_that_is_bro
     candidates = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float32)
     assert auto.fastest_engine(candidates, votes=2, product=True) == "blas"
     assert auto.fastest_engine(candidates * np.float32(1e30), votes=3, product=False) == "blas"
+
+
+def _race(monkeypatch, seconds):
+    """What `auto` takes of engines that need so many seconds for their queries, and now and then thrice as many."""
+    rng, now = np.random.default_rng(0), [0.0]
+
+    def engine_of(name):
+        class Timed:
+            def __init__(self, frame, *, votes, tile):
+                pass
+
+            def propose(self, placed, radii):
+                now[0] += seconds[name] * (3 if rng.random() < 0.15 else 1)
+
+        return Timed
+
+    monkeypatch.setattr(auto, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(registry, "find", lambda kind, name, *, key: engine_of(name))
+    monkeypatch.setattr(auto, "_there", lambda: list(seconds))
+    monkeypatch.setattr(auto, "_taken", {})
+    return auto.fastest_engine(np.ones((5000, 64), dtype=np.float32), votes=1, product=False)
+
+
+@pytest.mark.parametrize("fastest", ["blas", "faiss", "int8", "prefix", "torch"])
+def test_auto_takes_the_fastest_by_the_clock(monkeypatch, fastest):
+    for gain in (0.3, 0.9):
+        seconds = dict.fromkeys(("blas", "faiss", "int8", "prefix", "torch"), 1.0) | {fastest: gain}
+        assert _race(monkeypatch, seconds) == fastest
+
+
+def test_auto_stays_with_blas_where_nothing_is_clearly_faster(monkeypatch):
+    assert _race(monkeypatch, {"blas": 1.0, "faiss": 0.98, "int8": 3.0, "prefix": 9.0}) == "blas"

@@ -13,18 +13,14 @@ product leaves too many candidates.
 
 from __future__ import annotations
 
-import threading
-
-import faiss
 import numpy as np
 
-from pe_beam.contracts.search import UNIT, Frame, Pairs, product_error
-from pe_beam.voting.search.blas import BlasProposer
+from pe_beam.contracts.search import Frame, Pairs
+from pe_beam.voting.search.bounded import MOST_PAIRS, BoundedProposer, bounds
 from pe_beam.voting.search.rotation import Rotation, principal_axes
 from pe_beam.voting.search.scan import Scan, floor_of, widths
 
 _FEWEST, _NARROWEST = 2000, 48  # candidates and dimensions from which a rotation may pay
-_MOST_PAIRS = 1 << 21  # that may win by the first bound; if there are more, the block is halved
 _ASKED = 96  # candidates that are asked about the others
 _PAIR_COST = 18.0  # of a product of one pair, in products of a pair within a matrix
 _CROWD = 0.35  # share of the folds from which on a query is left to `blas`
@@ -32,7 +28,7 @@ _SCAN_COST = 20.0  # of what is done besides, in coordinates
 _WORTH = 0.9  # share of the cost of `blas` from which on the rotation is not worth it
 
 
-class PrefixProposer:
+class PrefixProposer(BoundedProposer):
     """Bounds all scores by a short product, and computes those that may win.
 
     Args:
@@ -44,25 +40,19 @@ class PrefixProposer:
       kept: number of rotated coordinates, r; 0 if `blas` answers.
     """
 
-    one_thread = True
-    """The scan is no BLAS, so one block would leave cores idle."""
-
     def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:
+        super().__init__(frame, votes=votes, tile=tile)
         count, dimension = frame.vectors.shape
-        self._frame, self._votes = frame, votes
-        self._plain: BlasProposer | None = None
-        self._lock, self._asked_tile = threading.Lock(), tile
-        self.kept = self._served = self._vain = 0
+        self.kept = 0
         if frame.safe(np.array([frame.largest]))[0] and _may_pay(count, dimension, votes):
             axes = principal_axes(frame.vectors)
             self.kept = _best_length(frame, axes, votes)
-        if not self.kept:
+        self.pays = self.kept > 0
+        if not self.pays:
             return
         self._rotation = Rotation.of(axes[: self.kept])
         self._width, tiles = widths(count, tile)
-        self._half = 0.0 if frame.product else 0.5
-        self._a, self._b = _bounds(dimension + 2, product=frame.product)
-        a, b = _bounds(self.kept + 3, product=frame.product)
+        a, b = bounds(self.kept + 3, product=frame.product)
         self._matrix = np.zeros((self._width * tiles, self.kept + 3), dtype=np.float32)
         self._matrix[count:, -2] = -np.inf  # padding never wins
         real = self._matrix[:count]
@@ -70,25 +60,6 @@ class PrefixProposer:
         real[:, -2] = (b - self._half) * frame.norms**2
         real[:, -1] = (a + self._rotation.error) * frame.norms
         self._scan = Scan(votes, 4 * votes)
-
-    def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
-        """See `Proposer`."""
-        if not self.kept or self._vain > self._served // 2 + 4096:
-            return self._blas().propose(placed, radii)
-        crowded, pairs = self._bounded(np.ascontiguousarray(placed), radii)
-        self._served, self._vain = (
-            self._served + len(placed),
-            self._vain + int(crowded.sum()),
-        )  # only time depends on it
-        if pairs is None or not crowded.any():
-            return pairs
-        rest = np.flatnonzero(crowded)
-        more = self._blas().propose(placed[rest], radii[rest])
-        if more is None:
-            return None
-        rows, columns = np.concatenate([pairs.rows, rest[more.rows]]), np.concatenate([pairs.columns, more.columns])
-        order = np.argsort(rows, kind="stable")
-        return Pairs(rows[order], columns[order])
 
     def _bounded(self, placed: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, Pairs | None]:
         """Returns bool (n,), True where the bound leaves too many candidates, and proposals for the other queries."""
@@ -111,63 +82,12 @@ class PrefixProposer:
             crowded |= np.count_nonzero(folds >= floor[:, None], axis=1) > max(_CROWD * folds.shape[1], 8 * self._votes)
             rows, columns, values = self._scan.reach(scores, folds, np.where(crowded, np.float32(np.inf), floor))
             found.append((rows, columns + start, values))
-            if len(left) > 1 and sum(len(rows) for rows, _, _ in found) > _MOST_PAIRS:
+            if len(left) > 1 and sum(len(rows) for rows, _, _ in found) > MOST_PAIRS:
                 return crowded, None
         rows, columns, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
         kept = np.flatnonzero((values >= floor_of(lows, margin)[rows]) & ~crowded[rows])
         kept = kept[np.argsort(rows[kept], kind="stable")]
         return crowded, self._narrow(rows[kept], columns[kept], placed, radii, margin)
-
-    def _blas(self) -> BlasProposer:
-        """Returns the engine `blas`, made when it is needed: it holds the candidates once more."""
-        with self._lock:
-            if self._plain is None:
-                self._plain = BlasProposer(self._frame, votes=self._votes, tile=self._asked_tile)
-            return self._plain
-
-    def _narrow(
-        self, rows: np.ndarray, columns: np.ndarray, placed: np.ndarray, radii: np.ndarray, margin: np.ndarray
-    ) -> Pairs:
-        """Returns the pairs that may win by their whole products. All that set the floor are among those given."""
-        if len(rows) == 0:
-            return Pairs(rows, columns)
-        value, error = self._whole(rows, columns, placed, radii)
-        lower = value - error
-        new = np.append(True, rows[1:] != rows[:-1])
-        starts, which = np.flatnonzero(new), np.cumsum(new) - 1
-        mine = rows[starts]
-        if self._votes == 1:
-            low = np.maximum.reduceat(lower, starts)
-        else:
-            low = lower[np.lexsort((-lower, rows))][starts + self._votes - 1]
-        kept = np.flatnonzero(value + error >= (low - margin[mine])[which])
-        return Pairs(rows[kept], columns[kept])
-
-    def _whole(
-        self, rows: np.ndarray, columns: np.ndarray, placed: np.ndarray, radii: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns s of each pair by a float32 product, and the bound on its error without C: float64 (p,) each."""
-        products = np.empty(len(rows), dtype=np.float32)
-        vectors = self._frame.vectors
-        rows, columns = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(columns, np.int64)
-        pointer = faiss.swig_ptr
-        faiss.pairwise_indexed_inner_product(  # type: ignore[attr-defined]
-            vectors.shape[1],
-            len(rows),
-            pointer(placed),
-            pointer(rows),
-            pointer(vectors),
-            pointer(columns),
-            pointer(products),
-        )
-        norms = self._frame.norms[columns]
-        return products - self._half * norms**2, (self._a * radii[rows] + self._b * norms) * norms
-
-
-def _bounds(length: int, *, product: bool) -> tuple[float, float]:
-    """Returns the A and B of `contracts.search` for a product of this length."""
-    error = product_error(length)
-    return 1.2 * error + 3 * UNIT, 0.0 if product else 0.6 * error + 2 * UNIT
 
 
 def _may_pay(count: int, dimension: int, votes: int) -> bool:

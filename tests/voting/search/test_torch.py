@@ -17,8 +17,9 @@ from pe_beam.errors import PeBeamWarning
 from pe_beam.voting.distinct import Distinct
 from pe_beam.voting.flat import WholeSearch
 from pe_beam.voting.nearest import flat_search, normalise_rows, reference_nearest
+from pe_beam.voting.search.cpu import multiplies_bfloat16, multiplies_integers
 from pe_beam.voting.search.torch import probe
-from pe_beam.voting.search.torch.devices import cpu_setting, cuda_setting, multiplies_bfloat16, multiply
+from pe_beam.voting.search.torch.devices import cpu_setting, cuda_setting, multiply
 from pe_beam.voting.search.torch.groups import Sides, groups_of, width
 from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, FLOAT32, TF32
 from pe_beam.voting.search.torch.proposer import TorchProposer
@@ -332,10 +333,18 @@ def test_torch_takes_no_more_threads_than_blas_may():
 
 
 def test_flags_of_the_cpu(tmp_path):
-    for flags, wanted in (("avx2 amx_bf16", True), ("avx512_bf16", True), ("avx2 avx512f", False)):
-        (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-        assert multiplies_bfloat16(str(tmp_path / "cpuinfo")) is wanted
-    assert not multiplies_bfloat16(str(tmp_path / "none"))
+    where = tmp_path / "cpuinfo"
+    for name, flags, halves, eights in (
+        ("flags", "avx2 amx_bf16 amx_int8", True, True),
+        ("flags", "avx512_bf16", True, False),
+        ("flags", "avx512f avx512_vnni", False, True),
+        ("flags", "avx2 avx512f", False, False),
+        ("Features", "asimd bf16", True, False),
+    ):
+        where.write_text(f"processor : 0\n{name}\t\t: {flags}\n")
+        assert (multiplies_bfloat16(str(where)), multiplies_integers(str(where))) == (halves, eights)
+    for each in (multiplies_bfloat16, multiplies_integers):
+        assert not each(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("gigabytes", [4, 16, 80, 140])

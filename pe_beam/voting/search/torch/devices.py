@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_info
 
+from pe_beam.voting.search.cpu import multiplies_bfloat16
 from pe_beam.voting.search.torch import kernel
 from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, FLOAT32, Precision
 
 Multiply = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-_FAST_BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}  # flags of x86 and ARM CPUs that multiply bfloat16
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,6 @@ def cuda_setting(device: torch.device, free: int, scan: str) -> Setting:
 def cpu_setting(precisions: tuple[Precision, ...]) -> Setting:
     """Returns the setting for the CPU. Products of a step, 4 MB of bfloat16, stay in its cache."""
     return Setting(torch.device("cpu"), precisions, 512, 4096, 1024, 1 << 29, "host", False, False, multiply)
-
-
-def multiplies_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
-    """Returns whether the CPU has instructions for bfloat16. Without them torch is slower than in float32."""
-    try:
-        lines = Path(cpuinfo).read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return False
-    flags = next((line.split(":")[1].split() for line in lines if line.lower().startswith(("flags", "features"))), [])
-    return not _FAST_BFLOAT16.isdisjoint(flags)
 
 
 def forbid_short_sums(device: torch.device) -> None:

@@ -4,6 +4,7 @@
 
 The bare network is given batches that are ready; the others decode PNG files and prepare them as well. The three take
 turns, and medians are printed; what any pipeline takes to start is measured apart, for it does not grow with the data.
+On a CPU that is processor time, for threads that decode share its cores with the network, and with whatever else runs.
 Weights are random but for efficientnet-lite0's: speed does not depend on them. On a GPU where there is one (there 4096
 pictures and batches of 64, unless said otherwise).
 """
@@ -59,7 +60,7 @@ def main() -> None:
             options = (small_models.options if asked.toy else full_size)(name, Path(folder))
             part = registry.find("embedders", name, key="--only")
             own = part.Options(**options, batch_size=batch, dtype=asked.dtype)
-            print(f"{name}: {measured(functools.partial(part, own), records, repeats, wanted=WANTED[device])}")
+            print(f"{name}: {measured(functools.partial(part, own), records, repeats, device=device)}")
 
 
 def pictures(count: int, side: int) -> pa.Table:
@@ -69,7 +70,7 @@ def pictures(count: int, side: int) -> pa.Table:
     return pa.table({"image": pa.array(files, pa.binary())})
 
 
-def measured(make: Callable[[], Any], records: pa.Table, repeats: int, *, wanted: float) -> str:
+def measured(make: Callable[[], Any], records: pa.Table, repeats: int, *, device: str) -> str:
     """Pictures a second of the bare network, of the embedder and of the stage, paired."""
     import apache_beam as beam
     import torch
@@ -92,14 +93,15 @@ def measured(make: Callable[[], Any], records: pa.Table, repeats: int, *, wanted
     ways = (bare, functools.partial(embedder.embed, records), stage, functools.partial(stage, _Nothing))
     for warm_up in ways:
         warm_up()
-    rounds = [[_seconds(way) for way in ways] for _ in range(repeats)]
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    rounds = [[_seconds(way, clock) for way in ways] for _ in range(repeats)]
     rounds = [[one[0], one[1], one[2] - one[3], one[3]] for one in rounds]
     alone, ours, through, start = (statistics.median(column) for column in zip(*rounds, strict=True))
     shares = [statistics.median(one[0] / one[way] for one in rounds) for way in (1, 2)]
     rates = [f"{records.num_rows / seconds:,.0f}" for seconds in (alone, ours, through)]
     return (
         f"bare {rates[0]} pictures/s, embedder {rates[1]} ({shares[0]:.2f}), through Beam {rates[2]} ({shares[1]:.2f}; "
-        f"{wanted} is wanted) once it has started, in {start:.1f} s"
+        f"{WANTED[device]} is wanted) once it has started, in {start:.1f} s"
     )
 
 
@@ -116,10 +118,10 @@ class _Nothing(Embedder):
         return Embedding(np.ones((records.num_rows, 1), np.float32))
 
 
-def _seconds(way: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+def _seconds(way: Callable[[], Any], clock: Callable[[], float]) -> float:
+    began = clock()
     way()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def full_size(name: str, folder: Path) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
@@ -38,6 +38,10 @@ def split_lines(value: Any) -> Any:
     return value
 
 
+def _split_each(value: Any) -> Any:
+    return {key: split_lines(own) for key, own in value.items()} if isinstance(value, dict) else value
+
+
 class Numbers(Part):
     """Whole numbers, each as likely."""
 
@@ -55,12 +59,9 @@ class Dependent(Part):
     """Values that depend on another variable, or on a field of the label."""
 
     by: str = Field(description="the variable or label field that decides")
-    values: dict[str, list[str]] = Field(description="its value -> the values to draw from")
-
-    @field_validator("values", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return {key: split_lines(own) for key, own in value.items()} if isinstance(value, dict) else value
+    values: Annotated[dict[str, list[str]], BeforeValidator(_split_each)] = Field(
+        description="its value -> the values to draw from"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Dependent:
@@ -71,6 +72,18 @@ class Dependent(Part):
 
 
 Variable = list[str] | Numbers | Dependent
+
+
+_PUBLIC = {"public": True}
+LabelFields = Annotated[
+    list[str],
+    Field(description="names of the parts of a label that combines several columns", json_schema_extra=_PUBLIC),
+]
+"""Option `label_fields` of a generator that makes prompts."""
+LabelTexts = Annotated[dict[str, str], Field(description="label -> how {label} says it", json_schema_extra=_PUBLIC)]
+"""Option `label_texts`."""
+Variables = Annotated[dict[str, Variable], BeforeValidator(_split_each), Field(json_schema_extra=_PUBLIC)]
+"""Option `variables`."""
 
 
 class Worded(Protocol):

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pe_beam.errors import MissingExtraError, RecipeError
+from pe_beam.modalities.loading import loading
 from pe_beam.modalities.text.client import Answer, Ask, Client, OnAnswer
 from pe_beam.modalities.text.options import LlmOptions, Local
 from pe_beam.services.journal import Journal
@@ -137,7 +138,7 @@ def _processors(batch: Sequence[Ask], *, top_k: int, length: int, steps: int) ->
 
 @functools.lru_cache(maxsize=2)
 def _tokenizer(model: str, revision: str | None) -> Any:
-    with _explained(model):
+    with _loading(model):
         from transformers import AutoConfig, AutoTokenizer
 
         AutoConfig.from_pretrained(model, revision=revision)
@@ -150,7 +151,7 @@ def _tokenizer(model: str, revision: str | None) -> Any:
 @functools.lru_cache(maxsize=2)
 def _loaded(model: str, revision: str | None, dtype: str, device_map: str | None, bits: int | None) -> tuple[Any, Any]:
     tokenizer = _tokenizer(model, revision)
-    with _explained(model):
+    with _loading(model):
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -207,16 +208,12 @@ def _placed(device_map: str | None, bits: int | None) -> Iterator[None]:
         ) from None
 
 
-@contextlib.contextmanager
-def _explained(model: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise MissingExtraError(
-            f"generator.backend: huggingface needs the package {error.name!r}; install pe_beam[text]"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"generator.model: {model!r} cannot be loaded as a causal language model ({type(error).__name__}); a local "
-            "folder or a hub name that this machine can reach is wanted"
-        ) from None
+def _loading(model: str) -> contextlib.AbstractContextManager[None]:
+    return loading(
+        "generator.model",
+        model,
+        by="transformers",
+        part="generator.backend: huggingface",
+        extra="text",
+        folder="a local folder with a causal language model",
+    )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pe_beam import contracts
 from pe_beam.contracts.newer import NEWER
-from pe_beam.modalities.variables import Part, Schedule, Variable, split_lines
+from pe_beam.modalities.variables import LabelFields, LabelTexts, Part, Schedule, Variables
 from pe_beam.numbers import Real, Whole
 
 
@@ -125,17 +125,9 @@ class LlmOptions(contracts.Options):
         description="its name at the service, or a local path or hub name", json_schema_extra={"public": "name"}
     )
     format: Literal["chat", "completion"] = Field("chat", description="messages, or a text that is gone on from")
-    label_fields: list[str] = Field(
-        default_factory=list,
-        description="names of the parts of a label that combines several columns",
-        json_schema_extra={"public": True},
-    )
-    label_texts: dict[str, str] = Field(
-        default_factory=dict, description="label -> how {label} says it", json_schema_extra={"public": True}
-    )
-    variables: dict[str, Variable] = Field(
-        default_factory=dict, description="drawn anew for every call", json_schema_extra={"public": True}
-    )
+    label_fields: LabelFields = Field(default_factory=list)
+    label_texts: LabelTexts = Field(default_factory=dict)
+    variables: Variables = Field(default_factory=dict, description="drawn anew for every call")
     random: Random = Field(description="the question for a candidate from nothing", json_schema_extra={"public": True})
     vary: Vary = Field(description="the question for a variation of a parent", json_schema_extra={"public": True})
     cleaning: Cleaning = Field(default_factory=Cleaning, description="of answers", json_schema_extra={"public": True})
@@ -150,11 +142,6 @@ class LlmOptions(contracts.Options):
         json_schema_extra={"public": False},  # what a service wants there is not known
     )
     local: Local = Field(default_factory=Local)
-
-    @field_validator("variables", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return {key: split_lines(own) for key, own in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _check(self) -> LlmOptions:

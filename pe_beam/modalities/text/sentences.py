@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from pe_beam import contracts
 from pe_beam.contracts.embedder import Embedding
 from pe_beam.errors import MissingExtraError, RecipeError
+from pe_beam.modalities.loading import loading
 from pe_beam.modalities.text.checks import spread, usable
 from pe_beam.modalities.text.lengths import batches, trial_texts
 from pe_beam.numbers import Whole
@@ -141,11 +142,7 @@ def _loaded(path: str, revision: str | None, device: str | None, dtype: str) -> 
     from pe_beam.modalities.exact import make_exact
 
     device = device or get_device_name()
-    try:
+    part = "embedder.name: sentence-transformers"
+    with loading("embedder.model", path, by="sentence-transformers", part=part, extra="text"):
         own = {"dtype": getattr(torch, dtype), **make_exact(device)}
         return SentenceTransformer(path, revision=revision, device=device, model_kwargs=own)
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"embedder.model: {path!r} cannot be loaded by sentence-transformers ({type(error).__name__}); a local "
-            "folder or a hub name that this machine can reach is wanted"
-        ) from None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pe_beam.errors import InputError
+from pe_beam.modalities.loading import loading
 
 _TOKENS = 256  # of a text, at most
 _BATCH, _PASSES, _RATE = 8, 3, 5e-5
@@ -19,18 +19,15 @@ class TunedModel:
     """A model that the user names: a folder, or a name at the hub.
 
     Raises:
-      InputError: the model cannot be loaded.
+      RecipeError: the model cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
-        try:
+        folder, faults = "a folder with a causal model and its tokenizer", (OSError, ValueError, KeyError, TypeError)
+        named = {"by": "transformers", "part": "language_model:", "extra": "text", "folder": folder}
+        with loading("language_model", name, **named, faults=faults):
             self._tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"language_model: {name!r} cannot be loaded ({type(error).__name__}); a folder with a causal model "
-                "of transformers and its tokenizer is wanted, or such a model's name at the hub"
-            ) from None
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         # Never in training mode: dropout would draw from torch's global generator. Three passes need no dropout.
         self._model = model.to(self._device).eval()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pe_beam.errors import MissingExtraError, RecipeError
+from pe_beam.errors import RecipeError
 from pe_beam.modalities.image.diffusion.batches import Batches
 from pe_beam.modalities.image.diffusion.options import DiffusersOptions, Placement
 from pe_beam.modalities.image.diffusion.painter import Painter
+from pe_beam.modalities.loading import loading
 
 
 class Loaded:
@@ -46,7 +46,7 @@ def _loaded(options: str) -> Loaded:
 @functools.lru_cache(maxsize=4)  # a recipe may have several
 def _cached(text: str) -> Loaded:
     options = DiffusersOptions.model_validate_json(text)
-    with _explained(options.model):
+    with _loading(options.model):
         return Loaded(_painter(options), options.local.batch_size)
 
 
@@ -58,7 +58,7 @@ def look(options: DiffusersOptions) -> None:
     Raises:
       MissingExtraError, RecipeError: as `load`.
     """
-    with _explained(options.model):
+    with _loading(options.model):
         _check_kind(options, _class_name(options))
         if Path(_place(options)).is_dir():
             _check_files(Path(_place(options)))
@@ -354,17 +354,13 @@ def _quiet() -> Iterator[None]:
             each.enable_progress_bar()
 
 
-@contextlib.contextmanager
-def _explained(model: str) -> Iterator[None]:
-    """Turns exceptions of libraries into errors that say what to change in the recipe."""
-    try:
-        yield
-    except ImportError as error:
-        raise MissingExtraError(
-            f"generator.name: 'diffusers' needs the package {error.name or 'diffusers'!r}; install pe_beam[image]"
-        ) from None
-    except (OSError, ValueError, KeyError, AttributeError, json.JSONDecodeError) as error:
-        raise RecipeError(
-            f"generator.model: {model!r} cannot be loaded by diffusers ({type(error).__name__}); a folder that its "
-            "save_pretrained has written, or a hub name that this machine can reach, is wanted"
-        ) from None
+def _loading(model: str) -> contextlib.AbstractContextManager[None]:
+    return loading(
+        "generator.model",
+        model,
+        by="diffusers",
+        part="generator.name: 'diffusers'",
+        extra="image",
+        folder="a folder that its save_pretrained has written",
+        faults=(OSError, ValueError, KeyError, AttributeError),
+    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pe_beam import contracts
-from pe_beam.modalities.variables import Part, Schedule, Variable, split_lines
+from pe_beam.modalities.variables import LabelFields, LabelTexts, Part, Schedule, Variables
 from pe_beam.numbers import Real, Whole
 
 Class = Annotated[Whole, Field(ge=0)]
@@ -89,18 +89,10 @@ class DiffusersOptions(contracts.Options):
     vary: PictureVariation = Field(
         default_factory=PictureVariation, description="near a parent", json_schema_extra={"public": True}
     )
-    label_fields: list[str] = Field(
-        default_factory=list,
-        description="names of the parts of a label that combines several columns",
-        json_schema_extra={"public": True},
-    )
-    label_texts: dict[str, str] = Field(
-        default_factory=dict, description="label -> how {label} says it", json_schema_extra={"public": True}
-    )
-    variables: dict[str, Variable] = Field(
-        default_factory=dict,
-        description="drawn for every random picture; a variation keeps its parent's",
-        json_schema_extra={"public": True},
+    label_fields: LabelFields = Field(default_factory=list)
+    label_texts: LabelTexts = Field(default_factory=dict)
+    variables: Variables = Field(
+        default_factory=dict, description="drawn for every random picture; a variation keeps its parent's"
     )
     classes: dict[str, Class | list[Class]] | None = Field(
         None,
@@ -135,11 +127,6 @@ class DiffusersOptions(contracts.Options):
     )
     reasks: Whole = Field(2, ge=0, le=20, description="times that a rejected picture is asked for again")
     local: Placement = Field(default_factory=Placement, description="how the model runs here")
-
-    @field_validator("variables", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return {key: split_lines(own) for key, own in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _check(self) -> DiffusersOptions:

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +26,7 @@ from pe_beam.contracts.record import Fault
 from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.modalities.image.embedders.feeding import fed
 from pe_beam.modalities.image.embedders.trial import trial_pictures
+from pe_beam.modalities.loading import loading
 from pe_beam.numbers import Whole
 
 
@@ -133,6 +135,13 @@ class Backbone(contracts.Embedder):
     def trial(self) -> pa.Table:
         """See Embedder. Returns a batch of made-up pictures, every other one large and colourful."""
         return pa.table({"image": pa.array(trial_pictures(max(self._options.batch_size, 4)), pa.binary())})
+
+
+def loading_backbone(model: str, *, by: str, folder: str) -> AbstractContextManager[None]:
+    """Returns `loading` for `embedder.model`. Hub, configuration, files and shapes: each raises its own exceptions."""
+    return loading(
+        "embedder.model", model, by=by, part="embedder.name: it", extra="image", folder=folder, faults=(Exception,)
+    )
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-from pe_beam import contracts
-from pe_beam.modalities.image.embedders.backbone import Backbone, Network
-from pe_beam.modalities.image.embedders.pretrained import PretrainedOptions, check_folder, load_pretrained
+from pe_beam.modalities.image.embedders.backbone import Network
+from pe_beam.modalities.image.embedders.pretrained import Pretrained, PretrainedOptions, load_pretrained
 
 _KINDS = {"clip": "CLIPModel", "clip_vision_model": "CLIPVisionModelWithProjection"}
 
 
-class ClipEmbedder(Backbone):
+class ClipEmbedder(Pretrained):
     """Image features of any CLIP that `transformers` loads, as `CLIPModel.get_image_features` gives them.
 
     They are not normalised. To compare angles, set `evolution.distance: cosine`.
     """
-
-    Options: ClassVar[type[contracts.Options]] = PretrainedOptions
-    packages = ("torch", "transformers")
-
-    @classmethod
-    def check(cls, options: PretrainedOptions) -> None:
-        """See Backbone."""
-        check_folder(options)
 
     @classmethod
     def load(cls, options: PretrainedOptions, exact: Mapping[str, Any]) -> Network:

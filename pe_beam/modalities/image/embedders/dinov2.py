@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-from pe_beam import contracts
-from pe_beam.modalities.image.embedders.backbone import Backbone, Network
-from pe_beam.modalities.image.embedders.pretrained import PretrainedOptions, check_folder, load_pretrained
+from pe_beam.modalities.image.embedders.backbone import Network
+from pe_beam.modalities.image.embedders.pretrained import Pretrained, PretrainedOptions, load_pretrained
 
 _KINDS = {"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
 
 
-class Dinov2Embedder(Backbone):
+class Dinov2Embedder(Pretrained):
     """The class token of DINOv2 after its last normalisation, of any size, with registers or without."""
-
-    Options: ClassVar[type[contracts.Options]] = PretrainedOptions
-    packages = ("torch", "transformers")
-
-    @classmethod
-    def check(cls, options: PretrainedOptions) -> None:
-        """See Backbone."""
-        check_folder(options)
 
     @classmethod
     def load(cls, options: PretrainedOptions, exact: Mapping[str, Any]) -> Network:

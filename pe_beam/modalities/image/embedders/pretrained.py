@@ -6,12 +6,13 @@ import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from pe_beam import contracts
 from pe_beam.errors import RecipeError
-from pe_beam.modalities.image.embedders.backbone import BackboneOptions, Network
+from pe_beam.modalities.image.embedders.backbone import Backbone, BackboneOptions, Network, loading_backbone
 
 
 class PretrainedOptions(BackboneOptions):
@@ -21,10 +22,17 @@ class PretrainedOptions(BackboneOptions):
     revision: str | None = Field(None, description="of a hub's model")
 
 
-def check_folder(options: PretrainedOptions) -> None:
-    """Raises RecipeError if the model looks like a path and is not a folder."""
-    if options.model.startswith((".", "/", "~")) and not Path(options.model).expanduser().is_dir():
-        raise RecipeError(f"embedder.model: {options.model!r} is not a folder")
+class Pretrained(Backbone):
+    """Embeds pictures by a model of `transformers`."""
+
+    Options: ClassVar[type[contracts.Options]] = PretrainedOptions
+    packages = ("torch", "transformers")
+
+    @classmethod
+    def check(cls, options: PretrainedOptions) -> None:
+        """See Backbone. A model that looks like a path has to be a folder."""
+        if options.model.startswith((".", "/", "~")) and not Path(options.model).expanduser().is_dir():
+            raise RecipeError(f"embedder.model: {options.model!r} is not a folder")
 
 
 def load_pretrained(
@@ -49,7 +57,8 @@ def load_pretrained(
 
     path = str(Path(options.model).expanduser()) if options.model.startswith("~") else options.model
     about = {"revision": options.revision}
-    with _explained(options.model), _quiet(transformers):
+    folder = "a folder with config.json, preprocessor_config.json and whole weights"
+    with loading_backbone(options.model, by="transformers", folder=folder), _quiet(transformers):
         kind = transformers.AutoConfig.from_pretrained(path, **about).model_type
         if kind not in kinds:
             raise RecipeError(f"embedder.model: {options.model!r} is of type {kind!r} (allowed: {', '.join(kinds)})")
@@ -69,20 +78,6 @@ def load_pretrained(
         features,
         lambda image: processor(images=image, return_tensors="np")["pixel_values"][0],
     )
-
-
-@contextlib.contextmanager
-def _explained(model: str) -> Iterator[None]:
-    try:
-        yield
-    except RecipeError:
-        raise
-    except Exception as error:  # hub, configuration, files and shapes: each raises its own exceptions
-        raise RecipeError(
-            f"embedder.model: {model!r} cannot be loaded by transformers ({type(error).__name__}); a folder with "
-            "config.json, preprocessor_config.json and whole weights, or a hub name that this machine has or can "
-            "fetch, is wanted"
-        ) from None
 
 
 @contextlib.contextmanager

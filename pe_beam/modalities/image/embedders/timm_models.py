@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pe_beam import contracts
 from pe_beam.errors import RecipeError
-from pe_beam.modalities.image.embedders.backbone import Backbone, BackboneOptions, Network
+from pe_beam.modalities.image.embedders.backbone import Backbone, BackboneOptions, Network, loading_backbone
 
 
 class TimmOptions(BackboneOptions):
@@ -41,15 +41,9 @@ class TimmEmbedder(Backbone):
         import timm
         import torch
 
-        with torch.random.fork_rng(devices=[]), _quiet():
-            try:
-                module = timm.create_model(_source(options.model), pretrained=True, num_classes=0)
-            except Exception as error:  # hub, configuration, files and shapes: each raises its own exceptions
-                raise RecipeError(
-                    f"embedder.model: {options.model!r} cannot be loaded by timm ({type(error).__name__}); a folder "
-                    "with config.json and the whole weights of that model, or a name that this machine has or can "
-                    "fetch, is wanted"
-                ) from None
+        named = loading_backbone(options.model, by="timm", folder="a folder with config.json and whole weights")
+        with torch.random.fork_rng(devices=[]), _quiet(), named:
+            module = timm.create_model(_source(options.model), pretrained=True, num_classes=0)
         config = timm.data.resolve_model_data_config(module)
         if config["input_size"][0] != 3:
             raise RecipeError(

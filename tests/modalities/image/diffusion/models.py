@@ -85,6 +85,26 @@ def tokenizer(folder: Path) -> Any:
     return CLIPTokenizer.from_pretrained(folder, model_max_length=24)
 
 
+_DENOISER: dict[str, Any] = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "attention_head_dim": 8,
+}
+
+
+def _words_read(words: Any) -> dict[str, Any]:
+    """Configuration of a text encoder for a tokenizer."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    return sizes | ends | {"vocab_size": len(words), "max_position_embeddings": 24}
+
+
 def stable_diffusion(folder: Path, *, safety: bool = False) -> Path:
     """Stable Diffusion 1.x in a tiny configuration: 16 x 16 pixels."""
     from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -93,31 +113,8 @@ def stable_diffusion(folder: Path, *, safety: bool = False) -> Path:
 
     torch.manual_seed(0)
     words = tokenizer(folder / "words")
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            hidden_size=16,
-            intermediate_size=16,
-            num_attention_heads=2,
-            num_hidden_layers=1,
-            vocab_size=len(words),
-            max_position_embeddings=24,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
-    )
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16,
-        attention_head_dim=8,
-    )
+    text = CLIPTextModel(CLIPTextConfig(**_words_read(words)))
+    unet = UNet2DConditionModel(**_DENOISER, cross_attention_dim=16)
     scheduler = PNDMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
     )
@@ -137,5 +134,35 @@ def stable_diffusion(folder: Path, *, safety: bool = False) -> Path:
         safety_checker=checker,
         feature_extractor=extractor,
         requires_safety_checker=safety,
+    ).save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+def stable_diffusion_xl(folder: Path) -> Path:
+    """Stable Diffusion XL in a tiny configuration, whose autoencoder wants float32 to decode."""
+    from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(0)
+    words = tokenizer(folder / "words")
+    read = CLIPTextConfig(**_words_read(words), projection_dim=16)
+    unet = UNet2DConditionModel(
+        **_DENOISER,
+        cross_attention_dim=32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=64,
+    )
+    autoencoder = _autoencoder()
+    assert autoencoder.config.force_upcast
+    StableDiffusionXLPipeline(
+        vae=autoencoder,
+        text_encoder=CLIPTextModel(read),
+        text_encoder_2=CLIPTextModelWithProjection(read),
+        tokenizer=words,
+        tokenizer_2=words,
+        unet=unet,
+        scheduler=DDIMScheduler(),
+        add_watermarker=False,
     ).save_pretrained(folder / "pipeline")
     return folder / "pipeline"

@@ -214,6 +214,32 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     assert painter.sizes[7:] == [2], "the smaller batch stays"
 
 
+@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated:FutureWarning")
+def test_an_autoencoder_of_raised_precision_comes_back_where_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SDXL decodes in float32, and would keep its autoencoder so if decoding raised."""
+    prompt, local = {"prompt": "a {label}", "steps": 2}, {"dtype": "float16", "batch_size": 2}
+    own = generator(models.stable_diffusion_xl(tmp_path), random=prompt, local=local)
+    whole = pixels(own.random(["x"] * 2, rngs(2)), "RGB").astype(int)
+    autoencoder = loading.load(own._options).painter._random.vae  # type: ignore[attr-defined]
+    decode, precisions = autoencoder.decode, list[torch.dtype]()
+
+    def decode_one(latents: torch.Tensor, **more: Any) -> Any:
+        precisions.append(autoencoder.dtype)
+        if len(latents) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(latents, **more)
+
+    monkeypatch.setattr(autoencoder, "decode", decode_one)
+    before, to = list[torch.dtype](), autoencoder.to
+    monkeypatch.setattr(autoencoder, "to", lambda *a, **k: (before.append(autoencoder.dtype), to(*a, **k))[1])
+    halved = pixels(own.random(["x"] * 2, rngs(2)), "RGB").astype(int)
+    assert precisions == [torch.float32] * 3, "one batch of two that failed, two of one"
+    assert autoencoder.dtype == torch.float16 and before[::2] == [torch.float16] * 3, "each batch began in half"
+    assert np.abs(whole - halved).max() <= 8, "gray levels, in half precision"
+
+
 def test_out_of_memory_with_one_picture_is_said(saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     own = generator(saved("pixels"))
     swap(own, monkeypatch, lambda real: Greedy(real, 0, torch.OutOfMemoryError("no")), 4)

@@ -1,0 +1,47 @@
+"""Says what is wanted where a library cannot load a model. The library's own message stays out: it may quote a path."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from pe_beam.errors import MissingExtraError, PeBeamError, RecipeError
+
+
+@contextlib.contextmanager
+def loading(
+    key: str,
+    model: str,
+    *,
+    by: str,
+    part: str,
+    extra: str,
+    folder: str = "a local folder",
+    faults: tuple[type[Exception], ...] = (OSError, ValueError),
+) -> Iterator[None]:
+    """Turns what a library raises in the body into one error that says what to change. Our own errors pass.
+
+    Args:
+      key: the recipe key that names the model.
+      model: the model, as the recipe names it.
+      by: the library.
+      part: who needs the library, for a package that is missing.
+      extra: the extra that brings such packages.
+      folder: what a folder has to be.
+      faults: exceptions of the library that mean that the model cannot be loaded.
+
+    Raises:
+      MissingExtraError: a package is missing.
+      RecipeError: the model cannot be loaded.
+    """
+    try:
+        yield
+    except PeBeamError:
+        raise
+    except ImportError as error:
+        raise MissingExtraError(f"{part} needs the package {error.name or by!r}; install pe_beam[{extra}]") from None
+    except faults as error:
+        raise RecipeError(
+            f"{key}: {model!r} cannot be loaded by {by} ({type(error).__name__}); {folder}, or a hub name that this "
+            "machine has or can reach, is wanted"
+        ) from None

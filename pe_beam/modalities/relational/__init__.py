@@ -29,7 +29,7 @@ def modality_of(schema: Any) -> Modality:
         content=RelationalContent(declared),
         schema_model=RelationalSchema,
         with_schema=modality_of,
-        tables=lambda samples: both_tables(samples, declared),
+        unfold=lambda samples, _: both_tables(samples, declared),
         metrics=METRICS,
         view=lambda: _view(declared),
         by_client=True,

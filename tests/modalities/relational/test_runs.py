@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,13 +17,18 @@ import yaml
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.export import export
 from pe_beam.driver.loop import embed_only, evolve
+from pe_beam.engine.graphs.ingest import private_records
+from pe_beam.engine.run import open_run
 from pe_beam.errors import DataError, InputError, RecipeError
 from pe_beam.evaluation.evaluate import evaluate
+from pe_beam.evaluation.gather import transforms_of
+from pe_beam.evaluation.setting import Setting
 from pe_beam.modalities.relational import modality_of
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import history_of
 from pe_beam.storage import open_store
 from pe_beam.testing import check_view
+from tests.graphs import unpacked
 from tests.modalities.relational.shop import families, maker, recipe, schema
 from tests.whole_runs import ROOT, UNREPORTED
 
@@ -74,6 +80,20 @@ def test_the_release_says_client_and_holds_no_key(run: str) -> None:
     assert privacy["unit"] == "client"
     assert "one client more or fewer" in privacy["statement"]
     assert privacy["spent_epsilon"] <= 4
+
+
+def test_no_graph_names_a_file_of_the_data(run: str, tables: Path) -> None:
+    """Neither that of ingest nor that of an evaluation, which reads held-out clients and those that voted."""
+    own = open_run(run)
+    Setting(against=None, populations=(0, 1)).save(own)
+    transforms = {"ingest": private_records(own), **transforms_of(own)}
+    assert len(transforms) == 3
+    pipeline = beam.Pipeline()
+    for name, transform in transforms.items():
+        _ = pipeline | name >> transform
+    graph = b"\n".join(unpacked(pipeline.to_runner_api().SerializeToString()))
+    assert b"private_cuttable" in graph
+    assert not [word for word in (str(tables), "orders.csv", "customer_id") if word.encode() in graph]
 
 
 @pytest.mark.reported

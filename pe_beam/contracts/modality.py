@@ -46,6 +46,8 @@ class Modality:
       by_client: whether a record is all rows of a client. The privacy unit has to be the client then.
       votes_by_record: whether such a record counts in votes and measurements as a record does, within a norm that is
         the same for all. Then nothing has to be gathered by client and scaled. Only with `by_client`.
+      by_tables: whether a record is of several tables, in files below `data.path`. Then `start` asks for the files and
+        their columns and labels, and looks at them.
       start: asks the questions of `pe-beam init` for this kind of record: (Asker, Seen, the section `data` so far) ->
         the sections `generator` and `embedder`, and its additions to `evolution` and `data` (a schema).
         None: only the names of generator and embedder are asked for.
@@ -68,6 +70,7 @@ class Modality:
     unfold: Callable[[pa.Table, Mapping[str, Any]], Mapping[str, pa.Table]] | None = None
     by_client: bool = False
     votes_by_record: bool = False
+    by_tables: bool = False
     start: Callable[[Asker, Seen, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pe_beam.contracts.asking import Asker
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.export import export
 from pe_beam.driver.loop import embed_only, evolve
@@ -23,7 +25,9 @@ from pe_beam.errors import DataError, InputError, RecipeError
 from pe_beam.evaluation.evaluate import evaluate
 from pe_beam.evaluation.gather import transforms_of
 from pe_beam.evaluation.setting import Setting
+from pe_beam.init.main import write_recipe
 from pe_beam.modalities.relational import modality_of
+from pe_beam.modalities.relational.schema import as_schema
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import history_of
 from pe_beam.storage import open_store
@@ -33,6 +37,7 @@ from tests.modalities.relational.shop import families, maker, recipe, schema
 from tests.whole_runs import ROOT, UNREPORTED
 
 RUN = "memory://relational"
+TABLES = {"parent": "customers", "child": "orders"}
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +117,32 @@ def test_the_page_shows_a_recipe() -> None:
     found = parse_recipe({"name": "shown", "evolution": {"samples": 10}} | yaml.safe_load(block))
     assert found.vote_unit == "record"
     assert found.privacy.unit == "client"
+
+
+def test_init_asks_for_both_tables(tables: Path, tmp_path: Path) -> None:
+    given = {"data.path": str(tables), "modality": "relational", "look": True}
+    with pytest.raises(InputError) as caught:
+        write_recipe(Asker(given, interactive=False), str(tmp_path / "no.yaml"))
+    wanted = ("parent.file", "child.file", "parent.key", "child.most", "expected_records", "--public PARENT,CHILD")
+    assert all(key in str(caught.value) for key in wanted)
+    given |= {f"data.options.{name}.file": f"{table}.csv" for name, table in TABLES.items()}
+    given |= {"data.expected_records": "400", "data.schema.child.most": "8", "data.columns.label": "member"}
+    given |= {"data.labels": "true, false", "public": ",".join(str(tables / f"{name}.csv") for name in TABLES.values())}
+    made, _ = write_recipe(Asker(given, interactive=False, sink=io.StringIO()), str(tmp_path / "made.yaml"))
+    assert (made.data.source, made.privacy.unit, made.data.columns) == ("relational", "client", {"label": "member"})
+    declared = as_schema(made.data.table_schema)
+    assert (declared.parent.name, declared.parent.key, declared.child.key) == ("customers", *["customer_id"] * 2)
+    assert set(declared.parent.columns) == {"segment", "region", "age", "income"}
+    embed_only(made, "memory://relational-asked")  # what was read off the files fits them
+    own = given | {"data.schema.child.columns.day.type": "date", "data.schema.parent.columns.age.type": "integer"}
+    del own["public"]
+    with pytest.raises(InputError) as caught:
+        write_recipe(Asker(own, interactive=False), str(tmp_path / "no.yaml"))
+    assert all(
+        key in str(caught.value) for key in ("parent.columns.age.min", "child.columns.day.max", "child.columns.kind")
+    )
+    with pytest.raises(InputError, match=r"data\.options\.child\.file: no csv files there"):
+        write_recipe(Asker(given | {"data.options.child.file": "x.csv"}, interactive=False), str(tmp_path / "no.yaml"))
 
 
 def few(tables: Path, folder: Path, customers: int) -> Path:

@@ -27,6 +27,7 @@ from _place import ROOT
 
 import pe_beam
 from pe_beam.contracts.metric import Comparison
+from pe_beam.contracts.source import SourceBatch
 from pe_beam.driver.export import export
 from pe_beam.modalities.relational.codec import RelationalContent
 from pe_beam.modalities.relational.metrics import marginal_distances
@@ -34,6 +35,7 @@ from pe_beam.modalities.relational.schema import RelationalSchema, as_schema
 from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import load_recipe, parse_recipe
 from pe_beam.recipe.models import Recipe
+from pe_beam.sources.gathering import PAYLOAD, gathered, owned
 
 EXAMPLE = ROOT / "docs/examples/shop"
 
@@ -102,13 +104,14 @@ def _families(folder: Path, schema: RelationalSchema) -> pa.Table:
 
 
 def _joined(parents: pa.Table, children: pa.Table, schema: RelationalSchema) -> pa.Table:
-    content = RelationalContent(schema)
-    above, _ = content.parent.convert(parents.select(list(schema.parent.columns)))
-    below, _ = content.child.convert(children.select(list(schema.child.columns)))
-    own: dict[Any, list[bytes]] = {key: [] for key in parents[schema.parent.key].to_pylist()}
-    for key, row in zip(children[schema.child.key].to_pylist(), content.pack_children(below), strict=True):
-        own[key].append(row)
-    return content.unpack(content.pack_parents(above), [sorted(rows)[: schema.child.most] for rows in own.values()])
+    content, rows = RelationalContent(schema), []
+    for (name, part), table in zip(content.tables.items(), (parents, children), strict=True):
+        payload, faults = part.rows.convert(table.select(part.rows.payload.names))
+        clients = [str(key) for key in table[part.client].to_pylist()]
+        places = [f"{name}:{at}" for at in range(len(table))]
+        rows.append(owned(content, name, SourceBatch(payload, [None] * len(table), clients, places, faults), ""))
+    found = gathered(content, pa.concat_tables(rows))
+    return pa.table(found[PAYLOAD].combine_chunks().flatten(), schema=content.payload)
 
 
 def _independent(told: Recipe, folder: Path, schema: RelationalSchema) -> pa.Table:

@@ -28,6 +28,8 @@ from pe_beam.modalities.sequence.metrics import shares_of, shuffle, tvd
 from pe_beam.modalities.sequence.schema import SequenceSchema, as_schema
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.sources import source_at
+from pe_beam.sources.clients import ClientSource
+from pe_beam.sources.gathering import PAYLOAD, gathered
 
 KINDS = (
     "general", "emergency", "admission", "surgery", "intensive",
@@ -115,8 +117,10 @@ def figures(patients: int, epsilon: float, seed: int, extra: Sequence[str] = ())
 
 def _sequences(recipe: Recipe, path: Path, schema: SequenceSchema) -> Sequences:
     source = source_at(recipe, str(path), part=None)
-    batches = [batch.payload for piece in source.pieces() for batch in source.read(piece)]
-    return read_payload(pa.concat_tables(batches), schema)
+    assert isinstance(source, ClientSource)
+    rows = [source.rows(name, piece) for name, table in source.tables.items() for piece in table.pieces()]
+    found = gathered(source.content, pa.concat_tables(rows))
+    return read_payload(pa.table(found[PAYLOAD].combine_chunks().flatten(), schema=schema.payload), schema)
 
 
 def main() -> None:

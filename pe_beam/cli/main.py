@@ -142,7 +142,7 @@ _INIT_FLAGS = {
     "data.columns.label": ("--label", "COLUMN", "the column with the label; several: names between commas"),
     "data.labels": ("--labels", "A,B,...", "the public labels, between commas"),
     "data.schema": ("--schema", "FILE", "tables: a YAML file that declares the columns"),
-    "public": ("--public", "FILE", "tables: a public file with the same columns, to read bounds and categories off"),
+    "public": ("--public", "FILE", "tables: a public file like the data, to read bounds and values off (PARENT,CHILD)"),
     "data.holdout": ("--holdout", "PATH", "real records set aside for evaluate"),
     "data.expected_records": ("--expected-records", "N", "a public guess, not a count"),
     "privacy.epsilon": ("--epsilon", "E", "0.001 to 1000; default 1"),

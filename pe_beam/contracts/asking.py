@@ -28,6 +28,7 @@ class Asker:
       remarks: key -> a comment that the recipe gets above this key.
       faults: key -> why its answer is missing or wrong; only if nobody can be asked again.
       seen: what a look at the data has shown.
+      look: (path, kind of files) -> what a look at files there shows, which is nothing unless it was allowed.
     """
 
     given: Mapping[str, Any]
@@ -39,6 +40,7 @@ class Asker:
     remarks: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     seen: Seen | None = None
+    look: Callable[[str, str], Seen] = field(default=lambda *_: Seen({}, []))
 
     def say(self, text: str) -> None:
         """Prints a text if a person answers, and nothing otherwise."""
@@ -187,6 +189,17 @@ def number(low: float, high: float, *, whole: bool = False, least: bool = False)
             bound = f"{low:g} or more" if least else f"above {low:g}"
             raise ValueError(f"a number, {bound}" + (f", up to {high:g}" if high < float("inf") else ""))
         return value
+
+    return parse
+
+
+def column(seen: Seen) -> Callable[[str], str]:
+    """Returns a parser of one name: of a column that was seen, if any were."""
+
+    def parse(text: str) -> str:
+        if not text or (seen.columns and text not in seen.columns):
+            raise ValueError(f"one column of {', '.join(seen.columns)}" if seen.columns else "a name")
+        return text
 
     return parse
 

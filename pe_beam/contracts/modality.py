@@ -40,13 +40,14 @@ class Modality:
       read_metric_options: checks the given options on the driver, before other input is read, and returns the options
         that the metrics get, in which the contents of files replace their names. It raises InputError. None: the
         metrics get the options as they were given.
-      tables: samples (payload, and label columns) -> name -> table, for records that `export` writes as rows of several
-        tables. None: they are written to one file.
-      unfold: (samples, `data.columns`) -> the table that `export` writes, if a record has several rows there. None: a
-        record is a row.
+      unfold: (payload and label columns of samples, `data.columns`) -> name -> table, for records that `export` writes
+        as several rows, of one or several tables. One table is one file; several are a file each. None: a record is a
+        row.
       by_client: whether a record is all rows of a client. The privacy unit has to be the client then.
       votes_by_record: whether such a record counts in votes and measurements as a record does, within a norm that is
         the same for all. Then nothing has to be gathered by client and scaled. Only with `by_client`.
+      by_tables: whether a record is of several tables, in files below `data.path`. Then `start` asks for the files and
+        their columns and labels, and looks at them.
       start: asks the questions of `pe-beam init` for this kind of record: (Asker, Seen, the section `data` so far) ->
         the sections `generator` and `embedder`, and its additions to `evolution` and `data` (a schema).
         None: only the names of generator and embedder are asked for.
@@ -61,15 +62,15 @@ class Modality:
     adopt_schema: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None
     propose_schema: Callable[..., Mapping[str, Any]] | None = None
     with_schema: Callable[[Any], Modality] | None = None
-    tables: Callable[[pa.Table], Mapping[str, pa.Table]] | None = None
     view: Callable[[], View] | None = None
     metrics: Sequence[Metric] = ()
     metric_rows: int = 10_000
     metric_options: Mapping[str, str] = field(default_factory=dict)
     read_metric_options: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None
-    unfold: Callable[[pa.Table, Mapping[str, Any]], pa.Table] | None = None
+    unfold: Callable[[pa.Table, Mapping[str, Any]], Mapping[str, pa.Table]] | None = None
     by_client: bool = False
     votes_by_record: bool = False
+    by_tables: bool = False
     start: Callable[[Asker, Seen, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def reader(self) -> Content:

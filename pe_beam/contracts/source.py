@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -207,8 +207,10 @@ class Source(abc.ABC):
           DataError: there are no data, or a column is missing or has a wrong type.
         """
 
-    def transform(self) -> Any:
+    def transform(self, opened: Callable[[], Source]) -> Any:
         """Returns a Beam transform of a pipeline's root that yields the records, or None: pieces are cut and read.
+
+        The graph holds `opened`, which opens this source on a worker, and never the source: its paths are private.
 
         Its elements are Arrow batches with the columns `SOURCE` and `ROW`. A piece is `SHARD_ROWS` rows of one source;
         `read` and `digest` get its records by `SourceRequest.records`.

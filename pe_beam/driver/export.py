@@ -37,7 +37,7 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
     Images are base64 in CSV and JSONL. An image folder gets one PNG per sample, in one subfolder per label. Samples of
     a declared table lose the columns that pe_beam added and get the names of data.columns. Combined labels are split
     into their columns again. Samples of several rows each (`Modality.unfold`) are written row by row. Those of several
-    tables (`Modality.tables`) become a file each: `NAME-TABLE.csv` for `NAME.csv`, or Parquet files in a folder.
+    tables become a file each: `NAME-TABLE.csv` for `NAME.csv`, or Parquet files in a folder.
 
     Args:
       run_dir: a complete run.
@@ -56,19 +56,20 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
     if iteration is not None and not 0 <= iteration <= last:
         raise InputError(f"--iteration {iteration}: 0 to {last} is wanted")
     if iteration is None:
-        samples = clean(run, read_bytes(run.store.read(f"{run.layout.release}/samples.parquet")))
+        samples = read_bytes(run.store.read(f"{run.layout.release}/samples.parquet"))
     else:
-        samples = clean(run, read_population(run, iteration))
+        samples = read_population(run, iteration)
+    tables = clean(run, samples)
     path = Path(to)
     if not run.recipe.private and "NOT-PRIVATE" not in path.name:
         raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
-    if run.modality.tables is not None:
-        made = {_beside(path, name): table for name, table in run.modality.tables(samples).items()}
+    if len(tables) > 1:
+        made = {_beside(path, name): table for name, table in tables.items()}
         if path.suffix == "":
             _refuse_used(path)
     else:
-        made = {path: samples}
-        if path.suffix == "" and "image" not in samples.column_names:
+        made = dict.fromkeys([path], *tables.values())
+        if path.suffix == "" and "image" not in made[path].column_names:
             raise InputError(f"--to {to}: a folder is for images; .parquet, .csv or .jsonl is wanted")
     writers: dict[str, Any] = {".parquet": pq.write_table, ".csv": _csv, ".jsonl": _jsonl, "": _folder}
     if path.suffix not in writers:
@@ -165,10 +166,10 @@ def _released(run: Run) -> Iterator[tuple[str, str | None]]:
         yield name, None
 
 
-def clean(run: Run, samples: pa.Table) -> pa.Table:
-    """Returns a table with the columns of the input data. Samples of other modalities stay unchanged."""
+def clean(run: Run, samples: pa.Table) -> Mapping[str, pa.Table]:
+    """Returns the tables of the input data, by name, with its columns. Samples of other modalities stay unchanged."""
     if run.modality.schema_model is None:
-        return samples
+        return {"samples": samples}
     columns = run.recipe.data.columns
     unfold = run.modality.unfold
     made = {
@@ -181,7 +182,7 @@ def clean(run: Run, samples: pa.Table) -> pa.Table:
         else:
             parts = [label.split(JOINT) for label in samples["label"].to_pylist()]
             made |= {name: pa.array([part[i] for part in parts], pa.string()) for i, name in enumerate(given)}
-    return pa.table(made) if unfold is None else unfold(pa.table(made), columns)
+    return {"samples": pa.table(made)} if unfold is None else unfold(pa.table(made), columns)
 
 
 def _textual(samples: pa.Table) -> pa.Table:

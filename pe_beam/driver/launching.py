@@ -27,7 +27,6 @@ from pe_beam.engine.start import bring_start
 from pe_beam.errors import InputError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
-from pe_beam.recipe.sources import private_source
 from pe_beam.storage import open_store
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def launch_embed(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str
         config = ingest.Config(
             run_dir=run.store.uri,
             hints=run.recipe.execution.stages.hints(),
-            records=private_source(run.recipe).transform(),
+            records=ingest.private_records(run),
         )
         if read_index(run) is not None:
             _demand_own_embeddings(run)

@@ -31,7 +31,6 @@ from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
 from pe_beam.recipe.plan import make_plan
-from pe_beam.recipe.sources import private_source
 from pe_beam.services.waiting import heard_by
 from pe_beam.storage import open_store
 from pe_beam.voting.nearest import find_engine
@@ -328,7 +327,7 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
     config = ingest.Config(
         run_dir=run.store.uri,
         hints=run.recipe.execution.stages.hints(),
-        records=private_source(run.recipe).transform(),
+        records=ingest.private_records(run),
     )
     if read_index(run) is None:
         if ledger_lines(run):

@@ -1,4 +1,4 @@
-"""The sources of a run that a graph cuts, by name."""
+"""The sources of a run, by name, as workers open them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pe_beam.contracts.source import Piece, Source
-from pe_beam.engine.run import Run
+from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import PeBeamError
 
 
@@ -29,3 +29,16 @@ Opener = Callable[[Run], Mapping[str, Cuttable]]
 """Opens the sources of a run by name. A function of a module, because the graph contains its name alone."""
 Pieces = tuple[str, list[Piece] | None]
 """The name of a source, and pieces of one of its files in order; None: the source could not be cut."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Opens a source of a run on a worker. A graph that holds this names no private path."""
+
+    run_dir: str
+    opener: Opener
+    name: str
+
+    def __call__(self) -> Source:
+        """Returns the source."""
+        return self.opener(open_run(self.run_dir))[self.name].source

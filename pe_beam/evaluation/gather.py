@@ -22,7 +22,7 @@ from pe_beam.contracts.cutting import in_order
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import Piece, Source, SourceBatch
 from pe_beam.engine import ingest
-from pe_beam.engine.cuttable import Cuttable, Pieces
+from pe_beam.engine.cuttable import Cuttable, Opened, Pieces
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.populations import population_rows
@@ -99,7 +99,7 @@ class Rows:
 
 def cuttable(run: Run) -> dict[str, Cuttable]:
     """Returns the sources that an evaluation cuts into pieces, by group. Raises as `sources_of`."""
-    return {name: each for name, each in sources_of(run).items() if each.source.transform() is None}
+    return {name: each for name, each in sources_of(run).items() if _transform(run, name, each.source) is None}
 
 
 def transforms_of(run: Run) -> dict[str, Any]:
@@ -109,11 +109,15 @@ def transforms_of(run: Run) -> dict[str, Any]:
     """
     found = {}
     for name, each in sources_of(run).items():
-        transform = each.source.transform()
+        transform = _transform(run, name, each.source)
         with contextlib.suppress(*([each.forgives] if each.forgives else [])):
             if transform is not None and each.source.files():
                 found[name] = transform
     return found
+
+
+def _transform(run: Run, group: str, source: Source) -> Any:
+    return source.transform(Opened(run.store.uri, sources_of, group))
 
 
 def land_records(run: Run, group: str, place: Place, parts: Iterable[bytes]) -> Piece:
@@ -131,7 +135,7 @@ def land_records(run: Run, group: str, place: Place, parts: Iterable[bytes]) -> 
 def voted_pieces(run: Run) -> dict[str, Piece]:
     """Returns the pieces of the records that voted, by name. Raises PeBeamError if they cannot be listed."""
     source = private_source(run.recipe)
-    if source.transform() is None:
+    if _transform(run, VOTED, source) is None:
         return {piece.name: piece for piece in source.pieces()}
     found = [
         Piece(*json.loads(pa.ipc.open_stream(run.store.read(name)).schema.metadata[_PIECE.encode()]))

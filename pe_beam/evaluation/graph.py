@@ -33,6 +33,7 @@ from pe_beam.evaluation.setting import CEILING, WORK, Setting
 from pe_beam.metrics.memorisation import Nearest, nearer
 from pe_beam.metrics.moments import Tree, add_leaf, join_trees, whole
 from pe_beam.transforms.plain import PlainFn
+from pe_beam.transforms.shuffle import GroupClients
 from pe_beam.transforms.spread import Spread
 
 
@@ -190,7 +191,7 @@ class Gather(RunTransform):
             start.pipeline
             | f"ReadRecords {group}" >> transform
             | f"SplitRecords {group}" >> beam.ParDo(SplitRecordsFn(self._root))
-            | f"GroupRecords {group}" >> beam.GroupByKey()
+            | f"GroupRecords {group}" >> GroupClients()
             | f"LandRecords {group}" >> beam.ParDo(_LandRecordsFn(self._root, group))
             for group, transform in self._records.items()
         ]

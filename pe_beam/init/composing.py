@@ -46,9 +46,10 @@ def _composed(asker: Asker) -> dict[str, Any]:
         return {}
     modality = registry.find("modalities", modality_name, key="modality")
     data |= {"separator": seen.separator} if seen.separator != "," else {}
-    _columns(asker, data, modality, seen)
-    _labels(asker, data, seen)
-    privacy = _privacy(asker, data)
+    if not modality.by_tables:
+        _columns(asker, data, modality, seen)
+        _labels(asker, data, seen)
+    privacy = _privacy(asker, data, by_client=modality.by_client)
     asker.say("\nWhat makes candidates, and what compares them.")
     own = dict(modality.start(asker, seen, data)) if modality.start else _parts_by_name(asker, modality_name)
     data |= own.pop("data", {})
@@ -74,6 +75,10 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str | None, Seen]:
     modality = asker.ask("modality", "What a record is", default=usual, choices=known)
     modality = None if asker.lacks("modality") else modality
     if asker.lacks("data.path"):
+        return data, modality, NOTHING
+    if modality is not None and registry.find("modalities", modality, key="modality").by_tables:
+        if asker.confirm("look", "May I look at the names and types of columns of the tables? No value is read"):
+            asker.look = look
         return data, modality, NOTHING
     what = {"folder": "names of the folders in it", "csv": "names of columns, the first line of a file"}.get(
         source, "names and types of columns"
@@ -118,8 +123,8 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality | None, seen
         default = role if not seen.columns or role in seen.columns else None
         columns[role] = asker.ask(f"data.columns.{role}", f"The column with the {role}", default=default)
     for role, text in (("label", "the label (several: names between commas)"), ("client", "the client id")):
-        if role == "client" and role not in takes:
-            continue
+        if role == "client" and (role not in takes or (modality is not None and modality.by_client)):
+            continue  # where all have clients, `start` asks for the column
         # Declared labels need a column. Its default is the column with this name.
         declared = named and role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
         default = role if declared and role in seen.columns else None
@@ -169,14 +174,14 @@ def _labels(asker: Asker, data: dict[str, Any], seen: Seen) -> None:
     data |= {"labels": labels} if labels else {}
 
 
-def _privacy(asker: Asker, data: dict[str, Any]) -> dict[str, Any]:
+def _privacy(asker: Asker, data: dict[str, Any], *, by_client: bool = False) -> dict[str, Any]:
     asker.say("\nThe promise. docs/choosing.md says more.")
-    guess = number(0, 1e12, whole=True)
-    records = asker.ask("data.expected_records", "About how many records: a public guess, not a count", parse=guess)
+    guess, what = number(0, 1e12, whole=True), "clients" if by_client else "records"
+    records = asker.ask("data.expected_records", f"About how many {what}: a public guess, not a count", parse=guess)
     data["expected_records"] = records
     epsilon = asker.ask("privacy.epsilon", "Epsilon, 0.001 to 1000", parse=number(0.001, 1000, least=True), default=1)
     delta = asker.ask("privacy.delta", "Delta", parse=number(0, 0.5), default=propose_delta(records))
-    unit = "client" if "client" in data.get("columns", {}) else "record"
+    unit = "client" if by_client or "client" in data.get("columns", {}) else "record"
     adjacency = asker.ask(
         "privacy.adjacency",
         f"Neighbouring data differ by one {unit} more or fewer, or replaced",

@@ -71,11 +71,16 @@ class EvolvedRun(Run):
     def records(self) -> pa.Table:
         """Returns the samples with the columns of the private records, as `pe-beam export` writes them.
 
-        Of other records than tables: label and content, as `Release.records`.
+        Of other records than tables, and of records of several tables: label and content, as `Release.records`.
         """
+        tables = [] if self.modality.schema_model is None else [*self.tables().values()]
+        return tables[0] if len(tables) == 1 else self.release.records()
+
+    def tables(self) -> Mapping[str, pa.Table]:
+        """Returns the tables that `pe-beam export` writes, by name: of modality relational both, of others one."""
         from pe_beam.driver.export import clean
 
-        return self.release.records() if self.modality.schema_model is None else clean(self, self.samples())
+        return clean(self, self.samples())
 
     def to_pandas(self) -> Any:
         """Returns `records` as a pandas DataFrame. Raises MissingExtraError if pandas is not installed."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source
@@ -22,9 +23,9 @@ class SourceAround(Source):
         """See Source."""
         return self._source.pieces()
 
-    def transform(self) -> Any:
+    def transform(self, opened: Callable[[], Source]) -> Any:
         """See Source."""
-        return self._source.transform()
+        return self._source.transform(_Within(opened))
 
     def files(self) -> list[FilePart]:
         """See Source."""
@@ -57,3 +58,15 @@ class SourceAround(Source):
     def refuse(self, seen: Collection[str]) -> None:
         """See Source."""
         self._source.refuse(seen)
+
+
+@dataclass(frozen=True)
+class _Within:
+    """Opens the other source of a `SourceAround`."""
+
+    opened: Callable[[], Source]
+
+    def __call__(self) -> Source:
+        found = self.opened()
+        assert isinstance(found, SourceAround)
+        return found._source

@@ -7,8 +7,8 @@ the recipe key, the kind of fault and what is allowed. The file, row and value o
 that the caller receives.
 
 Files lie on a disk or in an object store (`files`). `scanning` cuts one large text file in parallel. `events` reads
-all rows of a client as one record, which `gathering` gathers by a shuffle. `relational` reads two tables, which
-`joining` joins by a shuffle.
+all rows of a client as one record, `relational` those of two tables; `clients` gathers them by a shuffle, and
+`gathering` says what they make together.
 
 May import: contracts, storage, transforms, names, numbers, errors; Beam's file systems for globs and for other schemes,
 and Beam where records come from a transform.

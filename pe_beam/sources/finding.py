@@ -140,9 +140,18 @@ def inside(file: str, path: str) -> str:
         return file.removeprefix(root)
     if not files.has_magic(path):
         return file.rpartition("/")[2]
+    return file.removeprefix(above(path) + "/")
+
+
+def above(path: str) -> str:
+    """Returns the folder of a file, or the fixed start of a pattern.
+
+    >>> above("gs://bucket/visits/*/a.csv"), above("gs://bucket/visits.csv")
+    ('gs://bucket/visits', 'gs://bucket')
+    """
     pattern = str(Path(path).absolute()) if files.is_local(path) else path
-    fixed = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)].rpartition("/")[0]
-    return file.removeprefix(fixed + "/")
+    stop = min((pattern.index(sign) for sign in "*?[" if sign in pattern), default=len(pattern))
+    return pattern[:stop].rpartition("/")[0]
 
 
 def _walk(root: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:

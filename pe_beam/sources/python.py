@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -54,7 +54,7 @@ class PythonSource(Source):
         self._arguments = options.arguments
         self._records = records
 
-    def transform(self) -> Any:
+    def transform(self, opened: Callable[[], Source]) -> Any:
         """See Source.
 
         Raises:

@@ -12,13 +12,14 @@ import pyarrow as pa
 from pe_beam.errors import InputError
 from pe_beam.transforms.guard import guarded
 from pe_beam.transforms.plain import PlainFn
+from pe_beam.transforms.shuffle import GroupClients
 
 
 class GroupRows(beam.PTransform):
     """`PCollection[pa.Table]` -> `PCollection[tuple[int, pa.Table]]`: buckets, each with all rows of its keys.
 
     A key's bucket follows from the key alone. A bucket's rows are in memory together, in any order. Buckets without
-    rows are left out.
+    rows are left out. `--client_shuffle_key` encrypts the rows where they are shuffled.
 
     Args:
       key: the column of the keys: text, without nulls.
@@ -44,7 +45,7 @@ class GroupRows(beam.PTransform):
         return (
             rows
             | "SplitRows" >> beam.ParDo(_SplitRowsFn(self._key, self._buckets))
-            | "GroupBuckets" >> beam.GroupByKey()
+            | "GroupBuckets" >> GroupClients()
             | "JoinRows" >> beam.ParDo(_JoinRowsFn())
         )
 

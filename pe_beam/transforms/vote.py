@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
@@ -17,6 +15,7 @@ from pe_beam.contracts.votes import BallotHandle, Grid, Tally, Unit
 from pe_beam.errors import InputError
 from pe_beam.transforms.guard import guarded
 from pe_beam.transforms.plain import PlainFn
+from pe_beam.transforms.shuffle import GroupClients, is_hidden
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.gather import Block, LabelGatherer
 from pe_beam.voting.votes import read_batch, read_clients
@@ -174,31 +173,14 @@ class _ScaleClientsFn(PlainFn):
             yield WindowedValue((0, tally), MIN_TIMESTAMP, [GlobalWindow()])
 
 
-class ShuffleOptions(PipelineOptions):
-    """The pipeline option that hides client ids from the runner's shuffle."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: Any) -> None:
-        parser.add_argument(
-            "--client_shuffle_key",
-            help="a key as Beam's --gbek names it; client ids and their votes are encrypted with it while they are "
-            "shuffled, and nothing else is",
-        )
-
-
 def _joined(votes: beam.PCollection) -> beam.PCollection:
-    """Adds the votes of each client: (Voting, Ballot) -> (Voting, Ballot).
-
-    Beam's --gbek would encrypt every shuffle, and it takes no Arrow batch as a value: only this one has client ids.
-    """
-    key = votes.pipeline.options.view_as(ShuffleOptions).client_shuffle_key
-    if not key:
+    """Adds the votes of each client: (Voting, Ballot) -> (Voting, Ballot)."""
+    if not is_hidden(votes):
         return votes | "JoinClients" >> beam.CombinePerKey(MergeBallotsCombineFn())
-    from apache_beam.transforms.util import GroupByEncryptedKey, Secret
-
-    hidden = votes | "HideClients" >> GroupByEncryptedKey(Secret.parse_secret_option(key))
-    return hidden | "JoinClients" >> beam.CombineValues(MergeBallotsCombineFn()).with_output_types(
-        tuple[Voting, Ballot]
+    return (
+        votes
+        | "HideClients" >> GroupClients()
+        | "JoinClients" >> beam.CombineValues(MergeBallotsCombineFn()).with_output_types(tuple[Voting, Ballot])
     )
 
 

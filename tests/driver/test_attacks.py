@@ -27,6 +27,7 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage.local import LocalStore
 from pe_beam.voting.votes import Voter
 from tests.commands import Command, run_command
+from tests.graphs import unpacked
 from tests.whole_runs import copied, parquet_recipe, picture_table, release_digests
 
 RECORDS, REJECTS = 1237, 43
@@ -218,7 +219,8 @@ def test_no_private_string_is_in_a_graph_or_its_options(small, tmp_path, monkeyp
     real, seen = beam.Pipeline.run, []
 
     def run(self, *args, **options):
-        seen.append(self.to_runner_api().SerializeToString() + repr(self._options.get_all_options()).encode())
+        graph = b"\n".join(unpacked(self.to_runner_api().SerializeToString()))
+        seen.append(graph + repr(self._options.get_all_options()).encode())
         return real(self, *args, **options)
 
     monkeypatch.setattr(beam.Pipeline, "run", run)

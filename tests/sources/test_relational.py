@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import random
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_beam.contracts.options import Options
-from pe_beam.contracts.source import ROW, TOLD, SourceBatch, SourceRequest
+from pe_beam.contracts.source import TOLD, SourceBatch, SourceRequest
 from pe_beam.engine.records import join_records, split_batch
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.relational.codec import RelationalContent
-from pe_beam.sources.joining import JoinCombineFn, family
+from pe_beam.sources.gathering import gathered, owned, trimmed
 from pe_beam.sources.relational import RelationalOptions, RelationalSource
 from tests.modalities.relational.shop import schema
 
@@ -82,7 +82,8 @@ def _look(batches: list[pa.RecordBatch]) -> None:
 def joined(folder: Path, **child: Any) -> dict[str, tuple[SourceBatch, int]]:
     """The records by the places of their first rows."""
     with beam.Pipeline() as pipeline:
-        assert_that(pipeline | source(folder, **child).transform(), _look)
+        opened = functools.partial(source, folder, **child)
+        assert_that(pipeline | opened().transform(opened), _look)
     pieces: dict[Any, list[bytes]] = {}
     for batch in _JOINED:
         for place, packed in split_batch(batch):
@@ -100,10 +101,10 @@ def test_a_client_is_a_record_and_what_is_wrong_with_it_is_told(tmp_path: Path) 
     found = joined(tmp_path, most=3)
     kinds = {place: batch.faults[row].kind for place, (batch, row) in found.items() if row in batch.faults}
     assert kinds == {
-        "parent:c.csv:2": "parent row: row without a key",
+        "parent:c.csv:2": "parent row: missing client id",
         "parent:c.csv:3": "key that comes more than once in the parent table",
-        "parent:c.csv:5": "child row: column amount: value out of its declared bounds",
-        "child:o.csv:5": "child row: row without a key",
+        "child:o.csv:8": "child row: column amount: value out of its declared bounds",
+        "child:o.csv:5": "child row: missing client id",
         "child:o.csv:6": "child rows whose key is in no row of the parent table",
     }
     fine = {
@@ -117,22 +118,35 @@ def test_a_client_is_a_record_and_what_is_wrong_with_it_is_told(tmp_path: Path) 
     assert [fact.partition(";")[0] for fact in told] == ["clients have more rows than data.schema.child.most"]
 
 
+def rows_of(content: RelationalContent, name: str, rows: list[list[str]]) -> pa.Table:
+    """Rows of a table as they are shuffled."""
+    part = content.tables[name].rows
+    own = {column: [row[at + 1] for row in rows] for at, column in enumerate(part.payload.names)}
+    payload, faults = part.convert(pa.table({column: pa.array(texts, pa.string()) for column, texts in own.items()}))
+    places = [f"{name[0]}.csv:{at}" for at in range(len(rows))]
+    return owned(content, name, SourceBatch(payload, [None] * len(rows), [row[0] for row in rows], places, faults), "")
+
+
+@settings(max_examples=30)
 @given(st.data())
-def test_what_is_kept_of_a_client_follows_from_its_rows_in_any_order_of_merging(data: st.DataObject) -> None:
+def test_what_is_kept_of_a_client_follows_from_its_rows_in_any_order_and_parts(data: st.DataObject) -> None:
     last = data.draw(st.booleans())
-    combine = JoinCombineFn(3, keeps_last=last)
-    days = data.draw(st.lists(st.integers(0, 9), max_size=8))
-    rows: list[Any] = [([], [bytes([day])], ("child:o", at), None, []) for at, day in enumerate(days)]
-    rows.append(([(("parent:c", 7), "label", b"parent")], [], None, None, []))
-    random.Random(data.draw(st.integers())).shuffle(rows)
-    parts = [combine.create_accumulator() for _ in range(3)]
-    for row in rows:
-        at = data.draw(st.integers(0, 2))
-        parts[at] = combine.add_input(parts[at], row)
-    made = family("A", combine.extract_output(combine.merge_accumulators(parts)))
-    wanted = sorted(days)[-3:] if last else sorted(days)[:3]
-    assert made["children"] == [bytes([day]) for day in wanted]
-    assert (made["source"], made[ROW], made["parent"], made["fault"]) == ("parent:c", 7, b"parent", None)
+    content = RelationalContent(schema(most=3, keep="last" if last else "first"))
+    days = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=8))
+    rows = pa.concat_tables(
+        [
+            rows_of(content, "parent", [ADULT, ["B", *ADULT[1:]]]),
+            rows_of(content, "child", [order("B", 1), *(order("A", day) for day in days)]),
+        ]
+    )
+    rows = rows.take(pa.array(data.draw(st.permutations(range(len(rows))))))
+    cut = data.draw(st.integers(1, len(rows) - 1))
+    parts = pa.concat_tables([trimmed(content, rows.slice(0, cut)), trimmed(content, rows.slice(cut))])
+    made, other = gathered(content, parts).to_pylist()
+    assert [own["day"].day for own in made["-payload"]["orders"]] == (sorted(days)[-3:] if last else sorted(days)[:3])
+    assert (made["-client"], made["-where"], made["-fault"]) == ("A", "parent:p.csv:0", None)
+    assert len(other["-payload"]["orders"]) == 1
+    assert any(fact.startswith(TOLD) for fact in made["-seen"]) == (len(days) > 3)
 
 
 def test_rows_of_others_change_nothing_of_a_client(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import apache_beam as beam
 
 from pe_beam.contracts.source import Piece
 from pe_beam.engine import ingest, records
-from pe_beam.engine.cuttable import Cuttable, Pieces
+from pe_beam.engine.cuttable import Cuttable, Opened, Pieces
 from pe_beam.engine.frozen import INDEX, shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.graphs.cutting import CutSources
@@ -18,6 +18,7 @@ from pe_beam.engine.run import Run
 from pe_beam.errors import EmptyInputError
 from pe_beam.recipe.sources import private_source
 from pe_beam.transforms.plain import PlainFn
+from pe_beam.transforms.shuffle import GroupClients
 from pe_beam.transforms.spread import Spread
 
 
@@ -28,7 +29,7 @@ class Config:
     Attributes:
       run_dir: run directory with recipe.yaml. The shards are written to it.
       hints: resource hints by stage.
-      records: `Source.transform`; None: the source is cut into pieces.
+      records: `private_records` of the run.
     """
 
     run_dir: str
@@ -52,6 +53,11 @@ def private_cuttable(run: Run) -> dict[str, Cuttable]:
     """Returns the source of the private records. Under `data.never_stop` it may be empty."""
     forgives = EmptyInputError if run.recipe.data.never_stop else None
     return {"": Cuttable(private_source(run.recipe), is_digested=True, forgives=forgives)}
+
+
+def private_records(run: Run) -> Any:
+    """Returns the transform that yields the private records; None: the source is cut into pieces."""
+    return private_source(run.recipe).transform(Opened(run.store.uri, private_cuttable, ""))
 
 
 class _ListPiecesFn(RunFn):
@@ -92,6 +98,7 @@ class _CheckAllFn(RunFn):
         yield INDEX
 
 
+@beam.typehints.with_output_types(tuple[records.Place, bytes])
 class SplitRecordsFn(RunFn):
     """A batch that a transform yields -> its rows by their places, as Arrow streams."""
 
@@ -142,7 +149,7 @@ class _Private(RunTransform):
             start.pipeline
             | "ReadRecords" >> self._transform
             | "SplitRecords" >> beam.ParDo(SplitRecordsFn(self._root))
-            | "GroupRecords" >> beam.GroupByKey()
+            | "GroupRecords" >> GroupClients()
         )
 
     def with_token(self, start: beam.PCollection, found: beam.PCollection) -> beam.PCollection:

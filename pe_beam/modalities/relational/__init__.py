@@ -29,7 +29,7 @@ def modality_of(schema: Any) -> Modality:
         content=RelationalContent(declared),
         schema_model=RelationalSchema,
         with_schema=modality_of,
-        tables=lambda samples: both_tables(samples, declared),
+        unfold=lambda samples, _: both_tables(samples, declared),
         metrics=METRICS,
         view=lambda: _view(declared),
         by_client=True,
@@ -43,6 +43,12 @@ def _view(schema: RelationalSchema) -> View:
     return FamilyView(schema)
 
 
+def _start(asker: Any, seen: Any, data: Any) -> Any:
+    from pe_beam.modalities.relational.start import start
+
+    return start(asker, seen, data)
+
+
 MODALITY = Modality(
     name="relational",
     payload=pa.schema([]),
@@ -50,4 +56,6 @@ MODALITY = Modality(
     with_schema=modality_of,
     by_client=True,
     votes_by_record=True,
+    by_tables=True,
+    start=_start,
 )

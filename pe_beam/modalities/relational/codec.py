@@ -1,11 +1,8 @@
-"""Converts families (a payload with a list of children) to codes of both tables and back, and packs rows as bytes.
-
-A packed row has eight bytes a number, whose order as bytes is that of the numbers; a missing value comes last.
-"""
+"""Converts families (a payload with a list of children) to codes of both tables and back, and gathers them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pe_beam.contracts.content import Content
-from pe_beam.contracts.families import FamilyContent
+from pe_beam.contracts.gathering import ClientContent, ClientTable
 from pe_beam.contracts.record import Fault
 from pe_beam.modalities.relational.schema import ChildSchema, RelationalSchema
 from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload
 
-_SIGN = np.uint64(1 << 63)
+PARENT, CHILD = "parent", "child"
+NO_PARENT = Fault("child rows whose key is in no row of the parent table")
+TWO_PARENTS = Fault("key that comes more than once in the parent table")
 
 
 @dataclass(frozen=True)
@@ -99,29 +97,8 @@ def _leading(schema: ChildSchema) -> list[int]:
     return [] if schema.order is None else [list(schema.columns).index(schema.order)]
 
 
-def pack(codes: np.ndarray) -> list[bytes]:
-    """Returns rows of codes, float64 (n, m), as bytes of length 8 m whose order is that of the rows.
-
-    >>> a, b, c = pack(np.array([[-1.0], [2.0], [np.nan]]))
-    >>> a < b < c, unpack([a, c], 1).tolist()
-    (True, [[-1.0], [nan]])
-    """
-    bits = np.ascontiguousarray(codes + 0.0).view(np.uint64)  # no negative zero
-    ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    raw = np.where(np.isnan(codes), ~np.uint64(0), ordered).astype(">u8").tobytes()
-    size = 8 * codes.shape[1]
-    return [raw[at : at + size] for at in range(0, len(raw), size)]
-
-
-def unpack(rows: Sequence[bytes], columns: int) -> np.ndarray:
-    """Returns the codes of packed rows, float64 (n, columns)."""
-    ordered = np.frombuffer(b"".join(rows), dtype=">u8").astype(np.uint64).reshape(len(rows), columns)
-    bits = np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered)
-    return np.where(ordered == ~np.uint64(0), np.nan, bits.view(np.float64))
-
-
 @dataclass(frozen=True)
-class RelationalContent(FamilyContent):
+class RelationalContent(ClientContent):
     """Reads columns of two files as the schema declares them."""
 
     schema: RelationalSchema
@@ -132,34 +109,13 @@ class RelationalContent(FamilyContent):
         return self.schema.payload
 
     @cached_property
-    def parent(self) -> Content:  # type: ignore[override]
-        """See FamilyContent."""
-        return TableContent(self.schema.parent)
-
-    @cached_property
-    def child(self) -> Content:  # type: ignore[override]
-        """See FamilyContent."""
-        return TableContent(self.schema.child)
-
-    @property
-    def parent_key(self) -> str:  # type: ignore[override]
-        """See FamilyContent."""
-        return self.schema.parent.key
-
-    @property
-    def child_key(self) -> str:  # type: ignore[override]
-        """See FamilyContent."""
-        return self.schema.child.key
-
-    @property
-    def most(self) -> int:  # type: ignore[override]
-        """See FamilyContent."""
-        return self.schema.child.most
-
-    @property
-    def keeps_last(self) -> bool:  # type: ignore[override]
-        """See FamilyContent."""
-        return self.schema.child.keep == "last"
+    def tables(self) -> Mapping[str, ClientTable]:  # type: ignore[override]
+        """See ClientContent."""
+        parent, child = self.schema.parent, self.schema.child
+        return {
+            PARENT: ClientTable(TableContent(parent), 1, client=parent.key),
+            CHILD: ClientTable(TableContent(child), child.most, "data.schema.child.most", client=child.key),
+        }
 
     def wanted(self, name: str, kind: pa.DataType) -> str | None:
         """See Content. No column of a single file can hold a family."""
@@ -169,20 +125,23 @@ class RelationalContent(FamilyContent):
         """See Content. It is never called, for no column is wanted."""
         raise NotImplementedError
 
-    def pack_parents(self, rows: pa.Table) -> list[bytes]:
-        """See FamilyContent."""
-        return pack(encode_payload(rows, self.schema.parent))
+    def order(self, table: str, rows: pa.Table) -> np.ndarray:
+        """See ClientContent. Of children the column `order` decides, then all columns. What is missing is last."""
+        codes = encode_payload(rows, self.schema.parent if table == PARENT else self.schema.child)
+        keys = np.where(np.isnan(codes), np.inf, codes)
+        if table == CHILD:
+            keys = keys[:, [*_leading(self.schema.child), *range(codes.shape[1])]]
+        return -keys if table == CHILD and self.schema.child.keep == "last" else keys
 
-    def pack_children(self, rows: pa.Table) -> list[bytes]:
-        """See FamilyContent. The column `order` comes first, so that it decides; then all columns in their order."""
-        codes = encode_payload(rows, self.schema.child)
-        return pack(codes[:, [*_leading(self.schema.child), *range(codes.shape[1])]])
+    def misfits(self, counts: Mapping[str, np.ndarray]) -> dict[int, Fault]:
+        """See ClientContent."""
+        orphans = dict.fromkeys(np.flatnonzero(counts[PARENT] == 0).tolist(), NO_PARENT)
+        return orphans | dict.fromkeys(np.flatnonzero(counts[PARENT] > 1).tolist(), TWO_PARENTS)
 
-    def unpack(self, parents: Sequence[bytes | None], children: Sequence[Sequence[bytes]]) -> pa.Table:
-        """See FamilyContent. A family without a parent, which is a reject, gets some row within the bounds."""
-        low = pack(np.array([[column.low for column in self.schema.parent.columns.values()]]))[0]
-        codes = unpack([low if row is None else row for row in parents], len(self.schema.parent.columns))
-        leading = len(_leading(self.schema.child))
-        rows = unpack([row for own in children for row in own], leading + len(self.schema.child.columns))
-        counts = np.array([len(own) for own in children], dtype=np.int64)
-        return decode(Families(codes, counts, rows[:, leading:]), self.schema)
+    def gather(self, rows: Mapping[str, pa.Table], ends: Mapping[str, np.ndarray]) -> pa.Table:
+        """See ClientContent. A reject without a parent gets some row within the bounds."""
+        low = [column.low for column in self.schema.parent.columns.values()]
+        parents = np.tile(np.array(low, dtype=np.float64), (len(ends[PARENT]), 1))
+        parents[np.diff(ends[PARENT], prepend=0) > 0] = encode_payload(rows[PARENT], self.schema.parent) + 0.0
+        children = encode_payload(rows[CHILD], self.schema.child) + 0.0  # no negative zero
+        return decode(Families(parents, np.diff(ends[CHILD], prepend=0), children), self.schema)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.view import View
 from pe_beam.modalities.sequence.events import SequenceContent
-from pe_beam.modalities.sequence.schema import SequenceSchema, as_schema
+from pe_beam.modalities.sequence.schema import EVENTS, SequenceSchema, as_schema
 
 __all__ = ["MODALITY", "SequenceSchema", "modality_of"]
 
@@ -39,10 +39,10 @@ def _view(schema: SequenceSchema) -> View:
     return SequenceView(schema)
 
 
-def _unfold(samples: pa.Table, columns: Mapping[str, Any], schema: SequenceSchema) -> pa.Table:
+def _unfold(samples: pa.Table, columns: Mapping[str, Any], schema: SequenceSchema) -> Mapping[str, pa.Table]:
     from pe_beam.modalities.sequence.rows import unfold
 
-    return unfold(samples, columns, schema)
+    return {EVENTS: unfold(samples, columns, schema)}
 
 
 def _start(asker: Any, seen: Any, data: Any) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pe_beam.contracts.content import Content
-from pe_beam.contracts.gathering import ClientContent
+from pe_beam.contracts.gathering import ClientContent, ClientTable
 from pe_beam.contracts.record import Fault
 from pe_beam.modalities.sequence.schema import EVENTS, GAP, KIND, SequenceSchema
 from pe_beam.modalities.tabular.codec import TableContent, decode_payload, encode_payload
@@ -116,14 +115,9 @@ class SequenceContent(ClientContent):
         return self.schema.payload
 
     @property
-    def rows(self) -> Content:  # type: ignore[override]
+    def tables(self) -> Mapping[str, ClientTable]:  # type: ignore[override]
         """See ClientContent."""
-        return TableContent(self.schema.rows())
-
-    @property
-    def most(self) -> int:  # type: ignore[override]
-        """See ClientContent."""
-        return self.schema.most
+        return {EVENTS: ClientTable(TableContent(self.schema.rows()), self.schema.most, "data.schema.most")}
 
     def wanted(self, name: str, kind: pa.DataType) -> str | None:
         """See Content. Records are made of rows, so that only what was released has this form."""
@@ -135,19 +129,20 @@ class SequenceContent(ClientContent):
         faults = faults_of(read_payload(columns, self.schema), self.schema)
         return columns.select(self.payload.names), faults
 
-    def order(self, rows: pa.Table) -> np.ndarray:
+    def order(self, table: str, rows: pa.Table) -> np.ndarray:
         """See ClientContent."""
         codes = encode_payload(rows, self.schema.rows())
         keys = np.where(np.isnan(codes), np.inf, codes)
         return -keys if self.schema.keep == "last" else keys
 
-    def gather(self, rows: pa.Table, ends: np.ndarray) -> pa.Table:
+    def gather(self, rows: Mapping[str, pa.Table], ends: Mapping[str, np.ndarray]) -> pa.Table:
         """See ClientContent."""
-        codes = encode_payload(rows, self.schema.rows())
-        lengths = np.diff(ends, prepend=0)
+        codes = encode_payload(rows[EVENTS], self.schema.rows())
+        last = ends[EVENTS]
+        lengths = np.diff(last, prepend=0)
         if self.schema.keep == "last":  # they come from the last to the first
-            starts = np.repeat(ends - lengths, lengths)
-            codes = codes[starts + np.repeat(ends, lengths) - 1 - np.arange(len(codes))]
+            starts = np.repeat(last - lengths, lengths)
+            codes = codes[starts + np.repeat(last, lengths) - 1 - np.arange(len(codes))]
         made = Sequences(lengths, codes[:, 1].astype(np.int64), np.full(len(codes), NO_GAP), codes[:, 2:])
         first = made.is_first
         steps = np.diff(codes[:, 0], prepend=0.0)

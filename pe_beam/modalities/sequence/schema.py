@@ -16,6 +16,7 @@ TIME, KIND, GAP, EVENTS = "time", "kind", "gap", "events"
 _OWN = (*RESERVED, TIME, KIND, GAP, EVENTS, "sequence", "position", "length", "transition")
 _SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
 MAX_KINDS = 100
+MOST_EVENTS = 500
 MAX_ATTRIBUTES = 20
 
 
@@ -59,7 +60,9 @@ class SequenceSchema(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    most: int = Field(ge=1, le=500, description="greatest length: events of a client; further ones are left out")
+    most: int = Field(
+        ge=1, le=MOST_EVENTS, description="greatest length: events of a client; further ones are left out"
+    )
     keep: Literal["first", "last"] = Field("first", description="which events stay of a client that has more")
     time: Column = Field(description="the column of the events' order: a number or a date with bounds")
     kind: Column = Field(description="the column of the kinds of events: {values: [...]}")

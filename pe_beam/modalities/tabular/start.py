@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -39,12 +39,20 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
         if public is None:
             if not asker.interactive and not any(key.startswith("data.schema.columns.") for key in asker.given):
                 text = "init: --schema FILE or --public FILE: a table's columns have to be declared (docs/tables.md)"
-                asker.refuse("data.schema", ": ".join([text, *filter(None, [", ".join(_left(seen, columns))])]))
+                asker.refuse("data.schema", ": ".join([text, *filter(None, [", ".join(left(seen, columns))])]))
                 return {}
-            schema, renamed = _declared(asker, seen, columns)
+            names = left(seen, columns) or asker.ask(
+                "columns", "The columns besides label and client, between commas", parse=listed
+            )
+            asker.say("What a column can hold is declared in public: say what is known without the data.")
+            schema, renamed = declared(asker, names, seen)
             columns |= renamed
         else:
-            schema, columns = _read_off(asker, public, columns)
+            roles = {
+                role: _one(columns.get(role)) for role in ("label", "client") if not asker.lacks(f"data.columns.{role}")
+            }
+            schema, own = read_off(asker, public, roles)
+            columns = own | columns
     return {
         "data": {"schema": schema, "columns": columns},
         "generator": {"name": "tabular", "steps": "redraw"},
@@ -60,53 +68,68 @@ def _one(names: Any) -> str | None:
     return names
 
 
-def _read_off(asker: Asker, public: str, columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    roles = {role: _one(columns.get(role)) for role in ("label", "client") if not asker.lacks(f"data.columns.{role}")}
+def read_off(
+    asker: Asker, public: str, roles: Mapping[str, str | None], key: str = "data.schema"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the schema that a public file gives, and role or name in the schema -> column, where they differ.
+
+    What is left out of the schema is said. If the file cannot be read, this is a fault of the answer `public`.
+
+    Args:
+      asker: notes faults, warnings and remarks.
+      public: the file.
+      roles: label and client -> their columns, which are left out.
+      key: of the schema in the recipe.
+    """
     try:
         found = propose_schema(public, public=True, **roles)
     except DataError as error:
         asker.refuse("public", f"init: --public: {error}")
-        return {}, columns
+        return {"columns": {}}, {}
     for name, why in found["dropped"].items():
         asker.warn(f"--public: column {name} is left out of the schema: {why}")
     for name, note in found["notes"].items():
         asker.warn(f"--public: column {name}: {note}")
     for note in found["rows"]:
         asker.warn(f"--public: {note}")
-    asker.remarks["data.schema"] = _WIDEN
-    return found["schema"], found["columns"] | columns
+    asker.remarks[key] = _WIDEN
+    return found["schema"], found["columns"]
 
 
-def _left(seen: Seen, roles: Mapping[str, Any]) -> list[str]:
+def left(seen: Seen, roles: Mapping[str, Any]) -> list[str]:
     """Returns the columns that were seen and have no role."""
     taken = [name for names in roles.values() for name in (names if isinstance(names, list) else [names])]
     return [name for name in seen.columns if name not in taken]
 
 
-def _declared(asker: Asker, seen: Seen, roles: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Asks for each column that was seen or is named. Returns the schema, and names in the schema -> in the file."""
-    names = _left(seen, roles) or asker.ask(
-        "columns", "The columns besides label and client, between commas", parse=listed
-    )
-    asker.say("What a column can hold is declared in public: say what is known without the data.")
+def declared(
+    asker: Asker, names: Sequence[str], seen: Seen, key: str = "data.schema.columns"
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Asks for the declaration of each column. Returns the schema, and names in the schema -> in the file.
+
+    Args:
+      asker: asks.
+      names: the columns of the file.
+      seen: what a look has shown of it.
+      key: of the columns in the recipe.
+    """
     columns: dict[str, Any] = {}
     renamed: dict[str, str] = {}
     for name in names:
         own = f"{name}_column" if name in RESERVED else name
         renamed |= {own: name} if own != name else {}
-        columns[own] = _column(asker, name, seen.columns.get(name))
+        columns[own] = _column(asker, name, seen.columns.get(name), f"{key}.{name}")
     return {"columns": columns}, renamed
 
 
-def _column(asker: Asker, name: str, kind: pa.DataType | None) -> dict[str, Any]:
+def _column(asker: Asker, name: str, kind: pa.DataType | None, key: str) -> dict[str, Any]:
     """Asks for one column's declaration, key by key."""
-    key = f"data.schema.columns.{name}"
     found: dict[str, Any] = {"type": asker.ask(f"{key}.type", f"{name}: its type", choices=TYPES, default=_usual(kind))}
     if asker.lacks(f"{key}.type"):
         return found
     if found["type"] in NUMBERS:
         for end, text in (("min", "least"), ("max", "greatest")):
-            found[end] = asker.ask(f"{key}.{end}", f"{name}: its {text} value", parse=_bound(found["type"]))
+            found[end] = asker.ask(f"{key}.{end}", f"{name}: its {text} value", parse=bound(found["type"]))
         beyond = f"{name}: values beyond"
         found["outside"] = asker.ask(f"{key}.outside", beyond, choices=("reject", "clip"), default="clip")
     elif found["type"] != "boolean":
@@ -122,7 +145,9 @@ def _usual(kind: pa.DataType | None) -> str | None:
     return None if name == "categorical" else name
 
 
-def _bound(kind: str) -> Callable[[str], Any]:
+def bound(kind: str) -> Callable[[str], Any]:
+    """Returns the parser of a bound of a column of this type."""
+
     def parse(text: str) -> Any:
         if kind in ("date", "datetime"):
             return text

@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from pe_beam.contracts.source import SourceBatch
 from pe_beam.modalities.relational.codec import RelationalContent
 from pe_beam.modalities.relational.schema import RelationalSchema, as_schema
+from pe_beam.sources.gathering import FAULT, PAYLOAD, gathered, owned
 from tests.whole_runs import ROOT
 
 EXAMPLE = ROOT / "docs/examples/shop"
@@ -53,16 +55,14 @@ def families(count: int, seed: int = 0, own: RelationalSchema | None = None) -> 
     content = RelationalContent(own)
     customers, orders = maker().make(count, seed)
 
-    def packed(rows: list[dict[str, Any]], part: Any, pack: Any) -> list[bytes]:
-        names = part.payload.names
-        texts = pa.table({name: pa.array([str(row[name]) for row in rows], pa.string()) for name in names})
-        found, faults = part.convert(texts)
-        assert not faults
-        made: list[bytes] = pack(found)
-        return made
+    def batch(name: str, rows: list[dict[str, Any]]) -> SourceBatch:
+        part = content.tables[name].rows
+        texts = {name: pa.array([str(row[name]) for row in rows], pa.string()) for name in part.payload.names}
+        found, faults = part.convert(pa.table(texts))
+        places = [f"{name}:{at}" for at in range(len(rows))]
+        return SourceBatch(found, [None] * len(rows), [row["customer_id"] for row in rows], places, faults)
 
-    by_key: dict[str, list[bytes]] = {row["customer_id"]: [] for row in customers}
-    for row, raw in zip(orders, packed(orders, content.child, content.pack_children), strict=True):
-        by_key[row["customer_id"]].append(raw)
-    kept = [sorted(raws)[: own.child.most] for raws in by_key.values()]
-    return content.unpack(packed(customers, content.parent, content.pack_parents), kept)
+    rows = [owned(content, name, batch(name, own), "") for name, own in (("parent", customers), ("child", orders))]
+    found = gathered(content, pa.concat_tables(rows))
+    assert not found[FAULT].drop_null()
+    return pa.table(found[PAYLOAD].combine_chunks().flatten(), schema=content.payload)

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pe_beam.contracts.generator import Marginals, Step
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.relational import modality_of
-from pe_beam.modalities.relational.codec import encode, pack, unpack
+from pe_beam.modalities.relational.codec import encode
 from pe_beam.modalities.relational.embedder import RelationalEmbedder, RelationalEmbedderOptions
 from pe_beam.modalities.relational.generator import Relational, RelationalOptions
 from pe_beam.modalities.relational.schema import RelationalSchema
@@ -50,15 +48,6 @@ def exact(table: pa.Table, groups: int = 8) -> Marginals:
             cells = grouped[a][bins[:, i]] * shape[1] + grouped[b][bins[:, j]]
             pairs[a, b] = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape) / parts
     return Marginals([None], counts, 0.0, grouped, pairs, 0.0)
-
-
-@given(st.lists(st.lists(st.floats(allow_infinity=False), min_size=2, max_size=2), min_size=1, max_size=20))
-def test_packed_rows_are_in_the_order_of_their_numbers_and_come_back(rows: list[list[float]]) -> None:
-    codes = np.array(rows) + 0.0
-    packed = pack(codes)
-    assert np.array_equal(unpack(packed, 2), codes, equal_nan=True)
-    missing_last = [tuple((np.isnan(x), 0.0 if np.isnan(x) else x) for x in row) for row in codes.tolist()]
-    assert [raw for _, raw in sorted(zip(missing_last, packed, strict=True))] == sorted(packed)
 
 
 def test_embedder_and_generator_hold_to_their_contracts() -> None:

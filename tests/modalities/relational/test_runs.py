@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pe_beam.contracts.asking import Asker
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.export import export
 from pe_beam.driver.loop import embed_only, evolve
+from pe_beam.engine.graphs.ingest import private_records
+from pe_beam.engine.run import open_run
 from pe_beam.errors import DataError, InputError, RecipeError
 from pe_beam.evaluation.evaluate import evaluate
+from pe_beam.evaluation.gather import transforms_of
+from pe_beam.evaluation.setting import Setting
+from pe_beam.init.main import write_recipe
 from pe_beam.modalities.relational import modality_of
+from pe_beam.modalities.relational.schema import as_schema
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import history_of
 from pe_beam.storage import open_store
 from pe_beam.testing import check_view
+from tests.graphs import unpacked
 from tests.modalities.relational.shop import families, maker, recipe, schema
 from tests.whole_runs import ROOT, UNREPORTED
 
 RUN = "memory://relational"
+TABLES = {"parent": "customers", "child": "orders"}
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +87,20 @@ def test_the_release_says_client_and_holds_no_key(run: str) -> None:
     assert privacy["spent_epsilon"] <= 4
 
 
+def test_no_graph_names_a_file_of_the_data(run: str, tables: Path) -> None:
+    """Neither that of ingest nor that of an evaluation, which reads held-out clients and those that voted."""
+    own = open_run(run)
+    Setting(against=None, populations=(0, 1)).save(own)
+    transforms = {"ingest": private_records(own), **transforms_of(own)}
+    assert len(transforms) == 3
+    pipeline = beam.Pipeline()
+    for name, transform in transforms.items():
+        _ = pipeline | name >> transform
+    graph = b"\n".join(unpacked(pipeline.to_runner_api().SerializeToString()))
+    assert b"private_cuttable" in graph
+    assert not [word for word in (str(tables), "orders.csv", "customer_id") if word.encode() in graph]
+
+
 @pytest.mark.reported
 def test_an_evaluation_measures_both_tables_and_what_is_across(run: str) -> None:
     found = evaluate(run)
@@ -92,6 +117,32 @@ def test_the_page_shows_a_recipe() -> None:
     found = parse_recipe({"name": "shown", "evolution": {"samples": 10}} | yaml.safe_load(block))
     assert found.vote_unit == "record"
     assert found.privacy.unit == "client"
+
+
+def test_init_asks_for_both_tables(tables: Path, tmp_path: Path) -> None:
+    given = {"data.path": str(tables), "modality": "relational", "look": True}
+    with pytest.raises(InputError) as caught:
+        write_recipe(Asker(given, interactive=False), str(tmp_path / "no.yaml"))
+    wanted = ("parent.file", "child.file", "parent.key", "child.most", "expected_records", "--public PARENT,CHILD")
+    assert all(key in str(caught.value) for key in wanted)
+    given |= {f"data.options.{name}.file": f"{table}.csv" for name, table in TABLES.items()}
+    given |= {"data.expected_records": "400", "data.schema.child.most": "8", "data.columns.label": "member"}
+    given |= {"data.labels": "true, false", "public": ",".join(str(tables / f"{name}.csv") for name in TABLES.values())}
+    made, _ = write_recipe(Asker(given, interactive=False, sink=io.StringIO()), str(tmp_path / "made.yaml"))
+    assert (made.data.source, made.privacy.unit, made.data.columns) == ("relational", "client", {"label": "member"})
+    declared = as_schema(made.data.table_schema)
+    assert (declared.parent.name, declared.parent.key, declared.child.key) == ("customers", *["customer_id"] * 2)
+    assert set(declared.parent.columns) == {"segment", "region", "age", "income"}
+    embed_only(made, "memory://relational-asked")  # what was read off the files fits them
+    own = given | {"data.schema.child.columns.day.type": "date", "data.schema.parent.columns.age.type": "integer"}
+    del own["public"]
+    with pytest.raises(InputError) as caught:
+        write_recipe(Asker(own, interactive=False), str(tmp_path / "no.yaml"))
+    assert all(
+        key in str(caught.value) for key in ("parent.columns.age.min", "child.columns.day.max", "child.columns.kind")
+    )
+    with pytest.raises(InputError, match=r"data\.options\.child\.file: no csv files there"):
+        write_recipe(Asker(given | {"data.options.child.file": "x.csv"}, interactive=False), str(tmp_path / "no.yaml"))
 
 
 def few(tables: Path, folder: Path, customers: int) -> Path:

@@ -97,6 +97,43 @@ def test_the_example_is_a_recipe_and_init_writes_one(tmp_path):
     with pytest.raises(InputError) as caught:
         write_recipe(Asker({"data.path": "x.csv", "modality": "sequence"}, interactive=False), str(tmp_path / "no"))
     assert all(name in str(caught.value) for name in ("columns.client", "most", "kind.values", "time.min"))
+    columns = {
+        key: value for key, value in answers.items() if key.startswith(("data.path", "modality", "data.columns"))
+    }
+    more = {"public": str(tmp_path / "visits.csv"), "data.expected_records": "50", "data.schema.most": "9"}
+    read, _ = write_recipe(Asker(columns | more, interactive=False), str(tmp_path / "read.yaml"))
+    assert list(read.data.table_schema["attributes"]) == ["ward", "cost"]
+    assert read.data.table_schema["time"]["type"] == "date" and "discharge" in read.data.table_schema["kind"]["values"]
+
+
+def test_a_person_is_asked_for_the_client_until_it_is_there(tmp_path):
+    csv.write_csv(visits(2), tmp_path / "v.csv")
+    answers = [
+        "yes",
+        "",
+        "50",
+        "",
+        "",
+        "",
+        "",
+        "nobody",
+        "patient",
+        "day",
+        "visit",
+        "",
+        "",
+        "",
+        "2020-01-01",
+        "2021-01-01",
+    ]
+    answers += ["surgery", "ward", "categorical", "a, b", "", "", "", "9", "", "", "", "", ""]
+    told = io.StringIO()
+    given = {"data.path": str(tmp_path / "v.csv"), "data.source": "csv", "modality": "sequence"}
+    asker = Asker(given, interactive=True, source=io.StringIO("\n".join(answers) + "\n"), sink=told)
+    recipe, _ = write_recipe(asker, str(tmp_path / "made.yaml"))
+    assert recipe.data.columns == {"client": "patient", "time": "day", "kind": "visit"}
+    assert list(recipe.data.table_schema["attributes"]) == ["ward"]
+    assert "one column of patient, day, visit, ward, cost" in told.getvalue()
 
 
 def test_rejects_hold_no_value_in_messages(tmp_path):

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
-import contextlib
 import re
-import zlib
-from base64 import b64decode
-from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +13,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from pe_beam.engine.graphs import evolution, ingest, iteration
 from pe_beam.runners.dataflow.runner import _options
 from pe_beam.storage import open_store
+from tests.graphs import unpacked
 
 URI = "gs://a-bucket/a-folder/run"
 FLAGS = [
@@ -149,18 +145,6 @@ def test_graphs_have_plain_parts_and_labels_of_ours(name: str, unit: str) -> Non
             assert label in LABELS or BEAMS.fullmatch(label), each.unique_name
     allowed = {"beam:requirement:pardo:stable_input:v1"}
     assert set(found.requirements) <= allowed
-
-
-def unpacked(data: bytes) -> Iterator[bytes]:
-    """Bytes, and all that is packed in them: Beam writes pickles as base64 of bz2 or zlib."""
-    yield data
-    for start in re.finditer(rb"QlpoO|eN", data):
-        packed = re.match(rb"[A-Za-z0-9+/]*", data[start.start() :])
-        assert packed is not None
-        plain = b64decode(packed[0][: len(packed[0]) // 4 * 4])
-        with contextlib.suppress(OSError, EOFError, zlib.error):
-            machine = bz2.BZ2Decompressor() if start[0] == b"QlpoO" else zlib.decompressobj()
-            yield from unpacked(machine.decompress(plain))
 
 
 @pytest.mark.parametrize("name", ["ingest", "check", "first", "iteration", "evolution"])

@@ -157,10 +157,15 @@ def read_landed(recipe: Recipe, store: Store) -> Recipe:
     """Returns a recipe whose records are those that have landed in a run directory, and else as it is.
 
     Raises:
-      InputError: the recipe is one of a stream.
+      InputError: the recipe is one of a stream, or of records of several tables.
     """
     if recipe.stream is not None:
         raise InputError("records: not with a stream, whose windows are read from where they arrive")
+    if parts.find_modality(recipe).by_tables:
+        raise InputError(
+            f"records: modality {recipe.modality} has records of several tables; write each as a file below data.path, "
+            "and name it in data.options"
+        )
     raw = identity.to_plain(recipe)
     gathers = registry.find("sources", recipe.data.source, key="data.source").gathers
     read = {"options": {"rows": "parquet"}} if gathers else {"source": "parquet", "options": {}}

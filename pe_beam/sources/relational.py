@@ -81,6 +81,9 @@ def _table(request: SourceRequest, content: ClientContent, name: str, options: T
     """Opens one of the two tables. Its client ids are its keys; only the parent has labels."""
     table, labelled = content.tables[name], request.labelled and name == "parent"
     assert table.client is not None
+    for role in sorted({"client", "label"} & set(options.columns)):
+        instead = f"data.schema.{name}.key" if role == "client" else "data.columns.label"
+        raise RecipeError(f"data.options.{name}.columns: {role!r} is not wanted there; {instead} names its column")
     label = {"label": request.columns["label"]} if name == "parent" and "label" in request.columns else {}
     asked = SourceRequest(
         path=f"{request.path.rstrip('/')}/{options.file}",
@@ -88,7 +91,7 @@ def _table(request: SourceRequest, content: ClientContent, name: str, options: T
         columns={**options.columns, **label, "client": table.client},
         labelled=labelled,
         client=True,
-        key=f"data.options.{name}.file",
+        key=f"data.options.{name}.file" if request.key == "data.path" else f"{request.key}: data.options.{name}.file",
         labels=request.labels if labelled else None,
         separator=request.separator,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.source import TOLD, SourceBatch, SourceRequest
 from pe_beam.engine.records import join_records, split_batch
-from pe_beam.errors import RecipeError
+from pe_beam.errors import DataError, RecipeError
 from pe_beam.modalities.relational.codec import RelationalContent
 from pe_beam.sources.gathering import gathered, owned, trimmed
 from pe_beam.sources.relational import RelationalOptions, RelationalSource
@@ -49,8 +50,10 @@ ORDERS = [
 ]
 
 
-def source(folder: Path, records: pa.Table | None = None, **child: Any) -> RelationalSource:
-    options = {name: {"source": "csv", "file": f"{table}.csv"} for name, table in (("parent", "c"), ("child", "o"))}
+def source(
+    folder: Path, records: pa.Table | None = None, options: Any = None, key: str = "data.path", **child: Any
+) -> RelationalSource:
+    files = {name: {"source": "csv", "file": f"{table}.csv"} for name, table in (("parent", "c"), ("child", "o"))}
     return RelationalSource.open(
         SourceRequest(
             path=str(folder),
@@ -58,7 +61,8 @@ def source(folder: Path, records: pa.Table | None = None, **child: Any) -> Relat
             columns={},
             labelled=False,
             client=True,
-            options=RelationalOptions.model_validate(options),
+            options=RelationalOptions.model_validate(options or files),
+            key=key,
             records=records,
         )
     )
@@ -167,3 +171,33 @@ def test_the_source_is_for_its_modality_and_names_columns_by_table(tmp_path: Pat
         )
         content = RelationalContent(schema())
         RelationalSource.open(SourceRequest(content=content, columns={"age": "a"}, **request | {"options": options}))
+    named = {"source": "csv", "file": "x.csv", "columns": {"client": "buyer"}}
+    options = RelationalOptions.model_validate({"parent": {"source": "csv", "file": "x.csv"}, "child": named})
+    with pytest.raises(RecipeError, match=r"'client' is not wanted there; data\.schema\.child\.key"):
+        RelationalSource.open(SourceRequest(content=content, columns={}, **request | {"options": options}))
+
+
+def test_a_column_that_no_child_has_is_refused_though_parents_have_one_of_that_name(tmp_path: Path) -> None:
+    parent = {
+        "customer_id": 1,
+        "segment": "family",
+        "region": "north",
+        "age": 40,
+        "income": 30,
+        "member": True,
+        "day": 1,
+    }
+    child = {"customer_id": 1, "kind": "food", "amount": 10, "channel": "app", "returned": False}
+    for name, row in (("c", parent), ("o", child)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    options = {name: {"source": "jsonl", "file": f"{table}.jsonl"} for name, table in (("parent", "c"), ("child", "o"))}
+    found = source(tmp_path, options=options)
+    rows = [found.rows(name, piece) for name, table in found.tables.items() for piece in table.pieces()]
+    seen = {fact for facts in pa.concat_tables(rows)["-seen"].to_pylist() for fact in facts or ()}
+    with pytest.raises(DataError, match=r"data\.options\.child\.columns\.day: 'day': no record"):
+        found.refuse(seen)
+
+
+def test_messages_on_a_holdout_name_it_and_the_table(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^data\.holdout: data\.options\.parent\.file: no CSV files at"):
+        source(tmp_path, key="data.holdout").files()

@@ -34,6 +34,7 @@ def modality_of(schema: Any) -> Modality:
         view=lambda: _view(declared),
         by_client=True,
         votes_by_record=True,
+        by_tables=True,
     )
 
 

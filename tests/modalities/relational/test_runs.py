@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import pe_beam
 from pe_beam.contracts.asking import Asker
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.export import export
@@ -177,6 +178,8 @@ def test_rows_that_fit_no_client_are_told_by_kind_alone(tables: Path, tmp_path: 
 def test_a_client_is_the_unit_and_tables_lie_below_the_path(tables: Path) -> None:
     with pytest.raises(RecipeError, match=r"privacy.unit: client is wanted for modality"):
         parse_recipe(recipe(tables, privacy__unit="record"))
+    with pytest.raises(InputError, match="records: modality relational has records of several tables"):
+        pe_beam.evolve(parse_recipe(recipe(tables)), tables / "run", records=pa.table({"age": [1]}))
     other = recipe(tables)
     other["data"]["schema"]["child"]["key"] = "buyer"
     with pytest.raises(DataError, match=r"data.schema.child.key: 'buyer': no column of that name"):

@@ -59,6 +59,8 @@ LABELS = frozenset(
         "LabelShares",
         "ListShards",
         "Count",
+        "CountCells",
+        "ShardNames",
         "ReadShards",
         "Vote",
         "VoteByClient",

@@ -4,7 +4,7 @@
 
 An attacker who knows all records but one, the canary, looks at a release and says whether the canary was in. All that
 makes a release runs here in memory by the product's own functions: the plan's sigma (`make_plan`), votes (`Voter`,
-`client_ballot`), measured cells (`measurements.cells_of`), the key and the noise (`noise_key`, `add_noise`), a secret
+`client_ballot`), measured cells (`measurements.Cells`), the key and the noise (`noise_key`, `add_noise`), a secret
 of its own for every draw. Canaries are as bad as the claim allows: their votes have the largest norm, on candidates
 that nobody else votes for. Every release is asked for twice, as a retry does, and the attacker sees both.
 
@@ -42,7 +42,7 @@ import pyarrow as pa
 from scipy.stats import beta, norm
 
 from pe_beam.engine import counting
-from pe_beam.engine.measurements import cell_count, cells_of
+from pe_beam.engine.measurements import Cells
 from pe_beam.engine.run import Run
 from pe_beam.privacy import accounting, noise
 from pe_beam.recipe.loading import parse_recipe
@@ -222,7 +222,7 @@ def marginals(epsilon: float) -> Release:
 
     def counts(rows: list[str]) -> tuple[np.ndarray, np.ndarray]:
         mine, labels = vectors(rows), np.zeros(len(rows), dtype=np.int32)
-        cells = np.bincount(cells_of(run, mine, labels).ravel(), minlength=cell_count(run))
+        cells = Cells(run).tally([(run.embedder.marginal_bins(mine), labels)]).counts
         return cells, voter.count(mine, labels)
 
     codes = np.repeat(np.arange(2, dtype=np.int32), 4)

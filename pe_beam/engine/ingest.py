@@ -1,7 +1,8 @@
 """Turns private records into frozen embedding shards with a fingerprint. Plain functions, no Beam.
 
-A shard holds one fixed row range of one of the sorted source files. A resume finds shards to reuse by the digest of
-the source bytes. The name of a shard's file contains the digest of its own bytes, so two writers can never mix.
+A shard holds one fixed row range of one of the sorted source files. Where columns are counted, the bins of its records
+lie beside it (`cells`). A resume finds shards to reuse by the digest of the source bytes. The name of a file contains
+the digest of its own bytes, so two writers can never mix.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import BATCH_BYTES, TOLD, UNREAD, Piece, Source, SourceBatch
 from pe_beam.engine.apart import ApartEmbedder, apart_embedder
+from pe_beam.engine.cells import bin_rows, commit_bins, counts_by_bins
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.run import Run
 from pe_beam.engine.selfcheck import hold_embedder
@@ -35,6 +37,8 @@ LEFT_COLUMNS = "private/columns.json"
 """File with the names of the files' columns that are not read, for the data holder's terminal."""
 TOLD_FACTS = "private/told.json"
 """File with the phrases that the source tells the data holder (`contracts.source.TOLD`)."""
+_INDEXED = ("piece", "shard", "sha256", "source", "bins", "bins_sha256")
+"""What the index has of a piece; bins where columns are counted by record."""
 NO_PIECE = Piece("", 0, 0, 0)
 """The piece of an empty input under `data.never_stop`: one shard without rows, so every histogram is only noise."""
 
@@ -87,7 +91,7 @@ def embed_piece(run: Run, piece: Piece, source: Source | None = None) -> dict[st
         known: dict[str, Any] = json.loads(run.store.read(name))
         same = (known["source"], known["embedding_id"]) == (digest, run.embedding_id)
         # Older versions recorded no facts and compared client ids as raw text. One run must not mix both spellings.
-        if same and "seen" in known and run.store.exists(known["shard"]):
+        if same and "seen" in known and all(map(run.store.exists, _files(known))):
             return known
     summary = _embed_shard(run, piece, source) | {"source": digest}
     stale = run.store.exists(name)
@@ -95,6 +99,15 @@ def embed_piece(run: Run, piece: Piece, source: Source | None = None) -> dict[st
         won: dict[str, Any] = json.loads(run.store.read(name))
         return won
     return summary
+
+
+def _files(known: Mapping[str, str]) -> dict[str, str]:
+    """Returns the files of a piece, by its summary or entry in the index, with the SHA-256 (hex) of each.
+
+    Of a piece that an older version embedded, and where nothing counts bins, there is the shard alone.
+    """
+    bins = {known["bins"]: known["bins_sha256"]} if "bins" in known else {}
+    return {known["shard"]: known["sha256"]} | bins
 
 
 def _source_digest(piece: Piece, source: Source) -> str:
@@ -109,7 +122,7 @@ def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
     rejects: list[dict[str, str]] = []
     seen: set[str] = set()
     batches = iter(()) if piece == NO_PIECE else source.read(piece)
-    rows, dimension = _write_shard(run, _noting(batches, seen), sink, rejects)
+    rows, bins = _write_shard(run, _noting(batches, seen), sink, rejects)
     data = sink.getvalue()
     sha = hashlib.sha256(data).hexdigest()
     shard = f"private/embeddings/{piece.name}-{sha[:16]}.parquet"
@@ -127,8 +140,9 @@ def _embed_shard(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
         "rejects": len(rejects),
         "kinds": sorted({reject["kind"] for reject in rejects}),
         "varieties": sorted({(reject["kind"], reject["variety"]) for reject in rejects if "variety" in reject}),
-        "dimension": dimension,
+        "dimension": run.embedder.dimension,
         "seen": sorted(seen),
+        **({} if bins is None else commit_bins(run, piece.name, bins)),
     }
 
 
@@ -141,16 +155,15 @@ def _noting(batches: Iterator[SourceBatch], seen: set[str]) -> Iterator[SourceBa
 
 def _write_shard(
     run: Run, batches: Iterator[SourceBatch], sink: io.BytesIO, rejects: list[dict[str, str]]
-) -> tuple[int, int]:
-    """Writes the usable rows, and adds the others to `rejects`. Returns the number of rows, and d."""
-    writer = None
-    rows, dimension = 0, run.embedder.dimension
+) -> tuple[int, pa.Table | None]:
+    """Writes the usable rows, and adds the others to `rejects`. Returns how many rows, and bins if counted."""
+    dimension = run.embedder.dimension
     client = run.recipe.vote_unit == "client"
     schema = vector_schema(dimension, by_client=client)
     # Dictionaries and compression save nothing on float32 vectors, and cost the vote stage time at every read.
     writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
     with writer:
-        tables = []
+        tables = [schema.empty_table()]
         for batch in _joined(batches, run.embedder.batch_size):
             vectors, faults = embed_batch(run, batch)
             for row, fault in sorted(faults.items()):
@@ -159,10 +172,10 @@ def _write_shard(
             clients = batch.clients if client else None
             made = vector_batch(vectors, batch.labels, clients, faults, run.recipe.label_codes)
             tables.append(pa.Table.from_batches([made]))
-            rows += made.num_rows
-        if rows:
-            writer.write_table(_whole(tables, dimension), row_group_size=8192)
-    return rows, dimension
+        rows = _whole(tables, dimension)
+        if rows.num_rows:
+            writer.write_table(rows, row_group_size=8192)
+    return rows.num_rows, bin_rows(run, rows) if counts_by_bins(run) else None
 
 
 def _whole(tables: list[pa.Table], dimension: int) -> pa.Table:
@@ -269,7 +282,7 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
         "fingerprint": fingerprint_of(s["sha256"] for s in summaries),
         "embedding_id": run.embedding_id,
         "dimension": summaries[0]["dimension"],
-        "shards": [{k: s[k] for k in ("piece", "shard", "sha256", "source")} for s in summaries],
+        "shards": [{k: s[k] for k in _INDEXED if k in s} for s in summaries],
     }
     run.store.commit(INDEX, json.dumps(index, indent=1).encode())
 
@@ -290,9 +303,9 @@ def _told(ways: Sequence[str]) -> str:
 
 
 def check_piece(run: Run, piece: Piece, source: Source | None = None) -> None:
-    """Refuses a source whose bytes differ from the embedded ones, and a shard that differs from the frozen one.
+    """Refuses a source whose bytes differ from the embedded ones, and a shard or bins that differ from the frozen ones.
 
-    A missing shard is made again, if it gets the same bytes.
+    What is missing is made again, if it gets the same bytes.
 
     Raises:
       DataError: the data or the embeddings differ from those that this run has frozen.
@@ -301,12 +314,13 @@ def check_piece(run: Run, piece: Piece, source: Source | None = None) -> None:
     known = {shard["piece"]: shard for shard in shards_of(run)}.get(piece.name)
     if known is None or known["source"] != _source_digest(piece, source):
         raise changed_data()
-    if not run.store.exists(known["shard"]):
+    files = _files(known)
+    if not all(map(run.store.exists, files)):
         _embed_shard(run, piece, source)
-    if not run.store.exists(known["shard"]) or run.store.digest(known["shard"]) != known["sha256"]:
+    if any(not run.store.exists(file) or run.store.digest(file) != sha for file, sha in files.items()):
         raise DataError(
-            "private/embeddings: a frozen shard is missing or damaged and cannot be made again as it was; restore "
-            "it, or start a new run directory (its budget adds up with what is spent here)"
+            "private/embeddings, private/bins: a frozen file is missing or damaged and cannot be made again as it was; "
+            "restore it, or start a new run directory (its budget adds up with what is spent here)"
         )
 
 

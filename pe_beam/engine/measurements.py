@@ -12,9 +12,12 @@ import pyarrow as pa
 
 from pe_beam.contracts.generator import Generator, Marginals
 from pe_beam.engine import tables
+from pe_beam.engine.cells import CliqueCells
 from pe_beam.engine.measuring import COUNTED, file_of, read_measured
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import sigma_of
+from pe_beam.measuring.cliques import Clique
+from pe_beam.measuring.known import one_way
 from pe_beam.recipe.measured import measured
 
 MEASURED = "labels/part-00000.parquet"
@@ -91,59 +94,33 @@ def cell_count(run: Run) -> int:
     return one_way_count(run) + sum(sizes[a] * sizes[b] for a, b in _pairs(sizes))
 
 
-def cells_of(run: Run, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the cells in which each record of a batch counts: int64 (n, cells).
-
-    One per column (or its label), each as often as `weight_of` says, then one per pair of columns; and so for each of
-    its parts.
-    """
+def _cliques(run: Run) -> list[Clique]:
+    """Returns what iteration 0 counts: labels, or each column by label and then pairs of columns, over all labels."""
     if not run.recipe.privacy.marginals:
-        return labels.astype(np.int64)[:, None]
-    sizes = np.array(list(run.embedder.marginal_sizes().values()))
-    starts = _starts(sizes, run.recipe.label_count)
-    bins = run.embedder.marginal_bins(vectors)
-    own_labels = np.repeat(labels.astype(np.int64), run.embedder.marginal_parts)
-    one_way: np.ndarray = starts + own_labels[:, None] * sizes + bins
-    if run.recipe.privacy.marginals.pairs is None:
-        return one_way.reshape(len(labels), -1)
-    groups = _groups(run)
-    own = [each[bins[:, place]] for place, each in enumerate(groups.values())]
-    widths = [int(each.max()) + 1 for each in groups.values()]
-    found, start = [one_way] * weight_of(run), one_way_count(run)
-    for a, b in itertools.combinations(range(len(own)), 2):
-        found.append((start + own[a] * widths[b] + own[b])[:, None])
-        start += widths[a] * widths[b]
-    return np.hstack(found).reshape(len(labels), -1)
+        return [Clique((), (), True)]
+    sizes = run.embedder.marginal_sizes().values()
+    groups = enumerate(_groups(run).values())
+    pairs = [Clique((a, b), (of_a, of_b), False) for (a, of_a), (b, of_b) in itertools.combinations(groups, 2)]
+    return one_way(list(sizes), [weight_of(run)] * len(sizes)) + pairs
 
 
-def _starts(sizes: np.ndarray, labels: int) -> np.ndarray:
-    """Returns the first cell of each column, int64 (columns,)."""
-    found: np.ndarray = np.concatenate([[0], np.cumsum(sizes[:-1])]) * labels
-    return found
-
-
-class Cells:
+class Cells(CliqueCells):
     """The cells in which a record counts in iteration 0, as `Ballots`: its label, or the cells of its columns."""
-
-    digest = ""
 
     def __init__(self, run: Run) -> None:
         """Takes a run that measures label shares or marginals."""
-        self._run = run
-        self.width = cell_count(run)
-        marginals = run.recipe.privacy.marginals
-        self.votes_per_record = measured(run.recipe, run.embedder).norm_squared if marginals else 1
+        recipe, marginals = run.recipe, run.recipe.privacy.marginals
+        embedder = run.embedder if marginals else None
+        votes = measured(recipe, run.embedder).norm_squared if marginals else 1
+        super().__init__(embedder, _cliques(run), recipe.label_count, digest="", votes_per_record=votes)
 
     def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Ballots`."""
-        embedder = self._run.embedder
-        if self._run.recipe.privacy.marginals and embedder.counts_several:
-            rows, columns, bins = embedder.marginal_ballots(vectors)
-            sizes = np.array(list(embedder.marginal_sizes().values()))
-            starts = _starts(sizes, self._run.recipe.label_count)
-            return rows, starts[columns] + labels.astype(np.int64)[rows] * sizes[columns] + bins
-        cells = cells_of(self._run, vectors, labels)
-        return np.repeat(np.arange(len(cells)), cells.shape[1]), cells.ravel()
+        if self._embedder is None or not self._embedder.counts_several:
+            return super().ballots(vectors, labels)
+        rows, columns, bins = self._embedder.marginal_ballots(vectors)
+        sizes = np.array(list(self._embedder.marginal_sizes().values()))
+        return rows, self._counter.starts[columns] + labels.astype(np.int64)[rows] * sizes[columns] + bins
 
 
 def read_measurements(run: Run) -> pa.Table:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.generator import Joint, Marginals
 from pe_beam.engine import tables
+from pe_beam.engine.cells import CliqueCells
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.measuring.cliques import Clique
@@ -248,21 +249,15 @@ def _mean(found: Sequence[Answer]) -> np.ndarray:
     return mean
 
 
-class StepCells:
+class StepCells(CliqueCells):
     """The cells in which a record counts in a step, as `Ballots`."""
 
     def __init__(self, run: Run, iteration: int) -> None:
         """Takes a step whose cells are committed."""
-        self._embedder, self._asked, labels = run.embedder, asked(run, iteration), run.recipe.label_count
-        self.digest = asked_digest(run, iteration)
-        sizes = [each.cell_count(labels) for each in self._asked]
-        self._starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-        self.width = sum(sizes)
-        self.votes_per_record = steps_of(run)[iteration].norm_squared
-
-    def ballots(self, vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Ballots`."""
-        bins, found = np.asfortranarray(self._embedder.marginal_bins(vectors)), []
-        for start, each in zip(self._starts.tolist(), self._asked, strict=True):
-            found += [start + each.cells(bins, labels)] * each.weight
-        return np.tile(np.arange(len(vectors)), len(found)), np.concatenate(found)
+        super().__init__(
+            run.embedder,
+            asked(run, iteration),
+            run.recipe.label_count,
+            digest=asked_digest(run, iteration),
+            votes_per_record=steps_of(run)[iteration].norm_squared,
+        )

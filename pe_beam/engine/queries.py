@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.votes import Ballots
 from pe_beam.engine import measuring, tables
+from pe_beam.engine.cells import CliqueCells
 from pe_beam.engine.indexes import load_voter
 from pe_beam.engine.manifests import read_manifest
 from pe_beam.engine.measurements import (
@@ -129,7 +130,19 @@ class VoteQuery(Query):
         return read_histogram(self._run, self._iteration)
 
 
-class CellQuery(Query):
+class Measurement(Query):
+    """Counts the records in cells: an initial measurement."""
+
+    def blocks(self, labels: list[str | None]) -> np.ndarray:
+        """See `Query`. All bins are in one block."""
+        return np.zeros(len(labels), dtype=np.int32)
+
+    @abc.abstractmethod
+    def ballots(self) -> CliqueCells:
+        """See `Query`. They also count a shard at a time, by its bins."""
+
+
+class CellQuery(Measurement):
     """Counts the records in each cell: a label, or a bin of a column by label."""
 
     released, work = MEASURED, MEASURED_WORK
@@ -146,11 +159,7 @@ class CellQuery(Query):
         labels = measured_cells(self._run)["label"]
         return pa.table({"candidate_id": pa.array(range(len(labels)), pa.int64()), "label": labels})
 
-    def blocks(self, labels: list[str | None]) -> np.ndarray:
-        """See `Query`. All bins are in one block."""
-        return np.zeros(len(labels), dtype=np.int32)
-
-    def ballots(self) -> Ballots:
+    def ballots(self) -> CliqueCells:
         """See `Query`."""
         return _cells(self._run.root, self._run.run_id)
 
@@ -166,7 +175,7 @@ class CellQuery(Query):
         return read_measurements(self._run)
 
 
-class StepQuery(Query):
+class StepQuery(Measurement):
     """Counts the records in the cells of a step of `privacy.measure`."""
 
     work = measuring.COUNTED
@@ -195,11 +204,7 @@ class StepQuery(Query):
             {"candidate_id": pa.array(range(len(labels)), pa.int64()), "label": pa.array(labels, pa.string())}
         )
 
-    def blocks(self, labels: list[str | None]) -> np.ndarray:
-        """See `Query`. All bins are in one block."""
-        return np.zeros(len(labels), dtype=np.int32)
-
-    def ballots(self) -> Ballots:
+    def ballots(self) -> CliqueCells:
         """See `Query`."""
         digest = measuring.asked_digest(self._run, self._iteration)
         return _step_cells(self._run.root, self._iteration, self._run.run_id, digest)
@@ -220,8 +225,11 @@ class StepQuery(Query):
 
 def query_of(run: Run, iteration: int) -> Query:
     """Returns the query of an iteration."""
-    if iteration > 0:
-        return VoteQuery(run, iteration)
+    return VoteQuery(run, iteration) if iteration > 0 else measurement_of(run, iteration)
+
+
+def measurement_of(run: Run, iteration: int) -> Measurement:
+    """Returns the query of an iteration that is 0 or below."""
     several = run.recipe.privacy.measure is not None or iteration < 0
     return StepQuery(run, iteration) if several else CellQuery(run, iteration)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,7 +15,7 @@ class Clique:
     """Columns that are counted together. A record counts in one cell of it, `weight` times.
 
     Attributes:
-      columns: positions of the columns, one or more, ascending.
+      columns: positions of the columns, ascending. There may be none in a clique by label: it counts labels alone.
       groups: of each of them int64 (bins,), the group of each bin.
       by_label: whether each label has cells of its own.
       weight: how often a record counts in its cell, 1 or more.
@@ -25,7 +26,7 @@ class Clique:
     by_label: bool
     weight: int = 1
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The number of groups of each column."""
         return tuple(int(own.max()) + 1 for own in self.groups)
@@ -41,10 +42,20 @@ class Clique:
           bins: int64 (n, all columns).
           labels: int64 (n,), positions in the declared list.
         """
-        found = labels.astype(np.int64) if self.by_label else np.zeros(len(bins), dtype=np.int64)
-        for column, own, size in zip(self.columns, self.groups, self.shape, strict=True):
-            found = found * size + own[bins[:, column]]
-        return found
+        groups = [own[bins[:, column]] for column, own in zip(self.columns, self.groups, strict=True)]
+        return self.cells_in(groups, labels.astype(np.int64))
+
+    def cells_in(self, groups: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+        """Returns the cell of each record, int64 (n,), where its groups are known.
+
+        Args:
+          groups: by column of the clique int64 (n,), the group in which the record is.
+          labels: int64 (n,), positions in the declared list.
+        """
+        first, *rest = [labels, *groups] if self.by_label else groups
+        for own, size in zip(rest, self.shape[len(self.shape) - len(rest) :], strict=True):
+            first = first * size + own
+        return first
 
 
 def norm_squared(cliques: Sequence[Clique]) -> int:

@@ -72,8 +72,13 @@ class Vote(beam.PTransform):
             partial = _joined(votes) | "ScaleClients" >> beam.ParDo(_ScaleClientsFn(self._grid, self._traces))
         else:
             partial = batches | "Vote" >> beam.ParDo(_VoteFn(self._candidates, self._traces))  # (0, tally)
-        total = partial | "SumVotes" >> beam.CombinePerKey(SumTalliesCombineFn())
-        return total | "DropKey" >> beam.ParDo(_DropKeyFn())
+        return sum_tallies(partial)
+
+
+def sum_tallies(partial: beam.PCollection) -> beam.PCollection:
+    """(0, tally) of bundles -> the tally of all; none if there are none."""
+    total = partial | "SumVotes" >> beam.CombinePerKey(SumTalliesCombineFn())
+    return total | "DropKey" >> beam.ParDo(_DropKeyFn())
 
 
 @beam.typehints.with_input_types(pa.RecordBatch)

@@ -72,7 +72,7 @@ def test_a_frozen_shard_that_was_changed_is_refused(half, small):
         target = half / name
         shutil.rmtree(target) if target.is_dir() else target.unlink()
     before = (half / "ledger.jsonl").read_bytes()
-    with pytest.raises(InputError, match="a frozen shard is missing or damaged"):
+    with pytest.raises(InputError, match="a frozen file is missing or damaged"):
         evolve(parse_recipe(small), half)
     assert (half / "ledger.jsonl").read_bytes() == before
 

@@ -16,13 +16,15 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pe_beam.contracts.source import BATCH_BYTES
+from pe_beam.contracts.votes import Tally
 from pe_beam.engine import indexes, matrices, populations, steps
 from pe_beam.engine.ahead import ReadAhead
+from pe_beam.engine.cells import CliqueCells, read_bins
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
 from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
 from pe_beam.engine.manifests import candidate_count
-from pe_beam.engine.queries import query_of
+from pe_beam.engine.queries import measurement_of, query_of
 from pe_beam.engine.spending import coins_of
 from pe_beam.engine.tables import HISTOGRAM
 from pe_beam.privacy.coins import Coins
@@ -32,7 +34,7 @@ from pe_beam.transforms.histogram import NoisyHistogram
 from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.select import Select
 from pe_beam.transforms.spread import Spread
-from pe_beam.transforms.vote import Vote
+from pe_beam.transforms.vote import Vote, added, sum_tallies
 
 # Runners show Beam metrics, so metrics may count only public things. Generators see candidates only, which are public.
 # Votes, records and the times of private stages are never metrics (DESIGN, privacy rule 7).
@@ -209,11 +211,51 @@ class Commit(_IterationTransform):
 
 
 class _ListShardsFn(_StageFn):
-    def process(self, _: Any) -> Iterator[str]:
+    """Gives the index entries of all shards, after what is counted is fixed."""
+
+    def process(self, _: Any) -> Iterator[dict[str, Any]]:
         with self.guarded("ListShards"):
             query_of(self.open(), self._iteration).prepare()
-        for shard in shards_of(self.open()):
-            yield shard["shard"]
+        yield from shards_of(self.open())
+
+
+class _ShardNameFn(PlainFn):
+    """Index entry of a shard -> its name."""
+
+    def process(self, shard: dict[str, Any]) -> Iterator[str]:
+        yield shard["shard"]
+
+
+@beam.typehints.with_input_types(dict[str, Any])
+@beam.typehints.with_output_types(tuple[int, Tally])
+class _CountCellsFn(_StageFn):
+    """Index entry of a shard -> (0, exact counts), one of a bundle. It reads bins, and no vectors."""
+
+    def start_bundle(self) -> None:
+        self._cells: CliqueCells | None = None
+        self._tally: Tally | None = None
+
+    def process(self, shard: dict[str, Any]) -> None:
+        with self.guarded("CountCells"):
+            self._cells = self._cells or measurement_of(self.open(), self._iteration).ballots()
+            self._tally = added(self._tally, self._cells.tally(read_bins(self.open(), shard)))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._tally is not None:
+            yield WindowedValue((0, self._tally), MIN_TIMESTAMP, [GlobalWindow()])
+
+
+class CountCells(_IterationTransform):
+    """Index entries of shards -> one tally of all cells of an initial measurement."""
+
+    def __init__(self, run_dir: str, iteration: int, *, unit: str) -> None:
+        super().__init__(run_dir, iteration)
+        self._unit = unit
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        if self._unit == "client":
+            return shards | "ShardNames" >> beam.ParDo(_ShardNameFn()) | "Count" >> Count(*self._at, unit=self._unit)
+        return sum_tallies(shards | "CountCells" >> beam.ParDo(_CountCellsFn(*self._at)))
 
 
 class LabelShares(RunTransform):
@@ -228,7 +270,7 @@ class LabelShares(RunTransform):
             start
             | "ListShards" >> beam.ParDo(_ListShardsFn(self._root, self._iteration))
             | "SpreadShards" >> Spread()
-            | "Count" >> Count(self._root, self._iteration, unit=self._unit)
+            | "Count" >> CountCells(self._root, self._iteration, unit=self._unit)
             | "Noise" >> NoisyHistogram(RunMechanism(self._root, self._iteration), commit=self._root)
         )
 

@@ -127,18 +127,18 @@ class TabularEmbedder(contracts.Embedder):
     def marginal_bins(self, vectors: np.ndarray) -> np.ndarray:
         """See Embedder. A number at the edge of a bin may be in either bin, but it is in exactly one."""
         found = np.empty((len(vectors), len(self._columns)), dtype=np.int64)
-        for i, (column, size) in enumerate(zip(self._columns, self.marginal_sizes().values(), strict=True)):
-            own = vectors[:, self._starts[i] : self._starts[i + 1]].astype(np.float64) / column.weight
+        for i, column in enumerate(self._columns):
+            own = vectors[:, self._starts[i] : self._starts[i + 1]]
             if column.moves:
-                codes = column.low + own[:, 0] * (column.high - column.low)
-                codes = np.round(codes) if column.whole else codes
+                codes = column.low + own[:, 0].astype(np.float64) / column.weight * (column.high - column.low)
+                bins = bin_of(np.round(codes) if column.whole else codes, column)
             elif i in self._patterns:
-                codes = self._patterns[i].positions(own).astype(np.float64)
+                bins = self._patterns[i].positions(own)
             else:
-                codes = own[:, : len(column.choices)].argmax(axis=1).astype(np.float64)
+                bins = own[:, : len(column.choices)].argmax(axis=1)
             if column.missing:
-                codes[own[:, -1] > self._one_hot / 2] = np.nan
-            found[:, i] = np.clip(bin_of(codes, column), 0, size - 1)
+                bins[own[:, -1].astype(np.float64) / column.weight > self._one_hot / 2] = column.marginal_bins
+            found[:, i] = bins
         return found
 
 

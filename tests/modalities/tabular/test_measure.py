@@ -18,12 +18,15 @@ from pe_beam.contracts.generator import Joint, Marginals, Step
 from pe_beam.driver import launching
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
-from pe_beam.engine import counting
+from pe_beam.engine import counting, ingest
+from pe_beam.engine.cells import bin_rows, commit_bins, read_bins
 from pe_beam.engine.choose import choose
+from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.measuring import PAIR_WEIGHT, StepCells, asked, read_measured, steps_of
-from pe_beam.engine.run import open_run
+from pe_beam.engine.queries import measurement_of
+from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import grid_bits
-from pe_beam.errors import PeBeamError, RecipeError
+from pe_beam.errors import DataError, PeBeamError, RecipeError
 from pe_beam.measuring.cliques import norm_squared
 from pe_beam.measuring.groups import equal_mass
 from pe_beam.measuring.known import Answer, Known
@@ -36,6 +39,9 @@ from pe_beam.recipe.identity import run_id
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.outlook import outlook
 from pe_beam.recipe.plan import make_plan
+from pe_beam.recipe.sources import private_source
+from pe_beam.voting.records import vector_batch
+from pe_beam.voting.votes import read_batch
 from tests.modalities.tabular.test_pairs import SCHEMA, rngs, rows
 from tests.whole_runs import SECRET, release_digests
 
@@ -145,6 +151,51 @@ def test_exact_counts_are_those_of_numpy_and_a_record_adds_no_more_than_the_nois
         assert np.array_equal(np.sort(cells), np.sort(backwards[1])), "order tells nothing"
 
 
+def test_steps_count_the_frozen_bins_and_read_no_vectors(done, tmp_path):
+    run = open_run(done)
+    [shard] = shards_of(run)
+    vectors, labels, _ = read_batch(pq.read_table(done / shard["shard"]))
+    [(bins, own)] = read_bins(run, shard)
+    assert np.array_equal(bins, run.embedder.marginal_bins(vectors)) and np.array_equal(own, labels)
+    assert bins.dtype == np.uint8
+    of_older_versions = {"shard": shard["shard"]}
+    for t in steps_of(run):
+        exact = pq.read_table(done / counting.counts_name(t))["count"].to_numpy()
+        cells = measurement_of(run, t).ballots()
+        assert np.array_equal(cells.tally(read_bins(run, shard | {"shard": "nowhere"})).counts, exact)
+        assert np.array_equal(cells.tally(read_bins(run, of_older_versions)).counts, exact)
+
+
+def test_bins_that_are_gone_are_made_again_and_damaged_ones_are_refused(done, tmp_path):
+    shutil.copytree(done, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    [shard], [piece] = shards_of(run), private_source(run.recipe).pieces()
+    file = tmp_path / "run" / shard["bins"]
+    right = file.read_bytes()
+    file.unlink()
+    ingest.check_piece(run, piece)
+    assert file.read_bytes() == right
+    file.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    with pytest.raises(DataError, match="private/bins: a frozen file is damaged"):
+        list(read_bins(run, shard))
+    with pytest.raises(DataError, match="private/bins: a frozen file is missing or damaged"):
+        ingest.check_piece(run, piece)
+
+
+def test_many_bins_take_two_bytes(table):
+    table["data"]["schema"]["columns"]["a"] = {"type": "categorical", "values": [f"v{i}" for i in range(300)]}
+    run = Run("memory://many-bins", parse_recipe(table))
+    rng = np.random.default_rng(1)
+    vectors = rng.random((9000, run.embedder.dimension), dtype=np.float32)
+    labels = [("low", "high")[i % 2] for i in range(9000)]
+    rows = pa.Table.from_batches([vector_batch(vectors, labels, None, {}, run.recipe.label_codes)])
+    [(bins, own)] = read_bins(run, commit_bins(run, "piece", bin_rows(run, rows)))
+    assert bins.dtype == np.uint16 and bins.max() > 255
+    assert np.array_equal(bins, run.embedder.marginal_bins(vectors)) and own[:3].tolist() == [0, 1, 0]
+    [(bins, own)] = read_bins(run, commit_bins(run, "empty", bin_rows(run, rows.slice(0, 0))))
+    assert (bins.shape, own.shape) == ((0, 4), (0,)), "as of an input without records under never_stop"
+
+
 def test_a_share_above_one_by_rounding_is_no_fault() -> None:
     above = np.array([[1 + 2**-52]])
     with np.errstate(all="raise"):
@@ -228,9 +279,21 @@ def test_a_run_that_is_killed_between_steps_goes_on_and_spends_nothing_twice(
     monkeypatch.undo()
     assert [line["iteration"] for line in lines(tmp_path / "run")] == [-4, -3, -2]
     shutil.rmtree(tmp_path / "run/work")
+    without_bins(tmp_path / "run")
     evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
+    assert not (tmp_path / "run/private/bins").exists()
     assert (tmp_path / "run/ledger.jsonl").read_bytes() == (done / "ledger.jsonl").read_bytes()
     assert without_report(tmp_path / "run") == without_report(done)
+
+
+def without_bins(run_dir: Path) -> None:
+    """Makes a run one that a version without bins has frozen."""
+    index = run_dir / "private/embeddings/index.json"
+    told = json.loads(index.read_text())
+    for shard in told["shards"]:
+        del shard["bins"], shard["bins_sha256"]
+    index.write_text(json.dumps(told))
+    shutil.rmtree(run_dir / "private/bins")
 
 
 def without_report(run_dir: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 from pe_beam.contracts.generator import Marginals, Step
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting
-from pe_beam.engine.measurements import cells_of, read_marginals
+from pe_beam.engine.measurements import Cells, read_marginals
 from pe_beam.engine.run import open_run
 from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import RecipeError
@@ -121,15 +121,15 @@ def test_noise_is_for_all_cells_of_a_record_together():
     assert told.weight == 3
 
     class Run:
-        """What `cells_of` needs of a run."""
+        """What `Cells` needs of a run."""
 
         embedder = TabularEmbedder(TabularEmbedderOptions(), schema=TableSchema.model_validate(wide))
 
     Run.recipe = recipe
     payload = pa.table({f"c{i}": ["p", "q"] for i in range(20)})
-    cells = cells_of(Run, Run.embedder.embed(payload).vectors, np.zeros(2, np.int32))
-    for row in cells:
-        _, counts = np.unique(row, return_counts=True)
+    rows, cells = Cells(Run).ballots(Run.embedder.embed(payload).vectors, np.zeros(2, np.int32))
+    for row in range(2):
+        _, counts = np.unique(cells[rows == row], return_counts=True)
         assert (counts**2).sum() == told.norm_squared == 3**2 * 20 + 190
     assert make_plan(recipe).schedule.label_sigma == pytest.approx(
         make_plan(recipe).schedule.label_noise_multiplier * np.sqrt(told.norm_squared), rel=1e-9

@@ -55,6 +55,8 @@ LABELS = frozenset(
         "LabelShares",
         "ListShards",
         "Count",
+        "CountCells",
+        "ShardNames",
         "ReadShards",
         "Vote",
         "VoteByClient",

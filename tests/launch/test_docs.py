@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import runpy
 import shlex
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,10 +88,20 @@ def test_commands_of_cloud_are_run_as_written(
     assert {path.stem for path in (checkout / "specs").glob("*.json")} == set(PROGRAMS)
     assert (checkout / "samples.parquet").exists()
     job = json.loads(open_store("gs://my-staging/templates").read("embed"))
-    packages = {each["name"] for each in job["environment"]["workerPools"][0]["packages"]}
+    packages = {each["name"]: each["location"] for each in job["environment"]["workerPools"][0]["packages"]}
     assert "workflow.tar.gz" in packages, "--setup_file: workers install what Beam made of it"
+    _refuse_parts_missing(packages["workflow.tar.gz"])
     left = {name.split("/")[0] for name in open_store("gs://my-runs/trial").list_files()}
     assert left == {"ledger.jsonl", "recipe.yaml", "release", "secret.json"}, "purged"
+
+
+def _refuse_parts_missing(location: str) -> None:
+    """Looks whether the source package that Beam made of setup.py holds all that workers need."""
+    data = open_store("gs://my-staging").read(location.partition("my-staging/")[2])
+    with tarfile.open(fileobj=io.BytesIO(data)) as file:
+        inside = {name.partition("/")[2] for name in file.getnames()}
+    assert {"setup.py", "pipelines/iteration.py", "templates/dataflow/main.py"} <= inside
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "templates").rglob("*") if path.is_file()} <= inside
 
 
 @pytest.mark.parametrize("kind", sorted(SCHEMES))

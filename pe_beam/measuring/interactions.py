@@ -1,14 +1,15 @@
 """Columns that say something only all together, as a parity does: found in noisy counts of all columns in halves.
 
 A column's halves become numbers of mean 0 and variance 1 by its one-way shares. The mean product of some columns of a
-label is then about 0 if they are independent given the label, and 1 or -1 if each halves-row says the last one by the
+label is then about 0 if they are independent given the label, and 1 or -1 if the half of each follows from those of the
 others. For columns in two groups of equal shares these are the Walsh coefficients of the table. NumPy only.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,9 +17,9 @@ MOST = 6
 """Columns that are found together, at most: their halves are 64 cells of each label."""
 SURE = 5.0
 """Standard deviations of noise above which a product counts; there are as many products as cells."""
-LEAST = 0.15  # a product below it is worth less than finer counts of pairs
-CLEAR = 4.0
-"""How often the noise of finer counts of a set goes into its product."""
+LEAST = 0.08  # a product below it is worth less than what pairs tell
+CLEAR = 0.25
+"""Noise of finer counts of a set, at most, as a sum of absolute differences of shares."""
 _RARE = 1e-3  # share of a half below which it is empty
 
 
@@ -58,12 +59,12 @@ def _standardised(shares: np.ndarray) -> np.ndarray:
 def together(
     found: np.ndarray, noise: np.ndarray, label_shares: np.ndarray, joined: Sequence[Sequence[int]] = ()
 ) -> dict[tuple[int, ...], float]:
-    """Returns the sets of columns whose product is sure and large, the largest first, which close no circle.
+    """Returns the sets of columns that say something together, and how much, the most first, which close no circle.
 
-    The product of a set is the root of its mean square over labels.
-
-    A set in which two columns say half as much of each other is left to pairs, which are counted in finer groups: they
-    may make its product, as of four columns that are nearly one. So are two columns about which labels agree.
+    A set is sure if its product is (the root of its mean square over labels), unless two of its columns say half as
+    much of each other over all labels: these are left to pairs, which are counted in finer groups, and may make its
+    product, as of four columns that are nearly one. So are two columns about which labels agree. A set says as much as
+    all sure sets in it: the root of the sum of their squares.
 
     Args:
       found: mean products, as `products` returns them.
@@ -72,17 +73,20 @@ def together(
       joined: positions of columns that are counted together already.
     """
     size = np.indices(found.shape[1:]).sum(axis=0)
-    score = np.sqrt(np.einsum("l,l...->...", label_shares, found**2))
+    strength = np.sqrt(np.einsum("l,l...->...", label_shares, found**2))
     bar = np.maximum(LEAST, SURE * np.sqrt(np.einsum("l,l...->...", label_shares, noise**2)))
-    apart = np.abs(np.einsum("l,l...->...", label_shares, found)) < score / 2
-    fit = (score > bar) & (size <= MOST) & ((size > 2) | ((size == 2) & apart))
-    scored = {_columns(each): float(score[tuple(each)]) for each in np.argwhere(fit)}
-    pairs = {_columns(each): float(score[tuple(each)]) for each in np.argwhere(size == 2)}
+    agreed = np.abs(np.einsum("l,l...->...", label_shares, found))
+    pairs = {_columns(each): float(agreed[tuple(each)]) for each in np.argwhere(size == 2)}
+    sure = {}
+    for place in np.argwhere((strength > bar) & (size > 1) & (size <= MOST)):
+        own, product = _columns(place), float(strength[tuple(place)])
+        if max(pairs[pair] for pair in itertools.combinations(own, 2)) < product / 2:
+            sure[own] = product
+    scored = {own: math.hypot(*(sure.get(each, 0.0) for each in _subsets(own))) for own in sure}
     parts, taken = [set(each) for each in joined], {}
     for own in sorted(scored, key=lambda each: (-scored[each], each)):
         met = [part for part in parts if part & set(own)]
-        paired = len(own) > 2 and max(pairs[pair] for pair in itertools.combinations(own, 2)) > scored[own] / 2
-        if not paired and all(len(part & set(own)) == 1 for part in met):
+        if all(len(part & set(own)) == 1 for part in met):
             parts = [part for part in parts if part not in met] + [set(own).union(*met)]
             taken[own] = scored[own]
     return taken
@@ -91,3 +95,9 @@ def together(
 def _columns(place: np.ndarray) -> tuple[int, ...]:
     """Returns the columns of the set at a place of mean products."""
     return tuple(np.flatnonzero(place).tolist())
+
+
+def _subsets(columns: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yields the sets of two columns and more, up to all of them."""
+    for count in range(2, len(columns) + 1):
+        yield from itertools.combinations(columns, count)

@@ -113,6 +113,18 @@ class Known:
             taken.append(Interaction(answer, score))
         return taken
 
+    def _parted(self, halves: Clique, most: int, weight: int, *, by_label: bool) -> Clique:
+        """Returns columns together with each half in so many groups at most: what the halves tell is not blurred."""
+        groups = []
+        for column, own in zip(halves.columns, halves.groups, strict=True):
+            shares, found = self._label_shares @ self._shares[column], np.zeros(len(own), dtype=np.int64)
+            for half in range(int(own.max()) + 1):
+                bins = np.flatnonzero(own == half)
+                ordered = int((bins < self._ordered[column]).sum())
+                found[bins] = equal_mass(shares[bins], ordered, most) + (found.max() + 1 if half else 0)
+            groups.append(found)
+        return Clique(halves.columns, tuple(groups), by_label, weight)
+
     def scores(self, coarse: Sequence[Answer]) -> dict[Pair, float]:
         """Returns the scores of those pairs that go together beyond doubt, from counts of all pairs over all labels."""
         by_group, counts = {}, {}
@@ -138,7 +150,8 @@ class Known:
     ) -> list[Clique]:
         """Returns the pairs of a tree that noise does not hide, and one-way counts for what the others leave over.
 
-        Columns that were found to say something together are counted again, where that can be in more than halves.
+        Columns that were found to say something together are counted again with each half parted, as finely as noise
+        lets it. For them is what the pairs leave over.
 
         Args:
           coarse: counts of all pairs over all labels.
@@ -151,11 +164,16 @@ class Known:
           more: columns that say something together, which close no circle with these.
         """
         scored, labels = self.scores(coarse), len(self._totals) if by_label else None
-        asked = Question(sigma=sigma / weight, total=self._total, labels=labels, most=most, groups_of=self.groups)
-        finer = [asked.finest(each.answer.clique.columns, each.score / CLEAR, weight) for each in more]
+        asked = Question(sigma=sigma, total=self._total, labels=labels, most=most, groups_of=self.groups)
         joined = [*joined, *(each.answer.clique.columns for each in more)]
         tree = [asked.finest(pair, scored[pair], weight) for pair in spanning(scored, len(self._sizes), joined)]
-        worth = [each for each in finer if each is not None and max(each.shape) > 2]
-        worth += [each for each in tree if each is not None]
-        left = weights_within(bound - norm_squared(worth), len(self._sizes))
-        return [*worth, *one_way(self._sizes, left)]
+        worth = [each for each in tree if each is not None]
+        left = math.isqrt((bound - norm_squared(worth)) // len(more)) if more else 0
+        for each in more:
+            parted = (
+                self._parted(each.answer.clique, parts, left, by_label=by_label) for parts in range(most // 2, 1, -1)
+            )
+            clear = (own for own in parted if asked.noise(own) <= min(each.score, CLEAR))
+            worth += [own for own in itertools.islice(clear, 1) if own.shape != each.answer.clique.shape]
+        weights = weights_within(bound - norm_squared(worth), len(self._sizes))
+        return [*worth, *one_way(self._sizes, weights)]

@@ -75,7 +75,7 @@ class Question:
     """The terms on which columns can be counted together.
 
     Attributes:
-      sigma: standard deviation of the noise on their counts, in records, 0 or more.
+      sigma: standard deviation of the noise on their counts, in votes, 0 or more; `weight` of them are a record.
       total: number of records, as far as it is known; 1 or more.
       labels: number of labels that have cells of their own; None: cells are over all labels.
       most: groups of a column, at most.
@@ -88,15 +88,16 @@ class Question:
     most: int
     groups_of: Callable[[int, int], np.ndarray]
 
-    def finest(self, columns: tuple[int, ...], score: float, weight: int) -> Clique | None:
-        """Returns columns in the finest groups whose noise does not hide its score, or None.
+    def noise(self, clique: Clique) -> float:
+        """Returns the expected sum of absolute differences of shares that noise makes in columns counted together."""
+        of_cell = self.sigma / (clique.weight * self.total) * math.sqrt(2 / math.pi)
+        return clique.cell_count(self.labels or 1) * of_cell
 
-        The noise is the expected sum of absolute differences of shares that it makes.
-        """
-        of_cell = self.sigma / self.total * math.sqrt(2 / math.pi)
+    def finest(self, pair: Pair, score: float, weight: int) -> Clique | None:
+        """Returns a pair in the finest groups whose noise does not hide its score, or None."""
         for size in range(self.most, 1, -1):
-            groups = tuple(self.groups_of(column, size) for column in columns)
-            own = Clique(columns, groups, self.labels is not None, weight)
-            if own.cell_count(self.labels or 1) * of_cell <= score:
+            groups = (self.groups_of(pair[0], size), self.groups_of(pair[1], size))
+            own = Clique(pair, groups, self.labels is not None, weight)
+            if self.noise(own) <= score:
                 return own
         return None

@@ -439,11 +439,13 @@ def test_columns_that_say_something_only_all_together_are_found_and_pairs_are_le
     assert not made.interactions(halves, joined=[[0, 2]]), "it would close a circle"
     assert not made.interactions(Answer(halves.clique, halves.counts, 300.0)), "noise may be all of it"
     coarse = [Answer(each, np.zeros((1, *each.shape)), 1e6) for each in made.all_pairs(4)]
-    ask = functools.partial(made.tree, coarse, bound=64, weight=4, by_label=True, most=8, more=[interaction])
-    [again, *singles] = ask(sigma=80.0)
-    assert again.columns == (0, 1, 2) and again.shape == (2, 4, 3), "finer, as far as noise lets it"
-    assert {own.columns for own in singles} == {(i,) for i in range(5)} and norm_squared([again, *singles]) <= 64
-    assert all(len(own.columns) == 1 for own in ask(sigma=400.0)), "halves are as fine as noise lets it"
+    ask = functools.partial(made.tree, coarse, bound=96, weight=4, by_label=True, most=8, more=[interaction])
+    for sigma, shape in ((80.0, (2, 8, 3)), (160.0, (2, 4, 3))):
+        [again, *singles] = ask(sigma=sigma)
+        assert (again.columns, again.shape, again.weight) == ((0, 1, 2), shape, 9), "as finely as noise lets it"
+        assert (np.flatnonzero(np.diff(again.groups[1] >= shape[1] // 2)) == 3).all(), "halves stay whole"
+        assert {own.columns for own in singles} == {(i,) for i in range(5)} and norm_squared([again, *singles]) <= 96
+    assert all(len(own.columns) == 1 for own in ask(sigma=800.0)), "halves are as fine as noise lets it"
 
 
 def test_four_columns_that_are_nearly_one_are_left_to_pairs():

@@ -163,7 +163,7 @@ def _write_shard(
     # Dictionaries and compression save nothing on float32 vectors, and cost the vote stage time at every read.
     writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
     with writer:
-        tables = [schema.empty_table()]
+        tables = []
         for batch in _joined(batches, run.embedder.batch_size):
             vectors, faults = embed_batch(run, batch)
             for row, fault in sorted(faults.items()):
@@ -172,7 +172,7 @@ def _write_shard(
             clients = batch.clients if client else None
             made = vector_batch(vectors, batch.labels, clients, faults, run.recipe.label_codes)
             tables.append(pa.Table.from_batches([made]))
-        rows = _whole(tables, dimension)
+        rows = _whole(tables or [schema.empty_table()], dimension)
         if rows.num_rows:
             writer.write_table(rows, row_group_size=8192)
     return rows.num_rows, bin_rows(run, rows) if counts_by_bins(run) else None

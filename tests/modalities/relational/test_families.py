@@ -77,7 +77,10 @@ def test_a_client_changes_the_counts_by_no_more_than_the_noise_is_for(pairs: int
     run: Any = SimpleNamespace(recipe=recipe, embedder=embedder())
     cells = Cells(run)
     vectors = embedder().embed(own).vectors
-    rows, found = cells.ballots(vectors, np.zeros(300, dtype=np.int32))
+    labels = np.zeros(300, dtype=np.int32)
+    rows, found = cells.ballots(vectors, labels)
+    binned = (embedder().marginal_bins(vectors), labels)
+    assert np.array_equal(cells.tally([binned]).counts, np.bincount(found, minlength=cells.width))
     norms, totals = [], set()
     for row in range(300):
         counts = np.bincount(found[rows == row], minlength=cells.width)

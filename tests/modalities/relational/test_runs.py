@@ -30,6 +30,7 @@ from pe_beam.init.main import write_recipe
 from pe_beam.modalities.relational import modality_of
 from pe_beam.modalities.relational.schema import as_schema
 from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.parts import new_embedder
 from pe_beam.report.build import history_of
 from pe_beam.storage import open_store
 from pe_beam.testing import check_view
@@ -204,3 +205,8 @@ def test_the_report_shows_families_and_the_columns_of_both_tables(run: str) -> N
         *("Columns of customers", "Pairs of columns of customers", "Rows of customers"),
         *("Columns of orders", "Pairs of columns of orders"),
     ]
+
+
+def test_draws_of_families_are_not_balanced() -> None:
+    with pytest.raises(RecipeError, match=r"evolution\.draws: .* several bins of a column"):
+        new_embedder(parse_recipe(recipe("", evolution__draws="balanced")))

@@ -34,12 +34,15 @@ from pe_beam.measuring.pairs import scores
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.schema import TableSchema
+from pe_beam.modalities.tabular.view import _balance
 from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.recipe.identity import run_id
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.outlook import outlook
 from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.sources import private_source
+from pe_beam.report.history import History
+from pe_beam.storage import open_folder
 from pe_beam.voting.records import vector_batch
 from pe_beam.voting.votes import read_batch
 from tests.modalities.tabular.test_pairs import SCHEMA, rngs, rows
@@ -259,7 +262,9 @@ def test_a_balanced_draw_can_be_made_again_from_the_release(done, tmp_path):
     assert manifest["selection"] == notes
     before, after = notes["balance"]["beyond_noise"]
     assert after < 0.7 * before
-    assert notes["balance"]["replaced"] > 0
+    replaced = notes["balance"]["replaced"]
+    assert replaced > 0
+    assert f" {replaced} times a drawn row gave way" in _balance(History(open_folder(done / "release"), {}, {}))
 
 
 def test_a_run_that_is_killed_between_steps_goes_on_and_spends_nothing_twice(

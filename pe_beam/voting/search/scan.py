@@ -1,11 +1,13 @@
 """Scans a matrix of scores for what may win, in little more than one pass.
 
 Columns c, c + w, c + 2w, ... c + 7w of a tile of 8w columns are folded into their maximum. What follows looks at an
-eighth of the numbers: the best column of a row, and the columns that reach a floor.
+eighth of the numbers: the best columns of a row, and the columns that reach a floor. Where one best column is wanted it
+is quicker not to fold: NumPy's argmax and comparison read faster than its maximum writes.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -31,29 +33,28 @@ class Scan:
 
     Args:
       votes: number of nearest candidates that each query asks for.
-      probes: columns that `probe` looks for in a tile; at least `votes`.
+      probes: columns that `probe` looks for in a tile; at least `votes`. One is looked for without folding.
     """
 
     def __init__(self, votes: int, probes: int) -> None:
         self._votes, self._probes, self._local = votes, probes, threading.local()
+        self._fold = 1 if probes == 1 else FOLD
 
     def scratch(self, rows: int, columns: int) -> np.ndarray:
         """Returns a float32 array for the queries of a block. What is in it lasts until the thread's next call."""
-        flat: np.ndarray | None = getattr(self._local, "queries", None)
-        if flat is None or len(flat) < rows * columns:
-            flat = self._local.queries = np.empty(rows * columns, dtype=np.float32)
-        return flat[: rows * columns].reshape(rows, columns)
+        return self._array("queries", (rows, columns), np.float32)
 
     def multiply(self, left: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the products of float32 (n, k) and (FOLD * w, k) rows, (n, FOLD * w), and their folds, (n, w)."""
+        """Returns the products of float32 (n, k) and (FOLD * w, k) rows, (n, FOLD * w), and their folds.
+
+        The folds are (n, w), or the products themselves.
+        """
         rows, width = len(left), len(part) // FOLD
-        size = rows * width
-        flat: np.ndarray | None = getattr(self._local, "flat", None)
-        if flat is None or len(flat) < size * (FOLD + FOLD // 2):
-            flat = self._local.flat = np.empty(size * (FOLD + FOLD // 2), dtype=np.float32)
-        scores = flat[: size * FOLD].reshape(rows, FOLD * width)
+        scores = self._array("scores", (rows, len(part)), np.float32)
         np.matmul(left, part.T, out=scores)
-        folds = flat[size * FOLD : size * (FOLD + FOLD // 2)].reshape(rows, FOLD // 2 * width)
+        if self._fold == 1:
+            return scores, scores
+        folds = self._array("folds", (rows, FOLD // 2 * width), np.float32)
         np.maximum(scores[:, : 4 * width], scores[:, 4 * width :], out=folds)
         np.maximum(folds[:, : 2 * width], folds[:, 2 * width :], out=folds[:, : 2 * width])
         np.maximum(folds[:, :width], folds[:, width : 2 * width], out=folds[:, :width])
@@ -69,7 +70,7 @@ class Scan:
         wide = width // groups
         best = folds[:, : groups * wide].reshape(rows, groups, wide).argmax(axis=2) + np.arange(groups) * wide
         row = np.arange(rows)[:, None]
-        eight = scores.reshape(rows, FOLD, width)[row, :, best]
+        eight = scores.reshape(rows, self._fold, width)[row, :, best]
         which = eight.argmax(axis=2)
         return best + which * width, np.take_along_axis(eight, which[:, :, None], axis=2)[:, :, 0]
 
@@ -80,17 +81,28 @@ class Scan:
         both = np.concatenate([lows, lower], axis=1)
         return np.partition(both, both.shape[1] - self._votes, axis=1)[:, -self._votes :]
 
-    @staticmethod
-    def reach(scores: np.ndarray, folds: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def reach(
+        self, scores: np.ndarray, folds: np.ndarray, floor: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns rows, columns and values of the scores that reach the floor of their row, by row."""
-        width = folds.shape[1]
-        at = np.flatnonzero(folds >= floor[:, None])  # few, so what follows is cheap
+        fold, width = self._fold, folds.shape[1]
+        mask = np.greater_equal(folds, floor[:, None], out=self._array("mask", folds.shape, np.bool_))
+        at = np.flatnonzero(mask)  # few, so what follows is cheap
         row = at // width
-        where = at[:, None] + (row * ((FOLD - 1) * width))[:, None] + np.arange(FOLD) * width  # in scores, flat
+        where = at[:, None] + (row * ((fold - 1) * width))[:, None] + np.arange(fold) * width  # in scores, flat
         eight = scores.ravel().take(where)
         hit = np.flatnonzero(eight >= floor[row][:, None])
-        row = row[hit // FOLD]
-        return row, where.ravel()[hit] - row * (FOLD * width), eight.ravel()[hit]
+        row = row[hit // fold]
+        return row, where.ravel()[hit] - row * (fold * width), eight.ravel()[hit]
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+        """Returns an array of this thread, made anew only if it must be larger."""
+        size = math.prod(shape)
+        flat: np.ndarray | None = getattr(self._local, name, None)
+        if flat is None or len(flat) < size:
+            flat = np.empty(size, dtype=dtype)
+            setattr(self._local, name, flat)
+        return flat[:size].reshape(shape)
 
 
 def floor_of(lows: np.ndarray, margin: np.ndarray) -> np.ndarray:

@@ -25,16 +25,17 @@ from pe_beam.recipe.plan import DROWNED, Plan
 
 WANTED = 0.5
 """Expected votes of a candidate over sigma, at least, in a recommended plan."""
-_LEAST = 0.1  # the same where samples are more than votes can tell apart; below it votes say nothing
 _NOISE_TVD = 0.03  # of the mean one-way marginal; more budget buys less than the samples' own chance takes
 _SHARES = (0.4, 0.8)  # of the budget for measurements
 _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a tree of pairs costs more than it tells
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
 _HALVES = 0.02  # of the budget, out of that for measurements: for what only several columns together say
 _FOUND = 0.5  # mean product of halves, 1 at most, that has to stand out from noise
+_ALONE = 0.9  # of the budget for measurements where votes say less than noise does
 _ITERATIONS = 4  # at most; more rounds on the same votes lost
 _CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
-_NEAR = 0.2  # smoothing, as a share of the usual distance between two random rows
+_POOL = 10_000  # candidates at most where votes say less than noise does; pooling votes takes their square
+_NEAR, _FAR = 0.2, 0.8  # smoothing, as a share of the usual distance between two random rows; _FAR: noise is all
 _ROWS = 256
 
 
@@ -136,18 +137,17 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
     recipe = budget.recipe
     records = recipe.data.expected_records or 0
     whole = float(np.mean([each.noise_tvd(budget.multiplier, records) for each in one_way_tables(recipe)]))
-    share = min(max((whole / _NOISE_TVD) ** 2, _SHARES[0]), _SHARES[1])
     tree = whole <= _TREE and _counts_pairs(recipe)
-    share = math.ceil(max(share, _TREE_SHARE if tree else 0.0) * 20 - 1e-9) / 20
-    steps = _steps(budget, share) if tree else None
+    share = min(max((whole / _NOISE_TVD) ** 2, _SHARES[0], _TREE_SHARE if tree else 0.0), _SHARES[1])
+    share = math.ceil(share * 20 - 1e-9) / 20
     if iterations is None:
         rounds = [t for t in range(_ITERATIONS, 0, -1) if budget.signal(share, t, _CHOICE[0] * samples) >= WANTED]
         iterations = rounds[0] if rounds else 1
-    room = budget.room(share, iterations, WANTED)
-    population = min(_CHOICE[1] * samples, room)
-    if room < samples:
-        population = min(samples, budget.room(share, iterations, _LEAST))
+    population, near = min(_CHOICE[1] * samples, budget.room(share, iterations, WANTED)), _NEAR
+    if population < samples:
+        population, share, near = min(_CHOICE[0] * samples, max(population, _POOL)), _ALONE, _FAR
     population = _whole(recipe, population)
+    steps = _steps(budget, share) if tree else None
     signal = budget.signal(share, iterations, population)
     noise_tvd = min(1.0, whole / math.sqrt(steps["one_way"] if steps else share))
     return Advice(
@@ -155,7 +155,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         iterations=iterations,
         budget=share,
         steps=steps,
-        smoothing=float(f"{_NEAR * _usual_distance(recipe):.2g}"),
+        smoothing=float(f"{near * _usual_distance(recipe):.2g}"),
         votes_over_sigma=signal,
         reason=f"noise moves a one-way marginal by about {noise_tvd:.2g} (total variation), and a candidate has "
         f"{signal:.3g} expected votes over sigma" + _besides(signal),

@@ -21,7 +21,9 @@ from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.threshold import threshold_in_votes
 
 DROWNED = 0.4
-"""Expected votes of a candidate over sigma below which noise drowns them."""
+"""Expected votes of a candidate over sigma below which noise drowns them, where candidates follow measured columns."""
+_STANDING = 3
+"""Candidates of a label that have to be able to stand out of noise together, where votes gather on few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,14 +383,37 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
 
 
 def _drowned(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> list[str]:
-    """Returns a warning if noise drowns the votes that a candidate can expect, as votes alone are no signal then."""
-    if votes is None:
+    """Returns a warning if noise drowns the votes.
+
+    Candidates that follow measured columns get about the same number of votes each, so that this number has to be
+    heard. Others gather their votes on the few that are like the records: it is enough if some of each label can stand
+    out, a sigma above the threshold, when they have all votes of the label.
+    """
+    if votes is None or not recipe.noisy:
         return []
-    sigma, own = max(zip(sigmas, votes, strict=True), key=lambda pair: pair[0] / pair[1])
-    if own >= DROWNED * sigma:
-        return []
-    pooled = " (evolution.smoothing pools those of look-alikes)" if recipe.evolution.smoothing else ""
-    return [
-        f"noise drowns the signal: {own:.2g} votes a candidate can be expected under a sigma of {sigma:.3g}{pooled}, "
-        "unless they gather on few; use fewer candidates (evolution.population) or iterations, or a larger epsilon"
-    ]
+    if recipe.privacy.counts_columns:
+        sigma, own = max(zip(sigmas, votes, strict=True), key=lambda pair: pair[0] / pair[1])
+        if own >= DROWNED * sigma:
+            return []
+        said = (
+            f"{own:.2g} votes a candidate can be expected under a sigma of {sigma:.3g}, so that samples follow the "
+            "measured columns and votes add little; fewer candidates (evolution.population) or iterations"
+        )
+    else:
+        standing = min(
+            _standing(recipe, t, sigma, own) for t, (sigma, own) in enumerate(zip(sigmas, votes, strict=True))
+        )
+        if standing >= _STANDING:
+            return []
+        said = (
+            f"if all votes gathered on {standing:.2g} candidates of a label, they would stand out, and on "
+            f"{_STANDING} they would not; fewer iterations or a lower threshold (evolution.threshold)"
+        )
+    return [f"noise drowns the signal: {said}, more records or a larger epsilon would help"]
+
+
+def _standing(recipe: Recipe, before: int, sigma: float, votes: float) -> float:
+    """Returns how many candidates of a label can stand out together in iteration `before` + 1, on average."""
+    height = threshold_in_votes(recipe.evolution.turn(before + 1).threshold, sigma)
+    of_label = votes * recipe.evolution.populations()[before] / recipe.label_count
+    return of_label / ((sigma if height is None else height) + sigma)

@@ -43,6 +43,19 @@ def test_two_votes_under_a_sigma_of_six_are_drowned() -> None:
     assert not warned(90)
 
 
+def test_votes_that_gather_are_drowned_where_hardly_any_candidate_can_stand_out(small: dict[str, Any]) -> None:
+    def warned(records: int) -> bool:
+        small["data"]["expected_records"] = records
+        recipe = parse_recipe(small)  # a threshold of 1 sigma
+        plan = make_plan(recipe)
+        standing = [records / recipe.label_count / (2 * sigma) for sigma in plan.schedule.sigmas]
+        assert (min(standing) < 3) == (records == 100)
+        return any("noise drowns the signal" in each for each in plan.warnings)
+
+    assert warned(100)
+    assert not warned(1000)
+
+
 @pytest.mark.parametrize("privacy", [{}, {"pairs": 3}, {"adjacency": "replace-one"}, {"unit": "client"}])
 def test_the_expected_error_of_a_marginal_is_that_of_its_noise(privacy: dict[str, Any]) -> None:
     """Against noise that is drawn, on a record that counts as the measurement has it count."""
@@ -109,8 +122,9 @@ def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() 
     rich, poor = about(1, 100_000), about(0.1, 2000)
     assert (rich.budget, rich.iterations, rich.population) == (0.5, 4, 3000)
     assert rich.steps == {"one_way": 0.288, "halves": 0.02, "coarse": 0.024, "tree": 0.168} and poor.steps is None
-    assert (poor.budget, poor.iterations) == (0.8, 1)
+    assert (poor.budget, poor.iterations, poor.population) == (0.9, 1, 1998)
     assert "votes say little" in poor.reason
+    assert poor.smoothing == pytest.approx(4 * rich.smoothing, rel=0.02)  # noise is not followed
     assert about(1, 5000, 100_000).population < 100_000  # samples are no votes
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pe_beam import registry
-from pe_beam.contracts.search import Frame, Pairs, Proposer, block_of, one_thread_of
+from pe_beam.contracts.search import USUAL_BLOCK, Frame, Pairs, Proposer, block_of, one_thread_of
 from pe_beam.errors import PeBeamError
 from pe_beam.voting.search.cpu import multiplies_bfloat16, multiplies_integers
 from pe_beam.voting.threads import allowed_threads, side_by_side
@@ -25,9 +25,9 @@ PLAIN = "blas"
 """The engine that is always there."""
 _TRIED = ("blas", "faiss", "int8", "prefix", "torch")  # one of a third party, which may be slow without end, is not
 _SMALL = 1 << 18  # numbers in a matrix up to which no trial pays
-_ASKED, _MOST = 512, 8192  # candidates that are asked for each thread, and at most asked about
-_OTHERS = 4  # of so many candidates one is asked about the others
-_TURNS = 9
+_ASKED, _MOST = USUAL_BLOCK, 8192  # candidates that are asked for each thread, and at most asked about
+_OTHERS = 8  # of so many candidates one is asked about the others
+_TURNS = 7
 _HOPELESS = 1.5  # times the best time: an engine that was not faster in any of two turns is left out of the others
 _CLEARLY = 0.96  # share of the time of `blas` below which another engine is taken: a tie stays a tie in each process
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd")  # CUDA, ROCm
@@ -97,7 +97,10 @@ def _measured(vectors: np.ndarray, *, votes: int, product: bool) -> str:
 
 
 def _times(proposers: dict[str, Proposer], placed: np.ndarray, radii: np.ndarray) -> dict[str, float]:
-    """Returns median seconds of each proposer, asked in turn, so that other load on the machine meets all of them."""
+    """Returns the second best seconds of each proposer: one turn may be lucky, and many may meet other load.
+
+    They are asked in turn, so that load meets all of them, and until only one is left that is not hopeless.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in proposers}
     racing = list(proposers)
     for turn in range(_TURNS):
@@ -108,7 +111,9 @@ def _times(proposers: dict[str, Proposer], placed: np.ndarray, radii: np.ndarray
         if turn >= 1:
             limit = _HOPELESS * min(min(seconds[name]) for name in racing)
             racing = [name for name in racing if min(seconds[name]) <= limit]
-    return {name: float(np.median(each)) for name, each in seconds.items()}
+            if len(racing) == 1:
+                break
+    return {name: sorted(each)[1] for name, each in seconds.items()}
 
 
 def _ask(proposer: Proposer, placed: np.ndarray, radii: np.ndarray) -> None:

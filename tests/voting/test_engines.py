@@ -189,7 +189,7 @@ def _race(monkeypatch, seconds):
 
     monkeypatch.setattr(auto, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(registry, "find", lambda kind, name, *, key: engine_of(name))
-    monkeypatch.setattr(auto, "_there", lambda: list(seconds))
+    monkeypatch.setattr(auto, "_there", lambda numbers: list(seconds))
     monkeypatch.setattr(auto, "_taken", {})
     return auto.fastest_engine(np.ones((5000, 64), dtype=np.float32), votes=1, product=False)
 

@@ -25,6 +25,7 @@ PLAIN = "blas"
 """The engine that is always there."""
 _TRIED = ("blas", "faiss", "int8", "prefix", "torch")  # one of a third party, which may be slow without end, is not
 _SMALL = 1 << 18  # numbers in a matrix up to which no trial pays
+_LARGE = 1 << 20  # and from which it may pay to import torch, which takes seconds
 _ASKED, _MOST = USUAL_BLOCK, 8192  # candidates that are asked for each thread, and at most asked about
 _OTHERS = 8  # of so many candidates one is asked about the others
 _TURNS = 7
@@ -84,7 +85,7 @@ def _measured(vectors: np.ndarray, *, votes: int, product: bool) -> str:
     if votes > len(frame.vectors) or not frame.safe(radii).all():
         return PLAIN
     proposers: dict[str, Proposer] = {}
-    for name in _there():
+    for name in _there(vectors.size):
         try:
             engine = registry.find("search_engines", name, key="execution.search_engine")
             proposers[name] = engine(frame, votes=votes, tile=4096)
@@ -124,10 +125,11 @@ def _ask(proposer: Proposer, placed: np.ndarray, radii: np.ndarray) -> None:
     side_by_side(lambda part: proposer.propose(placed[part], radii[part]), parts)
 
 
-def _there() -> list[str]:
-    """Returns the engines that may be tried. Importing torch takes seconds: only where it may be worth that."""
+def _there(numbers: int) -> list[str]:
+    """Returns the engines that may be tried on a matrix of so many numbers."""
     known = registry.names("search_engines")
-    may_pay = {"torch": multiplies_bfloat16() or _device(), "int8": multiplies_integers()}
+    torch = numbers >= _LARGE or "torch" in sys.modules
+    may_pay = {"torch": torch and (multiplies_bfloat16() or _device()), "int8": torch and multiplies_integers()}
     return [name for name in _TRIED if name in known and may_pay.get(name, True)]
 
 

@@ -21,7 +21,7 @@ from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, SPLIT, cells_of_halves
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
-from pe_beam.recipe.plan import DROWNED, Plan
+from pe_beam.recipe.plan import DROWNED, MEASURED_ALONE, Plan
 
 WANTED = 0.5
 """Expected votes of a candidate over sigma, at least, in a recommended plan."""
@@ -31,7 +31,6 @@ _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a 
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
 _HALVES = 0.02  # of the budget, out of that for measurements: for what only several columns together say
 _FOUND = 0.5  # mean product of halves, 1 at most, that has to stand out from noise
-_ALONE = 0.9  # of the budget for measurements where votes say less than noise does
 _ITERATIONS = 4  # at most; more rounds on the same votes lost
 _CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
 _POOL = 10_000  # candidates at most where votes say less than noise does; pooling votes takes their square
@@ -145,7 +144,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         iterations = rounds[0] if rounds else 1
     population, near = min(_CHOICE[1] * samples, budget.room(share, iterations, WANTED)), _NEAR
     if population < samples:
-        population, share, near = min(_CHOICE[0] * samples, max(population, _POOL)), _ALONE, _FAR
+        population, share, near = min(_CHOICE[0] * samples, max(population, _POOL)), MEASURED_ALONE, _FAR
     population = _whole(recipe, population)
     steps = _steps(budget, share) if tree else None
     signal = budget.signal(share, iterations, population)

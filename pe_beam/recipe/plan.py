@@ -22,6 +22,8 @@ from pe_beam.selection.threshold import threshold_in_votes
 
 DROWNED = 0.4
 """Expected votes of a candidate over sigma below which noise drowns them, where candidates follow measured columns."""
+MEASURED_ALONE = 0.9
+"""Share of the budget for measurements from which on a plan lives by them, and votes are for what is left."""
 _STANDING = 3
 """Candidates of a label that have to be able to stand out of noise together, where votes gather on few."""
 
@@ -386,12 +388,15 @@ def _drowned(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> 
     """Returns a warning if noise drowns the votes.
 
     Candidates that follow measured columns get about the same number of votes each, so that this number has to be
-    heard. Others gather their votes on the few that are like the records: it is enough if some of each label can stand
-    out, a sigma above the threshold, when they have all votes of the label.
+    heard, unless nearly all of the budget is for measurements. Others gather their votes on the few that are like the
+    records: it is enough if some of each label can stand out, a sigma above the threshold, when they have all votes of
+    the label.
     """
     if votes is None or not recipe.noisy:
         return []
     if recipe.privacy.counts_columns:
+        if recipe.privacy.label_budget() >= MEASURED_ALONE - 1e-6:
+            return []
         sigma, own = max(zip(sigmas, votes, strict=True), key=lambda pair: pair[0] / pair[1])
         if own >= DROWNED * sigma:
             return []

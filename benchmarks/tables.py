@@ -187,7 +187,9 @@ def iterations(
         "evolution.iterations": rounds,
         "evolution.population": candidates,
         "evolution.smoothing": 0,
-        "privacy.marginals": "null",
+        "privacy.measure": "null",
+        "evolution.repeats": "any",
+        "evolution.draws": "weighted",
         "generator.steps": "uniform",
         "execution.blas_threads": 1,
     }

@@ -45,7 +45,8 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
         weights, threshold, fallback = _weights(run.recipe.evolution, turn, sigma, noisy[rows], rounds[code])
         rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
         draws[rows] = draw(weights, quotas[code], method=turn.selection, rng=rng)
-        expected[rows] = weights / weights.sum() * quotas[code]
+        if balances(run, iteration):  # draws by rank have weights that may add up to 0
+            expected[rows] = weights / weights.sum() * quotas[code]
         notes["threshold"][label or ""] = threshold
         if fallback:
             notes["fallback"][label or ""] = fallback

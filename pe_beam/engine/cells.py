@@ -1,8 +1,8 @@
 """The cells in which private records count in an initial measurement, and the bins by which they are counted.
 
 Where records are the privacy unit, ingest writes the bins of each shard beside it: a byte or two a column in place of a
-vector, so that measurements cost little beside the ingest. Bins follow from the vectors of their shard, to which the
-fingerprint binds. The index has the digests of their files, and each read checks them.
+vector, so that measurements cost little beside the ingest. Bins follow from the vectors of their shard. The index has
+the digests of their files, to which the fingerprint binds, and each read checks them.
 """
 
 from __future__ import annotations

@@ -279,7 +279,7 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
         )
     index = {
         "version": 1,
-        "fingerprint": fingerprint_of(s["sha256"] for s in summaries),
+        "fingerprint": fingerprint_of(summaries),
         "embedding_id": run.embedding_id,
         "dimension": summaries[0]["dimension"],
         "shards": [{k: s[k] for k in _INDEXED if k in s} for s in summaries],
@@ -319,8 +319,9 @@ def check_piece(run: Run, piece: Piece, source: Source | None = None) -> None:
         _embed_shard(run, piece, source)
     if any(not run.store.exists(file) or run.store.digest(file) != sha for file, sha in files.items()):
         raise DataError(
-            "private/embeddings, private/bins: a frozen file is missing or damaged and cannot be made again as it was; "
-            "restore it, or start a new run directory (its budget adds up with what is spent here)"
+            "private/embeddings, private/bins: a frozen file is missing or damaged and was not made again as it was; "
+            "delete a damaged one and run again, restore it, or start a new run directory (its budget adds up with "
+            "what is spent here)"
         )
 
 

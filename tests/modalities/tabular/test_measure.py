@@ -18,15 +18,17 @@ from pe_beam.contracts.generator import Joint, Marginals, Step
 from pe_beam.driver import launching
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
+from pe_beam.engine import choose as choosing
 from pe_beam.engine import counting, ingest
 from pe_beam.engine.cells import bin_rows, commit_bins, read_bins
 from pe_beam.engine.choose import choose
-from pe_beam.engine.frozen import shards_of
+from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.measuring import PAIR_WEIGHT, StepCells, asked, read_measured, steps_of
+from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.queries import measurement_of
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import grid_bits
-from pe_beam.errors import DataError, PeBeamError, RecipeError
+from pe_beam.errors import DataError, InputError, PeBeamError, RecipeError
 from pe_beam.measuring.cliques import norm_squared
 from pe_beam.measuring.groups import equal_mass
 from pe_beam.measuring.known import Answer, Known
@@ -185,6 +187,18 @@ def test_bins_that_are_gone_are_made_again_and_damaged_ones_are_refused(done, tm
         ingest.check_piece(run, piece)
 
 
+def test_the_fingerprint_that_lines_pay_for_binds_the_bins(done, tmp_path):
+    shutil.copytree(done, tmp_path / "run")
+    index = tmp_path / "run" / INDEX
+    found = json.loads(index.read_text())
+    [shard] = found["shards"]
+    assert found["fingerprint"] != fingerprint_of([{"sha256": shard["sha256"]}])
+    shard |= {"bins": shard["shard"], "bins_sha256": shard["sha256"]}  # other bins, with their own digest
+    index.write_text(json.dumps(found))
+    with pytest.raises(InputError, match="names other files than were frozen"):
+        shards_of(open_run(tmp_path / "run"))
+
+
 def test_many_bins_take_two_bytes(table):
     table["data"]["schema"]["columns"]["a"] = {"type": "categorical", "values": [f"v{i}" for i in range(300)]}
     run = Run("memory://many-bins", parse_recipe(table))
@@ -252,6 +266,17 @@ def test_who_reads_the_release_can_choose_again(done):
     assert {tuple(each["columns"]) for each in told(chosen)[:2]} == {("a", "b"), ("x", "y")}
 
 
+def test_votes_of_a_rank_may_add_up_to_zero(done, monkeypatch):
+    other = recipe_of(done.parent / "rows.parquet")
+    other["evolution"] |= {"selection": "rank", "draws": "weighted"}
+    released = read_histogram(open_run(done), 1)
+    votes = pa.array(np.tile([-1.0, 1.0], len(released) // 2))
+    monkeypatch.setattr(choosing, "read_histogram", lambda *_: released.set_column(2, "noisy_votes", votes))
+    with np.errstate(all="raise"):
+        table, notes = choose(Run(str(done), parse_recipe(other)), 1)
+    assert len(table) == 40 and "balance" not in notes
+
+
 def test_a_balanced_draw_can_be_made_again_from_the_release(done, tmp_path):
     for name in ("release", "recipe.yaml", "ledger.jsonl"):
         (shutil.copytree if name == "release" else shutil.copy)(done / name, tmp_path / name)
@@ -283,22 +308,11 @@ def test_a_run_that_is_killed_between_steps_goes_on_and_spends_nothing_twice(
         evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
     monkeypatch.undo()
     assert [line["iteration"] for line in lines(tmp_path / "run")] == [-4, -3, -2]
-    shutil.rmtree(tmp_path / "run/work")
-    without_bins(tmp_path / "run")
+    for lost in ("work", "private/bins"):  # both are made again
+        shutil.rmtree(tmp_path / "run" / lost)
     evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
-    assert not (tmp_path / "run/private/bins").exists()
     assert (tmp_path / "run/ledger.jsonl").read_bytes() == (done / "ledger.jsonl").read_bytes()
     assert without_report(tmp_path / "run") == without_report(done)
-
-
-def without_bins(run_dir: Path) -> None:
-    """Makes a run one that a version without bins has frozen."""
-    index = run_dir / "private/embeddings/index.json"
-    told = json.loads(index.read_text())
-    for shard in told["shards"]:
-        del shard["bins"], shard["bins_sha256"]
-    index.write_text(json.dumps(told))
-    shutil.rmtree(run_dir / "private/bins")
 
 
 def without_report(run_dir: Path) -> dict[str, str]:

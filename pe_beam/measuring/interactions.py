@@ -16,7 +16,7 @@ import numpy as np
 MOST = 6
 """Columns that are found together, at most: their halves are 64 cells of each label."""
 SURE = 5.0
-"""Standard deviations of noise above which a product counts; there are as many products as cells."""
+"""Standard deviations above which a product counts; there are as many products as cells."""
 LEAST = 0.08  # a product below it is worth less than what pairs tell
 CLEAR = 0.25
 """Noise of finer counts of a set, at most, as a sum of absolute differences of shares."""
@@ -26,7 +26,7 @@ _RARE = 1e-3  # share of a half below which it is empty
 def products(
     counts: np.ndarray, sigma: float, totals: np.ndarray, by_group: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean product of each set of columns, by label, and the standard deviation of its noise.
+    """Returns the mean product of each set of columns, by label, and its standard deviation if they are independent.
 
     Args:
       counts: float64 (labels, halves of each column), noisy; a column may have a single half.
@@ -44,7 +44,7 @@ def products(
             factors = np.stack([np.ones(own.shape[1]), _standardised(own[label])])
             mean, variance = _along(axis, factors, mean), _along(axis, factors**2, variance)
         found.append(mean)
-        noise.append(np.sqrt(variance))
+        noise.append(np.sqrt(variance + 1 / total))  # of the privacy noise, and of a sample of so many records
     return np.stack(found), np.stack(noise)
 
 

@@ -213,6 +213,20 @@ def test_many_bins_take_two_bytes(table):
     assert (bins.shape, own.shape) == ((0, 4), (0,)), "as of an input without records under never_stop"
 
 
+def test_the_chance_of_a_sample_is_no_interaction_and_a_parity_of_few_rows_is_one() -> None:
+    rng, found = np.random.default_rng(3), []
+    for _ in range(12):
+        bins, labels = rng.integers(0, 2, (150, 8)), rng.integers(0, 2, 150)
+        parity = np.concatenate([bins[:, :7], bins[:, :3].sum(axis=1, keepdims=True) % 2], axis=1)
+        for own in (bins, parity):
+            counts = np.stack([np.eye(2)[labels].T @ np.eye(2)[column] for column in own.T])
+            known = Known(list(counts), counts[0].sum(axis=1), [0] * 8)
+            halves = known.halves()
+            counts = np.bincount(halves.cells(own, labels), minlength=512).reshape(2, *halves.shape)
+            found.append([each.answer.clique.columns for each in known.interactions(Answer(halves, counts, 0.0))])
+    assert found[::2] == [[]] * 12 and found[1::2] == [[(0, 1, 2, 7)]] * 12
+
+
 def test_a_share_above_one_by_rounding_is_no_fault() -> None:
     above = np.array([[1 + 2**-52]])
     with np.errstate(all="raise"):

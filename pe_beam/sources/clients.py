@@ -209,7 +209,9 @@ class _ClientFn(PlainFn):
 
 class _ListFilesFn(_ClientFn):
     def process(self, _: int) -> Iterator[tuple[str, tuple[FilePart, ...]]]:
-        for name in self.source().tables:
+        with guarded(None, "ListFiles"):
+            names = list(self.source().tables)
+        for name in names:
             with self.guarded("ListFiles", name) as source:
                 groups = cutting.group_parts(source.tables[name].files())
             for group in groups:

@@ -19,7 +19,7 @@ from pe_beam.contracts.source import SourceBatch
 from pe_beam.driver.loop import embed_only
 from pe_beam.engine.graphs.ingest import private_records
 from pe_beam.engine.run import open_run
-from pe_beam.errors import DataError
+from pe_beam.errors import DataError, StageError
 from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.sources import source_at
@@ -132,6 +132,14 @@ def check(here, made):
     assert len(made) > 1 and len({name for name, _, _ in made}) == len(made)
     there = pa.Table.from_batches([batch for _, _, batch in made]).select(here.column_names).sort_by("-client")
     assert there.to_pylist() == here.to_pylist()
+
+
+def test_a_source_that_cannot_be_opened_on_a_worker_says_nothing_private():
+    def opened():
+        raise RuntimeError("patient 7")
+
+    with pytest.raises(StageError, match=r"^stage ListFiles failed \(RuntimeError\)$"):
+        list(clients._ListFilesFn(opened).process(0))
 
 
 def test_an_id_that_names_no_client_harms_no_other(content):

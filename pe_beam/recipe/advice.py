@@ -179,8 +179,11 @@ def _shows_parities(budget: _Budget) -> bool:
 
 
 def _counts_pairs(recipe: Recipe) -> bool:
-    """Returns whether pairs of columns can be counted, and the generator draws by them."""
-    if recipe.generator is None or not 2 <= len(new_embedder(recipe).marginal_sizes()) <= MOST_COLUMNS:
+    """Returns whether `privacy.measure` can count pairs of columns, and the generator draws by them."""
+    embedder = new_embedder(recipe)
+    if recipe.generator is None or embedder.marginal_parts > 1:
+        return False
+    if not 2 <= len(embedder.marginal_sizes()) <= MOST_COLUMNS:
         return False
     return bool(registry.find("generators", recipe.generator.name, key="generator.name").takes_pairs)
 

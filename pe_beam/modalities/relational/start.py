@@ -107,8 +107,8 @@ def _columns(
     """Returns the declared columns of a table, and names in the schema -> in its file, where they differ."""
     at = f"data.schema.{name}.columns"
     if public is not None:
-        if asker.lacks(f"data.schema.{name}.key"):
-            return {"columns": {}}, {}  # the key would be read as a column
+        if any(asker.lacks(f"data.schema.{table}.key") for table in _WORDS):
+            return {"columns": {}}, {}  # the key would be read as a column; the child's is the parent's if none is said
         found, renamed = read_off(asker, public, roles, f"data.schema.{name}")
         known = {renamed.get(own, own) for own in found["columns"]}
         if others := [column for column in left(seen, roles) if column not in known]:

@@ -28,6 +28,7 @@ from pe_beam.modalities.tabular.schema import MAX_COLUMNS, RESERVED, TableSchema
 
 MAX_CATEGORIES = 100
 ROWS = 1_000_000
+_HEADER = 1 << 20  # characters of a first line that are read for its separator
 _DIGITS = 4
 """Significant digits of the range from min to max. The bounds of a float are rounded outwards to them."""
 
@@ -132,11 +133,12 @@ def _texts(path: Path, rows: int) -> tuple[pa.Table, int]:
     from pe_beam.sources.jsonl import JsonlSource
     from pe_beam.sources.roles import Roles
 
-    names = dict.fromkeys(header(str(path), "public"), False) if path.suffix == ".csv" else _keys(path, rows)
+    separator = _separator(path) if path.suffix == ".csv" else ","
+    names = dict.fromkeys(header(str(path), "public", separator), False) if path.suffix == ".csv" else _keys(path, rows)
     flat = [name for name, nested in names.items() if not nested]
     content = _AsText(pa.schema([(name, pa.string()) for name in flat]))
     roles = Roles(content, {name: name for name in flat}, (), None, key="public")
-    source = (CsvSource if path.suffix == ".csv" else JsonlSource)(str(path), roles)
+    source = CsvSource(str(path), roles, separator) if path.suffix == ".csv" else JsonlSource(str(path), roles)
     read = (batch for piece in source.pieces() for batch in source.read(piece))
     batches = list(_first(read, rows))
     parts = [_without(batch.payload, batch.faults) for batch in batches]
@@ -144,6 +146,14 @@ def _texts(path: Path, rows: int) -> tuple[pa.Table, int]:
     for name in (name for name, nested in names.items() if nested):
         table = table.append_column(name, pa.nulls(len(table), pa.list_(pa.null())))
     return table, sum(len(batch.faults) for batch in batches)
+
+
+def _separator(path: Path) -> str:
+    """Returns the separator that the first line shows: a public file may have another one than the data."""
+    from pe_beam.sources.forms import guess_separator
+
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return guess_separator(file.readline(_HEADER))
 
 
 def _without(table: pa.Table, faults: Any) -> pa.Table:

@@ -128,8 +128,12 @@ def test_init_asks_for_both_tables(tables: Path, tmp_path: Path) -> None:
     wanted = ("parent.file", "child.file", "parent.key", "child.most", "expected_records", "--public PARENT,CHILD")
     assert all(key in str(caught.value) for key in wanted)
     given |= {f"data.options.{name}.file": f"{table}.csv" for name, table in TABLES.items()}
-    given |= {"data.expected_records": "400", "data.schema.child.most": "8", "data.columns.label": "member"}
+    given |= {"data.expected_records": "20000", "data.schema.child.most": "8", "data.columns.label": "member"}
     given |= {"data.labels": "true, false", "public": ",".join(str(tables / f"{name}.csv") for name in TABLES.values())}
+    unseen = {key: answer for key, answer in given.items() if key != "look"}
+    with pytest.raises(InputError, match=r"parent\.key") as caught:
+        write_recipe(Asker(unseen, interactive=False), str(tmp_path / "no.yaml"))
+    assert "no column" not in str(caught.value)  # a child's key is not made up of the parent's that is missing
     made, _ = write_recipe(Asker(given, interactive=False, sink=io.StringIO()), str(tmp_path / "made.yaml"))
     assert (made.data.source, made.privacy.unit, made.data.columns) == ("relational", "client", {"label": "member"})
     declared = as_schema(made.data.table_schema)

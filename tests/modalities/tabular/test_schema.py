@@ -314,9 +314,14 @@ def test_rows_that_are_no_records_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("a,b\n1,2\n3\n5,6\n")
     found = propose_schema(tmp_path / "p.csv", public=True)["schema"]["columns"]
     assert found["a"] == {"type": "integer", "min": 1, "max": 5, "outside": "clip"}
-    (tmp_path / "s.csv").write_text("a;b\n1;2\n")
-    with pytest.raises(DataError, match="one column with semicolons in it; commas are wanted"):
-        propose_schema(tmp_path / "s.csv", public=True)
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_a_public_file_may_have_any_separator(sign: str, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(f'\ufeff"a, or so"{sign}b\n1,5{sign}2\n2,5{sign}3\n')
+    found = propose_schema(tmp_path / "p.csv", public=True)["schema"]["columns"]
+    assert found["a, or so"] == {"type": "float", "min": 1.5, "max": 2.5, "decimal": ",", "outside": "clip"}
+    assert found["b"] == {"type": "integer", "min": 2, "max": 3, "outside": "clip"}
 
 
 def test_init_says_what_it_leaves_out_also_to_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

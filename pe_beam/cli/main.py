@@ -452,7 +452,8 @@ def _privacy(options: argparse.Namespace) -> None:
     for run in found["runs"]:
         print(f"\n{run['dir']}: epsilon {_epsilon(run['spent_epsilon'])}, delta {run['delta']:g}")
         for line in run["ledger"]:
-            print(f"  iteration {line['iteration']}: noise multiplier {line['noise_multiplier']:.6g}")
+            what = f", measured {line['measured']}" if "measured" in line else ""
+            print(f"  iteration {line['iteration']}{what}: noise multiplier {line['noise_multiplier']:.6g}")
         for each in run.get("start", {}).get("ancestors", []):
             kind = f"{each['adjacency']}; unit: {each['unit']}"
             data = "the same data" if each["data"] == 0 else f"{counted(each['sets'], 'set')} of other data"

@@ -83,6 +83,8 @@ class Progress:
             self._began = time.monotonic()
         with self._living(lambda: self._line(iteration, total)):
             yield
+        if iteration == 0 and (last := steps_of(self._run).get(0)) is not None:
+            self.say(f"measured: {last.name}")
         self._done(iteration, self._spent(iteration))
 
     def _done(self, iteration: int, spent: str) -> None:

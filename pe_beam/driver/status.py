@@ -16,6 +16,7 @@ from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out, share_done
 from pe_beam.engine.layout import PUBLIC_SERVICES, SEARCH_ENGINES
 from pe_beam.engine.manifests import manifest_of, read_manifest
+from pe_beam.engine.measuring import steps_of
 from pe_beam.engine.repeats import keeps_count
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
@@ -198,5 +199,12 @@ def _entry(run: Run) -> dict[str, Any]:
         "complete": is_complete(run),
         **started_from(run),
         **_kept(run),
-        "ledger": [asdict(line) for line in ledger_lines(run)],
+        "ledger": _lines(run),
     }
+
+
+def _lines(run: Run) -> list[dict[str, Any]]:
+    """Returns the lines of the ledger; those of `privacy.measure` with the name of the step under `measured`."""
+    steps = steps_of(run)
+    named = {iteration: {"measured": step.name} for iteration, step in steps.items()}
+    return [asdict(line) | named.get(line.iteration, {}) for line in ledger_lines(run)]

@@ -30,6 +30,7 @@ MAX_CATEGORIES = 100
 ROWS = 1_000_000
 _HEADER = 1 << 20  # characters of a first line that are read for its separator
 _DIGITS = 4
+_KEYS = 100  # so many values, each once, are taken for ids
 """Significant digits of the range from min to max. The bounds of a float are rounded outwards to them."""
 
 
@@ -195,7 +196,7 @@ def _proposed(column: pa.Array, *, guess: bool, public: bool) -> tuple[dict[str,
     if public:
         found = guess_all(_present(column)) if guess else Guess(_narrowed(column, name))
         note = found.note or (_almost_numbers(column) if guess and found == CATEGORIES else "")
-        return _observed(column, found), note
+        return _observed(column, found), note or (_like_a_key(column) if found.type == "integer" else "")
     name = guess_type(_present(column)) if guess else name
     if name == "boolean":
         return {"type": name}, ""
@@ -250,6 +251,14 @@ def _choices(column: pa.Array, forms: Mapping[str, Any]) -> dict[str, Any] | str
         return f"more than {MAX_CATEGORIES} different texts"
     missing = {"missing": True} if len(present) < len(column) else {}
     return {"type": "categorical", "values": values} | missing | dict(forms)
+
+
+def _like_a_key(column: pa.Array) -> str:
+    """Returns a note on whole numbers of which each comes once, as ids do; else an empty one."""
+    known = _present(column) if is_text(column.type) else column.drop_null()
+    if len(known) < _KEYS or pc.count_distinct(known).as_py() < len(known):
+        return ""
+    return "each whole number comes once: an id has to be left out of data.schema, or named in data.columns.client"
 
 
 def _almost_numbers(column: pa.Array) -> str:

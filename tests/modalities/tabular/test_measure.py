@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pe_beam.contracts.generator import Joint, Marginals, Step
-from pe_beam.driver import launching
+from pe_beam.driver import launching, status
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import choose as choosing
@@ -120,6 +120,8 @@ def test_each_step_has_its_line_and_all_together_keep_the_budget(done):
     assert sum(line["noise_multiplier"] ** -2 for line in found[:-1]) <= together**-2
     assert spent_epsilon([together, found[-1]["noise_multiplier"]], 1e-5) <= 3
     assert [each["step"] for each in privacy["measurements"]] == list(MEASURE)
+    [told] = status.privacy([str(done)])["runs"]
+    assert [line.get("measured") for line in told["ledger"]] == [*MEASURE, None]
     assert (
         "counts of declared columns together, counts of all columns together, in two groups of each"
         in privacy["statement"]

@@ -324,6 +324,14 @@ def test_a_public_file_may_have_any_separator(sign: str, tmp_path: Path) -> None
     assert found["b"] == {"type": "integer", "min": 2, "max": 3, "outside": "clip"}
 
 
+def test_whole_numbers_that_come_once_each_may_be_ids(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"key": range(100), "twice": [0, *range(99)], "share": [i / 7 for i in range(100)]}), path)
+    found = propose_schema(path, public=True)
+    assert set(found["notes"]) == {"key"} and "an id" in found["notes"]["key"]
+    assert set(found["schema"]["columns"]) == {"key", "twice", "share"}
+
+
 def test_init_says_what_it_leaves_out_also_to_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
         f"{i},08:{i % 60:02}:{i // 60:02},{'lost' if i == 7 else i + 0.5},{'no' if i % 2 else 'yes'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -51,6 +52,10 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
             roles = {
                 role: _one(columns.get(role)) for role in ("label", "client") if not asker.lacks(f"data.columns.{role}")
             }
+            if _same_file(public, str(data.get("path", ""))):
+                text = "this is data.path, the private records; other records, whose values anyone may know, are wanted"
+                asker.refuse("public", f"init: --public: {text}")
+                return {}
             schema, own = read_off(asker, public, roles)
             columns = own | columns
     return {
@@ -60,6 +65,10 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
         "evolution": {"degree": 0.1, "threshold": 0, "final": "selected", "repeats": "modelled", "draws": "balanced"},
         "privacy": {"marginals": {"budget": 0.4}},  # the share is then what a plan recommends
     }
+
+
+def _same_file(public: str, path: str) -> bool:
+    return Path(public).is_file() and Path(path).is_file() and Path(public).samefile(path)
 
 
 def _one(names: Any) -> str | None:
@@ -84,7 +93,7 @@ def read_off(
     try:
         found = propose_schema(public, public=True, **roles)
     except DataError as error:
-        asker.refuse("public", f"init: --public: {error}")
+        asker.refuse("public", f"init: --public: {str(error).removeprefix('public: ')}")
         return {"columns": {}}, {}
     for name, why in found["dropped"].items():
         asker.warn(f"--public: column {name} is left out of the schema: {why}")

@@ -355,6 +355,13 @@ def test_bins_of_a_schema_are_for_numbers_that_say_none() -> None:
     assert [columns[name].marginal_bins for name in ("age", "income", "city", "constant")] == [3, 5, 3, 1]
 
 
+def test_init_takes_no_private_records_for_public_ones(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    given_ = {"data.path": f"{tmp_path}/./t.csv", "data.expected_records": "20", "public": str(tmp_path / "t.csv")}
+    with pytest.raises(InputError, match=r"--public: this is data\.path, the private records"):
+        write_recipe(Asker(given_, interactive=False), str(tmp_path / "made.yaml"))
+
+
 def test_init_asks_for_a_schema_or_a_public_file(tmp_path: Path) -> None:
     table = pa.table({"n": [1, 2, 3], "city": ["a", "b", "a"], "y": ["no", "yes", "no"], "nested": [[1], [2], [3]]})
     pq.write_table(table, tmp_path / "public.parquet")

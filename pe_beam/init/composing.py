@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pe_beam import registry
@@ -12,9 +13,8 @@ from pe_beam.contracts.asking import Asker, Seen, listed, number
 from pe_beam.contracts.modality import Modality
 from pe_beam.errors import DataError, PeBeamError
 from pe_beam.init.looking import NOTHING, PICTURES, SEEN, guess_source, look
-from pe_beam.recipe.advice import Advice, recommend
+from pe_beam.recipe.advice import Advice, recommend_for, with_measurements, with_room
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.recipe.plan import make_plan
 
 _BY_COLUMN = ("parquet", "csv", "jsonl")
 """Sources whose columns a recipe names one by one. Others have formats of their own, or come from other packages."""
@@ -220,17 +220,17 @@ def _evolution(asker: Asker, recipe: dict[str, Any], own: Mapping[str, Any]) -> 
         "evolution.samples", "Samples to make", parse=whole, default=min(1000, recipe["data"]["expected_records"])
     )
     evolution = {**own, "iterations": own.get("iterations", 10), "samples": samples}
-    advice = None if asker.faults else _advice(recipe, evolution)
+    advice = None if asker.faults else recommend_for({**recipe, "evolution": evolution})
     most, usual = number(0, 10_000, whole=True), evolution["iterations"] if advice is None else advice.iterations
     turns = asker.ask("evolution.iterations", "Iterations", parse=most, default=usual)
     evolution = {"iterations": turns} | {key: value for key, value in evolution.items() if key != "iterations"}
     if "population" in evolution or asker.faults:
         return evolution
-    advice = _advice(recipe, evolution, turns)
+    advice = recommend_for({**recipe, "evolution": evolution}, turns)
     if "marginals" in recipe["privacy"]:
-        _set_measurements(asker, recipe["privacy"], advice)
+        recipe["privacy"] = _measured(asker, recipe["privacy"], advice)
     evolution |= {} if advice.smoothing is None else {"smoothing": advice.smoothing}
-    parsed = parse_recipe(_tried(recipe, evolution))
+    parsed = parse_recipe(with_room({**recipe, "evolution": evolution}))
     rows = parsed.evolution.family() * parsed.label_count
     made = max(samples // rows, 1) * rows
     if made != samples:
@@ -239,20 +239,8 @@ def _evolution(asker: Asker, recipe: dict[str, Any], own: Mapping[str, Any]) -> 
     return {**evolution, "samples": made, "population": advice.population}
 
 
-def _set_measurements(asker: Asker, privacy: dict[str, Any], advice: Advice) -> None:
-    """Sets the recommended measurements, unless an answer is about `privacy.marginals`: then only their share."""
-    if advice.steps is not None and not any(key.startswith("privacy.marginals") for key in asker.given):
-        del privacy["marginals"]
-        privacy["measure"] = {name: {"budget": share} for name, share in advice.steps.items()}
-    elif advice.budget is not None:
-        privacy["marginals"] = {**privacy["marginals"], "budget": advice.budget}
-
-
-def _tried(recipe: Mapping[str, Any], evolution: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a recipe with samples enough for any family, for a plan before their number is settled."""
-    return {**recipe, "evolution": {**evolution, "samples": 10**6, "population": 10**6}}
-
-
-def _advice(recipe: Mapping[str, Any], evolution: Mapping[str, Any], iterations: int | None = None) -> Advice:
-    parsed = parse_recipe(_tried(recipe, evolution))
-    return recommend(parsed, make_plan(parsed), samples=evolution["samples"], iterations=iterations)
+def _measured(asker: Asker, privacy: dict[str, Any], advice: Advice) -> dict[str, Any]:
+    """Returns `privacy` with the recommended measurements; with their share alone if an answer is about `marginals`."""
+    if any(key.startswith("privacy.marginals") for key in asker.given):
+        advice = replace(advice, steps=None)
+    return with_measurements(privacy, advice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,6 +13,7 @@ from pe_beam.python.declaring import declared
 from pe_beam.python.landing import LANDED, as_columns, land_for, shared_store
 from pe_beam.python.published import read_off
 from pe_beam.python.runs import EvolvedRun, OnIteration, evolve
+from pe_beam.recipe.advice import recommend_for, with_measurements
 from pe_beam.recipe.loading import parse_recipe, set_key
 
 TABLES: dict[str, Any] = {
@@ -19,7 +21,9 @@ TABLES: dict[str, Any] = {
     "embedder": {"name": "tabular"},
     "evolution": {"iterations": 2, "degree": 0.1, "threshold": 0, "final": "selected"},
 }
-"""Sections for tables, as `pe-beam init` proposes them; a fifth of the budget measures marginals."""
+"""Sections for tables, as `pe-beam init` proposes them."""
+_MEASURED = {"budget": 0.2}
+"""The marginals of tables where nothing says how many records there are."""
 RESERVED = ("candidate_id", "parent_id", "label", "origin", "state", "client", "noisy_votes", "iteration")
 
 
@@ -40,6 +44,7 @@ def synthesize(
     generator: str | Mapping[str, Any] | None = None,
     embedder: str | Mapping[str, Any] | None = None,
     samples: int = 1000,
+    expected_records: float | None = None,
     name: str = "synthesized",
     overrides: Mapping[str, Any] | None = None,
     beam_options: Sequence[str] = (),
@@ -76,6 +81,8 @@ def synthesize(
       generator: its name, or its section of a recipe. Tables have a default.
       embedder: as generator.
       samples: number of synthetic records.
+      expected_records: a public guess of the number of private records (with `client`: of clients), never a count of
+        them. With it a table gets the plan that `pe-beam plan` recommends, and without it a fixed one.
       name: of the run; it is released.
       overrides: any keys of a recipe by dotted name, {"evolution.population": 3000}.
       beam_options: as in `evolve`, and so secret_file, progress, unroll and on_iteration.
@@ -101,6 +108,7 @@ def synthesize(
     roles: dict[str, Any] = dict(columns or {})
     roles |= {role: column for role, column in (("label", label), ("client", client)) if column is not None}
     data |= {"labels": list(labels)} if labels is not None else {}
+    data |= {} if expected_records is None else {"expected_records": expected_records}
     raw: dict[str, Any] = {"name": name, "data": data, "modality": kind}
     raw["privacy"] = {"epsilon": epsilon, "delta": delta} | ({"unit": "client"} if client else {})
     raw["evolution"] = {"samples": samples}
@@ -109,9 +117,9 @@ def synthesize(
         schema, roles = found.schema, found.columns | roles
         data |= {} if labels is not None or found.labels is None else {"labels": found.labels}
     if kind == "tabular":
-        raw |= {key: TABLES[key] for key in ("generator", "embedder")}
+        raw |= {key: dict(TABLES[key]) for key in ("generator", "embedder")}  # overrides change what is in them
         raw["evolution"] |= TABLES["evolution"]
-        raw["privacy"] |= {"marginals": {"budget": 0.2}}
+        raw["privacy"]["marginals"] = dict(_MEASURED)
         data["schema"] = _schema(schema, domain or {}, roles)
     elif schema is not None or domain:
         raise InputError(f"schema: is for tables; modality {kind!r} takes none")
@@ -124,11 +132,8 @@ def synthesize(
             raise InputError(f"{key}: modality {kind!r} has no default; its name or its section is wanted: {known}")
     for key, value in (overrides or {}).items():
         set_key(raw, key, value)
-    usual = kind == "tabular" and raw["generator"] == TABLES["generator"]
-    if usual and raw["privacy"].get("marginals") and not raw["evolution"].get("filters"):
-        raw["evolution"].setdefault("repeats", "modelled")  # where nothing that it needs was taken away
-        if not {"selection", "phases"} & set(raw["evolution"]):  # it is for draws by share of votes
-            raw["evolution"].setdefault("draws", "balanced")
+    if kind == "tabular" and raw["generator"] == TABLES["generator"]:
+        _plan_table(raw, overrides or {})
     recipe = parse_recipe(raw)
     if has_labels and recipe.data.labels is None:  # the label would be left out of what is made
         raise InputError("labels: label is given without them; the public list of all labels is wanted")
@@ -142,6 +147,21 @@ def synthesize(
         unroll=unroll,
         on_iteration=on_iteration,
     )
+
+
+def _plan_table(raw: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Sets what is recommended for a table, where nothing that it needs was taken away: overrides come first."""
+    evolution, privacy = raw["evolution"], raw["privacy"]
+    if privacy.get("marginals") and not evolution.get("filters"):
+        evolution.setdefault("repeats", "modelled")
+        if not {"selection", "phases"} & set(evolution):  # it is for draws by share of votes
+            evolution.setdefault("draws", "balanced")
+    guessed = raw["data"].get("expected_records") is not None and privacy["epsilon"] < math.inf
+    if guessed and privacy.get("marginals") == _MEASURED and "population" not in evolution:
+        advice = recommend_for(raw, evolution["iterations"] if "evolution.iterations" in overrides else None)
+        raw["privacy"] = with_measurements(privacy, advice)
+        evolution |= {"iterations": advice.iterations, "population": advice.population}
+        evolution.setdefault("smoothing", advice.smoothing)
 
 
 def _demand_published(public: Any, records: Any, schema: Any, modality: str | None) -> None:

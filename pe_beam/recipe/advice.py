@@ -7,7 +7,7 @@ for tables. Of other records only the size of the pool is said.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,10 +18,11 @@ from pe_beam.keyed import keyed_rng
 from pe_beam.measuring.interactions import SURE
 from pe_beam.recipe.accuracy import one_way_tables
 from pe_beam.recipe.filtered import unfiltered
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, SPLIT, cells_of_halves
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
-from pe_beam.recipe.plan import DROWNED, MEASURED_ALONE, Plan
+from pe_beam.recipe.plan import DROWNED, MEASURED_ALONE, Plan, make_plan
 
 WANTED = 0.5
 """Expected votes of a candidate over sigma, at least, in a recommended plan."""
@@ -115,6 +116,31 @@ class _Budget:
         """Returns the largest population in which votes over sigma are not below this."""
         votes = self.signal(share, iterations, 1) * self.recipe.evolution.votes_per_record
         return int(votes / signal * (1 + 1e-6))  # sigma is rounded, which must not cost a candidate
+
+
+def recommend_for(raw: Mapping[str, Any], iterations: int | None = None) -> Advice:
+    """Returns what is recommended for a recipe as plain data, as `recommend` does. It need not have a population yet.
+
+    Raises:
+      RecipeError: the recipe is wrong, or its budget is impossible.
+    """
+    recipe = parse_recipe(with_room(raw))
+    return recommend(recipe, make_plan(recipe), samples=raw["evolution"]["samples"], iterations=iterations)
+
+
+def with_room(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a recipe with samples enough for any family, for a plan before their number is settled."""
+    return {**raw, "evolution": {**raw["evolution"], "samples": 10**6, "population": 10**6}}
+
+
+def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, Any]:
+    """Returns a recipe's `privacy` with the recommended measurements in place of its `marginals`."""
+    if advice.budget is None:
+        return dict(privacy)
+    kept = {key: value for key, value in privacy.items() if key != "marginals"}
+    if advice.steps is not None:
+        return {**kept, "measure": {name: {"budget": share} for name, share in advice.steps.items()}}
+    return {**kept, "marginals": {**(privacy.get("marginals") or {}), "budget": advice.budget}}
 
 
 def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:

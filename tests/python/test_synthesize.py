@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import enum
+import importlib
 import json
 import re
 from datetime import date
@@ -24,10 +25,13 @@ from pe_beam.modalities.image.codec import encode_png
 from pe_beam.python.declaring import declared
 from pe_beam.python.landing import LANDED, as_columns, as_table
 from pe_beam.python.published import read_off
+from pe_beam.recipe.advice import advise
 from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.plan import make_plan
 from tests.whole_runs import UNREPORTED, release_digests
 
 ROOT = Path(__file__).parents[2]
+synthesize_module = importlib.import_module("pe_beam.python.synthesize")  # the package names its function so
 SCHEMA = {
     "columns": {"age": {"type": "integer", "min": 0, "max": 99}, "job": {"type": "categorical", "values": ["a", "b"]}}
 }
@@ -64,6 +68,22 @@ def test_it_is_the_run_of_the_recipe_on_that_file(made, tmp_path):
     assert main([*line, "--secret-file", str(folder / "secret")]) == 0
     assert release_digests(tmp_path / "run") == release_digests(folder / "run")
     assert run.records().column_names == ["age", "job", "y"] and run.records().num_rows == 20
+
+
+def test_a_guess_of_the_number_of_records_gives_the_plan_that_is_recommended(monkeypatch, tmp_path):
+    """The recipe is `init`'s; overrides stay, and are taken into account."""
+    recipes = []
+    monkeypatch.setattr(synthesize_module, "evolve", lambda recipe, *given, **named: recipes.append(recipe))
+    for place, more in enumerate(({}, {"evolution.iterations": 2}, {"privacy.marginals.budget": 0.3})):
+        given = CALL | {"expected_records": 5000, "overrides": more}
+        pe_beam.synthesize(TABLE, tmp_path / str(place), **given)
+    usual, shorter, own = recipes
+    wanted = advise(usual, make_plan(usual))
+    assert {name: step.budget for name, step in usual.privacy.measure.steps.items()} == wanted.steps
+    assert usual.evolution.iterations == wanted.iterations and usual.evolution.population == wanted.population
+    assert usual.evolution.smoothing == wanted.smoothing and usual.evolution.draws == "balanced"
+    assert shorter.evolution.iterations == 2 and shorter.privacy.measure is not None
+    assert own.privacy.measure is None and own.privacy.marginals.budget == 0.3
 
 
 def test_only_what_is_wanted_lands_and_nobody_else_reads_it(made):

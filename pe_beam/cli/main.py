@@ -255,6 +255,8 @@ def _print_measurements(steps: list[dict[str, Any]]) -> None:
         error = "?" if each["expected_error"] is None else f"{each['expected_error']:.3f}"
         row = (each["name"], each["budget"], _epsilon(float(each["epsilon"])), each["cell_sigma"], each["cells"], error)
         print("{:<14}  {:>5.3g}  {:>13}  {:>15.4f}  {:>5.0f}  {:>20}".format(*row))
+    if steps and steps[0]["expected_error"] is None:
+        print("?: unknown without data.expected_records, and for clients, whose records share one count")
 
 
 def _print_trade(sampling: dict[str, Any]) -> None:

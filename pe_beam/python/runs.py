@@ -33,6 +33,10 @@ class EvolvedRun(Run):
     Besides what is here it has what a `Run` has: its recipe, its store, the layout of its files.
     """
 
+    def __repr__(self) -> str:
+        """Returns where it lies. No file is read for it."""
+        return f"EvolvedRun({self.root!r})"
+
     @property
     def release(self) -> Release:
         """What may be shared."""

@@ -39,13 +39,17 @@ def resolve_schema(recipe: Recipe, folder: RecipeFolder) -> Recipe:
 def whole_schema(given: Any, folder: RecipeFolder) -> Any:
     """Returns what a schema says: the content of its file, with the keys beside `file` in place of the file's own.
 
+    A column that is null is left out.
+
     Raises:
       RecipeError: the file cannot be read, or is no mapping and has keys beside it.
     """
     if isinstance(given, str):
         return read_yaml(folder, given, f"data.schema {given}")
     if "file" not in given:
-        return given
+        columns = given.get("columns")
+        left_out = {name for name, about in columns.items() if about is None} if isinstance(columns, Mapping) else set()
+        return merged(given, {"columns": dict.fromkeys(left_out)}) if left_out else given
     name = given["file"]
     if not isinstance(name, str):
         raise RecipeError("data.schema.file: the name of a YAML or JSON file is wanted")

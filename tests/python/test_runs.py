@@ -47,6 +47,7 @@ def test_a_run_is_an_object(runs, small, tmp_path):
     assert run.population(0).num_rows == 40 and run.histogram(1).num_rows == 40 and run.manifest(1)["iteration"] == 1
     assert run.privacy["epsilon"] == 1 and run.status()["state"] == "complete"
     assert run.records().column_names == ["label", "image"] and "small" in run._repr_html_()
+    assert repr(run) == f"EvolvedRun({run.root!r})"
     run.export(tmp_path / "samples.jsonl")
     assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 40
     assert run.report().endswith("release/report.html")

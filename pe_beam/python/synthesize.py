@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,7 +12,7 @@ from pe_beam.python.declaring import declared
 from pe_beam.python.landing import LANDED, as_columns, land_for, shared_store
 from pe_beam.python.published import read_off
 from pe_beam.python.runs import EvolvedRun, OnIteration, evolve
-from pe_beam.recipe.advice import recommend_for, with_measurements
+from pe_beam.recipe.advice import is_advisable, recommend_for, with_measurements, with_room
 from pe_beam.recipe.loading import parse_recipe, set_key
 
 TABLES: dict[str, Any] = {
@@ -156,8 +155,8 @@ def _plan_table(raw: dict[str, Any], overrides: Mapping[str, Any]) -> None:
         evolution.setdefault("repeats", "modelled")
         if not {"selection", "phases"} & set(evolution):  # it is for draws by share of votes
             evolution.setdefault("draws", "balanced")
-    guessed = raw["data"].get("expected_records") is not None and privacy["epsilon"] < math.inf
-    if guessed and privacy.get("marginals") == _MEASURED and "population" not in evolution:
+    usual = privacy.get("marginals") == _MEASURED and "population" not in evolution
+    if usual and is_advisable(parse_recipe(with_room(raw))):
         advice = recommend_for(raw, evolution["iterations"] if "evolution.iterations" in overrides else None)
         raw["privacy"] = with_measurements(privacy, advice)
         evolution |= {"iterations": advice.iterations, "population": advice.population}

@@ -73,10 +73,14 @@ def advise(recipe: Recipe, plan: Plan) -> Advice | None:
       None where nothing can be said: without a guess of the number of records, without noise, with votes of samples of
       the records, or with a population that changes.
     """
+    return recommend(recipe, plan, samples=recipe.evolution.samples) if is_advisable(recipe) else None
+
+
+def is_advisable(recipe: Recipe) -> bool:
+    """Returns whether something can be recommended in place of a plan: `advise` says when not."""
     fixed = isinstance(recipe.evolution.population, int | float | None)
-    if recipe.data.expected_records is None or not recipe.noisy or recipe.privacy.sampling_rate < 1 or not fixed:
-        return None
-    return recommend(recipe, plan, samples=recipe.evolution.samples)
+    guessed = recipe.data.expected_records is not None
+    return guessed and recipe.noisy and recipe.privacy.sampling_rate == 1 and fixed
 
 
 def recommend(recipe: Recipe, plan: Plan, *, samples: int, iterations: int | None = None) -> Advice:

@@ -84,6 +84,10 @@ def test_a_guess_of_the_number_of_records_gives_the_plan_that_is_recommended(mon
     assert usual.evolution.smoothing == wanted.smoothing and usual.evolution.draws == "balanced"
     assert shorter.evolution.iterations == 2 and shorter.privacy.measure is not None
     assert own.privacy.measure is None and own.privacy.marginals.budget == 0.3
+    unsaid = {"privacy.epsilon": None, "privacy.noise_multiplier": 5}  # no advice on these but the first
+    for place, more in enumerate((unsaid, {"privacy.epsilon": float("inf")}, {"privacy.sampling_rate": 0.5})):
+        pe_beam.synthesize(TABLE, tmp_path / f"more{place}", **CALL | {"expected_records": 5000, "overrides": more})
+    assert recipes[3].privacy.measure is not None and recipes[4].privacy.measure is recipes[5].privacy.measure is None
 
 
 def test_only_what_is_wanted_lands_and_nobody_else_reads_it(made):

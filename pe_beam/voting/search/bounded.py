@@ -71,9 +71,11 @@ class BoundedProposer:
     def _narrow(
         self, rows: np.ndarray, columns: np.ndarray, placed: np.ndarray, radii: np.ndarray, margin: np.ndarray
     ) -> Pairs:
-        """Returns the pairs that may win by their whole products. All that set the floor are among those given."""
+        """Returns the pairs that may win by their whole products, by row. What sets the floor is among the given."""
         if len(rows) == 0:
             return Pairs(rows, columns)
+        order = np.argsort(rows, kind="stable")
+        rows, columns = rows[order], columns[order]
         value, error = self._whole(rows, columns, placed, radii)
         lower = value - error
         new = np.append(True, rows[1:] != rows[:-1])

@@ -85,8 +85,7 @@ class PrefixProposer(BoundedProposer):
             if len(left) > 1 and sum(len(rows) for rows, _, _ in found) > MOST_PAIRS:
                 return crowded, None
         rows, columns, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-        kept = np.flatnonzero((values >= floor_of(lows, margin)[rows]) & ~crowded[rows])
-        kept = kept[np.argsort(rows[kept], kind="stable")]
+        kept = (values >= floor_of(lows, margin)[rows]) & ~crowded[rows]
         return crowded, self._narrow(rows[kept], columns[kept], placed, radii, margin)
 
 

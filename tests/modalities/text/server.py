@@ -311,10 +311,11 @@ class Served:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def requests(self) -> list[dict[str, Any]]:
-        """What came, in order."""
+        """What came, in order; not a line that the server is still writing."""
         if not self.log.exists():
             return []
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
 
 def main(argv: list[str], make: Callable[[], Callable[[dict[str, Any]], str]] = lambda: invented) -> None:

@@ -13,7 +13,7 @@ from pe_beam.contracts.asking import Asker, Seen, listed, number
 from pe_beam.contracts.modality import Modality
 from pe_beam.errors import DataError, PeBeamError
 from pe_beam.init.looking import NOTHING, PICTURES, SEEN, guess_source, look
-from pe_beam.recipe.advice import Advice, recommend_for, with_measurements, with_room
+from pe_beam.recipe.advice import Advice, recommend_for, usual_samples, with_measurements, with_room
 from pe_beam.recipe.loading import parse_recipe
 
 _BY_COLUMN = ("parquet", "csv", "jsonl")
@@ -216,9 +216,8 @@ def _evolution(asker: Asker, recipe: dict[str, Any], own: Mapping[str, Any]) -> 
     """
     asker.say("\nHow much is made.")
     whole = number(0, 1e9, whole=True)
-    samples = asker.ask(
-        "evolution.samples", "Samples to make", parse=whole, default=min(1000, recipe["data"]["expected_records"])
-    )
+    proposed = usual_samples(recipe, of_table=recipe["modality"] == "tabular" and "marginals" in recipe["privacy"])
+    samples = asker.ask("evolution.samples", "Samples to make", parse=whole, default=proposed)
     evolution = {**own, "iterations": own.get("iterations", 10), "samples": samples}
     advice = None if asker.faults else recommend_for({**recipe, "evolution": evolution})
     most, usual = number(0, 10_000, whole=True), evolution["iterations"] if advice is None else advice.iterations

@@ -12,7 +12,7 @@ from pe_beam.python.declaring import declared
 from pe_beam.python.landing import LANDED, as_columns, land_for, shared_store
 from pe_beam.python.published import read_off
 from pe_beam.python.runs import EvolvedRun, OnIteration, evolve
-from pe_beam.recipe.advice import is_advisable, recommend_for, with_measurements, with_room
+from pe_beam.recipe.advice import is_advisable, recommend_for, usual_samples, with_measurements, with_room
 from pe_beam.recipe.loading import parse_recipe, set_key
 
 TABLES: dict[str, Any] = {
@@ -42,7 +42,7 @@ def synthesize(
     modality: str | None = None,
     generator: str | Mapping[str, Any] | None = None,
     embedder: str | Mapping[str, Any] | None = None,
-    samples: int = 1000,
+    samples: int | None = None,
     expected_records: float | None = None,
     name: str = "synthesized",
     overrides: Mapping[str, Any] | None = None,
@@ -79,7 +79,7 @@ def synthesize(
       modality: image, text, tabular; default: by the records, and tabular where there is a schema.
       generator: its name, or its section of a recipe. Tables have a default.
       embedder: as generator.
-      samples: number of synthetic records.
+      samples: number of synthetic records; None: 1000, of a table with `expected_records` 4000, but no more than they.
       expected_records: a public guess of the number of private records (with `client`: of clients), never a count of
         them. With it a table gets the plan that `pe-beam plan` recommends, and without it a fixed one.
       name: of the run; it is released.
@@ -110,7 +110,7 @@ def synthesize(
     data |= {} if expected_records is None else {"expected_records": expected_records}
     raw: dict[str, Any] = {"name": name, "data": data, "modality": kind}
     raw["privacy"] = {"epsilon": epsilon, "delta": delta} | ({"unit": "client"} if client else {})
-    raw["evolution"] = {"samples": samples}
+    raw["evolution"] = {"samples": usual_samples(raw, of_table=kind == "tabular") if samples is None else samples}
     if public is not None:
         found = read_off(public, roles.get("label"), roles.get("client"))
         schema, roles = found.schema, found.columns | roles

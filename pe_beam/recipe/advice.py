@@ -32,6 +32,7 @@ _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a 
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
 _HALVES = 0.02  # of the budget, out of that for measurements: for what only several columns together say
 _FOUND = 0.5  # mean product of halves, 1 at most, that has to stand out from noise
+_SAMPLES, _ROWS_MADE = 1000, 4000  # that are usual; of tables more: what learns from rows gains, and votes lose little
 _ITERATIONS = 4  # at most; more rounds on the same votes lost
 _CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
 _POOL = 10_000  # candidates at most where votes say less than noise does; pooling votes takes their square
@@ -145,6 +146,19 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
     if advice.steps is not None:
         return {**kept, "measure": {name: {"budget": share} for name, share in advice.steps.items()}}
     return {**kept, "marginals": {**(privacy.get("marginals") or {}), "budget": advice.budget}}
+
+
+def usual_samples(raw: Mapping[str, Any], *, of_table: bool) -> int:
+    """Returns the number of samples that is proposed where nobody says one: no more than records are guessed.
+
+    Args:
+      raw: a recipe as plain data.
+      of_table: whether its samples are rows that are drawn by measured marginals.
+    """
+    records = raw["data"].get("expected_records")
+    if not isinstance(records, int | float) or records < 1:  # which parsing has yet to refuse
+        return _SAMPLES
+    return int(min(_ROWS_MADE if of_table else _SAMPLES, records))
 
 
 def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:

@@ -88,6 +88,8 @@ def test_a_guess_of_the_number_of_records_gives_the_plan_that_is_recommended(mon
     for place, more in enumerate((unsaid, {"privacy.epsilon": float("inf")}, {"privacy.sampling_rate": 0.5})):
         pe_beam.synthesize(TABLE, tmp_path / f"more{place}", **CALL | {"expected_records": 5000, "overrides": more})
     assert recipes[3].privacy.measure is not None and recipes[4].privacy.measure is recipes[5].privacy.measure is None
+    pe_beam.synthesize(TABLE, tmp_path / "all", **CALL | {"expected_records": 5000, "samples": None})
+    assert recipes[-1].evolution.samples == 4000
 
 
 def test_only_what_is_wanted_lands_and_nobody_else_reads_it(made):

@@ -15,7 +15,7 @@ import yaml
 
 from pe_beam.cli.main import main
 from pe_beam.recipe.accuracy import measured_tables
-from pe_beam.recipe.advice import WANTED, advise, recommend
+from pe_beam.recipe.advice import WANTED, advise, recommend, usual_samples
 from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import make_plan
@@ -112,6 +112,16 @@ def test_the_recommended_plan_is_what_a_plan_of_it_says() -> None:
         again = advise(taken, plan)  # whatever split it is asked about
         assert again is not None
         assert (again.budget, again.population, again.reason) == (advice.budget, advice.population, advice.reason)
+
+
+@pytest.mark.parametrize(
+    ("records", "of_table", "samples"),
+    [(34_000, True, 4000), (34_000, False, 1000), (400, True, 400), (None, True, 1000), ("many", True, 1000)],
+)
+def test_as_many_samples_are_proposed_as_serve_and_records_are_guessed(
+    records: Any, of_table: bool, samples: int
+) -> None:
+    assert usual_samples({"data": {"expected_records": records}}, of_table=of_table) == samples
 
 
 def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() -> None:

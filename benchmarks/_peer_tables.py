@@ -26,6 +26,7 @@ from pe_beam.modalities.tabular.schema import TableSchema
 
 LABEL = "label of the record"
 USUAL = 1000  # samples, if a table is not small
+SAMPLES = {"breast-cancer": 150}
 YES_NO = {"type": "categorical", "values": ["no", "yes"]}
 
 
@@ -57,8 +58,8 @@ class Task:
         """The declared columns."""
         return TableSchema.model_validate(self.declared)
 
-    def recipe(self, epsilon: float, samples: int) -> dict[str, Any]:
-        """What `pe-beam init` writes for this table if it is told no more than it has to be."""
+    def recipe(self, epsilon: float, samples: int | None) -> dict[str, Any]:
+        """What `pe-beam init` writes for this table if it is told no more than it has to be; None: samples are its."""
         given = {
             "name": self.name,
             "modality": "tabular",
@@ -70,8 +71,7 @@ class Task:
             "data.expected_records": guess(self.train.num_rows),
             "privacy.epsilon": epsilon,
             "privacy.delta": self.delta,
-            "evolution.samples": samples,
-        }
+        } | ({} if samples is None else {"evolution.samples": samples})
         return compose(Asker(given, interactive=False))
 
     def codes(self, table: pa.Table) -> dict[str, np.ndarray]:
@@ -125,7 +125,7 @@ def breast_cancer(folder: Path) -> Task:
 
 
 def _shipped(name: str, table: pa.Table, folder: Path) -> Task:
-    """A table for which there is a recipe: its schema, delta and number of samples are taken from there."""
+    """A table for which there is a recipe: its schema and delta are taken from there."""
     raw = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
     return _cut(
         folder,
@@ -134,7 +134,7 @@ def _shipped(name: str, table: pa.Table, folder: Path) -> Task:
         raw["data"]["schema"],
         raw["data"]["labels"],
         delta=float(raw["privacy"]["delta"]),
-        samples=raw["evolution"]["samples"],
+        samples=SAMPLES.get(name, USUAL),
     )
 
 

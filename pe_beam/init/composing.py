@@ -216,9 +216,11 @@ def _evolution(asker: Asker, recipe: dict[str, Any], own: Mapping[str, Any]) -> 
     """
     asker.say("\nHow much is made.")
     whole = number(0, 1e9, whole=True)
-    proposed = usual_samples(recipe, of_table=recipe["modality"] == "tabular" and "marginals" in recipe["privacy"])
+    evolution = {**own, "iterations": own.get("iterations", 10)}
+    settled = asker.faults or "evolution.samples" in asker.given
+    proposed = 1000 if settled else usual_samples({**recipe, "evolution": evolution})
     samples = asker.ask("evolution.samples", "Samples to make", parse=whole, default=proposed)
-    evolution = {**own, "iterations": own.get("iterations", 10), "samples": samples}
+    evolution |= {"samples": samples}
     advice = None if asker.faults else recommend_for({**recipe, "evolution": evolution})
     most, usual = number(0, 10_000, whole=True), evolution["iterations"] if advice is None else advice.iterations
     turns = asker.ask("evolution.iterations", "Iterations", parse=most, default=usual)

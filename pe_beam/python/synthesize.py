@@ -79,7 +79,8 @@ def synthesize(
       modality: image, text, tabular; default: by the records, and tabular where there is a schema.
       generator: its name, or its section of a recipe. Tables have a default.
       embedder: as generator.
-      samples: number of synthetic records; None: 1000, of a table with `expected_records` 4000, but no more than they.
+      samples: number of synthetic records; None: 1000, of a table with `expected_records` up to 4000, as `init`
+        proposes it.
       expected_records: a public guess of the number of private records (with `client`: of clients), never a count of
         them. With it a table gets the plan that `pe-beam plan` recommends, and without it a fixed one.
       name: of the run; it is released.
@@ -110,7 +111,7 @@ def synthesize(
     data |= {} if expected_records is None else {"expected_records": expected_records}
     raw: dict[str, Any] = {"name": name, "data": data, "modality": kind}
     raw["privacy"] = {"epsilon": epsilon, "delta": delta} | ({"unit": "client"} if client else {})
-    raw["evolution"] = {"samples": usual_samples(raw, of_table=kind == "tabular") if samples is None else samples}
+    raw["evolution"] = {} if samples is None else {"samples": samples}
     if public is not None:
         found = read_off(public, roles.get("label"), roles.get("client"))
         schema, roles = found.schema, found.columns | roles
@@ -131,6 +132,8 @@ def synthesize(
             raise InputError(f"{key}: modality {kind!r} has no default; its name or its section is wanted: {known}")
     for key, value in (overrides or {}).items():
         set_key(raw, key, value)
+    if "samples" not in raw["evolution"]:
+        raw["evolution"]["samples"] = usual_samples(raw)
     if kind == "tabular" and raw["generator"] == TABLES["generator"]:
         _plan_table(raw, overrides or {})
     recipe = parse_recipe(raw)

@@ -32,9 +32,10 @@ _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a 
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
 _HALVES = 0.02  # of the budget, out of that for measurements: for what only several columns together say
 _FOUND = 0.5  # mean product of halves, 1 at most, that has to stand out from noise
-_SAMPLES, _ROWS_MADE = 1000, 4000  # that are usual; of tables more: what learns from rows gains, and votes lose little
+_SAMPLES, _ROWS_MADE = 1000, 4000  # usual numbers; more of tables, for what learns from rows gains
 _ITERATIONS = 4  # at most; more rounds on the same votes lost
 _CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
+_HEARD = 1000  # candidates (or as many as samples, if fewer) have to be told apart by votes, or votes are no use
 _POOL = 10_000  # candidates at most where votes say less than noise does; pooling votes takes their square
 _NEAR, _FAR = 0.2, 0.8  # smoothing, as a share of the usual distance between two random rows; _FAR: noise is all
 _ROWS = 256
@@ -148,17 +149,21 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
     return {**kept, "marginals": {**(privacy.get("marginals") or {}), "budget": advice.budget}}
 
 
-def usual_samples(raw: Mapping[str, Any], *, of_table: bool) -> int:
+def usual_samples(raw: Mapping[str, Any]) -> int:
     """Returns the number of samples that is proposed where nobody says one: no more than records are guessed.
 
     Args:
-      raw: a recipe as plain data.
-      of_table: whether its samples are rows that are drawn by measured marginals.
+      raw: a recipe as plain data; it need not have samples and a population yet.
+
+    Raises:
+      RecipeError: the recipe, of a table that is measured, is wrong.
     """
     records = raw["data"].get("expected_records")
     if not isinstance(records, int | float) or records < 1:  # which parsing has yet to refuse
         return _SAMPLES
-    return int(min(_ROWS_MADE if of_table else _SAMPLES, records))
+    measured = raw["modality"] == "tabular" and raw["privacy"].get("marginals")
+    usual = _ROWS_MADE if measured and is_advisable(parse_recipe(with_room(raw))) else _SAMPLES
+    return int(min(usual, records))
 
 
 def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:
@@ -183,11 +188,12 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
     tree = whole <= _TREE and _counts_pairs(recipe)
     share = min(max((whole / _NOISE_TVD) ** 2, _SHARES[0], _TREE_SHARE if tree else 0.0), _SHARES[1])
     share = math.ceil(share * 20 - 1e-9) / 20
+    heard = min(samples, _HEARD)  # more samples are drawn from fewer candidates, and varied
     if iterations is None:
-        rounds = [t for t in range(_ITERATIONS, 0, -1) if budget.signal(share, t, _CHOICE[0] * samples) >= WANTED]
+        rounds = [t for t in range(_ITERATIONS, 0, -1) if budget.signal(share, t, _CHOICE[0] * heard) >= WANTED]
         iterations = rounds[0] if rounds else 1
     population, near = min(_CHOICE[1] * samples, budget.room(share, iterations, WANTED)), _NEAR
-    if population < samples:
+    if population < heard:
         population, share, near = min(_CHOICE[0] * samples, max(population, _POOL)), MEASURED_ALONE, _FAR
     population = _whole(recipe, population)
     steps = _steps(budget, share) if tree else None

@@ -16,6 +16,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.recipe.accuracy import measured_tables
 from pe_beam.recipe.advice import WANTED, advise, recommend, usual_samples
+from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import make_plan
@@ -114,14 +115,18 @@ def test_the_recommended_plan_is_what_a_plan_of_it_says() -> None:
         assert (again.budget, again.population, again.reason) == (advice.budget, advice.population, advice.reason)
 
 
+def test_votes_are_heard_on_fewer_candidates_than_samples() -> None:
+    recipe = _recipe(data__expected_records=5000)
+    many, few = (recommend(recipe, make_plan(recipe), samples=each) for each in (4000, 1000))
+    assert many == few and 1000 <= many.population < 4000 and many.votes_over_sigma >= WANTED
+
+
 @pytest.mark.parametrize(
-    ("records", "of_table", "samples"),
-    [(34_000, True, 4000), (34_000, False, 1000), (400, True, 400), (None, True, 1000), ("many", True, 1000)],
+    ("records", "rate", "samples"), [(100_000, 1, 4000), (100_000, 0.5, 1000), (400, 1, 400), (None, 1, 1000)]
 )
-def test_as_many_samples_are_proposed_as_serve_and_records_are_guessed(
-    records: Any, of_table: bool, samples: int
-) -> None:
-    assert usual_samples({"data": {"expected_records": records}}, of_table=of_table) == samples
+def test_samples_that_are_proposed_are_no_more_than_records(records: Any, rate: float, samples: int) -> None:
+    raw = to_plain(_recipe(privacy__sampling_rate=rate, privacy__marginals={"budget": 0.2}))
+    assert usual_samples({**raw, "data": {**raw["data"], "expected_records": records}}) == samples
 
 
 def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() -> None:

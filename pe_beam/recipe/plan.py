@@ -369,8 +369,10 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
     if records is not None and recipe.privacy.delta > 1 / records:
         warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")
     warnings += _drowned(recipe, sigmas, votes)
-    samples, pool = recipe.evolution.samples, recipe.evolution.populations()[-2]
-    if recipe.evolution.final == "selected" and samples > pool:
+    evolution = recipe.evolution
+    samples, pool = evolution.samples, evolution.populations()[-2]
+    held = evolution.repeats == "modelled"  # rows repeat no more than what was measured has it
+    if evolution.final == "selected" and samples > pool and not held:
         warnings.append(
             f"evolution.samples: {samples} of {pool} candidates (evolution.population): {samples - pool} of them at "
             "least are variations of candidates that are among the samples"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+_PAIRS = 1 << 18  # of candidates whose nearness is in memory: it does not grow with the square of their number
+_COORDINATES = 1 << 16  # of differences at a time: they fit into the cache of a core
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,37 @@ def smoothed_votes(rounds: Sequence[Round], bandwidth: float) -> tuple[np.ndarra
     if not rounds or not bandwidth > 0:
         raise ValueError("smoothed_votes: at least one round and a bandwidth above 0")
     own = rounds[-1].vectors
-    votes, variance = np.zeros(len(own)), np.zeros(len(own))
+    votes, variance, crowd = np.zeros(len(own)), np.zeros(len(own)), np.zeros(len(own))
     for one in rounds:
-        near = _kernel(own, one.vectors, bandwidth)
-        votes += one.weight * (near * one.noisy).sum(axis=1)
-        variance += (one.weight * one.sigma) ** 2 * (near**2).sum(axis=1)
-    crowd = near.sum(axis=1)  # of the last round; at least 1, because a candidate is near itself
+        for rows, near in _kernel(own, one.vectors, bandwidth):
+            votes[rows] += one.weight * (near * one.noisy).sum(axis=1)
+            variance[rows] += (one.weight * one.sigma) ** 2 * (near**2).sum(axis=1)
+            if one is rounds[-1]:
+                crowd[rows] = near.sum(axis=1)  # at least 1, because a candidate is near itself
     return votes / crowd, np.sqrt(variance) / crowd
 
 
-def _kernel(a: np.ndarray, b: np.ndarray, bandwidth: float) -> np.ndarray:
-    """Returns k(a_i, b_j). It goes row by row, without BLAS: the bits are the same for every number of threads."""
+def _kernel(a: np.ndarray, b: np.ndarray, bandwidth: float) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields k(a_i, b_j) as float64 (rows, len(b)), for some rows of `a` at a time, and which these are.
+
+    It goes row by row, without BLAS: the bits are the same for every number of threads, and for blocks of any size.
+    """
+    some, tile = max(_PAIRS // max(len(b), 1), 1), max(_COORDINATES // max(b.shape[1], 1), 1)
+    for start in range(0, len(a), some):
+        rows = slice(start, min(start + some, len(a)))
+        squares = np.empty((rows.stop - start, len(b)))
+        for first in range(0, len(b), tile):
+            part = slice(first, first + tile)
+            _squares(a[rows], b[part], squares[:, part])
+        np.divide(squares, -2 * bandwidth**2, out=squares)
+        yield rows, np.exp(squares, out=squares)
+
+
+def _squares(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """Writes |a_i - b_j|^2. Each row of `a` is compared with all of `b` in one array, which is used again."""
     wide = b.astype(np.float64)
-    squares = [((wide - row) ** 2).sum(axis=1) for row in a.astype(np.float64)]
-    return np.exp(np.array(squares).reshape(len(a), len(b)) / (-2 * bandwidth**2))
+    apart = np.empty_like(wide)
+    for own, row in zip(out, a.astype(np.float64), strict=True):
+        np.subtract(wide, row, out=apart)
+        np.square(apart, out=apart)
+        apart.sum(axis=1, out=own)

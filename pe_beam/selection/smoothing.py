@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-_PAIRS = 1 << 18  # of candidates whose nearness is in memory: it does not grow with the square of their number
-_COORDINATES = 1 << 16  # of differences at a time: they fit into the cache of a core
+from pe_beam.selection.distances import SquaredDistances, in_halves
+
+_ROWS = 4096  # candidates whose nearness to some others is in memory: it does not grow with the square of their number
 
 
 @dataclass(frozen=True)
@@ -50,37 +51,29 @@ def smoothed_votes(rounds: Sequence[Round], bandwidth: float) -> tuple[np.ndarra
     if not rounds or not bandwidth > 0:
         raise ValueError("smoothed_votes: at least one round and a bandwidth above 0")
     own = rounds[-1].vectors
-    votes, variance, crowd = np.zeros(len(own)), np.zeros(len(own)), np.zeros(len(own))
-    for one in rounds:
-        for rows, near in _kernel(own, one.vectors, bandwidth):
-            votes[rows] += one.weight * (near * one.noisy).sum(axis=1)
-            variance[rows] += (one.weight * one.sigma) ** 2 * (near**2).sum(axis=1)
-            if one is rounds[-1]:
-                crowd[rows] = near.sum(axis=1)  # at least 1, because a candidate is near itself
+    votes, variance, crowd = (np.zeros(len(own)) for _ in range(3))
+    for start in range(0, len(own), _ROWS):
+        rows = slice(start, start + _ROWS)
+        distances = SquaredDistances(own[rows])
+        for one in rounds:
+            near_votes, near_squares, near = _sums(distances, one, bandwidth)
+            votes[rows] += one.weight * near_votes
+            variance[rows] += (one.weight * one.sigma) ** 2 * near_squares
+        crowd[rows] = near  # of the last round; at least 1, because a candidate is near itself
     return votes / crowd, np.sqrt(variance) / crowd
 
 
-def _kernel(a: np.ndarray, b: np.ndarray, bandwidth: float) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields k(a_i, b_j) as float64 (rows, len(b)), for some rows of `a` at a time, and which these are.
+def _sums(distances: SquaredDistances, one: Round, bandwidth: float) -> np.ndarray:
+    """Returns float64 (3, rows): sums of k(x_i, y_j) times noisy votes, of its squares, and of itself.
 
-    It goes row by row, without BLAS: the bits are the same for every number of threads, and for blocks of any size.
+    Some y_j are in memory at a time. The order of summation is NumPy's for all of them at once.
     """
-    some, tile = max(_PAIRS // max(len(b), 1), 1), max(_COORDINATES // max(b.shape[1], 1), 1)
-    for start in range(0, len(a), some):
-        rows = slice(start, min(start + some, len(a)))
-        squares = np.empty((rows.stop - start, len(b)))
-        for first in range(0, len(b), tile):
-            part = slice(first, first + tile)
-            _squares(a[rows], b[part], squares[:, part])
-        np.divide(squares, -2 * bandwidth**2, out=squares)
-        yield rows, np.exp(squares, out=squares)
 
+    def total(places: range) -> np.ndarray:
+        some = slice(places.start, places.stop)
+        near = distances.to(one.vectors[some])
+        np.divide(near, -2 * bandwidth**2, out=near)
+        np.exp(near, out=near)
+        return np.array([(near * one.noisy[some]).sum(axis=1), (near**2).sum(axis=1), near.sum(axis=1)])
 
-def _squares(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Writes |a_i - b_j|^2. Each row of `a` is compared with all of `b` in one array, which is used again."""
-    wide = b.astype(np.float64)
-    apart = np.empty_like(wide)
-    for own, row in zip(out, a.astype(np.float64), strict=True):
-        np.subtract(wide, row, out=apart)
-        np.square(apart, out=apart)
-        apart.sum(axis=1, out=own)
+    return in_halves(range(len(one.vectors)), total)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pe_beam.selection.distances import SquaredDistances, in_halves
+
+_ROWS = 4096  # candidates whose nearness to some others is in memory: it does not grow with the square of their number
+
 
 @dataclass(frozen=True)
 class Round:
@@ -47,17 +51,29 @@ def smoothed_votes(rounds: Sequence[Round], bandwidth: float) -> tuple[np.ndarra
     if not rounds or not bandwidth > 0:
         raise ValueError("smoothed_votes: at least one round and a bandwidth above 0")
     own = rounds[-1].vectors
-    votes, variance = np.zeros(len(own)), np.zeros(len(own))
-    for one in rounds:
-        near = _kernel(own, one.vectors, bandwidth)
-        votes += one.weight * (near * one.noisy).sum(axis=1)
-        variance += (one.weight * one.sigma) ** 2 * (near**2).sum(axis=1)
-    crowd = near.sum(axis=1)  # of the last round; at least 1, because a candidate is near itself
+    votes, variance, crowd = (np.zeros(len(own)) for _ in range(3))
+    for start in range(0, len(own), _ROWS):
+        rows = slice(start, start + _ROWS)
+        distances = SquaredDistances(own[rows])
+        for one in rounds:
+            near_votes, near_squares, near = _sums(distances, one, bandwidth)
+            votes[rows] += one.weight * near_votes
+            variance[rows] += (one.weight * one.sigma) ** 2 * near_squares
+        crowd[rows] = near  # of the last round; at least 1, because a candidate is near itself
     return votes / crowd, np.sqrt(variance) / crowd
 
 
-def _kernel(a: np.ndarray, b: np.ndarray, bandwidth: float) -> np.ndarray:
-    """Returns k(a_i, b_j). It goes row by row, without BLAS: the bits are the same for every number of threads."""
-    wide = b.astype(np.float64)
-    squares = [((wide - row) ** 2).sum(axis=1) for row in a.astype(np.float64)]
-    return np.exp(np.array(squares).reshape(len(a), len(b)) / (-2 * bandwidth**2))
+def _sums(distances: SquaredDistances, one: Round, bandwidth: float) -> np.ndarray:
+    """Returns float64 (3, rows): sums of k(x_i, y_j) times noisy votes, of its squares, and of itself.
+
+    Some y_j are in memory at a time. The order of summation is NumPy's for all of them at once.
+    """
+
+    def total(places: range) -> np.ndarray:
+        some = slice(places.start, places.stop)
+        near = distances.to(one.vectors[some])
+        np.divide(near, -2 * bandwidth**2, out=near)
+        np.exp(near, out=near)
+        return np.array([(near * one.noisy[some]).sum(axis=1), (near**2).sum(axis=1), near.sum(axis=1)])
+
+    return in_halves(range(len(one.vectors)), total)

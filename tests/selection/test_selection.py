@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -108,6 +110,25 @@ def test_pooled_votes_follow_their_formula():
         crowd = np.exp(-((own - x) ** 2).sum(axis=1) / 0.32).sum()
         assert votes[i] == pytest.approx(near @ noisy / crowd)
         assert deviations[i] == pytest.approx(3 * np.sqrt((near**2).sum()) / crowd)
+
+
+def test_pooling_does_not_hold_all_pairs_of_candidates_and_has_the_bits_of_one_array():
+    """All pairs of 1,500 candidates take 18 MB as one array, and those with the 1,500 of the round before as many."""
+    rng = np.random.default_rng(3)
+    rounds = [Round(rng.random((1500, 9), dtype=np.float32), rng.normal(0, 3, 1500), 3.0, w) for w in (0.5, 1.0)]
+    tracemalloc.start()
+    votes, deviations = smoothed_votes(rounds, 0.4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+    own, pooled, variance = rounds[-1].vectors.astype(float), np.zeros(1500), np.zeros(1500)
+    for one in rounds:
+        squares = np.array([((one.vectors.astype(float) - x) ** 2).sum(axis=1) for x in own])
+        near = np.exp(squares / (-2 * 0.4**2))
+        pooled += one.weight * (near * one.noisy).sum(axis=1)
+        variance += (one.weight * 3.0) ** 2 * (near**2).sum(axis=1)
+    assert votes.tobytes() == (pooled / near.sum(axis=1)).tobytes()
+    assert deviations.tobytes() == (np.sqrt(variance) / near.sum(axis=1)).tobytes()
 
 
 def test_a_bandwidth_near_0_pools_nothing():

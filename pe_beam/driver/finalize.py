@@ -26,6 +26,8 @@ from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import sampling_words, statement
 from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors, words_over
+from pe_beam.recipe.models import Halves
+from pe_beam.recipe.section import Section
 from pe_beam.recipe.start import MECHANISM
 from pe_beam.storage.parquet import parquet_file
 
@@ -259,10 +261,17 @@ def _checks_itself(run: Run) -> bool:
     return bool(embedder.trial is not Embedder.trial)
 
 
+def _measured_in(name: str, step: Section) -> str:
+    """Returns what a step of `privacy.measure` counts, in the words of the statement."""
+    if isinstance(step, Halves) and step.columns is not None:
+        return f"counts of up to {step.columns} columns together, in two groups of each, by label"
+    return _MEASURED[name]
+
+
 def measured_by(run: Run) -> str | None:
     """Returns what is measured before the votes, in the words of the statement, or None if nothing is."""
     if run.recipe.privacy.measure:
-        named = [_MEASURED[name] for name in run.recipe.privacy.measure.steps]
+        named = [_measured_in(name, step) for name, step in run.recipe.privacy.measure.steps.items()]
         return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
     if run.recipe.privacy.marginals:
         if run.embedder.counts_several:

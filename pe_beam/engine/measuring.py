@@ -85,7 +85,8 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
         assert told.cliques is not None
         return [known.together(each, told.cliques.groups, by_label=told.cliques.by_label) for each in _declared(run)]
     if step.name == "halves":
-        return [known.halves()]
+        assert told.halves is not None
+        return known.halves(told.halves.columns)
     assert told.coarse is not None and told.tree is not None
     if step.name == "coarse":
         return known.all_pairs(told.coarse.groups)
@@ -125,7 +126,7 @@ def interactions(run: Run, iteration: int) -> list[Interaction]:
 
     They follow from that step and those before it, so that all who ask later are told the same.
     """
-    return _known(run, iteration).interactions(answers(run, iteration)[0], _declared(run))
+    return _known(run, iteration).interactions(answers(run, iteration), _declared(run))
 
 
 def _scale(run: Run, iteration: int) -> float:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from pe_beam.measuring.shares import shares_of
 
 MOST = 6
 """Columns that are found together, at most: their halves are 64 cells of each label."""
@@ -20,22 +23,50 @@ SURE = 5.0
 LEAST = 0.08  # a product below it is worth less than what pairs tell
 CLEAR = 0.25
 """Noise of finer counts of a set, at most, as a sum of absolute differences of shares."""
+BLURRED = 0.05
+"""Noise of the halves of a set, as such a sum, above which they are counted once more."""
 _RARE = 1e-3  # share of a half below which it is empty
+
+
+class Product(NamedTuple):
+    """The mean product of the halves of some columns.
+
+    Attributes:
+      strength: the root of its mean square over labels.
+      bar: a strength above it is sure.
+      agreed: the absolute value of its mean over labels.
+    """
+
+    strength: float
+    bar: float
+    agreed: float
+
+
+def blocks(columns: int, most: int | None) -> list[tuple[int, ...]]:
+    """Returns sets of at most so many columns, such that any three columns are in one of them; None: all at once.
+
+    Columns are cut into parts of a third of a set; a set is what three of the parts have. `most` is a multiple of 3.
+
+    >>> blocks(4, None), blocks(5, 3)[-2:], len(blocks(12, 6))
+    ([(0, 1, 2, 3)], [(1, 3, 4), (2, 3, 4)], 20)
+    """
+    if most is None or most >= columns:
+        return [tuple(range(columns))]
+    starts = range(0, columns, most // 3)
+    parts = [tuple(range(start, min(start + starts.step, columns))) for start in starts]
+    return [first + second + third for first, second, third in itertools.combinations(parts, 3)]
 
 
 def products(
     counts: np.ndarray, sigma: float, totals: np.ndarray, by_group: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean product of each set of columns, by label, and its standard deviation if they are independent.
+) -> dict[tuple[int, ...], Product]:
+    """Returns the mean product of each set of two to `MOST` columns.
 
     Args:
       counts: float64 (labels, halves of each column), noisy; a column may have a single half.
       sigma: standard deviation of the noise on each count.
       totals: float64 (labels,), noisy numbers of records.
       by_group: of each column float64 (labels, halves), one-way shares.
-
-    Returns:
-      float64 (labels, 2, ..., 2) both: along the axis of a column 1 if the set has it and 0 if not.
     """
     found, noise = [], []
     for label, total in enumerate(np.maximum(totals, 1.0)):
@@ -45,7 +76,17 @@ def products(
             mean, variance = _along(axis, factors, mean), _along(axis, factors**2, variance)
         found.append(mean)
         noise.append(np.sqrt(variance + 1 / total))  # of the privacy noise, and of a sample of so many records
-    return np.stack(found), np.stack(noise)
+    # (labels, 2, ..., 2): along the axis of a column 1 if the set has it and 0 if not
+    means, label_shares = np.stack(found), shares_of(totals, float(totals.sum()))
+    strength = np.sqrt(np.einsum("l,l...->...", label_shares, means**2))
+    bar = np.maximum(LEAST, SURE * np.sqrt(np.einsum("l,l...->...", label_shares, np.stack(noise) ** 2)))
+    agreed = np.abs(np.einsum("l,l...->...", label_shares, means))
+    size = np.indices(strength.shape).sum(axis=0)
+    places = np.argwhere((size > 1) & (size <= MOST))
+    sets = (tuple(np.flatnonzero(place).tolist()) for place in places)
+    at = tuple(places.T)
+    told = zip(strength[at].tolist(), bar[at].tolist(), agreed[at].tolist(), strict=True)
+    return {own: Product(*each) for own, each in zip(sets, told, strict=True)}
 
 
 def _along(axis: int, factors: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -62,7 +103,7 @@ def _standardised(shares: np.ndarray) -> np.ndarray:
 
 
 def together(
-    found: np.ndarray, noise: np.ndarray, label_shares: np.ndarray, joined: Sequence[Sequence[int]] = ()
+    products: Mapping[tuple[int, ...], Product], joined: Sequence[Sequence[int]] = ()
 ) -> dict[tuple[int, ...], float]:
     """Returns the sets of columns that say something together, and how much, the most first, which close no circle.
 
@@ -72,21 +113,15 @@ def together(
     all sure sets in it: the root of the sum of their squares.
 
     Args:
-      found: mean products, as `products` returns them.
-      noise: as well.
-      label_shares: float64 (labels,), which add up to 1.
+      products: by set of columns, in ascending order.
       joined: positions of columns that are counted together already.
     """
-    size = np.indices(found.shape[1:]).sum(axis=0)
-    strength = np.sqrt(np.einsum("l,l...->...", label_shares, found**2))
-    bar = np.maximum(LEAST, SURE * np.sqrt(np.einsum("l,l...->...", label_shares, noise**2)))
-    agreed = np.abs(np.einsum("l,l...->...", label_shares, found))
-    pairs = {_columns(each): float(agreed[tuple(each)]) for each in np.argwhere(size == 2)}
-    sure = {}
-    for place in np.argwhere((strength > bar) & (size > 1) & (size <= MOST)):
-        own, product = _columns(place), float(strength[tuple(place)])
-        if max(pairs[pair] for pair in itertools.combinations(own, 2)) < product / 2:
-            sure[own] = product
+    sure = {
+        own: each.strength
+        for own, each in products.items()
+        if each.strength > each.bar
+        and max(products[pair].agreed for pair in itertools.combinations(own, 2)) < each.strength / 2
+    }
     scored = {own: math.hypot(*(sure.get(each, 0.0) for each in _subsets(own))) for own in sure}
     parts, taken = [set(each) for each in joined], {}
     for own in sorted(scored, key=lambda each: (-scored[each], each)):
@@ -95,11 +130,6 @@ def together(
             parts = [part for part in parts if part not in met] + [set(own).union(*met)]
             taken[own] = scored[own]
     return taken
-
-
-def _columns(place: np.ndarray) -> tuple[int, ...]:
-    """Returns the columns of the set at a place of mean products."""
-    return tuple(np.flatnonzero(place).tolist())
 
 
 def _subsets(columns: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

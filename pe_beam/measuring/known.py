@@ -12,7 +12,7 @@ import numpy as np
 
 from pe_beam.measuring.cliques import Clique, norm_squared, weights_within
 from pe_beam.measuring.groups import equal_mass
-from pe_beam.measuring.interactions import CLEAR, products, together
+from pe_beam.measuring.interactions import BLURRED, CLEAR, Product, blocks, products, together
 from pe_beam.measuring.pairs import Pair, Question, scores, spanning
 from pe_beam.measuring.shares import grouped, shares_of
 
@@ -89,29 +89,33 @@ class Known:
         every = itertools.combinations(range(len(self._sizes)), 2)
         return [self.together(pair, most, by_label=False) for pair in every]
 
-    def halves(self) -> Clique:
-        """Returns all columns together by label, each in at most two groups; missing values are in the second."""
-        columns = tuple(range(len(self._sizes)))
-        return Clique(columns, tuple(np.minimum(self.groups(column, 2), 1) for column in columns), True)
+    def halves(self, most: int | None) -> list[Clique]:
+        """Returns columns together by label, each in at most two groups; missing values are in the second.
 
-    def interactions(self, halves: Answer, joined: Sequence[Sequence[int]] = ()) -> list[Interaction]:
+        Args:
+          most: columns at a time, so that any three come together; None: all at once.
+        """
+        groups = [np.minimum(self.groups(column, 2), 1) for column in range(len(self._sizes))]
+        return [Clique(own, tuple(groups[column] for column in own), True) for own in blocks(len(groups), most)]
+
+    def interactions(self, halves: Sequence[Answer], joined: Sequence[Sequence[int]] = ()) -> list[Interaction]:
         """Returns the columns that go together by more than pairs, with their counts, from counts of halves.
 
         Args:
-          halves: counts of all columns, as `halves` asks for them.
+          halves: counts of columns, as `halves` asks for them. Where several have the same columns, the first tells.
           joined: positions of columns that are counted together already.
         """
-        groups, counts = halves.clique.groups, halves.counts
-        by_group = [grouped(own, each) for own, each in zip(self._shares, groups, strict=True)]
-        found, noise = products(counts, halves.sigma, self._totals, by_group)
-        taken = []
-        for columns, score in together(found, noise, self._label_shares, joined).items():
-            others = tuple(axis for axis in range(1, counts.ndim) if axis - 1 not in columns)
-            summed = math.prod(counts.shape[axis] for axis in others)
-            clique = Clique(columns, tuple(groups[column] for column in columns), True)
-            answer = Answer(clique, counts.sum(axis=others), halves.sigma * math.sqrt(summed))
-            taken.append(Interaction(answer, score))
-        return taken
+        found: dict[tuple[int, ...], Product] = {}
+        told_by: dict[tuple[int, ...], Answer] = {}
+        for answer in halves:
+            places, groups = answer.clique.columns, answer.clique.groups
+            by_group = [grouped(self._shares[column], own) for column, own in zip(places, groups, strict=True)]
+            for own, product in products(answer.counts, answer.sigma, self._totals, by_group).items():
+                columns = tuple(places[axis] for axis in own)
+                found.setdefault(columns, product)
+                told_by.setdefault(columns, answer)
+        sets = together(found, joined)
+        return [Interaction(_summed(told_by[columns], columns), score) for columns, score in sets.items()]
 
     def _parted(self, halves: Clique, most: int, weight: int, *, by_label: bool) -> Clique:
         """Returns columns together with each half in so many groups at most: what the halves tell is not blurred."""
@@ -124,6 +128,17 @@ class Known:
                 found[bins] = equal_mass(shares[bins], ordered, most) + (found.max() + 1 if half else 0)
             groups.append(found)
         return Clique(halves.columns, tuple(groups), by_label, weight)
+
+    def _worth(self, own: Clique, answer: Answer, noise: float) -> bool:
+        """Returns whether a finer clique tells more than the halves do: finer groups, or the same with less noise.
+
+        Args:
+          own: the clique, by label as the halves are, or over all labels.
+          answer: counts of halves.
+          noise: of the clique, as a sum of absolute differences of shares.
+        """
+        blurred = answer.counts.size * answer.sigma * math.sqrt(2 / math.pi) / self._total
+        return own.shape != answer.clique.shape or (own.by_label and blurred > max(BLURRED, 2 * noise))
 
     def scores(self, coarse: Sequence[Answer]) -> dict[Pair, float]:
         """Returns the scores of those pairs that go together beyond doubt, from counts of all pairs over all labels."""
@@ -151,7 +166,7 @@ class Known:
         """Returns the pairs of a tree that noise does not hide, and one-way counts for what the others leave over.
 
         Columns that were found to say something together are counted again with each half parted, as finely as noise
-        lets it. For them is what the pairs leave over.
+        lets it, or as they are if noise blurs their halves. For them is what the pairs leave over.
 
         Args:
           coarse: counts of all pairs over all labels.
@@ -174,6 +189,15 @@ class Known:
                 self._parted(each.answer.clique, parts, left, by_label=by_label) for parts in range(most // 2, 1, -1)
             )
             clear = (own for own in parted if asked.noise(own) <= min(each.score, CLEAR))
-            worth += [own for own in itertools.islice(clear, 1) if own.shape != each.answer.clique.shape]
+            worth += [own for own in itertools.islice(clear, 1) if self._worth(own, each.answer, asked.noise(own))]
         weights = weights_within(bound - norm_squared(worth), len(self._sizes))
         return [*worth, *one_way(self._sizes, weights)]
+
+
+def _summed(answer: Answer, columns: tuple[int, ...]) -> Answer:
+    """Returns the counts of some columns of a clique by label: the sums over its others."""
+    own = dict(zip(answer.clique.columns, answer.clique.groups, strict=True))
+    others = tuple(axis for axis, column in enumerate(own, start=1) if column not in columns)
+    summed = math.prod(answer.counts.shape[axis] for axis in others)
+    clique = Clique(columns, tuple(own[column] for column in columns), True)
+    return Answer(clique, answer.counts.sum(axis=others), answer.sigma * math.sqrt(summed))

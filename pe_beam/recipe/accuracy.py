@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pe_beam.measuring.interactions import blocks
 from pe_beam.recipe.measured import Measured, measured_steps
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder
@@ -99,7 +100,8 @@ def _steps(recipe: Recipe) -> Iterator[Table]:
     if told.cliques is not None:
         counted["cliques"] = [tuple(columns) for columns in told.cliques.columns]
     if told.halves is not None:
-        counted["halves"] = [tuple(sizes)]
+        names = list(sizes)
+        counted["halves"] = [tuple(names[i] for i in own) for own in blocks(len(names), told.halves.columns)]
     if told.coarse is not None:
         counted["coarse"] = list(itertools.combinations(sizes, 2))
     for name, each in ((name, columns) for name, sets in counted.items() for columns in sets):

@@ -6,6 +6,7 @@ for tables. Of other records only the size of the pool is said.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +16,12 @@ import numpy as np
 
 from pe_beam import registry
 from pe_beam.keyed import keyed_rng
-from pe_beam.measuring.interactions import SURE
+from pe_beam.measuring.interactions import SURE, blocks
 from pe_beam.recipe.accuracy import one_way_tables
 from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, SPLIT, cells_of_halves
-from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.models import Halves, Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
 from pe_beam.recipe.plan import DROWNED, MEASURED_ALONE, Plan, make_plan
 
@@ -30,9 +31,10 @@ _NOISE_TVD = 0.03  # of the mean one-way marginal; more budget buys less than th
 _SHARES = (0.4, 0.8)  # of the budget for measurements
 _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a tree of pairs costs more than it tells
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
-_HALVES = 0.02  # of the budget, out of that for measurements: for what only several columns together say
-_FOUND = 0.5  # mean product of halves, 1 at most, that has to stand out from noise
 _SAMPLES, _ROWS_MADE = 1000, 4000  # usual numbers; more of tables, for what learns from rows gains
+_HALVES = (0.02, 0.03, 0.05)  # of the budget, out of that for measurements: for what only several columns together say
+_AT_ONCE = (None, 6)  # columns in halves at a time: all, or so few that noise leaves sets of three of them
+_FOUND = 0.6  # mean product of halves, 1 at most, that has to stand out from noise
 _ITERATIONS = 4  # at most; more rounds on the same votes lost
 _CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
 _HEARD = 1000  # candidates (or as many as samples, if fewer) have to be told apart by votes, or votes are no use
@@ -50,6 +52,7 @@ class Advice:
       iterations: T.
       budget: share of the budget for measurements; None: nothing is recommended, as for records without columns.
       steps: share of each step of `privacy.measure`; None: `privacy.marginals` alone, or nothing.
+      halves_columns: `columns` of the step `halves`, if there is one.
       smoothing: distance over which votes are pooled; None as with `budget`.
       votes_over_sigma: expected votes of a candidate over sigma in such a plan.
       reason: why, in a sentence.
@@ -59,6 +62,7 @@ class Advice:
     iterations: int
     budget: float | None
     steps: dict[str, float] | None
+    halves_columns: int | None = None
     smoothing: float | None
     votes_over_sigma: float
     reason: str
@@ -145,7 +149,10 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
         return dict(privacy)
     kept = {key: value for key, value in privacy.items() if key != "marginals"}
     if advice.steps is not None:
-        return {**kept, "measure": {name: {"budget": share} for name, share in advice.steps.items()}}
+        measure: dict[str, dict[str, Any]] = {name: {"budget": share} for name, share in advice.steps.items()}
+        if advice.halves_columns is not None:
+            measure["halves"]["columns"] = advice.halves_columns
+        return {**kept, "measure": measure}
     return {**kept, "marginals": {**(privacy.get("marginals") or {}), "budget": advice.budget}}
 
 
@@ -196,7 +203,8 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
     if population < heard:
         population, share, near = min(_CHOICE[0] * samples, max(population, _POOL)), MEASURED_ALONE, _FAR
     population = _whole(recipe, population)
-    steps = _steps(budget, share) if tree else None
+    halves = _halves(budget) if tree else None
+    steps = _steps(share, halves) if tree else None
     signal = budget.signal(share, iterations, population)
     noise_tvd = min(1.0, whole / math.sqrt(steps["one_way"] if steps else share))
     return Advice(
@@ -204,6 +212,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         iterations=iterations,
         budget=share,
         steps=steps,
+        halves_columns=halves.columns if halves else None,
         smoothing=float(f"{near * _usual_distance(recipe):.2g}"),
         votes_over_sigma=signal,
         reason=f"noise moves a one-way marginal by about {noise_tvd:.2g} (total variation), and a candidate has "
@@ -211,21 +220,26 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
     )
 
 
-def _steps(budget: _Budget, share: float) -> dict[str, float]:
-    """Returns the share of each step of `privacy.measure`, in order; with halves, if they would show a parity."""
-    halves = _HALVES if _shows_parities(budget) else 0.0
-    found = {name: round(part * (share - halves), 4) for name, part in SPLIT.items()}
-    return {"one_way": found.pop("one_way")} | ({"halves": halves} if halves else {}) | found
+def _steps(share: float, halves: Halves | None) -> dict[str, float]:
+    """Returns the share of each step of `privacy.measure`, in order."""
+    own = float(halves.budget) if halves else 0.0
+    found = {name: round(part * (share - own), 4) for name, part in SPLIT.items()}
+    return {"one_way": found.pop("one_way")} | ({"halves": own} if own else {}) | found
 
 
-def _shows_parities(budget: _Budget) -> bool:
-    """Returns whether counts of all columns in halves show a parity that half of the records follow beyond chance."""
+def _halves(budget: _Budget) -> Halves | None:
+    """Returns the cheapest counts in halves that show a parity, of all columns or else of three; None: none does."""
     recipe = budget.recipe
+    labels, records = recipe.label_count, recipe.data.expected_records or 1
     columns = len(new_embedder(recipe).marginal_sizes())
     replaced = 2 if recipe.privacy.adjacency == "replace-one" else 1
-    sigma = budget.multiplier * math.sqrt(replaced / _HALVES)
-    noise = sigma * recipe.label_count * math.sqrt(2**columns) / (recipe.data.expected_records or 1)
-    return cells_of_halves(recipe.label_count, columns) <= MOST_CELLS and SURE * noise <= _FOUND
+    for most, share in itertools.product(_AT_ONCE, _HALVES):
+        sets = blocks(columns, most)
+        sigma = budget.multiplier * math.sqrt(replaced * len(sets) / share)
+        noise = sigma * labels * math.sqrt(2 ** len(sets[0])) / records
+        if cells_of_halves(labels, columns, most) <= MOST_CELLS and SURE * noise <= _FOUND:
+            return Halves(budget=share, columns=most)
+    return None
 
 
 def _counts_pairs(recipe: Recipe) -> bool:

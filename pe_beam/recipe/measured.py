@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pe_beam.contracts.embedder import Embedder
+from pe_beam.measuring.interactions import blocks
 from pe_beam.recipe.models import Cliques, Halves, OneWay, Recipe
 
 MOST_COLUMNS = 40
@@ -57,7 +58,7 @@ def measured(recipe: Recipe, embedder: Embedder) -> Measured:
 
 
 MOST_CELLS = 1 << 16
-"""Cells of all columns together in halves, at most."""
+"""Cells of columns in halves, at most."""
 
 PAIR_WEIGHT = 4
 """How often a record counts in its cell of a pair of a tree. With weights above 1 what pairs leave over can move."""
@@ -87,15 +88,17 @@ class Step:
 def measured_steps(recipe: Recipe, columns: int) -> list[Step]:
     """Returns the steps of `privacy.measure` of so many columns, in order; none without it.
 
-    A record counts once in each column, in each declared clique, in the halves of all columns and in each pair of
+    A record counts once in each column, in each declared clique, in each set of columns in halves and in each pair of
     columns. Of a tree it counts `PAIR_WEIGHT` times in each pair, of which there are columns - 1 at most, or in one-way
     counts in their place.
     """
     told = recipe.privacy.measure
     if told is None:
         return []
-    norms = {"one_way": columns, "halves": 1, "coarse": columns * (columns - 1) // 2}
+    norms = {"one_way": columns, "coarse": columns * (columns - 1) // 2}
     norms["tree"] = PAIR_WEIGHT**2 * (columns - 1)
+    if told.halves is not None:
+        norms["halves"] = len(blocks(columns, told.halves.columns))
     if told.cliques is not None:
         norms["cliques"] = len(told.cliques.columns)
     return [
@@ -104,9 +107,9 @@ def measured_steps(recipe: Recipe, columns: int) -> list[Step]:
     ]
 
 
-def cells_of_halves(labels: int, columns: int) -> int:
-    """Returns how many cells so many columns have together, in two groups of each, by label."""
-    return int(labels * 2**columns)
+def cells_of_halves(labels: int, columns: int, most: int | None) -> int:
+    """Returns how many cells columns in halves have by label, all sets of at most so many together."""
+    return int(sum(labels * 2 ** len(own) for own in blocks(columns, most)))
 
 
 def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
@@ -123,7 +126,7 @@ def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
     if isinstance(step, OneWay):
         return recipe.label_count * sum(sizes) / len(sizes)
     if isinstance(step, Halves):
-        return cells_of_halves(recipe.label_count, len(sizes))
+        return cells_of_halves(recipe.label_count, len(sizes), step.columns) / len(blocks(len(sizes), step.columns))
     grouped = [min(size, step.groups) for size in sizes]
     labels = recipe.label_count if getattr(step, "by_label", False) else 1
     width = 2 if not isinstance(step, Cliques) else sum(map(len, step.columns)) / len(step.columns)

@@ -511,6 +511,13 @@ class Halves(Section):
     """Counts of all columns together by label, each in two groups: what only several columns together say, is found."""
 
     budget: Real = Field(gt=0, lt=1, description="share of the budget")
+    columns: Annotated[Whole | None, NEWER] = Field(
+        None,
+        ge=3,
+        le=12,
+        multiple_of=3,
+        description="columns that are counted together, such that any three are at once somewhere; null: all columns",
+    )
 
 
 class Coarse(Section):

@@ -172,10 +172,11 @@ def _check_measure(recipe: Recipe, embedder: Embedder) -> None:
         raise RecipeError(
             f"privacy.measure.coarse: {len(columns)} columns; 2 to {MOST_COLUMNS} are allowed; null counts no pairs"
         )
-    if told.halves is not None and (cells := cells_of_halves(recipe.label_count, len(columns))) > MOST_CELLS:
+    most = None if told.halves is None else told.halves.columns
+    if told.halves is not None and (cells := cells_of_halves(recipe.label_count, len(columns), most)) > MOST_CELLS:
         raise RecipeError(
             f"privacy.measure.halves: {len(columns)} columns by {recipe.label_count} labels have {cells} cells; "
-            f"at most {MOST_CELLS} are allowed; null counts none"
+            f"at most {MOST_CELLS} are allowed: fewer columns at a time (halves.columns), or null, which counts none"
         )
     unknown = sorted({name for each in (told.cliques.columns if told.cliques else []) for name in each} - set(columns))
     if unknown:

@@ -15,7 +15,7 @@ import yaml
 
 from pe_beam.cli.main import main
 from pe_beam.recipe.accuracy import measured_tables
-from pe_beam.recipe.advice import WANTED, advise, recommend, usual_samples
+from pe_beam.recipe.advice import WANTED, advise, recommend, usual_samples, with_measurements
 from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
 from pe_beam.recipe.models import Recipe
@@ -141,6 +141,23 @@ def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() 
     assert "votes say little" in poor.reason
     assert poor.smoothing == pytest.approx(4 * rich.smoothing, rel=0.02)  # noise is not followed
     assert about(1, 5000, 100_000).population < 100_000  # samples are no votes
+
+
+@pytest.mark.parametrize(
+    ("columns", "halves"),
+    [
+        (8, {"budget": 0.02}),
+        (12, {"budget": 0.03}),
+        (16, {"budget": 0.02, "columns": 6}),
+        (30, None),
+    ],
+)
+def test_halves_are_recommended_so_that_a_parity_stands_out(columns: int, halves: dict[str, Any] | None) -> None:
+    recipe = _recipe(
+        data__expected_records=40_000, data__schema={"columns": {f"x{i}": {"type": "boolean"} for i in range(columns)}}
+    )
+    advice = recommend(recipe, make_plan(recipe), samples=1000)
+    assert with_measurements({}, advice)["measure"].get("halves") == halves
 
 
 def test_a_plan_asks_no_filter() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -31,6 +32,7 @@ from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import DataError, InputError, PeBeamError, RecipeError
 from pe_beam.measuring.cliques import norm_squared
 from pe_beam.measuring.groups import equal_mass
+from pe_beam.measuring.interactions import blocks
 from pe_beam.measuring.known import Answer, Known
 from pe_beam.measuring.pairs import scores
 from pe_beam.modalities.tabular.codec import encode_payload
@@ -53,7 +55,7 @@ from tests.whole_runs import SECRET, release_digests
 MEASURE = {
     "one_way": {"budget": 0.3},
     "cliques": {"budget": 0.1, "columns": [["b", "x"]], "groups": 3},
-    "halves": {"budget": 0.05},
+    "halves": {"budget": 0.05, "columns": 3},
     "coarse": {"budget": 0.1},
     "tree": {"budget": 0.2, "groups": 6},
 }
@@ -113,7 +115,7 @@ def test_each_step_has_its_line_and_all_together_keep_the_budget(done):
         assert (line["sigma"], line["sensitivity"]) == (planned.sigma, planned.sensitivity)
         whole = sum(each["noise_multiplier"] ** -2 for each in found)
         assert line["noise_multiplier"] ** -2 / whole == pytest.approx(share, rel=1e-6)
-    assert [each.sensitivity**2 for each in plan.measurements] == pytest.approx([4, 1, 1, 6, PAIR_WEIGHT**2 * 3])
+    assert [each.sensitivity**2 for each in plan.measurements] == pytest.approx([4, 1, 4, 6, PAIR_WEIGHT**2 * 3])
     privacy = json.loads((done / "release/privacy.json").read_text())
     assert privacy["spent_epsilon"] == spent_epsilon([line["noise_multiplier"] for line in found], 1e-5) <= 3
     together = privacy["label_shares_noise_multiplier"]
@@ -123,7 +125,7 @@ def test_each_step_has_its_line_and_all_together_keep_the_budget(done):
     [told] = status.privacy([str(done)])["runs"]
     assert [line.get("measured") for line in told["ledger"]] == [*MEASURE, None]
     assert (
-        "counts of declared columns together, counts of all columns together, in two groups of each"
+        "counts of declared columns together, counts of up to 3 columns together, in two groups of each"
         in privacy["statement"]
     )
     manifest = json.loads((done / "release/iteration=0000/manifest.json").read_text())
@@ -223,9 +225,9 @@ def test_the_chance_of_a_sample_is_no_interaction_and_a_parity_of_few_rows_is_on
         for own in (bins, parity):
             counts = np.stack([np.eye(2)[labels].T @ np.eye(2)[column] for column in own.T])
             known = Known(list(counts), counts[0].sum(axis=1), [0] * 8)
-            halves = known.halves()
+            [halves] = known.halves(None)
             counts = np.bincount(halves.cells(own, labels), minlength=512).reshape(2, *halves.shape)
-            found.append([each.answer.clique.columns for each in known.interactions(Answer(halves, counts, 0.0))])
+            found.append([each.answer.clique.columns for each in known.interactions([Answer(halves, counts, 0.0)])])
     assert found[::2] == [[]] * 12 and found[1::2] == [[(0, 1, 2, 7)]] * 12
 
 
@@ -268,11 +270,11 @@ def test_who_reads_the_release_can_choose_again(done):
         ]
 
     assert told([known.together([1, 2], 3, by_label=True)]) == released(done, "cliques")[0]
-    assert told([known.halves()]) == released(done, "halves")[0]
+    assert told(known.halves(3)) == released(done, "halves")[0]
     assert told(known.all_pairs(4)) == released(done, "coarse")[0]
     sigmas = [line["sigma"] for line in lines(done)]
-    [(_, counts)] = shaped("halves")
-    more = known.interactions(Answer(known.halves(), counts, sigmas[2]), [[1, 2]])
+    sets = zip(known.halves(3), shaped("halves"), strict=True)
+    more = known.interactions([Answer(own, counts, sigmas[2]) for own, (_, counts) in sets], [[1, 2]])
     pairs = known.all_pairs(4)
     coarse = [Answer(own, counts, sigmas[3]) for own, (_, counts) in zip(pairs, shaped("coarse"), strict=True)]
     chosen = known.tree(
@@ -449,7 +451,7 @@ def halved(
     """What is known after exact one-way counts, and noisy counts of all columns in halves, of two labels."""
     one = [np.stack([np.bincount(bins[labels == own, i], minlength=n) for own in (0, 1)]) for i, n in enumerate(sizes)]
     made = Known([each.astype(float) for each in one], np.bincount(labels, minlength=2).astype(float), ordered)
-    asked_for = made.halves()
+    [asked_for] = made.halves(None)
     assert max(asked_for.shape) == 2
     exact = np.bincount(asked_for.cells(bins, labels), minlength=asked_for.cell_count(2))
     noisy = exact + np.random.default_rng(9).normal(0, sigma, len(exact))
@@ -465,14 +467,14 @@ def test_columns_that_say_something_only_all_together_are_found_and_pairs_are_le
     bins[:, 4] = np.where(rng.random(count) < 0.8, bins[:, 3], 4)
     labels = ((bins[:, 0] + (bins[:, 1] > 3) + (bins[:, 2] > 0) + (rng.random(count) < 0.05)) % 2).astype(np.int32)
     made, halves = halved(bins, labels, 10.0, ordered, sizes)
-    [interaction] = made.interactions(halves)
+    [interaction] = made.interactions([halves])
     found = interaction.answer
     assert interaction.score == pytest.approx(0.9, abs=0.1)
     assert found.clique.columns == (0, 1, 2) and found.sigma == pytest.approx(20.0)
     cells = [np.bincount(found.clique.cells(bins, labels), minlength=16)]
     assert np.abs(found.counts.ravel() - cells).max() < 5 * found.sigma
-    assert not made.interactions(halves, joined=[[0, 2]]), "it would close a circle"
-    assert not made.interactions(Answer(halves.clique, halves.counts, 300.0)), "noise may be all of it"
+    assert not made.interactions([halves], joined=[[0, 2]]), "it would close a circle"
+    assert not made.interactions([Answer(halves.clique, halves.counts, 300.0)]), "noise may be all of it"
     coarse = [Answer(each, np.zeros((1, *each.shape)), 1e6) for each in made.all_pairs(4)]
     ask = functools.partial(made.tree, coarse, bound=96, weight=4, by_label=True, most=8, more=[interaction])
     for sigma, shape in ((80.0, (2, 8, 3)), (160.0, (2, 4, 3))):
@@ -483,12 +485,43 @@ def test_columns_that_say_something_only_all_together_are_found_and_pairs_are_le
     assert all(len(own.columns) == 1 for own in ask(sigma=800.0)), "halves are as fine as noise lets it"
 
 
+def test_of_many_columns_three_that_are_a_parity_are_found_where_six_are_counted_at_a_time():
+    """Noise of all 14 columns at once would hide it. What noise blurs is counted again."""
+    rng = np.random.default_rng(5)
+    bins = rng.integers(0, 2, (8000, 14))
+    labels = ((bins[:, [1, 6, 13]].sum(axis=1) + (rng.random(8000) < 0.05)) % 2).astype(np.int32)
+    counts = [np.stack([np.bincount(column[labels == own], minlength=2) for own in (0, 1)]) for column in bins.T]
+    made = Known([each.astype(float) for each in counts], np.bincount(labels).astype(float), [0] * 14)
+
+    def answered(most: int | None, sigma: float) -> list[Answer]:
+        asked = made.halves(most)
+        exact = [np.bincount(own.cells(bins, labels), minlength=own.cell_count(2)) for own in asked]
+        noisy = [each + rng.normal(0, sigma, each.shape) for each in exact]
+        return [Answer(own, each.reshape(2, *own.shape), sigma) for own, each in zip(asked, noisy, strict=True)]
+
+    assert not made.interactions(answered(None, 10.0))
+    [interaction] = made.interactions(answered(6, 10.0 * np.sqrt(35)))  # 35 sets share the budget
+    assert interaction.answer.clique.columns == (1, 6, 13) and interaction.score == pytest.approx(0.9, abs=0.2)
+    coarse = [Answer(each, np.zeros((1, *each.shape)), 1e6) for each in made.all_pairs(4)]
+    ask = functools.partial(made.tree, coarse, bound=208, weight=4, by_label=True, most=8, more=[interaction])
+    assert [own.columns for own in ask(sigma=150.0) if len(own.columns) > 1] == [(1, 6, 13)]
+    assert all(len(own.columns) == 1 for own in ask(sigma=15_000.0)), "it would be no clearer"
+
+
+@pytest.mark.parametrize("columns", [3, 5, 12, 17])
+@pytest.mark.parametrize("most", [3, 6, 9])
+def test_any_three_columns_are_in_halves_together(columns, most):
+    found = [set(own) for own in blocks(columns, most)]
+    assert max(map(len, found)) <= max(most, 3)
+    assert all(any({*three} <= own for own in found) for three in itertools.combinations(range(columns), 3))
+
+
 def test_four_columns_that_are_nearly_one_are_left_to_pairs():
     rng = np.random.default_rng(2)
     one = rng.integers(0, 8, (3000, 1))
     bins = np.where(rng.random((3000, 4)) < 0.9, one, rng.integers(0, 8, (3000, 4)))
     made, halves = halved(bins, (rng.random(3000) < 0.5).astype(np.int32), 5.0, [8] * 4, [8] * 4)
-    assert not made.interactions(halves)
+    assert not made.interactions([halves])
 
 
 def test_of_independent_columns_nothing_is_found_however_skewed_they_are():
@@ -497,7 +530,7 @@ def test_of_independent_columns_nothing_is_found_however_skewed_they_are():
         bins = (rng.random((2000, 8)) < skewed).astype(np.int64)
         labels = (rng.random(2000) < 0.4).astype(np.int32)
         made, halves = halved(bins, labels, 15.0, [0] * 8, sizes)
-        assert not made.interactions(halves)
+        assert not made.interactions([halves])
 
 
 @pytest.mark.parametrize("ordered", [0, 30, 29])

@@ -23,7 +23,11 @@ for every candidate: 1.1 u |x'|^2 (inner product: 2^-50 |x| (max|y'| + |c|)) plu
 overflows while (|x'| + max|y'|)^2 < 2^125. The proof assumes a conventional float32 product: no Strassen, no reduced
 precision.
 
-Centring keeps |x'||y'| small if all vectors share an offset (pixels: all positive).
+Centring keeps |x'||y'| small if all vectors share an offset (pixels: all positive). Where the candidates' mean is short
+beside the candidates, c = 0, and queries are used as they are.
+
+The norm of a query need not be known well, so it is bounded by a float32 product of the query with itself. Such a
+product p is at least (1 - g)|x'|^2 - 2K 2^-126 with K = d (items 1 and 4), so |x'|^2 <= (p + K 2^-125) / (1 - g).
 """
 
 from __future__ import annotations
@@ -38,6 +42,9 @@ UNIT = 2.0**-24
 USUAL_BLOCK = 1024
 """Queries at a time; with fewer, BLAS needs more time to pack the candidates."""
 _SAFE = 2.0**125
+_NEAR = 0.2
+"""Share of the candidates' mean square up to which their mean is let be: norms are then at most 1.12 times as long."""
+_MOVED = 1 << 13  # numbers that one step of a subtraction takes: rows by themselves would cost a call each
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,9 @@ class Proposer(Protocol):
         """Returns all pairs that may win; None if they are too many for one block (never for a single query).
 
         Args:
-          placed: float32 (n, d), queries as `Frame.place` returns them, all of them `Frame.safe`.
-          radii: float64 (n,), their norms.
+          placed: float32 (n, d), queries as `Frame.place` returns them, all of them `Frame.safe`. It is read only, and
+            what is in it lasts until this call returns.
+          radii: float64 (n,), upper bounds of their norms.
         """
 
 
@@ -101,7 +109,7 @@ class Frame:
     """The candidates relative to their centre, with the norms that the error bound needs.
 
     Attributes:
-      centre: float32 (d,).
+      centre: float32 (d,): the candidates' mean, or zero if that is short beside them.
       offset: norm of the centre.
       vectors: float32 (m, d), y' of the module's docstring.
       norms: float64 (m,), |y'|.
@@ -120,16 +128,32 @@ class Frame:
     def of(cls, candidates: np.ndarray, *, product: bool) -> Frame:
         """Returns the frame of float32 (m, d) candidates, m > 0. After an overflow no query is `safe` in it."""
         centre = candidates.mean(axis=0, dtype=np.float64).astype(np.float32)
+        offset = float(row_norms(centre[None])[0])
+        if not product and offset**2 <= _NEAR * float(np.square(row_norms(candidates)).mean()):
+            centre, offset = np.zeros_like(centre), 0.0
         with np.errstate(over="ignore"):
             vectors = candidates - centre
         norms = row_norms(vectors)
-        return cls(centre, float(row_norms(centre[None])[0]), vectors, norms, float(norms.max()), product)
+        return cls(centre, offset, vectors, norms, float(norms.max()), product)
 
-    def place(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns x' of float32 (n, d) queries, float32 (n, d), and the norms of x', float64 (n,)."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            placed = queries if self.product else queries - self.centre
-        return placed, row_norms(placed)
+    @property
+    def moves(self) -> bool:
+        """Whether `place` moves queries at all."""
+        return not self.product and self.offset > 0
+
+    def place(self, queries: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns x' of float32 (n, d) queries, and upper bounds of the norms of x', float64 (n,).
+
+        Args:
+          queries: float32 (n, d).
+          out: float32 (n, d), contiguous, where moved queries go. Queries that are not moved are returned themselves.
+        """
+        placed = queries
+        if self.moves:
+            placed = np.empty(queries.shape, dtype=np.float32) if out is None else out
+            with np.errstate(over="ignore", invalid="ignore"):
+                _subtract(queries, self.centre, placed)
+        return placed, norms_at_most(placed)
 
     def safe(self, radii: np.ndarray) -> np.ndarray:
         """Returns bool (n,): True if no float32 product of this query can overflow. It is False for NaN."""
@@ -149,3 +173,29 @@ def row_norms(vectors: np.ndarray) -> np.ndarray:
     """Returns the norms of float32 (n, d) rows, float64 (n,)."""
     norms: np.ndarray = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     return norms
+
+
+def norms_at_most(vectors: np.ndarray) -> np.ndarray:
+    """Returns upper bounds of the norms of float32 (n, d) rows, float64 (n,), by float32 products: see the module's
+    docstring. They are infinite or NaN for rows with such numbers, from 2^64 on, and where float32 proves nothing."""
+    count, dimension = vectors.shape
+    error = product_error(dimension)
+    if error >= 1:
+        return np.full(count, np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.matmul(vectors[:, None, :], vectors[:, :, None]).reshape(count).astype(np.float64)
+    bounds: np.ndarray = np.sqrt((squares + dimension * 2.0**-125) * ((1 + 2.0**-50) / (1 - error)))
+    return bounds
+
+
+def _subtract(vectors: np.ndarray, centre: np.ndarray, out: np.ndarray) -> None:
+    """Moves float32 (n, d) rows, several in a step."""
+    count, dimension = vectors.shape
+    step = max(1, _MOVED // dimension)
+    whole = count - count % step
+    if vectors.flags.c_contiguous and step > 1:
+        shape = (whole // step, step * dimension)
+        np.subtract(vectors[:whole].reshape(shape), np.tile(centre, step), out=out[:whole].reshape(shape))
+    else:
+        whole = 0
+    np.subtract(vectors[whole:], centre, out=out[whole:])

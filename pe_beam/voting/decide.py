@@ -63,8 +63,9 @@ class Decider:
         self._candidates, self._members, self._starts = candidates, members, starts
         self._keep, self._product = keep, product
         # |float64 sum in any order - fsum| <= (d - 1 + 1) u sum|t| (1 + O(du)), u = 2^-53 (Higham 2002, 4.2 and
-        # (3.4)); 1.05 and d + 4 cover the O(du), the rounding of sum|t| itself, and that of the comparisons below.
-        self._relative = 1.05 * (candidates.shape[1] + 4) * 2.0**-53
+        # (3.4)). Fused multiply-adds leave a term unrounded, which moves the sum by u sum|t|. 1.05 and d + 5 cover
+        # that, the O(du), the rounding of sum|t| itself, and that of the comparisons below.
+        self._relative = 1.05 * (candidates.shape[1] + 5) * 2.0**-53
 
     def best(self, queries: np.ndarray, pairs: Pairs) -> np.ndarray:
         """Returns the `keep` nearest candidates of each query.
@@ -84,13 +85,30 @@ class Decider:
 
     def _single(self, queries: np.ndarray, pairs: Pairs) -> np.ndarray:
         """Returns the nearest candidate of each query, (n, 1). Most queries have one proposal and need no score."""
-        lone = np.bincount(pairs.rows, minlength=len(queries))[pairs.rows] == 1
         winners = np.empty((len(queries), 1), dtype=np.int64)
-        winners[pairs.rows[lone], 0] = self._members[self._starts[pairs.columns[lone]]]
-        if not lone.all():
-            rows, columns, scores = self._scored(queries, Pairs(pairs.rows[~lone], pairs.columns[~lone]))
+        winners[pairs.rows, 0] = self._first(pairs.columns)
+        left = _of_several(pairs)
+        if len(left.rows):
+            left = self._largest(queries, left)
+            winners[left.rows, 0] = self._first(left.columns)
+            left = _of_several(left)
+        if len(left.rows):
+            rows, columns, scores = self._scored(queries, left)
             winners[np.unique(rows), 0] = self._expand(rows, columns, scores)
         return winners
+
+    def _first(self, columns: np.ndarray) -> np.ndarray:
+        """Returns the smallest position of each distinct candidate."""
+        first: np.ndarray = self._members[self._starts[columns]]
+        return first
+
+    def _largest(self, queries: np.ndarray, pairs: Pairs) -> Pairs:
+        """Returns the pairs whose scores may be the largest of their query, by the bounds of float64."""
+        scores, errors = self.bounds(queries, pairs)
+        starts, row_of = _segments(pairs.rows)
+        low = np.maximum.reduceat(scores - errors, starts)
+        kept = np.flatnonzero(scores + errors >= low[row_of])
+        return Pairs(pairs.rows[kept], pairs.columns[kept])
 
     def _scored(self, queries: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns rows, columns and scores of the pairs that may win. The order of the scores is exact."""
@@ -123,9 +141,7 @@ class Decider:
         scores, sizes = np.empty(len(pairs.rows)), np.empty(len(pairs.rows))
         for part in _chunks(len(pairs.rows), queries.shape[1]):
             rows = (self._candidates if candidates is None else candidates)[pairs.columns[part]]
-            terms = score_terms(queries[pairs.rows[part]], rows, product=self._product)
-            scores[part] = terms.sum(axis=1)
-            sizes[part] = np.abs(terms, out=terms).sum(axis=1)
+            scores[part], sizes[part] = _sums(queries[pairs.rows[part]], rows, product=self._product)
         return scores, self._relative * sizes
 
     def _exact(self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -156,6 +172,26 @@ class Decider:
         rank = np.arange(len(pair)) - starts[row_of]
         kept: np.ndarray = position[order[rank < self._keep]]
         return kept
+
+
+def _sums(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sums of the terms of `score_terms`, and of their sizes, in float64, float64 (p,) each."""
+    if product:
+        terms = score_terms(queries, candidates, product=True)
+        return terms.sum(axis=1), np.abs(terms, out=terms).sum(axis=1)
+    apart = queries.astype(np.float64)
+    apart -= candidates
+    squares = np.matmul(apart[:, None, :], apart[:, :, None]).reshape(len(apart))  # a product of each row with itself
+    return -squares, squares
+
+
+def _of_several(pairs: Pairs) -> Pairs:
+    """Returns the pairs of queries that have more than one."""
+    again = np.flatnonzero(pairs.rows[1:] == pairs.rows[:-1])
+    several = np.zeros(len(pairs.rows), dtype=bool)
+    several[again] = several[again + 1] = True
+    kept = np.flatnonzero(several)
+    return Pairs(pairs.rows[kept], pairs.columns[kept])
 
 
 def _segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

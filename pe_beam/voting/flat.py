@@ -10,6 +10,7 @@ import numpy as np
 from pe_beam.contracts.search import USUAL_BLOCK, Frame, Pairs, SearchEngine, block_of, one_thread_of
 from pe_beam.voting.decide import Decider
 from pe_beam.voting.distinct import Distinct
+from pe_beam.voting.scratch import Scratch
 from pe_beam.voting.threads import allowed_threads, side_by_side
 
 COPIES = 5
@@ -31,6 +32,7 @@ class Part:
     ) -> None:
         self._frame = Frame.of(candidates, product=product)
         self._columns = np.arange(len(candidates))
+        self._scratch = Scratch()
         self._proposer = search_engine(self._frame, votes=min(votes, len(candidates)), tile=tile)
         self.block = block_of(self._proposer)
         self.one_thread = one_thread_of(self._proposer)
@@ -40,9 +42,13 @@ class Part:
 
         Raises ValueError if a number is not finite.
         """
-        placed, radii = self._frame.place(queries)
+        out = self._scratch.array("placed", queries.shape, np.float32) if self._frame.moves else None
+        placed, radii = self._frame.place(queries, out)
         safe = self._frame.safe(radii)
-        if not safe.all() and not np.isfinite(queries[~safe]).all():
+        if safe.all():
+            yield from self._proposed(np.arange(len(queries)), placed, radii)
+            return
+        if not np.isfinite(queries[~safe]).all():
             raise ValueError("queries: every number must be finite")
         yield from self._proposed(np.flatnonzero(safe), placed, radii)
         for row in np.flatnonzero(~safe):  # too large for float32 products: float64 compares it with every candidate
@@ -89,8 +95,10 @@ class WholeSearch:
         def work(part: slice) -> None:
             block = queries[part]
             for indexes, pairs in self._part.proposals(block):
-                some = block if len(indexes) == len(block) else block[indexes]
-                answer[part.start + indexes] = self._decider.best(some, pairs)
+                if len(indexes) == len(block):
+                    answer[part] = self._decider.best(block, pairs)
+                else:
+                    answer[part.start + indexes] = self._decider.best(block[indexes], pairs)
 
         step = self._block
         if self._part.one_thread:

@@ -7,10 +7,9 @@ is quicker not to fold: NumPy's argmax and comparison read faster than its maxim
 
 from __future__ import annotations
 
-import math
-import threading
-
 import numpy as np
+
+from pe_beam.voting.scratch import Scratch
 
 FOLD = 8
 """A tile's width is a multiple of this."""
@@ -37,12 +36,12 @@ class Scan:
     """
 
     def __init__(self, votes: int, probes: int) -> None:
-        self._votes, self._probes, self._local = votes, probes, threading.local()
+        self._votes, self._probes, self._scratch = votes, probes, Scratch()
         self._fold = 1 if probes == 1 else FOLD
 
     def scratch(self, rows: int, columns: int) -> np.ndarray:
         """Returns a float32 array for the queries of a block. What is in it lasts until the thread's next call."""
-        return self._array("queries", (rows, columns), np.float32)
+        return self._scratch.array("queries", (rows, columns), np.float32)
 
     def multiply(self, left: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the products of float32 (n, k) and (FOLD * w, k) rows, (n, FOLD * w), and their folds.
@@ -50,11 +49,11 @@ class Scan:
         The folds are (n, w), or the products themselves.
         """
         rows, width = len(left), len(part) // FOLD
-        scores = self._array("scores", (rows, len(part)), np.float32)
+        scores = self._scratch.array("scores", (rows, len(part)), np.float32)
         np.matmul(left, part.T, out=scores)
         if self._fold == 1:
             return scores, scores
-        folds = self._array("folds", (rows, FOLD // 2 * width), np.float32)
+        folds = self._scratch.array("folds", (rows, FOLD // 2 * width), np.float32)
         np.maximum(scores[:, : 4 * width], scores[:, 4 * width :], out=folds)
         np.maximum(folds[:, : 2 * width], folds[:, 2 * width :], out=folds[:, : 2 * width])
         np.maximum(folds[:, :width], folds[:, width : 2 * width], out=folds[:, :width])
@@ -86,7 +85,7 @@ class Scan:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns rows, columns and values of the scores that reach the floor of their row, by row."""
         fold, width = self._fold, folds.shape[1]
-        mask = np.greater_equal(folds, floor[:, None], out=self._array("mask", folds.shape, np.bool_))
+        mask = np.greater_equal(folds, floor[:, None], out=self._scratch.array("mask", folds.shape, np.bool_))
         at = np.flatnonzero(mask)  # few, so what follows is cheap
         row = at // width
         where = at[:, None] + (row * ((fold - 1) * width))[:, None] + np.arange(fold) * width  # in scores, flat
@@ -94,15 +93,6 @@ class Scan:
         hit = np.flatnonzero(eight >= floor[row][:, None])
         row = row[hit // fold]
         return row, where.ravel()[hit] - row * (fold * width), eight.ravel()[hit]
-
-    def _array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-        """Returns an array of this thread, made anew only if it must be larger."""
-        size = math.prod(shape)
-        flat: np.ndarray | None = getattr(self._local, name, None)
-        if flat is None or len(flat) < size:
-            flat = np.empty(size, dtype=dtype)
-            setattr(self._local, name, flat)
-        return flat[:size].reshape(shape)
 
 
 def floor_of(lows: np.ndarray, margin: np.ndarray) -> np.ndarray:
@@ -112,5 +102,9 @@ def floor_of(lows: np.ndarray, margin: np.ndarray) -> np.ndarray:
       lows: float64 (n, votes), lower bounds of different candidates.
       margin: float64 (n,), 2C of `contracts.search`.
     """
-    floor = (lows.min(axis=1) - margin).astype(np.float32)
-    return np.maximum(np.nextafter(floor, np.float32(-np.inf)), _LOWEST)
+    return rounded_down(lows.min(axis=1) - margin)
+
+
+def rounded_down(values: np.ndarray) -> np.ndarray:
+    """Returns float32 numbers below float64 ones, and finite."""
+    return np.maximum(np.nextafter(values.astype(np.float32), np.float32(-np.inf)), _LOWEST)

@@ -32,6 +32,7 @@ _SHARES = (0.4, 0.8)  # of the budget for measurements
 _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a tree of pairs costs more than it tells
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
 _SAMPLES, _ROWS_MADE = 1000, 4000  # usual numbers; more of tables, for what learns from rows gains
+_GROUPS = 32  # of a column in a pair of the tree, at most: noise says how many
 _HALVES = (0.02, 0.03, 0.05)  # of the budget, out of that for measurements: for what only several columns together say
 _AT_ONCE = (None, 6)  # columns in halves at a time: all, or so few that noise leaves sets of three of them
 _FOUND = 0.6  # mean product of halves, 1 at most, that has to stand out from noise
@@ -150,6 +151,7 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
     kept = {key: value for key, value in privacy.items() if key != "marginals"}
     if advice.steps is not None:
         measure: dict[str, dict[str, Any]] = {name: {"budget": share} for name, share in advice.steps.items()}
+        measure["tree"]["groups"] = _GROUPS
         if advice.halves_columns is not None:
             measure["halves"]["columns"] = advice.halves_columns
         return {**kept, "measure": measure}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pe_beam.recipe.accuracy import measured_tables
-from pe_beam.recipe.advice import Advice, advise
+from pe_beam.recipe.advice import Advice, advise, with_measurements
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import Plan
 from pe_beam.recipe.trade import Trade, trade_of
@@ -26,7 +26,7 @@ class Outlook:
       measured: each table of counts: its columns, cells and `expected_noise_tvd` (`accuracy.Table.noise_tvd`).
       advice: what is recommended; None where nothing can be said.
       trade: None likewise.
-      budgets: key of the recipe -> share of the budget that is recommended for what it measures.
+      budgets: key of the recipe -> what is recommended for what it measures: shares of the budget, and what is in them.
     """
 
     measured: list[dict[str, Any]]
@@ -96,4 +96,5 @@ def _budgets(recipe: Recipe, advice: Advice | None) -> dict[str, float]:
         return {}
     if advice.steps is None:
         return {"privacy.marginals.budget": advice.budget}
-    return {f"privacy.measure.{name}.budget": share for name, share in advice.steps.items()}
+    told = with_measurements({}, advice)["measure"]
+    return {f"privacy.measure.{name}.{key}": each for name, step in told.items() for key, each in step.items()}

@@ -34,7 +34,7 @@ from pe_beam.measuring.cliques import norm_squared
 from pe_beam.measuring.groups import equal_mass
 from pe_beam.measuring.interactions import blocks
 from pe_beam.measuring.known import Answer, Known
-from pe_beam.measuring.pairs import scores
+from pe_beam.measuring.pairs import Question, scores
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.schema import TableSchema
@@ -514,6 +514,18 @@ def test_any_three_columns_are_in_halves_together(columns, most):
     found = [set(own) for own in blocks(columns, most)]
     assert max(map(len, found)) <= max(most, 3)
     assert all(any({*three} <= own for own in found) for three in itertools.combinations(range(columns), 3))
+
+
+def test_a_pair_is_in_the_finest_groups_that_noise_leaves_and_beyond_twelve_it_has_to_leave_more():
+    def groups(sigma: float) -> int:
+        asked = Question(
+            sigma=sigma, total=1e4, labels=2, most=32, groups_of=lambda _, most: np.arange(32) * most // 32
+        )
+        found = asked.finest((0, 1), 0.8, 4)
+        return 0 if found is None else found.shape[0]
+
+    # noise of g groups a side is 2 g^2 sigma sqrt(2 / pi) / 40000
+    assert [groups(sigma) for sigma in (9.0, 30.0, 60.0, 139.0, 200.0, 6000.0)] == [32, 18, 12, 12, 10, 0]
 
 
 def test_four_columns_that_are_nearly_one_are_left_to_pairs():

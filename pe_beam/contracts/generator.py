@@ -76,6 +76,7 @@ class Marginals:
       pair_sigma: standard deviation of the noise on each of these.
       joints: what is counted beyond that by `privacy.measure`.
       several: columns in which a record has several bins, so that their sums say nothing of the number of records.
+      estimated: whether counts are estimates by all that was measured, whose noise is below `sigma`.
     """
 
     labels: Sequence[str | None]
@@ -86,6 +87,7 @@ class Marginals:
     pair_sigma: float = 0.0
     joints: Sequence[Joint] = ()
     several: Collection[str] = ()
+    estimated: bool = False
 
     def totals(self) -> np.ndarray:
         """Returns the noisy number of records per label, float64 (labels,): the sum of the bins, averaged over columns.

@@ -2,7 +2,8 @@
 
 A draw by weights has its chance, and so has the population that it is from. Of draws by the same weights one is taken
 whose one-way marginals by label, and whose pairs and cliques of columns, lie where the release has them, give or take a
-standard deviation of their noise. All of it is post-processing of the release.
+standard deviation of their noise; estimates of columns are followed as they are. All of it is post-processing of the
+release.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _bins(run: Run, iteration: int) -> np.ndarray:
 
 
 def _wanted(run: Run, bins: np.ndarray, codes: np.ndarray, quotas: np.ndarray) -> Wanted:
-    """Returns where the counts of so many rows of each label are wanted: as measured, give or take the noise.
+    """Returns where the counts of so many rows of each label are wanted: as estimated, or as measured within noise.
 
     Counts of a table are brought to shares of 0 or more, of each label or of all rows.
     """
@@ -79,7 +80,8 @@ def _answers(marginals: Marginals) -> Iterator[Answer]:
     """Yields what was measured, a table each: columns by label, pairs of columns, and joints."""
     places = {name: place for place, name in enumerate(marginals.counts)}
     for name, counts in marginals.counts.items():
-        yield Answer(Clique((places[name],), (np.arange(counts.shape[1]),), True), counts, marginals.sigma)
+        sigma = 0.0 if marginals.estimated else marginals.sigma  # rows drawn by estimates are off by chance alone
+        yield Answer(Clique((places[name],), (np.arange(counts.shape[1]),), True), counts, sigma)
     for (a, b), counts in marginals.pairs.items():
         groups = (marginals.groups[a], marginals.groups[b])
         yield Answer(Clique((places[a], places[b]), groups, False), counts[None], marginals.pair_sigma)

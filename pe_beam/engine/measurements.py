@@ -13,7 +13,8 @@ import pyarrow as pa
 from pe_beam.contracts.generator import Generator, Marginals
 from pe_beam.engine import tables
 from pe_beam.engine.cells import CliqueCells
-from pe_beam.engine.measuring import COUNTED, file_of, read_measured
+from pe_beam.engine.estimating import read_estimated
+from pe_beam.engine.measuring import COUNTED, file_of
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.measuring.cliques import Clique
@@ -136,7 +137,7 @@ def _where(run: Run) -> str:
 def read_marginals(run: Run) -> Marginals:
     """Returns the measured marginals of a run that measures them."""
     if run.recipe.privacy.measure:
-        return read_measured(run)
+        return read_estimated(run)
     noisy = read_measurements(run)["noisy_count"].to_numpy()
     counts, start, labels = {}, 0, run.recipe.label_count
     for column, size in run.embedder.marginal_sizes().items():

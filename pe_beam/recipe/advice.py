@@ -194,7 +194,8 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
     recipe = budget.recipe
     records = recipe.data.expected_records or 0
     whole = float(np.mean([each.noise_tvd(budget.multiplier, records) for each in one_way_tables(recipe)]))
-    tree = whole <= _TREE and _counts_pairs(recipe)
+    stepwise = _counts_pairs(recipe)
+    tree = whole <= _TREE and stepwise
     share = min(max((whole / _NOISE_TVD) ** 2, _SHARES[0], _TREE_SHARE if tree else 0.0), _SHARES[1])
     share = math.ceil(share * 20 - 1e-9) / 20
     heard = min(samples, _HEARD)  # more samples are drawn from fewer candidates, and varied
@@ -206,7 +207,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         population, share, near = min(_CHOICE[0] * samples, max(population, _POOL)), MEASURED_ALONE, _FAR
     population = _whole(recipe, population)
     halves = _halves(budget) if tree else None
-    steps = _steps(share, halves) if tree else None
+    steps = _steps(share, halves) if tree else {"one_way": share} if stepwise else None
     signal = budget.signal(share, iterations, population)
     noise_tvd = min(1.0, whole / math.sqrt(steps["one_way"] if steps else share))
     return Advice(

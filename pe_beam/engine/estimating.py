@@ -1,0 +1,52 @@
+"""What all steps of `privacy.measure` together say of single columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from pe_beam.contracts.generator import Marginals
+from pe_beam.engine.measuring import answers, read_measured, steps_of
+from pe_beam.engine.run import Run
+from pe_beam.measuring.estimates import Sums, estimate
+from pe_beam.measuring.known import Answer
+
+
+def read_estimated(run: Run) -> Marginals:
+    """Returns what `privacy.measure` has released, with estimated counts of columns in place of counted ones.
+
+    A column's counts are combined with the sums of pairs and cliques that have it, and levelled along its order
+    (`measuring.estimates`). Choices of what to count are made by counts as they were released.
+    """
+    marginals, ordered = read_measured(run), run.embedder.marginal_ordered()
+    alone: list[list[float]] = [[] for _ in ordered]
+    sums: list[list[Sums]] = [[] for _ in ordered]
+    for each in _answers(run):
+        if len(each.clique.columns) == 1:
+            alone[each.clique.columns[0]].append(each.sigma)
+        elif run.recipe.vote_unit == "record":  # a client's counts are scaled anew in each step
+            for axis, place in enumerate(each.clique.columns):
+                sums[place].append(_sums(each, axis))
+    counts = {
+        name: estimate(own, _together(alone[place]), sums[place], ordered[name])
+        for place, (name, own) in enumerate(marginals.counts.items())
+    }
+    return dataclasses.replace(marginals, counts=counts, estimated=True)
+
+
+def _answers(run: Run) -> list[Answer]:
+    """Returns the answers of all steps but halves, whose sums over all other columns are noise."""
+    return [each for t, step in steps_of(run).items() if step.name != "halves" for each in answers(run, t)]
+
+
+def _sums(answer: Answer, axis: int) -> Sums:
+    """Returns the counts of one of the columns of a clique: all others summed out."""
+    others = tuple(other + 1 for other in range(len(answer.clique.columns)) if other != axis)
+    cells = math.prod(answer.counts.shape[other] for other in others)
+    return Sums(answer.clique.groups[axis], answer.counts.sum(axis=others), cells * answer.sigma**2)
+
+
+def _together(sigmas: Sequence[float]) -> float:
+    """Returns the standard deviation of a mean weighted by precision."""
+    return 0.0 if not sigmas[0] else 1 / math.sqrt(math.fsum(1 / each**2 for each in sigmas))

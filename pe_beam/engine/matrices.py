@@ -135,6 +135,13 @@ def _engine(run: Run, matrix: CandidateMatrix, votes: int) -> str:
     if named != "auto":
         return named
     typical = matrix.vectors[:: len(np.unique(matrix.labels))]
-    taken = fastest_engine(typical, votes=votes, product=run.recipe.evolution.distance == "inner_product")
+    product = run.recipe.evolution.distance == "inner_product"
+    taken = fastest_engine(typical, votes=votes, product=product, queries=_queries(run))
     run.store.commit(f"{SEARCH_ENGINES}/{taken}", b"")
     return taken
+
+
+def _queries(run: Run) -> int | None:
+    """Returns about how many records vote over all iterations; None if the recipe has no public guess of them."""
+    records = run.recipe.data.expected_records if run.recipe.privacy.unit == "record" else None
+    return None if records is None else records * run.recipe.evolution.iterations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import SimpleNamespace
 
@@ -189,7 +190,7 @@ def _race(monkeypatch, seconds):
 
     monkeypatch.setattr(auto, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(registry, "find", lambda kind, name, *, key: engine_of(name))
-    monkeypatch.setattr(auto, "_there", lambda numbers: list(seconds))
+    monkeypatch.setattr(auto, "_there", lambda long: list(seconds))
     monkeypatch.setattr(auto, "_taken", {})
     return auto.fastest_engine(np.ones((5000, 64), dtype=np.float32), votes=1, product=False)
 
@@ -203,3 +204,18 @@ def test_auto_takes_the_fastest_by_the_clock(monkeypatch, fastest):
 
 def test_auto_stays_with_blas_where_nothing_is_clearly_faster(monkeypatch):
     assert _race(monkeypatch, {"blas": 1.0, "faiss": 0.98, "int8": 3.0, "prefix": 9.0}) == "blas"
+
+
+@pytest.mark.parametrize(("queries", "long"), [(None, True), (1 << 18, True), (34_000, False)])
+def test_auto_does_not_import_torch_for_few_queries(monkeypatch, queries, long):
+    monkeypatch.setattr(auto, "_taken", {})
+    monkeypatch.setattr(auto, "_measured", lambda *_, long, **__: str(long))
+    candidates = np.zeros((1 << 14, 64), dtype=np.float32)
+    assert auto.fastest_engine(candidates, votes=1, product=False, queries=queries) == str(long)
+    assert auto.fastest_engine(candidates[:8192], votes=1, product=False) == "False"
+
+
+def test_auto_tries_engines_of_torch_in_a_long_search_alone(monkeypatch):
+    monkeypatch.setattr(auto, "multiplies_integers", lambda: True)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert ("int8" in auto._there(long=True), "int8" in auto._there(long=False)) == (True, False)

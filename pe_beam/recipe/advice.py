@@ -151,7 +151,8 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
     kept = {key: value for key, value in privacy.items() if key != "marginals"}
     if advice.steps is not None:
         measure: dict[str, dict[str, Any]] = {name: {"budget": share} for name, share in advice.steps.items()}
-        measure["tree"]["groups"] = _GROUPS
+        if "tree" in measure:
+            measure["tree"]["groups"] = _GROUPS
         if advice.halves_columns is not None:
             measure["halves"]["columns"] = advice.halves_columns
         return {**kept, "measure": measure}

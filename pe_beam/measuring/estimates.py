@@ -13,7 +13,7 @@ import numpy as np
 LEAST_BINS, MOST_BINS = 8, 1024
 """Ordered bins of a column whose neighbours are levelled. Few bins differ too much; many cost memory, bins squared."""
 _PIECE = 1.0  # what a piece costs in log weight: that of a parameter in Akaike's criterion
-_CUTS = (0.03, 0.1, 0.25, 0.5)  # how likely a cut between two bins is, before counts are seen
+_CUTS = (0.1, 0.25, 0.5, 0.75)  # how likely a cut between two bins is, before counts are seen
 _CELLS = 1 << 18  # pairs of edges that are computed at a time
 
 

@@ -137,7 +137,7 @@ def _where(run: Run) -> str:
 def read_marginals(run: Run) -> Marginals:
     """Returns the measured marginals of a run that measures them."""
     if run.recipe.privacy.measure:
-        return read_estimated(run)
+        return _estimated(run.root, _version(run))
     noisy = read_measurements(run)["noisy_count"].to_numpy()
     counts, start, labels = {}, 0, run.recipe.label_count
     for column, size in run.embedder.marginal_sizes().items():
@@ -153,15 +153,21 @@ def read_marginals(run: Run) -> Marginals:
 
 def generator(run: Run) -> Generator:
     """Returns the run's generator. With measured marginals it draws by them."""
-    privacy = run.recipe.privacy
-    if not privacy.counts_columns:
-        return run.generator
-    return _seeded(run.root, run.store.version(file_of(run, 0, COUNTED) if privacy.measure else _where(run)))
+    return _seeded(run.root, _version(run)) if run.recipe.privacy.counts_columns else run.generator
+
+
+def _version(run: Run) -> str:
+    """Returns the version of the last measurement's file. It is part of the keys of caches, because another run may
+    start in a directory of the same name."""
+    return run.store.version(file_of(run, 0, COUNTED) if run.recipe.privacy.measure else _where(run))
+
+
+@functools.lru_cache(maxsize=2)
+def _estimated(root: str, version: str) -> Marginals:
+    return read_estimated(open_run(root))
 
 
 @functools.lru_cache(maxsize=2)
 def _seeded(root: str, version: str) -> Generator:
-    """Returns the seeded generator. The version of the measurement's file is part of the cache key, because another
-    run may start in a directory of the same name."""
     run = open_run(root)
     return run.generator.seeded(read_marginals(run))

@@ -6,6 +6,7 @@ import copy
 import functools
 import itertools
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pe_beam.engine import counting, ingest
 from pe_beam.engine.cells import bin_rows, commit_bins, read_bins
 from pe_beam.engine.choose import choose
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
+from pe_beam.engine.measurements import read_marginals
 from pe_beam.engine.measuring import PAIR_WEIGHT, StepCells, asked, read_measured, steps_of
 from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.queries import measurement_of
@@ -31,6 +33,7 @@ from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import DataError, InputError, PeBeamError, RecipeError
 from pe_beam.measuring.cliques import norm_squared
+from pe_beam.measuring.estimates import Sums, estimate
 from pe_beam.measuring.groups import equal_mass
 from pe_beam.measuring.interactions import blocks
 from pe_beam.measuring.known import Answer, Known
@@ -132,6 +135,35 @@ def test_each_step_has_its_line_and_all_together_keep_the_budget(done):
     assert {f"measured/{i}-{name}.{end}" for i, name in enumerate(MEASURE, 1) for end in ("json", "parquet")} <= {
         *manifest["files"]
     }
+
+
+def test_columns_are_estimated_from_the_released_counts_alone(done):
+    """Who has the release and its noise multipliers estimates the same, of all counts but the halves."""
+    found, sigmas = (
+        read_marginals(open_run(done)),
+        dict(zip(MEASURE, (line["sigma"] for line in lines(done)), strict=False)),
+    )
+    alone, sums = {name: [] for name in SCHEMA["columns"]}, {name: [] for name in SCHEMA["columns"]}
+    for step in ("one_way", "cliques", "coarse", "tree"):
+        asked_for, table = released(done, step)
+        noisy, start = table["noisy_count"].to_numpy(), 0
+        for each in asked_for:
+            shape = (2 if each["by_label"] else 1, *(max(own) + 1 for own in each["groups"]))
+            counts = noisy[start : (start := start + math.prod(shape))].reshape(shape)
+            sigma = sigmas[step] / each["weight"]
+            if len(each["columns"]) == 1:
+                alone[each["columns"][0]].append((counts, sigma**-2))
+                continue
+            for (name, groups), other in zip(zip(each["columns"], each["groups"], strict=True), (2, 1), strict=True):
+                own = Sums(np.array(groups), counts.sum(axis=other), shape[other] * sigma**2)
+                sums[name].append(own)
+    for name, ordered in (("a", 0), ("b", 0), ("x", 20), ("y", 32)):
+        counts, precisions = zip(*alone[name], strict=True)
+        mean = np.average(np.stack(counts), axis=0, weights=precisions)
+        assert len(sums[name]) > 3
+        wanted = estimate(mean, sum(precisions) ** -0.5, sums[name], ordered)
+        np.testing.assert_allclose(found.counts[name], wanted, rtol=1e-9, atol=1e-6)
+        assert not np.allclose(found.counts[name], mean)
 
 
 def test_exact_counts_are_those_of_numpy_and_a_record_adds_no_more_than_the_noise_is_for(done):

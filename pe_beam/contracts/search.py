@@ -158,8 +158,7 @@ class Frame:
 
     def safe(self, radii: np.ndarray) -> np.ndarray:
         """Returns bool (n,): True if no float32 product of this query can overflow. It is False for NaN."""
-        with np.errstate(over="ignore"):
-            safe: np.ndarray = (radii + self.largest) ** 2 < _SAFE
+        safe: np.ndarray = (radii + self.largest) ** 2 < _SAFE
         return safe
 
     def constant_error(self, radii: np.ndarray) -> np.ndarray:

@@ -43,7 +43,8 @@ USUAL_BLOCK = 1024
 """Queries at a time; with fewer, BLAS needs more time to pack the candidates."""
 _SAFE = 2.0**125
 _NEAR = 0.2
-"""Share of the candidates' mean square up to which their mean is let be: norms are then at most 1.12 times as long."""
+"""Queries are not moved while the squared mean of the candidates is such a share of their mean square, or less: norms
+are then at most 1.12 times as long."""
 _MOVED = 1 << 13  # numbers that one step of a subtraction takes: rows by themselves would cost a call each
 
 
@@ -157,8 +158,7 @@ class Frame:
 
     def safe(self, radii: np.ndarray) -> np.ndarray:
         """Returns bool (n,): True if no float32 product of this query can overflow. It is False for NaN."""
-        with np.errstate(over="ignore"):
-            safe: np.ndarray = (radii + self.largest) ** 2 < _SAFE
+        safe: np.ndarray = (radii + self.largest) ** 2 < _SAFE
         return safe
 
     def constant_error(self, radii: np.ndarray) -> np.ndarray:

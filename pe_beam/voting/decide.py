@@ -87,11 +87,12 @@ class Decider:
         """Returns the nearest candidate of each query, (n, 1). Most queries have one proposal and need no score."""
         winners = np.empty((len(queries), 1), dtype=np.int64)
         winners[pairs.rows, 0] = self._first(pairs.columns)
-        left = _of_several(pairs)
-        if len(left.rows):
-            left = self._largest(queries, left)
-            winners[left.rows, 0] = self._first(left.columns)
-            left = _of_several(left)
+        several = _of_several(pairs)
+        if len(several.rows) == 0:
+            return winners
+        left = self._largest(queries, several)
+        winners[left.rows, 0] = self._first(left.columns)
+        left = _of_several(left)
         if len(left.rows):
             rows, columns, scores = self._scored(queries, left)
             winners[np.unique(rows), 0] = self._expand(rows, columns, scores)
@@ -188,6 +189,8 @@ def _sums(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> tupl
 def _of_several(pairs: Pairs) -> Pairs:
     """Returns the pairs of queries that have more than one."""
     again = np.flatnonzero(pairs.rows[1:] == pairs.rows[:-1])
+    if len(again) == 0:
+        return Pairs(again, again)
     several = np.zeros(len(pairs.rows), dtype=bool)
     several[again] = several[again + 1] = True
     kept = np.flatnonzero(several)

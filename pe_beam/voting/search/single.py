@@ -22,7 +22,7 @@ from pe_beam.voting.search.scan import rounded_down
 
 _MOST_PAIRS = 1 << 21  # 32 MB of pairs; if there are more, the block is halved
 _MOST_SCORES = 1 << 22  # of a block and a tile
-_LARGEST_BLOCK = 4096
+_LARGEST_BLOCK = 8192
 _FEW = 1.5  # candidates for each dimension up to which scores are added to
 _ALIKE = 2.0  # times the median norm: so long the largest may be for that
 

@@ -142,18 +142,32 @@ def levelled(counts: np.ndarray, sigma: float) -> np.ndarray:
     return np.concatenate([_levelled(counts[at : at + step], sigma) for at in range(0, len(counts), step)])
 
 
+def _pieces(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and sum of squares about it of the bins from one edge up to another, float64 (labels, edges, edges).
+
+    They grow bin by bin (Welford 1962), which cancels nothing. The sum is infinite where no bin lies between.
+    """
+    labels, bins = counts.shape
+    means, squares = np.zeros((labels, bins + 1, bins + 1)), np.full((labels, bins + 1, bins + 1), np.inf)
+    for place in range(bins):
+        before = place - np.arange(place)
+        off = counts[:, place, None] - means[:, :place, place]
+        means[:, :place, place + 1] = means[:, :place, place] + off / (before + 1)
+        squares[:, :place, place + 1] = squares[:, :place, place] + off**2 * (before / (before + 1))
+        means[:, place, place + 1], squares[:, place, place + 1] = counts[:, place], 0.0
+    return means, squares
+
+
 def _levelled(counts: np.ndarray, sigma: float) -> np.ndarray:
     bins = counts.shape[1]
-    mean = counts.mean(axis=1, keepdims=True)
-    upto = np.concatenate([np.zeros((len(counts), 1)), np.cumsum(counts - mean, axis=1)], axis=1)
     edges = np.arange(bins + 1)
     width = edges[None, :] - edges[:, None]
-    levels = (upto[:, None, :] - upto[:, :, None]) / np.where(width > 0, width, 1)
-    fits = np.where(width > 0, width * (levels / sigma) ** 2 / 2 - _PIECE, -np.inf)  # log weight of each piece
+    levels, squares = _pieces(counts)
+    fits = -squares / (2 * sigma**2) - _PIECE  # log weight of each piece
     found, evidence = [], []
     for chance in _CUTS:
         weights = fits + np.log(chance) + (width - 1) * np.log1p(-chance)
-        before, after = np.zeros(upto.shape), np.zeros(upto.shape)
+        before, after = np.zeros((2, len(counts), bins + 1))
         for edge in range(1, bins + 1):
             before[:, edge] = _log_sum(before[:, :edge] + weights[:, :edge, edge])
         for edge in range(bins - 1, -1, -1):
@@ -164,7 +178,7 @@ def _levelled(counts: np.ndarray, sigma: float) -> np.ndarray:
         found.append(around[:, edges[:-1], edges[1:]])  # of all pieces that begin before the bin and end after it
     logs = np.stack(evidence, axis=1)
     mixed = np.exp(logs - _log_sum(logs)[:, None])
-    level: np.ndarray = mean + (mixed[:, :, None] * np.stack(found, axis=1)).sum(axis=1)
+    level: np.ndarray = (mixed[:, :, None] * np.stack(found, axis=1)).sum(axis=1)
     return level
 
 

@@ -60,6 +60,13 @@ def test_levels_follow_from_the_own_label_and_keep_its_sum(rng, monkeypatch):
     np.testing.assert_allclose(found.sum(axis=1), counts.sum(axis=1))
 
 
+@pytest.mark.parametrize(("size", "sigma"), [(1e7, 1e-3), (0.0, 1e-3), (1.0, 1e9)])
+def test_levels_hold_for_any_size_of_noise(rng, size, sigma):
+    counts = rng.normal(0, 1, (1, 60)) * size
+    found = levelled(counts, sigma)
+    np.testing.assert_allclose(found, counts if sigma < size else np.full_like(counts, counts.mean()), atol=0.5)
+
+
 def test_noise_of_bins_alike_is_averaged_and_peaks_stay(rng):
     real = np.repeat([200.0, 20.0], [16, 48])[None]
     real[0, 40] = 900

@@ -22,7 +22,7 @@ from pe_beam.voting.search.scan import rounded_down
 
 _MOST_PAIRS = 1 << 21  # 32 MB of pairs; if there are more, the block is halved
 _MOST_SCORES = 1 << 22  # of a block and a tile
-_LARGEST_BLOCK = 8192
+_LARGEST_BLOCK, _COPIED = 8192, 4096  # queries as they are, and copied ones, which should stay in a cache
 _FEW = 1.5  # candidates for each dimension up to which scores are added to
 _ALIKE = 2.0  # times the median norm: so long the largest may be for that
 
@@ -43,9 +43,10 @@ class Single:
         count, dimension = frame.vectors.shape
         self._frame, self._a, self._b = frame, a, b
         self._width = -(-count // -(-count // tile))  # equal tiles
-        self.block = max(USUAL_BLOCK, min(_LARGEST_BLOCK, _MOST_SCORES // self._width))
         self._scratch = Scratch()
         self._added = count <= _FEW * dimension and frame.largest <= _ALIKE * np.median(frame.norms)
+        most = min(_LARGEST_BLOCK if self._added else _COPIED, _MOST_SCORES // self._width)
+        self.block = max(USUAL_BLOCK, most)
         with np.errstate(over="ignore", invalid="ignore"):  # after an overflow no query is safe, and none comes
             self._terms = ((b - (0.0 if frame.product else 0.5)) * frame.norms**2).astype(np.float32)
             self._matrix = frame.vectors if self._added else self._with_columns()

@@ -95,8 +95,8 @@ def test_a_block_with_too_many_pairs_is_halved(monkeypatch):
 
 def test_few_candidates_get_larger_blocks_and_memory_stays_bounded():
     rng = np.random.default_rng(0)
-    for count, block in ((50, 8192), (2000, 2097), (9000, 1398)):
-        single = _single(Frame.of(rng.normal(size=(count, 4)).astype(np.float32), product=False))
+    for count, dimension, block in ((50, 40, 8192), (50, 4, 4096), (2000, 4, 2097), (9000, 4, 1398)):
+        single = _single(Frame.of(rng.normal(size=(count, dimension)).astype(np.float32), product=False))
         assert single.block == block
         assert single.block * single._width <= 1 << 22
 

@@ -141,11 +141,11 @@ def test_auto_takes_an_engine_within_a_tenth_of_the_best():
     rng = np.random.default_rng(0)
     candidates = (rng.normal(size=(4000, 128)) * np.arange(1, 129) ** -1.5).astype(np.float32)
     taken = auto.fastest_engine(candidates, votes=1, product=False)
-    assert taken in ("blas", "faiss", "int8", "prefix")
+    assert taken in ("blas", "faiss", "int8", "prefix", "torch")  # torch only where a test before has imported it
     assert auto.fastest_engine(candidates, votes=1, product=False) == taken
     frame = Frame.of(candidates, product=False)
     placed, radii = frame.place(candidates[:512] + np.float32(0.01))
-    proposers = {name: find_engine(name)(frame, votes=1, tile=4096) for name in ("blas", "faiss", "prefix")}
+    proposers = {name: find_engine(name)(frame, votes=1, tile=4096) for name in {"blas", "faiss", "prefix", taken}}
     times = {name: [] for name in proposers}
     for _ in range(7):
         for name, proposer in proposers.items():

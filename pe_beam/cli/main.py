@@ -244,6 +244,8 @@ def _plan(options: argparse.Namespace) -> None:
         _print_costs(costs)
     if fits is not None:
         print(fits)
+    for note in plan.notes:
+        print(f"note: {note}")
     for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
         print(f"warning: {warning}")
 

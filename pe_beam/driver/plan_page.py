@@ -21,7 +21,7 @@ _TICKS = [digit * 10.0**power for power in range(-4, 4) for digit in (1, 3)]
 
 def page_of(recipe: Recipe, plan: Plan, ahead: Outlook) -> bytes:
     """Returns the page, self-contained. Equal plans give equal bytes."""
-    notes = join(tag("p", warning, class_="note") for warning in plan.warnings)
+    notes = join(tag("p", each, class_="note") for each in [*plan.notes, *plan.warnings])
     lead = "What this recipe will spend, and what its votes will be worth. No data were read."
     reason = [] if ahead.advice is None else [tag("p", f"{ahead.recommended()}: {ahead.advice.reason}.")]
     hero = tag(

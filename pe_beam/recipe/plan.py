@@ -110,6 +110,7 @@ class Plan:
       generator_calls: number of candidates and variations to make, including lookahead.
       delta: privacy.delta.
       warnings: warnings for the user before budget is spent.
+      notes: what else is worth knowing, and no fault.
       unsampled: the schedule without sampling, if a share of the units votes.
       start: what releases before the run have spent (`StartPlan`); None: it starts at random.
       measurements: the steps of `privacy.measure`. The schedule has what they spend together, as one.
@@ -128,6 +129,7 @@ class Plan:
     generator_calls: int
     delta: float
     warnings: list[str]
+    notes: list[str]
     unsampled: accounting.NoiseSchedule | None = None
     start: StartPlan | None = None
     measurements: Sequence[MeasurementPlan] = ()
@@ -176,6 +178,7 @@ class Plan:
             **({} if self.unsampled is None else {"sampling": self._trade(self.unsampled)}),
             **({} if self.start is None else {"start": self.start.to_json()}),
             "warnings": self.warnings,
+            "notes": self.notes,
         }
 
     def _trade(self, unsampled: accounting.NoiseSchedule) -> dict[str, Any]:
@@ -216,6 +219,7 @@ def make_plan(recipe: Recipe) -> Plan:
         generator_calls=evolution.generator_calls(range(evolution.iterations + 1)),
         delta=privacy.delta,
         warnings=_warnings(recipe, list(schedule.sigmas), votes),
+        notes=_more_samples(recipe) if recipe.evolution.repeats == "modelled" else [],
         unsampled=None if privacy.sampling_rate == 1 else _schedule(recipe, sensitivity, 1.0)[0],
         start=_start(recipe, schedule, epsilon),
         measurements=measurements,
@@ -369,14 +373,8 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
     if records is not None and recipe.privacy.delta > 1 / records:
         warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")
     warnings += _drowned(recipe, sigmas, votes)
-    evolution = recipe.evolution
-    samples, pool = evolution.samples, evolution.populations()[-2]
-    held = evolution.repeats == "modelled"  # rows repeat no more than what was measured has it
-    if evolution.final == "selected" and samples > pool and not held:
-        warnings.append(
-            f"evolution.samples: {samples} of {pool} candidates (evolution.population): {samples - pool} of them at "
-            "least are variations of candidates that are among the samples"
-        )
+    if recipe.evolution.repeats != "modelled":
+        warnings += _more_samples(recipe)
     if recipe.evolution.approximate is not None:
         warnings.append(
             "evolution.search: approximate votes now and then miss the nearest candidate; privacy is as with exact "
@@ -384,6 +382,18 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
         )
     large = memory_warning(recipe)
     return [*warnings, large] if large else warnings
+
+
+def _more_samples(recipe: Recipe) -> list[str]:
+    """Returns what is to be said of more samples than candidates: a fault, unless a model bounds how rows repeat."""
+    evolution = recipe.evolution
+    samples, pool = evolution.samples, evolution.populations()[-2]
+    if evolution.final != "selected" or samples <= pool:
+        return []
+    return [
+        f"evolution.samples: {samples} of {pool} candidates (evolution.population): {samples - pool} of them at "
+        "least are variations of candidates that are among the samples"
+    ]
 
 
 def _drowned(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> list[str]:

@@ -172,8 +172,13 @@ def test_it_has_to_be_asked_for_where_something_says_how_often_rows_repeat(
 
 
 def test_a_plan_says_that_samples_are_more_than_candidates(tmp_path: Path) -> None:
-    [said] = [each for each in make_plan(parse_recipe(_recipe(tmp_path))).warnings if "evolution.samples" in each]
-    assert "150 of 30 candidates" in said and "120 of them" in said
-    assert not any(
-        "evolution.samples" in each for each in make_plan(parse_recipe(_recipe(tmp_path, samples=30))).warnings
-    )
+    """A note where a model bounds how rows repeat, else a warning."""
+
+    def said(**changes: Any) -> list[list[str]]:
+        plan = make_plan(parse_recipe(_recipe(tmp_path, **changes)))
+        return [[each for each in told if "evolution.samples" in each] for told in (plan.notes, plan.warnings)]
+
+    [note], none = said()
+    assert "150 of 30 candidates" in note and "120 of them" in note and not none
+    assert said(repeats="any") == [[], [note]]
+    assert said(samples=30) == [[], []]

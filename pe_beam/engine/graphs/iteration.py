@@ -22,7 +22,7 @@ from pe_beam.engine.ahead import ReadAhead
 from pe_beam.engine.cells import CliqueCells, read_bins
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
-from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
+from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection
 from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.queries import measurement_of, query_of
 from pe_beam.engine.shards import dimension_of, listed
@@ -36,6 +36,7 @@ from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.select import Select
 from pe_beam.transforms.spread import Spread
 from pe_beam.transforms.vote import Vote, added, sum_tallies
+from pe_beam.voting.threads import limit_threads
 
 # Runners show Beam metrics, so metrics may count only public things. Generators see candidates only, which are public.
 # Votes, records and the times of private stages are never metrics (DESIGN, privacy rule 7).

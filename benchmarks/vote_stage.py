@@ -44,7 +44,7 @@ from pe_beam.contracts.embedder import Embedder, Embedding
 
 _TOPICS = 200
 _SHARD = 8192  # rows
-_RECIPE = {
+_RECIPE: Row = {
     "name": "vote-stage",
     "data": {"source": "sklearn", "path": "digits", "labels": ["all"], "expected_records": 1000},
     "modality": "image",
@@ -118,8 +118,9 @@ def write_run(
     from pe_beam.engine.run import Run
     from pe_beam.recipe.loading import parse_recipe
 
-    run = Run(str(folder), parse_recipe(_RECIPE))
-    run.store.commit("recipe.yaml", yaml.safe_dump(_RECIPE).encode())
+    recipe: Row = _RECIPE | {"data": _RECIPE["data"] | {"expected_records": records}}  # `auto` goes by it
+    run = Run(str(folder), parse_recipe(recipe))
+    run.store.commit("recipe.yaml", yaml.safe_dump(recipe).encode())
     made = _VECTORS[vectors](dimension, np.random.default_rng(0))
     run.store.commit(run.layout.work(1, "matrix.npy"), tables.save_array(made.candidates(candidates)))
     population = pa.table({"candidate_id": np.arange(candidates), "label": ["all"] * candidates})
@@ -166,15 +167,16 @@ def _clock(work: Callable[[], object]) -> Row:
     return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
 
 
-def _stage(folder: Path, options: argparse.Namespace) -> Row:
-    """The Beam stage on the first --records records, in this process; before it, on one shard."""
+def stage(folder: Path, options: argparse.Namespace) -> Row:
+    """The Beam stage on the first `records`, in this process; before it, on one shard. Wants `engine` and `workers`."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pe_beam.engine.graphs.iteration import Count
 
     execution = {"search_engine": options.engine} | ({"blas_threads": 1} if options.workers > 1 else {})
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(_RECIPE | {"execution": execution}))
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"execution": execution}))
     several = [f"--direct_num_workers={options.workers}", "--direct_running_mode=multi_threading"]
     flags = ["--runner=FnApiRunner", *(several if options.workers > 1 else [])]
     shards = sorted((folder / "private" / "embeddings").iterdir())[: -(-options.records // _SHARD)]
@@ -223,7 +225,7 @@ def _told(counts: np.ndarray) -> Row:
     return {"votes": int(counts.sum()), "counts": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest()}
 
 
-_MEASURES = {"faiss": _faiss, "search": _searched, "stage": _stage}
+_MEASURES = {"faiss": _faiss, "search": _searched, "stage": stage}
 
 
 def _peak() -> float:

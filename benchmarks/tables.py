@@ -36,6 +36,7 @@ from pe_beam.contracts.metric import Comparison
 from pe_beam.driver.loop import evolve
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import open_run
+from pe_beam.engine.shards import listed
 from pe_beam.modalities.tabular.metrics import classifiers, marginal_distances
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.recipe.identity import to_plain, to_yaml
@@ -320,14 +321,14 @@ def one_process(folder: Path) -> None:
         voter = Voter(matrix, distance="l2", votes_per_record=1)
         began, cpu, counts = time.time(), time.process_time(), np.zeros(1000, np.int64)
         for shard in (read_index(run) or {})["shards"]:
-            vectors, labels, _ = read_batch(read_parquet(run.store, shard["shard"]))
+            vectors, labels, _ = read_batch(listed(read_parquet(run.store, shard["shard"])))
             counts += voter.count(vectors, labels)
         told("vote, exact", size, began, cpu)
         assert counts.sum() == size
         began, cpu, bare = time.time(), time.process_time(), np.zeros(1000, np.int64)
         half = (candidates**2).sum(axis=1) / 2
         for shard in (read_index(run) or {})["shards"]:
-            vectors, _, _ = read_batch(read_parquet(run.store, shard["shard"]))
+            vectors, _, _ = read_batch(listed(read_parquet(run.store, shard["shard"])))
             bare += np.bincount((vectors @ candidates.T - half).argmax(axis=1), minlength=1000)
         told("vote, bare NumPy loop", size, began, cpu)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

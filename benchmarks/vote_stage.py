@@ -1,45 +1,50 @@
-"""The vote stage against faiss alone: throughput and peak memory, on vectors shaped like sentence embeddings.
+"""The vote stage beside the search that it is built on and faiss alone: time, gain that is kept, peak memory.
 
-    python benchmarks/vote_stage.py [--records 1000000] [--candidates 10000] [--dimension 384] [--repeats 3]
-    python benchmarks/vote_stage.py --workers 2 --records 500000
+    python benchmarks/vote_stage.py [--records 150000] [--vectors gauss] [--repeats 3] [--json stage.json]
+    python benchmarks/vote_stage.py --records 1000000 --engines int8 --tenth      # a tenth of the records as well
     python benchmarks/vote_stage.py --toy
 
-Writes a run directory, its shards by the code of ingest, and the same vectors as one file for faiss (1.5 GB each at
-the defaults) below --scratch, and deletes both at the end. Every measurement is a process of its own, in turn:
+Writes a run directory, its shards by the code of ingest, and the same vectors as one file (1.5 GB each for a million
+of 384 dimensions) below --scratch, and deletes both at the end. Every measurement is a process of its own, in turn:
 
-- faiss: `IndexFlatL2.search` with k = 1 and its default threads, arrays in memory; the search alone is timed.
-- stage: shard names -> `pe_beam.engine.graphs.iteration.Vote` -> a file of counts, on Beam's FnApiRunner; making and
-  starting the pipeline, the candidate matrix and all reading are timed, Python's imports are not.
+- faiss: `IndexFlatL2.search` with k = 1, arrays in memory; the search alone is timed.
+- search: an engine by `flat_search` on the same arrays, a batch at a time; the search alone is timed.
+- stage: shard names -> `pe_beam.engine.graphs.iteration.Count` -> a file of counts, on Beam's FnApiRunner; making and
+  starting the pipeline and all reading are timed. `start` is what the first stage of a process takes longer: one of a
+  single shard goes before it, which imports what the engine wants (torch), tries engines (`auto`), and loads the
+  candidates. A process pays it once, whatever number of iterations it works on.
 
-With --workers 2 the stage runs in two workers (threads of one process) with one BLAS thread each, and
-its yardstick is two bare processes that read and vote on half the shards each, without Beam.
-
-Peaks are of the whole process (VmHWM, so Linux only). The stage is measured on a tenth of the shards as well: its
-memory must not grow with the records.
+`workers` 2 are threads of one process with one thread of BLAS each (`execution.parallelism`, `execution.blas_threads`).
+`faiss / this` is the gain, by processor time and by the clock. `kept` is the share of the search's gain that the stage
+keeps (time of the search / time of the stage), and `with start` the same of a process that lives for one vote. Figures
+are medians. Peaks are of the whole process (VmHWM, so Linux only). All exact counts have to be the same ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import yaml
+from _machine import Row, show
 
 from pe_beam.contracts.embedder import Embedder, Embedding
 
 _TOPICS = 200
 _SHARD = 8192  # rows
-_RECIPE = {
+_RECIPE: Row = {
     "name": "vote-stage",
     "data": {"source": "sklearn", "path": "digits", "labels": ["all"], "expected_records": 1000},
     "modality": "image",
@@ -48,6 +53,21 @@ _RECIPE = {
     "evolution": {"iterations": 1, "samples": 10},
     "privacy": {"epsilon": 1, "delta": 1e-5, "adjacency": "add-or-remove-one", "unit": "record"},
 }
+
+
+class Normal:
+    """Isotropic normal vectors: no structure, the worst case for bounds."""
+
+    def __init__(self, dimension: int, rng: np.random.Generator) -> None:
+        self._dimension, self._rng = dimension, rng
+
+    def draw(self, count: int) -> np.ndarray:
+        """Float32 (count, d)."""
+        return self._rng.standard_normal((count, self._dimension), dtype=np.float32)
+
+    def candidates(self, count: int) -> np.ndarray:
+        """Float32 (count, d)."""
+        return self.draw(count)
 
 
 class Sentences:
@@ -86,38 +106,41 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def write_run(folder: Path, options: argparse.Namespace) -> list[str]:
-    """A run directory as it is when iteration 1 votes, and the same arrays for faiss; returns its shards."""
+_VECTORS: dict[str, Callable[[int, np.random.Generator], Any]] = {"topics": Sentences, "gauss": Normal}
+
+
+def write_run(
+    folder: Path, *, records: int, candidates: int, dimension: int, vectors: str = "topics", plain: bool = True
+) -> None:
+    """Writes a run directory as it is when iteration 1 votes and, if `plain`, the records as one file of float32."""
     from pe_beam.contracts.source import SourceBatch
     from pe_beam.engine import ingest, tables
     from pe_beam.engine.run import Run
     from pe_beam.recipe.loading import parse_recipe
 
-    run = Run(str(folder), parse_recipe(_RECIPE))
-    run.store.commit("recipe.yaml", yaml.safe_dump(_RECIPE).encode())
-    sentences = Sentences(options.dimension, np.random.default_rng(0))
-    candidates = sentences.candidates(options.candidates)
-    run.store.commit(run.layout.work(1, "matrix.npy"), tables.save_array(candidates))
-    population = pa.table({"candidate_id": np.arange(len(candidates)), "label": ["all"] * len(candidates)})
+    recipe: Row = _RECIPE | {"data": _RECIPE["data"] | {"expected_records": records}}  # `auto` goes by it
+    run = Run(str(folder), parse_recipe(recipe))
+    run.store.commit("recipe.yaml", yaml.safe_dump(recipe).encode())
+    made = _VECTORS[vectors](dimension, np.random.default_rng(0))
+    run.store.commit(run.layout.work(1, "matrix.npy"), tables.save_array(made.candidates(candidates)))
+    population = pa.table({"candidate_id": np.arange(candidates), "label": ["all"] * candidates})
     schema = pa.schema([("candidate_id", pa.int64()), ("label", pa.string())])
     run.store.commit(run.layout.public(0, "population/part-00000.parquet"), tables.table_bytes(population, schema))
-    manifest = {"candidates": {"all": len(candidates)}, "next_candidate_id": len(candidates), "files": {}}
+    manifest = {"candidates": {"all": candidates}, "next_candidate_id": candidates, "files": {}}
     run.store.commit(run.layout.public(0, "manifest.json"), json.dumps(manifest).encode())
 
-    run.__dict__["embedder"] = _handing_on(options.dimension)  # so that ingest itself writes the shards
-    shards = []
-    with (folder / "records.float32").open("wb") as records:
-        for start in range(0, options.records, _SHARD):
-            vectors = sentences.draw(min(_SHARD, options.records - start))
-            records.write(vectors.tobytes())
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), options.dimension)
-            rows = len(vectors)
+    run.__dict__["embedder"] = _handing_on(dimension)  # so that ingest itself writes the shards
+    with (folder / "records.float32").open("wb") as file:
+        for start in range(0, records, _SHARD):
+            drawn = made.draw(min(_SHARD, records - start))
+            if plain:
+                file.write(drawn.tobytes())
+            column = pa.FixedSizeListArray.from_arrays(pa.array(drawn.ravel()), dimension)
+            rows = len(drawn)
             batch = SourceBatch(pa.table({"vector": column}), ["all"] * rows, [None] * rows, [""] * rows)
             sink = io.BytesIO()
             ingest._write_shard(run, iter([batch]), sink, [])
-            shards.append(f"private/embeddings/{start:012d}.parquet")
-            run.store.commit(shards[-1], sink.getvalue())
-    return shards
+            run.store.commit(f"private/embeddings/{start:012d}.parquet", sink.getvalue())
 
 
 def _handing_on(dimension: int) -> Embedder:
@@ -128,97 +151,81 @@ def _handing_on(dimension: int) -> Embedder:
             self.dimension = dimension
 
         def embed(self, records: pa.Table) -> Embedding:
-            return Embedding(_rows(records))
+            return Embedding(_numbers(records))
 
     return HandingOn()
 
 
-def _rows(payload: pa.Table) -> np.ndarray:
+def _numbers(payload: pa.Table) -> np.ndarray:
     column = payload["vector"].combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)
 
 
-def stage(folder: Path, options: argparse.Namespace, flags: Sequence[str] = ()) -> dict[str, Any]:
-    """Seconds of the Beam stage on the first --records records, in this process."""
+def _clock(work: Callable[[], object]) -> Row:
+    began, cpu = time.perf_counter(), time.process_time()
+    work()
+    return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+
+
+def stage(folder: Path, options: argparse.Namespace) -> Row:
+    """The Beam stage on the first `records`, in this process; before it, on one shard. Wants `engine` and `workers`."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
-    from threadpoolctl import threadpool_info
 
     from pe_beam.engine.graphs.iteration import Count
 
+    execution = {"search_engine": options.engine} | ({"blas_threads": 1} if options.workers > 1 else {})
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"execution": execution}))
+    several = [f"--direct_num_workers={options.workers}", "--direct_running_mode=multi_threading"]
+    flags = ["--runner=FnApiRunner", *(several if options.workers > 1 else [])]
     shards = sorted((folder / "private" / "embeddings").iterdir())[: -(-options.records // _SHARD)]
-    names = [str(shard.relative_to(folder)) for shard in shards]
-    target = folder / "counts.npy"
-    began, cpu = time.perf_counter(), time.process_time()
-    with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner", *flags])) as pipeline:
-        counts = (
-            pipeline
-            | "Shards" >> beam.Create(names)
-            | "SpreadShards" >> beam.Reshuffle()
-            | "Count" >> Count(str(folder), 1, unit="record")
-        )
-        _ = counts | "Save" >> beam.Map(lambda tally: np.save(target, tally.counts))
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    votes = int(np.load(target).sum())
-    blas = [
-        f"{x['internal_api']} {x['version']} {x['architecture']}" for x in threadpool_info() if "numpy" in x["filepath"]
-    ]
-    return {"seconds": seconds, "cpu": cpu, "votes": votes, "blas": ", ".join(blas)}
+    names, target = [str(shard.relative_to(folder)) for shard in shards], folder / "counts.npy"
+
+    def run(names: list[str]) -> None:
+        with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
+            shards = pipeline | "Shards" >> beam.Create(names) | "SpreadShards" >> beam.Reshuffle()
+            counts = shards | "Count" >> Count(str(folder), 1, unit="record")
+            _ = counts | "Save" >> beam.Map(lambda tally: np.save(target, tally.counts))
+
+    first, again, whole = (_clock(lambda some=some: run(some)) for some in (names[:1], names[:1], names))
+    return whole | {"start": first["cpu"] - again["cpu"]} | _told(np.load(target))
 
 
-def workers(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """As `stage`, in --workers workers of Beam, as threads: what execution.parallelism asks for."""
-    flags = [f"--direct_num_workers={options.workers}", "--direct_running_mode=multi_threading"]
-    return stage(folder, options, flags)
+def _searched(folder: Path, options: argparse.Namespace) -> Row:
+    """An engine's own search, arrays in memory, in this process."""
+    from pe_beam.voting.nearest import flat_search
+
+    queries, candidates = _arrays(folder, options.records)
+    search = flat_search(candidates, distance="l2", votes=1, search_engine=options.engine)
+    search.nearest(queries[:_SHARD])  # torch sets up its products
+    found: list[np.ndarray] = []
+    parts = range(0, len(queries), _SHARD)
+    times = _clock(lambda: found.extend(search.nearest(queries[at : at + _SHARD]) for at in parts))
+    return times | _told(np.bincount(np.concatenate(found).ravel(), minlength=len(candidates)))
 
 
-def bare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds in which --workers processes without Beam vote on a part of the shards each, from start to end."""
-    command = [sys.executable, __file__, "--only", "part", "--scratch", str(folder), "--workers", str(options.workers)]
-    command += ["--records", str(options.records)]
-    began = time.perf_counter()
-    parts = [
-        subprocess.Popen([*command, "--part", str(part)], stdout=subprocess.PIPE, text=True)
-        for part in range(options.workers)
-    ]
-    results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in parts]
-    total = {key: sum(result[key] for result in results) for key in ("cpu", "votes")}
-    return total | {"seconds": time.perf_counter() - began}
-
-
-def part(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One of the processes of `bare`."""
-    import pyarrow.parquet as pq
-    from threadpoolctl import threadpool_limits
-
-    from pe_beam.engine import matrices
-    from pe_beam.engine.run import open_run
-    from pe_beam.voting.votes import read_batch
-
-    threadpool_limits(limits=1)
-    voter = matrices.load_voter(open_run(folder), 1)
-    shards = sorted((folder / "private" / "embeddings").iterdir())[: -(-options.records // _SHARD)]
-    votes = 0
-    for shard in shards[options.part :: options.workers]:
-        votes += int(voter.count(*read_batch(pq.read_table(shard))[:2]).sum())
-    return {"seconds": 0.0, "cpu": time.process_time(), "votes": votes}
-
-
-def faiss_alone(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of faiss's own search, arrays in memory, in this process."""
+def _faiss(folder: Path, options: argparse.Namespace) -> Row:
+    """faiss's own search, arrays in memory, in this process. Its votes are not exact."""
     import faiss
 
-    queries = np.fromfile(folder / "records.float32", dtype=np.float32).reshape(-1, options.dimension)
-    candidates = np.load(folder / "work" / "iteration=0001" / "matrix.npy")
-    index = faiss.IndexFlatL2(options.dimension)
+    queries, candidates = _arrays(folder, options.records)
+    index = faiss.IndexFlatL2(candidates.shape[1])
     index.add(candidates)
-    began, cpu = time.perf_counter(), time.process_time()
-    index.search(queries[: options.records], 1)
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    return {"seconds": seconds, "cpu": cpu, "votes": min(options.records, len(queries))}
+    return _clock(lambda: index.search(queries, 1)) | {"votes": len(queries), "counts": None}
 
 
-_MEASURES = {"stage": stage, "faiss": faiss_alone, "workers": workers, "bare": bare, "part": part}
+def _arrays(folder: Path, records: int) -> tuple[np.ndarray, np.ndarray]:
+    candidates = np.load(folder / "work" / "iteration=0001" / "matrix.npy")
+    numbers = np.fromfile(folder / "records.float32", dtype=np.float32, count=records * candidates.shape[1])
+    return numbers.reshape(-1, candidates.shape[1]), candidates
+
+
+def _told(counts: np.ndarray) -> Row:
+    return {"votes": int(counts.sum()), "counts": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest()}
+
+
+_MEASURES = {"faiss": _faiss, "search": _searched, "stage": stage}
 
 
 def _peak() -> float:
@@ -227,83 +234,94 @@ def _peak() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
-def measure(what: str, folder: Path, records: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One measurement in a fresh process; prints it."""
-    command = [sys.executable, __file__, "--only", what, "--scratch", str(folder)]
-    for name, value in (("records", records), ("candidates", options.candidates), ("dimension", options.dimension)):
-        command += [f"--{name}", str(value)]
-    command += ["--workers", str(options.workers)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def measure(
+    what: str, folder: Path, *, records: int, engine: str = "auto", workers: int = 1, threads: int | None = None
+) -> Row:
+    """One measurement in a fresh process; prints it. None: as many threads as BLAS takes by itself."""
+    command = [sys.executable, __file__, "--only", what, "--scratch", str(folder), "--records", str(records)]
+    command += ["--engine", engine or "auto", "--workers", str(workers)]
+    bound = {} if threads is None else {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL")}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | bound)
+    result: Row = json.loads(done.stdout.splitlines()[-1])
     figures = f"{result['seconds']:8.2f} s  CPU {result['cpu']:8.2f} s  peak {result['peak']:7.0f} MB"
-    print(f"{what:>6} {records:>10,} records {figures}", flush=True)
+    print(f"{what:>6} {engine:>5} {records:>10,} records, workers {workers} {figures}", flush=True)
     return result
 
 
-def compare(options: argparse.Namespace) -> None:
-    """Writes the data, measures in turn, prints the medians."""
+_Key = tuple[str, str, int, int]
+"""What is measured, engine, workers, records."""
+
+
+def compare(options: argparse.Namespace) -> list[Row]:
+    """Writes the data, measures in turn, and returns medians."""
+    whole, tenth = options.records, -(-options.records // (10 * _SHARD)) * _SHARD
+    asked: list[_Key] = [("faiss", "", 1, whole)]
+    for engine in options.engines:
+        asked += [("search", engine, 1, whole), ("stage", engine, 1, whole)]
+        asked += [("stage", engine, options.workers, whole)] if options.workers > 1 else []
+        asked += [("stage", engine, 1, tenth)] if options.tenth else []
+    turns: dict[_Key, list[Row]] = {key: [] for key in asked}
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="vote-stage-") as name:
-        folder = Path(name)
-        write_run(folder, options)
-        tenth = options.records // 10
-        small = measure("stage", folder, max(_SHARD, tenth - tenth % _SHARD), options)
-        turns = []
+        sizes = {key: getattr(options, key) for key in ("records", "candidates", "dimension", "vectors")}
+        write_run(Path(name), **sizes)
         for _ in range(options.repeats):
-            turns.append([measure(what, folder, options.records, options) for what in ("faiss", "stage")])
-    flat, whole = (np.median([turn[which]["seconds"] for turn in turns]) for which in (0, 1))
-    busy = np.median([turn[0]["cpu"] / turn[1]["cpu"] for turn in turns])
-    ratios = [turn[0]["seconds"] / turn[1]["seconds"] for turn in turns]
-    peak = max(turn[1]["peak"] for turn in turns)
-    print(
-        f"\n{options.records:,} records x {options.candidates:,} candidates, d = {options.dimension}; {small['blas']}"
-    )
-    print(f"faiss alone, median {flat:8.2f} s {options.records / flat:12,.0f} records/s")
-    print(f"stage,       median {whole:8.2f} s {options.records / whole:12,.0f} records/s")
-    print(f"throughput, stage / faiss: {flat / whole:.2f} (pairs: {', '.join(f'{r:.2f}' for r in ratios)})")
-    print(f"CPU time, faiss / stage:   {busy:.2f} (other load on the machine shows less here)")
-    print(f"peak memory {small['peak']:.0f} MB at a tenth, {peak:.0f} MB at all: {peak / small['peak'] - 1:+.1%}")
+            for key in asked:
+                what, engine, workers, records = key
+                settings = {"engine": engine, "workers": workers, "threads": options.threads}
+                turns[key].append(measure(what, Path(name), records=records, **settings))
+    exact = {turn["counts"] for (_, _, _, records), of in turns.items() if records == whole for turn in of}
+    if len(exact - {None}) != 1:
+        raise SystemExit("engines, or search and stage, have counted differently")
+    return [_row(key, turns, options.vectors) for key in asked]
 
 
-def compare_workers(options: argparse.Namespace) -> None:
-    """Beam's worker processes beside bare ones, in turn."""
-    _RECIPE["execution"] = {"blas_threads": 1}
-    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="vote-stage-") as name:
-        folder = Path(name)
-        write_run(folder, options)
-        turns = [
-            [measure(what, folder, options.records, options)["seconds"] for what in ("bare", "workers")]
-            for _ in range(options.repeats)
-        ]
-    ratios = [alone / staged for alone, staged in turns]
-    print(
-        f"\n{options.workers} workers of Beam / bare processes: {np.median(ratios):.2f} {[round(r, 2) for r in ratios]}"
-    )
+def _row(key: _Key, turns: dict[_Key, list[Row]], vectors: str) -> Row:
+    what, engine, workers, records = key
+    (_, _, _, whole), *_ = turns
+
+    def median(of: _Key, unit: str) -> float:
+        """Of as many records as this row has."""
+        return float(np.median([turn[unit] for turn in turns[of]])) * records / of[3]
+
+    row: Row = {"what": what, "engine": engine, "vectors": vectors, "workers": workers, "records": records}
+    cpu, seconds = median(key, "cpu"), median(key, "seconds")
+    row |= {"cpu": cpu, "seconds": seconds, "us a record, cpu": cpu / records * 1e6}
+    row["peak MB"] = max(turn["peak"] for turn in turns[key])
+    flat, alone = ("faiss", "", 1, whole), ("search", engine, 1, whole)
+    row |= {f"faiss / this, {unit}": median(flat, unit) / row[unit] for unit in ("cpu", "seconds")}
+    if what != "stage":
+        return row | dict.fromkeys(("kept, cpu", "kept, seconds", "start, cpu", "with start, cpu"), np.nan)
+    row |= {f"kept, {unit}": median(alone, unit) / row[unit] for unit in ("cpu", "seconds")}
+    start = float(np.median([turn["start"] for turn in turns[key]]))
+    return row | {"start, cpu": start, "with start, cpu": median(alone, "cpu") / (cpu + start)}
 
 
 def main() -> None:
     """Compares, or is one measurement of a comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--records", type=int, default=150_000)
     parser.add_argument("--candidates", type=int, default=10_000)
     parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument("--vectors", choices=list(_VECTORS), default="topics")
+    parser.add_argument("--engines", nargs="+", default=["int8", "auto"])
+    parser.add_argument("--workers", type=int, default=2, help="the stage is measured with one worker and with these")
+    parser.add_argument("--threads", type=int, help="of BLAS and OpenMP; as many as there are cores if left out")
+    parser.add_argument("--tenth", action="store_true", help="the stage on a tenth of the records as well")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--scratch", type=Path, help="where the temporary folder goes")
-    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", choices=list(_MEASURES), help=argparse.SUPPRESS)
-    parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--engine", default="auto", help=argparse.SUPPRESS)
     parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds: is the script whole?")
     options = parser.parse_args()
     if options.toy:
         options.records, options.candidates, options.dimension, options.repeats = 20_000, 100, 16, 1
+        options.engines, options.tenth = ["auto"], True
     if options.only is None:
-        if options.toy or options.workers == 1:
-            compare(options)
-        if options.toy or options.workers > 1:
-            options.workers = max(2, options.workers)
-            compare_workers(options)
+        show("vote stage", compare(options), options.json)
         return
     result = _MEASURES[options.only](options.scratch, options)
-    if options.only != "part" and result["votes"] != options.records:
+    if result["votes"] != options.records:
         raise SystemExit(f"{result['votes']} votes were counted")
     print(json.dumps(result | {"peak": _peak()}))
 

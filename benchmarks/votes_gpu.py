@@ -310,13 +310,11 @@ class Bench:
         except ImportError as error:
             return {"not measured": f"{error.name} is not installed"}
         records, candidates, dimension = self.sizes.stage
-        options = argparse.Namespace(records=records, candidates=candidates, dimension=dimension)
         figures: dict[str, Any] = {"records": records, "candidates": candidates, "dimension": dimension}
-        for engine in ("torch", "blas"):
-            vote_stage._RECIPE["execution"] = {"search_engine": engine}
-            with tempfile.TemporaryDirectory(prefix="votes-gpu-") as name:
-                vote_stage.write_run(Path(name), options)
-                vote_stage.stage(Path(name), options)  # the first one loads the device
+        with tempfile.TemporaryDirectory(prefix="votes-gpu-") as name:
+            vote_stage.write_run(Path(name), **figures, plain=False)
+            for engine in ("torch", "blas"):  # a first stage, of one shard, loads the device
+                options = argparse.Namespace(records=records, engine=engine, workers=1)
                 figures[engine] = round(vote_stage.stage(Path(name), options)["seconds"], 2)
         return figures
 

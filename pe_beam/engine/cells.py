@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.votes import Tally, Unit
 from pe_beam.engine.run import Run
+from pe_beam.engine.shards import listed
 from pe_beam.errors import DataError
 from pe_beam.measuring.cells import CellCounter
 from pe_beam.measuring.cliques import Clique
@@ -42,7 +43,7 @@ def bin_rows(run: Run, rows: pa.Table) -> pa.Table:
     schema = pa.schema([("label", pa.int32()), ("bins", pa.binary(width * kind.itemsize))])
     batches = []
     for batch in rows.to_batches(_ROWS):
-        vectors, labels, _ = read_batch(batch)
+        vectors, labels, _ = read_batch(listed(batch))
         codes = np.ascontiguousarray(run.embedder.marginal_bins(vectors), dtype=kind)
         packed = pa.Array.from_buffers(schema.types[1], len(vectors), [None, pa.py_buffer(codes)])
         batches.append(pa.RecordBatch.from_arrays([pa.array(labels), packed], schema=schema))
@@ -87,7 +88,7 @@ def read_bins(run: Run, shard: Mapping[str, Any]) -> Iterator[Binned]:
     with parquet_file(run.store, shard["shard"]) as file:
         for batch in file.iter_batches(_ROWS, columns=["label", "vector"] if by_column else ["label"]):
             if by_column:
-                vectors, labels, _ = read_batch(batch)
+                vectors, labels, _ = read_batch(listed(batch))
                 yield run.embedder.marginal_bins(vectors), labels
             else:
                 yield _no_bins(batch.num_rows), batch["label"].to_numpy()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
 from pe_beam.contracts.mechanism import Mechanism
 from pe_beam.contracts.steps import GenerateHandle, SelectHandle
@@ -18,6 +16,7 @@ from pe_beam.engine.queries import query_of
 from pe_beam.engine.run import open_run
 from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import StageError
+from pe_beam.voting.threads import limit_threads
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,6 @@ class RunBallots(BallotHandle):
         run = open_run(self.root)
         limit_threads(run.recipe.execution.blas_threads)
         return query_of(run, self.iteration).ballots()
-
-
-@functools.cache
-def limit_threads(threads: int | None) -> None:
-    """Limits BLAS threads, once per process. Workers that share a machine are faster if each uses one core."""
-    if threads is not None:
-        threadpool_limits(limits=threads)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pe_beam.contracts.cutting import in_order
 from pe_beam.contracts.embedder import Embedder
@@ -26,9 +25,10 @@ from pe_beam.engine.cells import bin_rows, commit_bins, counts_by_bins
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.run import Run
 from pe_beam.engine.selfcheck import hold_embedder
+from pe_beam.engine.shards import packed, shard_schema, shard_writer
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.recipe.sources import private_source
-from pe_beam.voting.records import embed_rows, vector_batch, vector_schema
+from pe_beam.voting.records import embed_rows, vector_batch
 
 EXPECTED = "private/embeddings/pieces"
 KINDS = "private/kinds.json"
@@ -157,38 +157,21 @@ def _write_shard(
     run: Run, batches: Iterator[SourceBatch], sink: io.BytesIO, rejects: list[dict[str, str]]
 ) -> tuple[int, pa.Table | None]:
     """Writes the usable rows, and adds the others to `rejects`. Returns how many rows, and bins if counted."""
-    dimension = run.embedder.dimension
     client = run.recipe.vote_unit == "client"
-    schema = vector_schema(dimension, by_client=client)
-    # Dictionaries and compression save nothing on float32 vectors, and cost the vote stage time at every read.
-    writer = pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False, write_statistics=False)
-    with writer:
-        tables = []
+    schema = shard_schema(run.embedder.dimension, by_client=client)
+    with shard_writer(sink, schema) as writer:
+        made = []
         for batch in _joined(batches, run.embedder.batch_size):
             vectors, faults = embed_batch(run, batch)
             for row, fault in sorted(faults.items()):
                 reject = {"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail}
                 rejects.append(reject | ({"variety": fault.variety} if fault.variety else {}))
             clients = batch.clients if client else None
-            made = vector_batch(vectors, batch.labels, clients, faults, run.recipe.label_codes)
-            tables.append(pa.Table.from_batches([made]))
-        rows = _whole(tables or [schema.empty_table()], dimension)
+            made.append(packed(vector_batch(vectors, batch.labels, clients, faults, run.recipe.label_codes)))
+        rows = pa.Table.from_batches(made, schema=schema)
         if rows.num_rows:
             writer.write_table(rows, row_group_size=8192)
     return rows.num_rows, bin_rows(run, rows) if counts_by_bins(run) else None
-
-
-def _whole(tables: list[pa.Table], dimension: int) -> pa.Table:
-    """Joins the rows of a shard, so that the bytes of its file do not depend on the batches.
-
-    Arrow may end a page after each 1,024 numbers, at the end of a row. So rows of 1,024 numbers or more can be written
-    from the chunks in which they came. This saves the memory of a join: twice the shard.
-    """
-    table = pa.concat_tables(tables)
-    if dimension < 1024:
-        return table.combine_chunks()
-    columns = {name: table[name] if name == "vector" else table[name].combine_chunks() for name in table.column_names}
-    return pa.table(columns, schema=table.schema)
 
 
 def _joined(batches: Iterable[SourceBatch], most: int) -> Iterator[SourceBatch]:

@@ -28,6 +28,7 @@ from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.populations import population_rows
 from pe_beam.engine.records import Place, join_records
 from pe_beam.engine.run import Run
+from pe_beam.engine.shards import listed
 from pe_beam.engine.tables import ROW_GROUP, load_array
 from pe_beam.errors import DataError, PeBeamError, StorageError
 from pe_beam.evaluation.kept import embedded
@@ -421,7 +422,8 @@ def read_shard(run: Run, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         raise damaged_shard()
     with parquet_file(run.store, name) as file:
         for group in range(file.num_row_groups):
-            vectors, codes, _ = read_batch(file.read_row_group(group, columns=["label", "vector"]).combine_chunks())
+            rows = listed(file.read_row_group(group, columns=["label", "vector"]).combine_chunks())
+            vectors, codes, _ = read_batch(rows)
             yield vectors, codes
 
 

@@ -11,7 +11,7 @@ from pe_beam.contracts.search import USUAL_BLOCK, Frame, Pairs, SearchEngine, bl
 from pe_beam.voting.decide import Decider
 from pe_beam.voting.distinct import Distinct
 from pe_beam.voting.scratch import Scratch
-from pe_beam.voting.threads import allowed_threads, side_by_side
+from pe_beam.voting.threads import allowed_threads, side_by_side, within_limit
 
 COPIES = 5
 """What an engine holds at most, in candidate matrices: its part, its frame, its own form, a fallback's, scratch."""
@@ -107,8 +107,9 @@ class WholeSearch:
         if self._part.one_thread:
             side_by_side(work, parts)
         else:
-            for each in parts:
-                work(each)
+            with within_limit():
+                for each in parts:
+                    work(each)
         return answer
 
 
@@ -150,7 +151,7 @@ class PartsSearch:
         """See `WholeSearch`."""
         blocks = range(0, len(queries), self._block)
         kept = [_Intervals.none() for _ in blocks]
-        with self._lock:
+        with self._lock, within_limit():
             for start in range(0, len(self._distinct), self._step):
                 rows = self._distinct.part(start, min(start + self._step, len(self._distinct)))
                 part = Part(rows, product=self._product, votes=self._votes, search_engine=self._engine, tile=self._tile)

@@ -15,11 +15,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 T = TypeVar("T")
 _lock = threading.Lock()
-_state: dict[str, Any] = {"process": None, "inside": 0, "pools": {}}
+_state: dict[str, Any] = {"process": None, "loaded": None, "limit": None, "inside": 0, "pools": {}}
+_BRINGERS = {"faiss": "swig_ptr", "torch": "get_num_threads"}
+"""Modules that bring BLAS and OpenMP of their own, and what each has once it is loaded."""
+
+
+def limit_threads(threads: int | None) -> None:
+    """Sets the threads of BLAS, and bounds those of searches, in this process; None changes nothing.
+
+    Workers that share a machine are faster if each uses one core. It holds for libraries that are loaded later, too.
+    """
+    if threads is None or threads == _state["limit"]:
+        return
+    with _lock:
+        threadpool_limits(limits=threads)
+        _state["limit"] = threads
 
 
 def side_by_side(work: Callable[[T], Any], items: Sequence[T]) -> None:
@@ -32,17 +46,18 @@ def side_by_side(work: Callable[[T], Any], items: Sequence[T]) -> None:
     """
     allowed = allowed_threads()
     if allowed == 1:
-        with _one_thread_of_openmp():
+        with _threads_of_openmp(1):
             for item in items:
                 work(item)
         return
     if len(items) < 2:
-        for item in items:
-            work(item)
+        with within_limit():
+            for item in items:
+                work(item)
         return
 
     def alone(item: T) -> None:
-        with _one_thread_of_openmp():
+        with _threads_of_openmp(1):
             work(item)
 
     with _one_thread_of_blas():
@@ -62,9 +77,14 @@ def allowed_threads() -> int:
 def _allowed() -> int:
     """As `allowed_threads`, under the lock. A forked process starts anew: it has none of the threads."""
     if _state["process"] != os.getpid():
-        blas = ThreadpoolController().select(user_api="blas").lib_controllers
-        _state.update(process=os.getpid(), inside=0, blas=blas, pools={})
+        _state.update(process=os.getpid(), loaded=None, inside=0, pools={})
     if not _state["inside"]:
+        loaded = _loaded()
+        if _state["loaded"] != loaded:
+            _state.update(loaded=loaded, blas=_libraries("blas", loaded))
+        for each in _state["blas"]:
+            if _state["limit"] is not None and each.num_threads > _state["limit"]:  # it came after the limit
+                each.set_num_threads(_state["limit"])
         _state["allowed"] = [each.num_threads for each in _state["blas"]]
     return max(_state["allowed"], default=1)
 
@@ -98,24 +118,35 @@ def _one_thread_of_blas() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _one_thread_of_openmp() -> Iterator[None]:
-    """Holds OpenMP to one thread when this thread calls it."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.get_num_threads()  # torch sets the number itself at the first call of a thread
-    every = _openmp(loaded=torch is not None)
+def within_limit() -> Iterator[None]:
+    """Holds OpenMP to `limit_threads` when this thread calls it."""
+    with contextlib.nullcontext() if _state["limit"] is None else _threads_of_openmp(_state["limit"]):
+        yield
+
+
+@contextlib.contextmanager
+def _threads_of_openmp(threads: int) -> Iterator[None]:
+    """Holds OpenMP to so many threads when this thread calls it."""
+    loaded = _loaded()
+    if "torch" in loaded:
+        sys.modules["torch"].get_num_threads()  # torch sets the number itself at the first call of a thread
+    every = _libraries("openmp", loaded)
     before = [each.num_threads for each in every]
-    for each in every:
-        each.set_num_threads(1)
+    for each, most in zip(every, before, strict=True):
+        each.set_num_threads(min(threads, most))
     try:
         yield
     finally:
-        for each, threads in zip(every, before, strict=True):
-            each.set_num_threads(threads)
+        for each, most in zip(every, before, strict=True):
+            each.set_num_threads(most)
+
+
+def _loaded() -> tuple[str, ...]:
+    return tuple(name for name, last in _BRINGERS.items() if hasattr(sys.modules.get(name), last))
 
 
 @functools.cache
-def _openmp(*, loaded: bool) -> list[Any]:
-    """Returns the OpenMP libraries of this process; `loaded`: whether torch has brought its own."""
-    found: list[Any] = ThreadpoolController().select(user_api="openmp").lib_controllers
+def _libraries(kind: str, loaded: tuple[str, ...]) -> list[Any]:
+    """Returns the libraries of a kind, `blas` or `openmp`, of this process, once the modules in `loaded` are."""
+    found: list[Any] = ThreadpoolController().select(user_api=kind).lib_controllers
     return found

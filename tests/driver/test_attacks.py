@@ -21,6 +21,7 @@ from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting, matrices
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import open_run
+from pe_beam.engine.shards import listed
 from pe_beam.modalities.image.pixels import Pixels
 from pe_beam.privacy import secret
 from pe_beam.recipe.loading import parse_recipe
@@ -154,7 +155,7 @@ def test_a_retry_with_other_last_bits_changes_nothing_committed(small, tmp_path,
     assert index is not None
     for t in (1, 2):
         voter = Voter(matrices.load_matrix(run, t), distance="l2", votes_per_record=1)
-        shards = [pq.read_table(tmp_path / "run" / shard["shard"]) for shard in index["shards"]]
+        shards = [listed(pq.read_table(tmp_path / "run" / shard["shard"])) for shard in index["shards"]]
         vectors = np.array([row for shard in shards for row in shard["vector"].to_pylist()], dtype=np.float32)
         labels = np.concatenate([shard["label"].to_numpy() for shard in shards])
         assert (voter.count(vectors, labels) == _votes(tmp_path / "run", t)[0]).all()

@@ -14,6 +14,7 @@ from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting, matrices, steps
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import open_run
+from pe_beam.engine.shards import listed
 from pe_beam.errors import InputError, LockedError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import rounded_up
@@ -47,7 +48,7 @@ def test_release_is_the_same_bytes_however_it_runs(done, tmp_path, secret_file, 
 
 def test_counts_equal_the_definition_and_noise_its_scale(done):
     run = open_run(done[0])
-    shard = pq.read_table(done[0] / read_index(run)["shards"][0]["shard"])
+    shard = listed(pq.read_table(done[0] / read_index(run)["shards"][0]["shard"]))
     vectors = np.array(shard["vector"].to_pylist(), dtype=np.float32)
     codes = shard["label"].to_numpy()
     matrix = matrices.load_matrix(run, 1)

@@ -17,6 +17,7 @@ from pe_beam.driver.status import privacy, status
 from pe_beam.engine.graphs.iteration import _ReadShardFn
 from pe_beam.engine.matrices import load_voter
 from pe_beam.engine.run import open_run
+from pe_beam.engine.shards import listed
 from pe_beam.engine.spending import coins_of
 from pe_beam.errors import RecipeError
 from pe_beam.privacy.coins import Coins
@@ -44,7 +45,7 @@ def test_counts_are_those_of_the_units_with_heads(runs: Runs) -> None:
     voter = load_voter(run, 2)
     wanted = np.zeros(voter.width, dtype=np.int64)
     for shard in sorted((folder / "private/embeddings").glob("*.parquet")):
-        table = pq.read_table(shard)
+        table = listed(pq.read_table(shard))
         heads = coins.of_rows(f"private/embeddings/{shard.name}", 0, len(table))
         vectors, labels, _ = read_batch(table.filter(pa.array(heads)))
         wanted += voter.count(vectors, labels)

@@ -12,7 +12,9 @@ import pytest
 
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import SourceBatch
-from pe_beam.engine import ingest
+from pe_beam.engine import ingest, shards
+from pe_beam.voting.records import vector_batch
+from pe_beam.voting.votes import read_batch
 
 
 def _batch(first: int, rows: int) -> SourceBatch:
@@ -46,22 +48,36 @@ def test_the_bytes_of_a_shard_do_not_tell_how_its_rows_came(dimension: int) -> N
     rows = 700
     numbers = np.random.default_rng(0).random((rows, dimension)).astype(np.float32)
     names = [f"client {i % 7} {'x' * (i * 37 % 5000)}" for i in range(rows)]
-    kinds = [("label", pa.int32()), ("vector", pa.list_(pa.float32(), dimension)), ("client", pa.string())]
+    schema = shards.shard_schema(dimension, by_client=True)
 
-    def table(first: int, stop: int) -> pa.Table:
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers[first:stop].ravel()), dimension)
-        labels = pa.array(np.arange(first, stop), pa.int32())
-        return pa.table([labels, vectors, pa.array(names[first:stop])], schema=pa.schema(kinds))
+    def batch(first: int, stop: int) -> pa.RecordBatch:
+        return vector_batch(numbers[first:stop], [None] * (stop - first), names[first:stop], {}, {None: 7})
 
     def written(cuts: list[int]) -> bytes:
         sink = io.BytesIO()
-        parts = [table(a, b) for a, b in itertools.pairwise(cuts)]
-        options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-        with pq.ParquetWriter(sink, pa.schema(kinds), **options) as writer:
-            writer.write_table(ingest._whole(parts, dimension), row_group_size=8192)
+        parts = [shards.packed(batch(a, b)) for a, b in itertools.pairwise(cuts)]
+        with shards.shard_writer(sink, schema) as writer:
+            writer.write_table(pa.Table.from_batches(parts, schema=schema), row_group_size=8192)
         return sink.getvalue()
 
     whole = written([0, rows])
-    assert pq.read_table(pa.BufferReader(whole)).equals(table(0, rows))
+    kept = pq.ParquetFile(pa.BufferReader(whole))
+    assert shards.dimension_of(kept.schema_arrow) == dimension
+    assert shards.listed(kept.read()).equals(pa.Table.from_batches([batch(0, rows)]))
     assert written([0, 1, 19, 20, 333, 555, rows]) == whole
     assert written([*range(0, rows, 13), rows]) == whole
+
+
+def test_vectors_are_lists_again_whatever_slice_they_are_in_and_those_of_older_shards_as_they_are() -> None:
+    numbers = np.arange(24, dtype=np.float32).reshape(8, 3)
+    lists = vector_batch(numbers, [None] * 8, None, {}, {None: 0})
+    kept = shards.packed(lists)
+    assert kept.schema.equals(shards.shard_schema(3, by_client=False))
+    assert read_batch(shards.listed(kept.slice(2, 5)))[0].tolist() == numbers[2:7].tolist()
+    assert read_batch(shards.listed(shards.packed(lists.slice(3, 2))))[0].tolist() == numbers[3:5].tolist()
+    assert shards.listed(lists) is lists and shards.dimension_of(lists.schema) == 3
+    for empty in (kept.slice(0, 0), pa.RecordBatch.from_pylist([], kept.schema), kept.schema.empty_table()):
+        assert read_batch(shards.listed(empty))[0].shape == (0, 3)
+    lost = pa.record_batch([pa.array([0], pa.int32()), pa.array([None], pa.binary(12))], ["label", "vector"])
+    with pytest.raises(ValueError, match="nulls are not allowed"):
+        shards.listed(lost)

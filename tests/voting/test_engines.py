@@ -202,6 +202,14 @@ def test_auto_takes_the_fastest_by_the_clock(monkeypatch, fastest):
         assert _race(monkeypatch, seconds) == fastest
 
 
+@pytest.mark.parametrize("tiles", [False, True])
+def test_auto_tries_half_precision_on_a_cpu_with_faster_integers_only_with_matrix_units(monkeypatch, tiles):
+    for name, found in (("bfloat16", True), ("integers", True), ("tiles", tiles)):
+        monkeypatch.setattr(auto, f"multiplies_{name}", lambda found=found: found)
+    monkeypatch.setattr(auto, "_device", lambda: False)
+    assert auto._there(long=True) == ["blas", "faiss", "int8", "prefix", *(["torch"] if tiles else [])]
+
+
 def test_auto_stays_with_blas_where_nothing_is_clearly_faster(monkeypatch):
     assert _race(monkeypatch, {"blas": 1.0, "faiss": 0.98, "int8": 3.0, "prefix": 9.0}) == "blas"
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +43,36 @@ def test_one_item_has_all_threads() -> None:
     seen: list[int] = []
     side_by_side(lambda _: seen.append(max(blas())), [0])
     assert seen == [3]
+
+
+_LATER = """
+import numpy as np
+from threadpoolctl import threadpool_info
+from pe_beam.voting.threads import allowed_threads, limit_threads, side_by_side, within_limit
+
+limit_threads(2)
+import faiss  # with a BLAS and an OpenMP of its own
+
+def most(kind):
+    return max(each["num_threads"] for each in threadpool_info() if each["user_api"] == kind)
+
+assert allowed_threads() == most("blas") == 2
+seen = []
+side_by_side(lambda _: seen.append((most("blas"), most("openmp"))), [0])
+side_by_side(lambda _: seen.append((most("blas"), most("openmp"))), range(3))
+with within_limit():
+    seen.append((most("blas"), most("openmp")))
+assert seen == [(2, 2), (1, 1), (1, 1), (1, 1), (2, 2)], seen
+limit_threads(None)
+limit_threads(1)
+with within_limit():
+    assert allowed_threads() == most("blas") == most("openmp") == 1
+"""
+
+
+def test_a_limit_holds_for_libraries_that_are_loaded_later() -> None:
+    many = {f"{name}_NUM_THREADS": "3" for name in ("OMP", "OPENBLAS", "MKL")}
+    subprocess.run([sys.executable, "-c", _LATER], check=True, env=os.environ | many)
 
 
 def test_one_thread_works_here() -> None:

@@ -22,9 +22,10 @@ from pe_beam.engine.ahead import ReadAhead
 from pe_beam.engine.cells import CliqueCells, read_bins
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.graphs.base import Hints, RunFn, RunTransform, start
-from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection, limit_threads
+from pe_beam.engine.handles import RunBallots, RunGeneration, RunMechanism, RunSelection
 from pe_beam.engine.manifests import candidate_count
 from pe_beam.engine.queries import measurement_of, query_of
+from pe_beam.engine.shards import dimension_of, listed
 from pe_beam.engine.spending import coins_of
 from pe_beam.engine.tables import HISTOGRAM
 from pe_beam.privacy.coins import Coins
@@ -35,6 +36,7 @@ from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.select import Select
 from pe_beam.transforms.spread import Spread
 from pe_beam.transforms.vote import Vote, added, sum_tallies
+from pe_beam.voting.threads import limit_threads
 
 # Runners show Beam metrics, so metrics may count only public things. Generators see candidates only, which are public.
 # Votes, records and the times of private stages are never metrics (DESIGN, privacy rule 7).
@@ -114,14 +116,14 @@ class _ReadShardFn(_StageFn):
         with self.guarded("ReadShards"), parquet_file(self.open().store, shard, **_READING) as file:
             count = file.metadata.num_rows
             if not count:  # a shard without records still needs a histogram of zeros
-                yield pa.RecordBatch.from_pylist([], file.schema_arrow), True
+                yield listed(pa.RecordBatch.from_pylist([], file.schema_arrow)), True
                 return
-            dimension = file.schema_arrow.field("vector").type.list_size
-            size = min(self.open().recipe.execution.vote_batch, max(1, BATCH_BYTES // (4 * dimension)))
+            most = max(1, BATCH_BYTES // (4 * dimension_of(file.schema_arrow)))
+            size = min(self.open().recipe.execution.vote_batch, most)
             row = 0
             for batch in file.iter_batches(size):
                 row += batch.num_rows
-                yield self._sampled(batch, shard, row - batch.num_rows), row == count
+                yield self._sampled(listed(batch), shard, row - batch.num_rows), row == count
 
     def _sampled(self, batch: pa.RecordBatch, shard: str, first: int) -> pa.RecordBatch:
         """Returns the rows that vote in this iteration, from row `first` of a shard on. Which they are is private."""

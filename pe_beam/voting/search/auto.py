@@ -18,7 +18,7 @@ import numpy as np
 from pe_beam import registry
 from pe_beam.contracts.search import USUAL_BLOCK, Frame, Pairs, Proposer, block_of, one_thread_of
 from pe_beam.errors import PeBeamError
-from pe_beam.voting.search.cpu import multiplies_bfloat16, multiplies_integers
+from pe_beam.voting.search.cpu import multiplies_bfloat16, multiplies_integers, multiplies_tiles
 from pe_beam.voting.threads import allowed_threads, side_by_side
 
 PLAIN = "blas"
@@ -28,6 +28,7 @@ _SMALL = 1 << 18  # numbers in a matrix up to which no trial pays
 _LARGE = 1 << 20  # and from which it may pay to import torch, which takes seconds and half a gigabyte
 _LONG = 1 << 38  # products of numbers, from which it may: some seconds of `blas`
 _ASKED, _MOST = USUAL_BLOCK, 8192  # candidates that are asked for each thread, and at most asked about
+_WARM = 4  # share of them that are asked first: a new proposer's first answer takes longer
 _OTHERS = 8  # of so many candidates one is asked about the others
 _TURNS = 7
 _HOPELESS = 1.5  # times the best time: an engine that was not faster in any of two turns is left out of the others
@@ -92,7 +93,7 @@ def _measured(vectors: np.ndarray, *, votes: int, product: bool, long: bool) -> 
         try:
             engine = registry.find("search_engines", name, key="execution.search_engine")
             proposers[name] = engine(frame, votes=votes, tile=4096)
-            _ask(proposers[name], placed, radii)  # warm
+            _ask(proposers[name], placed[: wanted // _WARM], radii[: wanted // _WARM])
         except PeBeamError:  # its package or its device is missing
             proposers.pop(name, None)
     times = _times(proposers, placed, radii)
@@ -132,7 +133,8 @@ def _there(*, long: bool) -> list[str]:
     """Returns the engines that may be tried; `long`: for a search that takes long enough to import torch for it."""
     known = registry.names("search_engines")
     torch = long or "torch" in sys.modules
-    may_pay = {"torch": torch and (multiplies_bfloat16() or _device()), "int8": torch and multiplies_integers()}
+    halves = multiplies_bfloat16() and (multiplies_tiles() or not multiplies_integers())  # VNNI is twice as fast
+    may_pay = {"torch": torch and (halves or _device()), "int8": torch and multiplies_integers()}
     return [name for name in _TRIED if name in known and may_pay.get(name, True)]
 
 

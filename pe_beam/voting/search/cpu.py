@@ -6,12 +6,18 @@ from pathlib import Path
 
 _CPUINFO = "/proc/cpuinfo"
 _BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}  # of x86 and ARM
+_TILES = {"amx_bf16"}
 _INTEGERS = {"amx_int8", "avx512_vnni", "avx_vnni"}  # they add four products of 8 bits without losing any
 
 
 def multiplies_bfloat16(cpuinfo: str = _CPUINFO) -> bool:
     """Returns whether the CPU has instructions for bfloat16. Without them torch is slower than in float32."""
     return not _BFLOAT16.isdisjoint(_flags(cpuinfo))
+
+
+def multiplies_tiles(cpuinfo: str = _CPUINFO) -> bool:
+    """Returns whether the CPU has matrix units for bfloat16."""
+    return not _TILES.isdisjoint(_flags(cpuinfo))
 
 
 def multiplies_integers(cpuinfo: str = _CPUINFO) -> bool:

@@ -30,6 +30,7 @@ from pe_beam.engine.measuring import PAIR_WEIGHT, StepCells, asked, read_measure
 from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.queries import measurement_of
 from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.shards import listed
 from pe_beam.engine.spending import grid_bits
 from pe_beam.errors import DataError, InputError, PeBeamError, RecipeError
 from pe_beam.measuring.cliques import norm_squared
@@ -195,7 +196,7 @@ def test_exact_counts_are_those_of_numpy_and_a_record_adds_no_more_than_the_nois
 def test_steps_count_the_frozen_bins_and_read_no_vectors(done, tmp_path):
     run = open_run(done)
     [shard] = shards_of(run)
-    vectors, labels, _ = read_batch(pq.read_table(done / shard["shard"]))
+    vectors, labels, _ = read_batch(listed(pq.read_table(done / shard["shard"])))
     [(bins, own)] = read_bins(run, shard)
     assert np.array_equal(bins, run.embedder.marginal_bins(vectors)) and np.array_equal(own, labels)
     assert bins.dtype == np.uint8

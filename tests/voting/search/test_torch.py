@@ -17,7 +17,7 @@ from pe_beam.errors import PeBeamWarning
 from pe_beam.voting.distinct import Distinct
 from pe_beam.voting.flat import WholeSearch
 from pe_beam.voting.nearest import flat_search, normalise_rows, reference_nearest
-from pe_beam.voting.search.cpu import multiplies_bfloat16, multiplies_integers
+from pe_beam.voting.search.cpu import multiplies_bfloat16, multiplies_integers, multiplies_tiles
 from pe_beam.voting.search.torch import probe
 from pe_beam.voting.search.torch.devices import cpu_setting, cuda_setting, multiply
 from pe_beam.voting.search.torch.groups import Sides, groups_of, width
@@ -343,7 +343,8 @@ def test_flags_of_the_cpu(tmp_path):
     ):
         where.write_text(f"processor : 0\n{name}\t\t: {flags}\n")
         assert (multiplies_bfloat16(str(where)), multiplies_integers(str(where))) == (halves, eights)
-    for each in (multiplies_bfloat16, multiplies_integers):
+        assert multiplies_tiles(str(where)) == ("amx" in flags)
+    for each in (multiplies_bfloat16, multiplies_integers, multiplies_tiles):
         assert not each(str(tmp_path / "none"))
 
 

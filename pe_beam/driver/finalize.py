@@ -26,7 +26,7 @@ from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import sampling_words, statement
 from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors, words_over
-from pe_beam.recipe.models import Halves
+from pe_beam.recipe.models import Halves, OneWay
 from pe_beam.recipe.section import Section
 from pe_beam.recipe.start import MECHANISM
 from pe_beam.storage.parquet import parquet_file
@@ -265,6 +265,8 @@ def _measured_in(name: str, step: Section) -> str:
     """Returns what a step of `privacy.measure` counts, in the words of the statement."""
     if isinstance(step, Halves) and step.columns is not None:
         return f"counts of up to {step.columns} columns together, in two groups of each, by label"
+    if isinstance(step, OneWay) and step.overall:
+        return f"{_MEASURED[name]} and over all labels"
     return _MEASURED[name]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pe_beam.contracts.generator import Marginals
 from pe_beam.engine.measuring import answers, read_measured, steps_of
 from pe_beam.engine.run import Run
-from pe_beam.measuring.estimates import Sums, estimate
+from pe_beam.measuring.estimates import Sums, agreeing, estimate
 from pe_beam.measuring.known import Answer
 
 
@@ -23,15 +23,19 @@ def read_estimated(run: Run) -> Marginals:
     alone: list[list[float]] = [[] for _ in ordered]
     sums: list[list[Sums]] = [[] for _ in ordered]
     for each in _answers(run):
-        if len(each.clique.columns) == 1:
+        single = len(each.clique.columns) == 1
+        if single and each.clique.by_label:
             alone[each.clique.columns[0]].append(each.sigma)
-        elif run.recipe.vote_unit == "record":  # a client's counts are scaled anew in each step
+        elif single or run.recipe.vote_unit == "record":  # a client's counts are scaled anew in each step
             for axis, place in enumerate(each.clique.columns):
                 sums[place].append(_sums(each, axis))
     counts = {
         name: estimate(own, _together(alone[place]), sums[place], ordered[name])
         for place, (name, own) in enumerate(marginals.counts.items())
     }
+    told = run.recipe.privacy.measure
+    if told is not None and told.one_way.overall:
+        counts = {name: agreeing(own, marginals.totals()) for name, own in counts.items()}
     return dataclasses.replace(marginals, counts=counts, estimated=True)
 
 

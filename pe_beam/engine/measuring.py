@@ -79,7 +79,8 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
     assert told is not None
     sizes = run.embedder.marginal_sizes()
     if step.name == "one_way":
-        return one_way(list(sizes.values()), [1] * len(sizes))
+        kinds = [True, False] if told.one_way.overall else [True]
+        return [each for own in kinds for each in one_way(list(sizes.values()), [1] * len(sizes), by_label=own)]
     before, known = _before(run, iteration), _known(run, iteration)
     if step.name == "cliques":
         assert told.cliques is not None
@@ -233,10 +234,10 @@ def read_measured(run: Run, steps: Iterable[int] | None = None) -> Marginals:
         found = [each.answer for each in interactions(run, iteration)] if halves else answers(run, iteration)
         for each in found:
             columns = tuple(names[place] for place in each.clique.columns)
-            if len(columns) == 1:
-                singles[columns[0]].append(each)
-            else:
+            if len(columns) > 1:
                 joints[columns] = Joint(columns, each.clique.groups, each.counts, each.sigma)
+            elif each.clique.by_label:  # those over all labels are for estimates
+                singles[columns[0]].append(each)
     counts = {name: _mean(found) for name, found in singles.items()}
     return Marginals(run.recipe.label_list, counts, singles[names[0]][0].sigma, joints=list(joints.values()))
 

@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pe_beam.measuring.shares import shares_of
+
 LEAST_BINS, MOST_BINS = 8, 1024
 """Ordered bins of a column whose neighbours are levelled. Few bins differ too much; many cost memory, bins squared."""
 _PIECE = 1.0  # what a piece costs in log weight: that of a parameter in Akaike's criterion
 _CUTS = (0.1, 0.25, 0.5, 0.75)  # how likely a cut between two bins is, before counts are seen
+_LEAST = 1e-9
+_ROUNDS = 50  # of raking
 _CELLS = 1 << 18  # pairs of edges that are computed at a time
 
 
@@ -99,6 +103,26 @@ def combined(counts: np.ndarray, sigma: float, sums: Sequence[Sums]) -> Estimate
     of_bins = sigma**2 - (sizes * sigma**2 - variances) / sizes**2
     mean = float((of_bins * sizes).sum() / sizes.sum())
     return Estimate(counts + ((known - before) / sizes)[:, atoms], float(np.sqrt(mean)))
+
+
+def agreeing(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Returns counts of 0 or more that add up to the totals of labels, and over labels to what all counts say together.
+
+    What noise brings below 0 is cut off label by label, and the others pay for it, so that sums over many labels would
+    be off. Counts are raked to both (iterative proportional fitting, Deming and Stephan 1940).
+
+    Args:
+      counts: float64 (labels, bins), estimated.
+      totals: float64 (labels,), noisy numbers of records.
+    """
+    wanted = np.maximum(totals, 0.0)
+    together = shares_of(counts.sum(axis=0), float(wanted.sum())) * wanted.sum()
+    apart = np.stack([shares_of(row, total) * total for row, total in zip(counts, wanted, strict=True)])
+    found = np.maximum(apart, _LEAST * wanted[:, None] * (together > 0))
+    for _ in range(_ROUNDS):
+        found = found * (together / np.maximum(found.sum(axis=0), _LEAST))
+        found = found * (wanted / np.maximum(found.sum(axis=1), _LEAST))[:, None]
+    return found
 
 
 def _averaged(sums: Sequence[Sums]) -> list[Sums]:

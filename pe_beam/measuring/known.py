@@ -43,10 +43,10 @@ class Interaction(NamedTuple):
     score: float
 
 
-def one_way(sizes: Sequence[int], weights: Sequence[int]) -> list[Clique]:
-    """Returns each column by label, bin by bin, with the given weight; a column of weight 0 is left out."""
+def one_way(sizes: Sequence[int], weights: Sequence[int], *, by_label: bool = True) -> list[Clique]:
+    """Returns each column by label, or over all, bin by bin, with its weight; a column of weight 0 is left out."""
     return [
-        Clique((place,), (np.arange(size),), True, weight)
+        Clique((place,), (np.arange(size),), by_label, weight)
         for place, (size, weight) in enumerate(zip(sizes, weights, strict=True))
         if weight
     ]

@@ -111,6 +111,8 @@ def _steps(recipe: Recipe) -> Iterator[Table]:
         cells = math.prod(int(min(sizes[column], most)) for column in each) * (recipe.label_count if by_label else 1)
         weight = math.sqrt(step.budget / told.budget / (step.norm_squared * _replaced(recipe)))
         yield Table(what=(*each, *(["label"] if by_label and recipe.data.labels else [])), cells=cells, weight=weight)
+        if name == "one_way" and told.one_way.overall:
+            yield Table(what=each, cells=sizes[each[0]], weight=weight)
 
 
 def _replaced(recipe: Recipe) -> int:

@@ -33,6 +33,7 @@ _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a 
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
 _SAMPLES, _ROWS_MADE = 1000, 4000  # usual numbers; more of tables, for what learns from rows gains
 _GROUPS = 32  # of a column in a pair of the tree, at most: noise says how many
+_MANY = 5  # labels: from so many on columns are counted over all of them too
 _HALVES = (0.02, 0.03, 0.05)  # of the budget, out of that for measurements: for what only several columns together say
 _AT_ONCE = (None, 6)  # columns in halves at a time: all, or so few that noise leaves sets of three of them
 _FOUND = 0.6  # mean product of halves, 1 at most, that has to stand out from noise
@@ -54,6 +55,7 @@ class Advice:
       budget: share of the budget for measurements; None: nothing is recommended, as for records without columns.
       steps: share of each step of `privacy.measure`; None: `privacy.marginals` alone, or nothing.
       halves_columns: `columns` of the step `halves`, if there is one.
+      overall: whether the step `one_way` counts columns over all labels too.
       smoothing: distance over which votes are pooled; None as with `budget`.
       votes_over_sigma: expected votes of a candidate over sigma in such a plan.
       reason: why, in a sentence.
@@ -64,6 +66,7 @@ class Advice:
     budget: float | None
     steps: dict[str, float] | None
     halves_columns: int | None = None
+    overall: bool = False
     smoothing: float | None
     votes_over_sigma: float
     reason: str
@@ -153,6 +156,8 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
         measure: dict[str, dict[str, Any]] = {name: {"budget": share} for name, share in advice.steps.items()}
         if "tree" in measure:
             measure["tree"]["groups"] = _GROUPS
+        if advice.overall:
+            measure["one_way"]["overall"] = True
         if advice.halves_columns is not None:
             measure["halves"]["columns"] = advice.halves_columns
         return {**kept, "measure": measure}
@@ -217,6 +222,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         budget=share,
         steps=steps,
         halves_columns=halves.columns if halves else None,
+        overall=steps is not None and recipe.label_count >= _MANY,
         smoothing=float(f"{near * _usual_distance(recipe):.2g}"),
         votes_over_sigma=signal,
         reason=f"noise moves a one-way marginal by about {noise_tvd:.2g} (total variation), and a candidate has "

@@ -88,14 +88,14 @@ class Step:
 def measured_steps(recipe: Recipe, columns: int) -> list[Step]:
     """Returns the steps of `privacy.measure` of so many columns, in order; none without it.
 
-    A record counts once in each column, in each declared clique, in each set of columns in halves and in each pair of
-    columns. Of a tree it counts `PAIR_WEIGHT` times in each pair, of which there are columns - 1 at most, or in one-way
-    counts in their place.
+    A record counts once in each column, and once more if these are counted over all labels too; in each declared
+    clique, in each set of columns in halves and in each pair of columns. Of a tree it counts `PAIR_WEIGHT` times in
+    each pair, of which there are columns - 1 at most, or in one-way counts in their place.
     """
     told = recipe.privacy.measure
     if told is None:
         return []
-    norms = {"one_way": columns, "coarse": columns * (columns - 1) // 2}
+    norms = {"one_way": columns * (2 if told.one_way.overall else 1), "coarse": columns * (columns - 1) // 2}
     norms["tree"] = PAIR_WEIGHT**2 * (columns - 1)
     if told.halves is not None:
         norms["halves"] = len(blocks(columns, told.halves.columns))
@@ -124,7 +124,8 @@ def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
     assert told is not None
     step = told.steps[name]
     if isinstance(step, OneWay):
-        return recipe.label_count * sum(sizes) / len(sizes)
+        kinds = [recipe.label_count, 1] if step.overall else [recipe.label_count]
+        return sum(kinds) / len(kinds) * sum(sizes) / len(sizes)
     if isinstance(step, Halves):
         return cells_of_halves(recipe.label_count, len(sizes), step.columns) / len(blocks(len(sizes), step.columns))
     grouped = [min(size, step.groups) for size in sizes]

@@ -479,6 +479,10 @@ class OneWay(Section):
     """Counts of each column's bins by label: what all else is measured against."""
 
     budget: Real = Field(gt=0, lt=1, description="share of the budget")
+    overall: Annotated[bool, NEWER] = Field(
+        False,
+        description="whether half of it is for the same counts over all labels: sums over many have much noise",
+    )
 
 
 class Cliques(Section):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pe_beam.measuring import estimates
-from pe_beam.measuring.estimates import Sums, combined, estimate, levelled
+from pe_beam.measuring.estimates import Sums, agreeing, combined, estimate, levelled
+from pe_beam.measuring.shares import shares_of
 
 
 @pytest.fixture
@@ -83,3 +84,17 @@ def test_only_ordered_bins_are_levelled_and_nothing_without_noise(rng):
     assert (estimate(counts[:, :6], 10.0, [], 6) == counts[:, :6]).all()  # few bins differ too much
     found = estimate(counts, 10.0, [], 11)  # the last one is of missing values
     assert (found[:, 11] == counts[:, 11]).all() and (found[:, :11] != counts[:, :11]).all()
+
+
+def test_counts_that_agree_add_up_to_labels_and_to_what_all_labels_say_where_noise_is_cut_off(rng):
+    truth = np.full((10, 6), 4.0) * np.array([5, 1, 1, 1, 0.5, 0.5])
+    noisy = truth + rng.normal(0, 8, truth.shape)
+    noisy[:, 0] += (truth.sum() - noisy.sum()) / 10  # what is known over all labels is nearly right
+    totals = np.append(truth.sum(axis=1)[:-1], -3.0)
+    found = agreeing(noisy, totals)
+    assert (found >= 0).all() and not found[-1].any()
+    np.testing.assert_allclose(found.sum(axis=1), np.maximum(totals, 0), atol=1e-6)
+    together = shares_of(noisy.sum(axis=0), float(totals[:-1].sum())) * totals[:-1].sum()
+    np.testing.assert_allclose(found.sum(axis=0), together, atol=0.5)
+    apart = sum(shares_of(row, total) * total for row, total in zip(noisy, totals[:-1], strict=False))
+    assert np.abs(apart - together).sum() > 20, "label by label they are off"

@@ -26,7 +26,7 @@ from pe_beam.engine.cells import bin_rows, commit_bins, read_bins
 from pe_beam.engine.choose import choose
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.measurements import read_marginals
-from pe_beam.engine.measuring import PAIR_WEIGHT, StepCells, asked, read_measured, steps_of
+from pe_beam.engine.measuring import PAIR_WEIGHT, StepCells, answers, asked, read_measured, steps_of
 from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.queries import measurement_of
 from pe_beam.engine.run import Run, open_run
@@ -315,6 +315,20 @@ def test_who_reads_the_release_can_choose_again(done):
     )
     assert told(chosen) == released(done, "tree")[0]
     assert {tuple(each["columns"]) for each in told(chosen)[:2]} == {("a", "b"), ("x", "y")}
+
+
+def test_columns_over_all_labels_are_in_the_same_line_and_their_noise_is_that_of_the_sums(table, tmp_path):
+    table["privacy"]["measure"] = {"one_way": {"budget": 0.9, "overall": True}}
+    evolve(parse_recipe(table), tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert lines(tmp_path / "run")[0]["sensitivity"] ** 2 == pytest.approx(8)
+    said, _ = released(tmp_path / "run", "one_way")
+    assert [each["by_label"] for each in said] == [True] * 4 + [False] * 4
+    marginals = read_marginals(run)
+    for name, own in zip(SCHEMA["columns"], answers(run, 0)[4:], strict=True):
+        estimated = marginals.counts[name]
+        assert (estimated >= 0).all()
+        assert np.abs(estimated.sum(axis=0) - own.counts[0]).max() < 5 * own.sigma
 
 
 def test_votes_of_a_rank_may_add_up_to_zero(done, monkeypatch):

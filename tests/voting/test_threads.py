@@ -24,8 +24,9 @@ def blas() -> list[int]:
 
 
 @pytest.fixture
-def three() -> Iterator[None]:
-    """A BLAS that may take three threads."""
+def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A BLAS that may take three threads, whatever limit a run in this process has set."""
+    monkeypatch.setitem(threads._state, "limit", None)
     with threadpool_limits(3, "blas"):
         yield
 

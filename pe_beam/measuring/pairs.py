@@ -12,7 +12,7 @@ from pe_beam.measuring.cliques import Clique
 
 SURE = 3.0
 """Standard deviations above chance from which on two columns go together."""
-_FINE = 12
+FINE = 12
 """Groups of a column beyond which noise has to be half as large: the finer groups are, the less they add."""
 
 Pair = tuple[int, int]
@@ -100,6 +100,6 @@ class Question:
         for size in range(self.most, 1, -1):
             groups = (self.groups_of(pair[0], size), self.groups_of(pair[1], size))
             own = Clique(pair, groups, self.labels is not None, weight)
-            if self.noise(own) * (2 if size > _FINE else 1) <= score:
+            if self.noise(own) * (2 if size > FINE else 1) <= score:
                 return own
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.measuring.interactions import blocks
+from pe_beam.measuring.pairs import FINE
 from pe_beam.recipe.models import Cliques, Halves, OneWay, Recipe
 
 MOST_COLUMNS = 40
@@ -128,7 +129,8 @@ def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
         return sum(kinds) / len(kinds) * sum(sizes) / len(sizes)
     if isinstance(step, Halves):
         return cells_of_halves(recipe.label_count, len(sizes), step.columns) / len(blocks(len(sizes), step.columns))
-    grouped = [min(size, step.groups) for size in sizes]
+    most = min(step.groups, FINE) if name == "tree" else step.groups  # finer pairs are counted where noise leaves them
+    grouped = [min(size, most) for size in sizes]
     labels = recipe.label_count if getattr(step, "by_label", False) else 1
     width = 2 if not isinstance(step, Cliques) else sum(map(len, step.columns)) / len(step.columns)
     return labels * (sum(grouped) / len(grouped)) ** width

@@ -165,8 +165,8 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
 
 
 def usual_samples(raw: Mapping[str, Any]) -> int:
-    """Returns the number of samples that is proposed where nobody says one: no more than records are guessed, but for
-    a family of each label, which is the least.
+    """Returns the number of samples that is proposed where nobody says one: no more than records are guessed, in whole
+    families. A family of each label is the least.
 
     Args:
       raw: a recipe as plain data; it need not have samples and a population yet.
@@ -177,8 +177,9 @@ def usual_samples(raw: Mapping[str, Any]) -> int:
     recipe = parse_recipe(with_room(raw))
     measured = recipe.modality == "tabular" and recipe.privacy.marginals is not None and is_advisable(recipe)
     usual = _ROWS_MADE if measured else _SAMPLES
-    records = recipe.data.expected_records
-    return max(usual if records is None else min(usual, records), _family_rows(recipe))
+    records, family = recipe.data.expected_records, recipe.evolution.family()
+    wanted = usual if records is None else min(usual, records)
+    return max(wanted // family * family, _family_rows(recipe))
 
 
 def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:

@@ -79,8 +79,8 @@ def synthesize(
       modality: image, text, tabular; default: by the records, and tabular where there is a schema.
       generator: its name, or its section of a recipe. Tables have a default.
       embedder: as generator.
-      samples: number of synthetic records; None: 1000, of a table with `expected_records` up to 4000, as `init`
-        proposes it.
+      samples: number of synthetic records; None: 1000, of a table with `expected_records` 4000, but no more than
+        records are expected, as `init` proposes it.
       expected_records: a public guess of the number of private records (with `client`: of clients), never a count of
         them. With it a table gets the plan that `pe-beam plan` recommends, and without it a fixed one.
       name: of the run; it is released.

@@ -165,20 +165,21 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
 
 
 def usual_samples(raw: Mapping[str, Any]) -> int:
-    """Returns the number of samples that is proposed where nobody says one: no more than records are guessed.
+    """Returns the number of samples that is proposed where nobody says one: no more than records are guessed, in whole
+    families. A family of each label is the least.
 
     Args:
       raw: a recipe as plain data; it need not have samples and a population yet.
 
     Raises:
-      RecipeError: the recipe, of a table that is measured, is wrong.
+      RecipeError: the recipe is wrong.
     """
-    records = raw["data"].get("expected_records")
-    if not isinstance(records, int | float) or records < 1:  # which parsing has yet to refuse
-        return _SAMPLES
-    measured = raw["modality"] == "tabular" and raw["privacy"].get("marginals")
-    usual = _ROWS_MADE if measured and is_advisable(parse_recipe(with_room(raw))) else _SAMPLES
-    return int(min(usual, records))
+    recipe = parse_recipe(with_room(raw))
+    measured = recipe.modality == "tabular" and recipe.privacy.marginals is not None and is_advisable(recipe)
+    usual = _ROWS_MADE if measured else _SAMPLES
+    records, family = recipe.data.expected_records, recipe.evolution.family()
+    wanted = usual if records is None else min(usual, records)
+    return max(wanted // family * family, _family_rows(recipe))
 
 
 def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:
@@ -272,8 +273,13 @@ def _besides(signal: float) -> str:
 
 def _whole(recipe: Recipe, population: int) -> int:
     """Returns a population in whole families of every label."""
-    rows = recipe.evolution.family() * recipe.label_count
+    rows = _family_rows(recipe)
     return max(population // rows, 1) * rows
+
+
+def _family_rows(recipe: Recipe) -> int:
+    """Returns how many rows a family of each label has."""
+    return recipe.evolution.family() * recipe.label_count
 
 
 def _usual_distance(recipe: Recipe) -> float:

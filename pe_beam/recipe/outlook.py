@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +72,13 @@ class Outlook:
             "evolution.population": self.advice.population,
             "evolution.smoothing": self.advice.smoothing,
         }
-        said = ", ".join(f"{key} {value:g}" for key, value in keys.items() if value is not None)
+        said = ", ".join(f"{key} {_said(value)}" for key, value in keys.items() if value is not None)
         return f"recommended: {said}"
+
+
+def _said(value: float) -> str:
+    """Returns a value as a recipe has it: whole numbers with all digits, and true or false."""
+    return json.dumps(value) if isinstance(value, int) else f"{value:g}"
 
 
 def outlook(recipe: Recipe, plan: Plan) -> Outlook:

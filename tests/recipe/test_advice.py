@@ -19,6 +19,7 @@ from pe_beam.recipe.advice import WANTED, advise, recommend, usual_samples, with
 from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
 from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.outlook import outlook
 from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.trade import trade_of
 from tests.modalities.tabular.tables import TABLE
@@ -122,11 +123,24 @@ def test_votes_are_heard_on_fewer_candidates_than_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "rate", "samples"), [(100_000, 1, 4000), (100_000, 0.5, 1000), (400, 1, 400), (None, 1, 1000)]
+    ("records", "rate", "samples"),
+    [
+        (100_000, 1, 4000),
+        (100_000, 0.5, 1000),
+        (400, 1, 400),
+        (np.int64(400), 1, 400),
+        (1, 1, 3),  # labels
+        (None, 1, 1000),
+    ],
 )
-def test_samples_that_are_proposed_are_no_more_than_records(records: Any, rate: float, samples: int) -> None:
+def test_samples_that_are_proposed_are_no_more_than_records_but_for_a_family_of_each_label(
+    records: Any, rate: float, samples: int
+) -> None:
     raw = to_plain(_recipe(privacy__sampling_rate=rate, privacy__marginals={"budget": 0.2}))
-    assert usual_samples({**raw, "data": {**raw["data"], "expected_records": records}}) == samples
+    raw["data"]["expected_records"] = records
+    assert usual_samples(raw) == samples
+    raw["evolution"] |= {"variations": 4, "final": "varied"}
+    assert usual_samples(raw) == max(samples // 4 * 4, 12)
 
 
 def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() -> None:
@@ -166,6 +180,8 @@ def test_columns_of_many_labels_are_counted_over_all_of_them_too(labels: int) ->
     recipe = _recipe(data__labels=[f"l{i}" for i in range(labels)])
     advice = recommend(recipe, make_plan(recipe), samples=1000)
     assert with_measurements({}, advice)["measure"]["one_way"].get("overall", False) == (labels == 6)
+    said = outlook(recipe, make_plan(recipe)).recommended()
+    assert ("privacy.measure.one_way.overall true, " in said) == (labels == 6)
 
 
 def test_a_plan_asks_no_filter() -> None:

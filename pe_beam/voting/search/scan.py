@@ -13,7 +13,7 @@ from pe_beam.voting.scratch import Scratch
 
 FOLD = 8
 """A tile's width is a multiple of this."""
-_LOWEST = np.finfo(np.float32).min
+_ABOVE_LOWEST = np.nextafter(np.finfo(np.float32).min, np.float32(0))
 
 
 def widths(count: int, tile: int) -> tuple[int, int]:
@@ -106,5 +106,5 @@ def floor_of(lows: np.ndarray, margin: np.ndarray) -> np.ndarray:
 
 
 def rounded_down(values: np.ndarray) -> np.ndarray:
-    """Returns float32 numbers below float64 ones, and finite."""
-    return np.maximum(np.nextafter(values.astype(np.float32), np.float32(-np.inf)), _LOWEST)
+    """Returns float32 numbers below float64 ones, and finite. No value makes NumPy warn of an overflow."""
+    return np.nextafter(np.maximum(values, _ABOVE_LOWEST).astype(np.float32), np.float32(-np.inf))

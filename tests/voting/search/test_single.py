@@ -83,6 +83,15 @@ def test_one_vote_equals_the_definition_in_both_forms(kind, seed, count, dimensi
     assert (search.nearest(queries) == reference_nearest(queries, candidates, distance=distance, votes=1)).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_record_far_beyond_all_candidates_makes_no_warning_of_its_own():
+    """A warning would say in the log that there is one."""
+    candidates, queries = np.full((1, 7), 3e37, dtype=np.float32), np.full((2, 7), 1e18, dtype=np.float32)
+    for votes in (1, 2):
+        search = flat_search(candidates, distance="inner_product", votes=votes)
+        assert (search.nearest(queries) == 0).all()
+
+
 def test_a_block_with_too_many_pairs_is_halved(monkeypatch):
     monkeypatch.setattr("pe_beam.voting.search.single._MOST_PAIRS", 100)
     for form in FORMS.values():

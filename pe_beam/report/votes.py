@@ -240,7 +240,9 @@ def _measured(history: History) -> Markup:
     """Returns the steps of `privacy.measure`: what each counted, for which later ones were chosen by earlier ones."""
     rows = []
     for step, asked in history.measured():
-        sets = [" × ".join(each["columns"]) for each in asked]
+        both = len({each["by_label"] for each in asked}) > 1
+        over = {True: "", False: " over all labels" if both else ""}
+        sets = [" × ".join(each["columns"]) + over[each["by_label"]] for each in asked]
         shown = ", ".join(sets[:12]) + (f" and {len(sets) - 12} more" if len(sets) > 12 else "")
         rows.append([step["step"], number(step["noise_multiplier"], 4), len(sets), shown])
     head = tag("h3", "Measurements that were bought")

@@ -50,6 +50,7 @@ from pe_beam.recipe.outlook import outlook
 from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.sources import private_source
 from pe_beam.report.history import History
+from pe_beam.report.votes import _measured
 from pe_beam.storage import open_folder
 from pe_beam.voting.records import vector_batch
 from pe_beam.voting.votes import read_batch
@@ -329,6 +330,9 @@ def test_columns_over_all_labels_are_in_the_same_line_and_their_noise_is_that_of
         estimated = marginals.counts[name]
         assert (estimated >= 0).all()
         assert np.abs(estimated.sum(axis=0) - own.counts[0]).max() < 5 * own.sigma
+    privacy = json.loads((tmp_path / "run/release/privacy.json").read_text())
+    shown = _measured(History(open_folder(tmp_path / "run/release"), {}, privacy))
+    assert shown.count("over all labels") == 4
 
 
 def test_votes_of_a_rank_may_add_up_to_zero(done, monkeypatch):

@@ -33,7 +33,7 @@ _TREE = 0.12  # of the mean one-way marginal with all of the budget: above it a 
 _TREE_SHARE = 0.5  # of the budget for measurements with a tree, at least
 _SAMPLES, _ROWS_MADE = 1000, 4000  # usual numbers; more of tables, for what learns from rows gains
 _GROUPS = 32  # of a column in a pair of the tree, at most: noise says how many
-_MANY = 5  # labels: from so many on columns are counted over all of them too
+_SEVERAL = 2  # labels: from so many on columns are counted over all of them too
 _HALVES = (0.02, 0.03, 0.05)  # of the budget, out of that for measurements: for what only several columns together say
 _AT_ONCE = (None, 6)  # columns in halves at a time: all, or so few that noise leaves sets of three of them
 _FOUND = 0.6  # mean product of halves, 1 at most, that has to stand out from noise
@@ -223,7 +223,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         budget=share,
         steps=steps,
         halves_columns=halves.columns if halves else None,
-        overall=steps is not None and recipe.label_count >= _MANY,
+        overall=steps is not None and recipe.label_count >= _SEVERAL,
         smoothing=float(f"{near * _usual_distance(recipe):.2g}"),
         votes_over_sigma=signal,
         reason=f"noise moves a one-way marginal by about {noise_tvd:.2g} (total variation), and a candidate has "

@@ -175,13 +175,13 @@ def test_halves_are_recommended_so_that_a_parity_stands_out(columns: int, halves
     assert with_measurements({}, advice)["measure"].get("halves") == halves
 
 
-@pytest.mark.parametrize("labels", [2, 6])
-def test_columns_of_many_labels_are_counted_over_all_of_them_too(labels: int) -> None:
+@pytest.mark.parametrize("labels", [1, 2])
+def test_columns_of_several_labels_are_counted_over_all_of_them_too(labels: int) -> None:
     recipe = _recipe(data__labels=[f"l{i}" for i in range(labels)])
     advice = recommend(recipe, make_plan(recipe), samples=1000)
-    assert with_measurements({}, advice)["measure"]["one_way"].get("overall", False) == (labels == 6)
+    assert with_measurements({}, advice)["measure"]["one_way"].get("overall", False) == (labels > 1)
     said = outlook(recipe, make_plan(recipe)).recommended()
-    assert ("privacy.measure.one_way.overall true, " in said) == (labels == 6)
+    assert ("privacy.measure.one_way.overall true, " in said) == (labels > 1)
 
 
 def test_a_plan_asks_no_filter() -> None:

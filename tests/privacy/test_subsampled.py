@@ -54,7 +54,7 @@ def one_round(rate: float, z: float, delta: float) -> float:
 def test_one_round_is_never_below_the_truth_and_near_it(rate: float, z: float, delta: float) -> None:
     true = one_round(rate, z, delta)
     found = subsampled_epsilon([Spending(z, rate)], delta)
-    assert true * (1 - 1e-7) - 1e-9 <= found <= true * 1.002 + 1e-4
+    assert true * (1 - 1e-7) - 1e-9 <= found <= true * 1.002 + 1e-3  # losses are rounded up: .0005 at rates of .01
 
 
 @pytest.mark.parametrize(("z", "rounds", "delta"), [(5.0, 10, 1e-6), (0.5, 3, 1e-12), (40.0, 100, 1e-5)])

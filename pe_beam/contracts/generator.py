@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +63,18 @@ class Joint:
     sigma: float
 
 
+class Within(NamedTuple):
+    """Where in the bins of a column its records lie.
+
+    Attributes:
+      shares: float64 (ordered bins, slices), of a bin's records; each row adds up to 1.
+      often: bool (ordered bins, slices), where a single value of a slice comes often.
+    """
+
+    shares: np.ndarray
+    often: np.ndarray
+
+
 @dataclass(frozen=True)
 class Marginals:
     """Noisy one-way counts, the initial measurement of a run before its votes. They are public, because they are noisy.
@@ -77,6 +89,7 @@ class Marginals:
       joints: what is counted beyond that by `privacy.measure`.
       several: columns in which a record has several bins, so that their sums say nothing of the number of records.
       estimated: whether counts are estimates by all that was measured, whose noise is below `sigma`.
+      within: column -> where in its bins records lie, if slices of them were counted.
     """
 
     labels: Sequence[str | None]
@@ -88,6 +101,7 @@ class Marginals:
     joints: Sequence[Joint] = ()
     several: Collection[str] = ()
     estimated: bool = False
+    within: Mapping[str, Within] = field(default_factory=dict)
 
     def totals(self) -> np.ndarray:
         """Returns the noisy number of records per label, float64 (labels,): the sum of the bins, averaged over columns.
@@ -99,6 +113,10 @@ class Marginals:
         sums = np.stack([each.sum(axis=1) for each in counts])
         totals: np.ndarray = (weights[:, None] * sums).sum(axis=0) / weights.sum()
         return totals
+
+    def total_variance(self) -> float:
+        """Returns the variance of the noise on each of `totals`; of estimated counts that of the counts themselves."""
+        return self.sigma**2 / sum(1 / each.shape[1] for name, each in self.counts.items() if name not in self.several)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +157,8 @@ class Generator(abc.ABC):
     """True if `seeded` draws by measured marginals (`privacy.marginals`)."""
     takes_pairs: ClassVar[bool] = False
     """True if `seeded` also draws by columns counted together (`privacy.marginals.pairs`, `privacy.measure`)."""
+    takes_slices: ClassVar[bool] = False
+    """True if `seeded` also draws by where in their bins records lie (`privacy.measure.slices`)."""
     redraws: ClassVar[bool] = False
     """True if it has `redraw`, so that rows of the last population repeat no more than they should."""
     varies_any: ClassVar[bool] = False

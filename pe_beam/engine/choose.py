@@ -12,6 +12,7 @@ from pe_beam.engine.balancing import balanced_draws, balances
 from pe_beam.engine.counting import noisy_label_shares
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.matrices import make_matrix
+from pe_beam.engine.measurements import read_marginals
 from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.repeats import keeps_count, kept_once, modelled_repeats
 from pe_beam.engine.run import Run
@@ -22,6 +23,7 @@ from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.samplers import draw
 from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
+from pe_beam.selection.totals import Total, brought_to
 
 
 def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
@@ -31,8 +33,8 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
       A SELECTION table sorted by candidate_id, and notes for the manifest (threshold by label, fallbacks).
     """
     histogram = read_histogram(run, iteration)
-    noisy = histogram["noisy_votes"].to_numpy()
     codes = run.recipe.codes(histogram["label"].to_pylist())
+    noisy = _noisy_votes(run, iteration, histogram["noisy_votes"].to_numpy(), codes)
     rounds, sigma = _rounds(run, iteration), sigma_of(run, iteration)
     variations, keep = run.recipe.evolution.family_at(iteration)
     places = run.recipe.evolution.populations()[iteration] // (variations + keep)
@@ -72,13 +74,33 @@ def _rounds(run: Run, iteration: int) -> list[list[Round]]:
     if not run.recipe.evolution.smoothing or not run.recipe.noisy:
         return rounds
     for t in range(1, iteration + 1):
-        noisy = read_histogram(run, t)["noisy_votes"].to_numpy()
         matrix = make_matrix(run, t)
+        noisy = _noisy_votes(run, t, read_histogram(run, t)["noisy_votes"].to_numpy(), matrix.labels)
         sigma = sigma_of(run, t)
         for code, own in enumerate(rounds):
             rows = matrix.labels == code
             own.append(Round(matrix.vectors[rows], noisy[rows], sigma))
     return rounds
+
+
+def _noisy_votes(run: Run, iteration: int, noisy: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Returns noisy votes, float64 (m,): those of each label brought to the number of its records, if it was measured.
+
+    Each record casts as many votes. Recipes with `privacy.marginals` keep the bytes of their runs, and clients' counts
+    have a scale of their own: there votes stay as they are.
+    """
+    privacy = run.recipe.privacy
+    if privacy.measure is None or run.recipe.vote_unit != "record":
+        return noisy
+    marginals, found, rate = read_marginals(run), noisy.copy(), float(privacy.sampling_rate)
+    variance, sigma = marginals.total_variance(), sigma_of(run, iteration)
+    for code, records in enumerate(np.maximum(marginals.totals(), 0.0).tolist()):
+        rows = np.flatnonzero(codes == code)
+        cast = min(run.recipe.evolution.votes_per_record, len(rows))
+        of_sample = records * rate * (1 - rate)
+        total = Total(cast * rate * records, cast**2 * (rate**2 * variance + of_sample))
+        found[rows] = brought_to(noisy[rows], sigma, total)
+    return found
 
 
 def _weights(

@@ -11,6 +11,7 @@ from pe_beam.selection.samplers import draw
 from pe_beam.selection.schedules import resolve_schedule
 from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
+from pe_beam.selection.totals import Total, brought_to
 
 WEIGHTS = st.lists(st.floats(0, 1e6), min_size=1, max_size=40).filter(lambda x: sum(x) > 1e-6)
 
@@ -153,3 +154,19 @@ def test_pooling_refuses_what_it_cannot_pool():
     for rounds, bandwidth in (([], 1.0), (_rounds(3), 0.0)):
         with pytest.raises(ValueError, match="bandwidth above 0"):
             smoothed_votes(rounds, bandwidth)
+
+
+def test_votes_are_brought_to_the_sum_that_is_known_and_noise_leaves_no_few_for_all():
+    """300 records vote for 900 candidates: the noise of the sum of votes is as large as the sum."""
+    few = {"as they are": [], "brought": []}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        vectors = rng.normal(0, 0.1, (900, 4))
+        noisy = np.bincount(rng.integers(0, 900, 300), minlength=900) + rng.normal(0, 15, 900)
+        brought = brought_to(noisy, 15.0, Total(320.0, 400.0))
+        assert brought.sum() == pytest.approx((noisy.sum() / 900 / 15**2 + 320 / 400) / (1 / 900 / 15**2 + 1 / 400))
+        assert np.ptp(brought - noisy) < 1e-9, "all are moved alike"
+        for name, own in (("as they are", noisy), ("brought", brought)):
+            weights, _ = weights_above(smoothed_votes([Round(vectors, own, 15.0)], 1.0)[0], 0.0)
+            few[name].append(weights.max() / weights.mean())
+    assert max(few["brought"]) < 2 < max(few["as they are"])

@@ -93,6 +93,20 @@ class Embedder(abc.ABC):
         """
         raise NotImplementedError
 
+    def marginal_slices(self) -> dict[str, int]:
+        """Returns column -> number of slices of each of its ordered bins, for columns whose bins hold several values.
+
+        Slices are finer bins: several values next to each other, or one. Empty if they cannot be counted.
+        """
+        return {}
+
+    def sliced_bins(self, vectors: np.ndarray) -> np.ndarray:
+        """Returns the slice of each vector in each column of `marginal_slices`, int64 (n, those columns).
+
+        The vectors are float32 (n, d). Slices are numbered bin by bin; each bin without an order counts as one more.
+        """
+        raise NotImplementedError
+
     def marginal_ballots(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns what is counted of each vector where a record has several bins of a column (`counts_several`).
 

@@ -39,6 +39,7 @@ _MEASURED = {
     "halves": "counts of all columns together, in two groups of each, by label",
     "coarse": "coarse counts of all pairs of columns",
     "tree": "counts of pairs that were chosen by these",
+    "slices": "counts of slices of bins that hold many records",
 }
 _SAMPLED_ACCOUNTANT = (
     "numeric privacy loss distributions of Gaussian mechanisms on Poisson samples, compared with dp-accounting's"

@@ -71,17 +71,18 @@ def _layout(embedder: Embedder) -> tuple[int, np.dtype[Any]]:
     return embedder.marginal_parts * len(sizes), np.min_scalar_type(max(sizes) - 1).newbyteorder("<")
 
 
-def read_bins(run: Run, shard: Mapping[str, Any]) -> Iterator[Binned]:
+def read_bins(run: Run, shard: Mapping[str, Any], *, sliced: bool = False) -> Iterator[Binned]:
     """Yields the bins of a shard's records.
 
     Args:
       run: that counts columns, or labels alone; of these there are bins of no column.
       shard: its entry in the index. One that an older version has frozen has no bins: they are computed.
+      sliced: whether slices of bins follow the bins. They are computed from vectors.
 
     Raises:
       DataError: the file of the bins has changed.
     """
-    if "bins" in shard:
+    if "bins" in shard and not sliced:
         yield _unpacked(run.embedder, _checked(run, shard))
         return
     by_column = run.recipe.privacy.counts_columns
@@ -89,7 +90,7 @@ def read_bins(run: Run, shard: Mapping[str, Any]) -> Iterator[Binned]:
         for batch in file.iter_batches(_ROWS, columns=["label", "vector"] if by_column else ["label"]):
             if by_column:
                 vectors, labels, _ = read_batch(listed(batch))
-                yield run.embedder.marginal_bins(vectors), labels
+                yield _bins_of(run.embedder, vectors, sliced=sliced), labels
             else:
                 yield _no_bins(batch.num_rows), batch["label"].to_numpy()
 
@@ -114,6 +115,11 @@ def _unpacked(embedder: Embedder, table: pa.Table) -> Binned:
     return codes.reshape(len(packed) * parts, width // parts), table["label"].to_numpy()
 
 
+def _bins_of(embedder: Embedder, vectors: np.ndarray, *, sliced: bool) -> np.ndarray:
+    bins = embedder.marginal_bins(vectors)
+    return np.concatenate([bins, embedder.sliced_bins(vectors)], axis=1) if sliced else bins
+
+
 class CliqueCells:
     """The cells of cliques in which records count, as `Ballots`.
 
@@ -121,12 +127,21 @@ class CliqueCells:
       digest: of what was chosen; empty if the cells are declared.
       width: number of cells.
       votes_per_record: the squared norm of what one record adds, at most.
+      sliced: whether cliques may be of slices of bins, which `tally` is then given besides.
     """
 
     def __init__(
-        self, embedder: Embedder | None, cliques: Sequence[Clique], labels: int, *, digest: str, votes_per_record: int
+        self,
+        embedder: Embedder | None,
+        cliques: Sequence[Clique],
+        labels: int,
+        *,
+        digest: str,
+        votes_per_record: int,
+        sliced: bool = False,
     ) -> None:
         """Takes what is counted, in order, and the number of labels; without an embedder labels alone are counted."""
+        self.sliced = sliced
         self._embedder, self._counter = embedder, CellCounter(cliques, labels)
         self.digest, self.width, self.votes_per_record = digest, self._counter.width, votes_per_record
 
@@ -135,7 +150,8 @@ class CliqueCells:
         if self._embedder is None:
             return self._counter.ballots(_no_bins(len(vectors)), labels)
         parts = self._embedder.marginal_parts
-        rows, cells = self._counter.ballots(self._embedder.marginal_bins(vectors), np.repeat(labels, parts))
+        bins = _bins_of(self._embedder, vectors, sliced=self.sliced)
+        rows, cells = self._counter.ballots(bins, np.repeat(labels, parts))
         return rows // parts, cells
 
     def tally(self, records: Iterable[Binned]) -> Tally:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pe_beam.contracts.generator import Marginals
-from pe_beam.engine.measuring import answers, read_measured, steps_of
+import numpy as np
+
+from pe_beam.contracts.generator import Marginals, Within
+from pe_beam.engine.measuring import answers, columns_in_slices, read_measured, steps_of
 from pe_beam.engine.run import Run
 from pe_beam.measuring.estimates import Sums, agreeing, estimate
 from pe_beam.measuring.known import Answer
+from pe_beam.measuring.slices import within
 
 
 def read_estimated(run: Run) -> Marginals:
@@ -36,12 +39,26 @@ def read_estimated(run: Run) -> Marginals:
     told = run.recipe.privacy.measure
     if told is not None and told.one_way.overall:
         counts = {name: agreeing(own, marginals.totals()) for name, own in counts.items()}
-    return dataclasses.replace(marginals, counts=counts, estimated=True)
+    return dataclasses.replace(marginals, counts=counts, estimated=True, within=_within(run, counts))
+
+
+def _within(run: Run, counts: Mapping[str, np.ndarray]) -> dict[str, Within]:
+    """Returns where in their bins the records of columns lie, for those whose slices were counted."""
+    found, names, columns = {}, list(counts), {each.place: each for each in columns_in_slices(run)}
+    for each in (each for t, step in steps_of(run).items() if step.name == "slices" for each in answers(run, t)):
+        own = columns.get(each.clique.columns[0])
+        if own is not None:
+            name = names[own.column]
+            totals = counts[name].sum(axis=0)
+            found[name] = Within(*within(own, each.clique.groups[0], each.counts[0], each.sigma, totals))
+    return found
 
 
 def _answers(run: Run) -> list[Answer]:
-    """Returns the answers of all steps but halves, whose sums over all other columns are noise."""
-    return [each for t, step in steps_of(run).items() if step.name != "halves" for each in answers(run, t)]
+    """Returns the answers about bins, of all steps but halves, whose sums over all other columns are noise."""
+    columns = len(run.embedder.marginal_sizes())
+    steps = (t for t, step in steps_of(run).items() if step.name != "halves")
+    return [each for t in steps for each in answers(run, t) if each.clique.columns[0] < columns]
 
 
 def _sums(answer: Answer, axis: int) -> Sums:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from pe_beam.engine.run import Run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.measuring.cliques import Clique
 from pe_beam.measuring.known import Answer, Interaction, Known, one_way
+from pe_beam.measuring.slices import Sliced, clique_of, sliced
 from pe_beam.recipe.measured import PAIR_WEIGHT, Step, measured_steps
 
 ASKED = "asked.json"
@@ -60,17 +62,20 @@ def commit_asked(run: Run, iteration: int) -> None:
     name = run.layout.work(iteration, ASKED)
     if run.store.exists(name):
         return
-    columns = list(run.embedder.marginal_sizes())
-    said = [
-        {
-            "columns": [columns[place] for place in each.columns],
-            "groups": [own.tolist() for own in each.groups],
-            "by_label": each.by_label,
-            "weight": each.weight,
-        }
-        for each in _chosen(run, iteration)
-    ]
+    columns, places = list(run.embedder.marginal_sizes()), {each.place: each for each in columns_in_slices(run)}
+    said: list[dict[str, Any]] = []
+    for each in _chosen(run, iteration):
+        own = places.get(each.columns[0])
+        told = {"groups": [groups.tolist() for groups in each.groups]} if own is None else own.told(each)
+        named = [columns[place if own is None else own.column] for place in each.columns]
+        said.append({"columns": named, **told, "by_label": each.by_label, "weight": each.weight})
     run.store.commit(name, (json.dumps(said) + "\n").encode())
+
+
+def columns_in_slices(run: Run) -> list[Sliced]:
+    """Returns the columns whose bins have slices that can be counted."""
+    embedder = run.embedder
+    return sliced(embedder.marginal_sizes(), embedder.marginal_ordered(), embedder.marginal_slices())
 
 
 def _chosen(run: Run, iteration: int) -> list[Clique]:
@@ -88,12 +93,15 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
     if step.name == "halves":
         assert told.halves is not None
         return known.halves(told.halves.columns)
+    sigma = sigma_of(run, iteration) * _scale(run, iteration)
+    if step.name == "slices":
+        return known.slices(columns_in_slices(run), sigma=sigma, bound=step.norm_squared)
     assert told.coarse is not None and told.tree is not None
     if step.name == "coarse":
         return known.all_pairs(told.coarse.groups)
     return known.tree(
         answers(run, before["coarse"]),
-        sigma=sigma_of(run, iteration) * _scale(run, iteration),
+        sigma=sigma,
         bound=step.norm_squared,
         weight=PAIR_WEIGHT,
         most=told.tree.groups,
@@ -141,8 +149,11 @@ def _scale(run: Run, iteration: int) -> float:
 def asked(run: Run, iteration: int) -> list[Clique]:
     """Returns what a step counts, as it is committed."""
     places = {name: place for place, name in enumerate(run.embedder.marginal_sizes())}
+    in_slices = {each.column: each for each in columns_in_slices(run)}
     return [
-        Clique(
+        clique_of(in_slices[places[each["columns"][0]]], np.array(each["sliced"]), each["weight"])
+        if "sliced" in each
+        else Clique(
             tuple(places[name] for name in each["columns"]),
             tuple(np.array(own, dtype=np.int64) for own in each["groups"]),
             each["by_label"],
@@ -169,6 +180,7 @@ def cell_labels(run: Run, iteration: int) -> list[str | None]:
 def counted_table(run: Run, iteration: int, noisy: np.ndarray) -> pa.Table:
     """Returns a step's noisy counts in records, by label, columns and groups. `noisy`: float64 (cells,), in votes."""
     names, found, start = list(run.embedder.marginal_sizes()), [], 0
+    names += run.embedder.marginal_slices()
     for each in asked(run, iteration):
         labels = run.recipe.label_list if each.by_label else [None]
         count, size = each.cell_count(len(labels)), each.cell_count(1)
@@ -233,6 +245,8 @@ def read_measured(run: Run, steps: Iterable[int] | None = None) -> Marginals:
         halves = name == "halves"
         found = [each.answer for each in interactions(run, iteration)] if halves else answers(run, iteration)
         for each in found:
+            if each.clique.columns[0] >= len(names):  # slices say nothing of other bins
+                continue
             columns = tuple(names[place] for place in each.clique.columns)
             if len(columns) > 1:
                 joints[columns] = Joint(columns, each.clique.groups, each.counts, each.sigma)
@@ -262,4 +276,5 @@ class StepCells(CliqueCells):
             run.recipe.label_count,
             digest=asked_digest(run, iteration),
             votes_per_record=steps_of(run)[iteration].norm_squared,
+            sliced=bool(run.embedder.marginal_slices()) and steps_of(run)[iteration].name == "slices",
         )

@@ -150,7 +150,7 @@ def _learn(known: np.ndarray, covariance: np.ndarray, sums: Sums, groups: np.nda
         covariance -= gain[:, None] * shared
 
 
-def levelled(counts: np.ndarray, sigma: float) -> np.ndarray:
+def levelled(counts: np.ndarray, sigma: float, cuts: Sequence[float] = _CUTS) -> np.ndarray:
     """Returns the mean of all ways to cut bins in an order into pieces of a level each, float64 (labels, bins).
 
     A way weighs exp(-R / 2 - d) times its chance before counts are seen, of d pieces and with R the sum of squares, in
@@ -161,9 +161,10 @@ def levelled(counts: np.ndarray, sigma: float) -> np.ndarray:
     Args:
       counts: float64 (labels, bins), noisy.
       sigma: standard deviation of the noise on each, above 0.
+      cuts: how likely a cut between two bins is, before counts are seen; each of these.
     """
     step = max(1, _CELLS // (counts.shape[1] + 1) ** 2)
-    return np.concatenate([_levelled(counts[at : at + step], sigma) for at in range(0, len(counts), step)])
+    return np.concatenate([_levelled(counts[at : at + step], sigma, cuts) for at in range(0, len(counts), step)])
 
 
 def _pieces(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,14 +183,14 @@ def _pieces(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return means, squares
 
 
-def _levelled(counts: np.ndarray, sigma: float) -> np.ndarray:
+def _levelled(counts: np.ndarray, sigma: float, cuts: Sequence[float]) -> np.ndarray:
     bins = counts.shape[1]
     edges = np.arange(bins + 1)
     width = edges[None, :] - edges[:, None]
     levels, squares = _pieces(counts)
     fits = -squares / (2 * sigma**2) - _PIECE  # log weight of each piece
     found, evidence = [], []
-    for chance in _CUTS:
+    for chance in cuts:
         weights = fits + np.log(chance) + (width - 1) * np.log1p(-chance)
         before, after = np.zeros((2, len(counts), bins + 1))
         for edge in range(1, bins + 1):

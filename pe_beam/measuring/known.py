@@ -15,6 +15,7 @@ from pe_beam.measuring.groups import equal_mass
 from pe_beam.measuring.interactions import BLURRED, CLEAR, Product, blocks, products, together
 from pe_beam.measuring.pairs import Pair, Question, scores, spanning
 from pe_beam.measuring.shares import grouped, shares_of
+from pe_beam.measuring.slices import Sliced, clique_of, worth_counting
 
 
 class Answer(NamedTuple):
@@ -192,6 +193,28 @@ class Known:
             worth += [own for own in itertools.islice(clear, 1) if self._worth(own, each.answer, asked.noise(own))]
         weights = weights_within(bound - norm_squared(worth), len(self._sizes))
         return [*worth, *one_way(self._sizes, weights)]
+
+    def slices(self, columns: Sequence[Sliced], *, sigma: float, bound: int) -> list[Clique]:
+        """Returns the slices of bins that hold many records, or one-way counts if no bin does.
+
+        Columns without such a bin are left out, and the others count more often in their place.
+
+        Args:
+          columns: whose bins have slices, one or more.
+          sigma: of the query, in votes.
+          bound: the squared norm of what a record may add to all cells, in votes.
+        """
+        counts = [self._label_shares @ self._shares[each.column] * self._total for each in columns]
+
+        def worth(weights: Sequence[int]) -> list[np.ndarray]:
+            return worth_counting(columns, counts, [sigma / max(each, 1) for each in weights])
+
+        some = [at for at, bins in enumerate(worth(weights_within(bound, len(columns)))) if len(bins)]
+        if not some:
+            return one_way(self._sizes, weights_within(bound, len(self._sizes)))
+        weights = dict(zip(some, weights_within(bound, len(some)), strict=True))
+        bins = worth([weights.get(at, 0) for at in range(len(columns))])
+        return [clique_of(columns[at], bins[at], weight) for at, weight in weights.items()]
 
 
 def _summed(answer: Answer, columns: tuple[int, ...]) -> Answer:

@@ -17,6 +17,7 @@ import numpy as np
 from pe_beam import registry
 from pe_beam.keyed import keyed_rng
 from pe_beam.measuring.interactions import SURE, blocks
+from pe_beam.measuring.slices import SPIKE
 from pe_beam.recipe.accuracy import one_way_tables
 from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.loading import parse_recipe
@@ -37,6 +38,7 @@ _SEVERAL = 2  # labels: from so many on columns are counted over all of them too
 _HALVES = (0.02, 0.03, 0.05)  # of the budget, out of that for measurements: for what only several columns together say
 _AT_ONCE = (None, 6)  # columns in halves at a time: all, or so few that noise leaves sets of three of them
 _FOUND = 0.6  # mean product of halves, 1 at most, that has to stand out from noise
+_SLICES = ((0.02, 0.1), (0.03, 0.1), (0.05, 0.2))  # of the budget, if a value of so many of the records is seen then
 _ITERATIONS = 4  # at most; more rounds on the same votes lost
 _CHOICE = (2, 3)  # candidates for each sample: as many come before a further iteration, and at most
 _HEARD = 1000  # candidates (or as many as samples, if fewer) have to be told apart by votes, or votes are no use
@@ -214,7 +216,7 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
         population, share, near = min(_CHOICE[0] * samples, max(population, _POOL)), MEASURED_ALONE, _FAR
     population = _whole(recipe, population)
     halves = _halves(budget) if tree else None
-    steps = _steps(share, halves) if tree else {"one_way": share} if stepwise else None
+    steps = _steps(share, halves, _slices(budget), tree=tree) if stepwise else None
     signal = budget.signal(share, iterations, population)
     noise_tvd = min(1.0, whole / math.sqrt(steps["one_way"] if steps else share))
     return Advice(
@@ -231,11 +233,26 @@ def _of_tables(budget: _Budget, samples: int, iterations: int | None) -> Advice:
     )
 
 
-def _steps(share: float, halves: Halves | None) -> dict[str, float]:
+def _steps(share: float, halves: Halves | None, slices: float, *, tree: bool) -> dict[str, float]:
     """Returns the share of each step of `privacy.measure`, in order."""
     own = float(halves.budget) if halves else 0.0
-    found = {name: round(part * (share - own), 4) for name, part in SPLIT.items()}
-    return {"one_way": found.pop("one_way")} | ({"halves": own} if own else {}) | found
+    split = SPLIT if tree else {"one_way": 1.0}
+    found = {name: round(part * (share - own - slices), 4) for name, part in split.items()}
+    found = {"one_way": found.pop("one_way")} | ({"halves": own} if own else {}) | found
+    return found | ({"slices": slices} if slices else {})
+
+
+def _slices(budget: _Budget) -> float:
+    """Returns the smallest share at which counts of slices show values that come often; 0: none does, or has slices."""
+    recipe = budget.recipe
+    columns = len(new_embedder(recipe).marginal_slices())
+    replaced = 2 if recipe.privacy.adjacency == "replace-one" else 1
+    for share, often in _SLICES if columns else ():
+        if SPIKE * budget.multiplier * math.sqrt(replaced * columns / share) <= often * (
+            recipe.data.expected_records or 1
+        ):
+            return share
+    return 0.0
 
 
 def _halves(budget: _Budget) -> Halves | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.measuring.interactions import blocks
 from pe_beam.measuring.pairs import FINE
-from pe_beam.recipe.models import Cliques, Halves, OneWay, Recipe
+from pe_beam.recipe.models import Cliques, Halves, OneWay, Recipe, Slices
 
 MOST_COLUMNS = 40
 """Columns of which all pairs are counted, at most: a record counts in columns^2 / 2 cells."""
@@ -64,6 +64,8 @@ MOST_CELLS = 1 << 16
 PAIR_WEIGHT = 4
 """How often a record counts in its cell of a pair of a tree. With weights above 1 what pairs leave over can move."""
 
+_CHOSEN = ("tree", "slices")  # what they count, and how often, is chosen within a bound
+
 
 SPLIT = {"one_way": 0.6, "coarse": 0.05, "tree": 0.35}
 """How the share for measurements is best divided where a tree is chosen (docs/tables.md says on which tables)."""
@@ -91,19 +93,20 @@ def measured_steps(recipe: Recipe, columns: int) -> list[Step]:
 
     A record counts once in each column, and once more if these are counted over all labels too; in each declared
     clique, in each set of columns in halves and in each pair of columns. Of a tree it counts `PAIR_WEIGHT` times in
-    each pair, of which there are columns - 1 at most, or in one-way counts in their place.
+    each pair, of which there are columns - 1 at most, or in one-way counts in their place; of slices as often in each
+    column, or oftener if fewer columns have slices that are worth counting.
     """
     told = recipe.privacy.measure
     if told is None:
         return []
     norms = {"one_way": columns * (2 if told.one_way.overall else 1), "coarse": columns * (columns - 1) // 2}
-    norms["tree"] = PAIR_WEIGHT**2 * (columns - 1)
+    norms |= {"tree": PAIR_WEIGHT**2 * (columns - 1), "slices": PAIR_WEIGHT**2 * columns}
     if told.halves is not None:
         norms["halves"] = len(blocks(columns, told.halves.columns))
     if told.cliques is not None:
         norms["cliques"] = len(told.cliques.columns)
     return [
-        Step(name, float(step.budget), norms[name], PAIR_WEIGHT if name == "tree" else 1)
+        Step(name, float(step.budget), norms[name], PAIR_WEIGHT if name in _CHOSEN else 1)
         for name, step in told.steps.items()
     ]
 
@@ -113,13 +116,14 @@ def cells_of_halves(labels: int, columns: int, most: int | None) -> int:
     return int(sum(labels * 2 ** len(own) for own in blocks(columns, most)))
 
 
-def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
-    """Returns how many cells a step has in a column, pair or clique that it counts, on average.
+def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int], slices: Sequence[int]) -> float:
+    """Returns how many cells a step has in a column, pair, clique or bin that it counts, on average.
 
     Args:
       recipe: with `privacy.measure`.
       name: of the step.
       sizes: number of bins of each column.
+      slices: of a bin, of each column whose bins have some.
     """
     told = recipe.privacy.measure
     assert told is not None
@@ -127,6 +131,8 @@ def cells_of_step(recipe: Recipe, name: str, sizes: Sequence[int]) -> float:
     if isinstance(step, OneWay):
         kinds = [recipe.label_count, 1] if step.overall else [recipe.label_count]
         return sum(kinds) / len(kinds) * sum(sizes) / len(sizes)
+    if isinstance(step, Slices):
+        return sum(slices) / max(len(slices), 1)
     if isinstance(step, Halves):
         return cells_of_halves(recipe.label_count, len(sizes), step.columns) / len(blocks(len(sizes), step.columns))
     most = min(step.groups, FINE) if name == "tree" else step.groups  # finer pairs are counted where noise leaves them

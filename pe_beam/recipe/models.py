@@ -545,6 +545,14 @@ class Tree(Section):
     by_label: bool = Field(True, description="whether each label has counts of its own")
 
 
+class Slices(Section):
+    """Counts of slices of those bins that hold many records: values that come often, and where in a bin records lie."""
+
+    budget: Real = Field(
+        gt=0, lt=1, description="share of the budget; if no bin holds enough it goes to one-way counts, once more"
+    )
+
+
 class Measure(Section):
     """Initial measurements, one after the other, each with its share of the budget and its line of the ledger."""
 
@@ -556,6 +564,9 @@ class Measure(Section):
     )
     coarse: Coarse | None = Field(None, description="coarse counts of all pairs of columns; null: none, and no tree")
     tree: Tree | None = Field(None, description="counts of chosen pairs, a tree; null: none, and no coarse ones")
+    slices: Annotated[Slices | None, NEWER] = Field(
+        None, description="counts of slices of bins of numbers and dates, last; null: none, values are even in a bin"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Measure:
@@ -566,7 +577,7 @@ class Measure(Section):
         return self
 
     @property
-    def steps(self) -> dict[str, OneWay | Cliques | Halves | Coarse | Tree]:
+    def steps(self) -> dict[str, OneWay | Cliques | Halves | Coarse | Tree | Slices]:
         """Returns name -> step, in the order in which they are measured."""
         every = {
             "one_way": self.one_way,
@@ -574,6 +585,7 @@ class Measure(Section):
             "halves": self.halves,
             "coarse": self.coarse,
             "tree": self.tree,
+            "slices": self.slices,
         }
         return {name: step for name, step in every.items() if step is not None}
 

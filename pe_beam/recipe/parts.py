@@ -54,6 +54,8 @@ def _new_generator(recipe: Recipe, key: str, part: Part, folder: Folder | None) 
         raise RecipeError(f"{_counting(recipe)}: generator {part.name!r} makes no use of them")
     if recipe.privacy.measure and len(recipe.privacy.measure.steps) > 1 and not cls.takes_pairs:
         raise RecipeError(f"privacy.measure: generator {part.name!r} makes use of one_way alone")
+    if recipe.privacy.measure and recipe.privacy.measure.slices and not cls.takes_slices:
+        raise RecipeError(f"privacy.measure.slices: generator {part.name!r} makes no use of them; null is wanted")
     if recipe.privacy.marginals and recipe.privacy.marginals.pairs and not cls.takes_pairs:
         raise RecipeError(f"privacy.marginals.pairs: generator {part.name!r} makes no use of them; null is wanted")
     if recipe.evolution.repeats == "modelled":
@@ -168,6 +170,8 @@ def _check_measure(recipe: Recipe, embedder: Embedder) -> None:
             f"privacy.measure: embedder {recipe.embedder.name!r} counts a record in several parts; allowed: "
             "privacy.marginals"
         )
+    if told.slices is not None and not embedder.marginal_slices():
+        raise RecipeError("privacy.measure.slices: no column has bins of several values; null counts none")
     if told.coarse is not None and not 2 <= len(columns) <= MOST_COLUMNS:
         raise RecipeError(
             f"privacy.measure.coarse: {len(columns)} columns; 2 to {MOST_COLUMNS} are allowed; null counts no pairs"

@@ -231,7 +231,8 @@ def _measurements(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[Me
     if recipe.privacy.measure is None:
         return []
     assert schedule.label_noise_multiplier is not None
-    sizes, privacy, records = new_embedder(recipe).marginal_sizes(), recipe.privacy, recipe.data.expected_records
+    embedder, privacy, records = new_embedder(recipe), recipe.privacy, recipe.data.expected_records
+    sizes, slices = embedder.marginal_sizes(), list(embedder.marginal_slices().values())
     steps = measured_steps(recipe, len(sizes))
     norms = [
         accounting.sensitivity(unit=recipe.vote_unit, adjacency=privacy.adjacency, votes_per_record=each.norm_squared)
@@ -244,7 +245,7 @@ def _measurements(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[Me
     )
     found = []
     for step, norm, (sigma, multiplier) in zip(steps, norms, noises, strict=True):
-        cells = cells_of_step(recipe, step.name, list(sizes.values()))
+        cells = cells_of_step(recipe, step.name, list(sizes.values()), slices)
         of_cell = sigma / step.unit * (1.0 if recipe.vote_unit == "record" else math.sqrt(step.norm_squared))
         error = None
         if records is not None and recipe.vote_unit == "record":

@@ -150,7 +150,7 @@ def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() 
 
     rich, poor = about(1, 100_000), about(0.1, 2000)
     assert (rich.budget, rich.iterations, rich.population) == (0.5, 4, 3000)
-    assert rich.steps == {"one_way": 0.288, "halves": 0.02, "coarse": 0.024, "tree": 0.168}
+    assert rich.steps == {"one_way": 0.276, "halves": 0.02, "coarse": 0.023, "tree": 0.161, "slices": 0.02}
     assert poor.steps == {"one_way": poor.budget}
     assert (poor.budget, poor.iterations, poor.population) == (0.9, 1, 1998)
     assert "votes say little" in poor.reason
@@ -227,3 +227,21 @@ def test_init_writes_what_plan_recommends(tmp_path: Path, capsys: pytest.Capture
     assert "<svg" in shown and "age x label" in shown and wanted["reason"] in shown
     assert main(["plan", out, "--html", str(tmp_path / "none/plan.html")]) == 2
     assert "recommended: privacy.measure.one_way.budget" in said and "iterations \\ candidates" in said
+
+
+@pytest.mark.parametrize(
+    ("records", "column", "slices"),
+    [
+        (40_000, {"type": "integer", "min": 0, "max": 10_000}, 0.02),
+        (600, {"type": "integer", "min": 0, "max": 10_000}, 0.05),
+        (100, {"type": "integer", "min": 0, "max": 10_000}, None),
+        (40_000, {"type": "integer", "min": 0, "max": 99}, None),  # each value has a bin
+    ],
+)
+def test_slices_are_recommended_where_a_value_that_comes_often_is_seen(
+    records: int, column: dict[str, Any], slices: float | None
+) -> None:
+    schema = {"columns": {"x": column, "y": {"type": "boolean"}}}
+    recipe = _recipe(data__expected_records=records, data__schema=schema)
+    measure = with_measurements({}, recommend(recipe, make_plan(recipe), samples=100))["measure"]
+    assert measure.get("slices") == (slices and {"budget": slices})

@@ -231,7 +231,7 @@ class _ShardNameFn(PlainFn):
 @beam.typehints.with_input_types(dict[str, Any])
 @beam.typehints.with_output_types(tuple[int, Tally])
 class _CountCellsFn(_StageFn):
-    """Index entry of a shard -> (0, exact counts), one of a bundle. It reads bins, and no vectors."""
+    """Index entry of a shard -> (0, exact counts), one of a bundle. It reads bins, and vectors only for slices."""
 
     def start_bundle(self) -> None:
         self._cells: CliqueCells | None = None
@@ -240,7 +240,8 @@ class _CountCellsFn(_StageFn):
     def process(self, shard: dict[str, Any]) -> None:
         with self.guarded("CountCells"):
             self._cells = self._cells or measurement_of(self.open(), self._iteration).ballots()
-            self._tally = added(self._tally, self._cells.tally(read_bins(self.open(), shard)))
+            bins = read_bins(self.open(), shard, sliced=self._cells.sliced)
+            self._tally = added(self._tally, self._cells.tally(bins))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._tally is not None:

@@ -16,7 +16,7 @@ from pe_beam.contracts.record import Fault
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.columns import Column
-from pe_beam.modalities.tabular.marginals import bin_of
+from pe_beam.modalities.tabular.marginals import bin_of, slice_of, slices_of
 from pe_beam.modalities.tabular.schema import as_schema
 
 MAX_DIMENSION = 20_000
@@ -130,15 +130,44 @@ class TabularEmbedder(contracts.Embedder):
         for i, column in enumerate(self._columns):
             own = vectors[:, self._starts[i] : self._starts[i + 1]]
             if column.moves:
-                codes = column.low + own[:, 0].astype(np.float64) / column.weight * (column.high - column.low)
-                bins = bin_of(np.round(codes) if column.whole else codes, column)
-            elif i in self._patterns:
+                found[:, i] = bin_of(self._codes(vectors, i), column)
+                continue
+            if i in self._patterns:
                 bins = self._patterns[i].positions(own)
             else:
                 bins = own[:, : len(column.choices)].argmax(axis=1)
             if column.missing:
-                bins[own[:, -1].astype(np.float64) / column.weight > self._one_hot / 2] = column.marginal_bins
+                bins[self._missing(vectors, i)] = column.marginal_bins
             found[:, i] = bins
+        return found
+
+    def marginal_slices(self) -> dict[str, int]:
+        """See Embedder."""
+        return {name: slices_of(column) for name, column in self._schema.columns.items() if column.roomy}
+
+    def sliced_bins(self, vectors: np.ndarray) -> np.ndarray:
+        """See Embedder."""
+        roomy = [i for i, column in enumerate(self._columns) if column.roomy]
+        found = np.empty((len(vectors), len(roomy)), dtype=np.int64)
+        for place, i in enumerate(roomy):
+            found[:, place] = slice_of(self._codes(vectors, i), self._columns[i])
+        return found
+
+    def _codes(self, vectors: np.ndarray, i: int) -> np.ndarray:
+        """Returns the codes of a column that lies in an order, float64 (n,); NaN for missing values."""
+        column = self._columns[i]
+        scaled = vectors[:, self._starts[i]].astype(np.float64) / column.weight
+        codes = column.low + scaled * (column.high - column.low)
+        if column.whole:
+            codes = np.round(codes)
+        if column.missing:
+            codes[self._missing(vectors, i)] = np.nan
+        return codes
+
+    def _missing(self, vectors: np.ndarray, i: int) -> np.ndarray:
+        """Returns in which vectors the value of a column that may be missing is missing, bool (n,)."""
+        last = vectors[:, self._starts[i + 1] - 1].astype(np.float64)
+        found: np.ndarray = last / self._columns[i].weight > self._one_hot / 2
         return found
 
 

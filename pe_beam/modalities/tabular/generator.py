@@ -20,7 +20,8 @@ from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
 from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import obey
 from pe_beam.modalities.tabular.forest import Forest, fit_forest, forest_of
-from pe_beam.modalities.tabular.marginals import bin_of, code_in, uniform_shares
+from pe_beam.modalities.tabular.marginals import bin_of, uniform_shares
+from pe_beam.modalities.tabular.places import Places
 from pe_beam.modalities.tabular.schema import as_schema
 
 _DRAWS = 4  # uniform numbers per value: whether to mutate, which bin, the place in it, how far to move
@@ -61,6 +62,7 @@ class Tabular(contracts.Generator):
     takes_schema = True
     takes_marginals = True
     takes_pairs = True
+    takes_slices = True
     redraws = True
     varies_any = True
 
@@ -73,6 +75,7 @@ class Tabular(contracts.Generator):
         self._labels = {label: code for code, label in enumerate(labels)}
         self._shares = [uniform_shares(column, self._options.missing) for column in self._columns]
         self._forest: Forest | None = None
+        self._places = [Places(column) for column in self._columns]
         self._roomy = np.array([column.roomy for column in self._columns], dtype=bool)
         rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
         if self._schema.constraints:
@@ -88,6 +91,9 @@ class Tabular(contracts.Generator):
         made._labels = {label: code for code, label in enumerate(marginals.labels)}
         made._shares = [
             np.stack([shares_of(row, total) for row, total in zip(each, totals, strict=True)]) for each in counts
+        ]
+        made._places = [
+            Places(column, marginals.within.get(name)) for name, column in zip(self._names, self._columns, strict=True)
         ]
         if marginals.joints:
             places = {name: place for place, name in enumerate(self._names)}
@@ -185,8 +191,9 @@ class Tabular(contracts.Generator):
             rows = np.flatnonzero(chosen == i)
             if not len(rows):
                 continue
-            near = code_in(bins[rows, i], uniform[rows, 2], column)
-            anew = code_in(self._fresh(i, labels[rows], bins[rows], uniform[rows, 1]), uniform[rows, 2], column)
+            near = self._places[i].codes(bins[rows, i], uniform[rows, 2])
+            fresh = self._fresh(i, labels[rows], bins[rows], uniform[rows, 1])
+            anew = self._places[i].codes(fresh, uniform[rows, 2])
             stays = column.moves & ~np.isnan(codes[rows, i]) & (near != codes[rows, i])
             found[rows, i] = np.where(stays, near, anew)
         return found
@@ -213,7 +220,7 @@ class Tabular(contracts.Generator):
         for i in self._forest.order:
             column = self._columns[i]
             anew = uniforms[:, i, 0] < rate
-            drawn = code_in(self._fresh(i, labels, bins, uniforms[:, i, 1]), uniforms[:, i, 2], column)
+            drawn = self._places[i].codes(self._fresh(i, labels, bins, uniforms[:, i, 1]), uniforms[:, i, 2])
             if column.moves and self._options.steps != "redraw":
                 codes[:, i] = self._moved(codes[:, i], uniforms[:, i, 3], column, rate)
                 anew &= (np.isnan(codes[:, i]) | np.isnan(drawn)) if column.missing else False
@@ -241,10 +248,10 @@ class Tabular(contracts.Generator):
             bins = np.zeros(codes.shape, dtype=np.int64)
             for i in self._forest.order:
                 bins[:, i] = self._forest.drawn(i, labels, bins, uniforms[:, i, 1])
-                codes[:, i] = code_in(bins[:, i], uniforms[:, i, 2], self._columns[i])
+                codes[:, i] = self._places[i].codes(bins[:, i], uniforms[:, i, 2])
             return codes
-        for i, column in enumerate(self._columns):
-            codes[:, i] = code_in(self._fresh(i, labels, codes, uniforms[:, i, 1]), uniforms[:, i, 2], column)
+        for i, places in enumerate(self._places):
+            codes[:, i] = places.codes(self._fresh(i, labels, codes, uniforms[:, i, 1]), uniforms[:, i, 2])
         return codes
 
     def _obey(self, codes: np.ndarray) -> np.ndarray:

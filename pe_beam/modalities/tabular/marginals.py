@@ -6,6 +6,10 @@ import numpy as np
 
 from pe_beam.modalities.tabular.columns import Column
 
+_MOST_SLICES = 256  # of a bin
+_MOST_CELLS = 1 << 13  # slices of a column
+_SLACK = 1e-7  # of a column's range: what float32 may move a value by
+
 
 def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
     """Maps codes within bounds to bins, int64. Missing values have a bin after the last."""
@@ -46,3 +50,69 @@ def uniform_shares(column: Column, missing: float) -> np.ndarray:
     if column.missing:
         shares = np.append(shares * (1 - missing), missing)
     return shares[None, :]
+
+
+def slices_of(column: Column) -> int:
+    """Returns how many slices a bin of a roomy column has: one for each value, or equal parts if these are too many."""
+    most = max(2, min(_MOST_SLICES, _MOST_CELLS // column.marginal_bins))
+    return int(min(most, np.ceil((column.high - column.low + 1) / column.marginal_bins))) if column.whole else most
+
+
+def slice_of(codes: np.ndarray, column: Column) -> np.ndarray:
+    """Maps codes within bounds to slices, int64: `slices_of` in each bin. Missing values have one after the last."""
+    slices, bins = slices_of(column), bin_of(codes, column)
+    steps = np.where(np.isnan(codes), 0.0, codes - column.low)
+    if column.whole:
+        first, count = _values_of(bins, column)
+        within = np.floor((steps - first) * slices / np.maximum(count, 1))
+    else:
+        width = max(column.high - column.low, np.finfo(float).tiny)
+        within = np.floor((steps * column.marginal_bins / width - bins) * slices)
+    return bins * slices + np.where(np.isnan(codes), 0, np.clip(within, 0, slices - 1)).astype(np.int64)
+
+
+def code_of(slices: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
+    """Maps slices and places within them (0 to 1, float64) to codes; NaN for the slice of missing values."""
+    each = slices_of(column)
+    bins = slices // each
+    if not column.whole:
+        return code_in(bins, (slices - bins * each + within) / each, column)
+    first, count = _values_of(bins, column)
+    begin = np.ceil((slices - bins * each) * count / each)
+    end = np.ceil((slices - bins * each + 1) * count / each)
+    codes = column.low + first + begin + np.floor(within * np.maximum(end - begin, 1))
+    return np.where(bins >= column.marginal_bins, np.nan, np.clip(codes, column.low, column.high))
+
+
+def _values_of(bins: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where the values of bins of whole numbers begin, from the column's least one, and how many there are."""
+    each = (column.high - column.low + 1) / column.marginal_bins
+    first = np.ceil(bins * each)
+    return first, np.ceil((bins + 1) * each) - first
+
+
+def roundest(slices: np.ndarray, column: Column) -> np.ndarray:
+    """Returns the code in each slice that is written with the fewest digits, float64; of several the middle one.
+
+    A value at an edge may be in either slice, as vectors are float32, so slices are taken a little wider.
+    """
+    low, high = code_of(slices, np.zeros(len(slices)), column), code_of(slices, np.full(len(slices), 1.0), column)
+    if column.whole:
+        high = code_of(slices, np.full(len(slices), np.nextafter(1.0, 0.0)), column)
+        slack = 0.0
+    else:
+        slack = (column.high - column.low) * _SLACK
+    return np.array([_round_in(a - slack, b + slack) for a, b in zip(low.tolist(), high.tolist(), strict=True)])
+
+
+def _round_in(low: float, high: float) -> float:
+    """Returns the multiple of the largest power of ten that lies from `low` to `high`, the nearest to the middle."""
+    if low <= 0 <= high:
+        return 0.0
+    middle = (low + high) / 2
+    for power in range(int(np.ceil(np.log10(max(abs(low), abs(high))))), -18, -1):
+        for step in (10.0**power, 10.0**power / 2):
+            found = float(np.round(middle / step)) * step
+            if low <= found <= high:
+                return float(f"{found:.15g}")
+    return middle

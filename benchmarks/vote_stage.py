@@ -272,10 +272,11 @@ def compare(options: argparse.Namespace) -> list[Row]:
     exact = {turn["counts"] for (_, _, _, records), of in turns.items() if records == whole for turn in of}
     if len(exact - {None}) != 1:
         raise SystemExit("engines, or search and stage, have counted differently")
-    return [_row(key, turns, options.vectors) for key in asked]
+    told = {"vectors": options.vectors, "candidates": options.candidates, "dimension": options.dimension}
+    return [_row(key, turns, told) for key in asked]
 
 
-def _row(key: _Key, turns: dict[_Key, list[Row]], vectors: str) -> Row:
+def _row(key: _Key, turns: dict[_Key, list[Row]], told: Row) -> Row:
     what, engine, workers, records = key
     (_, _, _, whole), *_ = turns
 
@@ -283,7 +284,7 @@ def _row(key: _Key, turns: dict[_Key, list[Row]], vectors: str) -> Row:
         """Of as many records as this row has."""
         return float(np.median([turn[unit] for turn in turns[of]])) * records / of[3]
 
-    row: Row = {"what": what, "engine": engine, "vectors": vectors, "workers": workers, "records": records}
+    row: Row = {"what": what, "engine": engine, **told, "workers": workers, "records": records}
     cpu, seconds = median(key, "cpu"), median(key, "seconds")
     row |= {"cpu": cpu, "seconds": seconds, "us a record, cpu": cpu / records * 1e6}
     row["peak MB"] = max(turn["peak"] for turn in turns[key])

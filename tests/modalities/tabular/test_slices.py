@@ -15,12 +15,14 @@ from pe_beam.contracts.generator import Within
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting
 from pe_beam.engine.cells import read_bins
+from pe_beam.engine.choose import _noisy_votes
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.measurements import read_marginals
 from pe_beam.engine.measuring import StepCells, asked, columns_in_slices, steps_of
+from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.queries import measurement_of
-from pe_beam.engine.run import open_run
-from pe_beam.engine.spending import grid_bits
+from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.spending import grid_bits, sigma_of
 from pe_beam.errors import RecipeError
 from pe_beam.measuring.known import Known
 from pe_beam.measuring.slices import SPIKE, clique_of, sliced, within, worth_counting
@@ -278,3 +280,23 @@ def test_a_client_is_bounded(tmp_path):
     assert np.sqrt((counts.astype(float) ** 2).sum()) / 2 ** grid_bits(run, 0) <= 300
     assert {each.column for each in columns_in_slices(run)} == {1, 2, 3}
     assert np.mean(pq.read_table(tmp_path / "run/release/samples.parquet")["cost"].to_numpy() == 0) > 0.3
+
+
+def test_votes_of_a_label_are_brought_to_its_records_before_any_is_selected(done):
+    run, histogram = open_run(done), read_histogram(open_run(done), 1)
+    noisy, codes = histogram["noisy_votes"].to_numpy(), run.recipe.codes(histogram["label"].to_pylist())
+    marginals, sigma = read_marginals(run), sigma_of(run, 1)
+    found = _noisy_votes(run, 1, noisy, codes)
+    for code, records in enumerate(marginals.totals()):
+        own, variance = noisy[codes == code], (codes == code).sum() * sigma**2
+        wanted = np.average([own.sum(), records], weights=[1 / variance, 1 / marginals.total_variance()])
+        assert found[codes == code].sum() == pytest.approx(wanted)
+        assert abs(wanted - records) < abs(own.sum() - records)
+    several = recipe_of(done.parent / "rows.parquet")
+    several["evolution"]["votes_per_record"] = 3
+    thrice = _noisy_votes(Run(str(done), parse_recipe(several)), 1, 3 * noisy, codes)
+    assert thrice.sum() == pytest.approx(3 * found.sum(), rel=0.02)
+    plain = recipe_of(done.parent / "rows.parquet")
+    del plain["privacy"]["measure"]
+    plain["privacy"]["marginals"] = {"budget": 0.5}
+    assert _noisy_votes(Run(str(done), parse_recipe(plain)), 1, noisy, codes) is noisy

@@ -161,6 +161,8 @@ class Generator(abc.ABC):
     """True if `seeded` also draws by where in their bins records lie (`privacy.measure.slices`)."""
     redraws: ClassVar[bool] = False
     """True if it has `redraw`, so that rows of the last population repeat no more than they should."""
+    settles: ClassVar[bool] = False
+    """True if it has `settled`, so that columns of the last population are counted as they were measured."""
     varies_any: ClassVar[bool] = False
     """True if `vary` needs only the payload (`state` may be null). It can then vary another generator's candidates."""
 
@@ -188,6 +190,19 @@ class Generator(abc.ABC):
 
         It is called only if `redraws` is true, for rows that are equal to others by accident (`evolution.repeats`), and
         again with its own answer where that is equal to another row, too.
+        """
+        raise NotImplementedError
+
+    def settled(self, rows: pa.Table, beyond: Mapping[str, np.ndarray], rng: np.random.Generator) -> pa.Table:
+        """Returns rows of which a few values are moved to other bins, where counts of columns come nearer by that.
+
+        It is called only if `settles` is true, on a generator that is `seeded`.
+
+        Args:
+          rows: columns `label`, `state` and the payload, of the last population.
+          beyond: column -> float64 (labels, bins), by how many rows all counts are above what is wanted. It is changed
+            in place, for the rows that come next.
+          rng: source of randomness.
         """
         raise NotImplementedError
 

@@ -16,6 +16,7 @@ from pe_beam.engine.measurements import read_marginals
 from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.repeats import keeps_count, kept_once, modelled_repeats
 from pe_beam.engine.run import Run
+from pe_beam.engine.settling import freed
 from pe_beam.engine.spending import sigma_of
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.models import Evolution, Turn
@@ -58,6 +59,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
         draws, notes["balance"] = balanced_draws(run, iteration, codes, draws, expected)
     given = draws * (variations + keep)
     kept = np.flatnonzero(draws > 0) if keep else np.zeros(0, dtype=np.int64)
+    kept = freed(run, iteration, kept, int(given.sum()))
     if keeps_count(run, iteration):
         notes["modelled_repeats"] = modelled_repeats(run, iteration, _labels(run, codes, given))
         kept = kept[kept_once(run, iteration, kept, notes["modelled_repeats"])]

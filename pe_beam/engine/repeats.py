@@ -199,12 +199,7 @@ def _with_payload(run: Run, table: pa.Table, places: np.ndarray, new: pa.Table) 
 
 def with_redrawn(run: Run, iteration: int, made: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yields the rows of the last population with those that were redrawn in their places."""
-    new = tables.read_bytes(run.store.read_committed(run.layout.work(iteration, _REDRAWN)))
-    ids = new["candidate_id"].to_numpy()  # rising, as in the population
-    for table in made:
-        own = table["candidate_id"].to_numpy()
-        places = np.flatnonzero(np.isin(own, ids))
-        yield _with_payload(run, table, places, new.take(pa.array(np.searchsorted(ids, own[places]))))
+    return tables.replaced(tables.read_bytes(run.store.read_committed(run.layout.work(iteration, _REDRAWN))), made)
 
 
 def repeats_note(run: Run, iteration: int) -> dict[str, Any]:

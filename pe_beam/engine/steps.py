@@ -27,6 +27,7 @@ from pe_beam.engine.populations import FILE_ROWS, around, chunk_ranges, populati
 from pe_beam.engine.queries import query_of, spending_iterations
 from pe_beam.engine.repeats import commit_redrawn, keeps_count, repeats_note, with_redrawn
 from pe_beam.engine.run import Run
+from pe_beam.engine.settling import commit_settled, settled_note, settles, with_settled
 from pe_beam.engine.start import plan_start, taken_rows
 from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng
@@ -200,15 +201,22 @@ def _commit_files(run: Run, iteration: int) -> dict[str, str]:
     selected = run.store.read_committed(run.layout.work(iteration, "selection.parquet"))
     rows = pq.ParquetFile(pa.BufferReader(selected)).metadata.num_rows
     counted = keeps_count(run, iteration)
+    moved = settles(run, iteration)
+
+    def settled(start: int, stop: int) -> Iterator[pa.Table]:
+        made = _rows_of(run, iteration, start, stop)
+        return with_settled(run, iteration, made) if moved else made
+
+    if moved:
+        commit_settled(run, iteration, lambda: _rows_of(run, iteration, 0, rows))
     if counted:
-        allowed = _notes(run, iteration)["modelled_repeats"]
-        commit_redrawn(run, iteration, _rows_of(run, iteration, 0, rows), allowed)
+        commit_redrawn(run, iteration, settled(0, rows), _notes(run, iteration)["modelled_repeats"])
     schema = tables.population_schema(run.modality.payload)
     names = {}
     for part, start in enumerate(range(0, rows, FILE_ROWS)):
 
         def write(file: BinaryIO, start: int = start) -> None:
-            content = _rows_of(run, iteration, start, min(start + FILE_ROWS, rows))
+            content = settled(start, min(start + FILE_ROWS, rows))
             content = with_redrawn(run, iteration, content) if counted else content
             tables.write_table(file, content, schema, notice=run.recipe.notice)
 
@@ -265,6 +273,8 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
         if searched is not None:
             manifest["search"] = searched
         manifest["selection"] = _notes(run, iteration)
+        if settles(run, iteration):
+            manifest["settled"] = settled_note(run, iteration)
         if keeps_count(run, iteration):
             manifest["repeats"] = repeats_note(run, iteration)
     else:

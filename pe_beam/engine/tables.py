@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -114,6 +114,22 @@ def take_rows(file: BinaryIO, rows: np.ndarray, columns: Sequence[str] | None = 
     table = source.read_row_groups(groups.tolist(), columns=columns)
     read = np.concatenate([[0], np.cumsum(np.array(sizes)[groups])[:-1]])
     return table.take(pa.array(read[where] + rows - starts[owners]))
+
+
+def replaced(new: pa.Table, made: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yields tables of candidates with new rows in the places of those that have the same candidate_id.
+
+    Args:
+      new: whole rows, their ids rising.
+      made: tables of the same columns.
+    """
+    ids = new["candidate_id"].to_numpy()
+    for table in made:
+        own = table["candidate_id"].to_numpy()
+        places, order = np.flatnonzero(np.isin(own, ids)), np.arange(table.num_rows)
+        order[places] = table.num_rows + np.arange(len(places))
+        rows = new.take(pa.array(np.searchsorted(ids, own[places]))).select(table.column_names)
+        yield pa.concat_tables([table, rows.cast(table.schema)]).take(pa.array(order))
 
 
 def save_array(array: np.ndarray) -> bytes:

@@ -106,20 +106,29 @@ class Forest:
           uniform: float64 (n,), from 0 to below 1.
           around: given all neighbours (a Gibbs step), not the parents alone.
         """
-        parent = self.parents[i]
-        given = self.neighbours[i] if around else [] if parent is None else [parent]
-        own = self.shares[i]
-        found = np.empty(len(labels), dtype=np.int64)
-        step = max(1, _CELLS // own.shape[1])
+        found, size = np.empty(len(labels), dtype=np.int64), self.shares[i].shape[1]
+        step = max(1, _CELLS // size)
         for first in range(0, len(labels), step):
             rows = slice(first, first + step)
-            weights = own[labels[rows]]
-            for each in given:
-                at = (groups[bins[rows, column]] for column, groups in zip(each.columns, each.groups, strict=True))
-                weights = weights * each.lift[(labels[rows], *at)]
-            edges = np.cumsum(weights, axis=1)
+            edges = np.cumsum(self.weights(i, labels[rows], bins[rows], around=around), axis=1)
             found[rows] = (edges <= (uniform[rows] * edges[:, -1])[:, None]).sum(axis=1)
-        return np.minimum(found, own.shape[1] - 1)
+        return np.minimum(found, size - 1)
+
+    def weights(self, i: int, labels: np.ndarray, bins: np.ndarray, *, around: bool) -> np.ndarray:
+        """Returns how likely each bin of a column is in some rows, float64 (n, bins): in proportion.
+
+        Args:
+          i: position of the column.
+          labels: int64 (n,), positions of the labels.
+          bins: int64 (n, columns); those of the parents, or of all neighbours, are read.
+          around: given all neighbours, not the parents alone.
+        """
+        parent = self.parents[i]
+        found = self.shares[i][labels]
+        for each in self.neighbours[i] if around else [] if parent is None else [parent]:
+            at = (groups[bins[:, column]] for column, groups in zip(each.columns, each.groups, strict=True))
+            found = found * each.lift[(labels, *at)]
+        return found
 
 
 def forest_of(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from pe_beam.modalities.tabular.forest import Forest, fit_forest, forest_of
 from pe_beam.modalities.tabular.marginals import bin_of, uniform_shares
 from pe_beam.modalities.tabular.places import Places
 from pe_beam.modalities.tabular.schema import as_schema
+from pe_beam.modalities.tabular.settling import settle
 
 _DRAWS = 4  # uniform numbers per value: whether to mutate, which bin, the place in it, how far to move
 _TRIES = 20
@@ -64,6 +66,7 @@ class Tabular(contracts.Generator):
     takes_pairs = True
     takes_slices = True
     redraws = True
+    settles = True
     varies_any = True
 
     def __init__(self, options: BaseModel, *, labels: Sequence[str | None], schema: Any) -> None:
@@ -154,6 +157,31 @@ class Tabular(contracts.Generator):
         codes = self._changed(before, self._codes_of(rows["label"].to_pylist()), rngs, within=_WITHIN)
         fine = self._obey(codes)
         codes[~fine] = before[~fine]
+        return self._table(codes)
+
+    def settled(self, rows: pa.Table, beyond: Mapping[str, np.ndarray], rng: np.random.Generator) -> pa.Table:
+        """See Generator. A value that moves is drawn in its new bin; a row that would break a constraint stays."""
+        codes, labels = encode_payload(rows, self._schema), self._codes_of(rows["label"].to_pylist())
+        bins = self._bins(codes)
+
+        def weights(i: int, some: np.ndarray) -> np.ndarray:
+            if self._forest is not None:
+                return self._forest.weights(i, labels[some], bins[some], around=True)
+            own: np.ndarray = self._shares[i][labels[some]]
+            return own
+
+        def move(i: int, row: int, target: int) -> bool:
+            after = codes[row : row + 1].copy()
+            after[0, i] = self._places[i].codes(np.array([target]), rng.random(1))[0]
+            wanted = after.copy()
+            if not self._obey(after).all() or not _equal(after, wanted).all():
+                return False
+            codes[row], bins[row, i] = after[0], target
+            return True
+
+        for i, name in enumerate(self._names):
+            own = bins[:, i].copy()
+            settle(own, labels, beyond[name], weights=partial(weights, i), move=partial(move, i), rng=rng)
         return self._table(codes)
 
     def _finished(

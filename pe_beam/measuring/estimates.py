@@ -89,17 +89,13 @@ def combined(counts: np.ndarray, sigma: float, sums: Sequence[Sums]) -> Estimate
     )
     atoms = atoms.reshape(-1)  # an atom: bins that are in the same groups everywhere
     before = np.stack([np.bincount(atoms, row, minlength=len(sizes)) for row in counts])
-    known, own = before.copy(), np.diag(sizes * sigma**2)
-    for each in several:
-        if len(each.counts) == labels:
-            _learn(known, own, each, each.groups[first])
-    total, of_total = known.sum(axis=0, keepdims=True), own * labels
-    started, alone = total.copy(), np.diag(of_total).copy()
-    for each in several:
-        if len(each.counts) != labels:
-            _learn(total, of_total, each, each.groups[first])
-    known += (total - started) / labels
-    variances = np.diag(own) - (alone - np.diag(of_total)) / labels**2
+    apart = [Sums(each.groups[first], *each[1:]) for each in several if len(each.counts) == labels]
+    known, variances = _learnt(before, sizes * sigma**2, apart)
+    added = [Sums(each.groups, each.counts.sum(axis=0, keepdims=True), each.variance * labels) for each in apart]
+    added += [Sums(each.groups[first], *each[1:]) for each in several if len(each.counts) != labels]
+    total, of_total = _learnt(before.sum(axis=0, keepdims=True), sizes * sigma**2 * labels, added)
+    known += (total - known.sum(axis=0)) / labels
+    variances -= (variances * labels - of_total) / labels**2
     of_bins = sigma**2 - (sizes * sigma**2 - variances) / sizes**2
     mean = float((of_bins * sizes).sum() / sizes.sum())
     return Estimate(counts + ((known - before) / sizes)[:, atoms], float(np.sqrt(mean)))
@@ -138,16 +134,34 @@ def _averaged(sums: Sequence[Sums]) -> list[Sums]:
     return found
 
 
-def _learn(known: np.ndarray, covariance: np.ndarray, sums: Sums, groups: np.ndarray) -> None:
-    """Takes sums up, in place: `known` float64 (labels, n) of a covariance (n, n), `groups` int64 (n,)."""
-    for group in range(sums.counts.shape[1]):
-        own = groups == group
-        if not own.any():
+def _learnt(known: np.ndarray, variances: np.ndarray, sums: Sequence[Sums]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns independent counts after sums are taken up, float64 (labels, n), and their variances, float64 (n,).
+
+    Sums of one count each come first: they leave counts independent. The covariance that others bring about is kept as
+    the vectors that it is made of, so that a column of thousands of bins takes no matrix of all of them.
+
+    Args:
+      known: float64 (labels, n).
+      variances: float64 (n,), of all labels.
+      sums: with `groups` int64 (n,).
+    """
+    known, variances, several = known.copy(), variances.copy(), []
+    for each in sums:
+        if len(np.unique(each.groups)) < len(each.groups):
+            several.append(each)
             continue
-        shared = covariance[:, own].sum(axis=1)
-        gain = shared / (shared[own].sum() + sums.variance)
-        known += gain * (sums.counts[:, group] - known[:, own].sum(axis=1))[:, None]
-        covariance -= gain[:, None] * shared
+        gain = variances / (variances + each.variance)
+        known += gain * (each.counts[:, each.groups] - known)
+        variances *= 1 - gain
+    asked = [(each, group) for each in several for group in np.unique(each.groups).tolist()]
+    gains, shared = np.zeros((2, len(asked), len(variances)))  # covariance: diag(variances) - gains.T @ shared
+    for place, (each, group) in enumerate(asked):
+        own = each.groups == group
+        before = gains[:place, own].sum(axis=1)[:, None] * shared[:place]
+        shared[place] = variances * own - before.sum(axis=0)
+        gains[place] = shared[place] / (shared[place, own].sum() + each.variance)
+        known += gains[place] * (each.counts[:, group] - known[:, own].sum(axis=1))[:, None]
+    return known, variances - (gains * shared).sum(axis=0)
 
 
 def levelled(counts: np.ndarray, sigma: float, cuts: Sequence[float] = _CUTS) -> np.ndarray:

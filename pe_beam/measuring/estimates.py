@@ -18,6 +18,7 @@ _PIECE = 1.0  # what a piece costs in log weight: that of a parameter in Akaike'
 _CUTS = (0.1, 0.25, 0.5, 0.75)  # how likely a cut between two bins is, before counts are seen
 _LEAST = 1e-9
 _ROUNDS = 50  # of raking
+_NOTHING = 1e-13  # share of all ways that are left out together
 _CELLS = 1 << 18  # pairs of edges that are computed at a time
 
 
@@ -203,21 +204,24 @@ def _levelled(counts: np.ndarray, sigma: float, cuts: Sequence[float]) -> np.nda
     width = edges[None, :] - edges[:, None]
     levels, squares = _pieces(counts)
     fits = -squares / (2 * sigma**2) - _PIECE  # log weight of each piece
-    found, evidence = [], []
-    for chance in cuts:
-        weights = fits + np.log(chance) + (width - 1) * np.log1p(-chance)
-        before, after = np.zeros((2, len(counts), bins + 1))
-        for edge in range(1, bins + 1):
-            before[:, edge] = _log_sum(before[:, :edge] + weights[:, :edge, edge])
-        for edge in range(bins - 1, -1, -1):
-            after[:, edge] = _log_sum(weights[:, edge, edge + 1 :] + after[:, edge + 1 :])
-        evidence.append(before[:, -1] - np.log(chance))  # the first piece needs no cut
-        shares = np.exp(before[:, :, None] + weights + after[:, None, :] - before[:, -1, None, None])
-        around = np.cumsum(shares * levels, axis=1)[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
-        found.append(around[:, edges[:-1], edges[1:]])  # of all pieces that begin before the bin and end after it
-    logs = np.stack(evidence, axis=1)
-    mixed = np.exp(logs - _log_sum(logs)[:, None])
-    level: np.ndarray = (mixed[:, :, None] * np.stack(found, axis=1)).sum(axis=1)
+    chances = np.array(cuts)[:, None, None]
+    priors = np.log(chances) + (edges[1:] - 1) * np.log1p(-chances)  # of a piece, by its number of bins
+    before, after = np.zeros((2, len(cuts), len(counts), bins + 1))
+    for edge in range(1, bins + 1):  # a piece ends here
+        weights = fits[:, :edge, edge] + priors[:, :, edge - 1 :: -1]
+        before[:, :, edge] = _log_sum(before[:, :, :edge] + weights)
+    for edge in range(bins - 1, -1, -1):  # a piece begins here
+        weights = fits[:, edge, edge + 1 :] + priors[:, :, : bins - edge]
+        after[:, :, edge] = _log_sum(weights + after[:, :, edge + 1 :])
+    evidence = before[:, :, -1] - np.log(chances)[:, :, 0]  # the first piece needs no cut
+    mixed, shares = evidence - _log_sum(evidence.T), np.zeros_like(fits)
+    for place, chance in enumerate(cuts):
+        own = np.flatnonzero(mixed[place] > np.log(_NOTHING))
+        weights = fits[own] + np.log(chance) + (width - 1) * np.log1p(-chance)
+        outside = after[place, own] + (mixed[place, own] - before[place, own, -1])[:, None]
+        shares[own] += np.exp(before[place, own][:, :, None] + weights + outside[:, None, :])
+    around = np.cumsum(shares * levels, axis=1)[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
+    level: np.ndarray = around[:, edges[:-1], edges[1:]]  # of all pieces that begin before the bin and end after it
     return level
 
 

@@ -39,10 +39,10 @@ class Sliced(NamedTuple):
     slices: int
     size: int
 
-    def told(self, clique: Clique) -> dict[str, list[int]]:
-        """Returns what says which of its bins a clique of `clique_of` counts in slices."""
+    def told(self, clique: Clique) -> dict[str, list[int] | int]:
+        """Returns what says which of its bins a clique of `clique_of` counts in slices, and how many a bin has."""
         first = clique.groups[0][: self.bins * self.slices : self.slices]
-        return {"sliced": np.flatnonzero(first).tolist()}
+        return {"sliced": np.flatnonzero(first).tolist(), "slices": self.slices}
 
 
 def sliced(sizes: Mapping[str, int], ordered: Mapping[str, int], slices: Mapping[str, int]) -> list[Sliced]:

@@ -214,6 +214,9 @@ def test_who_reads_the_release_can_choose_and_estimate_again(done):
     said = json.loads((folder / "2-slices.json").read_text())
     assert {"cost", "dose"} <= {name for each in said for name in each["columns"]}
     names = {name: place for place, name in enumerate(["cost", "dose", "when"])}
+    assert all(each["slices"] == columns[names[each["columns"][0]]].slices for each in said)
+    shown = (done / "release/report.html").read_text()
+    assert all(f"{each['columns'][0]} in slices of {len(each['sliced'])} of its bins" in shown for each in said)
     for each, own in zip(said, chosen, strict=True):
         column = columns[names[each["columns"][0]]]
         assert (own.columns, own.weight) == ((column.place,), each["weight"])

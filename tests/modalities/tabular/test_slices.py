@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from pe_beam.contracts.generator import Within
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting
-from pe_beam.engine.cells import read_bins
+from pe_beam.engine.cells import commit_bins, read_bins
 from pe_beam.engine.choose import _noisy_votes
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.measurements import read_marginals
@@ -191,12 +192,28 @@ def test_exact_counts_are_those_of_numpy_and_a_record_adds_no_more_than_the_nois
     [shard] = shards_of(run)
     cells = measurement_of(run, 0).ballots()
     assert cells.sliced and np.array_equal(cells.tally(read_bins(run, shard, sliced=True)).counts, exact)
+    no_vectors, by_older_versions = shard | {"shard": "nowhere"}, {"shard": shard["shard"]}
+    assert np.array_equal(cells.tally(read_bins(run, no_vectors, sliced=True)).counts, exact)
+    assert np.array_equal(cells.tally(read_bins(run, by_older_versions, sliced=True)).counts, exact)
     assert not measurement_of(run, -1).ballots().sliced
     ballots = StepCells(run, 0)
     records, counted = ballots.ballots(vectors[:40], labels[:40])
     for record in range(40):
         _, often = np.unique(counted[records == record], return_counts=True)
         assert (often**2).sum() <= step.norm_squared == ballots.votes_per_record == 16 * 4
+
+
+def test_bins_that_an_older_version_froze_without_slices_do(done, tmp_path):
+    shutil.copytree(done, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    [shard] = shards_of(run)
+    [(bins, labels)] = read_bins(run, {"shard": shard["shard"]})
+    packed = pa.array([row.tobytes() for row in bins.astype(np.uint8)], pa.binary(bins.shape[1]))
+    shard |= commit_bins(run, "older", pa.table({"label": labels, "bins": packed}))
+    [(again, _)] = read_bins(run, shard)
+    assert np.array_equal(again, bins)
+    exact = pq.read_table(done / counting.counts_name(0))["count"].to_numpy()
+    assert np.array_equal(measurement_of(run, 0).ballots().tally(read_bins(run, shard, sliced=True)).counts, exact)
 
 
 def test_who_reads_the_release_can_choose_and_estimate_again(done):

@@ -18,7 +18,7 @@ _PIECE = 1.0  # what a piece costs in log weight: that of a parameter in Akaike'
 _CUTS = (0.1, 0.25, 0.5, 0.75)  # how likely a cut between two bins is, before counts are seen
 _LEAST = 1e-9
 _ROUNDS = 50  # of raking
-_NOTHING = 1e-13  # share of all ways that are left out together
+_NOTHING = 1e-13  # of the weight of all ways: chances whose ways have less together are left out
 _CELLS = 1 << 18  # pairs of edges that are computed at a time
 
 

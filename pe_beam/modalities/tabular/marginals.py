@@ -145,9 +145,9 @@ def _round_in(low: float, high: float) -> float:
     """Returns the multiple of the largest power of ten that lies from `low` to `high`, the nearest to the middle."""
     middle = low / 2 + high / 2
     most = min(int(np.ceil(np.log10(max(abs(low), abs(high))))), 308)  # the largest one of a float64
-    for power in range(most, -18, -1):
+    for power in range(most, max(most - 18, -308), -1):  # a float64 has no more digits
         for step in (10.0**power, 10.0**power / 2):
-            found = round(middle / step) * step
+            found = float(f"{round(middle / step) * step:.15g}")
             if low <= found <= high:
-                return float(f"{found:.15g}")
+                return found
     return middle

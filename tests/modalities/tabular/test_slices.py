@@ -144,6 +144,15 @@ def test_a_value_that_comes_often_is_taken_for_the_likeliest_of_its_slice(declar
     assert likeliest(found, column).tolist() == codes.tolist()
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(2.5734521958240174e163, 2.5734521958240187e163), (1e-20, 3e-20), (-1e300, 1.5e308)]
+)
+def test_the_likeliest_value_is_within_bounds_of_any_size(low, high):
+    column = Column(type="float", min=low, max=high)
+    found = likeliest(np.arange(32 * slices_of(column), step=31), column)
+    assert ((found >= low) & (found <= high)).all()
+
+
 @pytest.mark.parametrize("declared", ROOMY, ids=lambda own: f"{own['type']}-{own['max']}")
 def test_values_stay_in_their_bin_and_are_even_where_no_slice_was_counted(declared):
     """Of bins with 14 or 15 values each, those with 14 have a slice without any."""

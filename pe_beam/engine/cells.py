@@ -1,8 +1,9 @@
 """The cells in which private records count in an initial measurement, and the bins by which they are counted.
 
-Where records are the privacy unit, ingest writes the bins of each shard beside it: a byte or two a column in place of a
-vector, so that measurements cost little beside the ingest. Bins follow from the vectors of their shard. The index has
-the digests of their files, to which the fingerprint binds, and each read checks them.
+Where records are the privacy unit, ingest writes the bins of each shard beside it, and their slices if these are
+counted: a byte or two a column in place of a vector, so that measurements cost little beside the ingest. Bins follow
+from the vectors of their shard. The index has the digests of their files, to which the fingerprint binds, and each read
+checks them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pe_beam.engine.shards import listed
 from pe_beam.errors import DataError
 from pe_beam.measuring.cells import CellCounter
 from pe_beam.measuring.cliques import Clique
+from pe_beam.measuring.slices import sliced as columns_of_slices
 from pe_beam.storage.parquet import parquet_file
 from pe_beam.voting.votes import read_batch
 
@@ -38,13 +40,18 @@ def counts_by_bins(run: Run) -> bool:
 
 
 def bin_rows(run: Run, rows: pa.Table) -> pa.Table:
-    """Returns the bins of the rows of a shard: columns `label`, and `bins`, which are packed as whole numbers."""
-    width, kind = _layout(run.embedder)
+    """Returns the bins of the rows of a shard: columns `label`, and `bins`, which are packed as whole numbers.
+
+    If the recipe counts slices of bins, they follow the bins.
+    """
+    told = run.recipe.privacy.measure
+    sliced = told is not None and told.slices is not None
+    width, kind = _layout(run.embedder, sliced=sliced)
     schema = pa.schema([("label", pa.int32()), ("bins", pa.binary(width * kind.itemsize))])
     batches = []
     for batch in rows.to_batches(_ROWS):
         vectors, labels, _ = read_batch(listed(batch))
-        codes = np.ascontiguousarray(run.embedder.marginal_bins(vectors), dtype=kind)
+        codes = np.ascontiguousarray(_bins_of(run.embedder, vectors, sliced=sliced), dtype=kind)
         packed = pa.Array.from_buffers(schema.types[1], len(vectors), [None, pa.py_buffer(codes)])
         batches.append(pa.RecordBatch.from_arrays([pa.array(labels), packed], schema=schema))
     return pa.Table.from_batches(batches, schema=schema).combine_chunks()
@@ -65,9 +72,12 @@ def commit_bins(run: Run, piece: str, bins: pa.Table) -> dict[str, str]:
     return {"bins": name, "bins_sha256": sha}
 
 
-def _layout(embedder: Embedder) -> tuple[int, np.dtype[Any]]:
-    """Returns how many bins a record has, and the smallest type that holds them."""
-    sizes = embedder.marginal_sizes().values()
+def _layout(embedder: Embedder, *, sliced: bool) -> tuple[int, np.dtype[Any]]:
+    """Returns how many bins a record has, with those of slices or without, and the smallest type that holds them."""
+    bins, ordered = embedder.marginal_sizes(), embedder.marginal_ordered()
+    sizes = list(bins.values())
+    if sliced:
+        sizes += [each.size for each in columns_of_slices(bins, ordered, embedder.marginal_slices())]
     return embedder.marginal_parts * len(sizes), np.min_scalar_type(max(sizes) - 1).newbyteorder("<")
 
 
@@ -77,14 +87,16 @@ def read_bins(run: Run, shard: Mapping[str, Any], *, sliced: bool = False) -> It
     Args:
       run: that counts columns, or labels alone; of these there are bins of no column.
       shard: its entry in the index. One that an older version has frozen has no bins: they are computed.
-      sliced: whether slices of bins follow the bins. They are computed from vectors.
+      sliced: whether slices of bins have to follow the bins; if not, they may all the same.
 
     Raises:
       DataError: the file of the bins has changed.
     """
-    if "bins" in shard and not sliced:
-        yield _unpacked(run.embedder, _checked(run, shard))
-        return
+    if "bins" in shard:
+        bins, labels = _unpacked(run.embedder, _checked(run, shard))
+        if not sliced or bins.shape[1] > len(run.embedder.marginal_sizes()):  # an older version froze none
+            yield bins, labels
+            return
     by_column = run.recipe.privacy.counts_columns
     with parquet_file(run.store, shard["shard"]) as file:
         for batch in file.iter_batches(_ROWS, columns=["label", "vector"] if by_column else ["label"]):
@@ -106,8 +118,9 @@ def _checked(run: Run, shard: Mapping[str, Any]) -> pa.Table:
 
 
 def _unpacked(embedder: Embedder, table: pa.Table) -> Binned:
-    width, kind = _layout(embedder)
     packed = table["bins"].combine_chunks()
+    layouts = [_layout(embedder, sliced=sliced) for sliced in (False, True)]
+    [(width, kind), *_] = [own for own in layouts if own[0] * own[1].itemsize == packed.type.byte_width]
     codes = np.empty(0, kind)  # NumPy takes no buffer of no bytes
     if len(packed):
         codes = np.frombuffer(packed.buffers()[1], kind, len(packed) * width, packed.offset * width * kind.itemsize)

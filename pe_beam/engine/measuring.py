@@ -270,11 +270,12 @@ class StepCells(CliqueCells):
 
     def __init__(self, run: Run, iteration: int) -> None:
         """Takes a step whose cells are committed."""
+        cliques, columns = asked(run, iteration), len(run.embedder.marginal_sizes())
         super().__init__(
             run.embedder,
-            asked(run, iteration),
+            cliques,
             run.recipe.label_count,
             digest=asked_digest(run, iteration),
             votes_per_record=steps_of(run)[iteration].norm_squared,
-            sliced=bool(run.embedder.marginal_slices()) and steps_of(run)[iteration].name == "slices",
+            sliced=any(each.columns[0] >= columns for each in cliques),
         )

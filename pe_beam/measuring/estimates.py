@@ -18,6 +18,7 @@ _PIECE = 1.0  # what a piece costs in log weight: that of a parameter in Akaike'
 _CUTS = (0.1, 0.25, 0.5, 0.75)  # how likely a cut between two bins is, before counts are seen
 _LEAST = 1e-9
 _ROUNDS = 50  # of raking
+_NOTHING = 1e-13  # of the weight of all ways: chances whose ways have less together are left out
 _CELLS = 1 << 18  # pairs of edges that are computed at a time
 
 
@@ -89,17 +90,13 @@ def combined(counts: np.ndarray, sigma: float, sums: Sequence[Sums]) -> Estimate
     )
     atoms = atoms.reshape(-1)  # an atom: bins that are in the same groups everywhere
     before = np.stack([np.bincount(atoms, row, minlength=len(sizes)) for row in counts])
-    known, own = before.copy(), np.diag(sizes * sigma**2)
-    for each in several:
-        if len(each.counts) == labels:
-            _learn(known, own, each, each.groups[first])
-    total, of_total = known.sum(axis=0, keepdims=True), own * labels
-    started, alone = total.copy(), np.diag(of_total).copy()
-    for each in several:
-        if len(each.counts) != labels:
-            _learn(total, of_total, each, each.groups[first])
-    known += (total - started) / labels
-    variances = np.diag(own) - (alone - np.diag(of_total)) / labels**2
+    apart = [Sums(each.groups[first], *each[1:]) for each in several if len(each.counts) == labels]
+    known, variances = _learnt(before, sizes * sigma**2, apart)
+    added = [Sums(each.groups, each.counts.sum(axis=0, keepdims=True), each.variance * labels) for each in apart]
+    added += [Sums(each.groups[first], *each[1:]) for each in several if len(each.counts) != labels]
+    total, of_total = _learnt(before.sum(axis=0, keepdims=True), sizes * sigma**2 * labels, added)
+    known += (total - known.sum(axis=0)) / labels
+    variances -= (variances * labels - of_total) / labels**2
     of_bins = sigma**2 - (sizes * sigma**2 - variances) / sizes**2
     mean = float((of_bins * sizes).sum() / sizes.sum())
     return Estimate(counts + ((known - before) / sizes)[:, atoms], float(np.sqrt(mean)))
@@ -138,16 +135,34 @@ def _averaged(sums: Sequence[Sums]) -> list[Sums]:
     return found
 
 
-def _learn(known: np.ndarray, covariance: np.ndarray, sums: Sums, groups: np.ndarray) -> None:
-    """Takes sums up, in place: `known` float64 (labels, n) of a covariance (n, n), `groups` int64 (n,)."""
-    for group in range(sums.counts.shape[1]):
-        own = groups == group
-        if not own.any():
+def _learnt(known: np.ndarray, variances: np.ndarray, sums: Sequence[Sums]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns independent counts after sums are taken up, float64 (labels, n), and their variances, float64 (n,).
+
+    Sums of one count each come first: they leave counts independent. The covariance that others bring about is kept as
+    the vectors that it is made of, so that a column of thousands of bins takes no matrix of all of them.
+
+    Args:
+      known: float64 (labels, n).
+      variances: float64 (n,), of all labels.
+      sums: with `groups` int64 (n,).
+    """
+    known, variances, several = known.copy(), variances.copy(), []
+    for each in sums:
+        if len(np.unique(each.groups)) < len(each.groups):
+            several.append(each)
             continue
-        shared = covariance[:, own].sum(axis=1)
-        gain = shared / (shared[own].sum() + sums.variance)
-        known += gain * (sums.counts[:, group] - known[:, own].sum(axis=1))[:, None]
-        covariance -= gain[:, None] * shared
+        gain = variances / (variances + each.variance)
+        known += gain * (each.counts[:, each.groups] - known)
+        variances *= 1 - gain
+    asked = [(each, group) for each in several for group in np.unique(each.groups).tolist()]
+    gains, shared = np.zeros((2, len(asked), len(variances)))  # covariance: diag(variances) - gains.T @ shared
+    for place, (each, group) in enumerate(asked):
+        own = each.groups == group
+        before = gains[:place, own].sum(axis=1)[:, None] * shared[:place]
+        shared[place] = variances * own - before.sum(axis=0)
+        gains[place] = shared[place] / (shared[place, own].sum() + each.variance)
+        known += gains[place] * (each.counts[:, group] - known[:, own].sum(axis=1))[:, None]
+    return known, variances - (gains * shared).sum(axis=0)
 
 
 def levelled(counts: np.ndarray, sigma: float, cuts: Sequence[float] = _CUTS) -> np.ndarray:
@@ -189,21 +204,24 @@ def _levelled(counts: np.ndarray, sigma: float, cuts: Sequence[float]) -> np.nda
     width = edges[None, :] - edges[:, None]
     levels, squares = _pieces(counts)
     fits = -squares / (2 * sigma**2) - _PIECE  # log weight of each piece
-    found, evidence = [], []
-    for chance in cuts:
-        weights = fits + np.log(chance) + (width - 1) * np.log1p(-chance)
-        before, after = np.zeros((2, len(counts), bins + 1))
-        for edge in range(1, bins + 1):
-            before[:, edge] = _log_sum(before[:, :edge] + weights[:, :edge, edge])
-        for edge in range(bins - 1, -1, -1):
-            after[:, edge] = _log_sum(weights[:, edge, edge + 1 :] + after[:, edge + 1 :])
-        evidence.append(before[:, -1] - np.log(chance))  # the first piece needs no cut
-        shares = np.exp(before[:, :, None] + weights + after[:, None, :] - before[:, -1, None, None])
-        around = np.cumsum(shares * levels, axis=1)[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
-        found.append(around[:, edges[:-1], edges[1:]])  # of all pieces that begin before the bin and end after it
-    logs = np.stack(evidence, axis=1)
-    mixed = np.exp(logs - _log_sum(logs)[:, None])
-    level: np.ndarray = (mixed[:, :, None] * np.stack(found, axis=1)).sum(axis=1)
+    chances = np.array(cuts)[:, None, None]
+    priors = np.log(chances) + (edges[1:] - 1) * np.log1p(-chances)  # of a piece, by its number of bins
+    before, after = np.zeros((2, len(cuts), len(counts), bins + 1))
+    for edge in range(1, bins + 1):  # a piece ends here
+        weights = fits[:, :edge, edge] + priors[:, :, edge - 1 :: -1]
+        before[:, :, edge] = _log_sum(before[:, :, :edge] + weights)
+    for edge in range(bins - 1, -1, -1):  # a piece begins here
+        weights = fits[:, edge, edge + 1 :] + priors[:, :, : bins - edge]
+        after[:, :, edge] = _log_sum(weights + after[:, :, edge + 1 :])
+    evidence = before[:, :, -1] - np.log(chances)[:, :, 0]  # the first piece needs no cut
+    mixed, shares = evidence - _log_sum(evidence.T), np.zeros_like(fits)
+    for place, chance in enumerate(cuts):
+        own = np.flatnonzero(mixed[place] > np.log(_NOTHING))
+        weights = fits[own] + np.log(chance) + (width - 1) * np.log1p(-chance)
+        outside = after[place, own] + (mixed[place, own] - before[place, own, -1])[:, None]
+        shares[own] += np.exp(before[place, own][:, :, None] + weights + outside[:, None, :])
+    around = np.cumsum(shares * levels, axis=1)[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
+    level: np.ndarray = around[:, edges[:-1], edges[1:]]  # of all pieces that begin before the bin and end after it
     return level
 
 

@@ -17,6 +17,7 @@ SPIKE = 5.0
 """Standard deviations of noise from which on a slice is a value that comes often, if those beside it have few."""
 _CUTS = (0.003, 0.01, 0.03, 0.1, 0.3)  # how likely a cut between two slices is: there are many, and much noise
 _ABOVE = 3.0  # times the slices beside it
+_AWAY = 4.0  # times those are farther away: else records may lie close together, in a range that is declared very wide
 MOST_CELLS = 1 << 16
 """Slices of all columns together, at most."""
 
@@ -38,10 +39,10 @@ class Sliced(NamedTuple):
     slices: int
     size: int
 
-    def told(self, clique: Clique) -> dict[str, list[int]]:
-        """Returns what says which of its bins a clique of `clique_of` counts in slices."""
+    def told(self, clique: Clique) -> dict[str, list[int] | int]:
+        """Returns what says which of its bins a clique of `clique_of` counts in slices, and how many a bin has."""
         first = clique.groups[0][: self.bins * self.slices : self.slices]
-        return {"sliced": np.flatnonzero(first).tolist()}
+        return {"sliced": np.flatnonzero(first).tolist(), "slices": self.slices}
 
 
 def sliced(sizes: Mapping[str, int], ordered: Mapping[str, int], slices: Mapping[str, int]) -> list[Sliced]:
@@ -130,10 +131,13 @@ def within(
     shares = np.full((column.bins, column.slices), 1 / column.slices)
     often = np.zeros(shares.shape, dtype=bool)
     first = groups[: column.bins * column.slices].reshape(shares.shape)[:, 0]
-    for place in np.flatnonzero(first).tolist():
-        own = counts[first[place] : first[place] + column.slices]
-        level = levelled(own[None], sigma, _CUTS)[0] if sigma and column.slices >= LEAST_BINS else own
+    counted, edge = np.flatnonzero(first), np.zeros((np.count_nonzero(first), 1))
+    own = counts[first[counted][:, None] + np.arange(column.slices)]
+    levels = levelled(own, sigma, _CUTS) if sigma and len(own) and column.slices >= LEAST_BINS else own
+    for place, level in zip(counted.tolist(), levels, strict=True):
         shares[place] = shares_of(level, float(totals[place]))
-        beside = np.maximum(np.append(level[1:], 0.0), np.append(0.0, level[:-1]))
-        often[place] = (level > SPIKE * sigma) & (level > _ABOVE * beside)
+    before, after = np.hstack([edge, levels[:, :-1]]), np.hstack([levels[:, 1:], edge])
+    beside, least = np.maximum(np.maximum(before, after), 0.0), SPIKE * max(sigma, 1.0)
+    away = float(totals.sum()) - levels - before - after
+    often[counted] = (levels > np.maximum(least, _ABOVE * beside)) & (away > np.maximum(least, _AWAY * beside))
     return shares, often

@@ -243,9 +243,12 @@ def _steps(share: float, halves: Halves | None, slices: float, *, tree: bool) ->
 
 
 def _slices(budget: _Budget) -> float:
-    """Returns the smallest share at which counts of slices show values that come often; 0: none does, or has slices."""
+    """Returns the smallest share at which counts of slices show values that come often; 0: none does, or has slices,
+    or the generator draws by none."""
     recipe = budget.recipe
-    columns = len(new_embedder(recipe).marginal_slices())
+    assert recipe.generator is not None  # as `_counts_pairs` has it
+    takes = registry.find("generators", recipe.generator.name, key="generator.name").takes_slices
+    columns = len(new_embedder(recipe).marginal_slices()) if takes else 0
     replaced = 2 if recipe.privacy.adjacency == "replace-one" else 1
     for share, often in _SLICES if columns else ():
         if SPIKE * budget.multiplier * math.sqrt(replaced * columns / share) <= often * (

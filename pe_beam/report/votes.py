@@ -242,7 +242,12 @@ def _measured(history: History) -> Markup:
     for step, asked in history.measured():
         both = len({each["by_label"] for each in asked}) > 1
         over = {True: "", False: " over all labels" if both else ""}
-        sets = [" × ".join(each["columns"]) + over[each["by_label"]] for each in asked]
+        sets = [
+            f"{each['columns'][0]} in slices of {len(each['sliced'])} of its bins"
+            if "sliced" in each
+            else " × ".join(each["columns"]) + over[each["by_label"]]
+            for each in asked
+        ]
         shown = ", ".join(sets[:12]) + (f" and {len(sets) - 12} more" if len(sets) > 12 else "")
         rows.append([step["step"], number(step["noise_multiplier"], 4), len(sets), shown])
     head = tag("h3", "Measurements that were bought")

@@ -41,6 +41,20 @@ def test_combined_counts_are_the_least_squares_of_all_that_was_counted(rng):
     assert found.sigma == pytest.approx(np.sqrt(np.diag(np.linalg.inv(design.T @ design)).mean()))
 
 
+def test_a_column_of_very_many_bins_takes_no_square_of_them(rng):
+    """Such as postcodes, of which a matrix would take 10 GB, and an hour or more."""
+    labels, bins, sigma = 2, 20_000, 3.0
+    counts, over = rng.normal(5, sigma, (labels, bins)), rng.normal(10, 1, (1, bins))
+    found = combined(
+        counts, sigma, [Sums(np.arange(bins), over, 1.0), Sums(np.arange(bins) % 7, np.zeros((2, 7)), 1e12)]
+    )
+    both = labels * sigma**2
+    np.testing.assert_allclose(
+        found.counts, counts + (over - counts.sum(axis=0)) * both / (both + 1) / labels, rtol=1e-3, atol=1e-3
+    )
+    assert found.sigma**2 == pytest.approx(sigma**2 - both**2 / (both + 1) / labels**2, rel=1e-3)
+
+
 def test_levels_are_the_mean_over_all_cuts(rng):
     counts, sigma = rng.normal(20, 6, (1, 8)), 2.5
     levels, weights = [], []

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pe_beam.cli.main import main
+from pe_beam.modalities.tabular.generator import Tabular
 from pe_beam.recipe.accuracy import measured_tables
 from pe_beam.recipe.advice import WANTED, advise, recommend, usual_samples, with_measurements
 from pe_beam.recipe.identity import to_plain
@@ -143,7 +144,7 @@ def test_samples_that_are_proposed_are_no_more_than_records_but_for_a_family_of_
     assert usual_samples(raw) == max(samples // 4 * 4, 12)
 
 
-def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() -> None:
+def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     def about(epsilon: float, records: int, samples: int = 1000) -> Any:
         recipe = _recipe(privacy__epsilon=epsilon, data__expected_records=records)
         return recommend(recipe, make_plan(recipe), samples=samples)
@@ -156,6 +157,8 @@ def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few() 
     assert "votes say little" in poor.reason
     assert poor.smoothing == pytest.approx(4 * rich.smoothing, rel=0.02)  # noise is not followed
     assert about(1, 5000, 100_000).population < 100_000  # samples are no votes
+    monkeypatch.setattr(Tabular, "takes_slices", False)  # as of a generator of others
+    assert "slices" not in about(1, 100_000).steps
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ class _ShardNameFn(PlainFn):
 @beam.typehints.with_input_types(dict[str, Any])
 @beam.typehints.with_output_types(tuple[int, Tally])
 class _CountCellsFn(_StageFn):
-    """Index entry of a shard -> (0, exact counts), one of a bundle. It reads bins, and vectors only for slices."""
+    """Index entry of a shard -> (0, exact counts), one of a bundle. It reads bins, and no vectors."""
 
     def start_bundle(self) -> None:
         self._cells: CliqueCells | None = None

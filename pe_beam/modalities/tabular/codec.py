@@ -43,7 +43,8 @@ def encode_payload(table: pa.Table, schema: TableSchema) -> np.ndarray:
             else:
                 array = pc.index_in(array, value_set=pa.array(column.choices, pa.string())).cast(pa.float64())
         elif pa.types.is_temporal(array.type):
-            array = array.cast(pa.int32() if column.type == "date" else pa.int64()).cast(pa.float64())
+            own = array.cast(pa.int32()) if column.type == "date" else array.cast(pa.timestamp("s")).cast(pa.int64())
+            array = own.cast(pa.float64())
         codes[:, i] = _floats(array)
     return codes
 
@@ -63,7 +64,8 @@ def decode_payload(codes: np.ndarray, schema: TableSchema) -> pa.Table:
         elif column.choices:
             arrays.append(pa.array(column.choices, pa.string()).take(whole))
         else:
-            arrays.append((whole.cast(pa.int32()) if column.type == "date" else whole).cast(column.arrow))
+            own = whole.cast(pa.int32()) if column.type == "date" else whole.cast(pa.timestamp("s"))
+            arrays.append(own.cast(column.arrow))
     return pa.table(arrays, schema=schema.payload)
 
 

@@ -178,9 +178,9 @@ class Column(Forms, _Declared):
 
     @property
     def arrow(self) -> pa.DataType:
-        """Type of the payload."""
+        """Type of the payload, one that Parquet gives back as it was: it has no seconds."""
         kinds = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_(), "date": pa.date32()}
-        return {**kinds, "datetime": pa.timestamp("s")}.get(self.type, pa.string())
+        return {**kinds, "datetime": pa.timestamp("ms")}.get(self.type, pa.string())
 
     @property
     def marginal_bins(self) -> int:

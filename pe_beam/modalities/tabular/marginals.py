@@ -78,10 +78,26 @@ def code_of(slices: np.ndarray, within: np.ndarray, column: Column) -> np.ndarra
     if not column.whole:
         return code_in(bins, (slices - bins * each + within) / each, column)
     first, count = _values_of(bins, column)
-    begin = np.ceil((slices - bins * each) * count / each)
-    end = np.ceil((slices - bins * each + 1) * count / each)
-    codes = column.low + first + begin + np.floor(within * np.maximum(end - begin, 1))
+    begin, end = _values_in(slices - bins * each, count, each)
+    place = np.minimum(begin + np.floor(within * np.maximum(end - begin, 1)), count - 1)
+    codes = column.low + first + place
     return np.where(bins >= column.marginal_bins, np.nan, np.clip(codes, column.low, column.high))
+
+
+def slice_sizes(column: Column) -> np.ndarray:
+    """Returns how much of a bin each slice is, float64 (bins, slices): values of whole numbers, which may be none."""
+    each, bins = slices_of(column), column.marginal_bins
+    if not column.whole:
+        return np.ones((bins, each))
+    _, count = _values_of(np.arange(bins), column)
+    begin, end = _values_in(np.arange(each)[None, :], count[:, None], each)
+    sizes: np.ndarray = end - begin
+    return sizes
+
+
+def _values_in(slices: np.ndarray, count: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where slices of a bin of `count` whole numbers begin and end, from its first one."""
+    return np.ceil(slices * count / each), np.ceil((slices + 1) * count / each)
 
 
 def _values_of(bins: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray]:
@@ -91,28 +107,47 @@ def _values_of(bins: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray
     return first, np.ceil((bins + 1) * each) - first
 
 
-def roundest(slices: np.ndarray, column: Column) -> np.ndarray:
-    """Returns the code in each slice that is written with the fewest digits, float64; of several the middle one.
+def likeliest(slices: np.ndarray, column: Column) -> np.ndarray:
+    """Returns the code in each slice that comes often if one does, float64.
 
-    A value at an edge may be in either slice, as vectors are float32, so slices are taken a little wider.
+    It is 0, or else a bound of the column; or else of dates the begin of a year, a month, a day or less, and of numbers
+    the one that is written with the fewest digits. Of several it is one in the middle. A value at an edge may be in
+    either slice, as vectors are float32, so slices are taken a little wider.
     """
-    low, high = code_of(slices, np.zeros(len(slices)), column), code_of(slices, np.full(len(slices), 1.0), column)
-    if column.whole:
-        high = code_of(slices, np.full(len(slices), np.nextafter(1.0, 0.0)), column)
-        slack = 0.0
-    else:
-        slack = (column.high - column.low) * _SLACK
-    return np.array([_round_in(a - slack, b + slack) for a, b in zip(low.tolist(), high.tolist(), strict=True)])
+    below = np.nextafter(1.0, 0.0) if column.whole else 1.0
+    low, high = code_of(slices, np.zeros(len(slices)), column), code_of(slices, np.full(len(slices), below), column)
+    slack = (column.high - column.low) * _SLACK
+    slack = np.floor(slack) if column.whole else slack
+    low, high = np.maximum(low - slack, column.low), np.minimum(high + slack, column.high)
+    return np.array([_likeliest_in(a, b, column) for a, b in zip(low.tolist(), high.tolist(), strict=True)])
+
+
+def _likeliest_in(low: float, high: float, column: Column) -> float:
+    for special in (0.0, column.low, column.high):
+        if low <= special <= high:
+            return special
+    if column.type in ("date", "datetime"):
+        return _begin_in(int(low), int(high), "D" if column.type == "date" else "s")
+    return _round_in(low, high)
+
+
+def _begin_in(low: int, high: int, unit: str) -> float:
+    """Returns the time from `low` to `high`, in days ("D") or seconds ("s"), at which a large unit of time begins."""
+    for larger in ("Y", "M", "D", "h", "m"):
+        for end in ((low + high) // 2, high):
+            begin = np.array(end).astype(f"M8[{unit}]").astype(f"M8[{larger}]").astype(f"M8[{unit}]").astype(np.int64)
+            if begin >= low:
+                return float(begin)
+    return float((low + high) // 2)
 
 
 def _round_in(low: float, high: float) -> float:
     """Returns the multiple of the largest power of ten that lies from `low` to `high`, the nearest to the middle."""
-    if low <= 0 <= high:
-        return 0.0
-    middle = (low + high) / 2
-    for power in range(int(np.ceil(np.log10(max(abs(low), abs(high))))), -18, -1):
+    middle = low / 2 + high / 2
+    most = min(int(np.ceil(np.log10(max(abs(low), abs(high))))), 308)  # the largest one of a float64
+    for power in range(most, max(most - 18, -308), -1):  # a float64 has no more digits
         for step in (10.0**power, 10.0**power / 2):
-            found = float(np.round(middle / step)) * step
+            found = float(f"{round(middle / step) * step:.15g}")
             if low <= found <= high:
-                return float(f"{found:.15g}")
+                return found
     return middle

@@ -6,14 +6,14 @@ import numpy as np
 
 from pe_beam.contracts.generator import Within
 from pe_beam.modalities.tabular.columns import Column
-from pe_beam.modalities.tabular.marginals import code_in, code_of, roundest
+from pe_beam.modalities.tabular.marginals import code_in, code_of, likeliest, slice_sizes
 
 
 class Places:
     """Draws values within the bins of a column.
 
-    Of a slice in which a single value comes often, the value is drawn that is written with the fewest digits: what it
-    is exactly was not counted, where a slice has several.
+    Of a slice in which a single value comes often, the likeliest one is drawn (`marginals.likeliest`): what it is
+    exactly was not counted, where a slice has several.
     """
 
     def __init__(self, column: Column, within: Within | None = None) -> None:
@@ -23,12 +23,12 @@ class Places:
         if within is None:
             return
         bins, slices = within.shares.shape
-        cumulative = np.cumsum(within.shares, axis=1)
+        cumulative = np.cumsum(_shares(within.shares, slice_sizes(column)), axis=1)
         cumulative[:, -1] = 1.0
         self._edges = (cumulative + np.arange(bins)[:, None]).ravel()  # rising over all bins
         self._values = np.full(bins * slices, np.nan)
         often = np.flatnonzero(within.often.ravel())
-        self._values[often] = roundest(often, column)
+        self._values[often] = likeliest(often, column)
 
     def codes(self, bins: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Maps bins, int64 (n,), and uniform numbers (0 to below 1, float64) to codes; NaN for missing values."""
@@ -43,3 +43,12 @@ class Places:
         codes = code_of(slices, np.minimum(part, np.nextafter(1.0, 0.0)), self._column)
         codes = np.where(np.isnan(self._values[slices]), codes, self._values[slices])
         return np.where(missing, np.nan, codes)
+
+
+def _shares(shares: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Returns shares of slices, float64 (bins, slices): none of those without values, even ones if all are equal."""
+    found = shares * (sizes > 0)
+    even = (shares == shares[:, :1]).all(axis=1) | (found.sum(axis=1) == 0)
+    found[even] = sizes[even]
+    parts: np.ndarray = found / found.sum(axis=1, keepdims=True)
+    return parts

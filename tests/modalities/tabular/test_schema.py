@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import decimal
+import io
 import json
 import sys
 from pathlib import Path
@@ -183,6 +184,16 @@ def test_payload_and_codes_are_the_same_thing(rows: list[tuple[float, ...]]) -> 
         payload, faults = content.convert(again)
         assert not faults
         assert np.allclose(encode_payload(payload, schema), codes, rtol=1e-12, equal_nan=True)
+
+
+def test_a_payload_is_the_same_after_parquet_kept_it(kinds: TableSchema) -> None:
+    """Parquet has no seconds: a time that came back as milliseconds was out of bounds."""
+    codes = np.array([[column.low for column in kinds.columns.values()]])
+    kept = io.BytesIO()
+    pq.write_table(decode_payload(codes, kinds), kept)
+    again = pq.read_table(kept)
+    assert again.schema == kinds.payload
+    assert np.array_equal(encode_payload(again, kinds), codes)
 
 
 def test_first_fault_of_a_row_is_told_and_types_are_checked(kinds: TableSchema) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from pe_beam.contracts.generator import Within
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting
-from pe_beam.engine.cells import read_bins
+from pe_beam.engine.cells import commit_bins, read_bins
 from pe_beam.engine.choose import _noisy_votes
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.measurements import read_marginals
@@ -26,9 +27,10 @@ from pe_beam.engine.spending import grid_bits, sigma_of
 from pe_beam.errors import RecipeError
 from pe_beam.measuring.known import Known
 from pe_beam.measuring.slices import SPIKE, clique_of, sliced, within, worth_counting
+from pe_beam.modalities.tabular.codec import decode_payload
 from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
-from pe_beam.modalities.tabular.marginals import bin_of, code_of, roundest, slice_of, slices_of
+from pe_beam.modalities.tabular.marginals import bin_of, code_of, likeliest, slice_of, slices_of
 from pe_beam.modalities.tabular.places import Places
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.recipe.loading import parse_recipe
@@ -123,11 +125,52 @@ def test_slices_part_a_bin_and_each_value_is_in_one_of_them(declared):
         ({"type": "float", "min": -3, "max": 7}, -1.25),
         ({"type": "float", "min": 0, "max": 200_000}, 45_000.0),
         ({"type": "integer", "min": 0, "max": 99_999}, 7000.0),
+        ({"type": "integer", "min": 0, "max": 99_999, "outside": "clip"}, 99_999.0),
+        ({"type": "integer", "min": 0, "max": 99_999_999}, 75_000_000.0),
+        ({"type": "float", "min": 0.01, "max": 1e6}, 0.01),
+        ({"type": "float", "min": 5, "max": 5.0000001}, 5.0000001),
+        ({"type": "integer", "min": -1_000_000, "max": -1}, -1.0),
+        ({"type": "date", "min": "1900-01-01", "max": "2199-12-31"}, "2000-01-01"),
+        ({"type": "date", "min": "1850-07-09", "max": "2199-12-31"}, "1850-07-09"),
+        ({"type": "datetime", "min": "1970-01-01T00:00:00", "max": "2069-12-31T00:00:00"}, "2000-03-01T00:00:00"),
     ],
 )
-def test_a_value_that_comes_often_is_taken_for_the_roundest_of_its_slice(declared, value):
+def test_a_value_that_comes_often_is_taken_for_the_likeliest_of_its_slice(declared, value):
+    """As vectors have it, which are float32: 75,000,000 is then in the slice below its own."""
+    schema = TableSchema.model_validate({"columns": {"x": declared}})
+    column, embedder = schema.columns["x"], TabularEmbedder(TabularEmbedderOptions(), schema=schema)
+    codes = np.array([column.number(value)])
+    found = embedder.sliced_bins(embedder.embed(decode_payload(codes[None], schema)).vectors)[:, 0]
+    assert likeliest(found, column).tolist() == codes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(2.5734521958240174e163, 2.5734521958240187e163), (1e-20, 3e-20), (-1e300, 1.5e308)]
+)
+def test_the_likeliest_value_is_within_bounds_of_any_size(low, high):
+    column = Column(type="float", min=low, max=high)
+    found = likeliest(np.arange(32 * slices_of(column), step=31), column)
+    assert ((found >= low) & (found <= high)).all()
+
+
+@pytest.mark.parametrize("declared", ROOMY, ids=lambda own: f"{own['type']}-{own['max']}")
+def test_values_stay_in_their_bin_and_are_even_where_no_slice_was_counted(declared):
+    """Of bins with 14 or 15 values each, those with 14 have a slice without any."""
     column = Column(**declared)
-    assert roundest(slice_of(np.array([value]), column), column).tolist() == [value]
+    bins, each = column.marginal_bins, slices_of(column)
+    shares, often = np.full((bins, each), 1 / each), np.ones((bins, each), dtype=bool)
+    place, uniform = (
+        np.repeat(np.arange(min(bins, 50)), 300),
+        np.tile((np.arange(300) + 0.5) / 300, min(bins, 50)),
+    )
+    even = Places(column).codes(place, uniform)
+    found = Places(column, Within(shares, ~often)).codes(place, uniform)
+    assert (bin_of(found, column) == place).all()
+    assert np.abs(found - even).max() <= max(1, (column.high - column.low) / bins / each)
+    special = Places(column, Within(shares, often)).codes(place, uniform)
+    assert (special >= column.low).all() and (special <= column.high).all()
+    shares[:] = np.eye(each)[-1]  # the last one has no values in some bins
+    assert (bin_of(Places(column, Within(shares, ~often)).codes(place, uniform), column) == place).all()
 
 
 def test_the_embedder_finds_the_slices_of_rows():
@@ -158,12 +201,28 @@ def test_exact_counts_are_those_of_numpy_and_a_record_adds_no_more_than_the_nois
     [shard] = shards_of(run)
     cells = measurement_of(run, 0).ballots()
     assert cells.sliced and np.array_equal(cells.tally(read_bins(run, shard, sliced=True)).counts, exact)
+    no_vectors, by_older_versions = shard | {"shard": "nowhere"}, {"shard": shard["shard"]}
+    assert np.array_equal(cells.tally(read_bins(run, no_vectors, sliced=True)).counts, exact)
+    assert np.array_equal(cells.tally(read_bins(run, by_older_versions, sliced=True)).counts, exact)
     assert not measurement_of(run, -1).ballots().sliced
     ballots = StepCells(run, 0)
     records, counted = ballots.ballots(vectors[:40], labels[:40])
     for record in range(40):
         _, often = np.unique(counted[records == record], return_counts=True)
         assert (often**2).sum() <= step.norm_squared == ballots.votes_per_record == 16 * 4
+
+
+def test_bins_that_an_older_version_froze_without_slices_do(done, tmp_path):
+    shutil.copytree(done, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    [shard] = shards_of(run)
+    [(bins, labels)] = read_bins(run, {"shard": shard["shard"]})
+    packed = pa.array([row.tobytes() for row in bins.astype(np.uint8)], pa.binary(bins.shape[1]))
+    shard |= commit_bins(run, "older", pa.table({"label": labels, "bins": packed}))
+    [(again, _)] = read_bins(run, shard)
+    assert np.array_equal(again, bins)
+    exact = pq.read_table(done / counting.counts_name(0))["count"].to_numpy()
+    assert np.array_equal(measurement_of(run, 0).ballots().tally(read_bins(run, shard, sliced=True)).counts, exact)
 
 
 def test_who_reads_the_release_can_choose_and_estimate_again(done):
@@ -181,6 +240,9 @@ def test_who_reads_the_release_can_choose_and_estimate_again(done):
     said = json.loads((folder / "2-slices.json").read_text())
     assert {"cost", "dose"} <= {name for each in said for name in each["columns"]}
     names = {name: place for place, name in enumerate(["cost", "dose", "when"])}
+    assert all(each["slices"] == columns[names[each["columns"][0]]].slices for each in said)
+    shown = (done / "release/report.html").read_text()
+    assert all(f"{each['columns'][0]} in slices of {len(each['sliced'])} of its bins" in shown for each in said)
     for each, own in zip(said, chosen, strict=True):
         column = columns[names[each["columns"][0]]]
         assert (own.columns, own.weight) == ((column.place,), each["weight"])
@@ -237,6 +299,24 @@ def test_noise_alone_is_no_value_that_comes_often(seed):
     np.testing.assert_allclose(shares.sum(axis=1), 1)
 
 
+def test_records_close_together_in_a_wide_range_are_not_all_one_value():
+    """Incomes below 100,000 of a column up to a billion are in a slice or two: nothing says that they are all 0."""
+    column = Column(type="float", min=0, max=1e9)
+    [own] = sliced({"x": 32}, {"x": 32}, {"x": 256})
+    clique, rng = clique_of(own, np.array([0]), 1), np.random.default_rng(0)
+    for values, spike in [
+        (rng.lognormal(10.5, 0.7, 20_000), False),
+        (rng.lognormal(10.5, 2.0, 20_000), False),
+        (rng.exponential(90_000, 20_000), False),
+        (np.where(rng.random(20_000) < 0.95, 0, rng.exponential(1e7, 20_000)), True),
+    ]:
+        slices = slice_of(np.clip(values, 0, 1e9), column)
+        counts = np.bincount(clique.groups[0][slices], minlength=257) + rng.normal(0, 30, 257)
+        totals = np.bincount(slices // 256, minlength=32) + rng.normal(0, 15, 32)
+        _, often = within(own, clique.groups[0], counts, 30.0, totals)
+        assert often[0, 0] == spike
+
+
 def test_places_follow_shares_and_missing_values_stay_missing():
     column = Column(type="float", min=0, max=4, bins=4, missing=True)
     each = slices_of(column)
@@ -272,14 +352,23 @@ def test_a_client_is_bounded(tmp_path):
     data = rows(900).append_column("who", pa.array([f"c{i % 300}" for i in range(900)]))
     pq.write_table(data, tmp_path / "rows.parquet")
     recipe = recipe_of(tmp_path / "rows.parquet")
+    data = data.append_column("at", pa.array(1_600_000_000 + np.arange(900) * 10_000, pa.timestamp("s")))
+    price = np.where(np.arange(900) % 2, 0.01, np.arange(900) * 1000.0 + 1)
+    pq.write_table(data.append_column("price", pa.array(price)), tmp_path / "rows.parquet")
     recipe["data"]["columns"]["client"] = "who"
+    recipe["data"]["schema"]["columns"] = COLUMNS | {
+        "at": {"type": "datetime", "min": "2020-01-01T00:00:00", "max": "2021-01-01T00:00:00", "outside": "clip"},
+        "price": {"type": "float", "min": 0.01, "max": 1e6},
+    }
     recipe["privacy"] |= {"unit": "client", "epsilon": 100}
     evolve(parse_recipe(recipe), tmp_path / "run")
     run = open_run(tmp_path / "run")
     counts = pq.read_table(tmp_path / "run" / counting.counts_name(0))["count"].to_numpy()
     assert np.sqrt((counts.astype(float) ** 2).sum()) / 2 ** grid_bits(run, 0) <= 300
-    assert {each.column for each in columns_in_slices(run)} == {1, 2, 3}
-    assert np.mean(pq.read_table(tmp_path / "run/release/samples.parquet")["cost"].to_numpy() == 0) > 0.3
+    assert {each.column for each in columns_in_slices(run)} == {1, 2, 3, 4, 5}
+    samples = pq.read_table(tmp_path / "run/release/samples.parquet")
+    assert np.mean(samples["cost"].to_numpy() == 0) > 0.3 and np.mean(samples["price"].to_numpy() == 0.01) > 0.3
+    assert samples["at"].type == pa.timestamp("ms")
 
 
 def test_votes_of_a_label_are_brought_to_its_records_before_any_is_selected(done):

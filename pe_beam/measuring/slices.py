@@ -17,6 +17,7 @@ SPIKE = 5.0
 """Standard deviations of noise from which on a slice is a value that comes often, if those beside it have few."""
 _CUTS = (0.003, 0.01, 0.03, 0.1, 0.3)  # how likely a cut between two slices is: there are many, and much noise
 _ABOVE = 3.0  # times the slices beside it
+_ELSEWHERE = 2.0  # standard deviations of noise that records farther away are, at least
 _AWAY = 4.0  # times those are farther away: else records may lie close together, in a range that is declared very wide
 MOST_CELLS = 1 << 16
 """Slices of all columns together, at most."""
@@ -139,5 +140,7 @@ def within(
     before, after = np.hstack([edge, levels[:, :-1]]), np.hstack([levels[:, 1:], edge])
     beside, least = np.maximum(np.maximum(before, after), 0.0), SPIKE * max(sigma, 1.0)
     away = float(totals.sum()) - levels - before - after
-    often[counted] = (levels > np.maximum(least, _ABOVE * beside)) & (away > np.maximum(least, _AWAY * beside))
+    often[counted] = (levels > np.maximum(least, _ABOVE * beside)) & (
+        away > np.maximum(_ELSEWHERE * max(sigma, 1.0), _AWAY * beside)
+    )
     return shares, often

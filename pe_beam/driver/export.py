@@ -186,10 +186,13 @@ def clean(run: Run, samples: pa.Table) -> Mapping[str, pa.Table]:
 
 
 def _textual(samples: pa.Table) -> pa.Table:
+    """Returns bytes as base64, and moments in whole seconds."""
     for index, field in enumerate(samples.schema):
         if pa.types.is_binary(field.type):
             texts = [None if x is None else base64.b64encode(x).decode() for x in samples[field.name].to_pylist()]
             samples = samples.set_column(index, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_timestamp(field.type):
+            samples = samples.set_column(index, field.name, samples[field.name].cast(pa.timestamp("s")))
     return samples
 
 
@@ -198,8 +201,12 @@ def _csv(samples: pa.Table, path: Path) -> None:
 
 
 def _jsonl(samples: pa.Table, path: Path) -> None:
+    samples = _textual(samples)
+    for index, field in enumerate(samples.schema):
+        if pa.types.is_temporal(field.type):
+            samples = samples.set_column(index, field.name, samples[field.name].cast(pa.string()))
     with path.open("w", encoding="utf-8") as file:
-        for row in _textual(samples).to_pylist():
+        for row in samples.to_pylist():
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

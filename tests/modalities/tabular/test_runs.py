@@ -394,11 +394,18 @@ def test_one_row_a_thousand_columns_and_a_constant(tmp_path, secret_file):
 
 
 def test_exports_are_clean_tables(table, tmp_path, secret_file):
+    data, count = rows(), np.arange(rows().num_rows)
+    days = pa.array((18262 + count % 366).astype(np.int32)).cast(pa.date32())
+    moments = pa.array(18262 * 86400 + count * 3607).cast(pa.timestamp("s"))
+    pyarrow.csv.write_csv(data.append_column("day", days).append_column("seen", moments), tmp_path / "private-file.csv")
     table["data"]["labels"] = {"group": ["x", "y"], "city": ["Oslo", "Lima"]}
-    table["data"]["schema"] = {"columns": {k: v for k, v in SCHEMA["columns"].items() if k != "city"}}
+    kept = {k: v for k, v in SCHEMA["columns"].items() if k != "city"}
+    day = {"type": "date", "min": "2020-01-01", "max": "2020-12-31"}
+    seen = {"type": "datetime", "min": "2020-01-01T00:00:00", "max": "2020-12-31T23:59:59"}
+    table["data"]["schema"] = {"columns": kept | {"day": day, "seen": seen}}
     del table["data"]["columns"]["label"]
     evolve(parse_recipe(table), tmp_path / "run", secret_file=secret_file)
-    wanted = ["age", "income in dollars", "zero", "group", "city"]
+    wanted = ["age", "income in dollars", "zero", "day", "seen", "group", "city"]
     for name, read in (
         ("t.parquet", pq.read_table),
         ("t.csv", pyarrow.csv.read_csv),
@@ -408,6 +415,11 @@ def test_exports_are_clean_tables(table, tmp_path, secret_file):
         found = read(tmp_path / name)
         assert found.column_names == wanted and found.num_rows == 30
         assert set(found["group"].to_pylist()) == {"x", "y"}
+        assert {moment.year for moment in found["seen"].cast(pa.timestamp("s")).to_pylist()} == {2020}
+    texts = [line.split(",") for line in (tmp_path / "t.csv").read_text().splitlines()[1:]]
+    objects = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [text[3:5] for text in texts] == [[one["day"], one["seen"]] for one in objects]
+    assert all(dt.datetime.fromisoformat(one["seen"]).strftime("%F %T") == one["seen"] for one in objects)
     # What was exported can be the private data of another run.
     table["data"] |= {"path": str(tmp_path / "t.csv")}
     source = private_source(parse_recipe(table))

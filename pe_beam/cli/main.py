@@ -495,8 +495,8 @@ def _export(options: argparse.Namespace) -> None:
         export_release(options.dir, options.to)
         print(f"release written to {options.to}")
         return
-    export(options.dir, options.to, iteration=options.iteration)
-    print(f"samples written to {options.to}")
+    made = export(options.dir, options.to, iteration=options.iteration)
+    print(f"samples written to {options.to if len(made) == 1 else ', '.join(map(str, made))}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ _LONGEST = 200  # bytes of a folder's name; file systems allow 255
 _NO_TIME = 315532800  # 1980, as in a local run directory
 
 
-def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> None:
+def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> list[Path]:
     """Writes a complete run's samples, or its population of an iteration, as Parquet, CSV, JSONL or an image folder.
 
     Images are base64 in CSV and JSONL. An image folder gets one PNG per sample, in one subfolder per label. Samples of
@@ -43,6 +43,9 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
       run_dir: a complete run.
       to: a path that ends in .parquet, .csv or .jsonl, or a folder.
       iteration: 0 to T; None: the samples.
+
+    Returns:
+      What was written, `to` or a file for each table.
 
     Raises:
       InputError: the run is not complete, there is no such iteration, the extension is not known or does not fit, the
@@ -80,6 +83,7 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> Non
             writers[file.suffix](table, file)
     except OSError as error:
         raise StorageError(f"--to {to}: cannot be written ({error.strerror})") from error
+    return list(made)
 
 
 def export_as(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -129,13 +129,27 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality | None, seen
         declared = named and role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
         default = role if declared and role in seen.columns else None
         key = f"data.columns.{role}"
-        found = asker.ask(key, f"The column with {text}", parse=listed, default=default, optional=not declared)
+        found = asker.ask(
+            key, f"The column with {text}", parse=_all_seen(asker, seen), default=default, optional=not declared
+        )
         if found:
             names = found if isinstance(found, list) else [found]
             columns[role] = names if len(names) > 1 else names[0]
     _must_be_seen(asker, columns, seen)
     if columns:
         data["columns"] = columns
+
+
+def _all_seen(asker: Asker, seen: Seen) -> Callable[[str], list[str]]:
+    """Returns a parser of names of columns. A person is asked again for one that a look has not shown."""
+
+    def parse(text: str) -> list[str]:
+        found = listed(text)
+        if asker.interactive and seen.columns and not set(found) <= set(seen.columns):
+            raise ValueError(f"columns of {', '.join(seen.columns)}")
+        return found
+
+    return parse
 
 
 def _name(text: str) -> str:

@@ -58,7 +58,7 @@ class Outlook:
         more = f", and {len(errors) - _SHOWN} with less" if len(errors) > _SHOWN else ""
         return [
             f"measured: {len(errors)} tables of counts; noise moves them by {np.mean(errors):.2g} on average (total "
-            "variation, before shares of 0 or more are fitted)",
+            "variation, 1 is all; before shares of 0 or more are fitted)",
             f"  {shown}{more}",
         ]
 

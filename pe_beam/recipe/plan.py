@@ -12,6 +12,7 @@ from pe_beam.errors import RecipeError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, noise
 from pe_beam.privacy.subsampled import Spending
+from pe_beam.recipe.accuracy import measured_tables
 from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors
 from pe_beam.recipe.measured import cells_of_step, measured, measured_steps
 from pe_beam.recipe.models import Recipe
@@ -24,6 +25,8 @@ DROWNED = 0.4
 """Expected votes of a candidate over sigma below which noise drowns them, where candidates follow measured columns."""
 MEASURED_ALONE = 0.9
 """Share of the budget for measurements from which on a plan lives by them, and votes are for what is left."""
+_BLURRED = 0.3
+"""Expected total variation of a measured column by noise, on average, from which on samples tell little of columns."""
 _STANDING = 3
 """Candidates of a label that have to be able to stand out of noise together, where votes gather on few."""
 
@@ -218,7 +221,7 @@ def make_plan(recipe: Recipe) -> Plan:
         chance_of_noise=chances,
         generator_calls=evolution.generator_calls(range(evolution.iterations + 1)),
         delta=privacy.delta,
-        warnings=_warnings(recipe, list(schedule.sigmas), votes),
+        warnings=_warnings(recipe, list(schedule.sigmas), votes) + _blurred(recipe, schedule),
         notes=_more_samples(recipe) if recipe.evolution.repeats == "modelled" else [],
         unsampled=None if privacy.sampling_rate == 1 else _schedule(recipe, sensitivity, 1.0)[0],
         start=_start(recipe, schedule, epsilon),
@@ -383,6 +386,23 @@ def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) ->
         )
     large = memory_warning(recipe)
     return [*warnings, large] if large else warnings
+
+
+def _blurred(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[str]:
+    """Returns a warning if noise is about as large as the counts of single columns that are measured."""
+    records, multiplier = recipe.data.expected_records, schedule.label_noise_multiplier
+    if not records or multiplier is None or not recipe.privacy.counts_columns:
+        return []
+    alone = [table for table in measured_tables(recipe) if len(set(table.what) - {"label"}) == 1]
+    moved = [table.noise_tvd(multiplier, records) for table in alone]
+    mean = math.fsum(moved) / max(len(moved), 1)
+    if mean < _BLURRED:
+        return []
+    return [
+        f"noise drowns what is measured: it moves a column by {mean:.2g} on average (total variation; 1 is all), so "
+        "that samples tell little of it; fewer columns, fewer values or bins of each, more records or a larger epsilon "
+        "would help"
+    ]
 
 
 def _more_samples(recipe: Recipe) -> list[str]:

@@ -151,7 +151,8 @@ def test_all_missing_and_wrong_answers_are_named_at_once(tmp_path, capsys, monke
             "--labels is missing",
             "--expected-records is missing",
             "--epsilon: '0' is not allowed; a number, 0.001 or more",
-            "--schema FILE or --public FILE: a table's columns have to be declared (docs/tables.md): age, city",
+            "--schema FILE or --public FILE: a table's columns have to be declared (docs/tables.md); in a "
+            "terminal, without --yes, each is asked for: age, city",
         ],
         (*table, "--labels", "a,b", "--set", "data.schema.columns.age.type=integer"): [
             "--expected-records is missing",
@@ -183,6 +184,26 @@ def test_the_label_of_a_table_is_a_flag(tmp_path, monkeypatch):
     assert main(["init", "--yes", "--label", "group", *given]) == 0
     recipe = load_recipe("recipe.yaml")
     assert (recipe.modality, recipe.data.columns) == ("tabular", {"label": "group"})
+
+
+def test_a_person_leaves_columns_out_and_is_asked_again_for_dates_and_columns_that_are_not_there(tmp_path):
+    (tmp_path / "stays.csv").write_text("patient,day,ward,died\nP1,2026-01-31,ICU,no\n")
+    asker = _person(
+        [
+            str(tmp_path / "stays.csv"), "", "tabular", "y",
+            "dead", "died", "",                             # no such column; no client
+            "no,yes", "20000", "", "", "", "", "",          # labels, the promise; neither a schema nor a public file
+            "none",                                         # the id
+            "date", "1.1.2026", "2026-01-01", "2026-12-31", "", "",
+            "categorical", "ICU,Surgery", "", "", "", "10", "",
+        ]
+    )  # fmt: skip
+    recipe, _ = write_recipe(asker, str(tmp_path / "a.yaml"))
+    said = asker.sink.getvalue()
+    assert "'dead' is not allowed; columns of patient, day, ward, died is wanted" in said
+    assert "'1.1.2026' is not allowed; YYYY-MM-DD is wanted" in said
+    assert "columns left out, for data.schema does not declare them: patient" in said
+    assert list(recipe.data.table_schema["columns"]) == ["day", "ward"]
 
 
 def test_columns_and_records_that_are_left_out_are_said(tmp_path, monkeypatch, capsys):

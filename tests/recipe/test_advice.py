@@ -46,6 +46,15 @@ def test_two_votes_under_a_sigma_of_six_are_drowned() -> None:
     assert not warned(90)
 
 
+def test_columns_that_noise_drowns_are_warned_of() -> None:
+    def warned(records: int) -> list[str]:
+        plan = make_plan(_recipe(data__expected_records=records))
+        return [each for each in plan.warnings if "noise drowns what is measured" in each]
+
+    assert warned(20_000) == warned(1000) == []
+    assert len(warned(100)) == 1 and "moves a column by 0." in warned(100)[0]
+
+
 def test_votes_that_gather_are_drowned_where_hardly_any_candidate_can_stand_out(small: dict[str, Any]) -> None:
     def warned(records: int) -> bool:
         small["data"]["expected_records"] = records

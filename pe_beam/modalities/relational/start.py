@@ -112,7 +112,9 @@ def _columns(
         found, renamed = read_off(asker, public, roles, f"data.schema.{name}")
         known = {renamed.get(own, own) for own in found["columns"]}
         if others := [column for column in left(seen, roles) if column not in known]:
-            asker.warn(f"columns of the {name} table left out, for {public} has none of them: {', '.join(others)}")
+            asker.warn(
+                f"columns of the {name} table left out, for {public} gives no schema of them: {', '.join(others)}"
+            )
         return found, {own: column for own, column in renamed.items() if own not in roles}
     if not asker.interactive and not any(key.startswith((f"{at}.", f"{name}.columns")) for key in asker.given):
         text = "init: --schema FILE or --public PARENT,CHILD: columns of both tables have to be declared"

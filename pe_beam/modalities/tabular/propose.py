@@ -248,7 +248,7 @@ def _choices(column: pa.Array, forms: Mapping[str, Any]) -> dict[str, Any] | str
         return "no values"
     values = _categories(present)
     if values is None:
-        return f"more than {MAX_CATEGORIES} different texts"
+        return f"more than {MAX_CATEGORIES} different texts; if these are public codes, declare all of them"
     missing = {"missing": True} if len(present) < len(column) else {}
     return {"type": "categorical", "values": values} | missing | dict(forms)
 

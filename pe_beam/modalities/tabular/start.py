@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 TYPES = (*NUMBERS, *CHOICES)
+LEFT_OUT = "none"
+"""Answer in place of a type: the column is not declared, so it is neither read nor made."""
 _WIDEN = "Bounds and values come from the public file alone: widen them to all that the domain allows."
 
 
@@ -40,6 +43,7 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
         if public is None:
             if not asker.interactive and not any(key.startswith("data.schema.columns.") for key in asker.given):
                 text = "init: --schema FILE or --public FILE: a table's columns have to be declared (docs/tables.md)"
+                text += "; in a terminal, without --yes, each is asked for"
                 asker.refuse("data.schema", ": ".join([text, *filter(None, [", ".join(left(seen, columns))])]))
                 return {}
             names = left(seen, columns) or asker.ask(
@@ -116,6 +120,8 @@ def declared(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Asks for the declaration of each column. Returns the schema, and names in the schema -> in the file.
 
+    A column whose type is `none` is left out.
+
     Args:
       asker: asks.
       names: the columns of the file.
@@ -126,16 +132,21 @@ def declared(
     renamed: dict[str, str] = {}
     for name in names:
         own = f"{name}_column" if name in RESERVED else name
-        renamed |= {own: name} if own != name else {}
-        columns[own] = _column(asker, name, seen.columns.get(name), f"{key}.{name}")
+        found = _column(asker, name, seen.columns.get(name), f"{key}.{name}")
+        if found is not None:
+            renamed |= {own: name} if own != name else {}
+            columns[own] = found
     return {"columns": columns}, renamed
 
 
-def _column(asker: Asker, name: str, kind: pa.DataType | None, key: str) -> dict[str, Any]:
-    """Asks for one column's declaration, key by key."""
-    found: dict[str, Any] = {"type": asker.ask(f"{key}.type", f"{name}: its type", choices=TYPES, default=_usual(kind))}
+def _column(asker: Asker, name: str, kind: pa.DataType | None, key: str) -> dict[str, Any] | None:
+    """Asks for one column's declaration, key by key. Returns None for a column that is left out."""
+    question, types = f"{name}: its type, {LEFT_OUT} to leave it out", (*TYPES, LEFT_OUT)
+    found: dict[str, Any] = {"type": asker.ask(f"{key}.type", question, choices=types, default=_usual(kind))}
     if asker.lacks(f"{key}.type"):
         return found
+    if found["type"] == LEFT_OUT:
+        return None
     if found["type"] in NUMBERS:
         for end, text in (("min", "least"), ("max", "greatest")):
             found[end] = asker.ask(f"{key}.{end}", f"{name}: its {text} value", parse=bound(found["type"]))
@@ -159,6 +170,10 @@ def bound(kind: str) -> Callable[[str], Any]:
 
     def parse(text: str) -> Any:
         if kind in ("date", "datetime"):
+            try:
+                (date if kind == "date" else datetime).fromisoformat(text)
+            except ValueError:
+                raise ValueError("YYYY-MM-DD" if kind == "date" else "YYYY-MM-DDTHH:MM:SS") from None
             return text
         try:
             return int(text) if kind == "integer" else float(text)

@@ -183,14 +183,20 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int]) -> float:
-    """Returns Cramer's V of two columns of bins, 0 to 1; 0 if one of the columns does not vary."""
+    """Returns Cramer's V of two columns of bins, 0 to 1; 0 if one of the columns does not vary.
+
+    What chance gives is taken off (Bergsma 2013): of 300 codes in 4,000 rows that is .27 with any other column.
+    """
     table = np.bincount(a * sizes[1] + b, minlength=sizes[0] * sizes[1]).reshape(sizes).astype(np.float64)
     table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
-    least = min(table.shape) - 1
-    if least < 1:
+    rows, (height, width) = table.sum(), table.shape
+    if min(height, width) < 2:
         return 0.0
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return float(np.sqrt(((table - expected) ** 2 / expected).sum() / table.sum() / least))
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / rows
+    by_chance = (height - 1) * (width - 1) / (rows - 1)
+    beyond = max(((table - expected) ** 2 / expected).sum() / rows - by_chance, 0.0)
+    least = min(size - 1 - (size - 1) ** 2 / (rows - 1) for size in (height, width))
+    return float(np.sqrt(min(beyond / least, 1.0))) if least > 0 else 0.0
 
 
 def _scaled(codes: np.ndarray, columns: Sequence[Column | None]) -> np.ndarray:

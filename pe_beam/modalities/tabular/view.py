@@ -144,7 +144,7 @@ class TableView(View):
             )
             for i, name in enumerate(names)
         )
-        caption = "Correlation of numbers without its sign; Cramer's V where a column has no order"
+        caption = "Correlation of numbers without its sign; Cramer's V, less chance, where a column has no order"
         return Markup(
             '<div class="scroll" tabindex="0" role="region" aria-label="Pairs of columns"><table class="tb-pairs">'
             "<caption>{}</caption><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div>"
@@ -221,8 +221,9 @@ def _repeats(history: History) -> str:
     told = history.manifest(history.last).get("repeats")
     if told is None:
         return ""
+    most = "none is there twice" if told["most_equal"] == 1 else f"none is there more than {told['most_equal']} times"
     return (
-        f" {told['distinct']} of {told['rows']} are distinct, and none is there more than {told['most_equal']} times; "
+        f" {told['distinct']} of {told['rows']} are distinct, and {most}; "
         f"of as many rows that the measured marginals alone give, {told['modelled_distinct']} are distinct."
     )
 

@@ -211,6 +211,11 @@ def test_associations_of_known_cases() -> None:
     assert cramers_v(a, 1 - a, (2, 2)) == pytest.approx(1)
     assert cramers_v(a, np.array([0, 1, 0, 1]), (2, 3)) == pytest.approx(0)
     assert cramers_v(a, np.zeros(4, int), (2, 2)) == 0
+    assert cramers_v(np.arange(4), np.arange(4), (4, 4)) == 0  # as many values as rows say nothing
+    rng = np.random.default_rng(0)
+    codes, other = rng.integers(0, 300, 4000), rng.integers(0, 19, 4000)
+    assert cramers_v(codes, other, (300, 19)) < 0.1  # it is .27 with what chance gives
+    assert cramers_v(codes, codes % 19, (300, 19)) > 0.95
     assert pearson(a * 1.0, -2.0 * a) == pytest.approx(-1) and pearson(a * 1.0, np.ones(4)) == 0
     assert pearson(np.array([1.0, np.nan, 2.0]), np.array([2.0, 5.0, 4.0])) == pytest.approx(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from pe_beam.recipe.trade import Trade, trade_of
 
 _SHOWN = 8
 """Measured tables that the terminal shows, those of the largest error first; JSON has all."""
+_NAMED = 5
+"""Columns of a measured table that are all named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Outlook:
             return []
         errors = [each["expected_noise_tvd"] for each in self.measured]
         worst = sorted(self.measured, key=lambda each: -each["expected_noise_tvd"])[:_SHOWN]
-        shown = ", ".join(f"{' x '.join(each['columns'])} {each['expected_noise_tvd']:.2g}" for each in worst)
+        shown = ", ".join(f"{_named(each['columns'])} {each['expected_noise_tvd']:.2g}" for each in worst)
         more = f", and {len(errors) - _SHOWN} with less" if len(errors) > _SHOWN else ""
         return [
             f"measured: {len(errors)} tables of counts; noise moves them by {np.mean(errors):.2g} on average (total "
@@ -74,6 +76,17 @@ class Outlook:
         }
         said = ", ".join(f"{key} {_said(value)}" for key, value in keys.items() if value is not None)
         return f"recommended: {said}"
+
+
+def _named(columns: Sequence[str]) -> str:
+    """Returns the columns of a table of counts, and how many if there are many.
+
+    >>> _named(["age", "label"]), _named([*"abcdefgh", "label"])
+    ('age x label', 'a x b x ... (9 together)')
+    """
+    if len(columns) <= _NAMED:
+        return " x ".join(columns)
+    return f"{' x '.join(columns[:2])} x ... ({len(columns)} together)"
 
 
 def _said(value: float) -> str:

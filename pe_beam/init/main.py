@@ -11,6 +11,7 @@ from pe_beam.driver.loop import check_parts
 from pe_beam.errors import InputError, StorageError
 from pe_beam.init.composing import compose
 from pe_beam.init.writing import render
+from pe_beam.names import plain
 from pe_beam.recipe.loading import load_recipe, parse_recipe, read_value, set_key
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import Plan, make_plan
@@ -35,7 +36,7 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
         set_key(raw, key, read_value(key, str(asker.given[key])))
     recipe = parse_recipe(raw)
     check_parts(recipe)
-    _say_left_columns(asker, recipe)
+    _say_other_columns(asker, recipe)
     kinds = {"generator": "generators", "embedder": "embedders"}
     options = {key: registry.find(kind, raw[key]["name"], key=f"{key}.name").Options for key, kind in kinds.items()}
     text = render(raw, path=out, schema=_schema(), options=options, remarks=asker.remarks)
@@ -47,8 +48,8 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
     return load_recipe(path), make_plan(recipe)
 
 
-def _say_left_columns(asker: Asker, recipe: Recipe) -> None:
-    """Says which columns of the data a look has shown that the schema does not declare."""
+def _say_other_columns(asker: Asker, recipe: Recipe) -> None:
+    """Says which columns a look has shown that the schema does not declare, and which of its are not there."""
     modality = registry.find("modalities", recipe.modality, key="modality")
     if asker.seen is None or modality.with_schema is None:
         return
@@ -58,6 +59,11 @@ def _say_left_columns(asker: Asker, recipe: Recipe) -> None:
     left = [name for name in asker.seen.columns if name not in read]
     if left:
         asker.warn(f"columns left out, for data.schema does not declare them: {', '.join(left)}")
+    shown = {plain(name) for name in asker.seen.columns}
+    wanted = [plain(str(recipe.data.columns.get(name, name))) for name in names]
+    missing = [name for name in wanted if not {name, name.split(".")[0]} & shown]  # a.b may lie in an object a
+    if shown and missing:
+        asker.warn(f"columns that data.schema declares and the first file does not have: {', '.join(missing)}")
 
 
 def _schema() -> str:

@@ -206,6 +206,17 @@ def test_a_person_leaves_columns_out_and_is_asked_again_for_dates_and_columns_th
     assert list(recipe.data.table_schema["columns"]) == ["day", "ward"]
 
 
+def test_columns_of_a_schema_that_the_file_lacks_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("age,group\n1,a\n")
+    number = "{type: integer, min: 0, max: 9}"
+    (tmp_path / "schema.yaml").write_text(f"columns: {{age: {number}, agee: {number}}}")
+    given = ["--data", "t.csv", "--schema", "schema.yaml", "--labels", "a,b", "--expected-records", "9000"]
+    assert main(["init", "--yes", "--look", "--label", "group", *given]) == 0
+    said = capsys.readouterr().err
+    assert "init: columns that data.schema declares and the first file does not have: agee\n" in said
+
+
 def test_columns_and_records_that_are_left_out_are_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("age,city,group,note\n1,Oslo,a,x\n")

@@ -24,6 +24,7 @@ from pe_beam.keyed import keyed_rng
 from pe_beam.measuring.shares import shares_of
 
 _SETTLED, _TOLD = "settled.parquet", "settled.json"
+_CLEAR = 1.0  # standard deviations of the noise on a one-way count that an estimate is above, if rows move there
 _FREE = 0.2  # of the rows at least are variations, whose values may move
 
 
@@ -70,7 +71,11 @@ def commit_settled(run: Run, iteration: int, made: Callable[[], Iterable[pa.Tabl
 
 
 def _beyond(run: Run, made: Iterable[pa.Table]) -> dict[str, np.ndarray]:
-    """Returns by how many rows counts are above what is wanted: column -> float64 (labels, bins)."""
+    """Returns by how many rows counts are above what is wanted: column -> float64 (labels, bins).
+
+    Of a bin whose estimate is within its noise none is wanted, but what is there may stay: noise that is left in the
+    many bins of a long tail adds up.
+    """
     marginals = read_marginals(run)
     found = {name: np.zeros(counts.shape) for name, counts in marginals.counts.items()}
     totals = np.zeros(len(marginals.labels))
@@ -81,7 +86,8 @@ def _beyond(run: Run, made: Iterable[pa.Table]) -> dict[str, np.ndarray]:
             np.add.at(own, (codes, bins), 1)
     for name, counts in marginals.counts.items():
         for label, (own, records) in enumerate(zip(counts, marginals.totals().tolist(), strict=True)):
-            found[name][label] -= shares_of(own, records) * totals[label]
+            off, clear = found[name][label] - shares_of(own, records) * totals[label], own > _CLEAR * marginals.sigma
+            found[name][label] = np.where(clear, off, np.maximum(off, 0.0))
     return found
 
 

@@ -17,6 +17,7 @@ SPIKE = 5.0
 """Standard deviations of noise from which on a slice is a value that comes often, if those beside it have few."""
 _CUTS = (0.003, 0.01, 0.03, 0.1, 0.3)  # how likely a cut between two slices is: there are many, and much noise
 _ABOVE = 3.0  # times the slices beside it
+_SHAPED = 20.0  # variances of noise by which levels are nearer to counts than their mean: else a bin stays even
 _ELSEWHERE = 2.0  # standard deviations of noise that records farther away are, at least
 _AWAY = 4.0  # times those are farther away: else records may lie close together, in a range that is declared very wide
 MOST_CELLS = 1 << 16
@@ -135,12 +136,25 @@ def within(
     counted, edge = np.flatnonzero(first), np.zeros((np.count_nonzero(first), 1))
     own = counts[first[counted][:, None] + np.arange(column.slices)]
     levels = levelled(own, sigma, _CUTS) if sigma and len(own) and column.slices >= LEAST_BINS else own
-    for place, level in zip(counted.tolist(), levels, strict=True):
+    shaped = _gains(own, levels) > _SHAPED * sigma**2
+    for place, level in zip(counted[shaped].tolist(), levels[shaped], strict=True):
         shares[place] = shares_of(level, float(totals[place]))
     before, after = np.hstack([edge, levels[:, :-1]]), np.hstack([levels[:, 1:], edge])
     beside, least = np.maximum(np.maximum(before, after), 0.0), SPIKE * max(sigma, 1.0)
     away = float(totals.sum()) - levels - before - after
-    often[counted] = (levels > np.maximum(least, _ABOVE * beside)) & (
-        away > np.maximum(_ELSEWHERE * max(sigma, 1.0), _AWAY * beside)
+    often[counted] = (
+        shaped[:, None]
+        & (levels > np.maximum(least, _ABOVE * beside))
+        & (away > np.maximum(_ELSEWHERE * max(sigma, 1.0), _AWAY * beside))
     )
     return shares, often
+
+
+def _gains(counts: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Returns by how much less levels are off than a bin's mean, as sums of squares, float64 (bins,).
+
+    Levels keep some of the noise of many slices, so a bin of a plain shape is nearer to an even one.
+    """
+    mean = counts.mean(axis=1, keepdims=True)
+    found: np.ndarray = ((counts - mean) ** 2).sum(axis=1) - ((counts - levels) ** 2).sum(axis=1)
+    return found

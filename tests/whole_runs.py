@@ -64,6 +64,20 @@ def stop_half_way(recipe: dict[str, Any], run_dir: Path, secret_file: Path, *, u
             evolve(parse_recipe(recipe), run_dir, secret_file=secret_file, unroll=unroll)
 
 
+def stop_at(place: Any, name: str, recipe: Any, run_dir: Path, secret_file: Path) -> None:
+    """A run of a parsed recipe that stops where a function of a module is called."""
+    from pe_beam.driver.loop import evolve
+    from pe_beam.errors import PeBeamError
+
+    def stop(*_: Any) -> Any:
+        raise RuntimeError("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, name, stop)
+        with pytest.raises(PeBeamError):
+            evolve(recipe, run_dir, secret_file=secret_file)
+
+
 def stop_before_the_first_vote(recipe: dict[str, Any], run_dir: Path, secret_file: Path) -> None:
     """A run with frozen embeddings and its random population, and nothing spent."""
     from pe_beam.driver import loop

@@ -24,7 +24,7 @@ from pe_beam.engine.shards import listed
 from pe_beam.errors import DataError
 from pe_beam.measuring.cells import CellCounter
 from pe_beam.measuring.cliques import Clique
-from pe_beam.measuring.slices import sliced as columns_of_slices
+from pe_beam.measuring.slices import Sliced, sliced
 from pe_beam.storage.parquet import parquet_file
 from pe_beam.voting.votes import read_batch
 
@@ -72,12 +72,16 @@ def commit_bins(run: Run, piece: str, bins: pa.Table) -> dict[str, str]:
     return {"bins": name, "bins_sha256": sha}
 
 
+def columns_in_slices(embedder: Embedder) -> list[Sliced]:
+    """Returns the columns whose bins have slices that can be counted."""
+    return sliced(embedder.marginal_sizes(), embedder.marginal_ordered(), embedder.marginal_slices())
+
+
 def _layout(embedder: Embedder, *, sliced: bool) -> tuple[int, np.dtype[Any]]:
     """Returns how many bins a record has, with those of slices or without, and the smallest type that holds them."""
-    bins, ordered = embedder.marginal_sizes(), embedder.marginal_ordered()
-    sizes = list(bins.values())
+    sizes = list(embedder.marginal_sizes().values())
     if sliced:
-        sizes += [each.size for each in columns_of_slices(bins, ordered, embedder.marginal_slices())]
+        sizes += [each.size for each in columns_in_slices(embedder)]
     return embedder.marginal_parts * len(sizes), np.min_scalar_type(max(sizes) - 1).newbyteorder("<")
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pe_beam.contracts.generator import Marginals, Within
-from pe_beam.engine.measuring import answers, columns_in_slices, read_measured, steps_of
+from pe_beam.engine.cells import columns_in_slices
+from pe_beam.engine.measuring import answers, read_measured, steps_of
 from pe_beam.engine.run import Run
 from pe_beam.measuring.estimates import Sums, agreeing, estimate
 from pe_beam.measuring.known import Answer
@@ -44,7 +45,7 @@ def read_estimated(run: Run) -> Marginals:
 
 def _within(run: Run, counts: Mapping[str, np.ndarray]) -> dict[str, Within]:
     """Returns where in their bins the records of columns lie, for those whose slices were counted."""
-    found, names, columns = {}, list(counts), {each.place: each for each in columns_in_slices(run)}
+    found, names, columns = {}, list(counts), {each.place: each for each in columns_in_slices(run.embedder)}
     for each in (each for t, step in steps_of(run).items() if step.name == "slices" for each in answers(run, t)):
         own = columns.get(each.clique.columns[0])
         if own is not None:

@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from pe_beam.contracts.generator import Joint, Marginals
 from pe_beam.engine import tables
-from pe_beam.engine.cells import CliqueCells
+from pe_beam.engine.cells import CliqueCells, columns_in_slices
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import sigma_of
 from pe_beam.measuring.cliques import Clique
 from pe_beam.measuring.known import Answer, Interaction, Known, one_way
-from pe_beam.measuring.slices import Sliced, clique_of, sliced
+from pe_beam.measuring.slices import clique_of
 from pe_beam.recipe.measured import PAIR_WEIGHT, Step, measured_steps
 
 ASKED = "asked.json"
@@ -62,7 +62,10 @@ def commit_asked(run: Run, iteration: int) -> None:
     name = run.layout.work(iteration, ASKED)
     if run.store.exists(name):
         return
-    columns, places = list(run.embedder.marginal_sizes()), {each.place: each for each in columns_in_slices(run)}
+    columns, places = (
+        list(run.embedder.marginal_sizes()),
+        {each.place: each for each in columns_in_slices(run.embedder)},
+    )
     said: list[dict[str, Any]] = []
     for each in _chosen(run, iteration):
         own = places.get(each.columns[0])
@@ -70,12 +73,6 @@ def commit_asked(run: Run, iteration: int) -> None:
         named = [columns[place if own is None else own.column] for place in each.columns]
         said.append({"columns": named, **told, "by_label": each.by_label, "weight": each.weight})
     run.store.commit(name, (json.dumps(said) + "\n").encode())
-
-
-def columns_in_slices(run: Run) -> list[Sliced]:
-    """Returns the columns whose bins have slices that can be counted."""
-    embedder = run.embedder
-    return sliced(embedder.marginal_sizes(), embedder.marginal_ordered(), embedder.marginal_slices())
 
 
 def _chosen(run: Run, iteration: int) -> list[Clique]:
@@ -95,7 +92,7 @@ def _chosen(run: Run, iteration: int) -> list[Clique]:
         return known.halves(told.halves.columns)
     sigma = sigma_of(run, iteration) * _scale(run, iteration)
     if step.name == "slices":
-        return known.slices(columns_in_slices(run), sigma=sigma, bound=step.norm_squared)
+        return known.slices(columns_in_slices(run.embedder), sigma=sigma, bound=step.norm_squared)
     assert told.coarse is not None and told.tree is not None
     if step.name == "coarse":
         return known.all_pairs(told.coarse.groups)
@@ -149,7 +146,7 @@ def _scale(run: Run, iteration: int) -> float:
 def asked(run: Run, iteration: int) -> list[Clique]:
     """Returns what a step counts, as it is committed."""
     places = {name: place for place, name in enumerate(run.embedder.marginal_sizes())}
-    in_slices = {each.column: each for each in columns_in_slices(run)}
+    in_slices = {each.column: each for each in columns_in_slices(run.embedder)}
     return [
         clique_of(in_slices[places[each["columns"][0]]], np.array(each["sliced"]), each["weight"])
         if "sliced" in each

@@ -62,13 +62,13 @@ def one_way_tables(recipe: Recipe, pairs: int | None = None) -> Iterator[Table]:
         yield Table(
             what=(name, "label") if recipe.data.labels else (name,),
             cells=recipe.label_count * size,
-            weight=cost.weight / math.sqrt(cost.norm_squared * _replaced(recipe)),
+            weight=cost.weight / math.sqrt(cost.norm_squared * replaced(recipe)),
         )
 
 
 def _labels(recipe: Recipe) -> Iterator[Table]:
     if recipe.privacy.label_budget() and not recipe.privacy.counts_columns:
-        yield Table(what=("label",), cells=recipe.label_count, weight=1 / math.sqrt(_replaced(recipe)))
+        yield Table(what=("label",), cells=recipe.label_count, weight=1 / math.sqrt(replaced(recipe)))
 
 
 def _one_way(recipe: Recipe) -> Iterator[Table]:
@@ -83,7 +83,7 @@ def _pairs(recipe: Recipe) -> Iterator[Table]:
     groups = {name: int(own.max()) + 1 for name, own in new_embedder(recipe).marginal_groups(told.pairs).items()}
     cost = Measured(len(groups), told.pairs)
     for a, b in itertools.combinations(groups, 2):
-        weight = 1 / math.sqrt(cost.norm_squared * _replaced(recipe))
+        weight = 1 / math.sqrt(cost.norm_squared * replaced(recipe))
         yield Table(what=(a, b), cells=groups[a] * groups[b], weight=weight)
 
 
@@ -109,13 +109,13 @@ def _steps(recipe: Recipe) -> Iterator[Table]:
         most = 2 if name == "halves" else getattr(section, "groups", math.inf)
         by_label = bool(getattr(section, "by_label", name in ("one_way", "halves")))
         cells = math.prod(int(min(sizes[column], most)) for column in each) * (recipe.label_count if by_label else 1)
-        weight = math.sqrt(step.budget / told.budget / (step.norm_squared * _replaced(recipe)))
+        weight = math.sqrt(step.budget / told.budget / (step.norm_squared * replaced(recipe)))
         yield Table(what=(*each, *(["label"] if by_label and recipe.data.labels else [])), cells=cells, weight=weight)
         if name == "one_way" and told.one_way.overall:
             yield Table(what=each, cells=sizes[each[0]], weight=weight)
 
 
-def _replaced(recipe: Recipe) -> int:
+def replaced(recipe: Recipe) -> int:
     """Returns by how much replacing a record, in place of adding one, raises a squared norm."""
     return 2 if recipe.privacy.adjacency == "replace-one" else 1
 

@@ -18,7 +18,7 @@ from pe_beam import registry
 from pe_beam.keyed import keyed_rng
 from pe_beam.measuring.interactions import SURE, blocks
 from pe_beam.measuring.slices import SPIKE
-from pe_beam.recipe.accuracy import one_way_tables
+from pe_beam.recipe.accuracy import one_way_tables, replaced
 from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, SPLIT, cells_of_halves
@@ -127,6 +127,10 @@ class _Budget:
         evolution, records = self.recipe.evolution, self.recipe.data.expected_records or 0
         sigma = self.multiplier * math.sqrt(iterations / (1 - share)) * self.plan.schedule.sensitivity
         return records * min(evolution.votes_per_record, population) / population / sigma
+
+    def sigma(self, share: float, norm_squared: int) -> float:
+        """Returns the standard deviation of the noise on counts for a share, to which a record adds this at most."""
+        return self.multiplier * math.sqrt(replaced(self.recipe) * norm_squared / share)
 
     def room(self, share: float, iterations: int, signal: float) -> int:
         """Returns the largest population in which votes over sigma are not below this."""
@@ -249,11 +253,9 @@ def _slices(budget: _Budget) -> float:
     assert recipe.generator is not None  # as `_counts_pairs` has it
     takes = registry.find("generators", recipe.generator.name, key="generator.name").takes_slices
     columns = len(new_embedder(recipe).marginal_slices()) if takes else 0
-    replaced = 2 if recipe.privacy.adjacency == "replace-one" else 1
+    records = recipe.data.expected_records or 1
     for share, often in _SLICES if columns else ():
-        if SPIKE * budget.multiplier * math.sqrt(replaced * columns / share) <= often * (
-            recipe.data.expected_records or 1
-        ):
+        if SPIKE * budget.sigma(share, columns) <= often * records:
             return share
     return 0.0
 
@@ -263,11 +265,9 @@ def _halves(budget: _Budget) -> Halves | None:
     recipe = budget.recipe
     labels, records = recipe.label_count, recipe.data.expected_records or 1
     columns = len(new_embedder(recipe).marginal_sizes())
-    replaced = 2 if recipe.privacy.adjacency == "replace-one" else 1
     for most, share in itertools.product(_AT_ONCE, _HALVES):
         sets = blocks(columns, most)
-        sigma = budget.multiplier * math.sqrt(replaced * len(sets) / share)
-        noise = sigma * labels * math.sqrt(2 ** len(sets[0])) / records
+        noise = budget.sigma(share, len(sets)) * labels * math.sqrt(2 ** len(sets[0])) / records
         if cells_of_halves(labels, columns, most) <= MOST_CELLS and SURE * noise <= _FOUND:
             return Halves(budget=share, columns=most)
     return None

@@ -17,7 +17,7 @@ from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, PeBeamError
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.voting.approximate import HEAD_AT
-from tests.whole_runs import SMALL, copied, release_digests
+from tests.whole_runs import SMALL, copied, release_digests, stop_at
 
 INDEX = "work/iteration=0001/matrix.hnsw"
 
@@ -89,15 +89,9 @@ def test_the_report_says_what_was_found(recipe: dict[str, Any], secret_file: Pat
 
 
 def test_a_kill_between_matrix_and_index_costs_nothing(
-    recipe: dict[str, Any], whole: Path, tmp_path: Path, secret_file: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: dict[str, Any], whole: Path, tmp_path: Path, secret_file: Path
 ) -> None:
-    def stop(*_: Any) -> bytes:
-        raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(indexes, "_built", stop)
-        with pytest.raises(PeBeamError):
-            evolve(parse_recipe(recipe), tmp_path / "run", secret_file=secret_file)
+    stop_at(indexes, "_built", parse_recipe(recipe), tmp_path / "run", secret_file)
     assert (tmp_path / "run/work/iteration=0001/matrix.npy").exists()
     assert not (tmp_path / "run" / INDEX).exists()
     evolve(parse_recipe(recipe), tmp_path / "run")

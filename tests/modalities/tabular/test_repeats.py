@@ -27,7 +27,7 @@ from pe_beam.recipe.plan import make_plan
 from pe_beam.report.history import History
 from pe_beam.storage import open_folder
 from tests.modalities.tabular.tables import TABLE, rows
-from tests.whole_runs import release_digests
+from tests.whole_runs import release_digests, stop_at
 
 
 def _recipe(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -80,16 +80,9 @@ def test_a_run_that_is_killed_or_unrolled_redraws_the_same_rows(
     from pe_beam.engine import steps
 
     monkeypatch.setattr(steps, "FILE_ROWS", 64)
-    recipe, real = parse_recipe(_recipe(tmp_path, iterations=2)), steps.with_redrawn
+    recipe = parse_recipe(_recipe(tmp_path, iterations=2))
     whole = evolve(recipe, tmp_path / "whole", secret_file=secret_file)
-
-    def killed(*_: Any) -> Any:
-        raise RuntimeError("killed")
-
-    monkeypatch.setattr(steps, "with_redrawn", killed)
-    with pytest.raises(Exception):  # noqa: B017 - the runner's own
-        evolve(recipe, tmp_path / "again", secret_file=secret_file)
-    monkeypatch.setattr(steps, "with_redrawn", real)
+    stop_at(steps, "with_redrawn", recipe, tmp_path / "again", secret_file)
     again = evolve(recipe, tmp_path / "again")
     assert len(list((tmp_path / "whole/release/iteration=0002/population").iterdir())) == 3
     assert json.loads((tmp_path / "whole/release/iteration=0002/manifest.json").read_text())["repeats"]["redrawn"] > 0

@@ -15,15 +15,15 @@ from pe_beam.contracts.generator import Joint, Marginals
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import steps, tables
 from pe_beam.engine.measurements import read_marginals
-from pe_beam.engine.run import open_run
-from pe_beam.engine.settling import _FREE
+from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.settling import _FREE, settles
 from pe_beam.measuring.shares import shares_of
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.modalities.tabular.settling import settle
 from pe_beam.recipe.loading import parse_recipe
 from tests.modalities.tabular.test_measure import recipe_of, rows
-from tests.whole_runs import release_digests
+from tests.whole_runs import release_digests, stop_at
 
 SAMPLES = 120
 
@@ -146,17 +146,10 @@ def test_samples_count_as_was_measured_and_kept_rows_are_what_was_voted_on(done:
 def test_a_run_that_is_killed_or_unrolled_settles_the_same_rows(tmp_path, monkeypatch, done) -> None:
     """Killed after rows have moved, and with a population in several parts."""
     pq.write_table(rows(3000), tmp_path / "rows.parquet")
-    told, real, secret = parse_recipe(recipe(tmp_path)), steps.commit_redrawn, done / "private/secret.key"
+    told, secret = parse_recipe(recipe(tmp_path)), done / "private/secret.key"
     monkeypatch.setattr(steps, "FILE_ROWS", 50)
     whole = evolve(told, tmp_path / "whole", secret_file=secret, unroll=True)
-
-    def killed(*_: Any) -> Any:
-        raise RuntimeError("killed")
-
-    monkeypatch.setattr(steps, "commit_redrawn", killed)
-    with pytest.raises(Exception):  # noqa: B017 - the runner's own
-        evolve(told, tmp_path / "again", secret_file=secret)
-    monkeypatch.setattr(steps, "commit_redrawn", real)
+    stop_at(steps, "commit_redrawn", told, tmp_path / "again", secret)
     again = evolve(told, tmp_path / "again")
     assert release_digests(Path(again.root)) == release_digests(Path(whole.root))
 
@@ -165,6 +158,11 @@ def test_recipes_with_marginals_and_other_draws_keep_their_bytes(tmp_path: Path)
     pq.write_table(rows(600), tmp_path / "rows.parquet")
     raw = recipe(tmp_path, draws="weighted")
     evolve(parse_recipe(raw), tmp_path / "run")
+    measured, counted = recipe(tmp_path), recipe(tmp_path)
+    del counted["privacy"]["measure"]
+    counted["privacy"]["marginals"] = {"budget": 0.5}
+    own = [settles(Run(str(tmp_path), parse_recipe(each)), 1) for each in (measured, counted, raw)]
+    assert own == [True, False, False]
     assert "settled" not in json.loads((tmp_path / "run/release/iteration=0001/manifest.json").read_text())
 
 

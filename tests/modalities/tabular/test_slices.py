@@ -15,11 +15,11 @@ import pytest
 from pe_beam.contracts.generator import Within
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import counting
-from pe_beam.engine.cells import commit_bins, read_bins
+from pe_beam.engine.cells import columns_in_slices, commit_bins, read_bins
 from pe_beam.engine.choose import _noisy_votes
 from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.measurements import read_marginals
-from pe_beam.engine.measuring import StepCells, asked, columns_in_slices, steps_of
+from pe_beam.engine.measuring import StepCells, asked, steps_of
 from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.queries import measurement_of
 from pe_beam.engine.run import Run, open_run
@@ -365,7 +365,7 @@ def test_a_client_is_bounded(tmp_path):
     run = open_run(tmp_path / "run")
     counts = pq.read_table(tmp_path / "run" / counting.counts_name(0))["count"].to_numpy()
     assert np.sqrt((counts.astype(float) ** 2).sum()) / 2 ** grid_bits(run, 0) <= 300
-    assert {each.column for each in columns_in_slices(run)} == {1, 2, 3, 4, 5}
+    assert {each.column for each in columns_in_slices(run.embedder)} == {1, 2, 3, 4, 5}
     samples = pq.read_table(tmp_path / "run/release/samples.parquet")
     assert np.mean(samples["cost"].to_numpy() == 0) > 0.3 and np.mean(samples["price"].to_numpy() == 0.01) > 0.3
     assert samples["at"].type == pa.timestamp("ms")

@@ -35,6 +35,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _place  # noqa: F401  (the repository is on the path from here)
 import numpy as np
 import pyarrow as pa
 import yaml
@@ -159,6 +160,18 @@ def _handing_on(dimension: int) -> Embedder:
 def _numbers(payload: pa.Table) -> np.ndarray:
     column = payload["vector"].combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)
+
+
+def read_alone(folder: Path) -> None:
+    """Reads and decodes all shards of a run directory, and does nothing with them."""
+    import pyarrow.parquet as pq
+
+    from pe_beam.engine.shards import listed
+    from pe_beam.voting.votes import read_batch
+
+    for shard in sorted((folder / "private" / "embeddings").iterdir()):
+        for batch in pq.ParquetFile(shard, pre_buffer=False, buffer_size=4 << 20).iter_batches(_SHARD):
+            read_batch(listed(batch))
 
 
 def _clock(work: Callable[[], object]) -> Row:

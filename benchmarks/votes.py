@@ -239,24 +239,13 @@ def scaling(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _read_alone(folder: Path) -> None:
-    import pyarrow.parquet as pq
-
-    from pe_beam.engine.shards import listed
-    from pe_beam.voting.votes import read_batch
-
-    for shard in sorted((folder / "private" / "embeddings").iterdir()):
-        for batch in pq.ParquetFile(shard, pre_buffer=False, buffer_size=4 << 20).iter_batches(_BATCH):
-            read_batch(listed(batch))
-
-
 def yelp(options: argparse.Namespace) -> list[Row]:
     """The whole stage, and reading alone; each beside the published seconds of one round of the reference's method."""
     options.records = max(1, round(options.share * (20_000 if options.toy else YELP)))
     sizes = {key: getattr(options, key) for key in ("records", "candidates", "dimension")}
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="votes-") as name:
         vote_stage.write_run(Path(name), **sizes, plain=False)
-        alone = _clock(partial(_read_alone, Path(name)))
+        alone = _clock(partial(vote_stage.read_alone, Path(name)))
         stage = vote_stage.measure("stage", Path(name), records=options.records, engine=options.engine)
     rows = []
     for what, once, seconds, cpu, memory in (

@@ -1,11 +1,12 @@
 """Engine `torch` on a GPU: are its sums as exact as assumed, and its votes right, and how fast beside other engines.
 
-    python benchmarks/votes_gpu.py [--json FILE]
+    python benchmarks/votes_gpu.py [--json FILE] [--scratch FOLDER]
     python benchmarks/votes_gpu.py --toy [--device cpu]
 
 Says so and leaves with status 0 where there is no GPU. Status 1: something is wrong, or slower than wanted. --toy:
 tiny, and on the CPU where there is no GPU, to see that every part of the script works: its times then mean nothing.
-With TRITON_INTERPRET=1 the toy takes the Triton kernel too. The whole should take about three minutes on an H100.
+With TRITON_INTERPRET=1 the toy takes the Triton kernel too. The whole should take about four minutes on an H100, a
+minute of which writes the 6 GB of Parquet that the stage reads (--scratch says where). Figures are kept as they come.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ import _place  # noqa: F401  (the repository is on the path from here)
 import numpy as np
 
 WANTED = 0.35  # seconds, Yelp's scale on one H100 or H200
+STAGE, READING = (
+    12.0,
+    0.6,
+)  # seconds of the whole Beam stage at Yelp's scale, and its share of reading's speed, at least
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,17 @@ class Sizes:
     few: int = 100_000  # records where more votes or inner products are checked
     compared: tuple[int, int, int] = (200_000, 10_000, 384)
     beyond: tuple[int, int, int] = (65_536, 100_000, 384)
-    stage: tuple[int, int, int] = (200_000, 10_000, 384)
+    stage: tuple[int, int, int] = (1_940_000, 35_000, 768)
+    workers: tuple[int, ...] = (1, 4, 8)  # threads of the stage
+    rows: tuple[int, ...] = (2048, 4096, 8192, 16384)  # a product's, tried with each number of columns
+    columns: tuple[int, ...] = (2048, 4096, 8192, 1 << 17)
     call: int = 524_288  # records a call, on the device
     repeats: int = 3
 
 
-TOY = Sizes((300, 300, 32), (300, 300, 32), 100, (200, 200, 16), (60, 900, 16), (2000, 100, 16), 128, 1)
+TOY = Sizes(
+    (300, 300, 32), (300, 300, 32), 100, (200, 200, 16), (60, 900, 16), (2000, 100, 16), (1,), (64,), (128,), 128, 1
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--toy", action="store_true", help="tiny, and without a GPU on the CPU")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="cpu: with --toy, even where there is a GPU")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
+    parser.add_argument("--scratch", type=Path, help="where a temporary folder goes")
     options = parser.parse_args(argv)
     try:
         import torch
@@ -61,31 +72,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not there and not options.toy:
         print("votes_gpu: there is no GPU here; nothing was measured")
         return 0
-    bench = Bench(TOY if options.toy else Sizes(), there)
+    bench = Bench(TOY if options.toy else Sizes(), there, options.scratch)
     figures: dict[str, Any] = {"device": bench.name, "torch": torch.__version__, "toy": options.toy}
     print(f"votes_gpu: {bench.name}, torch {torch.__version__}, scan: {bench.setting.scan}", flush=True)
     began = time.monotonic()
-    for part in (bench.probe, bench.check, bench.yelp, bench.compare, bench.beyond_memory, bench.stage):
+    for part in (bench.probe, bench.check, bench.yelp, bench.compare, bench.beyond_memory, bench.stage, bench.shapes):
         figures[part.__name__] = part()
         print(f"  {json.dumps(figures[part.__name__])}\n  ({time.monotonic() - began:.0f} s so far)", flush=True)
-    wrong = bench.wrong(figures)
-    figures["wrong"] = wrong
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        _keep(figures, options.json)
+    figures["wrong"] = wrong = bench.wrong(figures)
+    _keep(figures, options.json)
     print("votes_gpu: all is well" if not wrong else f"votes_gpu: NOT well: {'; '.join(wrong)}")
     return 1 if wrong else 0
+
+
+_SHARE = "of reading's speed"
+
+
+def _keep(figures: dict[str, Any], path: Path | None) -> None:
+    if path:
+        path.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
 class Bench:
     """The parts of the measurement, on one device."""
 
-    def __init__(self, sizes: Sizes, there: bool) -> None:
+    def __init__(self, sizes: Sizes, there: bool, scratch: Path | None) -> None:
         import torch
 
         from pe_beam.voting.search.torch.devices import cpu_setting, find_setting
         from pe_beam.voting.search.torch.precision import FLOAT16
 
-        self.sizes, self.there = sizes, there
+        self.sizes, self.there, self.scratch = sizes, there, scratch
         self.device = torch.device("cuda", torch.cuda.current_device()) if there else torch.device("cpu")
         self.name = torch.cuda.get_device_name() if there else "CPU"
         if there:
@@ -101,6 +119,12 @@ class Bench:
         found += [f"{name}: {count} wrong votes" for name, count in figures["check"].items() if count]
         if self.there and figures["yelp"]["seconds"] > WANTED:
             found.append(f"{figures['yelp']['seconds']:.3f} s at Yelp's scale, and {WANTED} are wanted")
+        stage = figures["stage"]
+        if self.there and "best" in stage and (stage["best"] > STAGE or stage[_SHARE] < READING):
+            found.append(
+                f"the stage takes {stage['best']:.1f} s, {stage[_SHARE]:.2f} of reading's speed, and {STAGE} s and "
+                f"{READING} are wanted"
+            )
         if figures["compare"]["torch, wrong votes"] or figures["beyond_memory"]["other votes"]:
             found.append("votes differ")
         return found
@@ -303,7 +327,12 @@ class Bench:
         return figures | {"other votes": int((answers[0] != answers[1]).sum()), "budget MB": budget / 1e6}
 
     def stage(self) -> dict[str, Any]:
-        """Seconds of Beam's whole vote stage with this engine, on FnApiRunner, where Beam is installed."""
+        """Seconds of Beam's whole vote stage, from Parquet to counts, on FnApiRunner, and of reading alone.
+
+        What the first stage of a process takes longer, which loads torch and the device, is measured apart.
+        """
+        import torch
+
         try:
             import apache_beam  # noqa: F401
             import vote_stage
@@ -311,11 +340,34 @@ class Bench:
             return {"not measured": f"{error.name} is not installed"}
         records, candidates, dimension = self.sizes.stage
         figures: dict[str, Any] = {"records": records, "candidates": candidates, "dimension": dimension}
-        with tempfile.TemporaryDirectory(prefix="votes-gpu-") as name:
-            vote_stage.write_run(Path(name), **figures, plain=False)
-            for engine in ("torch", "blas"):  # a first stage, of one shard, loads the device
-                options = argparse.Namespace(records=records, engine=engine, workers=1)
-                figures[engine] = round(vote_stage.stage(Path(name), options)["seconds"], 2)
+        if self.there:
+            torch.cuda.empty_cache()  # other processes need the memory now
+        with tempfile.TemporaryDirectory(dir=self.scratch, prefix="votes-gpu-") as name:
+            folder = Path(name)
+            vote_stage.write_run(folder, **figures, vectors="gauss", plain=False)
+            read = functools.partial(vote_stage.read_alone, folder)
+            figures["reading alone"] = round(min(self.timed(read)[0] for _ in range(2)), 3)
+            for workers in self.sizes.workers:
+                found = vote_stage.measure("stage", folder, records=records, engine="torch", workers=workers)
+                told = {"seconds": found["seconds"], "start, cpu": found["start"], "peak MB": found["peak"]}
+                figures[f"workers {workers}"] = {key: round(value, 2) for key, value in told.items()}
+        figures["best"] = min(figures[f"workers {workers}"]["seconds"] for workers in self.sizes.workers)
+        return figures | {_SHARE: round(figures["reading alone"] / figures["best"], 3)}
+
+    def shapes(self) -> dict[str, float]:
+        """Seconds at Yelp's scale by rows and columns of a product: which ones the device likes."""
+        from pe_beam.contracts.search import Frame
+        from pe_beam.voting.search.torch.proposer import TorchProposer
+
+        x, y = self.data(*self.sizes.yelp)
+        frame, figures = Frame.of(y, product=False), {}
+        for rows in self.sizes.rows:
+            for columns in self.sizes.columns:
+                setting = replace(self.setting, rows=rows, columns=columns)
+                work = functools.partial(
+                    self.on_card, TorchProposer(frame, votes=1, tile=4096, setting=setting), frame, y, x
+                )
+                figures[f"{rows} x {columns}"] = round(min(self.timed(work)[0] for _ in range(2)), 4)
         return figures
 
     def search(self, y: np.ndarray, distance: str, votes: int, setting: Any = None) -> Any:

@@ -110,11 +110,9 @@ def multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None
 
 def multiply_tf32(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
     """Multiplies float32 numbers that are TF32 already: exact whether a device takes TF32 or not."""
-    matmul = torch.backends.cuda.matmul
-    name, value = ("fp32_precision", "tf32") if hasattr(matmul, "fp32_precision") else ("allow_tf32", True)
-    before = getattr(matmul, name)
-    setattr(matmul, name, value)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
     try:
         torch.mm(left, right.T, out=out)
     finally:
-        setattr(matmul, name, before)
+        torch.set_float32_matmul_precision(before)

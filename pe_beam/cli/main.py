@@ -202,15 +202,13 @@ def _epsilon(value: float | str) -> str:
 
 def _plan(options: argparse.Namespace) -> None:
     from pe_beam.driver.booking import foretell
-    from pe_beam.driver.loop import check_parts
+    from pe_beam.driver.parts import check_parts
     from pe_beam.recipe.costs import estimate_costs
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.outlook import outlook
-    from pe_beam.recipe.plan import make_plan
 
     recipe = load_recipe(options.recipe, options.set)
-    check_parts(recipe)
-    plan, costs, fits = make_plan(recipe), estimate_costs(recipe), foretell(recipe)
+    plan, costs, fits = check_parts(recipe), estimate_costs(recipe), foretell(recipe)
     ahead = outlook(recipe, plan)
     if options.html is not None:
         from pe_beam.driver.html_file import write_html

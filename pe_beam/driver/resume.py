@@ -60,6 +60,13 @@ def pin_recipe(recipe: Recipe, store: Store, *, window: bool = False) -> None:
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
 
 
+def refuse_other_embeddings(run: Run) -> None:
+    """Raises InputError if the frozen embeddings are those of another recipe."""
+    index = read_index(run)
+    if index is not None and index.get("embedding_id") != run.embedding_id:
+        raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
+
+
 def pin_secret(run: Run, supplied: str | Path | None, *, on_this_machine: bool = False) -> str | None:
     """Draws the run's secret, takes the supplied one, or checks that the existing one belongs to the ledger.
 

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from pe_beam import contracts
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
 from pe_beam.contracts.makers import with_maker, without_maker
-from pe_beam.driver.loop import check_parts
+from pe_beam.driver.parts import check_parts
 from pe_beam.driver.public import WITHHELD, public_recipe
 from pe_beam.errors import RecipeError, StageError
 from pe_beam.keyed import keyed_rng

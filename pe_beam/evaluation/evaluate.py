@@ -11,10 +11,10 @@ from pe_beam.driver.finalize import is_complete
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, PeBeamError
-from pe_beam.evaluation.gather import transforms_of
 from pe_beam.evaluation.own_metrics import options_of
 from pe_beam.evaluation.progress import EvaluationProgress
 from pe_beam.evaluation.setting import MEASURED, OUTCOME, WORK, Setting
+from pe_beam.evaluation.sources import transforms_of
 
 
 def evaluate(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pe_beam.cli.terminal import printable
+from pe_beam.cli.terminal import print_json, printable
 from pe_beam.errors import InputError
 
 
@@ -80,7 +79,7 @@ def _tell(book: Any, options: argparse.Namespace, rows: list[str]) -> None:
     from pe_beam.books.standing import held_places, to_json, told_left
 
     if options.json:
-        print(json.dumps(to_json(book), indent=1, allow_nan=False))
+        print_json(to_json(book))
         return
     told = book.opened
     print(f"book {told.name}: epsilon {told.epsilon:g}, delta {told.delta:g} over all its runs together")
@@ -111,7 +110,7 @@ def _check(options: argparse.Namespace) -> None:
     faulty = [each for each in found if each.faults]
     if options.json:
         rows = [{"directory": e.entry.line.directory, "found": e.found, "faults": e.faults} for e in found]
-        print(json.dumps({"entries": rows}, indent=1, allow_nan=False))
+        print_json({"entries": rows})
     else:
         for each in found:
             state = "not there; all that it has reserved counts on" if not each.found else "as reserved"
@@ -126,7 +125,7 @@ def _return(options: argparse.Namespace) -> None:
 
     book, entry = give_back(options.dir)
     if options.json:
-        print(json.dumps(to_json(book), indent=1, allow_nan=False))
+        print_json(to_json(book))
         return
     print(f"{options.dir}: ended for good; {len(entry.written or ())} ledger lines stay spent, the rest is given back")
     _tell(book, options, [])

@@ -16,7 +16,8 @@ from pe_beam.errors import InputError, RecipeError, SecretError
 from pe_beam.privacy import ledger, secret
 from pe_beam.privacy.secret_record import RECORD, read_record
 from pe_beam.recipe.identity import differing_keys, to_yaml
-from pe_beam.recipe.models import Recipe, SecretCustody
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.privacy import SecretCustody
 
 _LEFT_BY_RUNS = ("release", "release-NOT-PRIVATE", "private/counts")
 

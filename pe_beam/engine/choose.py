@@ -19,7 +19,7 @@ from pe_beam.engine.run import Run
 from pe_beam.engine.settling import freed
 from pe_beam.engine.spending import sigma_of
 from pe_beam.keyed import keyed_rng
-from pe_beam.recipe.models import Evolution, Turn
+from pe_beam.recipe.sections.evolution import Evolution, Turn
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.samplers import draw
 from pe_beam.selection.smoothing import Round, smoothed_votes

@@ -31,7 +31,7 @@ from pe_beam.engine.settling import commit_settled, settled_note, settles, with_
 from pe_beam.engine.start import plan_start, taken_rows
 from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng
-from pe_beam.recipe.plan import votes_bound
+from pe_beam.recipe.bounds import votes_bound
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.storage.parquet import read_parquet
 

@@ -24,8 +24,9 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, SPLIT, cells_of_halves
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
-from pe_beam.recipe.plan import DROWNED, MEASURED_ALONE, Plan
+from pe_beam.recipe.plan import Plan
 from pe_beam.recipe.sections.measure import Halves
+from pe_beam.recipe.warning import DROWNED, MEASURED_ALONE
 
 WANTED = 0.5
 """Expected votes of a candidate over sigma, at least, in a recommended plan."""

@@ -51,17 +51,18 @@ def place_of(book: str) -> str:
 
 
 def _open(options: argparse.Namespace) -> None:
-    from pe_beam.driver.booking import open_book
+    from pe_beam.books.file import create_book
+    from pe_beam.driver.booking import planned_places
     from pe_beam.recipe.loading import load_recipe
 
-    book = open_book(
+    book = create_book(
         place_of(options.book),
         name=options.name,
         epsilon=options.epsilon,
         delta=options.delta,
         unit=options.unit,
         adjacency=options.adjacency,
-        planned=[load_recipe(path) for path in options.plan],
+        planned=planned_places([load_recipe(path) for path in options.plan]),
         beside=[place_of(each) for each in options.beside],
     )
     _tell(book, options, [])

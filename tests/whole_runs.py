@@ -38,6 +38,18 @@ SMALL: dict[str, Any] = {
 }
 
 
+UNASKED: dict[str, Any] = {
+    "name": "unasked",
+    "data": {},
+    "modality": "text",
+    "generator": {"name": "llm", "backend": "huggingface", "model": "", "random": {"user": "x"}, "vary": {"user": "x"}},
+    "embedder": {"name": "hashed-words", "dimension": 16},
+    "evolution": {"iterations": 1, "samples": 10},
+    "privacy": {"epsilon": 1, "delta": 1e-5},
+}
+"""Texts, for what comes before a model is asked."""
+
+
 UNREPORTED = b"no test reads this page"
 """Stands for the report of a run in tests that are not marked `reported`."""
 SECRET = bytes(range(32))

@@ -35,7 +35,7 @@ def create_book(
     planned: Sequence[Place] = (),
     beside: Sequence[str] = (),
 ) -> Book:
-    """Creates the files of a new book. What it promises is fixed from now on. For recipes: `driver.booking.open_book`.
+    """Creates the files of a new book. What it promises is fixed from now on.
 
     Args:
       place: a folder, or the URL of a store, that holds no book yet.
@@ -44,7 +44,7 @@ def create_book(
       delta: of all its runs together, above 0 and below 1.
       unit: that of every run.
       adjacency: that of every run.
-      planned: runs on samples whose parameters are fixed here.
+      planned: runs on samples whose parameters are fixed here; of recipes, `driver.booking.planned_places`.
       beside: places of books over other data; each gets a line that names this one.
 
     Raises:

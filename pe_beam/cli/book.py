@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pe_beam.cli.terminal import printable
+from pe_beam.cli.terminal import print_json, printable
 from pe_beam.errors import InputError
 
 
@@ -52,17 +51,18 @@ def place_of(book: str) -> str:
 
 
 def _open(options: argparse.Namespace) -> None:
-    from pe_beam.driver.booking import open_book
+    from pe_beam.books.file import create_book
+    from pe_beam.driver.booking import planned_places
     from pe_beam.recipe.loading import load_recipe
 
-    book = open_book(
+    book = create_book(
         place_of(options.book),
         name=options.name,
         epsilon=options.epsilon,
         delta=options.delta,
         unit=options.unit,
         adjacency=options.adjacency,
-        planned=[load_recipe(path) for path in options.plan],
+        planned=planned_places([load_recipe(path) for path in options.plan]),
         beside=[place_of(each) for each in options.beside],
     )
     _tell(book, options, [])
@@ -80,7 +80,7 @@ def _tell(book: Any, options: argparse.Namespace, rows: list[str]) -> None:
     from pe_beam.books.standing import held_places, to_json, told_left
 
     if options.json:
-        print(json.dumps(to_json(book), indent=1, allow_nan=False))
+        print_json(to_json(book))
         return
     told = book.opened
     print(f"book {told.name}: epsilon {told.epsilon:g}, delta {told.delta:g} over all its runs together")
@@ -111,7 +111,7 @@ def _check(options: argparse.Namespace) -> None:
     faulty = [each for each in found if each.faults]
     if options.json:
         rows = [{"directory": e.entry.line.directory, "found": e.found, "faults": e.faults} for e in found]
-        print(json.dumps({"entries": rows}, indent=1, allow_nan=False))
+        print_json({"entries": rows})
     else:
         for each in found:
             state = "not there; all that it has reserved counts on" if not each.found else "as reserved"
@@ -126,7 +126,7 @@ def _return(options: argparse.Namespace) -> None:
 
     book, entry = give_back(options.dir)
     if options.json:
-        print(json.dumps(to_json(book), indent=1, allow_nan=False))
+        print_json(to_json(book))
         return
     print(f"{options.dir}: ended for good; {len(entry.written or ())} ledger lines stay spent, the rest is given back")
     _tell(book, options, [])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from pe_beam import console
+from pe_beam.cli.asking import add_init
 from pe_beam.cli.book import add_book, place_of
+from pe_beam.cli.planning import cost_lines, plan_recipe
+from pe_beam.cli.telling import stream_of, tell_privacy, tell_status
+from pe_beam.cli.terminal import fitting, print_json
 from pe_beam.errors import InputError, PeBeamError
-from pe_beam.wording import counted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,8 +71,8 @@ def command_line() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print one JSON object")
         return command
 
-    _add_init(add("init", _init, "asks a few questions, or takes flags, and writes a recipe for your own data"))
-    plan = add("plan", _plan, "what a recipe will spend and make; touches no data", as_json=True)
+    add_init(add("init", None, "asks a few questions, or takes flags, and writes a recipe for your own data"))
+    plan = add("plan", plan_recipe, "what a recipe will spend and make; touches no data", as_json=True)
     preview = add("preview", _preview, "makes a handful of candidates, without private data", as_json=True)
     run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
     stream = add("stream", _stream, "closes, runs and publishes the windows that are due. Beam flags go after --")
@@ -89,13 +91,13 @@ def command_line() -> argparse.ArgumentParser:
             "--book", metavar="BOOK", help="the budget book that it enters; privacy.book of the recipe"
         )
     stream.add_argument("--once", action="store_true", help="do what is due now and leave; else go on")
-    status = add("status", _status, "where a run stands", as_json=True)
+    status = add("status", tell_status, "where a run stands", as_json=True)
     status.add_argument("dir", metavar="DIR", help="of a run or a stream")
     watch = add("watch", _watch, "a page on this machine that follows a run or a stream, also before it begins")
     watch.add_argument("dir", metavar="DIR", help="of a run or a stream")
     watch.add_argument("--port", type=int, default=0, metavar="N", help="of 127.0.0.1; default: any that is free")
     watch.add_argument("--open", action="store_true", help="open it in a browser")
-    privacy = add("privacy", _privacy, "the privacy statement and the ledger", as_json=True)
+    privacy = add("privacy", tell_privacy, "the privacy statement and the ledger", as_json=True)
     privacy.add_argument("dir", metavar="DIR", nargs="+", help="of a stream, or of runs on the same data")
     report = add("report", _report, "the report as one HTML file, from the release alone")
     report.add_argument("dir", metavar="DIR", help="of a run or a stream")
@@ -135,169 +137,8 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-_INIT_FLAGS = {
-    "data.path": ("--data", "PATH", "a folder, a file or a glob with the private records; not read"),
-    "data.source": ("--source", "KIND", "folder, parquet, csv, jsonl, webdataset, ...; default: by the name"),
-    "modality": ("--modality", "NAME", "what a record is: image, text, ..."),
-    "data.columns.label": ("--label", "COLUMN", "the column with the label; several: names between commas"),
-    "data.labels": ("--labels", "A,B,...", "the public labels, between commas"),
-    "data.schema": ("--schema", "FILE", "tables: a YAML file that declares the columns"),
-    "public": ("--public", "FILE", "tables: a public file like the data, to read bounds and values off (PARENT,CHILD)"),
-    "data.holdout": ("--holdout", "PATH", "real records set aside for evaluate"),
-    "data.expected_records": ("--expected-records", "N", "a public guess, not a count"),
-    "privacy.epsilon": ("--epsilon", "E", "0.001 to 1000; default 1"),
-    "privacy.delta": ("--delta", "D", "default: below 1/(n ln n), n the public guess"),
-    "privacy.adjacency": ("--adjacency", "A", "add-or-remove-one or replace-one"),
-    "evolution.samples": ("--samples", "N", "how many to make"),
-    "evolution.iterations": ("--iterations", "T", "each is a noisy histogram"),
-    "name": ("--name", "NAME", "of the run"),
-}
-
-
-def _add_init(command: argparse.ArgumentParser) -> None:
-    for key, (flag, value, text) in _INIT_FLAGS.items():
-        command.add_argument(flag, dest=key, metavar=value, help=text)
-    command.add_argument("--look", action="store_true", help="look at names of folders and columns, and at types")
-    command.add_argument("--labels-from-folders", action="store_true", help="the names of folders are public labels")
-    command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="answer anything by recipe key")
-    command.add_argument("--yes", action="store_true", help="ask nothing: take defaults for what no flag says")
-    command.add_argument("--out", default="recipe.yaml", metavar="FILE", help="where to write; default recipe.yaml")
-    command.add_argument("--force", action="store_true", help="write over a file that is there")
-
-
-def _init(options: argparse.Namespace) -> None:
-    from pe_beam.contracts.asking import Asker
-    from pe_beam.init.main import write_recipe
-
-    given = {key: value for key in _INIT_FLAGS if (value := getattr(options, key)) is not None}
-    for pair in options.set:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise InputError(f"--set {pair!r}: a.b=c is wanted")
-        given[key.strip()] = value
-    given |= {"look": True} if options.look else {}
-    given |= {"folders": True, "look": True} if options.labels_from_folders else {}
-    flags = {key: flag for key, (flag, _, _) in _INIT_FLAGS.items()}
-    flags |= {"look": "--look", "folders": "--labels-from-folders"}
-    asker = Asker(given, interactive=not options.yes and sys.stdin.isatty(), flags=flags)
-    recipe, plan = write_recipe(asker, options.out, force=options.force)
-    print(
-        f"written: {options.out}  (epsilon {_epsilon(plan.epsilon)}, delta {recipe.privacy.delta:g}, "
-        f"{counted(recipe.evolution.iterations, 'iteration')}, {plan.generator_calls} generator calls)"
-    )
-    for warning in plan.warnings:
-        print(f"warning: {warning}")
-    out = shlex.quote(options.out)
-    print(f"next:    pe-beam plan {out}")
-    print(f"         pe-beam run {out} --run-dir runs/{recipe.name}")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, allow_nan=False))
-
-
-def _epsilon(value: float | str) -> str:
-    return "inf" if value in (math.inf, "inf") else f"{value:.4g}"
-
-
-def _plan(options: argparse.Namespace) -> None:
-    from pe_beam.driver.booking import foretell
-    from pe_beam.driver.loop import check_parts
-    from pe_beam.recipe.costs import estimate_costs
-    from pe_beam.recipe.loading import load_recipe
-    from pe_beam.recipe.outlook import outlook
-    from pe_beam.recipe.plan import make_plan
-
-    recipe = load_recipe(options.recipe, options.set)
-    check_parts(recipe)
-    plan, costs, fits = make_plan(recipe), estimate_costs(recipe), foretell(recipe)
-    ahead = outlook(recipe, plan)
-    if options.html is not None:
-        from pe_beam.driver.html_file import write_html
-        from pe_beam.driver.plan_page import page_of
-
-        write_html(options.html, page_of(recipe, plan, ahead))
-    if options.json:
-        further = {"costs": None if costs is None else costs.to_json()} | ({} if fits is None else {"book": fits})
-        _print_json(plan.to_json() | ahead.to_json() | further)
-        return
-    print(f"{recipe.name}: {counted(recipe.evolution.iterations, 'iteration')}, delta {recipe.privacy.delta:g}")
-    if plan.measurements:
-        _print_measurements(plan.to_json()["measurements"])
-    print("iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  over sigma  noise passes threshold")
-    for t, sigma in enumerate(plan.schedule.sigmas):
-        votes = f"{plan.votes_per_candidate[t]:.2f}" if plan.votes_per_candidate else "?"
-        chance = f"{plan.chance_of_noise[t]:.1%}" if plan.chance_of_noise else "auto"
-        signal = f"{plan.votes_over_sigma[t]:.2f}" if plan.votes_over_sigma else "?"
-        row = (t + 1, plan.candidates[t], f"{sigma:.4f}", _epsilon(plan.epsilons[t]), votes, signal, chance)
-        print("{:>9}  {:>10}  {:>13}  {:>14}  {:>15}  {:>10}  {:>22}".format(*row))
-    if plan.votes_per_candidate is None:
-        print("?: unknown without data.expected_records, a public guess")
-    if plan.unsampled is not None:
-        _print_trade(plan.to_json()["sampling"])
-    print(f"generator calls: {plan.generator_calls}")
-    for line in ahead.lines():
-        print(line)
-    if plan.start is not None:
-        _print_start(plan.to_json()["start"])
-    if costs is not None:
-        _print_costs(costs)
-    if fits is not None:
-        print(fits)
-    for note in plan.notes:
-        print(f"note: {note}")
-    for warning in [*plan.warnings, *(costs.warnings if costs is not None else [])]:
-        print(f"warning: {warning}")
-
-
-def _print_measurements(steps: list[dict[str, Any]]) -> None:
-    """Prints the initial measurements: what each costs, and how far noise alone moves what it counts."""
-    print("measured first  share  epsilon alone  sigma (records)  cells  error by noise (TVD)")
-    for each in steps:
-        error = "?" if each["expected_error"] is None else f"{each['expected_error']:.3f}"
-        row = (each["name"], each["budget"], _epsilon(float(each["epsilon"])), each["cell_sigma"], each["cells"], error)
-        print("{:<14}  {:>5.3g}  {:>13}  {:>15.4f}  {:>5.0f}  {:>20}".format(*row))
-    if steps and steps[0]["expected_error"] is None:
-        print("?: unknown without data.expected_records, and for clients, whose records share one count")
-
-
-def _print_trade(sampling: dict[str, Any]) -> None:
-    """Prints what sampling gives and takes, in the first iteration."""
-    for name, rate in (("sampled", sampling["sampling_rate"]), ("unsampled", 1)):
-        side = sampling[name]
-        signal = side["expected_votes_over_sigma"]
-        votes = "" if signal is None else f", {signal[0]:.3g} expected votes a candidate over sigma"
-        print(f"sampling_rate {rate:g}: sigma {side['sigma'][0]:.4f}{votes}")
-
-
-def _print_start(start: dict[str, Any]) -> None:
-    """Prints what the release that a run starts from has spent, and what comes of it."""
-    said = {
-        "stated": f"{start['releases_added']} added: epsilon {_epsilon(start['epsilon'])} with this run, delta "
-        f"{start['delta']:g}",
-        "public": "declared public: nothing is added",
-        "none": "NOT PRIVATE, and so is this run",
-        "unknown": "its cost is not known: this run is NOT PRIVATE",
-    }[start["promise"]]
-    print(f"starts from release {start['release'][:12]}: {said}")
-    for each in start["apart"]:
-        whose = "these data" if each["data"] == "shared" else f"{counted(each['sets'], 'set')} of other data"
-        cost = f"epsilon {_epsilon(each['epsilon'])}, delta {each['delta']:g}"
-        print(f"  stated apart, for {whose}: {cost} ({each['adjacency']}; unit: {each['unit']})")
-
-
-def _print_costs(costs: Any) -> None:
-    tokens = f"tokens sent, about: {costs.input_tokens}; received, at most: {costs.output_tokens}"
-    print(f"model calls: {costs.calls}; {tokens}")
-    if costs.money is not None:
-        print(f"money, at most: {costs.money:.2f} {costs.currency} (rejected answers and faults of the service apart)")
-    for address in costs.recipients:
-        print(f"every candidate is sent to {address}: a recipient of the release")
-
-
 def _preview(options: argparse.Namespace) -> None:
     from pe_beam.cli.previewing import lines_of
-    from pe_beam.cli.terminal import fitting
     from pe_beam.driver.html_file import demand_writable, write_html
     from pe_beam.driver.preview import make_preview
     from pe_beam.driver.preview_page import page_of
@@ -314,12 +155,13 @@ def _preview(options: argparse.Namespace) -> None:
     if options.html is not None:
         write_html(options.html, page_of(preview, modality))
     if options.json:
-        _print_json(preview.to_json())
+        print_json(preview.to_json())
         return
     for line in lines_of(preview, view_of(modality)):
         print(fitting(line, sys.stdout.encoding))
     if preview.costs is not None:
-        _print_costs(preview.costs)
+        for line in cost_lines(preview.costs):
+            print(line)
     if options.html is not None:
         print(f"page: {options.html}")
 
@@ -364,66 +206,6 @@ def _stream(options: argparse.Namespace) -> None:
     print(f"published windows  {store.at('published')}")
 
 
-def _stream_of(path: str) -> Any:
-    """Returns the store of a directory if it is that of a stream, else None."""
-    from pe_beam.storage import open_store
-    from pe_beam.streams.status import is_stream
-
-    store = open_store(path)
-    return store if is_stream(store) else None
-
-
-def _stream_status(store: Any, *, as_json: bool) -> None:
-    from pe_beam.streams.status import status
-
-    found = status(store)
-    if as_json:
-        _print_json(found)
-        return
-    working = found.pop("window_at_work") or {}
-    found |= {f"window {key}": value for key, value in working.items()}
-    for key, value in found.items():
-        if value is not None:
-            print(f"{key.replace('_', ' '):<22} {_epsilon(value) if key == 'epsilon' else value}")
-
-
-def _stream_privacy(streams: list[Any], *, as_json: bool) -> None:
-    from pe_beam.streams.status import privacy
-
-    if len(streams) > 1:
-        raise InputError("privacy: one stream, or runs on the same data; not several streams, or both")
-    found = privacy(streams[0])
-    if as_json:
-        _print_json(found)
-        return
-    print(found["statement"])
-    windows = counted(len({line["window"] for line in found["ledger"]}), "window")
-    print(f"\nspent by {windows}; each costs epsilon {_epsilon(found['window_epsilon'])} by itself")
-
-
-def _status(options: argparse.Namespace) -> None:
-    from pe_beam.driver.status import status
-
-    stream = _stream_of(options.dir)
-    if stream is not None:
-        _stream_status(stream, as_json=options.json)
-        return
-    found = status(options.dir)
-    if options.json:
-        _print_json(found)
-        return
-    times = found.pop("times")
-    kinds = "; ".join(found.pop("left_out"))
-    found |= {"left_out": kinds} if kinds else {}
-    for name, used in found.pop("services").items():
-        found |= {f"{name} {what}": value for what, value in used.items()}
-    width = max(20, *map(len, found))
-    for key, value in found.items():
-        print(f"{key.replace('_', ' '):<{width}} {_epsilon(value) if key.startswith('epsilon') else value}")
-    for entry in times:
-        print(f"  {entry['what']:<24} {entry['seconds']:8.1f} s")
-
-
 def _watch(options: argparse.Namespace) -> None:
     import contextlib
     import threading
@@ -441,44 +223,18 @@ def _watch(options: argparse.Namespace) -> None:
         threading.Event().wait()
 
 
-def _privacy(options: argparse.Namespace) -> None:
-    from pe_beam.driver.status import privacy
-
-    streams = [_stream_of(path) for path in options.dir]
-    if any(store is not None for store in streams):
-        _stream_privacy(streams, as_json=options.json)
-        return
-    found = privacy(options.dir)
-    if options.json:
-        _print_json(found)
-        return
-    print(found["statement"])
-    for run in found["runs"]:
-        print(f"\n{run['dir']}: epsilon {_epsilon(run['spent_epsilon'])}, delta {run['delta']:g}")
-        for line in run["ledger"]:
-            what = f", measured {line['measured']}" if "measured" in line else ""
-            print(f"  iteration {line['iteration']}{what}: noise multiplier {line['noise_multiplier']:.6g}")
-        for each in run.get("start", {}).get("ancestors", []):
-            kind = f"{each['adjacency']}; unit: {each['unit']}"
-            data = "the same data" if each["data"] == 0 else f"{counted(each['sets'], 'set')} of other data"
-            rounds = counted(len(each["noise_multiplier"]), "round")
-            print(f"  before it, on {data}: release {each['digest'][:12]}, {rounds} ({kind})")
-        if "private_kept" in run:
-            print(f"  {run['private_kept']}")
-
-
 def _report(options: argparse.Namespace) -> None:
     from pe_beam.driver.reporting import report
     from pe_beam.streams.report import report as stream_report
 
-    stream = _stream_of(options.dir)
+    stream = stream_of(options.dir)
     print(report(options.dir) if stream is None else stream_report(stream))
 
 
 def _export(options: argparse.Namespace) -> None:
     from pe_beam.driver.export import export, export_as, export_release
 
-    stream, promise = _stream_of(options.dir), None
+    stream, promise = stream_of(options.dir), None
     if stream is not None:
         from pe_beam.streams.status import newest_published, privacy
 
@@ -504,7 +260,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from pe_beam.evaluation.setting import PAGE
     from pe_beam.evaluation.table import text_table
 
-    if _stream_of(options.dir) is not None:
+    if stream_of(options.dir) is not None:
         raise InputError(f"{options.dir}: the directory of a stream; that of a window is wanted, windows/START in it")
     told = dict(_pair(text) for text in options.set)
     found = evaluate(
@@ -517,7 +273,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         progress=sys.stderr,
     )
     if options.json:
-        _print_json(found)
+        print_json(found)
         return
     print(text_table(found))
     print(f"page  {options.dir.rstrip('/')}/{PAGE}")

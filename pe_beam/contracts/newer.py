@@ -33,7 +33,7 @@ def without_newer_defaults(model: BaseModel, plain: Mapping[str, Any]) -> dict[s
       model: the validated model.
       plain: the dump of the model, by alias or by name. Keys that the model does not have are passed through.
 
-    >>> from pe_beam.recipe.models import Split
+    >>> from pe_beam.recipe.sections.data import Split
     >>> without_newer_defaults(Split(), {"share": 0.3, "random_state": 0, "note": "passed through"})
     {'share': 0.3, 'random_state': 0, 'note': 'passed through'}
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pe_beam.books import entering, file
-from pe_beam.books.lines import Adjacency, Cost, Place, Unit, squared
-from pe_beam.books.standing import Book, told_left
+from pe_beam.books.lines import Cost, Place, squared
+from pe_beam.books.standing import told_left
 from pe_beam.contracts.store import Folder
 from pe_beam.engine.frozen import fingerprint
 from pe_beam.engine.run import Run
@@ -22,59 +22,28 @@ from pe_beam.releases.reading import Release
 from pe_beam.storage import open_store
 
 
-def open_book(
-    place: str,
-    *,
-    name: str,
-    epsilon: float,
-    delta: float,
-    unit: Unit = "record",
-    adjacency: Adjacency = "add-or-remove-one",
-    planned: Sequence[Recipe] = (),
-    beside: Sequence[str] = (),
-) -> Book:
-    """Opens a new budget book.
-
-    Args:
-      place: a folder, or the URL of a store.
-      name: as its holder calls it.
-      epsilon: of all its runs together.
-      delta: of all its runs together.
-      unit: that of every run.
-      adjacency: that of every run.
-      planned: recipes of runs on samples, whose sampling counts because they are fixed here.
-      beside: places of books over other data, for a warning where the same data are in both.
+def planned_places(recipes: Sequence[Recipe]) -> list[Place]:
+    """Returns what a new book has to know of runs on samples, whose sampling counts because they are fixed in it.
 
     Raises:
-      InputError: there is a book already, or a value or recipe is not allowed.
+      RecipeError: a run is not on samples, or NOT PRIVATE.
     """
-    for recipe in planned:
+    for recipe in recipes:
         if recipe.privacy.sampling_rate == 1:
             raise RecipeError(
                 f"book: recipe {recipe.name!r} has privacy.sampling_rate 1; only runs on samples gain by a plan, all "
                 "others compose the same in any order"
             )
-    return file.create_book(
-        place,
-        name=name,
-        epsilon=epsilon,
-        delta=delta,
-        unit=unit,
-        adjacency=adjacency,
-        planned=[_place(recipe) for recipe in planned],
-        beside=beside,
-    )
-
-
-def _place(recipe: Recipe) -> Place:
-    privacy = recipe.privacy
-    return Place(
-        run_id=run_id(recipe),
-        name=recipe.name,
-        unit=privacy.unit,
-        adjacency=privacy.adjacency,
-        cost=cost_of(recipe),
-    )
+    return [
+        Place(
+            run_id=run_id(recipe),
+            name=recipe.name,
+            unit=recipe.privacy.unit,
+            adjacency=recipe.privacy.adjacency,
+            cost=cost_of(recipe),
+        )
+        for recipe in recipes
+    ]
 
 
 def cost_of(recipe: Recipe) -> Cost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from pe_beam.custody import keeping
 from pe_beam.driver import booking
@@ -43,7 +43,15 @@ def check_ledger(run: Run) -> None:
             )
 
 
-def write_ledger_line(run: Run, iteration: int) -> None:
+def pay(run: Run, iterations: Container[int]) -> None:
+    """Writes the ledger lines of those iterations that spend budget. Only who holds the run lock may call it."""
+    run.store.demand_lock()
+    for iteration in spending_iterations(run):
+        if iteration in iterations:
+            _write_line(run, iteration)
+
+
+def _write_line(run: Run, iteration: int) -> None:
     """Writes the ledger line of an iteration durably, before its job starts. Does nothing if the line exists."""
     lines = ledger_lines(run)
     if any(line.iteration == iteration for line in lines):

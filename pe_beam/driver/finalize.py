@@ -26,8 +26,8 @@ from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import sampling_words, statement
 from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors, words_over
-from pe_beam.recipe.models import Halves, OneWay
 from pe_beam.recipe.section import Section
+from pe_beam.recipe.sections.measure import Halves, OneWay
 from pe_beam.recipe.start import MECHANISM
 from pe_beam.storage.parquet import parquet_file
 

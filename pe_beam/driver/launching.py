@@ -11,17 +11,19 @@ A launch that was killed, or whose job failed, is launched again: lines that are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pe_beam.driver.budget import check_ledger, write_ledger_line
+from pe_beam.driver.budget import check_ledger, pay
 from pe_beam.driver.finalize import is_complete
-from pe_beam.driver.loop import check_parts, missing_iterations, new_job, told
-from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_stream
+from pe_beam.driver.jobs import Graph, check_graph, embed_graph, iteration_graph, new_job, unrolled_graph
+from pe_beam.driver.loop import missing_iterations
+from pe_beam.driver.parts import check_parts
+from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_other_embeddings, refuse_stream
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.manifests import manifest_of, read_manifest
-from pe_beam.engine.queries import job_label, spending_iterations
+from pe_beam.engine.queries import job_label
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.start import bring_start
 from pe_beam.errors import InputError
@@ -40,29 +42,22 @@ def launch_embed(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str
       InputError: a bad recipe or a changed one, or a store that would keep the secret.
       PeBeamError: a locked run directory, or a job that cannot be handed over.
     """
-    from pe_beam.engine.graphs import ingest
-
     check_parts(recipe)
     store = open_store(run_dir)
     with store.lock():
         pin_recipe(recipe, store)
         run = open_run(store.uri)
         job = new_job(run, list(beam_options), leaves=True)
-        config = ingest.Config(
-            run_dir=run.store.uri,
-            hints=run.recipe.execution.stages.hints(),
-            records=ingest.private_records(run),
-        )
         if read_index(run) is not None:
-            _demand_own_embeddings(run)
-            job("CheckSource", lambda root: ingest.build_check(root, config))
+            refuse_other_embeddings(run)
+            job("CheckSource", check_graph(run))
         elif is_complete(run):
             _confirm(run, job)
         else:
             run.embedder.ready()
             bring_start(run)
             pin_secret(run, None, on_this_machine=job.on_this_machine)
-            job("Ingest", lambda root: ingest.build(root, config))
+            job("Ingest", embed_graph(run))
 
 
 def launch_iteration(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = ()) -> None:
@@ -88,11 +83,13 @@ def launch_iteration(run_dir: str | Path, iteration: int, beam_options: Sequence
         if iteration:
             manifest_of(run, iteration - 1)
         if iteration == 0 and missing_iterations(run, 0) != [0]:  # with initial measurements before it, in one job
-            _pay(run, missing_iterations(run, 0), job)
-            job(job_label(run, 0), _first_graph(run))
+            missing = missing_iterations(run, 0)
+            _pay(run, missing, job)
+            job(job_label(run, 0), unrolled_graph(run, missing[0], 0))
             return
         _pay(run, [iteration], job)
-        job(job_label(run, iteration), _iteration_graph(run, iteration))
+        graph = iteration_graph(run, iteration)
+        job(job_label(run, iteration), graph if iteration < last else _finishing(run, graph))
 
 
 def launch_evolution(recipe: Recipe, run_dir: str | Path, beam_options: Sequence[str] = ()) -> None:
@@ -116,48 +113,32 @@ def launch_evolution(recipe: Recipe, run_dir: str | Path, beam_options: Sequence
         run.generator.ready()
         run.embedder.ready()
         _pay(run, range(missing[0], missing[-1] + 1), job)
-        job("Evolution", _evolution_graph(run, missing[0]))
+        job("Evolution", _finishing(run, unrolled_graph(run, missing[0], missing[-1])))
 
 
-def _iteration_graph(run: Run, iteration: int) -> Callable[[Any], Any]:
+def _finishing(run: Run, graph: Graph) -> Graph:
+    """Returns a graph with the end of the run behind it."""
     from pe_beam.driver.ending import Finish
-    from pe_beam.engine.graphs.iteration import Config, build
 
-    config = Config(iteration=iteration, **told(run))
-    if iteration < run.recipe.evolution.iterations:
-        return lambda root: build(root, config)
-    return lambda root: build(root, config) | "Finish" >> Finish(config.run_dir)
-
-
-def _first_graph(run: Run) -> Callable[[Any], Any]:
-    """Returns the graph of the initial measurements that are missing and of iteration 0."""
-    from pe_beam.engine.graphs.evolution import Config, build
-
-    config = Config(first=missing_iterations(run, 0)[0], last=0, **told(run))
-    return lambda root: build(root, config)
-
-
-def _evolution_graph(run: Run, first: int) -> Callable[[Any], Any]:
-    from pe_beam.driver.ending import Finish
-    from pe_beam.engine.graphs.evolution import Config, build
-
-    config = Config(first=first, last=run.recipe.evolution.iterations, **told(run))
-    return lambda root: build(root, config) | "Finish" >> Finish(config.run_dir)
+    uri = run.store.uri
+    return lambda root: graph(root) | "Finish" >> Finish(uri)
 
 
 def _finish(run: Run, job: Job) -> None:
     """Hands over a job that finishes a run of which all iterations are there."""
-    from pe_beam.driver.ending import Finish, build_confirmation
-
-    uri = run.store.uri
-    job("Finish", lambda root: build_confirmation(root, uri) | "Finish" >> Finish(uri))
+    job("Finish", _finishing(run, _confirmation(run)))
 
 
 def _confirm(run: Run, job: Job) -> None:
     """Hands over a job that makes nothing."""
+    job("Confirm", _confirmation(run))
+
+
+def _confirmation(run: Run) -> Graph:
     from pe_beam.driver.ending import build_confirmation
 
-    job("Confirm", lambda root: build_confirmation(root, run.store.uri))
+    uri = run.store.uri
+    return lambda root: build_confirmation(root, uri)
 
 
 def _pay(run: Run, iterations: Sequence[int], job: Job) -> None:
@@ -166,15 +147,10 @@ def _pay(run: Run, iterations: Sequence[int], job: Job) -> None:
     ledger.repair_ledger(run.store)
     pin_secret(run, None, on_this_machine=job.on_this_machine)
     check_ledger(run)
-    run.store.demand_lock()
-    for iteration in spending_iterations(run):
-        if iteration in iterations:
-            write_ledger_line(run, iteration)
+    pay(run, iterations)
 
 
 def _demand_own_embeddings(run: Run) -> None:
-    index = read_index(run)
-    if index is None:
+    if read_index(run) is None:
         raise InputError("private/embeddings: not frozen yet; launch `embed` first, and wait for its job")
-    if index.get("embedding_id") != run.embedding_id:
-        raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
+    refuse_other_embeddings(run)

@@ -10,30 +10,27 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pe_beam import errors
-from pe_beam.contracts.store import Store
-from pe_beam.custody import keeping
 from pe_beam.driver import booking
-from pe_beam.driver.budget import check_ledger, ledger_lines, write_ledger_line
+from pe_beam.driver.budget import check_ledger, ledger_lines, pay
 from pe_beam.driver.finalize import finalize, is_complete, restore
-from pe_beam.driver.progress import JOB, TIMES, Progress
-from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_stream
+from pe_beam.driver.jobs import check_graph, embed_graph, iteration_graph, new_job, unrolled_graph
+from pe_beam.driver.parts import check_parts
+from pe_beam.driver.progress import TIMES, Progress
+from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_other_embeddings, refuse_stream
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out
 from pe_beam.engine.manifests import manifest_of, read_manifest
-from pe_beam.engine.queries import first_query, is_made, job_label, spending_iterations
+from pe_beam.engine.queries import first_query, is_made, job_label
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.start import bring_start
-from pe_beam.errors import InputError, RecipeError, StageError
+from pe_beam.errors import InputError, StageError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
-from pe_beam.recipe.parts import new_embedder, new_generator
-from pe_beam.recipe.plan import make_plan
 from pe_beam.services.waiting import heard_by
 from pe_beam.storage import open_store
-from pe_beam.voting.nearest import find_engine
 from pe_beam.wording import counted
 
 if TYPE_CHECKING:
@@ -79,57 +76,26 @@ def evolve(
     check_parts(recipe)
     store = open_store(run_dir)
     with store.lock():
-        return _evolve_locked(
-            recipe,
-            store,
-            list(beam_options),
-            secret_file,
-            progress,
-            unroll=unroll,
-            on_iteration=on_iteration,
-            on_frozen=on_frozen,
-        )
-
-
-def check_parts(recipe: Recipe) -> None:
-    """Builds plan, generator and embedder once, so that their errors come before any budget is spent."""
-    make_plan(recipe)
-    find_engine(recipe.execution.search_engine)
-    if recipe.privacy.secret is not None:
-        keeping.demand_library(recipe.privacy.secret.custody, recipe.privacy.secret.options)
-    generator, embedder = new_generator(recipe), new_embedder(recipe)
-    if recipe.data.never_stop and embedder.remote:
-        raise RecipeError(
-            f"data.never_stop: embedder {recipe.embedder.name!r} asks a service, which may refuse a record and so stop "
-            "the run; an embedder on this machine is wanted"
-        )
-    if not recipe.private and (generator.remote or embedder.remote) and not recipe.privacy.send_unprotected:
-        raise RecipeError(
-            f"{'evolution.start: a run that is NOT PRIVATE' if recipe.noisy else 'privacy.epsilon: inf'} with a remote "
-            "service would send private data out; where that is allowed, say privacy.send_unprotected: true"
-        )
-
-
-def _evolve_locked(
-    recipe: Recipe,
-    store: Store,
-    args: list[str],
-    secret_file: str | Path | None,
-    stream: TextIO | None,
-    *,
-    unroll: bool,
-    on_iteration: Callable[[Run, int], None] | None,
-    on_frozen: Callable[[Run], None] | None,
-) -> Run:
-    pin_recipe(recipe, store, window=on_frozen is not None)
-    run = open_run(store.uri)
-    progress = Progress(run, stream)
-    if is_complete(run):
-        check_ledger(run)
-        restore(run)
+        pin_recipe(recipe, store, window=on_frozen is not None)
+        run = open_run(store.uri)
+        shown = Progress(run, progress)
+        if is_complete(run):
+            check_ledger(run)
+            restore(run)
+            booking.note_finished(run)
+            shown.say("this run is complete; nothing to do")
+            return run
+        job = _begin(run, list(beam_options), secret_file, shown)
+        if on_frozen is not None:
+            on_frozen(run)
+        _iterate(run, job, shown, unroll=unroll, on_iteration=on_iteration)
+        finalize(run)
         booking.note_finished(run)
-        progress.say("this run is complete; nothing to do")
-        return run
+    return run
+
+
+def _begin(run: Run, args: list[str], secret_file: str | Path | None, progress: Progress) -> Job:
+    """Does all that comes before a budget is spent, also on a resume. Returns the job that runs the graphs."""
     booking.demand_room(run)
     job = new_job(run, args)
     with heard_by(progress.say):
@@ -139,30 +105,32 @@ def _evolve_locked(
     ledger.repair_ledger(run.store)
     private_kept = pin_secret(run, secret_file, on_this_machine=job.on_this_machine)
     if private_kept is not None:
-        progress.say(f"{private_kept} in {store.uri}: what is deleted from private/ lives on there")
+        progress.say(f"{private_kept} in {run.store.uri}: what is deleted from private/ lives on there")
     with _timed(run, "ingest"):
         _freeze_data(run, job, progress)
     progress.left_out()
     check_ledger(run)
     for warning in booking.enter(run):
         progress.say(f"warning: {warning}")
-    if on_frozen is not None:
-        on_frozen(run)
+    return job
+
+
+def _iterate(
+    run: Run, job: Job, progress: Progress, *, unroll: bool, on_iteration: Callable[[Run, int], None] | None
+) -> None:
+    """Runs the iterations that are missing."""
     missing = missing_iterations(run)
     if unroll and missing:
         with _timed(run, f"iterations {missing[0]} to {missing[-1]}"), progress.unrolled(max(missing[0], 0)):
             run_unrolled(run, missing[0], job)
         for iteration in missing:
             _call(on_iteration, run, iteration)
-    else:
-        for iteration in missing:
-            what = f"iteration {iteration}" if iteration >= 0 else job_label(run, iteration).lower()
-            with _timed(run, what), progress.iteration(iteration):
-                run_iteration(run, iteration, job)
-            _call(on_iteration, run, iteration)
-    finalize(run)
-    booking.note_finished(run)
-    return run
+        return
+    for iteration in missing:
+        what = f"iteration {iteration}" if iteration >= 0 else job_label(run, iteration).lower()
+        with _timed(run, what), progress.iteration(iteration):
+            run_iteration(run, iteration, job)
+        _call(on_iteration, run, iteration)
 
 
 def missing_iterations(run: Run, last: int | None = None) -> list[int]:
@@ -235,84 +203,19 @@ def run_one(run_dir: str | Path, iteration: int, beam_options: Sequence[str] = (
             run_iteration(run, each, job)
 
 
-def new_job(run: Run, args: list[str], *, leaves: bool = False) -> Job:
-    """Returns the job that runs graphs with the user's Beam flags. Only this imports Beam, because plans need none.
-
-    Args:
-      run: whose graphs.
-      args: the user's Beam flags.
-      leaves: whether its graphs are handed over and left (`launching`).
-
-    Raises:
-      InputError: Beam does not accept a flag, or the flags leave a job that the driver has to wait for.
-    """
-    from pe_beam.runners import leaving
-    from pe_beam.runners.job import Job
-
-    execution = run.recipe.execution
-    if not leaves and leaving.leaves([*execution.beam_args, *args]):
-        raise InputError(
-            f"{' and '.join(leaving.FLAGS)}: a driver waits for its jobs; `python -m pipelines.embed`, "
-            "`pipelines.iteration`, `pipelines.evolve` and `pipelines.evaluate` can leave theirs"
-        )
-
-    def note(label: str, runner: str, shown_as: str | None) -> None:
-        """Records the job for `status`."""
-        said = {"job": label, "runner": runner} | ({} if shown_as is None else {"shown_as": shown_as})
-        run.store.commit(JOB, json.dumps(said).encode(), replace=True)
-
-    return Job(
-        run.store,
-        [*execution.beam_args, *args],
-        runner=execution.runner,
-        parallelism=execution.parallelism,
-        hints=execution.stages.hints(),
-        started=note,
-        run_id=run.run_id,
-        client_ids=run.recipe.privacy.unit == "client",
-        leaves=leaves,
-    )
-
-
 def run_iteration(run: Run, iteration: int, job: Job) -> None:
     """Writes the ledger line if the iteration spends budget, and runs its job."""
-    from pe_beam.engine.graphs.iteration import Config, build
-
-    run.store.demand_lock()
-    if iteration in spending_iterations(run):
-        write_ledger_line(run, iteration)
-    config = Config(iteration=iteration, **told(run))
-    job(
-        job_label(run, iteration),
-        lambda root: build(root, config),
-        is_done=lambda: is_made(run, iteration),
-    )
+    pay(run, [iteration])
+    job(job_label(run, iteration), iteration_graph(run, iteration), is_done=lambda: is_made(run, iteration))
     _demand_made(run, iteration)
 
 
 def run_unrolled(run: Run, first: int, job: Job) -> None:
     """Writes all missing ledger lines from `first` on, then runs iterations `first` to T as one job."""
-    from pe_beam.engine.graphs.evolution import Config, build
-
     last = run.recipe.evolution.iterations
-    run.store.demand_lock()
-    for iteration in spending_iterations(run):
-        if iteration >= first:
-            write_ledger_line(run, iteration)
-    config = Config(first=first, last=last, **told(run))
-    job("Evolution", lambda root: build(root, config), is_done=lambda: is_made(run, last))
+    pay(run, range(first, last + 1))
+    job("Evolution", unrolled_graph(run, first, last), is_done=lambda: is_made(run, last))
     _demand_made(run, last)
-
-
-def told(run: Run) -> dict[str, Any]:
-    """Returns the configuration that all graphs of iterations share."""
-    recipe = run.recipe
-    return {
-        "run_dir": run.store.uri,
-        "unit": recipe.vote_unit,
-        "label_shares": bool(recipe.privacy.label_budget()),
-        "hints": recipe.execution.stages.hints(),
-    }
 
 
 def _demand_made(run: Run, iteration: int) -> None:
@@ -322,27 +225,19 @@ def _demand_made(run: Run, iteration: int) -> None:
 
 
 def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
-    from pe_beam.engine.graphs import ingest
-
-    config = ingest.Config(
-        run_dir=run.store.uri,
-        hints=run.recipe.execution.stages.hints(),
-        records=ingest.private_records(run),
-    )
     if read_index(run) is None:
         if ledger_lines(run):
             raise InputError("private/embeddings: missing, though this run has spent budget; it cannot go on")
         with progress.ingest():
             try:
-                job("Ingest", lambda root: ingest.build(root, config), is_done=lambda: read_index(run) is not None)
+                job("Ingest", embed_graph(run), is_done=lambda: read_index(run) is not None)
             except errors.DataError as error:
                 kinds = left_out(run)
                 raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
         progress.left_columns()
     else:
-        if (read_index(run) or {}).get("embedding_id") != run.embedding_id:
-            raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
-        job("CheckSource", lambda root: ingest.build_check(root, config))
+        refuse_other_embeddings(run)
+        job("CheckSource", check_graph(run))
     if read_index(run) is None:
         raise errors.DataError("data.path: there is no record that can be used")
 

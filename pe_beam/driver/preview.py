@@ -17,7 +17,7 @@ import pyarrow as pa
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Chunk, Exchange, Generator, PaidGenerator, Step
 from pe_beam.contracts.store import Folder
-from pe_beam.driver.loop import check_parts
+from pe_beam.driver.parts import check_parts
 from pe_beam.engine.layout import PRIVATE_SERVICES, PUBLIC_SERVICES
 from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng

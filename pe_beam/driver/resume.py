@@ -16,7 +16,8 @@ from pe_beam.errors import InputError, RecipeError, SecretError
 from pe_beam.privacy import ledger, secret
 from pe_beam.privacy.secret_record import RECORD, read_record
 from pe_beam.recipe.identity import differing_keys, to_yaml
-from pe_beam.recipe.models import Recipe, SecretCustody
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.privacy import SecretCustody
 
 _LEFT_BY_RUNS = ("release", "release-NOT-PRIVATE", "private/counts")
 
@@ -58,6 +59,13 @@ def pin_recipe(recipe: Recipe, store: Store, *, window: bool = False) -> None:
     elif store.exists(ledger.LEDGER) or any(store.list_files(folder) for folder in _LEFT_BY_RUNS):
         raise InputError(f"{store.uri}: holds a run whose recipe.yaml is missing; put it back")
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
+
+
+def refuse_other_embeddings(run: Run) -> None:
+    """Raises InputError if the frozen embeddings are those of another recipe."""
+    index = read_index(run)
+    if index is not None and index.get("embedding_id") != run.embedding_id:
+        raise InputError("private/embeddings: embeddings of another recipe lie there; use a new run directory")
 
 
 def pin_secret(run: Run, supplied: str | Path | None, *, on_this_machine: bool = False) -> str | None:

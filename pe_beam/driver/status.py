@@ -25,7 +25,7 @@ from pe_beam.privacy import accounting
 from pe_beam.privacy.secret_record import recent_record
 from pe_beam.privacy.statement import compose_runs
 from pe_beam.recipe.ancestry import added_to, as_run, with_ancestors
-from pe_beam.recipe.models import Ancestor
+from pe_beam.recipe.sections.start import Ancestor
 from pe_beam.recipe.start import release_digest
 from pe_beam.releases.reading import Release
 from pe_beam.services.record import UNIT, read_totals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from pe_beam.engine.run import Run
 from pe_beam.engine.settling import freed
 from pe_beam.engine.spending import sigma_of
 from pe_beam.keyed import keyed_rng
-from pe_beam.recipe.models import Evolution, Turn
+from pe_beam.recipe.sections.evolution import Evolution, Turn
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.selection.samplers import draw
 from pe_beam.selection.smoothing import Round, smoothed_votes
 from pe_beam.selection.threshold import auto_threshold, threshold_in_votes, weights_above
 from pe_beam.selection.totals import Total, brought_to
+from pe_beam.voting.votes import CandidateMatrix
 
 _LEAST_OF_CLIENT = 0.5  # votes for each in a measured column
 
@@ -38,7 +40,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     histogram = read_histogram(run, iteration)
     codes = run.recipe.codes(histogram["label"].to_pylist())
     noisy = _noisy_votes(run, iteration, histogram["noisy_votes"].to_numpy(), codes)
-    rounds, sigma = _rounds(run, iteration), sigma_of(run, iteration)
+    released, sigma = _released(run, iteration), sigma_of(run, iteration)
     variations, keep = run.recipe.evolution.family_at(iteration)
     places = run.recipe.evolution.populations()[iteration] // (variations + keep)
     quotas = largest_remainder(noisy_label_shares(run), places)
@@ -47,7 +49,8 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
     for code, label in enumerate(run.recipe.label_list):
         rows = np.flatnonzero(codes == code)
-        weights, threshold, fallback = _weights(run.recipe.evolution, turn, sigma, noisy[rows], rounds[code])
+        rounds = [each.of_label(code) for each in released]  # of a label at a time: they are copies of vectors
+        weights, threshold, fallback = _weights(run.recipe.evolution, turn, sigma, noisy[rows], rounds)
         rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
         draws[rows] = draw(weights, quotas[code], method=turn.selection, rng=rng)
         if balances(run, iteration):  # draws by rank have weights that may add up to 0
@@ -72,19 +75,31 @@ def _labels(run: Run, codes: np.ndarray, rows: np.ndarray) -> list[str | None]:
     return [labels[code] for code in np.repeat(codes, rows).tolist()]
 
 
-def _rounds(run: Run, iteration: int) -> list[list[Round]]:
-    """Returns by label what iterations 1 to t released. It is empty without smoothing, and for votes without noise."""
-    rounds: list[list[Round]] = [[] for _ in run.recipe.label_list]
+@dataclass(frozen=True)
+class _Released:
+    """What an iteration voted on and released: candidates, their noisy votes, float64 (m,), and sigma, in votes."""
+
+    matrix: CandidateMatrix
+    noisy: np.ndarray
+    sigma: float
+
+    def of_label(self, code: int) -> Round:
+        """Returns what was released for one label. Without labels its vectors are those of the file, not copied."""
+        rows = self.matrix.labels == code
+        vectors = self.matrix.vectors if rows.all() else self.matrix.vectors[rows]
+        return Round(vectors, self.noisy[rows], self.sigma)
+
+
+def _released(run: Run, iteration: int) -> list[_Released]:
+    """Returns what iterations 1 to t released. It is empty without smoothing, and for votes without noise."""
     if not run.recipe.evolution.smoothing or not run.recipe.noisy:
-        return rounds
+        return []
+    found = []
     for t in range(1, iteration + 1):
         matrix = make_matrix(run, t)
         noisy = _noisy_votes(run, t, read_histogram(run, t)["noisy_votes"].to_numpy(), matrix.labels)
-        sigma = sigma_of(run, t)
-        for code, own in enumerate(rounds):
-            rows = matrix.labels == code
-            own.append(Round(matrix.vectors[rows], noisy[rows], sigma))
-    return rounds
+        found.append(_Released(matrix, noisy, sigma_of(run, t)))
+    return found
 
 
 def _noisy_votes(run: Run, iteration: int, noisy: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from pe_beam.errors import InputError
 from pe_beam.keyed import encode_fields
 from pe_beam.privacy import noise
 from pe_beam.privacy.pledge import pledge
-from pe_beam.recipe.plan import declared_shares
+from pe_beam.recipe.bounds import declared_shares
 
 _MATRIX = "pe_beam.matrix"
 

@@ -10,8 +10,8 @@ from pe_beam.engine import matrices
 from pe_beam.engine.matrices import load_matrix, make_matrix
 from pe_beam.engine.run import Run, open_run
 from pe_beam.keyed import keyed_rng
-from pe_beam.recipe.models import Approximate
-from pe_beam.recipe.plan import votes_bound
+from pe_beam.recipe.bounds import votes_bound
+from pe_beam.recipe.sections.evolution import Approximate
 from pe_beam.voting.approximate import HEAD_AT, approximate_voter, build_index, head_length, read_index
 from pe_beam.voting.hnsw import GraphOptions
 from pe_beam.voting.votes import CandidateMatrix, Voter

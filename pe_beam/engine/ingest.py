@@ -161,7 +161,7 @@ def _write_shard(
     schema = shard_schema(run.embedder.dimension, by_client=client)
     with shard_writer(sink, schema) as writer:
         made = []
-        for batch in _joined(batches, run.embedder.batch_size):
+        for batch in joined(batches, run.embedder.batch_size):
             vectors, faults = embed_batch(run, batch)
             for row, fault in sorted(faults.items()):
                 reject = {"where": batch.rows[row], "kind": fault.kind, "detail": fault.detail}
@@ -174,7 +174,7 @@ def _write_shard(
     return rows.num_rows, bin_rows(run, rows) if counts_by_bins(run) else None
 
 
-def _joined(batches: Iterable[SourceBatch], most: int) -> Iterator[SourceBatch]:
+def joined(batches: Iterable[SourceBatch], most: int) -> Iterator[SourceBatch]:
     """Joins batches up to `most` rows, for embedders that are faster with more rows. BATCH_BYTES bounds them too."""
     held: list[SourceBatch] = []
     rows = size = 0

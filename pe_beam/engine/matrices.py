@@ -18,7 +18,7 @@ from pe_beam.engine.populations import around, chunk_ranges, population_rows, re
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import PeBeamError, StageError
 from pe_beam.keyed import keyed_rng
-from pe_beam.recipe.plan import votes_bound
+from pe_beam.recipe.bounds import votes_bound
 from pe_beam.voting.nearest import normalise_rows
 from pe_beam.voting.search.auto import fastest_engine
 from pe_beam.voting.votes import CandidateMatrix, Voter

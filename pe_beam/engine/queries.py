@@ -30,7 +30,7 @@ from pe_beam.engine.measurements import (
 from pe_beam.engine.populations import HISTOGRAM, HISTOGRAM_WORK, read_histogram, read_population
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
-from pe_beam.recipe.plan import measurement_sensitivity
+from pe_beam.recipe.bounds import measurement_sensitivity
 
 
 class Cost(NamedTuple):

@@ -25,7 +25,7 @@ from pe_beam.errors import PeBeamError, RecipeError, StageError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.mixed import Mixed
-from pe_beam.recipe.models import Start
+from pe_beam.recipe.sections.start import Start
 from pe_beam.recipe.start import KEY, find_start, named
 from pe_beam.releases.reading import open_release
 from pe_beam.storage.parquet import read_parquet

@@ -31,7 +31,7 @@ from pe_beam.engine.settling import commit_settled, settled_note, settles, with_
 from pe_beam.engine.start import plan_start, taken_rows
 from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng
-from pe_beam.recipe.plan import votes_bound
+from pe_beam.recipe.bounds import votes_bound
 from pe_beam.selection.quotas import largest_remainder
 from pe_beam.storage.parquet import read_parquet
 
@@ -267,16 +267,18 @@ def _manifest(run: Run, iteration: int, names: dict[str, str]) -> dict[str, Any]
         manifest["generation"] = made
     if run.recipe.notice is not None:
         manifest["notice"] = run.recipe.notice
-    if iteration:
-        manifest["degree"] = run.recipe.evolution.degrees()[iteration - 1]
-        searched = recall_note(run, iteration)
-        if searched is not None:
-            manifest["search"] = searched
-        manifest["selection"] = _notes(run, iteration)
-        if settles(run, iteration):
-            manifest["settled"] = settled_note(run, iteration)
-        if keeps_count(run, iteration):
-            manifest["repeats"] = repeats_note(run, iteration)
-    else:
-        manifest |= _notes(run, 0)
-    return manifest
+    return manifest | (_came_about(run, iteration) if iteration else _notes(run, 0))
+
+
+def _came_about(run: Run, iteration: int) -> dict[str, Any]:
+    """Returns what a manifest says of how a later population came about."""
+    found: dict[str, Any] = {"degree": run.recipe.evolution.degrees()[iteration - 1]}
+    searched = recall_note(run, iteration)
+    if searched is not None:
+        found["search"] = searched
+    found["selection"] = _notes(run, iteration)
+    if settles(run, iteration):
+        found["settled"] = settled_note(run, iteration)
+    if keeps_count(run, iteration):
+        found["repeats"] = repeats_note(run, iteration)
+    return found

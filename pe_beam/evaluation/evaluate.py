@@ -11,10 +11,10 @@ from pe_beam.driver.finalize import is_complete
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, PeBeamError
-from pe_beam.evaluation.gather import transforms_of
 from pe_beam.evaluation.own_metrics import options_of
 from pe_beam.evaluation.progress import EvaluationProgress
 from pe_beam.evaluation.setting import MEASURED, OUTCOME, WORK, Setting
+from pe_beam.evaluation.sources import transforms_of
 
 
 def evaluate(
@@ -47,7 +47,7 @@ def evaluate(
       DataError: the real data cannot be read, or fewer than two of its records can be used.
       PeBeamError: a locked run directory, a disk error, or a failed stage.
     """
-    from pe_beam.driver.loop import new_job
+    from pe_beam.driver.jobs import new_job
     from pe_beam.evaluation.graph import Config, build
 
     run, setting = _checked(run_dir, against, iterations, options, metric_rows)
@@ -80,7 +80,7 @@ def launch_evaluation(
 
     The job writes the result and deletes the work files. Nobody holds the run lock meanwhile: launch one at a time.
     """
-    from pe_beam.driver.loop import new_job
+    from pe_beam.driver.jobs import new_job
     from pe_beam.evaluation.graph import Config, build
 
     run, setting = _checked(run_dir, against, iterations, options, metric_rows)

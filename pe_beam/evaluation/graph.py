@@ -18,18 +18,11 @@ from pe_beam.engine.graphs.cutting import CutSources
 from pe_beam.engine.graphs.ingest import SplitRecordsFn
 from pe_beam.engine.records import Place
 from pe_beam.evaluation import measure
-from pe_beam.evaluation.gather import (
-    Gathered,
-    Portion,
-    cuttable,
-    gather,
-    land_records,
-    list_portions,
-    training_portions,
-)
+from pe_beam.evaluation.gather import Gathered, Portion, gather, list_portions, training_portions
 from pe_beam.evaluation.outcome import commit_outcome
 from pe_beam.evaluation.progress import note_step
 from pe_beam.evaluation.setting import CEILING, WORK, Setting
+from pe_beam.evaluation.sources import cuttable, land_records
 from pe_beam.metrics.memorisation import Nearest, nearer
 from pe_beam.metrics.moments import Tree, add_leaf, join_trees, whole
 from pe_beam.transforms.plain import PlainFn

@@ -16,9 +16,10 @@ import numpy as np
 from pe_beam.contracts.metric import Comparison, Measured, Series
 from pe_beam.engine.run import Run
 from pe_beam.errors import DataError, InputError, MissingExtraError, StageError
-from pe_beam.evaluation.gather import CHANGED, Gathered, Rows, gathered_files, load_payload, load_rows, read_shard
+from pe_beam.evaluation.gather import CHANGED, Gathered
 from pe_beam.evaluation.own_metrics import metrics_of
 from pe_beam.evaluation.progress import note_step
+from pe_beam.evaluation.rows import Rows, gathered_files, load_payload, load_rows
 from pe_beam.evaluation.setting import (
     CEILING,
     HELD_OUT,
@@ -30,6 +31,7 @@ from pe_beam.evaluation.setting import (
     population,
     save_arrays,
 )
+from pe_beam.evaluation.training import read_shard
 from pe_beam.metrics.classifiers import classifier_figures, cross_figures
 from pe_beam.metrics.distances import frechet_distance, kernel_distance
 from pe_beam.metrics.manifold import DENSITY_K, PRECISION_K, compare_manifolds, neighbour_radii

@@ -13,9 +13,11 @@ from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.populations import population_rows
 from pe_beam.engine.run import Run
 from pe_beam.errors import PeBeamError
-from pe_beam.evaluation.gather import load_rows, rejected_rows, shard_rows, voted_pieces, voted_source
 from pe_beam.evaluation.measure import load_nearest
+from pe_beam.evaluation.rows import load_rows
 from pe_beam.evaluation.setting import Setting, population
+from pe_beam.evaluation.sources import voted_pieces, voted_source
+from pe_beam.evaluation.training import rejected_rows, shard_rows
 
 PAIRS = 12
 

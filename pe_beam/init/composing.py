@@ -13,11 +13,12 @@ from pe_beam.contracts.asking import Asker, Seen, listed, number
 from pe_beam.contracts.modality import Modality
 from pe_beam.errors import DataError, PeBeamError
 from pe_beam.init.looking import NOTHING, PICTURES, SEEN, guess_source, look
-from pe_beam.recipe.advice import Advice, recommend_for, usual_samples, with_measurements, with_room
-from pe_beam.recipe.loading import parse_recipe
+from pe_beam.recipe.advice import Advice, draft_of, family_rows, recommend, usual_samples, with_measurements
+from pe_beam.recipe.plan import make_plan
 
 _BY_COLUMN = ("parquet", "csv", "jsonl")
 """Sources whose columns a recipe names one by one. Others have formats of their own, or come from other packages."""
+_STAND_IN = 1000  # samples, where faulty answers leave nothing to plan by; these are told in its place
 
 
 def compose(asker: Asker) -> dict[str, Any]:
@@ -231,22 +232,23 @@ def _evolution(asker: Asker, recipe: dict[str, Any], own: Mapping[str, Any]) -> 
     asker.say("\nHow much is made.")
     whole = number(0, 1e9, whole=True)
     evolution = {**own, "iterations": own.get("iterations", 10)}
-    settled = asker.faults or "evolution.samples" in asker.given
-    proposed = 1000 if settled else usual_samples({**recipe, "evolution": evolution})
+    draft = None if asker.faults else draft_of({**recipe, "evolution": evolution})
+    proposed = _STAND_IN if draft is None else usual_samples(draft)
     samples = asker.ask("evolution.samples", "Samples to make", parse=whole, default=proposed)
     evolution |= {"samples": samples}
-    advice = None if asker.faults else recommend_for({**recipe, "evolution": evolution})
-    most, usual = number(0, 10_000, whole=True), evolution["iterations"] if advice is None else advice.iterations
+    most, usual = number(0, 10_000, whole=True), evolution["iterations"]
+    if draft is not None:
+        usual = recommend(draft, make_plan(draft), samples=samples).iterations
     turns = asker.ask("evolution.iterations", "Iterations", parse=most, default=usual)
     evolution = {"iterations": turns} | {key: value for key, value in evolution.items() if key != "iterations"}
     if "population" in evolution or asker.faults:
         return evolution
-    advice = recommend_for({**recipe, "evolution": evolution}, turns)
+    draft = draft_of({**recipe, "evolution": evolution})
+    advice = recommend(draft, make_plan(draft), samples=samples, iterations=turns)
     if "marginals" in recipe["privacy"]:
         recipe["privacy"] = _measured(asker, recipe["privacy"], advice)
     evolution |= {} if advice.smoothing is None else {"smoothing": advice.smoothing}
-    parsed = parse_recipe(with_room({**recipe, "evolution": evolution}))
-    rows = parsed.evolution.family() * parsed.label_count
+    rows = family_rows(draft)
     made = max(samples // rows, 1) * rows
     if made != samples:
         asker.say(f"Samples: {made}, for they come in lots of {rows} (labels times variations).")

@@ -7,14 +7,14 @@ from pathlib import Path
 from pe_beam import registry
 from pe_beam.contracts.asking import Asker
 from pe_beam.contracts.gathering import row_fields
-from pe_beam.driver.loop import check_parts
+from pe_beam.driver.parts import check_parts
 from pe_beam.errors import InputError, StorageError
 from pe_beam.init.composing import compose
 from pe_beam.init.writing import render
 from pe_beam.names import plain
 from pe_beam.recipe.loading import load_recipe, parse_recipe, read_value, set_key
 from pe_beam.recipe.models import Recipe
-from pe_beam.recipe.plan import Plan, make_plan
+from pe_beam.recipe.plan import Plan
 
 
 def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe, Plan]:
@@ -35,7 +35,7 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
             raise InputError(f"init: {key}: there is no such question for modality {raw['modality']}")
         set_key(raw, key, read_value(key, str(asker.given[key])))
     recipe = parse_recipe(raw)
-    check_parts(recipe)
+    plan = check_parts(recipe)
     _say_other_columns(asker, recipe)
     kinds = {"generator": "generators", "embedder": "embedders"}
     options = {key: registry.find(kind, raw[key]["name"], key=f"{key}.name").Options for key, kind in kinds.items()}
@@ -45,7 +45,7 @@ def write_recipe(asker: Asker, out: str, *, force: bool = False) -> tuple[Recipe
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"--out {out}: cannot be written ({error.strerror})") from error
-    return load_recipe(path), make_plan(recipe)
+    return load_recipe(path), plan
 
 
 def _say_other_columns(asker: Asker, recipe: Recipe) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from pe_beam.recipe.models import Data, Evolution, Privacy, Recipe
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.data import Data
+from pe_beam.recipe.sections.evolution import Evolution
+from pe_beam.recipe.sections.privacy import Privacy
 
 _WIDE = 72
 _COLUMN = 34

@@ -12,8 +12,10 @@ from pe_beam.python.declaring import declared
 from pe_beam.python.landing import LANDED, as_columns, land_for, shared_store
 from pe_beam.python.published import read_off
 from pe_beam.python.runs import EvolvedRun, OnIteration, evolve
-from pe_beam.recipe.advice import is_advisable, recommend_for, usual_samples, with_measurements, with_room
+from pe_beam.recipe.advice import draft_of, is_advisable, recommend, usual_samples, with_measurements
 from pe_beam.recipe.loading import parse_recipe, set_key
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.plan import make_plan
 
 TABLES: dict[str, Any] = {
     "generator": {"name": "tabular", "steps": "redraw"},
@@ -104,39 +106,29 @@ def synthesize(
     has_labels = label is not None
     if label is not None and not isinstance(label, str):
         given["label"], label = [str(each) for each in label], None
-    data: dict[str, Any] = {"source": "parquet", "path": store.at(LANDED)}
-    roles: dict[str, Any] = dict(columns or {})
-    roles |= {role: column for role, column in (("label", label), ("client", client)) if column is not None}
-    data |= {"labels": list(labels)} if labels is not None else {}
-    data |= {} if expected_records is None else {"expected_records": expected_records}
-    raw: dict[str, Any] = {"name": name, "data": data, "modality": kind}
-    raw["privacy"] = {"epsilon": epsilon, "delta": delta} | ({"unit": "client"} if client else {})
-    raw["evolution"] = {} if samples is None else {"samples": samples}
+    roles: dict[str, Any] = {**(columns or {}), **_said(label=label, client=client)}
     if public is not None:
         found = read_off(public, roles.get("label"), roles.get("client"))
         schema, roles = found.schema, found.columns | roles
-        data |= {} if labels is not None or found.labels is None else {"labels": found.labels}
+        labels = found.labels if labels is None else labels
+    labels = None if labels is None else list(labels)
+    raw: dict[str, Any] = {
+        "name": name,
+        "data": {"source": "parquet", "path": store.at(LANDED)},
+        "modality": kind,
+        "evolution": _said(samples=samples),
+        "privacy": {"epsilon": epsilon, "delta": delta} | ({"unit": "client"} if client else {}),
+    }
+    raw["data"] |= _said(labels=labels, expected_records=expected_records)
     if kind == "tabular":
-        raw |= {key: dict(TABLES[key]) for key in ("generator", "embedder")}  # overrides change what is in them
-        raw["evolution"] |= TABLES["evolution"]
-        raw["privacy"]["marginals"] = dict(_MEASURED)
-        data["schema"] = _schema(schema, domain or {}, roles)
+        _declare_table(raw, schema, domain or {}, roles)
     elif schema is not None or domain:
         raise InputError(f"schema: is for tables; modality {kind!r} takes none")
-    data |= {"columns": roles} if roles else {}
-    for key, part in (("generator", generator), ("embedder", embedder)):
-        if part is not None:
-            raw[key] = {"name": part} if isinstance(part, str) else dict(part)
-        elif key not in raw and not any(name.split(".")[0] in (key, f"{key}s") for name in overrides or {}):
-            known = ", ".join(registry.names_for(f"{key}s", kind))
-            raise InputError(f"{key}: modality {kind!r} has no default; its name or its section is wanted: {known}")
+    raw["data"] |= {"columns": roles} if roles else {}
+    _name_parts(raw, {"generator": generator, "embedder": embedder}, overrides or {})
     for key, value in (overrides or {}).items():
         set_key(raw, key, value)
-    if "samples" not in raw["evolution"]:
-        raw["evolution"]["samples"] = usual_samples(raw)
-    if kind == "tabular" and raw["generator"] == TABLES["generator"]:
-        _plan_table(raw, overrides or {})
-    recipe = parse_recipe(raw)
+    recipe = _settled(raw, overrides or {})
     if has_labels and recipe.data.labels is None:  # the label would be left out of what is made
         raise InputError("labels: label is given without them; the public list of all labels is wanted")
     land_for(store, recipe, given)
@@ -151,19 +143,52 @@ def synthesize(
     )
 
 
-def _plan_table(raw: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Sets what is recommended for a table, where nothing that it needs was taken away: overrides come first."""
+def _said(**given: Any) -> dict[str, Any]:
+    """Returns the arguments that are said."""
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _declare_table(raw: dict[str, Any], schema: Any, domain: Mapping[str, Any], roles: dict[str, Any]) -> None:
+    """Sets a table's columns, and the usual sections, in which overrides may change keys."""
+    raw |= {key: dict(TABLES[key]) for key in ("generator", "embedder")}
+    raw["evolution"] |= TABLES["evolution"]
+    raw["privacy"]["marginals"] = dict(_MEASURED)
+    raw["data"]["schema"] = _schema(schema, domain, roles)
+
+
+def _name_parts(raw: dict[str, Any], given: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Sets the sections of generator and embedder. Raises InputError if nothing says one of them."""
+    for key, part in given.items():
+        if part is not None:
+            raw[key] = {"name": part} if isinstance(part, str) else dict(part)
+        elif key not in raw and not any(name.split(".")[0] in (key, f"{key}s") for name in overrides):
+            kind = raw["modality"]
+            known = ", ".join(registry.names_for(f"{key}s", kind))
+            raise InputError(f"{key}: modality {kind!r} has no default; its name or its section is wanted: {known}")
+
+
+def _settled(raw: dict[str, Any], overrides: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe, with what is proposed and recommended where it says nothing itself.
+
+    A plan is recommended for a table of which nothing that it needs was taken away.
+    """
     evolution, privacy = raw["evolution"], raw["privacy"]
-    if privacy.get("marginals") and not evolution.get("filters"):
+    usual = raw["modality"] == "tabular" and raw["generator"] == TABLES["generator"]
+    if usual and privacy.get("marginals") and not evolution.get("filters"):
         evolution.setdefault("repeats", "modelled")
         if not {"selection", "phases"} & set(evolution):  # it is for draws by share of votes
             evolution.setdefault("draws", "balanced")
-    usual = privacy.get("marginals") == _MEASURED and "population" not in evolution
-    if usual and is_advisable(parse_recipe(with_room(raw))):
-        advice = recommend_for(raw, evolution["iterations"] if "evolution.iterations" in overrides else None)
-        raw["privacy"] = with_measurements(privacy, advice)
-        evolution |= {"iterations": advice.iterations, "population": advice.population}
-        evolution.setdefault("smoothing", advice.smoothing)
+    advised = usual and privacy.get("marginals") == _MEASURED and "population" not in evolution
+    if advised or "samples" not in evolution:
+        draft = draft_of(raw)
+        evolution.setdefault("samples", usual_samples(draft))
+        if advised and is_advisable(draft):
+            settled = evolution["iterations"] if "evolution.iterations" in overrides else None
+            advice = recommend(draft, make_plan(draft), samples=evolution["samples"], iterations=settled)
+            raw["privacy"] = with_measurements(privacy, advice)
+            evolution |= {"iterations": advice.iterations, "population": advice.population}
+            evolution.setdefault("smoothing", advice.smoothing)
+    return parse_recipe(raw)
 
 
 def _demand_published(public: Any, records: Any, schema: Any, modality: str | None) -> None:

@@ -22,9 +22,11 @@ from pe_beam.recipe.accuracy import one_way_tables, replaced
 from pe_beam.recipe.filtered import unfiltered
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, SPLIT, cells_of_halves
-from pe_beam.recipe.models import Halves, Recipe
+from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder, new_generator
-from pe_beam.recipe.plan import DROWNED, MEASURED_ALONE, Plan, make_plan
+from pe_beam.recipe.plan import Plan
+from pe_beam.recipe.sections.measure import Halves
+from pe_beam.recipe.warning import DROWNED, MEASURED_ALONE
 
 WANTED = 0.5
 """Expected votes of a candidate over sigma, at least, in a recommended plan."""
@@ -138,19 +140,13 @@ class _Budget:
         return int(votes / signal * (1 + 1e-6))  # sigma is rounded, which must not cost a candidate
 
 
-def recommend_for(raw: Mapping[str, Any], iterations: int | None = None) -> Advice:
-    """Returns what is recommended for a recipe as plain data, as `recommend` does. It need not have a population yet.
+def draft_of(raw: Mapping[str, Any]) -> Recipe:
+    """Returns a recipe as plain data whose number of samples is not settled, with samples enough for any family.
 
     Raises:
-      RecipeError: the recipe is wrong, or its budget is impossible.
+      RecipeError: the recipe is wrong.
     """
-    recipe = parse_recipe(with_room(raw))
-    return recommend(recipe, make_plan(recipe), samples=raw["evolution"]["samples"], iterations=iterations)
-
-
-def with_room(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a recipe with samples enough for any family, for a plan before their number is settled."""
-    return {**raw, "evolution": {**raw["evolution"], "samples": 10**6, "population": 10**6}}
+    return parse_recipe({**raw, "evolution": {**raw["evolution"], "samples": 10**6, "population": 10**6}})
 
 
 def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, Any]:
@@ -170,22 +166,15 @@ def with_measurements(privacy: Mapping[str, Any], advice: Advice) -> dict[str, A
     return {**kept, "marginals": {**(privacy.get("marginals") or {}), "budget": advice.budget}}
 
 
-def usual_samples(raw: Mapping[str, Any]) -> int:
+def usual_samples(recipe: Recipe) -> int:
     """Returns the number of samples that is proposed where nobody says one: no more than records are guessed, in whole
-    families. A family of each label is the least.
-
-    Args:
-      raw: a recipe as plain data; it need not have samples and a population yet.
-
-    Raises:
-      RecipeError: the recipe is wrong.
+    families. A family of each label is the least. Those of the recipe do not count, so that it may be a draft.
     """
-    recipe = parse_recipe(with_room(raw))
     measured = recipe.modality == "tabular" and recipe.privacy.marginals is not None and is_advisable(recipe)
     usual = _ROWS_MADE if measured else _SAMPLES
     records, family = recipe.data.expected_records, recipe.evolution.family()
     wanted = usual if records is None else min(usual, records)
-    return max(wanted // family * family, _family_rows(recipe))
+    return max(wanted // family * family, family_rows(recipe))
 
 
 def _pool_alone(budget: _Budget, samples: int, iterations: int) -> Advice:
@@ -293,11 +282,11 @@ def _besides(signal: float) -> str:
 
 def _whole(recipe: Recipe, population: int) -> int:
     """Returns a population in whole families of every label."""
-    rows = _family_rows(recipe)
+    rows = family_rows(recipe)
     return max(population // rows, 1) * rows
 
 
-def _family_rows(recipe: Recipe) -> int:
+def family_rows(recipe: Recipe) -> int:
     """Returns how many rows a family of each label has."""
     return recipe.evolution.family() * recipe.label_count
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from pe_beam.numbers import json_number
 from pe_beam.privacy.statement import compose_runs, started_words, window_words
 from pe_beam.privacy.subsampled import Spending
-from pe_beam.recipe.models import Ancestor, Recipe
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.start import Ancestor
 
 
 class Composed(NamedTuple):

@@ -13,7 +13,9 @@ from pe_beam import registry
 from pe_beam.contracts.content import Preparation
 from pe_beam.contracts.newer import without_newer_defaults
 from pe_beam.numbers import json_number
-from pe_beam.recipe.models import Part, Recipe, Split
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.data import Split
+from pe_beam.recipe.sections.part import Part
 
 _DATA_KEYS = ("source", "path", "columns", "schema", "labels", "holdout", "expected_records", "max_rejects")
 

@@ -15,8 +15,10 @@ from pe_beam.errors import RecipeError
 from pe_beam.recipe.explain import explain
 from pe_beam.recipe.files import NO_VALUE, RecipeFolder, place_of, placed, read_yaml
 from pe_beam.recipe.makers import check_phases
-from pe_beam.recipe.models import Part, Recipe, same_form
+from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.schemas import SCHEMA, resolve_schema
+from pe_beam.recipe.sections.data import same_form
+from pe_beam.recipe.sections.part import Part
 from pe_beam.recipe.start import resolve_start
 
 

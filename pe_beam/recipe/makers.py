@@ -8,7 +8,8 @@ import numpy as np
 
 from pe_beam import registry
 from pe_beam.errors import RecipeError
-from pe_beam.recipe.models import Maker, Recipe
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.part import Maker
 
 
 def openers(makers: Sequence[Maker], iteration: int) -> list[int]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.measuring.interactions import blocks
 from pe_beam.measuring.pairs import FINE
-from pe_beam.recipe.models import Cliques, Halves, OneWay, Recipe, Slices
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.measure import Cliques, Halves, OneWay, Slices
 
 MOST_COLUMNS = 40
 """Columns of which all pairs are counted, at most: a record counts in columns^2 / 2 cells."""

@@ -18,7 +18,7 @@ from pe_beam.contracts.service import Surroundings
 from pe_beam.errors import RecipeError, StageError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.makers import openers, receivers, shares_of
-from pe_beam.recipe.models import Maker
+from pe_beam.recipe.sections.part import Maker
 
 _STEP = 0x9E3779B97F4A7C15
 """2^64 divided by the golden ratio. Any number of consecutive multiples are spread evenly over 64 bits."""

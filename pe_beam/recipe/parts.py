@@ -16,7 +16,8 @@ from pe_beam.recipe.filtered import Filtered, Filters
 from pe_beam.recipe.identity import declared_schema
 from pe_beam.recipe.measured import MOST_CELLS, MOST_COLUMNS, cells_of_halves
 from pe_beam.recipe.mixed import Mixed, of_maker
-from pe_beam.recipe.models import Part, Recipe
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.part import Part
 
 
 def find_modality(recipe: Recipe) -> Modality:

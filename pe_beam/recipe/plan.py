@@ -12,23 +12,13 @@ from pe_beam.errors import RecipeError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting, noise
 from pe_beam.privacy.subsampled import Spending
-from pe_beam.recipe.accuracy import measured_tables
 from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors
-from pe_beam.recipe.measured import cells_of_step, measured, measured_steps
+from pe_beam.recipe.bounds import measurement_sensitivity, most_of_a_label, votes_bound
+from pe_beam.recipe.measured import cells_of_step, measured_steps
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder
-from pe_beam.recipe.sizes import memory_warning
-from pe_beam.selection.quotas import largest_remainder
+from pe_beam.recipe.warning import more_samples, warnings_of
 from pe_beam.selection.threshold import threshold_in_votes
-
-DROWNED = 0.4
-"""Expected votes of a candidate over sigma below which noise drowns them, where candidates follow measured columns."""
-MEASURED_ALONE = 0.9
-"""Share of the budget for measurements from which on a plan lives by them, and votes are for what is left."""
-_BLURRED = 0.3
-"""Expected total variation of a measured column by noise, on average, from which on samples tell little of columns."""
-_STANDING = 3
-"""Candidates of a label that have to be able to stand out of noise together, where votes gather on few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,8 +211,8 @@ def make_plan(recipe: Recipe) -> Plan:
         chance_of_noise=chances,
         generator_calls=evolution.generator_calls(range(evolution.iterations + 1)),
         delta=privacy.delta,
-        warnings=_warnings(recipe, list(schedule.sigmas), votes) + _blurred(recipe, schedule),
-        notes=_more_samples(recipe) if recipe.evolution.repeats == "modelled" else [],
+        warnings=warnings_of(recipe, schedule, votes),
+        notes=more_samples(recipe) if recipe.evolution.repeats == "modelled" else [],
         unsampled=None if privacy.sampling_rate == 1 else _schedule(recipe, sensitivity, 1.0)[0],
         start=_start(recipe, schedule, epsilon),
         measurements=measurements,
@@ -304,48 +294,6 @@ def _schedule(recipe: Recipe, sensitivity: float, sampling_rate: float) -> tuple
     return made, epsilon
 
 
-def declared_shares(recipe: Recipe) -> list[float] | None:
-    """Returns the shares of the labels that the recipe states, in declared order; None if they are measured."""
-    shares = recipe.privacy.label_counts
-    if recipe.privacy.label_budget():
-        return None
-    if isinstance(shares, str):
-        return [1.0] * recipe.label_count
-    return [float(shares[str(label)]) for label in recipe.label_list]
-
-
-def most_of_a_label(recipe: Recipe, iteration: int) -> int:
-    """Returns the largest number of candidates of one label in population t. Each label has at least one family."""
-    family = sum(recipe.evolution.family_at(iteration)) if iteration else 1
-    places, shares = recipe.evolution.populations()[iteration] // family, declared_shares(recipe)
-    if shares is None:  # measured: one label may get all families but one for each other label
-        return (places - recipe.label_count + 1) * family
-    return max(largest_remainder(shares, places)) * family
-
-
-def votes_bound(recipe: Recipe) -> int:
-    """Returns the most votes of one record in an iteration: k, or fewer if no label ever has k candidates (rule 15).
-
-    A record votes among the candidates of its own label. The recipe bounds their number in each iteration. A
-    population with more candidates of a label is refused when it is committed.
-    """
-    k, voted_on = recipe.evolution.votes_per_record, range(recipe.evolution.iterations)
-    return 1 if k == 1 else min(k, max(most_of_a_label(recipe, t) for t in voted_on))
-
-
-def measurement_sensitivity(recipe: Recipe) -> float:
-    """Returns the sensitivity of the initial measurement: a record has one label, or one bin in each marginal.
-
-    Where pairs of columns are counted too, it is that of all cells together (`Measured.norm_squared`). Several initial
-    measurements have sensitivities of their own; together they are planned as one of a record's single vote.
-    """
-    squared = 1
-    if recipe.privacy.marginals:
-        squared = measured(recipe, new_embedder(recipe)).norm_squared
-    unit, adjacency = recipe.vote_unit, recipe.privacy.adjacency
-    return accounting.sensitivity(unit=unit, adjacency=adjacency, votes_per_record=squared)
-
-
 def _expected_votes(recipe: Recipe, sizes: list[int]) -> list[float] | None:
     records = recipe.data.expected_records
     if records is None:
@@ -365,93 +313,3 @@ def _chances(recipe: Recipe, sigmas: list[float]) -> list[float] | None:
         above = 0.5 * math.erfc(height / sigma / math.sqrt(2)) if sigma else float(height < 0)
         chances.append(above)
     return chances
-
-
-def _warnings(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> list[str]:
-    warnings = []
-    if not recipe.noisy:
-        warnings.append("privacy.epsilon: inf adds no noise; every artefact will be marked NOT PRIVATE")
-    elif recipe.notice is not None:
-        warnings.append(f"evolution.start: every artefact will be marked {recipe.notice}")
-    records = recipe.data.expected_records
-    if records is not None and recipe.privacy.delta > 1 / records:
-        warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")
-    warnings += _drowned(recipe, sigmas, votes)
-    if recipe.evolution.repeats != "modelled":
-        warnings += _more_samples(recipe)
-    if recipe.evolution.approximate is not None:
-        warnings.append(
-            "evolution.search: approximate votes now and then miss the nearest candidate; privacy is as with exact "
-            "ones, and each iteration's manifest says which share was found on candidates alone"
-        )
-    large = memory_warning(recipe)
-    return [*warnings, large] if large else warnings
-
-
-def _blurred(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[str]:
-    """Returns a warning if noise is about as large as the counts of single columns that are measured."""
-    records, multiplier = recipe.data.expected_records, schedule.label_noise_multiplier
-    if not records or multiplier is None or not recipe.privacy.counts_columns:
-        return []
-    alone = [table for table in measured_tables(recipe) if len(set(table.what) - {"label"}) == 1]
-    moved = [table.noise_tvd(multiplier, records) for table in alone]
-    mean = math.fsum(moved) / max(len(moved), 1)
-    if mean < _BLURRED:
-        return []
-    return [
-        f"noise drowns what is measured: it moves a column by {mean:.2g} on average (total variation; 1 is all), so "
-        "that samples tell little of it; fewer columns, fewer values or bins of each, more records or a larger epsilon "
-        "would help"
-    ]
-
-
-def _more_samples(recipe: Recipe) -> list[str]:
-    """Returns what is to be said of more samples than candidates: a fault, unless a model bounds how rows repeat."""
-    evolution = recipe.evolution
-    samples, pool = evolution.samples, evolution.populations()[-2]
-    if evolution.final != "selected" or samples <= pool:
-        return []
-    return [
-        f"evolution.samples: {samples} of {pool} candidates (evolution.population): {samples - pool} of them at "
-        "least are variations of candidates that are among the samples"
-    ]
-
-
-def _drowned(recipe: Recipe, sigmas: list[float], votes: list[float] | None) -> list[str]:
-    """Returns a warning if noise drowns the votes.
-
-    Candidates that follow measured columns get about the same number of votes each, so that this number has to be
-    heard, unless nearly all of the budget is for measurements. Others gather their votes on the few that are like the
-    records: it is enough if some of each label can stand out, a sigma above the threshold, when they have all votes of
-    the label.
-    """
-    if votes is None or not recipe.noisy:
-        return []
-    if recipe.privacy.counts_columns:
-        if recipe.privacy.label_budget() >= MEASURED_ALONE - 1e-6:
-            return []
-        sigma, own = max(zip(sigmas, votes, strict=True), key=lambda pair: pair[0] / pair[1])
-        if own >= DROWNED * sigma:
-            return []
-        said = (
-            f"{own:.2g} votes a candidate can be expected under a sigma of {sigma:.3g}, so that samples follow the "
-            "measured columns and votes add little; fewer candidates (evolution.population) or iterations"
-        )
-    else:
-        standing = min(
-            _standing(recipe, t, sigma, own) for t, (sigma, own) in enumerate(zip(sigmas, votes, strict=True))
-        )
-        if standing >= _STANDING:
-            return []
-        said = (
-            f"if all votes gathered on {standing:.2g} candidates of a label, they would stand out, and on "
-            f"{_STANDING} they would not; fewer iterations or a lower threshold (evolution.threshold)"
-        )
-    return [f"noise drowns the signal: {said}, more records or a larger epsilon would help"]
-
-
-def _standing(recipe: Recipe, before: int, sigma: float, votes: float) -> float:
-    """Returns how many candidates of a label can stand out together in iteration `before` + 1, on average."""
-    height = threshold_in_votes(recipe.evolution.turn(before + 1).threshold, sigma)
-    of_label = votes * recipe.evolution.populations()[before] / recipe.label_count
-    return of_label / ((sigma if height is None else height) + sigma)

@@ -11,7 +11,8 @@ from pe_beam import registry
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.explain import explain
 from pe_beam.recipe.files import RecipeFolder, read_yaml
-from pe_beam.recipe.models import Recipe, same_form
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.data import same_form
 
 SCHEMA = ("data", "schema")
 

@@ -12,9 +12,10 @@ from pe_beam.contracts.source import PARTS, Source, SourceRequest
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.cut import CutSource
 from pe_beam.recipe.identity import declared_preparation
-from pe_beam.recipe.models import Recipe, Split
+from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import find_modality
 from pe_beam.recipe.prepared import PreparedSource
+from pe_beam.recipe.sections.data import Split
 from pe_beam.recipe.windows import CappedSource, read_manifest, stream_root
 
 

@@ -22,7 +22,8 @@ from pe_beam.recipe.ancestry import as_run
 from pe_beam.recipe.files import RecipeFolder, placed
 from pe_beam.recipe.identity import identity
 from pe_beam.recipe.makers import that_vary_any
-from pe_beam.recipe.models import Ancestor, Found, Recipe, Start
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.start import Ancestor, Found, Start
 from pe_beam.releases.privacy import Privacy
 from pe_beam.releases.reading import FORMAT_VERSION, Release, open_release
 

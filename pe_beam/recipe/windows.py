@@ -24,7 +24,8 @@ from pe_beam.errors import InputError
 from pe_beam.keyed import encode_fields
 from pe_beam.recipe.around import SourceAround
 from pe_beam.recipe.files import RecipeFolder
-from pe_beam.recipe.models import Recipe, Start
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.start import Start
 from pe_beam.recipe.start import resolve_start
 from pe_beam.recipe.stream import instant_text
 from pe_beam.storage import open_store

@@ -18,8 +18,9 @@ from pe_beam.contracts.store import Folder
 from pe_beam.privacy import accounting
 from pe_beam.privacy.subsampled import Spending
 from pe_beam.recipe.ancestry import as_run
-from pe_beam.recipe.models import Ancestor, Recipe
-from pe_beam.recipe.plan import votes_bound
+from pe_beam.recipe.bounds import votes_bound
+from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.sections.start import Ancestor
 from pe_beam.storage.parquet import parquet_file, read_parquet
 
 _HISTOGRAM = "histogram/part-00000.parquet"

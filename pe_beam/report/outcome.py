@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from pe_beam.contracts.view import Section
-from pe_beam.recipe.models import Evolution
+from pe_beam.recipe.sections.evolution import Evolution
 from pe_beam.report import charts
 from pe_beam.report.charts import draw_twice
 from pe_beam.report.html import figure, join, number, table, tag

@@ -1,4 +1,4 @@
-"""Calls to services that cost money: pace, account, journal, and the dispatcher that makes the calls. No Beam.
+"""Calls to services that cost money: pace, account, journal, endpoints, and what makes the calls. No Beam.
 
 This package does not affect the release. It decides how and when a request is sent; other packages decide its content.
 

@@ -12,7 +12,8 @@ from pe_beam.contracts.service import Endpoint, Service
 from pe_beam.contracts.store import Folder
 from pe_beam.services.account import Account
 from pe_beam.services.blocks import BlockAccount
-from pe_beam.services.dispatch import Connection, Dispatcher
+from pe_beam.services.connection import Connection
+from pe_beam.services.dispatch import Dispatcher
 from pe_beam.services.pace import Pace, SharedPace
 from pe_beam.services.shares import Shares
 

@@ -11,7 +11,8 @@ from typing import TextIO
 
 from pe_beam.books.entering import demand_entered
 from pe_beam.contracts.store import Store
-from pe_beam.driver.loop import check_parts, evolve
+from pe_beam.driver.loop import evolve
+from pe_beam.driver.parts import check_parts
 from pe_beam.engine.memory import remember
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, RecipeError, ServiceError

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from pe_beam.books.entering import RECEIPT
-from pe_beam.books.file import read_book
+from pe_beam.books.file import create_book, read_book
 from pe_beam.books.standing import Book
 from pe_beam.cli.main import main
 from pe_beam.driver import loop
-from pe_beam.driver.booking import open_book
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.purge import purge
 from pe_beam.driver.returning import give_back
@@ -44,7 +43,7 @@ ROUND = Fraction(1, 25)
 @pytest.fixture
 def place(tmp_path) -> str:
     """A book that is opened for little more than three iterations of the recipe."""
-    book = open_book(str(tmp_path / "book"), name="all", epsilon=1.4, delta=1e-5)
+    book = create_book(str(tmp_path / "book"), name="all", epsilon=1.4, delta=1e-5)
     assert 3 * ROUND < book.total < 4 * ROUND
     return str(tmp_path / "book")
 
@@ -95,7 +94,7 @@ def test_runs_enter_once_start_from_each_other_and_stop_at_the_total(tmp_path, p
     start = {"release": one}
     with pytest.raises(RecipeError, match="not of a run in book"):
         outside = str(tmp_path / "other")
-        open_book(outside, name="other", epsilon=8, delta=1e-5)
+        create_book(outside, name="other", epsilon=8, delta=1e-5)
         evolve(recipe(tmp_path, outside, evolution__start=start), two)
     evolve(recipe(tmp_path, place, evolution__start=start), two)
     assert spent(place) == 2 * ROUND  # its own alone: that of the first is there already
@@ -138,7 +137,7 @@ def test_a_run_that_ends_early_gives_back_what_it_has_no_line_for(tmp_path, plac
 
 
 def test_of_several_measurements_those_that_were_not_made_come_back(tmp_path, monkeypatch):
-    book = open_book(str(tmp_path / "book"), name="all", epsilon=2, delta=1e-5)
+    book = create_book(str(tmp_path / "book"), name="all", epsilon=2, delta=1e-5)
     steps = {"one_way": {"budget": 0.3}, "coarse": {"budget": 0.1}, "tree": {"budget": 0.2}}
     raw = {"epsilon": 1, "delta": 1e-6, "measure": steps, "book": str(tmp_path / "book")}
     (tmp_path / "rows.jsonl").write_text("".join(f'{{"x": {x}, "y": {x}}}\n' for x in (1, 2, 3)))

@@ -20,8 +20,9 @@ from pe_beam.engine import counting, matrices, steps
 from pe_beam.engine.frozen import INDEX, fingerprint_of
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, SecretError
+from pe_beam.recipe.bounds import votes_bound
 from pe_beam.recipe.loading import load_recipe, parse_recipe
-from pe_beam.recipe.plan import make_plan, votes_bound
+from pe_beam.recipe.plan import make_plan
 from tests.commands import run_command
 from tests.whole_runs import copied, release_digests
 

@@ -19,6 +19,7 @@ from pe_beam.evaluation import graph as evaluation
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.sources import private_source
 from pe_beam.sources import lines, scanning
+from tests.whole_runs import UNASKED
 
 SEVERAL = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
 # As the version before byte ranges made them, from the same files.
@@ -41,21 +42,7 @@ def lay(folder: Path, kind: str) -> Path:
 
 
 def recipe(path: Path, kind: str) -> dict[str, Any]:
-    return {
-        "name": "cut",
-        "data": {"source": kind, "path": str(path)},
-        "modality": "text",
-        "generator": {
-            "name": "llm",
-            "backend": "huggingface",
-            "model": "",
-            "random": {"user": "x"},
-            "vary": {"user": "x"},
-        },
-        "embedder": {"name": "hashed-words", "dimension": 16},
-        "evolution": {"iterations": 1, "samples": 10},
-        "privacy": {"epsilon": 1, "delta": 1e-5},
-    }
+    return {**UNASKED, "name": "cut", "data": {"source": kind, "path": str(path)}}
 
 
 def shards(path: Path, plain: dict[str, Any], flags: list[str]) -> list[dict[str, str]]:

@@ -8,7 +8,8 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pe_beam.driver.loop import evolve, new_job
+from pe_beam.driver.jobs import new_job
+from pe_beam.driver.loop import evolve
 from pe_beam.engine.run import Run
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.loading import parse_recipe

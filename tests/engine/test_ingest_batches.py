@@ -30,7 +30,7 @@ def _batch(first: int, rows: int) -> SourceBatch:
 
 @pytest.mark.parametrize("most", [1, 4, 9, 100])
 def test_rows_keep_their_order_and_their_faults(most: int) -> None:
-    joined = list(ingest._joined([_batch(0, 4), _batch(4, 4), _batch(8, 2)], most))
+    joined = list(ingest.joined([_batch(0, 4), _batch(4, 4), _batch(8, 2)], most))
     assert [row for batch in joined for row in batch.rows] == [f"file:{i}" for i in range(10)]
     assert [text for batch in joined for text in batch.payload["text"].to_pylist()] == [f"text {i}" for i in range(10)]
     assert [batch.rows[row] for batch in joined for row in sorted(batch.faults)] == ["file:3", "file:7", "file:9"]
@@ -40,7 +40,7 @@ def test_rows_keep_their_order_and_their_faults(most: int) -> None:
 
 def test_large_records_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest, "BATCH_BYTES", 50)
-    assert len(list(ingest._joined([_batch(0, 4), _batch(4, 4)], 100))) == 2
+    assert len(list(ingest.joined([_batch(0, 4), _batch(4, 4)], 100))) == 2
 
 
 @pytest.mark.parametrize("dimension", [1, 55, 1023, 1024, 1025, 3000])

@@ -17,6 +17,7 @@ from pe_beam.engine import records
 from pe_beam.engine.frozen import read_index
 from pe_beam.errors import DataError, InputError, PeBeamError, RecipeError
 from pe_beam.recipe.loading import parse_recipe
+from tests.whole_runs import UNASKED
 
 HERE = "tests.engine.test_records"
 WORDS = ["cat", "dog", "bird", "fish", "tree", "stone"]
@@ -76,21 +77,8 @@ def no_transform() -> int:
 
 
 def recipe(function: str, **arguments: Any) -> dict[str, Any]:
-    return {
-        "name": "records",
-        "data": {"source": "python", "path": f"{HERE}:{function}", "options": {"arguments": arguments}},
-        "modality": "text",
-        "generator": {
-            "name": "llm",
-            "backend": "huggingface",
-            "model": "",
-            "random": {"user": "x"},
-            "vary": {"user": "x"},
-        },
-        "embedder": {"name": "hashed-words", "dimension": 16},
-        "evolution": {"iterations": 1, "samples": 10},
-        "privacy": {"epsilon": 1, "delta": 1e-5},
-    }
+    data = {"source": "python", "path": f"{HERE}:{function}", "options": {"arguments": arguments}}
+    return {**UNASKED, "name": "records", "data": data}
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 
 from tests import forks
 from tests.commands import run_with
-from tests.whole_runs import ROOT
+from tests.whole_runs import ROOT, UNASKED
 
 EXAMPLE = ROOT / "docs/examples/parts"
 
@@ -41,19 +41,9 @@ def test_their_own_tests_pass(installed: Path) -> None:
 def test_a_run_uses_all_three(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("# public\n" + "\n".join(f"word {i % 7} of {i}" for i in range(60)))
     recipe = {
+        **UNASKED,
         "name": "parts",
         "data": {"source": "lines", "path": "texts.txt", "options": {"comment": "#"}},
-        "modality": "text",
-        "generator": {
-            "name": "llm",
-            "backend": "huggingface",
-            "model": "",
-            "random": {"user": "x"},
-            "vary": {"user": "x"},
-        },
-        "embedder": {"name": "hashed-words", "dimension": 16},
-        "evolution": {"iterations": 1, "samples": 10},
-        "privacy": {"epsilon": 1, "delta": 1e-5},
         "execution": {"search_engine": "every"},
     }
     (tmp_path / "text.yaml").write_text(json.dumps(recipe))

@@ -16,7 +16,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.modalities.tabular.generator import Tabular
 from pe_beam.recipe.accuracy import measured_tables
-from pe_beam.recipe.advice import WANTED, advise, recommend, usual_samples, with_measurements
+from pe_beam.recipe.advice import WANTED, advise, draft_of, recommend, usual_samples, with_measurements
 from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import load_recipe, parse_recipe, set_key
 from pe_beam.recipe.models import Recipe
@@ -148,9 +148,9 @@ def test_samples_that_are_proposed_are_no_more_than_records_but_for_a_family_of_
 ) -> None:
     raw = to_plain(_recipe(privacy__sampling_rate=rate, privacy__marginals={"budget": 0.2}))
     raw["data"]["expected_records"] = records
-    assert usual_samples(raw) == samples
+    assert usual_samples(draft_of(raw)) == samples
     raw["evolution"] |= {"variations": 4, "final": "varied"}
-    assert usual_samples(raw) == max(samples // 4 * 4, 12)
+    assert usual_samples(draft_of(raw)) == max(samples // 4 * 4, 12)
 
 
 def test_it_buys_more_where_noise_is_larger_and_votes_less_where_they_are_few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from pe_beam import contracts
 from pe_beam.contracts.generator import Chunk, PaidGenerator, Step
 from pe_beam.contracts.makers import with_maker, without_maker
-from pe_beam.driver.loop import check_parts
+from pe_beam.driver.parts import check_parts
 from pe_beam.driver.public import WITHHELD, public_recipe
 from pe_beam.errors import RecipeError, StageError
 from pe_beam.keyed import keyed_rng
@@ -28,10 +28,10 @@ from pe_beam.recipe.identity import differing_keys, run_id, to_plain, to_yaml
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.makers import expected_shares
 from pe_beam.recipe.mixed import Mixed, _chosen
-from pe_beam.recipe.models import Maker
 from pe_beam.recipe.parts import new_generator
 from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.reference import json_schema
+from pe_beam.recipe.sections.part import Maker
 from pe_beam.storage import open_folder
 from pe_beam.testing import check_generator
 from tests.modalities.text.recipes import TEXTS

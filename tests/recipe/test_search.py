@@ -9,8 +9,8 @@ import pytest
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.identity import differing_keys, run_id, to_yaml
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.recipe.models import Approximate
 from pe_beam.recipe.plan import make_plan
+from pe_beam.recipe.sections.evolution import Approximate
 
 
 def _with(small: dict[str, Any], search: Any, **execution: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pe_beam.books.entering import RECEIPT
-from pe_beam.books.file import read_book
-from pe_beam.driver.booking import cost_of, open_book
+from pe_beam.books.file import create_book, read_book
+from pe_beam.driver.booking import cost_of
 from pe_beam.errors import InputError, LockedError
 from pe_beam.storage import open_store
 from pe_beam.streams.booking import check, give_back
@@ -16,7 +16,7 @@ from tests.streams.drifting import Life, put, stream_recipe, window
 
 def test_a_stream_reserves_once_for_all_of_its_windows(tmp_path):
     place = str(tmp_path / "book")
-    open_book(place, name="streams", epsilon=2.5, delta=1e-5)  # for one stream of epsilon 2
+    create_book(place, name="streams", epsilon=2.5, delta=1e-5)  # for one stream of epsilon 2
     changes = {"privacy__book": place}
     cost = cost_of(stream_recipe(tmp_path, **changes)).squared()
 

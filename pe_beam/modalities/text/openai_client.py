@@ -15,7 +15,8 @@ from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.modalities.text.refusals import Asked, explained, lists_no_models
 from pe_beam.modalities.text.replies import read_answer, read_json
 from pe_beam.modalities.text.wordings import Said, one_candidate, said_by
-from pe_beam.services.dispatch import Connection, Dispatcher, TransientError, Usage
+from pe_beam.services.connection import Connection, TransientError, Usage
+from pe_beam.services.dispatch import Dispatcher
 from pe_beam.services.journal import Journal
 from pe_beam.services.pool import shared_dispatcher
 

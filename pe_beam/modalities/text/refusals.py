@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pe_beam.errors import RefusedError, SpentError
 from pe_beam.modalities.text.wordings import Said, named_field
-from pe_beam.services.dispatch import TransientError
+from pe_beam.services.connection import TransientError
 from pe_beam.services.pauses import retry_after
 
 _MAY_PASS = (408, 409, 425, 429)

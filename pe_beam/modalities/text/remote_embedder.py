@@ -17,7 +17,8 @@ from pe_beam.modalities.text.openai_client import OpenAiLine
 from pe_beam.modalities.text.replies import ErrorReply, counted, read_json
 from pe_beam.modalities.text.wordings import Said
 from pe_beam.numbers import Whole
-from pe_beam.services.dispatch import Dispatcher, TransientError, Usage
+from pe_beam.services.connection import TransientError, Usage
+from pe_beam.services.dispatch import Dispatcher
 from pe_beam.services.pool import shared_dispatcher
 
 _KEY = "execution.embeddings"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pe_beam.modalities.text.client import Answer, Ask, Finish
-from pe_beam.services.dispatch import TransientError, Usage
+from pe_beam.services.connection import TransientError, Usage
 
 _LONGEST_TEXT = 100_000  # characters; longer answers are cut, unless more tokens were asked for
 _CHARACTERS_A_TOKEN = 20  # more than a token has in any language

@@ -24,8 +24,8 @@ from pe_beam.engine.graphs.ingest import private_records
 from pe_beam.engine.run import open_run
 from pe_beam.errors import DataError, InputError, RecipeError
 from pe_beam.evaluation.evaluate import evaluate
-from pe_beam.evaluation.gather import transforms_of
 from pe_beam.evaluation.setting import Setting
+from pe_beam.evaluation.sources import transforms_of
 from pe_beam.init.main import write_recipe
 from pe_beam.modalities.relational import modality_of
 from pe_beam.modalities.relational.schema import as_schema

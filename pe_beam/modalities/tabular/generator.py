@@ -259,7 +259,7 @@ class Tabular(contracts.Generator):
     def _moved(self, values: np.ndarray, uniform: np.ndarray, column: Column, rate: float) -> np.ndarray:
         far = 2 * uniform - 1 if self._options.steps == "uniform" else ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
         moved = values + far * rate * (column.high - column.low)
-        return np.clip(np.round(moved) if column.whole else moved, column.low, column.high)
+        return np.clip(column.nearest(moved), column.low, column.high)
 
     def _uniforms(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
         """Draws uniform numbers for each row, value and use: float64 (n, m, 4), from each row's own stream."""

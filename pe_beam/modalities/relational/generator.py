@@ -21,6 +21,7 @@ from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.constraints import obey
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.marginals import bin_of, code_in, uniform_shares
+from pe_beam.modalities.tabular.mending import DRAWS, mend
 
 _DRAWS = 2  # uniform numbers per value of a child: which bin, the place in it
 _FATE = 3  # uniform numbers per child of a variation: whether it changes, from which column on, whether it goes
@@ -144,14 +145,14 @@ class Relational(contracts.Generator):
           old: children that stay, and from which column on each is drawn; None: all are drawn.
         """
         children = self._fresh(labels[rows], above[rows], uniforms, old)
-        fine = self._obey(children)
+        fine = self._mended(children, rows, above, labels, rngs)
         for _ in range(_TRIES):
             again = np.flatnonzero(~fine)
             if not len(again):
                 break
             own = _uniforms([rngs[row] for row in rows[again].tolist()], uniforms.shape[1:])
             part = self._fresh(labels[rows[again]], above[rows[again]], own)
-            fine[again] = self._obey(part)
+            fine[again] = self._mended(part, rows[again], above, labels, rngs)
             children[again] = part
         if not fine.all():
             raise StageError("generator: the constraints of data.schema.child could not be met by a random row")
@@ -180,6 +181,35 @@ class Relational(contracts.Generator):
     def _bins(self, above: np.ndarray) -> np.ndarray:
         """Returns the bins of parents and numbers of children, int64 (n, m)."""
         return np.column_stack([bin_of(above[:, i], each) for i, each in enumerate(self._above.columns.values())])
+
+    def _mended(
+        self,
+        children: np.ndarray,
+        rows: np.ndarray,
+        above: np.ndarray,
+        labels: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> np.ndarray:
+        """Draws values of children anew that break a constraint, and repairs the rest. Returns which obey, bool (n,).
+
+        Args:
+          children: float64 (children, columns), changed in place.
+          rows, above, labels, rngs: as in `_finished`.
+        """
+
+        def weights(i: int, some: np.ndarray) -> np.ndarray:
+            own = [bin_of(children[some, at], column) for at, column in enumerate(self._columns)]
+            return self._model.weights(i, labels[rows[some]], np.column_stack([self._bins(above[rows[some]]), *own]))
+
+        mend(
+            children,
+            self._schema.child.columns,
+            self._schema.child.constraints,
+            weights=weights,
+            places=lambda i, bins, uniform: code_in(bins, uniform, self._columns[i]),
+            uniforms=lambda some: _uniforms([rngs[row] for row in rows[some].tolist()], (DRAWS,)),
+        )
+        return self._obey(children)
 
     def _obey(self, children: np.ndarray) -> np.ndarray:
         return obey(children, self._schema.child.columns, self._schema.child.constraints)

@@ -79,7 +79,7 @@ class Constraint(BaseModel):
                 raise ValueError("constraints: sum cannot be met within the bounds and types")
         for condition in (self.when, self.then):
             for name, wanted in (condition or {}).items():
-                if not _allowed(columns[name], wanted):
+                if not allowed(columns[name], wanted):
                     raise ValueError(f"constraints: nothing of {name!r} is allowed by {wanted!r}")
 
 
@@ -125,10 +125,9 @@ def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], c
         _repair_sum(codes, bad, at, columns, constraint)
     else:
         for name, wanted in (constraint.then or {}).items():
-            allowed = _allowed(columns[name], wanted)
             values = codes[bad, at[name]]
-            wrong = ~_meets(values, columns[name], wanted)
-            codes[bad[wrong], at[name]] = _nearest_allowed(values[wrong], columns[name], allowed)
+            wrong = ~meets(values, columns[name], wanted)
+            codes[bad[wrong], at[name]] = _nearest_allowed(values[wrong], columns[name], allowed(columns[name], wanted))
 
 
 def _repair_sum(
@@ -152,17 +151,17 @@ def _repair_sum(
         left = left - (after - before)
 
 
-def _nearest_allowed(values: np.ndarray, column: Column, allowed: Any) -> np.ndarray:
-    if isinstance(allowed, tuple):
-        low, high = allowed
+def _nearest_allowed(values: np.ndarray, column: Column, some: tuple[float, float] | list[float]) -> np.ndarray:
+    if isinstance(some, tuple):
+        low, high = some
         return np.clip(np.where(np.isnan(values), low, values), low, high)
-    codes = np.array(allowed)
+    codes = np.array(some)
     if not column.moves:  # without an order, all wrong values would become the same, so the old code picks one of them
         return codes[np.nan_to_num(values).astype(np.int64) % len(codes)]
     return codes[np.abs(np.nan_to_num(values)[:, None] - codes[None, :]).argmin(axis=1)]
 
 
-def _allowed(column: Column, wanted: Any) -> tuple[float, float] | list[float]:
+def allowed(column: Column, wanted: Any) -> tuple[float, float] | list[float]:
     """Returns the codes that a condition allows: a range, or a list, which is empty if no code is allowed."""
     if isinstance(wanted, Range):
         low = column.low if wanted.min is None else max(column.low, column.number(wanted.min))
@@ -175,11 +174,12 @@ def _allowed(column: Column, wanted: Any) -> tuple[float, float] | list[float]:
     )
 
 
-def _meets(values: np.ndarray, column: Column, wanted: Any) -> np.ndarray:
-    allowed = _allowed(column, wanted)
-    if isinstance(allowed, tuple):
-        return (values >= allowed[0]) & (values <= allowed[1])
-    return np.isin(values, allowed)
+def meets(values: np.ndarray, column: Column, wanted: Any) -> np.ndarray:
+    """Returns which codes a condition allows, bool (n,); a missing value is none of them."""
+    some = allowed(column, wanted)
+    if isinstance(some, tuple):
+        return (values >= some[0]) & (values <= some[1])
+    return np.isin(values, some)
 
 
 def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> np.ndarray:
@@ -202,8 +202,8 @@ def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], co
         return ~(gap > (min(1e-9 * scale, step / 2) if step else 1e-9 * scale))
     concerned = np.ones(len(codes), dtype=bool)
     for name, wanted in (constraint.when or {}).items():
-        concerned &= _meets(of(name), columns[name], wanted)
+        concerned &= meets(of(name), columns[name], wanted)
     fine = np.ones(len(codes), dtype=bool)
     for name, wanted in (constraint.then or {}).items():
-        fine &= _meets(of(name), columns[name], wanted) | np.isnan(of(name))
+        fine &= meets(of(name), columns[name], wanted) | np.isnan(of(name))
     return ~concerned | fine

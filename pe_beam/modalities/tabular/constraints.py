@@ -54,6 +54,17 @@ class Constraint(BaseModel):
             raise ValueError("less_or_equal, if with then, or sum with equals is wanted, one of them")
         return self
 
+    def renamed(self, names: Mapping[str, str]) -> Constraint:
+        """Returns this constraint with other names of its columns."""
+
+        def of(condition: Condition | None) -> Condition | None:
+            return condition and {names[name]: wanted for name, wanted in condition.items()}
+
+        two = self.less_or_equal and (names[self.less_or_equal[0]], names[self.less_or_equal[1]])
+        parts, total = self.sum and tuple(names[name] for name in self.sum), self.equals and names[self.equals]
+        changed = {"less_or_equal": two, "when": of(self.when), "then": of(self.then), "sum": parts, "equals": total}
+        return self.model_copy(update=changed)
+
     def check(self, columns: Mapping[str, Column]) -> None:
         """Raises ValueError for undeclared columns, columns that cannot be compared, and impossible constraints."""
         whole = [*(self.less_or_equal or ()), *(self.sum or ()), *([self.equals] if self.equals else [])]
@@ -83,19 +94,25 @@ class Constraint(BaseModel):
                     raise ValueError(f"constraints: nothing of {name!r} is allowed by {wanted!r}")
 
 
-def obey(codes: np.ndarray, columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> np.ndarray:
+def obey(
+    codes: np.ndarray,
+    columns: Mapping[str, Column],
+    constraints: Sequence[Constraint],
+    fixed: frozenset[str] = frozenset(),
+) -> np.ndarray:
     """Repairs rows in place so that they obey all constraints. Returns which rows do then, bool (n,).
 
     Args:
       codes: float64 (n, m), NaN where a value is missing.
       columns: the declarations of the m columns.
       constraints: the constraints to obey.
+      fixed: columns of a <= b whose values stay as they are, so that the other one is changed.
     """
     names = list(columns)
     fine = np.ones(len(codes), dtype=bool)
     for _ in range(PASSES):
         for constraint in constraints:
-            repair(codes, names, columns, constraint)
+            repair(codes, names, columns, constraint, fixed)
         fine = np.ones(len(codes), dtype=bool)
         for constraint in constraints:
             fine &= holds(codes, names, columns, constraint)
@@ -104,13 +121,20 @@ def obey(codes: np.ndarray, columns: Mapping[str, Column], constraints: Sequence
     return fine
 
 
-def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> None:
+def repair(
+    codes: np.ndarray,
+    names: list[str],
+    columns: Mapping[str, Column],
+    constraint: Constraint,
+    fixed: frozenset[str] = frozenset(),
+) -> None:
     """Changes rows in place so that they obey one constraint. Rows that already obey stay unchanged.
 
     Args:
       codes: float64 (n, m), NaN where a value is missing.
       names: names of the m columns. columns: their declarations.
       constraint: the constraint to obey.
+      fixed: columns of a <= b whose values stay as they are.
     """
     at = {name: i for i, name in enumerate(names)}
     bad = np.flatnonzero(~holds(codes, names, columns, constraint))
@@ -119,8 +143,10 @@ def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], c
     if constraint.less_or_equal:
         a, b = constraint.less_or_equal
         low, high = columns[a], columns[b]
-        codes[bad, at[b]] = np.clip(high.ceiling(codes[bad, at[a]]), high.low, high.high)
-        codes[bad, at[a]] = low.floor(np.minimum(codes[bad, at[a]], codes[bad, at[b]]))
+        if b not in fixed:
+            codes[bad, at[b]] = np.clip(high.ceiling(codes[bad, at[a]]), high.low, high.high)
+        if a not in fixed:
+            codes[bad, at[a]] = low.floor(np.minimum(codes[bad, at[a]], codes[bad, at[b]]))
     elif constraint.sum and constraint.equals:
         _repair_sum(codes, bad, at, columns, constraint)
     else:

@@ -115,9 +115,12 @@ class Column(Forms, _Declared):
     def _check_decimals(self, decimals: int) -> None:
         if self.type != "float":
             raise ValueError(f"decimals: is for float, not for {self.type}")
-        if max(-self.low, self.high) >= EXACT / 10**decimals:
+        largest = max(-self.low, self.high)
+        if largest >= EXACT / 10**decimals:
+            most = next((each for each in range(decimals, -1, -1) if largest < EXACT / 10**each), None)
+            allowed = "null, all digits, is" if most is None else f"{most} at most are"
             raise ValueError(
-                f"decimals: with {decimals}, bounds of 2^53 last digits or beyond cannot be told apart exactly"
+                f"decimals: {decimals} cannot be told apart exactly within these bounds; {allowed} allowed"
             )
         for key, bound in (("min", self.low), ("max", self.high)):
             if self.nearest(np.array(bound)) != bound:
@@ -209,7 +212,9 @@ class Column(Forms, _Declared):
     @property
     def distinct(self) -> float:
         """Number of values from the least to the greatest; infinite for a float without declared decimals."""
-        return float(self.steps(np.array(self.high))) + 1 if self.stepped else math.inf
+        if self.whole:
+            return self.high - self.low + 1
+        return math.inf if self.decimals is None else float(self.steps(np.array(self.high))) + 1
 
     def steps(self, codes: np.ndarray) -> np.ndarray:
         """Returns how many steps codes are above the least one, float64; without steps their distance from it."""

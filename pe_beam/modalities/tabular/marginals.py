@@ -25,17 +25,15 @@ def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
 
 def code_in(bins: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
     """Maps bins and places within them (0 to 1, float64) to codes; NaN for the bin of missing values."""
-    count = column.marginal_bins
-    place = (bins + within) / count
-    width = column.high - column.low
+    count, low, high = column.marginal_bins, column.low, column.high
     # Step c is in the bin floor(c * bins / n): the smallest one of a bin is the ceiling of its lower edge.
     if column.stepped:
-        first = np.ceil(bins * column.distinct / count)
-        last = np.ceil((bins + 1) * column.distinct / count) - 1
+        distinct = column.distinct
+        first, last = np.ceil(bins * distinct / count), np.ceil((bins + 1) * distinct / count) - 1
         codes = column.at(first + np.floor(within * np.maximum(last - first + 1, 1)))
     else:
-        codes = column.low + place * width
-    return np.where(bins >= count, np.nan, np.clip(codes, column.low, column.high))
+        codes = low + (bins + within) / count * (high - low)
+    return np.where(bins >= count, np.nan, np.clip(codes, low, high))
 
 
 def uniform_shares(column: Column, missing: float) -> np.ndarray:

@@ -14,6 +14,9 @@ from pyarrow import csv
 from pydantic import ValidationError
 
 from pe_beam.contracts.generator import Marginals, Step, Within
+from pe_beam.contracts.options import Options
+from pe_beam.modalities.relational.generator import Relational, RelationalOptions
+from pe_beam.modalities.sequence.generator import SequenceGenerator
 from pe_beam.modalities.tabular.codec import TableContent, encode_payload
 from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import holds
@@ -179,7 +182,7 @@ def test_a_value_that_comes_often_is_drawn_itself() -> None:
         ({"type": "boolean", "decimals": 1}, "decimals: is for float, not for boolean"),
         ({"type": "float", "min": 0.25, "max": 9, "decimals": 1}, "min: 0.25 has more digits after the point than"),
         ({"type": "float", "min": 0, "max": 9.999, "decimals": 2}, "max: 9.999 has more digits after the point than"),
-        ({"type": "float", "min": 0, "max": 1e9, "decimals": 9}, "cannot be told apart exactly"),
+        ({"type": "float", "min": 0, "max": 1e9, "decimals": 9}, "9 cannot be told apart .* 6 at most are allowed"),
         ({"type": "float", "min": 0, "max": 1, "decimals": 16}, "less than or equal to 15"),
         ({"type": "float", "min": 0, "max": 1, "decimals": -1}, "greater than or equal to 0"),
     ],
@@ -228,3 +231,35 @@ def test_public_files_show_decimals_and_others_do_not(tmp_path: Path) -> None:
     assert not any(
         "decimals" in column for column in propose_schema(tmp_path / "p.parquet")["schema"]["columns"].values()
     )
+
+
+def test_events_and_children_have_their_digits_too() -> None:
+    step = Step(iteration=1, iterations=1, degree=0.5)
+    events = {
+        "most": 5,
+        "time": {"type": "date", "min": "2020-01-01", "max": "2026-12-31"},
+        "kind": {"values": ["visit", "stay"]},
+        "gaps": {"unit": "days", "edges": [0, 7]},
+        "attributes": {"heat": TEMPERATURE},
+    }
+    tables = {
+        "parent": {"name": "patients", "key": "id", "columns": {"weight": {**TEMPERATURE, "max": 99.9}}},
+        "child": {"name": "visits", "key": "id", "most": 3, "columns": {"heat": TEMPERATURE}},
+        "constraints": [{"if": {"weight": {"max": 50}}, "then": {"visits.heat": {"max": 37.04}}}],
+    }
+    for maker, name in (
+        (SequenceGenerator(Options(), labels=[None], schema=events), "events"),
+        (Relational(RelationalOptions(), labels=[None], schema=tables), "visits"),
+    ):
+        made = maker.random([None] * 60, rngs(60)).append_column("label", pa.nulls(60, pa.string()))
+        for table in (made, maker.vary(made, step, rngs(60))):
+            heat = np.array(table[name].combine_chunks().flatten().field("heat").to_pylist())
+            assert on_digits(heat, 1) and len(np.unique(heat)) > 20
+            if name == "visits":
+                weights = table["weight"].to_numpy()
+                assert on_digits(weights, 1)
+                children = table[name].to_pylist()
+                light = [
+                    each["heat"] for own, weight in zip(children, weights, strict=True) for each in own if weight <= 50
+                ]
+                assert max(light) == 37.0

@@ -187,7 +187,7 @@ def test_the_label_of_a_table_is_a_flag(tmp_path, monkeypatch):
 
 
 def test_a_person_leaves_columns_out_and_is_asked_again_for_dates_and_columns_that_are_not_there(tmp_path):
-    (tmp_path / "stays.csv").write_text("patient,day,ward,died\nP1,2026-01-31,ICU,no\n")
+    (tmp_path / "stays.csv").write_text("patient,day,heat,ward,died\nP1,2026-01-31,38.5,ICU,no\n")
     asker = _person(
         [
             str(tmp_path / "stays.csv"), "", "tabular", "y",
@@ -195,15 +195,18 @@ def test_a_person_leaves_columns_out_and_is_asked_again_for_dates_and_columns_th
             "no,yes", "20000", "", "", "", "", "",          # labels, the promise; neither a schema nor a public file
             "none",                                         # the id
             "date", "1.1.2026", "2026-01-01", "2026-12-31", "", "",
+            "float", "34", "42.5", "0", "1", "", "",        # decimals: the greatest value has one
             "categorical", "ICU,Surgery", "", "", "", "10", "",
         ]
     )  # fmt: skip
     recipe, _ = write_recipe(asker, str(tmp_path / "a.yaml"))
     said = asker.sink.getvalue()
-    assert "'dead' is not allowed; columns of patient, day, ward, died is wanted" in said
+    assert "'dead' is not allowed; columns of patient, day, heat, ward, died is wanted" in said
     assert "'1.1.2026' is not allowed; YYYY-MM-DD is wanted" in said
     assert "columns left out, for data.schema does not declare them: patient" in said
-    assert list(recipe.data.table_schema["columns"]) == ["day", "ward"]
+    assert "'0' is not allowed; as many digits as its least and its greatest value have" in said
+    assert list(recipe.data.table_schema["columns"]) == ["day", "heat", "ward"]
+    assert recipe.data.table_schema["columns"]["heat"]["decimals"] == 1
 
 
 def test_columns_of_a_schema_that_the_file_lacks_are_said(tmp_path, monkeypatch, capsys):

@@ -21,6 +21,7 @@ from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.constraints import obey
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
 from pe_beam.modalities.tabular.marginals import bin_of, code_in, uniform_shares
+from pe_beam.modalities.tabular.mending import DRAWS, mend
 
 _DRAWS = 2  # uniform numbers per value of a child: which bin, the place in it
 _FATE = 3  # uniform numbers per child of a variation: whether it changes, from which column on, whether it goes
@@ -42,7 +43,7 @@ class Relational(contracts.Generator):
 
     A variation draws each of the parent's values, and the number of children, again with probability `degree`. If the
     number falls, random children go; if it rises, new ones are drawn. A child that stays is drawn again from a random
-    column on with probability `degree`. Constraints hold for every row of both tables.
+    column on with probability `degree`. Constraints hold for every row of both tables, and for a child with its parent.
     """
 
     modality = "relational"
@@ -64,12 +65,20 @@ class Relational(contracts.Generator):
         self._model = ChildModel(
             [uniform_shares(column, own.missing) for column in self._columns], [()] * len(self._columns)
         )
-        if self._schema.child.constraints:
-            rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
-            above = np.array([[column.low for column in self._above.columns.values()]] * len(rngs))
-            drawn = self._fresh(np.zeros(64, dtype=np.int64), above, _uniforms(rngs, (len(self._columns), _DRAWS)))
-            if not self._obey(drawn).all():
-                raise RecipeError("data.schema.child.constraints: they cannot be met together within the bounds")
+        self._constraints = self._schema.constraints_of_children
+        if self._constraints:
+            self._check_constraints()
+
+    def _check_constraints(self) -> None:
+        """Raises RecipeError if some children, drawn for random parents, cannot be made to obey."""
+        rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
+        above = encode_payload(self._parent.random([next(iter(self._labels))] * len(rngs), rngs), self._above)
+        drawn = self._fresh(np.zeros(64, dtype=np.int64), above, _uniforms(rngs, (len(self._columns), _DRAWS)))
+        if not self._obey(above, drawn).all():
+            raise RecipeError(
+                "data.schema: what constraints and child.constraints want of children cannot be met together within "
+                "the bounds beside each parent (what two columns of a parent obey is declared in parent.constraints)"
+            )
 
     def seeded(self, marginals: Marginals) -> Relational:
         """See Generator. Parents, numbers of children and children follow the marginals of their label."""
@@ -144,17 +153,17 @@ class Relational(contracts.Generator):
           old: children that stay, and from which column on each is drawn; None: all are drawn.
         """
         children = self._fresh(labels[rows], above[rows], uniforms, old)
-        fine = self._obey(children)
+        fine = self._mended(children, rows, above, labels, rngs)
         for _ in range(_TRIES):
             again = np.flatnonzero(~fine)
             if not len(again):
                 break
             own = _uniforms([rngs[row] for row in rows[again].tolist()], uniforms.shape[1:])
             part = self._fresh(labels[rows[again]], above[rows[again]], own)
-            fine[again] = self._obey(part)
+            fine[again] = self._mended(part, rows[again], above, labels, rngs)
             children[again] = part
         if not fine.all():
-            raise StageError("generator: the constraints of data.schema.child could not be met by a random row")
+            raise StageError("generator: the constraints of data.schema on children could not be met by a random row")
         counts = np.bincount(rows, minlength=len(above))
         made = decode(Families(above[:, :-1], counts, children), self._schema)
         return made.add_column(0, "state", pa.nulls(len(above), pa.string()))
@@ -181,8 +190,48 @@ class Relational(contracts.Generator):
         """Returns the bins of parents and numbers of children, int64 (n, m)."""
         return np.column_stack([bin_of(above[:, i], each) for i, each in enumerate(self._above.columns.values())])
 
-    def _obey(self, children: np.ndarray) -> np.ndarray:
-        return obey(children, self._schema.child.columns, self._schema.child.constraints)
+    def _mended(
+        self,
+        children: np.ndarray,
+        rows: np.ndarray,
+        above: np.ndarray,
+        labels: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+    ) -> np.ndarray:
+        """Draws values of children anew that break a constraint, and repairs the rest. Returns which obey, bool (n,).
+
+        Args:
+          children: float64 (children, columns), changed in place.
+          rows, above, labels, rngs: as in `_finished`.
+        """
+        if not self._constraints:
+            return np.ones(len(children), dtype=bool)
+        first = above.shape[1]
+        codes = np.hstack([above[rows], children])
+
+        def weights(i: int, some: np.ndarray) -> np.ndarray:
+            own = [bin_of(codes[some, first + at], column) for at, column in enumerate(self._columns)]
+            bins = np.column_stack([self._bins(codes[some, :first]), *own])
+            return self._model.weights(i - first, labels[rows[some]], bins)
+
+        mend(
+            codes,
+            self._schema.all_columns,
+            self._constraints,
+            weights=weights,
+            places=lambda i, bins, uniform: code_in(bins, uniform, self._columns[i - first]),
+            uniforms=lambda some: _uniforms([rngs[row] for row in rows[some].tolist()], (DRAWS,)),
+            fixed=frozenset(self._above.columns),
+        )
+        children[:] = codes[:, first:]
+        return self._obey(above[rows], children)
+
+    def _obey(self, above: np.ndarray, children: np.ndarray) -> np.ndarray:
+        """Repairs children in place, beside their parents. Returns which obey every constraint, bool (children,)."""
+        codes = np.hstack([above, children])
+        fine = obey(codes, self._schema.all_columns, self._constraints, frozenset(self._above.columns))
+        children[:] = codes[:, above.shape[1] :]
+        return fine
 
     def _codes_of(self, labels: Sequence[str | None]) -> np.ndarray:
         return np.array([self._labels.get(label, 0) for label in labels], dtype=np.int64)

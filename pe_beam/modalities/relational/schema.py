@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pe_beam.contracts.newer import NEWER
 from pe_beam.modalities.tabular.columns import Column
+from pe_beam.modalities.tabular.constraints import Constraint
 from pe_beam.modalities.tabular.schema import RESERVED, TableSchema
 
 MOST_CHILDREN = 100
@@ -53,12 +55,17 @@ class ChildSchema(_Named):
 
 
 class RelationalSchema(BaseModel):
-    """Both tables. Constraints are of rows of one table each."""
+    """Both tables. Constraints of a table are of its rows alone; those beside both are of a child and its parent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     parent: ParentSchema = Field(description="the table with one row a client")
     child: ChildSchema = Field(description="the table with any number of rows a client")
+    constraints: Annotated[tuple[Constraint, ...], NEWER] = Field(
+        (),
+        description="what every row of the child table obeys beside its parent's: less_or_equal, or if with then. The "
+        "parent's columns have their own names, the child's are called table.column",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> RelationalSchema:
@@ -71,7 +78,30 @@ class RelationalSchema(BaseModel):
                 f"child.name: {self.child.name!r} gives the name {(twice or [self.child.name])[0]!r} to two things; "
                 "another name is wanted"
             )
+        for constraint in self.constraints:
+            self._check_across(constraint)
         return self
+
+    def _check_across(self, constraint: Constraint) -> None:
+        """Raises ValueError for a constraint that a child cannot meet whatever its parent is, or that has no child."""
+        columns, own = self.all_columns, set(self.columns_of_children)
+        concerned = {*(constraint.less_or_equal or ()), *(constraint.when or {}), *(constraint.then or {})}
+        if unknown := sorted(concerned - set(columns)):
+            raise ValueError(f"constraints: {unknown[0]!r} is no declared column; allowed: {', '.join(columns)}")
+        constraint.check(columns)
+        if constraint.sum:
+            raise ValueError("constraints: sum is of one table, and is declared there")
+        if set(constraint.then or {}) - own or (constraint.less_or_equal and len(concerned & own) != 1):
+            raise ValueError(
+                f"constraints: then is wanted of columns of {self.child.name}, and less_or_equal of one column of each "
+                "table; what one table has to obey is declared there"
+            )
+        if constraint.less_or_equal:
+            a, b = constraint.less_or_equal
+            if a in own and columns[a].low > columns[b].low:
+                raise ValueError(f"constraints: {a} is at least its min, so the min of {b} may not be below that")
+            if b in own and columns[b].high < columns[a].high:
+                raise ValueError(f"constraints: {b} is at most its max, so the max of {a} may not be above that")
 
     @property
     def payload(self) -> pa.Schema:
@@ -87,6 +117,20 @@ class RelationalSchema(BaseModel):
     def columns_of_children(self) -> list[str]:
         """What the child's columns are called among the columns of both tables."""
         return [f"{self.child.name}.{name}" for name in self.child.columns]
+
+    @property
+    def all_columns(self) -> dict[str, Column]:
+        """The columns of both tables: the parent's, the number of children, the child's."""
+        return {
+            **self.parent_with_count.columns,
+            **dict(zip(self.columns_of_children, self.child.columns.values(), strict=True)),
+        }
+
+    @property
+    def constraints_of_children(self) -> list[Constraint]:
+        """What a child obeys, alone and beside its parent, with columns as `all_columns` names them."""
+        names = dict(zip(self.child.columns, self.columns_of_children, strict=True))
+        return [*(constraint.renamed(names) for constraint in self.child.constraints), *self.constraints]
 
     @property
     def parent_with_count(self) -> TableSchema:

@@ -17,6 +17,9 @@ from pe_beam.modalities.tabular.forms import EPOCHS, FITTING, DateFormat, Forms,
 EXACT = 2**53
 """From this number on, whole numbers are not exact as float64."""
 
+MOST_DECIMALS = 15
+"""Digits after the point that a float may be declared with: from 0 to 1 a float64 tells as many apart."""
+
 NUMBERS = ("integer", "float", "date", "datetime")
 CHOICES = ("categorical", "boolean", "ordinal")
 
@@ -72,6 +75,13 @@ class _Declared(BaseModel):
         description="how texts write a date, such as '%d.%m.%Y' or '%m/%d/%y %I:%M %p'; or unix, unix-ms, unix-us, "
         "unix-ns: numbers since 1970; null: ISO 8601",
     )
+    decimals: Annotated[int | None, NEWER] = Field(
+        None,
+        ge=0,
+        le=MOST_DECIMALS,
+        description="digits after the point of a float: records are rounded to them as they are read, and samples have "
+        "no more; null: all digits",
+    )
 
 
 class Column(Forms, _Declared):
@@ -97,8 +107,26 @@ class Column(Forms, _Declared):
                 raise ValueError("float: the range from min to max is too wide")
         else:
             self._check_choices()
+        if self.decimals is not None:
+            self._check_decimals(self.decimals)
         self.check_forms()
         return self
+
+    def _check_decimals(self, decimals: int) -> None:
+        if self.type != "float":
+            raise ValueError(f"decimals: is for float, not for {self.type}")
+        largest = max(-self.low, self.high)
+        if largest >= EXACT / 10**decimals:
+            most = next((each for each in range(decimals, -1, -1) if largest < EXACT / 10**each), None)
+            allowed = "null, all digits, is" if most is None else f"{most} at most are"
+            raise ValueError(
+                f"decimals: {decimals} cannot be told apart exactly within these bounds; {allowed} allowed"
+            )
+        for key, bound in (("min", self.low), ("max", self.high)):
+            if self.nearest(np.array(bound)) != bound:
+                raise ValueError(
+                    f"{key}: {bound:.15g} has more digits after the point than decimals: {decimals} allows"
+                )
 
     def _check_choices(self) -> None:
         if self.min is not None or self.max is not None:
@@ -172,6 +200,60 @@ class Column(Forms, _Declared):
         return self.type != "float"
 
     @property
+    def step(self) -> float:
+        """How far apart neighbouring values are: 1, or 10^-decimals of a float that declares them, 0 of another one."""
+        return 1.0 if self.whole else 0.0 if self.decimals is None else 1 / 10**self.decimals
+
+    @property
+    def stepped(self) -> bool:
+        """Whether values lie equal steps apart: whole numbers, and floats with declared decimals."""
+        return self.step > 0
+
+    @property
+    def distinct(self) -> float:
+        """Number of values from the least to the greatest; infinite for a float without declared decimals."""
+        if self.whole:
+            return self.high - self.low + 1
+        return math.inf if self.decimals is None else float(self.steps(np.array(self.high))) + 1
+
+    def steps(self, codes: np.ndarray) -> np.ndarray:
+        """Returns how many steps codes are above the least one, float64; without steps their distance from it."""
+        if self.decimals is None:
+            return codes - self.low
+        scale = 10.0**self.decimals
+        found: np.ndarray = np.rint(codes * scale) - np.rint(self.low * scale)
+        return found
+
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        """Returns the codes so many steps above the least one, float64: the floats whose text is shortest."""
+        if self.decimals is None:
+            return self.low + steps
+        scale = 10.0**self.decimals
+        found: np.ndarray = (np.rint(self.low * scale) + steps) / scale
+        return found
+
+    def nearest(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the nearest codes that are values, bounds aside; without steps the codes themselves."""
+        if self.whole:
+            return np.round(codes)
+        if self.decimals is None:
+            return codes
+        scale = 10.0**self.decimals
+        far = np.abs(codes) >= EXACT / scale  # beyond all bounds
+        found: np.ndarray = np.where(far, codes, np.rint(np.where(far, 0.0, codes) * scale) / scale + 0.0)  # no -0.0
+        return found
+
+    def ceiling(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the least codes that are values and not below these, bounds aside."""
+        near = self.nearest(codes)
+        return np.where(near < codes, self.nearest(near + self.step), near)
+
+    def floor(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the greatest codes that are values and not above these, bounds aside."""
+        near = self.nearest(codes)
+        return np.where(near > codes, self.nearest(near - self.step), near)
+
+    @property
     def moves(self) -> bool:
         """Whether a variation moves along an order (numbers, dates, ordinals). Other values are drawn again."""
         return self.type in NUMBERS or self.type == "ordinal"
@@ -187,7 +269,7 @@ class Column(Forms, _Declared):
         """Number of bins of a measured marginal, without the bin for missing values."""
         if self.type not in NUMBERS:
             return len(self.choices)
-        distinct = self.high - self.low + 1 if self.whole else math.inf
+        distinct = self.distinct
         if self.bins is not None:
             return int(min(self.bins, distinct))
         return int(distinct) if distinct <= 128 else (1 if self.low == self.high else 32)
@@ -195,8 +277,7 @@ class Column(Forms, _Declared):
     @property
     def roomy(self) -> bool:
         """Whether a bin of a measured marginal holds several values of a number or a date."""
-        several = not self.whole or self.marginal_bins < self.high - self.low + 1
-        return self.type in NUMBERS and self.low < self.high and several
+        return self.type in NUMBERS and self.low < self.high and self.marginal_bins < self.distinct
 
     def number(self, value: Any) -> float:
         """Returns a declared value as a code. Raises ValueError for another value."""

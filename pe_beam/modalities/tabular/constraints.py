@@ -54,6 +54,17 @@ class Constraint(BaseModel):
             raise ValueError("less_or_equal, if with then, or sum with equals is wanted, one of them")
         return self
 
+    def renamed(self, names: Mapping[str, str]) -> Constraint:
+        """Returns this constraint with other names of its columns."""
+
+        def of(condition: Condition | None) -> Condition | None:
+            return condition and {names[name]: wanted for name, wanted in condition.items()}
+
+        two = self.less_or_equal and (names[self.less_or_equal[0]], names[self.less_or_equal[1]])
+        parts, total = self.sum and tuple(names[name] for name in self.sum), self.equals and names[self.equals]
+        changed = {"less_or_equal": two, "when": of(self.when), "then": of(self.then), "sum": parts, "equals": total}
+        return self.model_copy(update=changed)
+
     def check(self, columns: Mapping[str, Column]) -> None:
         """Raises ValueError for undeclared columns, columns that cannot be compared, and impossible constraints."""
         whole = [*(self.less_or_equal or ()), *(self.sum or ()), *([self.equals] if self.equals else [])]
@@ -75,27 +86,33 @@ class Constraint(BaseModel):
             total = columns[self.equals]
             low, high = (sum(getattr(columns[name], end) for name in self.sum) for end in ("low", "high"))
             fits = low <= total.high and high >= total.low
-            if not fits or (total.whole and not all(columns[name].whole for name in self.sum)):
+            if not fits or any(columns[name].step < total.step for name in self.sum):
                 raise ValueError("constraints: sum cannot be met within the bounds and types")
         for condition in (self.when, self.then):
             for name, wanted in (condition or {}).items():
-                if not _allowed(columns[name], wanted):
+                if not allowed(columns[name], wanted):
                     raise ValueError(f"constraints: nothing of {name!r} is allowed by {wanted!r}")
 
 
-def obey(codes: np.ndarray, columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> np.ndarray:
+def obey(
+    codes: np.ndarray,
+    columns: Mapping[str, Column],
+    constraints: Sequence[Constraint],
+    fixed: frozenset[str] = frozenset(),
+) -> np.ndarray:
     """Repairs rows in place so that they obey all constraints. Returns which rows do then, bool (n,).
 
     Args:
       codes: float64 (n, m), NaN where a value is missing.
       columns: the declarations of the m columns.
       constraints: the constraints to obey.
+      fixed: columns of a <= b whose values stay as they are, so that the other one is changed.
     """
     names = list(columns)
     fine = np.ones(len(codes), dtype=bool)
     for _ in range(PASSES):
         for constraint in constraints:
-            repair(codes, names, columns, constraint)
+            repair(codes, names, columns, constraint, fixed)
         fine = np.ones(len(codes), dtype=bool)
         for constraint in constraints:
             fine &= holds(codes, names, columns, constraint)
@@ -104,13 +121,20 @@ def obey(codes: np.ndarray, columns: Mapping[str, Column], constraints: Sequence
     return fine
 
 
-def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> None:
+def repair(
+    codes: np.ndarray,
+    names: list[str],
+    columns: Mapping[str, Column],
+    constraint: Constraint,
+    fixed: frozenset[str] = frozenset(),
+) -> None:
     """Changes rows in place so that they obey one constraint. Rows that already obey stay unchanged.
 
     Args:
       codes: float64 (n, m), NaN where a value is missing.
       names: names of the m columns. columns: their declarations.
       constraint: the constraint to obey.
+      fixed: columns of a <= b whose values stay as they are.
     """
     at = {name: i for i, name in enumerate(names)}
     bad = np.flatnonzero(~holds(codes, names, columns, constraint))
@@ -119,19 +143,17 @@ def repair(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], c
     if constraint.less_or_equal:
         a, b = constraint.less_or_equal
         low, high = columns[a], columns[b]
-        codes[bad, at[b]] = np.clip(codes[bad, at[a]], high.low, high.high)
-        if high.whole:
-            codes[bad, at[b]] = np.clip(np.ceil(codes[bad, at[b]]), high.low, high.high)
-        down = np.minimum(codes[bad, at[a]], codes[bad, at[b]])
-        codes[bad, at[a]] = np.floor(down) if low.whole else down
+        if b not in fixed:
+            codes[bad, at[b]] = np.clip(high.ceiling(codes[bad, at[a]]), high.low, high.high)
+        if a not in fixed:
+            codes[bad, at[a]] = low.floor(np.minimum(codes[bad, at[a]], codes[bad, at[b]]))
     elif constraint.sum and constraint.equals:
         _repair_sum(codes, bad, at, columns, constraint)
     else:
         for name, wanted in (constraint.then or {}).items():
-            allowed = _allowed(columns[name], wanted)
             values = codes[bad, at[name]]
-            wrong = ~_meets(values, columns[name], wanted)
-            codes[bad[wrong], at[name]] = _nearest_allowed(values[wrong], columns[name], allowed)
+            wrong = ~meets(values, columns[name], wanted)
+            codes[bad[wrong], at[name]] = _nearest_allowed(values[wrong], columns[name], allowed(columns[name], wanted))
 
 
 def _repair_sum(
@@ -139,50 +161,58 @@ def _repair_sum(
 ) -> None:
     """Sets the total to the sum of the columns. If its bounds are exceeded, changes the columns one after another."""
     parts, total = constraint.sum or (), constraint.equals or ""
-    own = columns[total]
+    own, finest = columns[total], min((columns[part] for part in parts), key=lambda column: column.step)
     sums = codes[bad][:, [at[part] for part in parts]].sum(axis=1)
-    target = np.clip(sums, own.low, own.high)
+    reached = np.clip(
+        sums, finest.ceiling(np.array(own.low)), finest.floor(np.array(own.high))
+    )  # by what parts add up to
+    target = own.nearest(reached)
     codes[bad, at[total]] = target
     left = target - sums
     for part in parts:
         column = columns[part]
         before = codes[bad, at[part]]
-        after = np.clip(before + left, column.low, column.high)
+        after = np.clip(column.nearest(before + left), column.low, column.high)
         codes[bad, at[part]] = after
         left = left - (after - before)
 
 
-def _nearest_allowed(values: np.ndarray, column: Column, allowed: Any) -> np.ndarray:
-    if isinstance(allowed, tuple):
-        low, high = allowed
+def _nearest_allowed(values: np.ndarray, column: Column, some: tuple[float, float] | list[float]) -> np.ndarray:
+    if isinstance(some, tuple):
+        low, high = some
         return np.clip(np.where(np.isnan(values), low, values), low, high)
-    codes = np.array(allowed)
+    codes = np.array(some)
     if not column.moves:  # without an order, all wrong values would become the same, so the old code picks one of them
         return codes[np.nan_to_num(values).astype(np.int64) % len(codes)]
     return codes[np.abs(np.nan_to_num(values)[:, None] - codes[None, :]).argmin(axis=1)]
 
 
-def _allowed(column: Column, wanted: Any) -> tuple[float, float] | list[float]:
+def allowed(column: Column, wanted: Any) -> tuple[float, float] | list[float]:
     """Returns the codes that a condition allows: a range, or a list, which is empty if no code is allowed."""
     if isinstance(wanted, Range):
         low = column.low if wanted.min is None else max(column.low, column.number(wanted.min))
         high = column.high if wanted.max is None else min(column.high, column.number(wanted.max))
-        if column.whole:
-            low, high = float(np.ceil(low)), float(np.floor(high))
+        low, high = float(column.ceiling(np.array(low))), float(column.floor(np.array(high)))
         return (low, high) if low <= high else []
     codes = [column.number(value) for value in wanted]
-    return sorted(code for code in codes if column.low <= code <= column.high)
+    return sorted(
+        code for code in codes if column.low <= code <= column.high and float(column.nearest(np.array(code))) == code
+    )
 
 
-def _meets(values: np.ndarray, column: Column, wanted: Any) -> np.ndarray:
-    allowed = _allowed(column, wanted)
-    if isinstance(allowed, tuple):
-        return (values >= allowed[0]) & (values <= allowed[1])
-    return np.isin(values, allowed)
+def meets(values: np.ndarray, column: Column, wanted: Any) -> np.ndarray:
+    """Returns which codes a condition allows, bool (n,); a missing value is none of them."""
+    some = allowed(column, wanted)
+    if isinstance(some, tuple):
+        return (values >= some[0]) & (values <= some[1])
+    return np.isin(values, some)
 
 
 def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], constraint: Constraint) -> np.ndarray:
-    """Returns which rows obey: bool (n,). Sums agree within 1e-9 times the total's largest absolute bound (or 1)."""
+    """Returns which rows obey: bool (n,).
+
+    Sums agree within 1e-9 times the total's largest absolute bound (or 1), and within half a step of the total.
+    """
     at = {name: i for i, name in enumerate(names)}
 
     def of(name: str) -> np.ndarray:
@@ -194,11 +224,12 @@ def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], co
     if constraint.sum and constraint.equals:
         gap = np.abs(sum(of(name) for name in constraint.sum) - of(constraint.equals))
         scale = max(1.0, abs(columns[constraint.equals].high), abs(columns[constraint.equals].low))
-        return ~(gap > 1e-9 * scale)
+        step = columns[constraint.equals].step
+        return ~(gap > (min(1e-9 * scale, step / 2) if step else 1e-9 * scale))
     concerned = np.ones(len(codes), dtype=bool)
     for name, wanted in (constraint.when or {}).items():
-        concerned &= _meets(of(name), columns[name], wanted)
+        concerned &= meets(of(name), columns[name], wanted)
     fine = np.ones(len(codes), dtype=bool)
     for name, wanted in (constraint.then or {}).items():
-        fine &= _meets(of(name), columns[name], wanted) | np.isnan(of(name))
+        fine &= meets(of(name), columns[name], wanted) | np.isnan(of(name))
     return ~concerned | fine

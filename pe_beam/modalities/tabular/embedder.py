@@ -158,8 +158,7 @@ class TabularEmbedder(contracts.Embedder):
         column = self._columns[i]
         scaled = vectors[:, self._starts[i]].astype(np.float64) / column.weight
         codes = column.low + scaled * (column.high - column.low)
-        if column.whole:
-            codes = np.round(codes)
+        codes = column.nearest(codes)
         if column.missing:
             codes[self._missing(vectors, i)] = np.nan
         return codes

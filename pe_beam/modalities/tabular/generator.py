@@ -22,6 +22,7 @@ from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import obey
 from pe_beam.modalities.tabular.forest import Forest, fit_forest, forest_of
 from pe_beam.modalities.tabular.marginals import bin_of, uniform_shares
+from pe_beam.modalities.tabular.mending import DRAWS, mend
 from pe_beam.modalities.tabular.places import Places
 from pe_beam.modalities.tabular.schema import as_schema
 from pe_beam.modalities.tabular.settling import settle
@@ -119,14 +120,14 @@ class Tabular(contracts.Generator):
         """See Generator."""
         own = self._codes_of(labels)
         codes = self._drawn(own, self._uniforms(rngs))
-        fine = self._obey(codes)
+        fine = self._mended(codes, own, rngs)
         for _ in range(_TRIES):
             again = np.flatnonzero(~fine)
             if not len(again):
                 break
-            codes[again] = self._drawn(own[again], self._uniforms([rngs[row] for row in again.tolist()]))
-            part = codes[again]
-            fine[again] = self._obey(part)
+            some = [rngs[row] for row in again.tolist()]
+            part = self._drawn(own[again], self._uniforms(some))
+            fine[again] = self._mended(part, own[again], some)
             codes[again] = part
         if not fine.all():
             raise StageError("generator: the constraints of data.schema could not be met by a random row")
@@ -154,8 +155,9 @@ class Tabular(contracts.Generator):
     def redraw(self, rows: pa.Table, rngs: Sequence[np.random.Generator]) -> pa.Table:
         """See Generator. Mostly a number moves within its bin, where it has room there; else a column is drawn anew."""
         before = encode_payload(rows, self._schema)
-        codes = self._changed(before, self._codes_of(rows["label"].to_pylist()), rngs, within=_WITHIN)
-        fine = self._obey(codes)
+        labels = self._codes_of(rows["label"].to_pylist())
+        codes = self._changed(before, labels, rngs, within=_WITHIN)
+        fine = self._mended(codes, labels, rngs, near=True)
         codes[~fine] = before[~fine]
         return self._table(codes)
 
@@ -165,10 +167,7 @@ class Tabular(contracts.Generator):
         bins = self._bins(codes)
 
         def weights(i: int, some: np.ndarray) -> np.ndarray:
-            if self._forest is not None:
-                return self._forest.weights(i, labels[some], bins[some], around=True)
-            own: np.ndarray = self._shares[i][labels[some]]
-            return own
+            return self._weights(i, labels[some], bins[some])
 
         def move(i: int, row: int, target: int) -> bool:
             after = codes[row : row + 1].copy()
@@ -188,14 +187,15 @@ class Tabular(contracts.Generator):
         self, before: np.ndarray, codes: np.ndarray, labels: np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> pa.Table:
         """Returns variations that obey the constraints and, with `differ`, do not equal their parents."""
-        fine = self._obey(codes)
+        fine = self._mended(codes, labels, rngs, near=self._options.steps != "redraw")
         codes[~fine] = before[~fine]
         for _ in range(_TRIES if self._options.differ else 0):
             same = np.flatnonzero(_equal(codes, before))
             if not len(same):
                 break
-            changed = self._changed(before[same], labels[same], [rngs[row] for row in same.tolist()])
-            obeys = self._obey(changed)
+            some = [rngs[row] for row in same.tolist()]
+            changed = self._changed(before[same], labels[same], some)
+            obeys = self._mended(changed, labels[same], some, near=True)
             codes[same[obeys]] = changed[obeys]
         return self._table(codes)
 
@@ -259,7 +259,7 @@ class Tabular(contracts.Generator):
     def _moved(self, values: np.ndarray, uniform: np.ndarray, column: Column, rate: float) -> np.ndarray:
         far = 2 * uniform - 1 if self._options.steps == "uniform" else ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
         moved = values + far * rate * (column.high - column.low)
-        return np.clip(np.round(moved) if column.whole else moved, column.low, column.high)
+        return np.clip(column.nearest(moved), column.low, column.high)
 
     def _uniforms(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
         """Draws uniform numbers for each row, value and use: float64 (n, m, 4), from each row's own stream."""
@@ -281,6 +281,31 @@ class Tabular(contracts.Generator):
         for i, places in enumerate(self._places):
             codes[:, i] = places.codes(self._fresh(i, labels, codes, uniforms[:, i, 1]), uniforms[:, i, 2])
         return codes
+
+    def _weights(self, i: int, labels: np.ndarray, bins: np.ndarray) -> np.ndarray:
+        """Returns how likely bins of a column are given the others of the row, float64 (n, bins): in proportion."""
+        if self._forest is not None:
+            return self._forest.weights(i, labels, bins, around=True)
+        own = self._shares[i]
+        return own[labels] if len(own) > 1 else np.repeat(own, len(labels), axis=0)
+
+    def _mended(
+        self, codes: np.ndarray, labels: np.ndarray, rngs: Sequence[np.random.Generator], *, near: bool = False
+    ) -> np.ndarray:
+        """Draws values anew that break a constraint, repairs the rest, in place. Returns which rows obey, bool (n,).
+
+        With `near` a value stays in its bin where it can: it has moved, and was not drawn.
+        """
+        mend(
+            codes,
+            self._schema.columns,
+            self._schema.constraints,
+            weights=lambda i, rows: self._weights(i, labels[rows], self._bins(codes[rows])),
+            places=lambda i, bins, uniform: self._places[i].codes(bins, uniform),
+            uniforms=lambda rows: np.array([rngs[row].random(DRAWS) for row in rows.tolist()]).reshape(-1, DRAWS),
+            near=near,
+        )
+        return self._obey(codes)
 
     def _obey(self, codes: np.ndarray) -> np.ndarray:
         """Repairs rows in place. Returns which rows obey every constraint, bool (n,)."""

@@ -15,9 +15,9 @@ def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
     """Maps codes within bounds to bins, int64. Missing values have a bin after the last."""
     bins = column.marginal_bins
     missing = np.isnan(codes)
-    steps = np.where(missing, 0.0, codes - column.low)
-    if column.whole:
-        found = np.floor(steps * bins / (column.high - column.low + 1))
+    steps = column.steps(np.where(missing, column.low, codes))
+    if column.stepped:
+        found = np.floor(steps * bins / column.distinct)
     else:
         found = np.floor(steps * bins / max(column.high - column.low, np.finfo(float).tiny))
     return np.where(missing, bins, np.clip(found, 0, bins - 1)).astype(np.int64)
@@ -25,16 +25,15 @@ def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
 
 def code_in(bins: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
     """Maps bins and places within them (0 to 1, float64) to codes; NaN for the bin of missing values."""
-    count = column.marginal_bins
-    place = (bins + within) / count
-    width = column.high - column.low
-    # A whole code c is in the bin floor(c * bins / n): the smallest code of a bin is the ceiling of its lower edge.
-    if column.whole:
-        first, last = np.ceil(bins * (width + 1) / count), np.ceil((bins + 1) * (width + 1) / count) - 1
-        codes = column.low + first + np.floor(within * np.maximum(last - first + 1, 1))
+    count, low, high = column.marginal_bins, column.low, column.high
+    # Step c is in the bin floor(c * bins / n): the smallest one of a bin is the ceiling of its lower edge.
+    if column.stepped:
+        distinct = column.distinct
+        first, last = np.ceil(bins * distinct / count), np.ceil((bins + 1) * distinct / count) - 1
+        codes = column.at(first + np.floor(within * np.maximum(last - first + 1, 1)))
     else:
-        codes = column.low + place * width
-    return np.where(bins >= count, np.nan, np.clip(codes, column.low, column.high))
+        codes = low + (bins + within) / count * (high - low)
+    return np.where(bins >= count, np.nan, np.clip(codes, low, high))
 
 
 def uniform_shares(column: Column, missing: float) -> np.ndarray:
@@ -45,7 +44,7 @@ def uniform_shares(column: Column, missing: float) -> np.ndarray:
       missing: share of missing values, where they are declared.
     """
     bins = column.marginal_bins
-    edges = np.ceil(np.arange(bins + 1) * ((column.high - column.low + 1) / bins)) if column.whole else None
+    edges = np.ceil(np.arange(bins + 1) * (column.distinct / bins)) if column.stepped else None
     shares = np.full(bins, 1 / bins) if edges is None else np.diff(edges) / edges[-1]
     if column.missing:
         shares = np.append(shares * (1 - missing), missing)
@@ -55,14 +54,14 @@ def uniform_shares(column: Column, missing: float) -> np.ndarray:
 def slices_of(column: Column) -> int:
     """Returns how many slices a bin of a roomy column has: one for each value, or equal parts if these are too many."""
     most = max(2, min(_MOST_SLICES, _MOST_CELLS // column.marginal_bins))
-    return int(min(most, np.ceil((column.high - column.low + 1) / column.marginal_bins))) if column.whole else most
+    return int(min(most, np.ceil(column.distinct / column.marginal_bins))) if column.stepped else most
 
 
 def slice_of(codes: np.ndarray, column: Column) -> np.ndarray:
     """Maps codes within bounds to slices, int64: `slices_of` in each bin. Missing values have one after the last."""
     slices, bins = slices_of(column), bin_of(codes, column)
-    steps = np.where(np.isnan(codes), 0.0, codes - column.low)
-    if column.whole:
+    steps = column.steps(np.where(np.isnan(codes), column.low, codes))
+    if column.stepped:
         first, count = _values_of(bins, column)
         within = np.floor((steps - first) * slices / np.maximum(count, 1))
     else:
@@ -75,19 +74,19 @@ def code_of(slices: np.ndarray, within: np.ndarray, column: Column) -> np.ndarra
     """Maps slices and places within them (0 to 1, float64) to codes; NaN for the slice of missing values."""
     each = slices_of(column)
     bins = slices // each
-    if not column.whole:
+    if not column.stepped:
         return code_in(bins, (slices - bins * each + within) / each, column)
     first, count = _values_of(bins, column)
     begin, end = _values_in(slices - bins * each, count, each)
     place = np.minimum(begin + np.floor(within * np.maximum(end - begin, 1)), count - 1)
-    codes = column.low + first + place
+    codes = column.at(first + place)
     return np.where(bins >= column.marginal_bins, np.nan, np.clip(codes, column.low, column.high))
 
 
 def slice_sizes(column: Column) -> np.ndarray:
-    """Returns how much of a bin each slice is, float64 (bins, slices): values of whole numbers, which may be none."""
+    """Returns how much of a bin each slice is, float64 (bins, slices): of a stepped column its values, maybe none."""
     each, bins = slices_of(column), column.marginal_bins
-    if not column.whole:
+    if not column.stepped:
         return np.ones((bins, each))
     _, count = _values_of(np.arange(bins), column)
     begin, end = _values_in(np.arange(each)[None, :], count[:, None], each)
@@ -96,13 +95,13 @@ def slice_sizes(column: Column) -> np.ndarray:
 
 
 def _values_in(slices: np.ndarray, count: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where slices of a bin of `count` whole numbers begin and end, from its first one."""
+    """Returns where slices of a bin of `count` values begin and end, from its first one."""
     return np.ceil(slices * count / each), np.ceil((slices + 1) * count / each)
 
 
 def _values_of(bins: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where the values of bins of whole numbers begin, from the column's least one, and how many there are."""
-    each = (column.high - column.low + 1) / column.marginal_bins
+    """Returns where the values of bins begin, in steps from the column's least one, and how many there are."""
+    each = column.distinct / column.marginal_bins
     first = np.ceil(bins * each)
     return first, np.ceil((bins + 1) * each) - first
 
@@ -114,11 +113,13 @@ def likeliest(slices: np.ndarray, column: Column) -> np.ndarray:
     the one that is written with the fewest digits. Of several it is one in the middle. A value at an edge may be in
     either slice, as vectors are float32, so slices are taken a little wider.
     """
-    below = np.nextafter(1.0, 0.0) if column.whole else 1.0
+    below = np.nextafter(1.0, 0.0) if column.stepped else 1.0
     low, high = code_of(slices, np.zeros(len(slices)), column), code_of(slices, np.full(len(slices), below), column)
     slack = (column.high - column.low) * _SLACK
-    slack = np.floor(slack) if column.whole else slack
-    low, high = np.maximum(low - slack, column.low), np.minimum(high + slack, column.high)
+    if column.stepped:
+        slack = np.floor((column.distinct - 1) * _SLACK) * column.step
+    low = np.maximum(column.nearest(low - slack), column.low)
+    high = np.minimum(column.nearest(high + slack), column.high)
     return np.array([_likeliest_in(a, b, column) for a, b in zip(low.tolist(), high.tolist(), strict=True)])
 
 
@@ -128,7 +129,7 @@ def _likeliest_in(low: float, high: float, column: Column) -> float:
             return special
     if column.type in ("date", "datetime"):
         return _begin_in(int(low), int(high), "D" if column.type == "date" else "s")
-    return _round_in(low, high)
+    return float(column.nearest(np.array(_round_in(low, high))))
 
 
 def _begin_in(low: int, high: int, unit: str) -> float:

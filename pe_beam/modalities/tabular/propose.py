@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from pe_beam.contracts.content import Content, is_text, text_column
 from pe_beam.contracts.record import Fault
 from pe_beam.errors import DataError, InputError
+from pe_beam.modalities.tabular.columns import EXACT
 from pe_beam.modalities.tabular.guessing import CATEGORIES, Guess, guess_type, widest
 from pe_beam.modalities.tabular.guessing import guess as guess_all
 from pe_beam.modalities.tabular.reading import NO_NUMBER, TOO_LARGE, local_time, read_column
@@ -30,8 +31,10 @@ MAX_CATEGORIES = 100
 ROWS = 1_000_000
 _HEADER = 1 << 20  # characters of a first line that are read for its separator
 _DIGITS = 4
-_KEYS = 100  # so many values, each once, are taken for ids
 """Significant digits of the range from min to max. The bounds of a float are rounded outwards to them."""
+_FINEST = 6
+"""Most digits after the point that are taken for a column's decimals: nobody has set more on purpose."""
+_KEYS = 100  # so many values, each once, are taken for ids
 
 
 @dataclass(frozen=True)
@@ -235,10 +238,27 @@ def _observed(column: pa.Array, guess: Guess) -> dict[str, Any] | str:
     if TOO_LARGE in bad:
         return "whole numbers of 2^53 or more; they cannot be told apart exactly"
     found: dict[str, Any] = {"type": guess.type}
+    decimals = _decimals_of(known, single=pa.types.is_float32(column.type)) if guess.type == "float" else None
+    known = known if decimals is None else np.round(known, decimals) + 0.0  # a float32 of 38.7 is 38.70000076
     if guess.type != "boolean":
         # Values of other records may be beyond those of a sample.
         found |= _bounds(known.min(), known.max(), guess.type) | {"outside": "clip"}
+    found |= {} if decimals is None else {"decimals": decimals}
     return found | ({"missing": True} if np.isnan(codes).any() else {}) | dict(guess.forms)
+
+
+def _decimals_of(known: np.ndarray, *, single: bool) -> int | None:
+    """Returns the digits after the point that all values have at most; None: more than `_FINEST`.
+
+    Args:
+      known: float64 (n,).
+      single: whether they were float32, of which the nearest one to 38.7 counts as that.
+    """
+    kind = np.float32 if single else np.float64
+    for decimals in range(_FINEST + 1):
+        if np.abs(known).max() * 10.0**decimals < EXACT and (np.round(known, decimals).astype(kind) == known).all():
+            return decimals
+    return None
 
 
 def _choices(column: pa.Array, forms: Mapping[str, Any]) -> dict[str, Any] | str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pe_beam.contracts.asking import listed
+from pe_beam.contracts.asking import listed, number
 from pe_beam.errors import DataError, InputError
-from pe_beam.modalities.tabular.columns import CHOICES, NUMBERS
+from pe_beam.modalities.tabular.columns import CHOICES, MOST_DECIMALS, NUMBERS
 from pe_beam.modalities.tabular.propose import propose_schema, type_name
 from pe_beam.modalities.tabular.schema import RESERVED
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TYPES = (*NUMBERS, *CHOICES)
 LEFT_OUT = "none"
 """Answer in place of a type: the column is not declared, so it is neither read nor made."""
-_WIDEN = "Bounds and values come from the public file alone: widen them to all that the domain allows."
+_WIDEN = "Bounds, values and decimals come from the public file alone: widen them to all that the domain allows."
 
 
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,6 +150,14 @@ def _column(asker: Asker, name: str, kind: pa.DataType | None, key: str) -> dict
     if found["type"] in NUMBERS:
         for end, text in (("min", "least"), ("max", "greatest")):
             found[end] = asker.ask(f"{key}.{end}", f"{name}: its {text} value", parse=bound(found["type"]))
+        if found["type"] == "float":
+            decimals = asker.ask(
+                f"{key}.decimals",
+                f"{name}: digits after the point, if all its values have so many at most",
+                parse=_decimals(found["min"], found["max"]),
+                optional=True,
+            )
+            found |= {} if decimals is None else {"decimals": decimals}
         beyond = f"{name}: values beyond"
         found["outside"] = asker.ask(f"{key}.outside", beyond, choices=("reject", "clip"), default="clip")
     elif found["type"] != "boolean":
@@ -163,6 +171,18 @@ def _usual(kind: pa.DataType | None) -> str | None:
     """Returns the type of a column if the file has types; CSV has none."""
     name = None if kind is None else type_name(kind)
     return None if name == "categorical" else name
+
+
+def _decimals(*bounds: Any) -> Callable[[str], int]:
+    """Returns the parser of a number of digits after the point, which bounds may not exceed."""
+
+    def parse(text: str) -> int:
+        found = int(number(0, MOST_DECIMALS, whole=True, least=True)(text))
+        if any(round(float(each), found) != float(each) for each in bounds):
+            raise ValueError("as many digits as its least and its greatest value have, or more,")
+        return found
+
+    return parse
 
 
 def bound(kind: str) -> Callable[[str], Any]:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from pe_beam.contracts.generator import Marginals, Step
+from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.relational import modality_of
 from pe_beam.modalities.relational.codec import encode
@@ -133,6 +134,99 @@ def test_variations_stay_within_what_is_declared_and_degree_0_changes_nothing() 
     days = second.children[:, 0]
     assert (np.diff(days)[np.diff(second.owners) == 0] >= 0).all()  # children are in order
     assert not embedder(own).embed(varied).faults
+
+
+PATIENTS: dict[str, Any] = {
+    "parent": {
+        "name": "patients",
+        "key": "id",
+        "columns": {
+            "sex": {"type": "categorical", "values": ["f", "m"]},
+            "joined": {"type": "date", "min": "2020-01-01", "max": "2025-12-31"},
+            "died": {"type": "date", "min": "2022-01-01", "max": "2025-12-31", "missing": True},
+        },
+        "constraints": [{"less_or_equal": ["joined", "died"]}],
+    },
+    "child": {
+        "name": "stays",
+        "key": "patient",
+        "most": 4,
+        "order": "day",
+        "columns": {
+            "day": {"type": "date", "min": "2020-01-01", "max": "2025-12-31"},
+            "ward": {"type": "categorical", "values": ["births", "surgery", "other"]},
+            "days": {"type": "integer", "min": 0, "max": 99},
+        },
+        "constraints": [{"if": {"ward": ["births"]}, "then": {"days": {"max": 9}}}],
+    },
+    "constraints": [
+        {"less_or_equal": ["joined", "stays.day"]},
+        {"less_or_equal": ["stays.day", "died"]},
+        {"if": {"sex": ["m"]}, "then": {"stays.ward": ["surgery", "other"]}},
+    ],
+}
+
+
+def test_children_obey_what_is_declared_of_them_and_their_parent() -> None:
+    """Stays lie between two dates of their patient, and are even there: they do not gather at the first or the last."""
+    own = RelationalSchema.model_validate(PATIENTS)
+    made = generator(own)
+    before = made.random([None] * 500, rngs(500)).append_column("label", pa.nulls(500, pa.string()))
+    varied = made.vary(before, Step(iteration=1, iterations=2, degree=0.3), rngs(500, "vary"))
+    plain = generator(RelationalSchema.model_validate({**PATIENTS, "constraints": []}))
+    assert plain.random([None] * 500, rngs(500))["joined"].equals(before["joined"]), "parents stay as they are"
+    for table in (before, varied):
+        found = encode(table, own)
+        parents = found.parents[found.owners]
+        sex, joined, died = parents.T
+        day, ward, days = found.children.T
+        assert (joined <= day).all() and ((day <= died) | np.isnan(died)).all()
+        assert (ward[sex == 1] > 0).all() and (ward[sex == 0] == 0).any() and (days[ward == 0] <= 9).all()
+        assert len(np.unique(ward[sex == 1])) == 2
+    found = encode(before, own)
+    _, joined, died = found.parents[found.owners].T
+    long = died - joined > 100
+    at = (found.children[:, 0] - joined)[long] / (died - joined)[long]
+    assert (at == 0).mean() < 0.03 > (at == 1).mean() and abs(at.mean() - 0.5) < 0.08
+    check_generator(made, modality_of(own), labels=[None])
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        (
+            {"less_or_equal": ["joined", "day"]},
+            "'day' is no declared column; allowed: sex, joined, died, number of stays",
+        ),
+        ({"less_or_equal": ["joined", "died"]}, "one column of each table"),
+        ({"if": {"stays.ward": ["births"]}, "then": {"sex": ["f"]}}, "then is wanted of columns of stays"),
+        ({"sum": ["stays.days"], "equals": "number of stays"}, "sum is of one table"),
+        ({"less_or_equal": ["joined", "sex"]}, "numbers, or columns of one type"),
+        ({"less_or_equal": ["number of stays", "stays.days"]}, None),
+        ({"less_or_equal": ["stays.days", "number of stays"]}, None),
+    ],
+)
+def test_a_constraint_across_tables_that_cannot_be_is_refused(constraint: dict[str, Any], message: str | None) -> None:
+    changed = {**PATIENTS, "constraints": [constraint]}
+    if message is None:
+        RelationalSchema.model_validate(changed)
+        return
+    with pytest.raises(ValidationError, match=message):
+        RelationalSchema.model_validate(changed)
+
+
+def test_bounds_that_leave_a_child_nothing_are_refused() -> None:
+    columns = PATIENTS["child"]["columns"]
+    for day, said in (
+        ({"max": "2025-06-30"}, "the max of joined may not be above"),
+        ({"min": "2022-02-01"}, "the min of died"),
+    ):
+        child = PATIENTS["child"] | {"columns": columns | {"day": columns["day"] | day}}
+        with pytest.raises(ValidationError, match=said):
+            RelationalSchema.model_validate({**PATIENTS, "child": child})
+    parent = PATIENTS["parent"] | {"constraints": []}
+    with pytest.raises(RecipeError, match=r"is declared in parent\.constraints"):
+        generator(RelationalSchema.model_validate({**PATIENTS, "parent": parent}))
 
 
 @pytest.mark.parametrize(

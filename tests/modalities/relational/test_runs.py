@@ -116,7 +116,7 @@ def test_an_evaluation_measures_both_tables_and_what_is_across(run: str) -> None
 
 def test_the_page_shows_a_recipe() -> None:
     page = (ROOT / "docs/relational.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    block, _ = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     found = parse_recipe({"name": "shown", "evolution": {"samples": 10}} | yaml.safe_load(block))
     assert found.vote_unit == "record"
     assert found.privacy.unit == "client"

@@ -111,6 +111,49 @@ def test_every_candidate_obeys_the_constraints(steps: str) -> None:
         assert len(np.unique(codes[:, names.index("job")])) == 3
 
 
+WARDS: dict[str, Any] = {
+    "columns": {
+        "ward": {"type": "categorical", "values": ["children", "births", "other"]},
+        "age": {"type": "integer", "min": 0, "max": 99, "bins": 7, "missing": True},
+        "dose": {"type": "float", "min": 0, "max": 100, "bins": 3},
+        "sex": {"type": "categorical", "values": ["f", "m", "x"]},
+    },
+    "constraints": [
+        {"if": {"ward": ["children"]}, "then": {"age": {"max": 15}, "dose": {"min": 5, "max": 60}}},
+        {"if": {"ward": ["births"]}, "then": {"sex": ["f", "x"], "dose": [10, 20, 90]}},
+    ],
+}
+
+
+def test_what_a_condition_forbids_is_drawn_among_what_it_allows() -> None:
+    """The nearest allowed value would be that of most: of ages up to 15 five in six were 15."""
+    schema = TableSchema.model_validate(WARDS)
+    generator, rows = made(schema, 3000, steps="redraw")
+    for codes in (encode_payload(rows, schema), varied(generator, rows, 0.3)):
+        children, births = codes[codes[:, 0] == 0], codes[codes[:, 0] == 1]
+        ages = children[~np.isnan(children[:, 1]), 1]
+        assert ages.max() == 15 and np.abs(np.bincount(ages.astype(int)) / len(ages) - 1 / 16).max() < 0.04
+        assert children[:, 2].min() > 5 and children[:, 2].max() < 60, "none lies at an end"
+        assert np.abs(np.histogram(children[:, 2], 5, (5, 60))[0] / len(children) - 0.2).max() < 0.06
+        assert abs((births[:, 3] == 2).mean() - 0.5) < 0.06 and set(births[:, 2].tolist()) == {10, 20, 90}
+    after = varied(generator, rows, 0.3)
+    rngs = [keyed_rng(0, 1, i, "vary") for i in range(3000)]
+    alone = generator.vary(rows.slice(17, 1), Step(iteration=1, iterations=9, degree=0.3), rngs[17:18])
+    assert np.array_equal(encode_payload(alone, schema)[0], after[17], equal_nan=True), "keyed by the candidate alone"
+
+
+def test_where_nothing_that_is_allowed_is_likely_the_nearest_value_is_taken() -> None:
+    schema = TableSchema.model_validate(WARDS)
+    plain, _ = made(schema, 1)
+    sizes = TabularEmbedder(TabularEmbedderOptions(), schema=schema).marginal_sizes()
+    counts = {name: np.full((2, size), 10.0) for name, size in sizes.items()}
+    counts["age"] = np.array([[0, 0, 0, 0, 10.0, 10, 10, 0]] * 2)  # from 57 on
+    generator = plain.seeded(Marginals(["a", "b"], counts, 0.1))
+    rngs = [keyed_rng(0, 0, i, "random") for i in range(300)]
+    codes = encode_payload(generator.random(["a", "b"] * 150, rngs), schema)
+    assert (codes[codes[:, 0] == 0, 1] == 15).all() and codes[codes[:, 0] != 0, 1].min() >= 57
+
+
 @pytest.mark.parametrize("schema", [KINDS, CONSTRAINED])
 @pytest.mark.parametrize("steps", ["uniform", "redraw"])
 def test_with_differ_no_variation_equals_its_parent(schema: dict[str, Any], steps: str) -> None:

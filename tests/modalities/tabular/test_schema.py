@@ -295,7 +295,14 @@ def test_types_are_guessed_from_texts_as_the_codec_reads_them(tmp_path: Path) ->
     found = propose_schema(tmp_path / "public.csv", public=True)
     columns = found["schema"]["columns"]
     assert columns["age"] == {"type": "integer", "min": 5, "max": 7, "outside": "clip", "missing": True}
-    assert columns["weight"] == {"type": "float", "min": 38.3, "max": 95.5, "outside": "clip", "missing": True}
+    assert columns["weight"] == {
+        "type": "float",
+        "min": 38.3,
+        "max": 95.5,
+        "outside": "clip",
+        "decimals": 1,
+        "missing": True,
+    }
     assert (columns["seen"]["min"], columns["seen"]["max"]) == ("2020-01-01T00:00:00", "2021-01-31T11:00:00")
     assert (columns["day"]["min"], columns["day"]["max"]) == ("2020-01-01", "2021-02-28")
     kinds = {name: column["type"] for name, column in columns.items()}
@@ -331,7 +338,8 @@ def test_rows_that_are_no_records_are_not_read(tmp_path: Path) -> None:
 def test_a_public_file_may_have_any_separator(sign: str, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(f'\ufeff"a, or so"{sign}b\n1,5{sign}2\n2,5{sign}3\n')
     found = propose_schema(tmp_path / "p.csv", public=True)["schema"]["columns"]
-    assert found["a, or so"] == {"type": "float", "min": 1.5, "max": 2.5, "decimal": ",", "outside": "clip"}
+    wanted = {"type": "float", "min": 1.5, "max": 2.5, "decimal": ",", "decimals": 1, "outside": "clip"}
+    assert found["a, or so"] == wanted
     assert found["b"] == {"type": "integer", "min": 2, "max": 3, "outside": "clip"}
 
 
@@ -356,7 +364,9 @@ def test_init_says_what_it_leaves_out_also_to_nobody(tmp_path: Path, capsys: pyt
     assert "init: --public: column time is left out of the schema: more than 100 different texts" in said
     assert "column almost is left out" in said and "'lost' is no number" in said
     text = (tmp_path / "made.yaml").read_text()
-    assert "# Bounds and values come from the public file alone: widen them" in text and "outside: clip" in text
+    assert (
+        "# Bounds, values and decimals come from the public file alone: widen them" in text and "outside: clip" in text
+    )
 
 
 def test_bins_of_a_schema_are_for_numbers_that_say_none() -> None:

@@ -48,6 +48,7 @@ ROOMY = [
     {"type": "integer", "min": 0, "max": 99_999, "bins": 10_000},
     {"type": "float", "min": -3.3, "max": 1e6},
     {"type": "float", "min": 0, "max": 1, "bins": 10_000},
+    {"type": "float", "min": -3.3, "max": 1000, "decimals": 2},
     {"type": "date", "min": "2020-01-01", "max": "2025-06-01"},
 ]
 
@@ -104,13 +105,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_slices_part_a_bin_and_each_value_is_in_one_of_them(declared):
     column, rng = Column(**declared), np.random.default_rng(0)
     values = rng.uniform(column.low, column.high, 2000)
-    values = np.round(values) if column.whole else values
+    values = column.nearest(values)
     values[:2] = column.low, column.high
     slices = slice_of(values, column)
     assert (slices // slices_of(column) == bin_of(values, column)).all()
     back = code_of(slices, rng.random(len(values)), column)
     assert (slice_of(back, column) == slices).all()
-    if column.whole and (column.high - column.low + 1) / column.marginal_bins <= 256:
+    if column.distinct / column.marginal_bins <= 256:
         drawn = [code_of(slices[:20], rng.random(20), column) for _ in range(60)]
         assert (np.stack(drawn) == values[:20]).any(axis=0).all(), "each value can be drawn"
     last = np.array([column.marginal_bins * slices_of(column)])
@@ -129,6 +130,7 @@ def test_slices_part_a_bin_and_each_value_is_in_one_of_them(declared):
         ({"type": "integer", "min": 0, "max": 99_999_999}, 75_000_000.0),
         ({"type": "float", "min": 0.01, "max": 1e6}, 0.01),
         ({"type": "float", "min": 5, "max": 5.0000001}, 5.0000001),
+        ({"type": "float", "min": 30, "max": 43, "decimals": 2}, 36.67),
         ({"type": "integer", "min": -1_000_000, "max": -1}, -1.0),
         ({"type": "date", "min": "1900-01-01", "max": "2199-12-31"}, "2000-01-01"),
         ({"type": "date", "min": "1850-07-09", "max": "2199-12-31"}, "1850-07-09"),

@@ -163,10 +163,8 @@ def _repair_sum(
     parts, total = constraint.sum or (), constraint.equals or ""
     own, finest = columns[total], min((columns[part] for part in parts), key=lambda column: column.step)
     sums = codes[bad][:, [at[part] for part in parts]].sum(axis=1)
-    reached = np.clip(
-        sums, finest.ceiling(np.array(own.low)), finest.floor(np.array(own.high))
-    )  # by what parts add up to
-    target = own.nearest(reached)
+    low, high = finest.ceiling(np.array(own.low)), finest.floor(np.array(own.high))  # what parts can add up to
+    target = own.nearest(np.clip(sums, low, high))
     codes[bad, at[total]] = target
     left = target - sums
     for part in parts:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SHOWN, _LARGE = 12, 200
 _CHARTS, _PAIRED, _ROWS, _SORTED = 24, 24, 50, 12
+_FEW = 10  # characters of a float that is shown with all its digits
 
 
 class TableView(View):
@@ -208,12 +209,15 @@ background:color-mix(in srgb,var(--accent-soft) calc(var(--v)*1%),transparent)}
 
 
 def shown(value: Any) -> str:
-    """Returns a value for a reader: six digits of a float, a dash for a missing value."""
+    """Returns a value for a reader: six digits of a float, all of them if it has few, a dash for a missing value."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    whole = f"{value:.12g}"
+    return whole if len(whole) <= _FEW else f"{value:.6g}"
 
 
 def _repeats(history: History) -> str:

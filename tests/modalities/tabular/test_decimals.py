@@ -34,6 +34,7 @@ from pe_beam.modalities.tabular.marginals import (
 from pe_beam.modalities.tabular.propose import propose_schema
 from pe_beam.modalities.tabular.reading import OUTSIDE, read_column
 from pe_beam.modalities.tabular.schema import TableSchema
+from pe_beam.modalities.tabular.view import shown
 
 TEMPERATURE: dict[str, Any] = {"type": "float", "min": 34, "max": 42, "decimals": 1}
 PRICE: dict[str, Any] = {"type": "float", "min": 0, "max": 10_000, "decimals": 2}
@@ -156,6 +157,12 @@ def test_a_release_with_more_digits_to_start_from_is_varied_on_them() -> None:
     old = pa.table({"t": np.random.default_rng(0).uniform(34, 42, 100), "label": pa.nulls(100, pa.string())})
     varied = generator.vary(old, Step(iteration=1, iterations=1, degree=0.1), rngs(100))
     assert on_digits(varied["t"].to_numpy(), 1)
+
+
+def test_a_report_shows_all_digits_of_a_price() -> None:
+    assert [shown(value) for value in (12345.67, 4.5, 7.0, 0.1 + 0.2, 1 / 3, None)] == [
+        *("12345.67", "4.5", "7", "0.3", "0.333333", "–"),
+    ]
 
 
 def test_a_value_that_comes_often_is_drawn_itself() -> None:

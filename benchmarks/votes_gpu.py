@@ -168,7 +168,7 @@ class Bench:
         }
 
     def wrong_votes(self, x: Any, y: np.ndarray, distance: str, votes: int) -> int:
-        """Counts the records whose candidates by `flat_search` are not the nearest ones in this order."""
+        """Counts the records whose candidates by `flat_search` are not the nearest ones."""
         import torch
 
         from pe_beam.contracts.search import Pairs
@@ -184,7 +184,7 @@ class Bench:
             part = x[start : start + 4096]
             values, columns = torch.topk(part.double() @ right.T - half, votes + 8, dim=1)
             unsure = (values[:, :votes] - values[:, 1 : votes + 1]).amin(dim=1) < 1e-11
-            wanted = columns[:, :votes].cpu().numpy()
+            wanted = np.sort(columns[:, :votes].cpu().numpy(), axis=1)
             rows = np.flatnonzero((unsure.cpu().numpy()) | (wanted != found[start : start + 4096]).any(axis=1))
             if len(rows):
                 near = columns[torch.from_numpy(rows).to(self.device)].cpu().numpy()

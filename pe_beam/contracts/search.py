@@ -105,6 +105,12 @@ def product_error(length: int) -> float:
     return length * UNIT / (1 - length * UNIT) if length * UNIT < 0.01 else np.inf
 
 
+def bounds(length: int, *, product: bool) -> tuple[float, float]:
+    """Returns the A and B of the module's docstring for a product of this length; B is 0 for inner products."""
+    error = product_error(length)
+    return 1.2 * error + 3 * UNIT, 0.0 if product else 0.6 * error + 2 * UNIT
+
+
 @dataclass(frozen=True)
 class Frame:
     """The candidates relative to their centre, with the norms that the error bound needs.

@@ -75,59 +75,52 @@ class Decider:
           pairs: proposed pairs: at least min(keep, u) for each query, with all winners among them.
 
         Returns:
-          int64 (n, keep) positions in the full list, nearest first. Candidates at the same distance are in the order of
-          their positions.
+          int64 (n, keep) positions in the full list, ascending. Of candidates at the same distance, those at smaller
+          positions win.
         """
-        if self._keep == 1:
-            return self._single(queries, pairs)
-        rows, columns, scores = self._scored(queries, pairs)
-        return self._expand(rows, columns, scores).reshape(len(queries), self._keep)
+        answer = np.empty((len(queries), self._keep), dtype=np.int64)
+        left = self._settle(answer, pairs)
+        if len(left):
+            self._score(answer, queries, Pairs(pairs.rows[left], pairs.columns[left]))
+        if self._keep > 1:
+            answer.sort(axis=1)
+        return answer
 
-    def _single(self, queries: np.ndarray, pairs: Pairs) -> np.ndarray:
-        """Returns the nearest candidate of each query, (n, 1). Most queries have one proposal and need no score."""
-        winners = np.empty((len(queries), 1), dtype=np.int64)
-        winners[pairs.rows, 0] = self._first(pairs.columns)
-        several = _of_several(pairs)
-        if len(several.rows) == 0:
-            return winners
-        left = self._largest(queries, several)
-        winners[left.rows, 0] = self._first(left.columns)
-        left = _of_several(left)
-        if len(left.rows):
-            rows, columns, scores = self._scored(queries, left)
-            winners[np.unique(rows), 0] = self._expand(rows, columns, scores)
-        return winners
+    def _settle(self, answer: np.ndarray, pairs: Pairs) -> np.ndarray:
+        """Answers the queries that have no more positions than they may keep. Most have not, and need no score.
 
-    def _first(self, columns: np.ndarray) -> np.ndarray:
-        """Returns the smallest position of each distinct candidate."""
-        first: np.ndarray = self._members[self._starts[columns]]
-        return first
-
-    def _largest(self, queries: np.ndarray, pairs: Pairs) -> Pairs:
-        """Returns the pairs whose scores may be the largest of their query, by the bounds of float64."""
-        scores, errors = self.bounds(queries, pairs)
+        Returns the indexes of the other queries' pairs, int64.
+        """
         starts, row_of = _segments(pairs.rows)
-        low = np.maximum.reduceat(scores - errors, starts)
-        kept = np.flatnonzero(scores + errors >= low[row_of])
-        return Pairs(pairs.rows[kept], pairs.columns[kept])
+        counts = self._counts(pairs.columns)
+        settled = np.add.reduceat(counts, starts) == self._keep
+        mine = settled[row_of]
+        _, positions = self._positions(pairs.columns[mine], counts[mine])
+        answer[pairs.rows[starts[settled]]] = positions.reshape(-1, self._keep)
+        return np.flatnonzero(~mine)
 
-    def _scored(self, queries: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns rows, columns and scores of the pairs that may win. The order of the scores is exact."""
+    def _score(self, answer: np.ndarray, queries: np.ndarray, pairs: Pairs) -> None:
+        """Answers the queries of the pairs: by float64 and its bounds, and exactly where these leave it open."""
+        rows, columns = pairs.rows, pairs.columns
         scores, errors = self.bounds(queries, pairs)
-        order = np.lexsort((-scores, pairs.rows))
-        rows, columns, scores, errors = (a[order] for a in (pairs.rows, pairs.columns, scores, errors))
+        order = np.lexsort((-scores, rows))
+        rows, columns, scores, errors = (a[order] for a in (rows, columns, scores, errors))
         starts, row_of = _segments(rows)
         error = np.maximum.reduceat(errors, starts)[row_of]  # one width per row, so that only neighbours can overlap
         counts = np.diff(np.append(starts, len(rows)))
         last = scores[starts + np.minimum(self._keep, counts) - 1][row_of]
         may_win = scores >= last - 2 * error
         rows, columns, scores, error = (a[may_win] for a in (rows, columns, scores, error))
+        left = self._settle(answer, Pairs(rows, columns))
+        if len(left) == 0:
+            return
+        rows, columns, scores, error = (a[left] for a in (rows, columns, scores, error))
         close = (rows[1:] == rows[:-1]) & (scores[:-1] - scores[1:] <= 2 * error[1:])
         undecided = np.zeros(len(rows), dtype=bool)
         undecided[1:] |= close
         undecided[:-1] |= close
         scores[undecided] = self._exact(queries, rows[undecided], columns[undecided])
-        return rows, columns, scores
+        self._expand(answer, rows, columns, scores)
 
     def bounds(
         self, queries: np.ndarray, pairs: Pairs, candidates: Rows | None = None
@@ -162,17 +155,25 @@ class Decider:
     def _terms(self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return score_terms(queries[rows], self._candidates[columns], product=self._product)
 
-    def _expand(self, rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Replaces distinct candidates by their positions: flat int64, `keep` positions for each row that occurs."""
-        counts = np.minimum(self._starts[columns + 1] - self._starts[columns], self._keep)
-        pair = np.repeat(np.arange(len(rows)), counts)
+    def _expand(self, answer: np.ndarray, rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> None:
+        """Answers the queries that occur, whose scores are in the exact order."""
+        pair, position = self._positions(columns, self._counts(columns))
+        rows = rows[pair]
+        order = np.lexsort((position, -scores[pair], rows))
+        starts, row_of = _segments(rows)
+        kept = order[np.arange(len(rows)) - starts[row_of] < self._keep]
+        answer[rows[starts]] = position[kept].reshape(-1, self._keep)
+
+    def _counts(self, columns: np.ndarray) -> np.ndarray:
+        """Returns how many positions of each distinct candidate may be kept."""
+        counts: np.ndarray = np.minimum(self._starts[columns + 1] - self._starts[columns], self._keep)
+        return counts
+
+    def _positions(self, columns: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the first positions of distinct candidates, so many of each, and which candidate each is of."""
+        pair = np.repeat(np.arange(len(columns)), counts)
         offset = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
-        position = self._members[self._starts[columns[pair]] + offset]
-        order = np.lexsort((position, -scores[pair], rows[pair]))
-        starts, row_of = _segments(rows[pair])
-        rank = np.arange(len(pair)) - starts[row_of]
-        kept: np.ndarray = position[order[rank < self._keep]]
-        return kept
+        return pair, self._members[self._starts[columns[pair]] + offset]
 
 
 def _sums(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -184,17 +185,6 @@ def _sums(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> tupl
     apart -= candidates
     squares = np.matmul(apart[:, None, :], apart[:, :, None]).reshape(len(apart))  # a product of each row with itself
     return -squares, squares
-
-
-def _of_several(pairs: Pairs) -> Pairs:
-    """Returns the pairs of queries that have more than one."""
-    again = np.flatnonzero(pairs.rows[1:] == pairs.rows[:-1])
-    if len(again) == 0:
-        return Pairs(again, again)
-    several = np.zeros(len(pairs.rows), dtype=bool)
-    several[again] = several[again + 1] = True
-    kept = np.flatnonzero(several)
-    return Pairs(pairs.rows[kept], pairs.columns[kept])
 
 
 def _segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

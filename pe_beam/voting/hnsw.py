@@ -162,7 +162,7 @@ class GraphSearch:
         return sound & (columns < len(self._columns)).all(axis=1)
 
     def _decided(self, queries: np.ndarray, radii: np.ndarray, scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Orders what the graph returned, exactly: (n, keep). What lies beyond float32's error needs no score."""
+        """Compares what the graph returned, exactly: (n, keep). What lies beyond float32's error needs no score."""
         size = radii * self._frame.largest if self._frame.product else (radii + self._frame.largest) ** 2
         margin = 2 * (self._error * size + 2 * self._frame.constant_error(radii))
         worst = np.sort(scores, axis=1)[:, -self._wanted]

@@ -31,7 +31,9 @@ class NearestSearch(Protocol):
     """A search for the nearest candidates. Several threads may use it at once."""
 
     def nearest(self, queries: np.ndarray) -> np.ndarray:
-        """Returns int64 (n, min(votes, m)) positions, ordered by (distance, position), for float32 (n, d) queries.
+        """Returns the nearest candidates of float32 (n, d) queries: int64 (n, min(votes, m)) positions, ascending.
+
+        A search need not know which of them is nearer than another: each gets a vote.
 
         Raises:
           ValueError: the queries have another shape, or are not finite.
@@ -69,7 +71,7 @@ def flat_search(
     >>> points = np.array([[0, 0], [3, 4], [0, 0]], dtype=np.float32)
     >>> flat_search(points, distance="l2", votes=2).nearest(np.array([[1, 0], [3, 3]], dtype=np.float32))
     array([[0, 2],
-           [1, 0]])
+           [0, 1]])
     """
     if distance not in DISTANCES:
         raise ValueError(f"distance: {distance!r} is not one of {', '.join(DISTANCES)}")
@@ -129,7 +131,8 @@ def reference_nearest(queries: np.ndarray, candidates: np.ndarray, *, distance: 
     for row, query in enumerate(queries):
         terms = score_terms(np.broadcast_to(query, candidates.shape), candidates, product=product)
         scores = [math.fsum(of_candidate) for of_candidate in terms.tolist()]
-        answer[row] = sorted(range(len(candidates)), key=lambda j, s=scores: (-s[j], j))[:keep]  # type: ignore[misc]
+        nearest = sorted(range(len(candidates)), key=lambda j, s=scores: (-s[j], j))  # type: ignore[misc]
+        answer[row] = sorted(nearest[:keep])
     return answer
 
 

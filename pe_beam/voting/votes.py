@@ -104,7 +104,7 @@ class Voter:
           labels: int32 (n,).
 
         Returns:
-          Rows and positions in the matrix, int64 (v,) each, ordered by row and then nearest first.
+          Rows and positions in the matrix, int64 (v,) each, ordered by row and then position.
 
         Raises:
           ValueError: an array has another type or shape, or a vector is not finite.

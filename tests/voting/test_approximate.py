@@ -99,7 +99,7 @@ def test_one_record_more_casts_its_own_votes_and_moves_no_other(distance: str, v
         assert (_matrix(distance).labels[change == 1] == labels[row]).all()
 
 
-def test_what_is_returned_is_ordered_exactly_and_ties_go_to_the_smaller_id() -> None:
+def test_what_is_returned_is_compared_exactly_and_ties_go_to_the_smaller_id() -> None:
     rng = np.random.default_rng(0)
     candidates = rng.integers(-2, 3, size=(400, 4)).astype(np.float32)  # many equal ones, and many ties
     distinct = candidates[Distinct(candidates).firsts]

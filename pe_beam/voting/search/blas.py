@@ -1,22 +1,43 @@
-"""Engine `blas`: NumPy's matrix products."""
+"""Engine `blas`: NumPy's matrix products, the best scores of each query, and whether another comes near them.
+
+Most queries have no other, and need no more.
+
+Scores are upper bounds of s (`contracts.search`) in one of two forms. In both, a candidate may win only if its score
+is at least v - A r (n + w) - 2 B n^2 - 2 C for one of any k others, where v is that one's score, n its norm, and r the
+query's norm.
+
+- With many candidates, norms go into the product: x' |-> (x', 1, r) and y' |-> (y', -|y'|^2/2 + B |y'|^2, A |y'|).
+  Each candidate has its own bound, so w = n.
+- With few, copying a query costs more than the product gains, so the product is x'.y', and -|y'|^2/2 + B |y'|^2 is
+  added to the scores: one more term of the same float32 sum. A |x'||y'| is missing there, and at most A r w with
+  w = max|y'|. So norms must be about equal.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from pe_beam.contracts.search import UNIT, USUAL_BLOCK, Frame, Pairs, product_error
-from pe_beam.voting.search.scan import Scan, floor_of, widths
-from pe_beam.voting.search.single import Single
+from pe_beam.contracts.search import USUAL_BLOCK, Frame, Pairs, bounds
+from pe_beam.voting.scratch import Scratch
+from pe_beam.voting.search.scan import floor_of, raise_lows
 
 _MOST_PAIRS = 1 << 21  # 32 MB of pairs; if there are more, the block is halved
+_MOST_SCORES = 1 << 22  # of a block and a tile
+_LARGEST_BLOCK, _COPIED = 8192, 4096  # queries as they are, and copied ones, which should stay in a cache
+_FEW = 1.5  # candidates for each dimension up to which scores are added to
+_ALIKE = 2.0  # times the median norm: so long the largest may be for that
 
 
 class BlasProposer:
-    """Multiplies a block of queries by a tile of candidates (NumPy's BLAS), then scans the products.
+    """Multiplies a block of queries by a tile of candidates, and looks for the best scores, one after the other.
+
+    NumPy's argmax of rows reads so much faster than all else that could find them, that a pass for each vote is quick.
 
     Args:
       frame: the candidates.
-      votes: number of nearest candidates that each query asks for.
+      votes: number of nearest candidates that each query asks for, k.
       tile: candidates at a time. Tile and block together bound memory.
 
     Attributes:
@@ -27,64 +48,106 @@ class BlasProposer:
     """The scan is no BLAS, so one block would leave cores idle."""
 
     def __init__(self, frame: Frame, *, votes: int, tile: int) -> None:
-        error = product_error(frame.vectors.shape[1] + 2)
-        a, b = 1.2 * error + 3 * UNIT, 0.0 if frame.product else 0.6 * error + 2 * UNIT
-        self._search: Single | _Several = (
-            Single(frame, a, b, tile=tile) if votes == 1 else _Several(frame, a, b, votes=votes, tile=tile)
-        )
-        self.block = self._search.block
-
-    def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
-        """See `Proposer`."""
-        return self._search.propose(placed, radii)
-
-
-class _Several:
-    """Several votes a query.
-
-    Two extra columns make a product the *upper bound* of s: x' |-> (x', 1, |x'|) and
-    y' |-> (y', -|y'|^2/2 + B |y'|^2, A |y'|). So each candidate has its own bound, and one far candidate does
-    not widen the bounds of the others. The lower bound is smaller by 2 (A |x'||y'| + B |y'|^2).
-
-    Args: as of `Single`, and `votes`.
-    """
-
-    block = USUAL_BLOCK
-
-    def __init__(self, frame: Frame, a: float, b: float, *, votes: int, tile: int) -> None:
         count, dimension = frame.vectors.shape
-        self._a, self._b, self._frame, self._votes = a, b, frame, votes
-        self._width, tiles = widths(count, tile)
-        half = 0.0 if frame.product else 0.5
-        self._matrix = np.zeros((self._width * tiles, dimension + 2), dtype=np.float32)
-        self._matrix[count:, -2] = -np.inf  # padding never wins
-        real = self._matrix[:count]
-        real[:, :-2] = frame.vectors
-        with np.errstate(over="ignore", invalid="ignore"):  # after an overflow no query is safe, and none is made
-            real[:, -2] = (self._b - half) * frame.norms**2
-            real[:, -1] = self._a * frame.norms
-        self._norms = np.zeros(len(self._matrix))
-        self._norms[:count] = frame.norms
-        self._scan = Scan(votes, 4 * votes)  # four probes a vote: the second best may be in a group with the best
+        self._frame, self._votes = frame, votes
+        self._a, self._b = bounds(dimension + 2, product=frame.product)
+        self._width = -(-count // -(-count // tile))  # equal tiles
+        self._scratch = Scratch()
+        self._added = count <= _FEW * dimension and frame.largest <= _ALIKE * np.median(frame.norms)
+        most = min(_LARGEST_BLOCK if self._added else _COPIED, _MOST_SCORES // self._width)
+        self.block = max(USUAL_BLOCK, most)
+        with np.errstate(over="ignore", invalid="ignore"):  # after an overflow no query is safe, and none comes
+            self._terms = ((self._b - (0.0 if frame.product else 0.5)) * frame.norms**2).astype(np.float32)
+            self._matrix = frame.vectors if self._added else self._with_columns()
+
+    def _with_columns(self) -> np.ndarray:
+        last = np.stack([self._terms, (self._a * self._frame.norms).astype(np.float32)], axis=1)
+        return np.concatenate([self._frame.vectors, last], axis=1)
 
     def propose(self, placed: np.ndarray, radii: np.ndarray) -> Pairs | None:
         """See `Proposer`."""
-        left = self._scan.scratch(len(placed), placed.shape[1] + 2)
-        left[:, :-2], left[:, -2], left[:, -1] = placed, 1, radii
+        left = placed if self._added else self._widened(placed, radii)
         margin = 2 * self._frame.constant_error(radii)
-        lows = np.full((len(left), self._votes), -np.inf)  # the best lower bounds so far, of each query
+        lows: np.ndarray | None = None
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for start in range(0, len(self._matrix), self._width):
-            scores, folds = self._scan.multiply(left, self._matrix[start : start + self._width])
-            columns, upper = self._scan.probe(scores, folds)
-            norms = self._norms[columns + start]
-            lower = upper - 2 * (self._a * radii[:, None] + self._b * norms) * norms
-            lows = self._scan.raise_lows(lows, lower)
-            rows, columns, values = self._scan.reach(scores, folds, floor_of(lows, margin))
-            found.append((rows, columns + start, values))
-            if len(left) > 1 and sum(len(rows) for rows, _, _ in found) > _MOST_PAIRS:
-                return None
-        rows, columns, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-        kept = np.flatnonzero(values >= floor_of(lows, margin)[rows])
-        kept = kept[np.argsort(rows[kept], kind="stable")]
-        return Pairs(rows[kept], columns[kept])
+            scores = self._scores(left, slice(start, start + self._width))
+            columns, best = self._taken(scores)
+            lower = best - self._doubt(radii, self._frame.norms[columns + start])
+            lows = lower if lows is None else raise_lows(lows, lower)
+            floor = floor_of(lows, margin)
+            for rows, reaching, values in self._reaching(scores, columns, best, floor):
+                found.append((rows, reaching + start, values))
+                if len(left) > 1 and sum(len(rows) for rows, _, _ in found) > _MOST_PAIRS:
+                    return None
+        if len(found) == 1:  # one tile, and no more candidates for a query than it wants
+            return Pairs(found[0][0], found[0][1])
+        rows, reaching, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        if len(self._matrix) > self._width:  # earlier tiles have met a lower floor
+            kept = np.flatnonzero(values >= floor[rows])
+            rows, reaching = rows[kept], reaching[kept]
+        order = np.argsort(rows, kind="stable")
+        return Pairs(rows[order], reaching[order])
+
+    def _widened(self, placed: np.ndarray, radii: np.ndarray) -> np.ndarray:
+        left = self._scratch.array("queries", (len(placed), placed.shape[1] + 2), np.float32)
+        left[:, :-2], left[:, -2], left[:, -1] = placed, 1, radii
+        return left
+
+    def _scores(self, left: np.ndarray, part: slice) -> np.ndarray:
+        right = self._matrix[part]
+        scores = self._scratch.array("scores", (len(left), len(right)), np.float32)
+        np.matmul(left, right.T, out=scores)
+        if self._added and not self._frame.product:
+            np.add(scores, self._terms[part], out=scores)
+        return scores
+
+    def _doubt(self, radii: np.ndarray | float, norms: np.ndarray) -> np.ndarray:
+        """Returns by how much less than a score may still win, but for C: see the module's docstring."""
+        widest = self._frame.largest if self._added else norms
+        doubt: np.ndarray = self._a * radii * (norms + widest) + 2 * self._b * norms**2
+        return doubt
+
+    def _taken(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Takes the best scores of each row out, so that the next best shows; returns their columns and them.
+
+        Both are (k, n), the best first. Of a row with fewer columns the last ones are -inf, which reaches no floor.
+        """
+        columns, best = np.empty((self._votes, len(scores)), np.int64), np.empty((self._votes, len(scores)), np.float32)
+        for vote in range(self._votes):
+            columns[vote], at, best[vote] = _best(scores)
+            scores.reshape(-1)[at] = -np.inf
+        return columns, best
+
+    def _reaching(
+        self, scores: np.ndarray, columns: np.ndarray, best: np.ndarray, floor: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields rows, columns and values of the scores that reach the floor of their row.
+
+        First those of rows where none does but the best, which were taken out, then those of the others, if any.
+        """
+        near = np.flatnonzero(_best(scores)[2] >= floor)
+        reached = best >= floor
+        reached[:, near] = False
+        if reached.all():
+            yield np.repeat(np.arange(len(scores)), self._votes), columns.T.ravel(), best.T.ravel()
+            return
+        rows, votes = np.nonzero(reached.T)
+        yield rows, columns[votes, rows], best[votes, rows]
+        step = max(1, len(scores) // 8)  # copies of rows, and not of all
+        for start in range(0, len(near), step):
+            some = near[start : start + step]
+            values = scores[some]
+            values[np.arange(len(some)), columns[:, some]] = best[:, some]
+            row, column = np.nonzero(values >= floor[some, None])
+            yield some[row], column, values[row, column]
+
+
+def _best(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the column of each row's best score, where that is in the flat scores, and the score itself.
+
+    NumPy's argmax reads twice as fast as its maximum of rows.
+    """
+    columns = scores.argmax(axis=1)
+    at = columns + np.arange(0, scores.size, scores.shape[1])
+    return columns, at, scores.reshape(-1).take(at)

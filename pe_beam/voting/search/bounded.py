@@ -12,7 +12,7 @@ import threading
 import faiss
 import numpy as np
 
-from pe_beam.contracts.search import UNIT, Frame, Pairs, product_error
+from pe_beam.contracts.search import Frame, Pairs, bounds
 from pe_beam.voting.search.blas import BlasProposer
 
 MOST_PAIRS = 1 << 21
@@ -107,9 +107,3 @@ class BoundedProposer:
         )
         norms = self._frame.norms[columns]
         return products - self._half * norms**2, (self._a * radii[rows] + self._b * norms) * norms
-
-
-def bounds(length: int, *, product: bool) -> tuple[float, float]:
-    """Returns the A and B of `contracts.search` for a product of this length."""
-    error = product_error(length)
-    return 1.2 * error + 3 * UNIT, 0.0 if product else 0.6 * error + 2 * UNIT

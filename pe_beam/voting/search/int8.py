@@ -23,7 +23,7 @@ from pe_beam.voting.search import integers
 from pe_beam.voting.search.bounded import MOST_PAIRS, BoundedProposer
 from pe_beam.voting.search.cpu import multiplies_integers
 from pe_beam.voting.search.integers import quantise, raised, scales_of
-from pe_beam.voting.search.scan import Scan, floor_of
+from pe_beam.voting.search.scan import floor_of, raise_lows
 
 GROUP = 16
 """Candidates of a group."""
@@ -139,7 +139,6 @@ class Int8Proposer(BoundedProposer):
         if self.pays:
             self._weight = 0.0 if frame.product else 0.5 - 7 * UNIT  # 1/2 - b
             self._prepare(max(1, tile // GROUP))
-            self._scan = Scan(votes, 1 if votes == 1 else 4 * votes)
 
     def _prepare(self, step: int) -> None:
         """Groups the candidates, and rounds them. A tile has at most `step` groups."""
@@ -189,7 +188,7 @@ class Int8Proposer(BoundedProposer):
     def _bounded(self, placed: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, Pairs | None]:
         left = self._left(placed, radii)
         margin = 2 * self._frame.constant_error(radii)
-        lows = np.full((len(placed), self._votes), -np.inf)
+        lows = np.full((self._votes, len(placed)), -np.inf)
         crowded = np.zeros(len(placed), dtype=bool)
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for tile in self._tiles:
@@ -198,7 +197,7 @@ class Int8Proposer(BoundedProposer):
             if len(active) == 0:
                 continue
             upper = products.upper if len(active) == len(placed) else products.upper[active]
-            lows[active] = self._raised(lows[active], active, upper, products)
+            lows[:, active] = self._raised(lows[:, active], active, upper, products)
             floor = floor_of(lows, margin)
             open_ = upper >= floor[active, None]
             crowded[active] |= np.count_nonzero(open_, axis=1) > max(_CROWD * open_.shape[1], _FEW, 8 * self._votes)
@@ -233,7 +232,7 @@ class Int8Proposer(BoundedProposer):
         return _Products(left, tile, flat.numpy(), tops.numpy(), upper)
 
     def _raised(self, lows: np.ndarray, active: np.ndarray, upper: np.ndarray, products: _Products) -> np.ndarray:
-        """Returns the best lower bounds of some queries, float64 (a, votes), after whole products of likely pairs."""
+        """Returns the best lower bounds of some queries, float64 (votes, a), after whole products of likely pairs."""
         left, tile = products.left, products.tile
         probes = min(1 if self._votes == 1 else 4 * self._votes, upper.shape[1])
         wide = upper.shape[1] // probes
@@ -242,7 +241,7 @@ class Int8Proposer(BoundedProposer):
         rows = np.repeat(active, probes)
         best = products.members(rows, groups).argmax(axis=1)
         value, error = self._whole(rows, tile.columns[groups, best], left.placed, left.radii)
-        return self._scan.raise_lows(lows, (value - error).reshape(len(active), probes))
+        return raise_lows(lows, (value - error).reshape(len(active), probes).T)
 
     def _opened(
         self, open_: np.ndarray, active: np.ndarray, floor: np.ndarray, products: _Products

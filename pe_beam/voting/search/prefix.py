@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pe_beam.contracts.search import Frame, Pairs
-from pe_beam.voting.search.bounded import MOST_PAIRS, BoundedProposer, bounds
+from pe_beam.contracts.search import Frame, Pairs, bounds
+from pe_beam.voting.search.bounded import MOST_PAIRS, BoundedProposer
 from pe_beam.voting.search.rotation import Rotation, principal_axes
-from pe_beam.voting.search.scan import Scan, floor_of, widths
+from pe_beam.voting.search.scan import Scan, floor_of, raise_lows, widths
 
 _FEWEST, _NARROWEST = 2000, 48  # candidates and dimensions from which a rotation may pay
 _ASKED = 96  # candidates that are asked about the others
@@ -59,7 +59,7 @@ class PrefixProposer(BoundedProposer):
         self._rotation.rotate(frame.vectors, frame.norms, real[:, :-2])
         real[:, -2] = (b - self._half) * frame.norms**2
         real[:, -1] = (a + self._rotation.error) * frame.norms
-        self._scan = Scan(votes, 4 * votes)
+        self._scan = Scan(4 * votes)
 
     def _bounded(self, placed: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, Pairs | None]:
         """Returns bool (n,), True where the bound leaves too many candidates, and proposals for the other queries."""
@@ -67,7 +67,7 @@ class PrefixProposer(BoundedProposer):
         self._rotation.rotate(placed, radii, left[:, :-2])
         left[:, -2], left[:, -1] = 1, radii
         margin = 2 * self._frame.constant_error(radii)
-        lows = np.full((len(left), self._votes), -np.inf)
+        lows = np.full((self._votes, len(left)), -np.inf)
         crowded = np.zeros(len(left), dtype=bool)
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for start in range(0, len(self._matrix), self._width):
@@ -77,7 +77,7 @@ class PrefixProposer(BoundedProposer):
             there = np.minimum(columns + start, len(self._frame.vectors) - 1)  # padding is masked below
             value, error = self._whole(rows, there.ravel(), placed, radii)
             lower = np.where(upper > -np.inf, (value - error).reshape(columns.shape), -np.inf)
-            lows = self._scan.raise_lows(lows, lower)
+            lows = raise_lows(lows, lower.T)
             floor = floor_of(lows, margin)
             crowded |= np.count_nonzero(folds >= floor[:, None], axis=1) > max(_CROWD * folds.shape[1], 8 * self._votes)
             rows, columns, values = self._scan.reach(scores, folds, np.where(crowded, np.float32(np.inf), floor))

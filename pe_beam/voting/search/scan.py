@@ -31,13 +31,11 @@ class Scan:
     """Scratch arrays for scores, one set for each thread. New arrays for every block would cost as much as the scan.
 
     Args:
-      votes: number of nearest candidates that each query asks for.
-      probes: columns that `probe` looks for in a tile; at least `votes`. One is looked for without folding.
+      probes: columns that `probe` looks for in a tile.
     """
 
-    def __init__(self, votes: int, probes: int) -> None:
-        self._votes, self._probes, self._scratch = votes, probes, Scratch()
-        self._fold = 1 if probes == 1 else FOLD
+    def __init__(self, probes: int) -> None:
+        self._probes, self._scratch = probes, Scratch()
 
     def scratch(self, rows: int, columns: int) -> np.ndarray:
         """Returns a float32 array for the queries of a block. What is in it lasts until the thread's next call."""
@@ -46,13 +44,11 @@ class Scan:
     def multiply(self, left: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the products of float32 (n, k) and (FOLD * w, k) rows, (n, FOLD * w), and their folds.
 
-        The folds are (n, w), or the products themselves.
+        The folds are (n, w).
         """
         rows, width = len(left), len(part) // FOLD
         scores = self._scratch.array("scores", (rows, len(part)), np.float32)
         np.matmul(left, part.T, out=scores)
-        if self._fold == 1:
-            return scores, scores
         folds = self._scratch.array("folds", (rows, FOLD // 2 * width), np.float32)
         np.maximum(scores[:, : 4 * width], scores[:, 4 * width :], out=folds)
         np.maximum(folds[:, : 2 * width], folds[:, 2 * width :], out=folds[:, : 2 * width])
@@ -69,42 +65,47 @@ class Scan:
         wide = width // groups
         best = folds[:, : groups * wide].reshape(rows, groups, wide).argmax(axis=2) + np.arange(groups) * wide
         row = np.arange(rows)[:, None]
-        eight = scores.reshape(rows, self._fold, width)[row, :, best]
+        eight = scores.reshape(rows, FOLD, width)[row, :, best]
         which = eight.argmax(axis=2)
         return best + which * width, np.take_along_axis(eight, which[:, :, None], axis=2)[:, :, 0]
-
-    def raise_lows(self, lows: np.ndarray, lower: np.ndarray) -> np.ndarray:
-        """Returns the `votes` largest lower bounds of each query, (n, votes), after those of some probes, (n, p)."""
-        if self._votes == 1:
-            return np.maximum(lows, lower.max(axis=1, keepdims=True))
-        both = np.concatenate([lows, lower], axis=1)
-        return np.partition(both, both.shape[1] - self._votes, axis=1)[:, -self._votes :]
 
     def reach(
         self, scores: np.ndarray, folds: np.ndarray, floor: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns rows, columns and values of the scores that reach the floor of their row, by row."""
-        fold, width = self._fold, folds.shape[1]
+        width = folds.shape[1]
         mask = np.greater_equal(folds, floor[:, None], out=self._scratch.array("mask", folds.shape, np.bool_))
         at = np.flatnonzero(mask)  # few, so what follows is cheap
         row = at // width
-        where = at[:, None] + (row * ((fold - 1) * width))[:, None] + np.arange(fold) * width  # in scores, flat
+        where = at[:, None] + (row * ((FOLD - 1) * width))[:, None] + np.arange(FOLD) * width  # in scores, flat
         eight = scores.ravel().take(where)
         hit = np.flatnonzero(eight >= floor[row][:, None])
-        row = row[hit // fold]
-        return row, where.ravel()[hit] - row * (fold * width), eight.ravel()[hit]
+        row = row[hit // FOLD]
+        return row, where.ravel()[hit] - row * (FOLD * width), eight.ravel()[hit]
+
+
+def raise_lows(lows: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Returns the k largest lower bounds of each query.
+
+    Args:
+      lows: float64 (k, n), those so far.
+      lower: float64 (p, n), lower bounds of other candidates.
+    """
+    votes = len(lows)
+    if votes == 1:
+        return np.maximum(lows, lower.max(axis=0))
+    both = np.concatenate([lows, lower])
+    return np.partition(both, len(both) - votes, axis=0)[-votes:]
 
 
 def floor_of(lows: np.ndarray, margin: np.ndarray) -> np.ndarray:
     """Returns the smallest float32 upper bound that may still win: rounded down, and above a padding of -inf.
 
+    It is finite, and no value makes NumPy warn of an overflow.
+
     Args:
-      lows: float64 (n, votes), lower bounds of different candidates.
+      lows: float64 (k, n), lower bounds of different candidates.
       margin: float64 (n,), 2C of `contracts.search`.
     """
-    return rounded_down(lows.min(axis=1) - margin)
-
-
-def rounded_down(values: np.ndarray) -> np.ndarray:
-    """Returns float32 numbers below float64 ones, and finite. No value makes NumPy warn of an overflow."""
-    return np.nextafter(np.maximum(values, _ABOVE_LOWEST).astype(np.float32), np.float32(-np.inf))
+    least = np.maximum(lows.min(axis=0) - margin, _ABOVE_LOWEST)
+    return np.nextafter(least.astype(np.float32), np.float32(-np.inf))

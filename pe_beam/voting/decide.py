@@ -13,7 +13,7 @@ import numpy as np
 
 from pe_beam.contracts.search import Pairs
 
-_CHUNK = 1 << 18  # float64 terms evaluated at once: 2 MB, which fits into a cache
+_CHUNK = 1 << 16  # float64 terms evaluated at once: 512 kB, which fits into a core's cache
 _GRID_BITS = 24
 
 
@@ -62,6 +62,7 @@ class Decider:
     def __init__(self, candidates: Rows, members: np.ndarray, starts: np.ndarray, *, keep: int, product: bool) -> None:
         self._candidates, self._members, self._starts = candidates, members, starts
         self._keep, self._product = keep, product
+        self._repeated = np.diff(starts) > 1 if len(members) > len(starts) - 1 else None
         # |float64 sum in any order - fsum| <= (d - 1 + 1) u sum|t| (1 + O(du)), u = 2^-53 (Higham 2002, 4.2 and
         # (3.4)). Fused multiply-adds leave a term unrounded, which moves the sum by u sum|t|. 1.05 and d + 5 cover
         # that, the O(du), the rounding of sum|t| itself, and that of the comparisons below.
@@ -91,13 +92,14 @@ class Decider:
 
         Returns the indexes of the other queries' pairs, int64.
         """
-        starts, row_of = _segments(pairs.rows)
-        counts = self._counts(pairs.columns)
-        settled = np.add.reduceat(counts, starts) == self._keep
-        mine = settled[row_of]
-        _, positions = self._positions(pairs.columns[mine], counts[mine])
-        answer[pairs.rows[starts[settled]]] = positions.reshape(-1, self._keep)
-        return np.flatnonzero(~mine)
+        starts, counts = _segments(pairs.rows)
+        several = counts != self._keep
+        if self._keep > 1 and self._repeated is not None:
+            several |= np.logical_or.reduceat(self._repeated[pairs.columns], starts)
+        first = pairs.columns.take(starts[:, None] + np.arange(self._keep), mode="clip")
+        answer[pairs.rows[starts]] = self._members[self._starts[first]]  # `several` are answered again
+        several = np.flatnonzero(several)
+        return _ranges(starts[several], counts[several])
 
     def _score(self, answer: np.ndarray, queries: np.ndarray, pairs: Pairs) -> None:
         """Answers the queries of the pairs: by float64 and its bounds, and exactly where these leave it open."""
@@ -105,10 +107,9 @@ class Decider:
         scores, errors = self.bounds(queries, pairs)
         order = np.lexsort((-scores, rows))
         rows, columns, scores, errors = (a[order] for a in (rows, columns, scores, errors))
-        starts, row_of = _segments(rows)
-        error = np.maximum.reduceat(errors, starts)[row_of]  # one width per row, so that only neighbours can overlap
-        counts = np.diff(np.append(starts, len(rows)))
-        last = scores[starts + np.minimum(self._keep, counts) - 1][row_of]
+        starts, counts = _segments(rows)
+        error = np.repeat(np.maximum.reduceat(errors, starts), counts)  # one width per row: only neighbours can overlap
+        last = np.repeat(scores[starts + np.minimum(self._keep, counts) - 1], counts)
         may_win = scores >= last - 2 * error
         rows, columns, scores, error = (a[may_win] for a in (rows, columns, scores, error))
         left = self._settle(answer, Pairs(rows, columns))
@@ -156,24 +157,13 @@ class Decider:
         return score_terms(queries[rows], self._candidates[columns], product=self._product)
 
     def _expand(self, answer: np.ndarray, rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> None:
-        """Answers the queries that occur, whose scores are in the exact order."""
-        pair, position = self._positions(columns, self._counts(columns))
-        rows = rows[pair]
-        order = np.lexsort((position, -scores[pair], rows))
-        starts, row_of = _segments(rows)
-        kept = order[np.arange(len(rows)) - starts[row_of] < self._keep]
-        answer[rows[starts]] = position[kept].reshape(-1, self._keep)
-
-    def _counts(self, columns: np.ndarray) -> np.ndarray:
-        """Returns how many positions of each distinct candidate may be kept."""
-        counts: np.ndarray = np.minimum(self._starts[columns + 1] - self._starts[columns], self._keep)
-        return counts
-
-    def _positions(self, columns: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the first positions of distinct candidates, so many of each, and which candidate each is of."""
-        pair = np.repeat(np.arange(len(columns)), counts)
-        offset = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return pair, self._members[self._starts[columns[pair]] + offset]
+        """Answers the queries that occur. Scores are in the exact order, and stand for all positions of a candidate."""
+        counts = np.minimum(self._starts[columns + 1] - self._starts[columns], self._keep)
+        position = self._members[_ranges(self._starts[columns], counts)]
+        rows, scores = np.repeat(rows, counts), np.repeat(scores, counts)
+        order = np.lexsort((position, -scores, rows))
+        starts, _ = _segments(rows)
+        answer[rows[starts]] = position[order[starts[:, None] + np.arange(self._keep)]]
 
 
 def _sums(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -188,10 +178,17 @@ def _sums(queries: np.ndarray, candidates: np.ndarray, *, product: bool) -> tupl
 
 
 def _segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns, for ascending rows, the start of each distinct row, and for each entry the index of its distinct row."""
+    """Returns, for ascending rows, where each distinct row starts, and how often it occurs."""
     new = np.ones(len(rows), dtype=bool)
-    new[1:] = rows[1:] != rows[:-1]
-    return np.flatnonzero(new), np.cumsum(new) - 1
+    np.not_equal(rows[1:], rows[:-1], out=new[1:])
+    starts = np.flatnonzero(new)
+    return starts, np.diff(starts, append=len(rows))
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns start, start + 1, ... for each start, so many as its count."""
+    ends = np.cumsum(counts)
+    return np.arange(counts.sum()) + np.repeat(starts - ends + counts, counts)
 
 
 def _chunks(length: int, dimension: int) -> list[slice]:

@@ -58,6 +58,8 @@ class BlasProposer:
         self.block = max(USUAL_BLOCK, most)
         with np.errstate(over="ignore", invalid="ignore"):  # after an overflow no query is safe, and none comes
             self._terms = ((self._b - (0.0 if frame.product else 0.5)) * frame.norms**2).astype(np.float32)
+            widest = frame.largest if self._added else frame.norms
+            self._slopes, self._heights = self._a * (frame.norms + widest), 2 * self._b * frame.norms**2
             self._matrix = frame.vectors if self._added else self._with_columns()
 
     def _with_columns(self) -> np.ndarray:
@@ -73,7 +75,7 @@ class BlasProposer:
         for start in range(0, len(self._matrix), self._width):
             scores = self._scores(left, slice(start, start + self._width))
             columns, best = self._taken(scores)
-            lower = best - self._doubt(radii, self._frame.norms[columns + start])
+            lower = best - self._doubt(radii, columns + start)
             lows = lower if lows is None else raise_lows(lows, lower)
             floor = floor_of(lows, margin)
             for rows, reaching, values in self._reaching(scores, columns, best, floor):
@@ -102,21 +104,25 @@ class BlasProposer:
             np.add(scores, self._terms[part], out=scores)
         return scores
 
-    def _doubt(self, radii: np.ndarray | float, norms: np.ndarray) -> np.ndarray:
-        """Returns by how much less than a score may still win, but for C: see the module's docstring."""
-        widest = self._frame.largest if self._added else norms
-        doubt: np.ndarray = self._a * radii * (norms + widest) + 2 * self._b * norms**2
+    def _doubt(self, radii: np.ndarray | float, columns: np.ndarray) -> np.ndarray:
+        """Returns by how much less than the scores of these may still win, but for C: see the module's docstring."""
+        doubt: np.ndarray = radii * self._slopes[columns] + self._heights[columns]
         return doubt
 
     def _taken(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Takes the best scores of each row out, so that the next best shows; returns their columns and them.
 
         Both are (k, n), the best first. Of a row with fewer columns the last ones are -inf, which reaches no floor.
+        NumPy's argmax reads twice as fast as its maximum of rows.
         """
-        columns, best = np.empty((self._votes, len(scores)), np.int64), np.empty((self._votes, len(scores)), np.float32)
-        for vote in range(self._votes):
-            columns[vote], at, best[vote] = _best(scores)
-            scores.reshape(-1)[at] = -np.inf
+        shape, flat = (self._votes, len(scores)), scores.reshape(-1)
+        columns, best = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32)
+        first = np.arange(0, scores.size, scores.shape[1])
+        for column, value in zip(columns, best, strict=True):
+            scores.argmax(axis=1, out=column)
+            at = first + column
+            flat.take(at, out=value, mode="clip")  # with the usual "raise" NumPy copies twice
+            flat[at] = -np.inf
         return columns, best
 
     def _reaching(
@@ -126,28 +132,22 @@ class BlasProposer:
 
         First those of rows where none does but the best, which were taken out, then those of the others, if any.
         """
-        near = np.flatnonzero(_best(scores)[2] >= floor)
+        count, votes = len(scores), self._votes
+        first = np.arange(0, scores.size, scores.shape[1])
+        near = np.flatnonzero(scores.reshape(-1).take(first + scores.argmax(axis=1)) >= floor)
         reached = best >= floor
         reached[:, near] = False
+        columns, best = columns.T.ravel(), best.T.ravel()
         if reached.all():
-            yield np.repeat(np.arange(len(scores)), self._votes), columns.T.ravel(), best.T.ravel()
+            yield np.repeat(np.arange(count), votes), columns, best
             return
-        rows, votes = np.nonzero(reached.T)
-        yield rows, columns[votes, rows], best[votes, rows]
-        step = max(1, len(scores) // 8)  # copies of rows, and not of all
+        at = np.flatnonzero(reached.T)
+        yield at // votes, columns[at], best[at]
+        step = max(1, count // 8)  # copies of rows, and not of all
         for start in range(0, len(near), step):
             some = near[start : start + step]
             values = scores[some]
-            values[np.arange(len(some)), columns[:, some]] = best[:, some]
+            taken = some[:, None] * votes + np.arange(votes)
+            np.put_along_axis(values, columns[taken], best[taken], axis=1)
             row, column = np.nonzero(values >= floor[some, None])
             yield some[row], column, values[row, column]
-
-
-def _best(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the column of each row's best score, where that is in the flat scores, and the score itself.
-
-    NumPy's argmax reads twice as fast as its maximum of rows.
-    """
-    columns = scores.argmax(axis=1)
-    at = columns + np.arange(0, scores.size, scores.shape[1])
-    return columns, at, scores.reshape(-1).take(at)

@@ -21,7 +21,7 @@ import numpy as np
 
 from pe_beam.contracts.search import USUAL_BLOCK, Frame, Pairs, bounds
 from pe_beam.voting.scratch import Scratch
-from pe_beam.voting.search.scan import floor_of, raise_lows
+from pe_beam.voting.search.scan import floor_of, raise_lows, taken
 
 _MOST_PAIRS = 1 << 21  # 32 MB of pairs; if there are more, the block is halved
 _MOST_SCORES = 1 << 22  # of a block and a tile
@@ -74,7 +74,7 @@ class BlasProposer:
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for start in range(0, len(self._matrix), self._width):
             scores = self._scores(left, slice(start, start + self._width))
-            columns, best = self._taken(scores)
+            columns, best = taken(scores, self._votes)
             lower = best - self._doubt(radii, columns + start)
             lows = lower if lows is None else raise_lows(lows, lower)
             floor = floor_of(lows, margin)
@@ -108,22 +108,6 @@ class BlasProposer:
         """Returns by how much less than the scores of these may still win, but for C: see the module's docstring."""
         doubt: np.ndarray = radii * self._slopes[columns] + self._heights[columns]
         return doubt
-
-    def _taken(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Takes the best scores of each row out, so that the next best shows; returns their columns and them.
-
-        Both are (k, n), the best first. Of a row with fewer columns the last ones are -inf, which reaches no floor.
-        NumPy's argmax reads twice as fast as its maximum of rows.
-        """
-        shape, flat = (self._votes, len(scores)), scores.reshape(-1)
-        columns, best = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32)
-        first = np.arange(0, scores.size, scores.shape[1])
-        for column, value in zip(columns, best, strict=True):
-            scores.argmax(axis=1, out=column)
-            at = first + column
-            flat.take(at, out=value, mode="clip")  # with the usual "raise" NumPy copies twice
-            flat[at] = -np.inf
-        return columns, best
 
     def _reaching(
         self, scores: np.ndarray, columns: np.ndarray, best: np.ndarray, floor: np.ndarray

@@ -23,7 +23,7 @@ from pe_beam.voting.search import integers
 from pe_beam.voting.search.bounded import MOST_PAIRS, BoundedProposer
 from pe_beam.voting.search.cpu import multiplies_integers
 from pe_beam.voting.search.integers import quantise, raised, scales_of
-from pe_beam.voting.search.scan import floor_of, raise_lows
+from pe_beam.voting.search.scan import floor_of, raise_lows, taken
 
 GROUP = 16
 """Candidates of a group."""
@@ -193,11 +193,12 @@ class Int8Proposer(BoundedProposer):
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for tile in self._tiles:
             products = self._multiplied(left, tile)
-            active = np.flatnonzero(products.upper.max(axis=1) >= floor_of(lows, margin))
+            floor = floor_of(lows, margin)
+            active = np.flatnonzero(products.upper.max(axis=1) >= floor)
             if len(active) == 0:
                 continue
             upper = products.upper if len(active) == len(placed) else products.upper[active]
-            lows[:, active] = self._raised(lows[:, active], active, upper, products)
+            lows[:, active] = self._raised(lows[:, active], floor[active], active, upper, products)
             floor = floor_of(lows, margin)
             open_ = upper >= floor[active, None]
             crowded[active] |= np.count_nonzero(open_, axis=1) > max(_CROWD * open_.shape[1], _FEW, 8 * self._votes)
@@ -231,17 +232,19 @@ class Int8Proposer(BoundedProposer):
         upper += left.terms @ tile.terms
         return _Products(left, tile, flat.numpy(), tops.numpy(), upper)
 
-    def _raised(self, lows: np.ndarray, active: np.ndarray, upper: np.ndarray, products: _Products) -> np.ndarray:
+    def _raised(
+        self, lows: np.ndarray, floor: np.ndarray, active: np.ndarray, upper: np.ndarray, products: _Products
+    ) -> np.ndarray:
         """Returns the best lower bounds of some queries, float64 (votes, a), after whole products of likely pairs."""
         left, tile = products.left, products.tile
-        probes = min(1 if self._votes == 1 else 4 * self._votes, upper.shape[1])
-        wide = upper.shape[1] // probes
-        likely = (upper - tile.spread)[:, : probes * wide].reshape(len(active), probes, wide)
-        groups = (likely.argmax(axis=2) + np.arange(probes) * wide).ravel()
-        rows = np.repeat(active, probes)
+        groups, likely = taken(upper - tile.spread, self._votes)
+        vote, at = np.nonzero(likely >= floor)
+        rows, groups = active[at], groups[vote, at]
         best = products.members(rows, groups).argmax(axis=1)
         value, error = self._whole(rows, tile.columns[groups, best], left.placed, left.radii)
-        return raise_lows(lows, (value - error).reshape(len(active), probes).T)
+        lower = np.full(likely.shape, -np.inf)
+        lower[vote, at] = value - error
+        return raise_lows(lows, lower)
 
     def _opened(
         self, open_: np.ndarray, active: np.ndarray, floor: np.ndarray, products: _Products

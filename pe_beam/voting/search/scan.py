@@ -84,6 +84,28 @@ class Scan:
         return row, where.ravel()[hit] - row * (FOLD * width), eight.ravel()[hit]
 
 
+def taken(scores: np.ndarray, votes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Takes the best scores of each row out, so that the next best shows; returns their columns and them.
+
+    NumPy's argmax reads twice as fast as its maximum of rows.
+
+    Args:
+      scores: float32 (n, m), contiguous; those taken become -inf.
+      votes: how many are taken, k.
+
+    Returns:
+      int64 and float32 (k, n), the best first. Where a row has fewer columns the last ones are -inf.
+    """
+    flat, first = scores.reshape(-1), np.arange(0, scores.size, scores.shape[1])
+    columns, best = np.empty((votes, len(scores)), np.int64), np.empty((votes, len(scores)), np.float32)
+    for column, value in zip(columns, best, strict=True):
+        scores.argmax(axis=1, out=column)
+        at = first + column
+        flat.take(at, out=value, mode="clip")  # with the usual "raise" NumPy copies twice
+        flat[at] = -np.inf
+    return columns, best
+
+
 def raise_lows(lows: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """Returns the k largest lower bounds of each query.
 

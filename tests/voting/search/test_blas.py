@@ -13,6 +13,7 @@ from pe_beam.contracts.search import Frame, norms_at_most
 from pe_beam.voting.decide import Decider, score_terms
 from pe_beam.voting.nearest import flat_search, reference_nearest
 from pe_beam.voting.search.blas import BlasProposer
+from pe_beam.voting.search.scan import taken
 from tests.voting.test_engines import KINDS, _vectors
 
 FORMS = {"added": 60, "columns": 12}  # dimensions with 64 candidates
@@ -62,8 +63,7 @@ def test_without_the_bound_votes_would_be_wrong(votes):
         candidates = np.concatenate([candidates, np.nextafter(candidates, np.float32(9))])
     frame = Frame.of(candidates, product=False)
     placed, _ = frame.place(queries)
-    proposer = _proposer(frame, votes)
-    columns, _ = proposer._taken(proposer._scores(placed, slice(0, len(candidates))))
+    columns, _ = taken(_proposer(frame)._scores(placed, slice(0, len(candidates))), votes)
     wanted = reference_nearest(queries, candidates, distance="l2", votes=votes)
     assert (np.sort(columns.T, axis=1) != wanted).any()
 
@@ -72,8 +72,7 @@ def test_without_the_bound_votes_would_be_wrong(votes):
 def test_the_best_scores_are_taken_in_order_and_as_many_as_there_are(count):
     scores = np.random.default_rng(0).normal(size=(50, count)).astype(np.float32)
     before = scores.copy()
-    blas = _proposer(Frame.of(np.eye(9, dtype=np.float32), product=False), 6)
-    columns, best = blas._taken(scores)
+    columns, best = taken(scores, 6)
     there = min(count, 6)
     assert (best[:there] == np.sort(before, axis=1)[:, ::-1][:, :6].T).all()
     assert (best[there:] == -np.inf).all()

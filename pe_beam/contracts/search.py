@@ -50,10 +50,32 @@ _MOVED = 1 << 13  # numbers that one step of a subtraction takes: rows by themse
 
 @dataclass(frozen=True)
 class Pairs:
-    """Proposed (query, candidate) pairs: int64 (p,) each, rows ascending."""
+    """Proposed (query, candidate) pairs.
+
+    Attributes:
+      rows, columns: int64 (p,) each, rows ascending.
+      low, high: float (p,) each, bounds of s plus anything that is the same for all pairs of a query; None if the
+        engine does not say. They spare the decision work, and change no answer.
+    """
 
     rows: np.ndarray
     columns: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+    def part(self, which: np.ndarray) -> Pairs:
+        """Returns the pairs at some indexes, int64, or where bool (p,) is True. Their rows must ascend."""
+        bounds = (None if bound is None else bound[which] for bound in (self.low, self.high))
+        return Pairs(self.rows[which], self.columns[which], *bounds)
+
+    @classmethod
+    def joined(cls, one: Pairs, other: Pairs) -> Pairs:
+        """Returns the pairs of both, which are of different queries."""
+        bounds: list[np.ndarray | None] = []
+        for mine, its in ((one.low, other.low), (one.high, other.high)):
+            bounds.append(None if mine is None or its is None else np.concatenate([mine, its]))
+        both = cls(np.concatenate([one.rows, other.rows]), np.concatenate([one.columns, other.columns]), *bounds)
+        return both.part(np.argsort(both.rows, kind="stable"))
 
 
 class Proposer(Protocol):

@@ -82,7 +82,7 @@ class Decider:
         answer = np.empty((len(queries), self._keep), dtype=np.int64)
         left = self._settle(answer, pairs)
         if len(left):
-            self._score(answer, queries, Pairs(pairs.rows[left], pairs.columns[left]))
+            self._score(answer, queries, pairs.part(left))
         if self._keep > 1:
             answer.sort(axis=1)
         return answer
@@ -102,26 +102,48 @@ class Decider:
         return _ranges(starts[several], counts[several])
 
     def _score(self, answer: np.ndarray, queries: np.ndarray, pairs: Pairs) -> None:
-        """Answers the queries of the pairs: by float64 and its bounds, and exactly where these leave it open."""
-        rows, columns = pairs.rows, pairs.columns
-        scores, errors = self.bounds(queries, pairs)
-        order = np.lexsort((-scores, rows))
-        rows, columns, scores, errors = (a[order] for a in (rows, columns, scores, errors))
-        starts, counts = _segments(rows)
-        error = np.repeat(np.maximum.reduceat(errors, starts), counts)  # one width per row: only neighbours can overlap
-        last = np.repeat(scores[starts + np.minimum(self._keep, counts) - 1], counts)
-        may_win = scores >= last - 2 * error
-        rows, columns, scores, error = (a[may_win] for a in (rows, columns, scores, error))
-        left = self._settle(answer, Pairs(rows, columns))
-        if len(left) == 0:
-            return
-        rows, columns, scores, error = (a[left] for a in (rows, columns, scores, error))
-        close = (rows[1:] == rows[:-1]) & (scores[:-1] - scores[1:] <= 2 * error[1:])
-        undecided = np.zeros(len(rows), dtype=bool)
-        undecided[1:] |= close
-        undecided[:-1] |= close
-        scores[undecided] = self._exact(queries, rows[undecided], columns[undecided])
-        self._expand(answer, rows, columns, scores)
+        """Answers the queries of the pairs: by the engine's bounds, by those of float64, and exactly at last.
+
+        Each step leaves fewer queries and pairs, and those that are sure to win cost the next one nothing.
+        """
+        sure = np.zeros(len(pairs.rows), dtype=bool)
+        if pairs.low is not None and self._keep > 1:
+            pairs, sure = self._narrow(answer, pairs, sure)
+        if len(pairs.rows):
+            scores, errors = self.bounds(queries, pairs.part(~sure))
+            pairs = Pairs(pairs.rows, pairs.columns, _filled(sure, scores - errors), _filled(sure, scores + errors))
+            pairs, sure = self._narrow(answer, pairs, sure)
+        if len(pairs.rows):
+            exact = self._exact(queries, pairs.rows[~sure], pairs.columns[~sure])
+            self._expand(answer, pairs.rows, pairs.columns, _filled(sure, exact))
+
+    def _narrow(self, answer: np.ndarray, pairs: Pairs, sure: np.ndarray) -> tuple[Pairs, np.ndarray]:
+        """Leaves out what cannot win, and answers the queries for whom that is enough.
+
+        Returns the other queries' pairs, and bool (p,), which of them win whatever their exact scores are.
+        """
+        assert pairs.low is not None and pairs.high is not None
+        order = np.lexsort((-pairs.high, pairs.rows))
+        pairs, sure, sizes = pairs.part(order), sure[order], self._sizes(pairs.columns[order])
+        assert pairs.low is not None and pairs.high is not None
+        starts, counts = _segments(pairs.rows)
+        places = np.cumsum(sizes)  # that a pair and those above it take
+        places -= np.repeat(places[starts] - sizes[starts], counts)
+        # The first that take all places have the floor in common; who is below it cannot win.
+        floor = np.minimum.reduceat(np.where(places - sizes < self._keep, pairs.low, np.inf), starts)
+        kept = pairs.high >= np.repeat(floor, counts)
+        # Who is above the first for whom there is no place has a place, and so has all that may be as good.
+        beyond = np.maximum.reduceat(np.where(places > self._keep, pairs.high, -np.inf), starts)
+        sure |= pairs.low > np.repeat(beyond, counts)
+        # All that are left have a place, or all but one, which is the last and gets the places that are left.
+        done = np.add.reduceat(sizes * kept, starts) == self._keep
+        done |= np.add.reduceat((kept & ~sure).astype(np.int64), starts) == 1
+        won = kept & np.repeat(done, counts)
+        sizes = np.minimum(sizes, self._keep - (places - sizes))[won]
+        position = self._members[_ranges(self._starts[pairs.columns[won]], sizes)]
+        answer[pairs.rows[starts[done]]] = position.reshape(-1, self._keep)
+        left = kept & ~won
+        return pairs.part(left), sure[left]
 
     def bounds(
         self, queries: np.ndarray, pairs: Pairs, candidates: Rows | None = None
@@ -156,11 +178,16 @@ class Decider:
     def _terms(self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return score_terms(queries[rows], self._candidates[columns], product=self._product)
 
+    def _sizes(self, columns: np.ndarray) -> np.ndarray:
+        """Returns how many positions of each distinct candidate may be kept."""
+        sizes: np.ndarray = np.minimum(self._starts[columns + 1] - self._starts[columns], self._keep)
+        return sizes
+
     def _expand(self, answer: np.ndarray, rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> None:
-        """Answers the queries that occur. Scores are in the exact order, and stand for all positions of a candidate."""
-        counts = np.minimum(self._starts[columns + 1] - self._starts[columns], self._keep)
-        position = self._members[_ranges(self._starts[columns], counts)]
-        rows, scores = np.repeat(rows, counts), np.repeat(scores, counts)
+        """Answers the queries that occur, by exact scores, which stand for all positions of a candidate."""
+        sizes = self._sizes(columns)
+        position = self._members[_ranges(self._starts[columns], sizes)]
+        rows, scores = np.repeat(rows, sizes), np.repeat(scores, sizes)
         order = np.lexsort((position, -scores, rows))
         starts, _ = _segments(rows)
         answer[rows[starts]] = position[order[starts[:, None] + np.arange(self._keep)]]
@@ -183,6 +210,13 @@ def _segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.not_equal(rows[1:], rows[:-1], out=new[1:])
     starts = np.flatnonzero(new)
     return starts, np.diff(starts, append=len(rows))
+
+
+def _filled(sure: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns float64 numbers for all pairs: the values of those that are not sure, and infinity."""
+    filled = np.full(len(sure), np.inf)
+    filled[~sure] = values
+    return filled
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

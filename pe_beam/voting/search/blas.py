@@ -82,14 +82,16 @@ class BlasProposer:
                 found.append((rows, reaching + start, values))
                 if len(left) > 1 and sum(len(rows) for rows, _, _ in found) > _MOST_PAIRS:
                     return None
-        if len(found) == 1:  # one tile, and no more candidates for a query than it wants
-            return Pairs(found[0][0], found[0][1])
-        rows, reaching, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-        if len(self._matrix) > self._width:  # earlier tiles have met a lower floor
-            kept = np.flatnonzero(values >= floor[rows])
-            rows, reaching = rows[kept], reaching[kept]
-        order = np.argsort(rows, kind="stable")
-        return Pairs(rows[order], reaching[order])
+        rows, reaching, values = found[0]
+        if len(found) > 1:  # several tiles, or more candidates for a query than it wants
+            rows, reaching, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            kept = np.flatnonzero(values >= floor[rows])  # earlier tiles have met a lower floor
+            kept = kept[np.argsort(rows[kept], kind="stable")]
+            rows, reaching, values = rows[kept], reaching[kept], values[kept]
+        if self._votes == 1:  # of two for one vote none is sure
+            return Pairs(rows, reaching)
+        widest = radii * self._slopes.max() + self._heights.max() + margin
+        return Pairs(rows, reaching, values - widest[rows], values)
 
     def _widened(self, placed: np.ndarray, radii: np.ndarray) -> np.ndarray:
         left = self._scratch.array("queries", (len(placed), placed.shape[1] + 2), np.float32)

@@ -8,6 +8,7 @@ the cheap bound leaves too many candidates are answered by `blas`.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import faiss
 import numpy as np
@@ -53,9 +54,7 @@ class BoundedProposer:
         more = self._blas().propose(placed[rest], radii[rest])
         if more is None:
             return None
-        rows, columns = np.concatenate([pairs.rows, rest[more.rows]]), np.concatenate([pairs.columns, more.columns])
-        order = np.argsort(rows, kind="stable")
-        return Pairs(rows[order], columns[order])
+        return Pairs.joined(pairs, replace(more, rows=rest[more.rows]))
 
     def _bounded(self, placed: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, Pairs | None]:
         """Returns bool (n,), True where the bound leaves too many candidates, and proposals for the other queries."""
@@ -85,8 +84,8 @@ class BoundedProposer:
             low = np.maximum.reduceat(lower, starts)
         else:
             low = lower[np.lexsort((-lower, rows))][starts + self._votes - 1]
-        kept = np.flatnonzero(value + error >= (low - margin[mine])[which])
-        return Pairs(rows[kept], columns[kept])
+        floor = (low - margin[mine])[which]
+        return Pairs(rows, columns, lower - margin[rows], value + error).part(value + error >= floor)
 
     def _whole(
         self, rows: np.ndarray, columns: np.ndarray, placed: np.ndarray, radii: np.ndarray

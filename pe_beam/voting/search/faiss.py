@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import faiss
 import numpy as np
 
@@ -39,6 +41,4 @@ class FaissProposer:
         more = self._fallback.propose(placed[rest], radii[rest])
         if more is None:
             return None
-        rows, columns = np.concatenate([rows, rest[more.rows]]), np.concatenate([columns, more.columns])
-        order = np.argsort(rows, kind="stable")
-        return Pairs(rows[order], columns[order])
+        return Pairs.joined(Pairs(rows, columns), replace(more, rows=rest[more.rows]))

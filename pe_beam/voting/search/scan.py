@@ -56,18 +56,14 @@ class Scan:
         return scores, folds[:, :width]
 
     def probe(self, scores: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns columns with large scores and these scores: (n, p) each, p distinct columns in each row.
+        """Returns columns with large scores and these scores: (p, n) each, p columns of each row.
 
-        They are the best of each of several groups of columns; of all columns, if it is one group.
+        They are distinct, but for those whose score is -inf, where there are fewer folds.
         """
         rows, width = folds.shape
-        groups = min(self._probes, width)
-        wide = width // groups
-        best = folds[:, : groups * wide].reshape(rows, groups, wide).argmax(axis=2) + np.arange(groups) * wide
-        row = np.arange(rows)[:, None]
-        eight = scores.reshape(rows, FOLD, width)[row, :, best]
-        which = eight.argmax(axis=2)
-        return best + which * width, np.take_along_axis(eight, which[:, :, None], axis=2)[:, :, 0]
+        at, best = taken(folds.copy(), self._probes)
+        eight = scores.reshape(rows, FOLD, width)[np.arange(rows), :, at]
+        return at + eight.argmax(axis=2) * width, best
 
     def reach(
         self, scores: np.ndarray, folds: np.ndarray, floor: np.ndarray

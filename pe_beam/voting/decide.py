@@ -92,6 +92,9 @@ class Decider:
 
         Returns the indexes of the other queries' pairs, int64.
         """
+        if len(pairs.rows) == answer.size and (self._keep == 1 or self._repeated is None):  # no query has more
+            answer[...] = self._members[self._starts[pairs.columns]].reshape(answer.shape)
+            return np.empty(0, dtype=np.int64)
         starts, counts = _segments(pairs.rows)
         several = counts != self._keep
         if self._keep > 1 and self._repeated is not None:
@@ -107,15 +110,28 @@ class Decider:
         Each step leaves fewer queries and pairs, and those that are sure to win cost the next one nothing.
         """
         sure = np.zeros(len(pairs.rows), dtype=bool)
-        if pairs.low is not None and self._keep > 1:  # what is proposed for one vote is in doubt by these bounds
+        if self._keep == 1:
+            scores, errors = self.bounds(queries, pairs)
+            pairs = self._largest(answer, Pairs(pairs.rows, pairs.columns, scores - errors, scores + errors))
+            sure = sure[: len(pairs.rows)]
+        elif pairs.low is not None:
             pairs, sure = self._narrow(answer, pairs, sure)
-        if len(pairs.rows):
+        if self._keep > 1 and len(pairs.rows):
             scores, errors = self.bounds(queries, pairs.part(~sure))
             pairs = Pairs(pairs.rows, pairs.columns, _filled(sure, scores - errors), _filled(sure, scores + errors))
             pairs, sure = self._narrow(answer, pairs, sure)
         if len(pairs.rows):
             exact = self._exact(queries, pairs.rows[~sure], pairs.columns[~sure])
             self._expand(answer, pairs.rows, pairs.columns, _filled(sure, exact))
+
+    def _largest(self, answer: np.ndarray, pairs: Pairs) -> Pairs:
+        """As `_narrow` for one vote: what is proposed for it is in doubt, and never sure beside another."""
+        assert pairs.low is not None and pairs.high is not None
+        starts, counts = _segments(pairs.rows)
+        pairs = pairs.part(pairs.high >= np.repeat(np.maximum.reduceat(pairs.low, starts), counts))
+        starts, counts = _segments(pairs.rows)
+        answer[pairs.rows[starts], 0] = self._members[self._starts[pairs.columns[starts]]]
+        return pairs.part(np.repeat(counts > 1, counts))  # these are answered again
 
     def _narrow(self, answer: np.ndarray, pairs: Pairs, sure: np.ndarray) -> tuple[Pairs, np.ndarray]:
         """Leaves out what cannot win, and answers the queries for whom that is enough.
@@ -133,12 +149,11 @@ class Decider:
         floor = np.minimum.reduceat(np.where(places - sizes < self._keep, pairs.low, np.inf), starts)
         kept = pairs.high >= np.repeat(floor, counts)
         done = np.add.reduceat(sizes * kept, starts) == self._keep
-        if self._keep > 1:  # of two for one vote none is sure
-            # Who is above the first for whom there is no place has a place, and so has all that may be as good.
-            beyond = np.maximum.reduceat(np.where(places > self._keep, pairs.high, -np.inf), starts)
-            sure |= pairs.low > np.repeat(beyond, counts)
-            # If all that are left are sure but one, that is the last, and gets the places that are left.
-            done |= np.add.reduceat((kept & ~sure).astype(np.int64), starts) == 1
+        # Who is above the first for whom there is no place has a place, and so has all that may be as good.
+        beyond = np.maximum.reduceat(np.where(places > self._keep, pairs.high, -np.inf), starts)
+        sure |= pairs.low > np.repeat(beyond, counts)
+        # If all that are left are sure but one, that is the last, and gets the places that are left.
+        done |= np.add.reduceat((kept & ~sure).astype(np.int64), starts) == 1
         won = kept & np.repeat(done, counts)
         sizes = np.minimum(sizes, self._keep - (places - sizes))[won]
         position = self._members[_ranges(self._starts[pairs.columns[won]], sizes)]
@@ -210,7 +225,11 @@ def _segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     new = np.ones(len(rows), dtype=bool)
     np.not_equal(rows[1:], rows[:-1], out=new[1:])
     starts = np.flatnonzero(new)
-    return starts, np.diff(starts, append=len(rows))
+    counts = np.empty_like(starts)
+    counts[-1:] = len(rows)
+    counts[:-1] = starts[1:]
+    counts -= starts
+    return starts, counts
 
 
 def _filled(sure: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -135,6 +135,6 @@ class BlasProposer:
             some = near[start : start + step]
             values = scores[some]
             out = some[:, None] * votes + np.arange(votes)  # what was taken out
-            np.put_along_axis(values, columns[out], best[out], axis=1)
+            values[np.arange(len(some))[:, None], columns[out]] = best[out]
             row, column = np.nonzero(values >= floor[some, None])
             yield some[row], column, values[row, column]

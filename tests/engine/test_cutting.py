@@ -87,6 +87,13 @@ def test_a_fault_of_one_file_of_many_is_said_as_before(fault: str, tmp_path: Pat
     with pytest.raises(DataError, match=r"data\.(path|columns\.text): ") as caught:
         shards(tmp_path / "run", recipe(folder, "csv"), SEVERAL)
     assert "zzsecret" not in str(caught.value)
+    noted = tmp_path / "run/private/rejects/file.jsonl"
+    if fault != "gone":  # which a listing tells
+        assert "private/rejects/file.jsonl" in str(caught.value)
+        assert json.loads(noted.read_text())["where"] == str(folder / "zzsecret.csv")
+        (folder / "zzsecret.csv").unlink()
+        assert shards(tmp_path / "run", recipe(folder, "csv"), [])
+    assert not noted.exists()
 
 
 @pytest.mark.parametrize("name", ["ingest", "check", "evaluate"])

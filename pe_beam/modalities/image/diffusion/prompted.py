@@ -27,13 +27,15 @@ class Prompted(Painter):
           negative: whether there are negative prompts.
 
         Raises:
-          RecipeError: there are negative prompts, and the pipeline does not use them.
+          RecipeError: there are negative prompts, and the pipeline does not use them; or it cannot draw that size.
         """
         from diffusers import AutoPipelineForImage2Image
 
         self._random = pipeline
         self._vary = AutoPipelineForImage2Image.from_pipe(pipeline)
         self._vary.set_progress_bar_config(disable=True)
+        if size is not None:
+            _check_size(pipeline, size)
         self._size = size or _own_size(pipeline)
         self._eta = eta
         for pipe in (self._random, self._vary) if negative else ():
@@ -81,6 +83,16 @@ class Prompted(Painter):
 
 def _taken(pipe: Any) -> Any:
     return inspect.signature(pipe.__call__).parameters
+
+
+def _check_size(pipeline: Any, size: tuple[int, int]) -> None:
+    """Raises RecipeError for a size that a pipeline refuses or rounds. Transformers take squares of latents."""
+    square = 1 if getattr(pipeline, "unet", None) is not None else getattr(pipeline, "patch_size", None) or 2
+    whole = int(getattr(pipeline, "vae_scale_factor", 8) * square)
+    if any(side % whole for side in size):
+        raise RecipeError(
+            f"generator.size: {list(size)} is not allowed; multiples of {whole} are wanted by {type(pipeline).__name__}"
+        )
 
 
 def _own_size(pipeline: Any) -> tuple[int, int] | None:

@@ -23,6 +23,7 @@ from pe_beam.modalities.image.diffusion import loading
 from pe_beam.modalities.image.diffusion.generator import Diffusers
 from pe_beam.modalities.image.diffusion.options import DiffusersOptions
 from pe_beam.modalities.image.diffusion.painter import Ask, Dials
+from pe_beam.modalities.image.diffusion.prompted import Prompted
 from pe_beam.testing import check_generator
 from tests.modalities.image.diffusion import models
 
@@ -32,6 +33,8 @@ KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "bare": (models.bare_model, {"scheduler": "DDPMScheduler"}),
     "dit": (models.dit_model, {}),
     "prompted": (models.stable_diffusion, {"random": {"prompt": "a {label}", "steps": 4}}),
+    "sd3": (models.stable_diffusion_3, {"random": {"prompt": "a {label}", "steps": 2}}),
+    "flux": (models.flux, {"random": {"prompt": "a {label}", "steps": 2}, "size": (16, 16)}),
 }
 
 
@@ -117,6 +120,38 @@ def test_variations_by_text_are_those_of_image_to_image(saved: Callable[[str], P
     bare = pipe(
         prompt=["c x"] * 4, image=given, strength=0.5, num_inference_steps=4, generator=noises, output_type="np"
     ).images
+    assert np.array_equal(pixels(made, "RGB"), np.rint(np.clip(bare, 0, 1) * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["sd3", "flux"])
+def test_transformers_by_text_draw_as_their_bare_pipelines_do(
+    kind: str, saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import FluxImg2ImgPipeline, FluxPipeline, StableDiffusion3Img2ImgPipeline, StableDiffusion3Pipeline
+    from PIL import Image
+
+    one: Any = FluxPipeline if kind == "flux" else StableDiffusion3Pipeline
+    two: Any = FluxImg2ImgPipeline if kind == "flux" else StableDiffusion3Img2ImgPipeline
+    own = generator(saved(kind), **KINDS[kind][1], vary={"strength": 0.5})
+    old = parents(own.random(["x"] * 4, rngs(4)), ["x"] * 4)
+    painter: Any = loading.load(own._options).painter
+    monkeypatch.setattr(painter._random, "vae_scale_factor", 16)
+    with pytest.raises(
+        RecipeError, match=r"generator\.size: \[24, 32\] is not allowed; multiples of (16|32) are wanted"
+    ):
+        Prompted(painter._random, size=(24, 32), eta=0.0, negative=False)
+    monkeypatch.undo()
+    told: dict[str, Any] = {"prompt": ["a x"] * 4, "height": 16, "width": 16, "num_inference_steps": 2}
+    told |= {"output_type": "np"}
+
+    def noises(purpose: str) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(ask("x", {}, row, purpose=purpose).seed) for row in range(4)]
+
+    bare = one.from_pretrained(saved(kind))(**told, generator=noises("random")).images
+    assert np.array_equal(pixels(old, "RGB"), np.rint(np.clip(bare, 0, 1) * 255).astype(np.uint8))
+    made = own.vary(old, Step(iteration=1, iterations=1, degree=1.0), rngs(4, "vary"))
+    given = [Image.fromarray(each) for each in pixels(old, "RGB")]
+    bare = two.from_pretrained(saved(kind))(**told, image=given, strength=0.5, generator=noises("vary")).images
     assert np.array_equal(pixels(made, "RGB"), np.rint(np.clip(bare, 0, 1) * 255).astype(np.uint8))
 
 

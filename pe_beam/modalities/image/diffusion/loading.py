@@ -112,8 +112,7 @@ def _prompted(options: DiffusersOptions) -> Painter:
         pipeline = _placed(pipeline, options)
     if options.local.compile:
         _compile(pipeline)
-    negative = options.random.negative_prompt is not None or options.vary.negative_prompt is not None
-    return Prompted(pipeline, size=options.size, eta=options.eta, negative=negative)
+    return Prompted(pipeline, size=options.size, eta=options.eta)
 
 
 def _adapt(pipeline: Any, name: str, path: str, weight_name: str | None) -> None:

@@ -177,7 +177,7 @@ def _check_kind(options: DiffusersOptions, name: str) -> None:
     if options.random.prompt is None and _takes_text(name):
         raise RecipeError(f"generator.random.prompt: {options.model!r} is a {name}; a template is wanted")
     if options.random.prompt is not None:
-        _check_sibling(name)
+        _check_forms(options, name)
     if options.local.compile and options.local.offload:
         raise RecipeError("generator.local: compile and offload do not go together")
 
@@ -189,18 +189,23 @@ def _takes_text(name: str) -> bool:
     return any(name == one.__name__ for one in known)
 
 
-def _check_sibling(name: str) -> None:
-    """Raises RecipeError if there is no image-to-image form with a strength, which variations need."""
+def _check_forms(options: DiffusersOptions, name: str) -> None:
+    """Raises RecipeError if a pipeline, or its image-to-image form for variations, lacks what the recipe uses."""
     from diffusers.pipelines import auto_pipeline
 
     find: Any = auto_pipeline._get_task_class
-    mapping = auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
-    sibling = find(mapping, name, throw_error_if_not_exist=False)
+    sibling = find(auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False)
     if sibling is None or "strength" not in inspect.signature(sibling.__call__).parameters:
         raise RecipeError(
             f"generator.model: {name} has no image-to-image form with a strength in diffusers, which variations want; "
             "another model, as Stable Diffusion, SDXL, SD3 or Flux"
         )
+    if options.random.negative_prompt is None and options.vary.negative_prompt is None:
+        return
+    for form in (find(auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name), sibling):
+        taken = inspect.signature(form.__call__).parameters
+        if "negative_prompt" not in taken or "true_cfg_scale" in taken:
+            raise RecipeError(f"generator.random.negative_prompt: {form.__name__} makes no use of it; null")
 
 
 def scheduler_of(options: DiffusersOptions, config: Any) -> Any:

@@ -17,17 +17,16 @@ from pe_beam.modalities.image.diffusion.painter import Ask, Dials, Drawn, Painte
 class Prompted(Painter):
     """A pipeline of diffusers' auto classes: Stable Diffusion, SDXL, SD3, Flux and similar ones."""
 
-    def __init__(self, pipeline: Any, *, size: tuple[int, int] | None, eta: float, negative: bool) -> None:
+    def __init__(self, pipeline: Any, *, size: tuple[int, int] | None, eta: float) -> None:
         """Takes a text-to-image pipeline on its device. Its image-to-image sibling shares its weights.
 
         Args:
           pipeline: a pipeline of diffusers.
           size: (height, width) of all pictures; None: the pipeline's own.
           eta: the parameter eta of DDIM.
-          negative: whether there are negative prompts.
 
         Raises:
-          RecipeError: there are negative prompts, and the pipeline does not use them; or it cannot draw that size.
+          RecipeError: the pipeline cannot draw that size.
         """
         from diffusers import AutoPipelineForImage2Image
 
@@ -38,9 +37,6 @@ class Prompted(Painter):
             _check_size(pipeline, size)
         self._size = size or _own_size(pipeline)
         self._eta = eta
-        for pipe in (self._random, self._vary) if negative else ():
-            if "negative_prompt" not in _taken(pipe) or "true_cfg_scale" in _taken(pipe):
-                raise RecipeError(f"generator.random.negative_prompt: {type(pipe).__name__} makes no use of it; null")
 
     def paint(self, asks: Sequence[Ask], dials: Dials) -> list[Drawn]:
         """See `Painter`."""

@@ -139,7 +139,7 @@ def test_transformers_by_text_draw_as_their_bare_pipelines_do(
     with pytest.raises(
         RecipeError, match=r"generator\.size: \[24, 32\] is not allowed; multiples of (16|32) are wanted"
     ):
-        Prompted(painter._random, size=(24, 32), eta=0.0, negative=False)
+        Prompted(painter._random, size=(24, 32), eta=0.0)
     monkeypatch.undo()
     told: dict[str, Any] = {"prompt": ["a x"] * 4, "height": 16, "width": 16, "num_inference_steps": 2}
     told |= {"output_type": "np"}
@@ -498,6 +498,10 @@ def test_models_that_are_not_there_or_of_another_kind(saved: Callable[[str], Pat
             r"adapters: .* has no LoRA weights",
         ),
         (generator(saved("pixels"), **prompt), r"generator\.random\.prompt: .* is a DDIMPipeline, which takes no text"),
+        (
+            generator(saved("flux"), random={"prompt": "a", "negative_prompt": "b"}),
+            r"random\.negative_prompt: FluxPipeline makes no use of it",
+        ),
         (generator(saved("prompted")), r"random\.prompt: .*StableDiffusionPipeline; a template is wanted"),
     ]
     for own, said in cases:

@@ -96,6 +96,14 @@ def test_a_fault_of_one_file_of_many_is_said_as_before(fault: str, tmp_path: Pat
     assert not noted.exists()
 
 
+def test_a_source_that_is_cut_as_a_whole_has_no_file_to_name(tmp_path: Path) -> None:
+    plain = recipe(tmp_path / "none", "folder") | {"modality": "image", "embedder": {"name": "pixels"}}
+    plain["generator"] = {"name": "text-render", "texts": {"": "x"}}
+    with pytest.raises(DataError, match=r"a folder is wanted$"):
+        shards(tmp_path / "run", plain, [])
+    assert not (tmp_path / "run/private/rejects/file.jsonl").exists()
+
+
 @pytest.mark.parametrize("name", ["ingest", "check", "evaluate"])
 def test_the_graphs_stay_small_and_plain(name: str) -> None:
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))

@@ -57,8 +57,10 @@ class _CutFilesFn(_CuttingFn):
 
     def _noted(self, error: PeBeamError, source: Source, parts: Sequence[FilePart]) -> PeBeamError:
         """Returns the error with where to look for the file that it is about, which no message may name (rule 7)."""
+        if not isinstance(error, DataError):
+            return error
         bad = next((part.file for part in parts if _is_bad(source, part)), None)
-        if bad is None or not isinstance(error, DataError):
+        if not bad:  # "" is the whole source, and says nothing
             return error
         line = json.dumps({"where": bad, "kind": str(error), "detail": ""}) + "\n"
         self.open().store.commit(UNCUT, line.encode(), replace=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -553,11 +555,12 @@ def test_a_device_that_is_not_there_is_named(saved: Callable[[str], Path]) -> No
         generator(saved("pixels"), local={"device": "xpu:9"}).random(["x"], rngs(1))
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
+def test_a_package_that_is_missing_or_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingExtraError, match=r"needs the package 'diffusers'; install pe_beam\[image\]"):
+        generator(Path("anything")).ready()
+    monkeypatch.setitem(sys.modules, "diffusers", ModuleType("diffusers"))
+    with pytest.raises(MissingExtraError, match=r"'diffusers' is installed, but cannot be imported; install pe_beam\["):
         generator(Path("anything")).ready()
 
 

@@ -14,6 +14,7 @@ from pe_beam.modalities.image.codec import decode_image
 
 _CELL, _GAP, _COLUMNS, _MARGIN = 48, 4, 20, 72
 _EDGE, _MOST = 8, 360  # beside a label, and the most that it may take, pixels
+_LETTERS = 200  # no more than these are measured
 
 
 def samples_grid(samples: pa.Table, note: str | None = None) -> bytes:
@@ -52,11 +53,14 @@ def samples_grid(samples: pa.Table, note: str | None = None) -> bytes:
 def _shortened(label: str, font: Any) -> str:
     """Returns a label that fits. One that is too long loses its middle: combined labels often differ at their end."""
     label = " ".join(label.split())
-    kept, name = len(label), label
-    while font.getlength(name) > _MOST:
+
+    def of(kept: int) -> str:
+        return label if kept >= len(label) else f"{label[: kept - kept // 2]}...{label[len(label) - kept // 2 :]}"
+
+    kept = min(len(label), _LETTERS)
+    while font.getlength(of(kept)) > _MOST:
         kept -= 1
-        name = f"{label[: kept - kept // 2]}...{label[len(label) - kept // 2 :]}"
-    return name
+    return of(kept)
 
 
 def _fit(image: Image.Image) -> Image.Image:

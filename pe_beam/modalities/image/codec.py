@@ -115,7 +115,7 @@ def _in_strips(image: Image.Image, mode: str, change: Callable[[Image.Image], Im
 
 
 def _eight_bits(image: Image.Image, *, levels: tuple[int, int] | None) -> Image.Image:
-    values, (black, white) = np.asarray(image).astype(np.int64), levels or (0, 65_535)
+    values, (black, white) = np.asarray(image).astype(np.int32), levels or (0, 65_535)
     span = white - black
     gray = np.clip(((values - black) * 510 + span) // (2 * span), 0, 255).astype(np.uint8)  # halves go up
     clear = image.info.get("transparency")

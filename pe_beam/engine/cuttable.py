@@ -9,6 +9,9 @@ from pe_beam.contracts.source import Piece, Source
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import PeBeamError
 
+UNCUT = "private/rejects/file.jsonl"
+"""Which file stopped a run because it cannot be cut."""
+
 
 @dataclass(frozen=True)
 class Cuttable:

@@ -22,6 +22,7 @@ from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import BATCH_BYTES, TOLD, UNREAD, Piece, Source, SourceBatch
 from pe_beam.engine.apart import ApartEmbedder, apart_embedder
 from pe_beam.engine.cells import bin_rows, commit_bins, counts_by_bins
+from pe_beam.engine.cuttable import UNCUT
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.run import Run
 from pe_beam.engine.selfcheck import hold_embedder
@@ -246,6 +247,7 @@ def commit_index(run: Run, summaries: list[dict[str, Any]]) -> None:
     kinds = _told_kinds(summaries)
     # A worker's message stays in its runner's logs, so the driver reports the kinds of faults.
     where = "; file and row of each are in private/rejects/" if kinds else ""
+    run.store.remove(UNCUT)  # all could be cut this time
     run.store.commit(KINDS, json.dumps(kinds).encode(), replace=True)
     if not never_stop:
         for name, head in ((LEFT_COLUMNS, UNREAD), (TOLD_FACTS, TOLD)):

@@ -61,8 +61,9 @@ def embed_rows(run: Run, rows: pa.Table) -> np.ndarray:
     """Returns the vectors of generated candidates, float32 (n, d). Raises StageError if one cannot be embedded."""
     embedded = run.embedder.embed(rows)
     if embedded.faults:
-        kind = next(iter(embedded.faults.values())).kind
-        raise StageError(f"embedder: a generated candidate cannot be embedded ({kind})")
+        fault = next(iter(embedded.faults.values()))
+        said = f"{fault.kind}: {fault.detail}" if fault.detail else fault.kind  # of a candidate, which is public
+        raise StageError(f"embedder: a generated candidate cannot be embedded ({said})")
     if not np.isfinite(embedded.vectors).all():
         raise StageError("embedder: a generated candidate has an embedding that is not finite")
     return embedded.vectors

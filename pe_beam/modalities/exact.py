@@ -1,4 +1,4 @@
-"""Settings of torch with which a vector depends only on its record on an accelerator (DESIGN, rule 13)."""
+"""Devices of torch, and settings with which a vector depends only on its record there (DESIGN, rule 13)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 import torch
+
+from pe_beam.errors import RecipeError
 
 
 def make_exact(device: str | torch.device) -> dict[str, Any]:
@@ -30,3 +32,23 @@ def make_exact(device: str | torch.device) -> dict[str, Any]:
         if part is not None and hasattr(part, "fp32_precision"):
             part.fp32_precision = "ieee"
     return {"attn_implementation": "eager"}
+
+
+def find_device(name: str | None, *, key: str) -> torch.device:
+    """Returns the device that an option names. None is the best that there is.
+
+    Args:
+      name: as torch names it.
+      key: the recipe key, for the message.
+
+    Raises:
+      RecipeError: it is not on this machine.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise RecipeError(
+            f"{key}: {name!r} is not on this machine; null (the best there is), cpu, cuda or mps is wanted"
+        ) from None
+    return device

@@ -31,15 +31,20 @@ def loading(
       faults: exceptions of the library that mean that the model cannot be loaded.
 
     Raises:
-      MissingExtraError: a package is missing.
+      MissingExtraError: a package is missing, or cannot be imported.
       RecipeError: the model cannot be loaded.
     """
     try:
         yield
     except PeBeamError:
         raise
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError(f"{part} needs the package {error.name or by!r}; install pe_beam[{extra}]") from None
+    except ImportError as error:  # it is there: another version of it or of what it needs, or no memory to load it
+        raise MissingExtraError(
+            f"{part}: the package {error.name or by!r} is installed, but cannot be imported; install pe_beam[{extra}] "
+            "anew, whose versions go together"
+        ) from None
     except faults as error:
         raise RecipeError(
             f"{key}: {model!r} cannot be loaded by {by} ({type(error).__name__}); {folder}, or a hub name that this "

@@ -87,6 +87,21 @@ def test_a_fault_of_one_file_of_many_is_said_as_before(fault: str, tmp_path: Pat
     with pytest.raises(DataError, match=r"data\.(path|columns\.text): ") as caught:
         shards(tmp_path / "run", recipe(folder, "csv"), SEVERAL)
     assert "zzsecret" not in str(caught.value)
+    noted = tmp_path / "run/private/rejects/file.jsonl"
+    if fault != "gone":  # which a listing tells
+        assert "private/rejects/file.jsonl" in str(caught.value)
+        assert json.loads(noted.read_text())["where"] == str(folder / "zzsecret.csv")
+        (folder / "zzsecret.csv").unlink()
+        assert shards(tmp_path / "run", recipe(folder, "csv"), [])
+    assert not noted.exists()
+
+
+def test_a_source_that_is_cut_as_a_whole_has_no_file_to_name(tmp_path: Path) -> None:
+    plain = recipe(tmp_path / "none", "folder") | {"modality": "image", "embedder": {"name": "pixels"}}
+    plain["generator"] = {"name": "text-render", "texts": {"": "x"}}
+    with pytest.raises(DataError, match=r"a folder is wanted$"):
+        shards(tmp_path / "run", plain, [])
+    assert not (tmp_path / "run/private/rejects/file.jsonl").exists()
 
 
 @pytest.mark.parametrize("name", ["ingest", "check", "evaluate"])

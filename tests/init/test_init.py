@@ -45,7 +45,9 @@ def test_flags_alone_make_a_recipe_that_plan_accepts(tmp_path, folder, capsys, m
     monkeypatch.chdir(tmp_path)
     wanted = ["--data", str(folder), "--labels-from-folders", "--expected-records", "20000", "--epsilon", "2", "--yes"]
     assert main(["init", *wanted]) == 0
-    assert "pe-beam plan recipe.yaml" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "pe-beam plan recipe.yaml" in said.out
+    assert "text-render draws the label's letters" in said.err, "cat and dog are no signs"
     assert main(["plan", "recipe.yaml"]) == 0
     assert "warning" not in capsys.readouterr().out
     recipe = load_recipe("recipe.yaml")

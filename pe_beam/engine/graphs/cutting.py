@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
 
 from pe_beam.contracts import cutting
-from pe_beam.contracts.source import FileCut, FilePart, Piece
-from pe_beam.engine.cuttable import Cuttable, Opener, Pieces
+from pe_beam.contracts.source import FileCut, FilePart, Piece, Source
+from pe_beam.engine.cuttable import UNCUT, Cuttable, Opener, Pieces
 from pe_beam.engine.graphs.base import RunFn
-from pe_beam.errors import PeBeamError
+from pe_beam.errors import DataError, PeBeamError
 from pe_beam.transforms.spread import Spread
 
 
@@ -50,9 +51,28 @@ class _CutFilesFn(_CuttingFn):
                 cuts = cutting.cut_parts(cuttable.source, parts) if parts else cuts
             except PeBeamError as error:
                 if cuttable.forgives is None or not isinstance(error, cuttable.forgives):
-                    raise
+                    raise self._noted(error, cuttable.source, parts) from None
         for cut in cuts:
             yield (name, -1 if cut is None else cut.part.file_index), cut
+
+    def _noted(self, error: PeBeamError, source: Source, parts: Sequence[FilePart]) -> PeBeamError:
+        """Returns the error with where to look for the file that it is about, which no message may name (rule 7)."""
+        if not isinstance(error, DataError):
+            return error
+        bad = next((part.file for part in parts if _is_bad(source, part)), None)
+        if not bad:  # "" is the whole source, and says nothing
+            return error
+        line = json.dumps({"where": bad, "kind": str(error), "detail": ""}) + "\n"
+        self.open().store.commit(UNCUT, line.encode(), replace=True)
+        return type(error)(f"{error}; which file it is, is in {UNCUT}")
+
+
+def _is_bad(source: Source, part: FilePart) -> bool:
+    try:
+        source.cut_file(part)
+    except PeBeamError:
+        return True
+    return False
 
 
 class _JoinCutsFn(_CuttingFn):

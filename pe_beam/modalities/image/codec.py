@@ -2,7 +2,8 @@
 
 There is one policy for each kind of file (docs/images.md has them as a table):
 
-- 8 bits gray, colour, palette, 1 bit: as they are. 16 bits: gray scaled by 1/257, colour by its high byte.
+- 8 bits gray, colour, palette, 1 bit: as they are. 16 bits: gray scaled by 1/257 or from declared levels, colour by its
+  high byte.
 - CMYK, YCbCr: Pillow's plain conversion; colour profiles are not applied. 32 bits, float, Lab: a reject, because no
   file says what range they use.
 - Transparent pictures are placed over white. EXIF rotation is applied. Animations and files of several pages are
@@ -13,6 +14,7 @@ There is one policy for each kind of file (docs/images.md has them as a table):
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -45,12 +47,13 @@ def encode_png(array: np.ndarray) -> bytes:
     return sink.getvalue()
 
 
-def decode_image(data: object, *, mode: str | None) -> Image.Image | Fault:
+def decode_image(data: object, *, mode: str | None, levels: tuple[int, int] | None = None) -> Image.Image | Fault:
     """Decodes the bytes of any image file to an "L" or "RGB" picture, by the policies of this module.
 
     Args:
       data: the file's bytes.
       mode: "L" or "RGB"; None: "L" for a gray picture, "RGB" for any other and for 8-bit gray with transparency.
+      levels: of 16-bit gray, the values that become black and white; values beyond them do too. None: 0 and 65535.
     """
     if not isinstance(data, bytes):
         return Fault("image that is missing or not bytes")
@@ -60,7 +63,7 @@ def decode_image(data: object, *, mode: str | None) -> Image.Image | Fault:
             return fault
         with _unheard() if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
-        return _convert(ImageOps.exif_transpose(image), mode)
+        return _convert(ImageOps.exif_transpose(image), mode, levels)
     except Image.DecompressionBombError:
         return Fault("image of too many pixels")
     except Exception as error:  # Pillow's readers raise many kinds of exceptions if it is not an image
@@ -93,10 +96,10 @@ def _unheard() -> Iterator[None]:
             os.close(nowhere)
 
 
-def _convert(image: Image.Image, mode: str | None) -> Image.Image:
+def _convert(image: Image.Image, mode: str | None, levels: tuple[int, int] | None) -> Image.Image:
     """Converts a picture to a mode. Large steps run in strips, because a picture may have `MAX_PIXELS` pixels."""
     if image.mode.startswith("I"):
-        image = _in_strips(image, "L", _eight_bits)
+        image = _in_strips(image, "L", functools.partial(_eight_bits, levels=levels))
     elif image.has_transparency_data:
         image = _in_strips(image, "RGB", _over_white)
     if mode is None:
@@ -111,9 +114,10 @@ def _in_strips(image: Image.Image, mode: str, change: Callable[[Image.Image], Im
     return made
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.uint32)
-    gray = np.minimum((values + 128) // 257, 255).astype(np.uint8)  # rounds v / 257, which is never halfway
+def _eight_bits(image: Image.Image, *, levels: tuple[int, int] | None) -> Image.Image:
+    values, (black, white) = np.asarray(image).astype(np.int32), levels or (0, 65_535)
+    span = white - black
+    gray = np.clip(((values - black) * 510 + span) // (2 * span), 0, 255).astype(np.uint8)  # halves go up
     clear = image.info.get("transparency")
     return Image.fromarray(gray if clear is None else np.where(values == clear, np.uint8(255), gray))
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from pe_beam.contracts.content import Preparation
+from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.record import Fault
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _MOST = 4096
+_WHITE = 65_535  # the largest value of 16 bits
 
 
 class Resize(Preparation):
@@ -28,11 +30,18 @@ class Resize(Preparation):
         "bicubic", description="Pillow's, all of which average where a picture is made smaller"
     )
     background: Literal["black", "white"] = Field("black", description="of pad")
+    levels: Annotated[tuple[int, int] | None, NEWER] = Field(
+        None,
+        description="of 16-bit gray: the values that become black and white, declared, not read off the data; "
+        "[0, 4095]: scans of 12 bits; null: 0 and 65535",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not all(1 <= side <= _MOST for side in self._shape):
             raise ValueError(f"size: 1 to {_MOST} is wanted")
+        if self.levels is not None and not 0 <= self.levels[0] < self.levels[1] <= _WHITE:
+            raise ValueError(f"levels: [black, white] is wanted, 0 to {_WHITE}, black below white")
         return self
 
     @property
@@ -40,7 +49,7 @@ class Resize(Preparation):
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def prepared(self, payload: pa.Table) -> tuple[pa.Table, dict[int, Fault]]:
-        """Returns the column `image` as PNG files of the size. A file that already has the size stays unchanged."""
+        """Returns the column `image` as PNG files of the size. Without `levels` a file of that size stays unchanged."""
         images: list[bytes | None] = []
         faults: dict[int, Fault] = {}
         for row, data in enumerate(payload["image"].to_pylist()):
@@ -56,11 +65,11 @@ class Resize(Preparation):
 
         from pe_beam.modalities.image.codec import decode_image, encode_png
 
-        image = decode_image(data, mode=None)
+        image = decode_image(data, mode=None, levels=self.levels)
         if isinstance(image, Fault):
             return image
         tall, wide = self._shape
-        if image.size == (wide, tall) and isinstance(data, bytes):
+        if image.size == (wide, tall) and isinstance(data, bytes) and self.levels is None:
             return data
         method = Image.Resampling[self.filter.upper()]
         if self.policy == "pad":

@@ -8,6 +8,8 @@ from typing import Any
 from pe_beam import registry
 from pe_beam.contracts.asking import Asker, Seen, number
 
+_LETTERS = 2  # of a label that may be a sign to draw
+
 
 def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Asks for generator and embedder, with their most important options. Returns these sections of a recipe."""
@@ -24,6 +26,11 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
     if generator["name"] == "text-render" and not data.get("labels"):
         text = asker.ask("generator.texts", "There are no labels to draw. The text to draw", parse=_text)
         generator["texts"] = text if isinstance(text, dict) else {"": text}
+    elif generator["name"] == "text-render" and any(len(str(label)) > _LETTERS for label in data["labels"]):
+        asker.warn(
+            "generator: text-render draws the label's letters, as suits digits and signs; pictures of anything else "
+            "want nearest-image, diffusers or program (docs/images.md)"
+        )
     if generator["name"] == "diffusers":
         generator |= _model(asker)
     if generator["name"] == "nearest-image":

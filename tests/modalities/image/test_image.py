@@ -128,6 +128,21 @@ def test_the_picture_of_samples(parents):
     assert samples_grid(parents.slice(0, 0), None)
 
 
+def test_labels_beside_samples_are_told_apart():
+    """Cut to a few letters, all rows of CelebA were called Male_0."""
+    image = encode_png(np.zeros((8, 8), np.uint8))
+
+    def grid(label: str) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(samples_grid(pa.table({"label": [label], "image": [image]})))))
+
+    assert not np.array_equal(grid("Male_0 | Young_0"), grid("Male_0 | Young_1"))
+    long = "one of very many columns that together make a label | " * 4
+    assert not np.array_equal(grid(f"{long}0"), grid(f"{long}1"))
+    assert grid(f"{long}0").shape[1] < 1600
+    assert grid("no_tumor").shape[1] > grid("0").shape[1]
+    assert grid("") is not None
+
+
 def test_pixels_without_resizing_are_the_picture_and_another_size_is_left_out():
     rng = np.random.default_rng(0)
     own, other = rng.integers(0, 256, (6, 4, 3), dtype=np.uint8), rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)

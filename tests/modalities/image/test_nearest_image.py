@@ -242,6 +242,8 @@ def test_wrong_options_are_named(public, options, message):
 def test_labels_that_the_set_lacks_are_named(public):
     with pytest.raises(RecipeError, match="no pictures of label 'c'"):
         NearestImage(_generator(public, labels="own")._options, labels=["a", "c"]).ready()
+    with pytest.raises(RecipeError, match=r"generator\.path: no picture there is of one of data\.labels"):
+        NearestImage(_generator(public, labels="own")._options, labels=["c", "d"]).ready()
     with pytest.raises(RecipeError, match=r"data\.labels declares none"):
         NearestImage(_generator(public, labels="own")._options, labels=[None])
 

@@ -78,6 +78,26 @@ def test_gray_stays_gray_and_a_picture_of_the_size_stays_its_file():
     assert resized(Image.new("P", (8, 8)), size=4, policy="crop").shape == (4, 4, 3)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_scans_of_twelve_bits_are_read_by_their_declared_levels(kind: str) -> None:
+    """By the whole range of 16 bits they would be nearly black."""
+    values = np.array([[0, 1000, 2048, 4095], [3000, 5000, 65535, 1024]], np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, format=kind)
+
+    def read(**options: object) -> np.ndarray:
+        table = pa.table({"image": [file.getvalue()]})
+        made, faults = Resize.model_validate({"size": [2, 4], "policy": "squeeze", **options}).prepared(table)
+        assert not faults
+        return np.asarray(Image.open(io.BytesIO(made["image"][0].as_py())))
+
+    assert read(levels=[0, 4095]).tolist() == [[0, 62, 128, 255], [187, 255, 255, 64]]
+    assert read(levels=[1000, 3000]).tolist() == [[0, 0, 134, 255], [255, 255, 255, 3]]
+    assert np.array_equal(read(levels=[0, 65535]), (values.astype(int) + 128) // 257)
+    gray = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    assert np.array_equal(resized(gray, size=[2, 4], policy="squeeze", levels=[0, 4095]), gray), "8 bits stay"
+
+
 def test_rotation_counts_before_the_size():
     """A camera's picture that lies on its side: 20 x 40 as stored, 40 x 20 as seen."""
     sink, exif = io.BytesIO(), Image.Exif()
@@ -116,7 +136,15 @@ def test_what_cannot_be_read_is_a_fault_and_nothing_else_of_the_batch_changes():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": 0}, {"size": 4097}, {"size": [4, 0]}, {"size": [1, 2, 3]}, {"policy": "stretch"}, {"filter": "x"}],
+    [
+        {"size": 0},
+        {"size": 4097},
+        {"size": [4, 0]},
+        {"size": [1, 2, 3]},
+        {"policy": "stretch"},
+        {"filter": "x"},
+        {"levels": [9, 9]},
+    ],
 )
 def test_options_that_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -128,10 +156,15 @@ def test_a_recipe_says_how_and_its_ids_follow(small, tmp_path):
     before = parse_recipe(small)
     small["data"]["prepare"] = {"size": 4, "policy": "crop"}
     after = parse_recipe(small)
-    assert after.data.prepare == {"size": 4, "policy": "crop", "filter": "bicubic", "background": "black"}
+    usual = {"filter": "bicubic", "background": "black", "levels": None}
+    assert after.data.prepare == {"size": 4, "policy": "crop"} | usual
     assert len({run_id(before), run_id(after)}) == len({embedding_id(before), embedding_id(after)}) == 2
     small["data"]["prepare"]["filter"] = "bicubic"
     assert run_id(parse_recipe(small)) == run_id(after)
+    small["data"]["prepare"]["levels"] = None  # a newer key, which changes no id
+    assert run_id(parse_recipe(small)) == run_id(after)
+    small["data"]["prepare"]["levels"] = [0, 4095]
+    assert run_id(parse_recipe(small)) != run_id(after)
     assert "prepare:" in to_yaml(after)
     small["data"]["prepare"] = {"size": 4, "policy": "stretch"}
     with pytest.raises(RecipeError, match=r"data\.prepare\.policy"):

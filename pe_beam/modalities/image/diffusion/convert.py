@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import RecipeError
+from pe_beam.modalities.image.embedders.weights import read_state
 
 _RES = {
     "in_layers.0": "norm1",
@@ -177,10 +178,9 @@ def _attention(state: Mapping[str, Any], old: str, new: str, heads: int) -> dict
     return made
 
 
-def main() -> None:
-    """See the module."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """See the module. Exits with status 2 if the file is no such checkpoint."""
     import diffusers
-    import torch
 
     library: Any = diffusers
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,8 +190,11 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--noise", choices=("cosine", "linear"), default="cosine")
     parser.add_argument("--steps", type=int, default=4000, help="that it was trained with")
-    told = parser.parse_args()
-    state = torch.load(told.checkpoint, map_location="cpu", weights_only=True)
+    told = parser.parse_args(arguments)
+    try:
+        unet = convert(read_state(told.checkpoint, key="checkpoint"), size=told.size, heads=told.heads)
+    except RecipeError as error:
+        parser.exit(2, f"convert: {error}\n")
     betas = "squaredcos_cap_v2" if told.noise == "cosine" else "linear"
     scheduler = library.DDIMScheduler(num_train_timesteps=told.steps, beta_schedule=betas, timestep_spacing="leading")
     if told.noise == "linear":  # the original keeps the same noise for another number of steps
@@ -199,7 +202,7 @@ def main() -> None:
         scheduler = library.DDIMScheduler(
             num_train_timesteps=told.steps, beta_start=scale * 1e-4, beta_end=scale * 0.02, timestep_spacing="leading"
         )
-    library.DDIMPipeline(convert(state, size=told.size, heads=told.heads), scheduler).save_pretrained(told.folder)
+    library.DDIMPipeline(unet, scheduler).save_pretrained(told.folder)
     sys.stdout.write(
         f"{told.folder}: in the recipe, generator.attention_heads: {told.heads} and, if it was trained with rescaled "
         f"levels (the family's default), level_scale: {1000 / told.steps:g}\n"

@@ -23,7 +23,8 @@ from pe_beam.errors import RecipeError, StageError, UnusableError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities import rejected
 from pe_beam.modalities.image.codec import decode_image, encode_png
-from pe_beam.modalities.image.diffusion.loading import Loaded, load, look
+from pe_beam.modalities.image.diffusion.loading import Loaded, load
+from pe_beam.modalities.image.diffusion.looking import look
 from pe_beam.modalities.image.diffusion.options import DiffusersOptions
 from pe_beam.modalities.image.diffusion.painter import Ask, Dials
 from pe_beam.modalities.image.diffusion.prompts import Prompts
@@ -69,7 +70,7 @@ class Diffusers(Generator):
         self._heard = heard
 
     def ready(self) -> None:
-        """See Generator. Checks packages and the model's configuration. The first chunk loads the weights."""
+        """See Generator. Checks packages, and options against the configuration. The first chunk loads the weights."""
         look(self._options)
 
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
@@ -119,8 +120,6 @@ class Diffusers(Generator):
         if count is None:
             return {}
         allowed = self._options.classes_of(label) or range(count)
-        if max(allowed) >= count:
-            raise RecipeError(f"generator.classes: {max(allowed)} is not one of the model's classes 0 to {count - 1}")
         return {"class": int(allowed[int(stream.integers(len(allowed)))])}
 
     def _ask(

@@ -107,7 +107,7 @@ class DiffusersOptions(contracts.Options):
         1.0, gt=0, description="levels are told to the denoiser times this: 0.25 where 4,000 were rescaled to 1,000"
     )
     size: tuple[Whole, Whole] | None = Field(
-        None, description="[height, width] of prompted pictures; null: the model's"
+        None, description="[height, width] of prompted pictures, multiples of 8; null: the model's"
     )
     scheduler: str | None = Field(
         None,
@@ -133,6 +133,8 @@ class DiffusersOptions(contracts.Options):
         for name, values in (*self.variables.items(), *(self.classes or {}).items()):
             if values == []:
                 raise ValueError(f"{name}: at least one value")
+        if self.size is not None and any(side < 8 or side % 8 for side in self.size):
+            raise ValueError("size: multiples of 8, as pipelines want them")
         if self.vary.skip is not None and self.vary.strength != "degree":
             raise ValueError("vary: strength or skip, not both")
         if self.random.prompt is None and (self.vary.prompt is not None or self.variables):

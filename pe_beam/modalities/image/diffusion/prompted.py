@@ -17,28 +17,26 @@ from pe_beam.modalities.image.diffusion.painter import Ask, Dials, Drawn, Painte
 class Prompted(Painter):
     """A pipeline of diffusers' auto classes: Stable Diffusion, SDXL, SD3, Flux and similar ones."""
 
-    def __init__(self, pipeline: Any, *, size: tuple[int, int] | None, eta: float, negative: bool) -> None:
+    def __init__(self, pipeline: Any, *, size: tuple[int, int] | None, eta: float) -> None:
         """Takes a text-to-image pipeline on its device. Its image-to-image sibling shares its weights.
 
         Args:
           pipeline: a pipeline of diffusers.
           size: (height, width) of all pictures; None: the pipeline's own.
           eta: the parameter eta of DDIM.
-          negative: whether there are negative prompts.
 
         Raises:
-          RecipeError: there are negative prompts, and the pipeline does not use them.
+          RecipeError: the pipeline cannot draw that size.
         """
         from diffusers import AutoPipelineForImage2Image
 
         self._random = pipeline
         self._vary = AutoPipelineForImage2Image.from_pipe(pipeline)
         self._vary.set_progress_bar_config(disable=True)
+        if size is not None:
+            _check_size(pipeline, size)
         self._size = size or _own_size(pipeline)
         self._eta = eta
-        for pipe in (self._random, self._vary) if negative else ():
-            if "negative_prompt" not in _taken(pipe) or "true_cfg_scale" in _taken(pipe):
-                raise RecipeError(f"generator.random.negative_prompt: {type(pipe).__name__} makes no use of it; null")
 
     def paint(self, asks: Sequence[Ask], dials: Dials) -> list[Drawn]:
         """See `Painter`."""
@@ -81,6 +79,16 @@ class Prompted(Painter):
 
 def _taken(pipe: Any) -> Any:
     return inspect.signature(pipe.__call__).parameters
+
+
+def _check_size(pipeline: Any, size: tuple[int, int]) -> None:
+    """Raises RecipeError for a size that a pipeline refuses or rounds. Transformers take squares of latents."""
+    square = 1 if getattr(pipeline, "unet", None) is not None else getattr(pipeline, "patch_size", None) or 2
+    whole = int(getattr(pipeline, "vae_scale_factor", 8) * square)
+    if any(side % whole for side in size):
+        raise RecipeError(
+            f"generator.size: {list(size)} is not allowed; multiples of {whole} are wanted by {type(pipeline).__name__}"
+        )
 
 
 def _own_size(pipeline: Any) -> tuple[int, int] | None:

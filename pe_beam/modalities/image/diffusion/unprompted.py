@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pe_beam.errors import RecipeError
+from pe_beam.modalities.image.diffusion.known import Known
 from pe_beam.modalities.image.diffusion.painter import Ask, Dials, Drawn, Painter, generators, to_bytes
 
 
@@ -27,31 +27,14 @@ class Unprompted(Painter):
         scheduler: Any,
         autoencoder: Any,
         *,
-        null_class: int | None = None,
+        known: Known,
         eta: float = 0.0,
         level_scale: float = 1.0,
     ) -> None:
-        """Takes models on their device; `autoencoder` None: it works on pixels.
-
-        Raises:
-          RecipeError: the denoiser has no known size, or its pictures have neither 1 nor 3 channels.
-        """
-        config = denoiser.config
+        """Takes models on their device, and what is known of them; `autoencoder` None: it works on pixels."""
         self._denoiser, self._scheduler, self._autoencoder = denoiser, scheduler, autoencoder
-        self._channels = config.in_channels
-        side = config.sample_size
-        if side is None:
-            raise RecipeError("generator.model: its configuration has no sample_size, so that no size is known")
-        self._shape = (side, side) if isinstance(side, int) else tuple(side)
-        is_dit = hasattr(config, "num_embeds_ada_norm")
-        self.classes = config.num_embeds_ada_norm if is_dit else config.num_class_embeds
-        self._null = null_class if null_class is not None or not is_dit else self.classes
-        self.guided = self.classes is not None and self._null is not None
+        self._known, self.mode, self.classes = known, known.mode, known.classes
         self._eta, self._level_scale = eta, level_scale
-        pictured = self._channels if autoencoder is None else autoencoder.config.out_channels
-        if pictured not in (1, 3):
-            raise RecipeError(f"generator.model: pictures of {pictured} channels; 1 (gray) or 3 (RGB) is wanted")
-        self.mode = "L" if pictured == 1 else "RGB"
 
     def paint(self, asks: Sequence[Ask], dials: Dials) -> list[Drawn]:
         """See `Painter`."""
@@ -67,7 +50,7 @@ class Unprompted(Painter):
             if dials.first is not None and not len(levels):  # no step is left to do
                 return [self._given(ask) for ask in asks]
             given = None if dials.first is None else self._encoded(asks)
-            shape = (len(asks), self._channels, *self._shape) if given is None else given.shape
+            shape = (len(asks), self._known.channels, *self._known.shape) if given is None else given.shape
             noise = randn_tensor(shape, generator=noises, device=device, dtype=dtype)
             if given is None:
                 x = noise * scheduler.init_noise_sigma
@@ -106,19 +89,19 @@ class Unprompted(Painter):
         more = {} if kinds is None else {"class_labels": kinds}
         answer = self._denoiser(x, levels.to(x.device), **more).sample
         if guidance is not None and guidance > 1:
-            none = torch.full_like(kinds, self._null)
+            none = torch.full_like(kinds, self._known.null)
             plain = self._denoiser(x, levels.to(x.device), class_labels=none).sample
-            mean, rest = answer[:, : self._channels], answer[:, self._channels :]
-            base = plain[:, : self._channels]
+            mean, rest = answer[:, : self._known.channels], answer[:, self._known.channels :]
+            base = plain[:, : self._known.channels]
             answer = torch.cat([base + guidance * (mean - base), rest], dim=1)
         learned = str(getattr(self._scheduler.config, "variance_type", "")).startswith("learned")
-        return answer if learned else answer[:, : self._channels]
+        return answer if learned else answer[:, : self._known.channels]
 
     def _given(self, ask: Ask) -> np.ndarray:
         """Returns a parent in the model's mode and size."""
         assert ask.parent is not None
-        scale = 1 if self._autoencoder is None else 2 ** (len(self._autoencoder.config.block_out_channels) - 1)
-        size = (self._shape[1] * scale, self._shape[0] * scale)
+        tall, wide = self._known.shape
+        size = (wide * self._known.scale, tall * self._known.scale)
         picture = Image.fromarray(ask.parent).convert(self.mode)
         return np.asarray(picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC))
 

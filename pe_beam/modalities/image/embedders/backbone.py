@@ -188,9 +188,9 @@ def _placed(kind: type[Backbone], options: BackboneOptions) -> Placed:
 
     import torch
 
-    from pe_beam.modalities.exact import make_exact
+    from pe_beam.modalities.exact import find_device, make_exact
 
-    device = _device(options.device)
+    device = find_device(options.device, key="embedder.device")
     network = kind.load(options, make_exact(device))
     dtype = getattr(torch, options.dtype)
     sides = {network.prepare(Image.new("RGB", size)).shape for size in ((64, 48), (30, 50))}
@@ -234,21 +234,10 @@ def _run(network: Network, pictures: Any, device: Any, dtype: Any) -> np.ndarray
 
 
 def _is_here(device: str | None) -> bool:
+    from pe_beam.modalities.exact import find_device
+
     try:
-        _device(device)
+        find_device(device, key="embedder.device")
     except RecipeError:
         return False
     return True
-
-
-def _device(name: str | None) -> Any:
-    import torch
-
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise RecipeError(
-            f"embedder.device: {name!r} is not on this machine; null (the best there is), cpu, cuda or mps is wanted"
-        ) from None
-    return device

@@ -101,8 +101,13 @@ class SetReader:
                     some = slice(start, start + embedder.batch_size)
                     _embed(writer, embedder, images[some], labels[some], rejects)
         bad = sum(rejects.values())
+        if not writer.rows and not bad:  # then labels are its own: an empty set is no source
+            raise RecipeError(
+                "generator.path: no picture there is of one of data.labels; with labels: own each label's pictures are "
+                "wanted there (source folder: in a folder of its name), with labels: ignore any"
+            )
         if not writer.rows or bad > _MOST_REJECTS * (writer.rows + bad):
-            kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(rejects.items())) or "none is of a label"
+            kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(rejects.items()))
             raise RecipeError(
                 f"generator.path: {bad} of {writer.rows + bad} pictures there cannot be used ({kinds}); at most "
                 f"{_MOST_REJECTS:.0%} of them may be left out, and one at least is wanted"

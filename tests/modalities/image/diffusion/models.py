@@ -40,16 +40,17 @@ def bare_model(folder: Path) -> Path:
     return folder / "unet"
 
 
-def _autoencoder(latents: int = 4) -> Any:
+def _autoencoder(**more: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=latents,
+        latent_channels=4,
         norm_num_groups=4,
         sample_size=16,
+        **more,
     )
 
 
@@ -164,5 +165,89 @@ def stable_diffusion_xl(folder: Path) -> Path:
         unet=unet,
         scheduler=DDIMScheduler(),
         add_watermarker=False,
+    ).save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+_SHIFTED = {"shift_factor": 0.06, "scaling_factor": 1.5, "use_quant_conv": False, "use_post_quant_conv": False}
+
+
+def _t5(width: int) -> tuple[Any, Any]:
+    """T5's tokenizer with a vocabulary of letters, and an encoder of it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    words += [(chr(code), -3.0) for code in range(33, 127)]
+    whole = Tokenizer(models.Unigram(words, unk_id=2))
+    whole.pre_tokenizer = pre_tokenizers.Metaspace()
+    whole.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    made = T5TokenizerFast(tokenizer_object=whole, extra_ids=0, model_max_length=24)
+    sizes = {"d_model": width, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    return made, T5EncoderModel(T5Config(vocab_size=len(words), **sizes))
+
+
+def stable_diffusion_3(folder: Path) -> Path:
+    """Stable Diffusion 3 in a tiny configuration: three text encoders, a transformer, flow matching; 16 x 16 pixels."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    torch.manual_seed(0)
+    words = tokenizer(folder / "words")
+    read = CLIPTextConfig(**_words_read(words), projection_dim=16)
+    more, encoder = _t5(32)
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pooled_projection_dim=32,
+    )
+    StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_autoencoder(**_SHIFTED),
+        text_encoder=CLIPTextModelWithProjection(read),
+        tokenizer=words,
+        text_encoder_2=CLIPTextModelWithProjection(read),
+        tokenizer_2=words,
+        text_encoder_3=encoder,
+        tokenizer_3=more,
+    ).save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+def flux(folder: Path) -> Path:
+    """Flux in a tiny configuration. Its pictures have the size that a recipe says."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    words = tokenizer(folder / "words")
+    more, encoder = _t5(16)
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=(4, 4, 8),
+    )
+    FluxPipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_autoencoder(**_SHIFTED),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**_words_read(words))),
+        tokenizer=words,
+        text_encoder_2=encoder,
+        tokenizer_2=more,
     ).save_pretrained(folder / "pipeline")
     return folder / "pipeline"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from torch.nn import functional
 
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.image import MODALITY
-from pe_beam.modalities.image.diffusion.convert import convert
+from pe_beam.modalities.image.diffusion.convert import convert, main
 from pe_beam.modalities.image.diffusion.loading import _set_heads
 from pe_beam.testing import check_generator
 from tests.modalities.image.diffusion.test_generator import generator
@@ -158,17 +156,11 @@ def test_a_converted_checkpoint_gives_the_same_answers(learned: bool, classes: i
 
 
 @pytest.mark.usefixtures("forked")
-def test_a_converted_folder_is_a_generator(tmp_path: Path) -> None:
+def test_a_converted_folder_is_a_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(checkpoint(), tmp_path / "model.pt")
-    script = [sys.executable, "-m", "pe_beam.modalities.image.diffusion.convert"]
-    done = subprocess.run(
-        [*script, str(tmp_path / "model.pt"), str(tmp_path / "made"), "--size", "16"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-1000:]
-    assert "attention_heads: 4" in done.stdout and "level_scale: 0.25" in done.stdout
+    main([str(tmp_path / "model.pt"), str(tmp_path / "made"), "--size", "16"])
+    told = capsys.readouterr().out
+    assert "attention_heads: 4" in told and "level_scale: 0.25" in told
     own = generator(tmp_path / "made", attention_heads=4, level_scale=0.25)
     check_generator(own, MODALITY, labels=["x", "y"])
 
@@ -187,6 +179,16 @@ def test_a_checkpoint_of_another_family_is_refused(change: Any, said: str) -> No
     change(state)
     with pytest.raises(RecipeError, match=said):
         convert(state, size=16, heads=HEADS)
+
+
+def test_what_is_no_checkpoint_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without torch's own message, which advises to run code that is in the file."""
+    (tmp_path / "cut.pt").write_bytes(b"x" * 100)
+    for name, said in (("cut.pt", "cannot be read as weights"), ("none.pt", "is not a file")):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(tmp_path / name), str(tmp_path / "made"), "--size", "16"])
+        assert stopped.value.code == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
 
 
 def test_heads_have_to_divide() -> None:

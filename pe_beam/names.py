@@ -16,6 +16,9 @@ JOINT = " | "
 """Separator of the values of several label columns. A value that contains it cannot be a label."""
 EXACT = 2**53
 """From this number on, different whole numbers may be the same float."""
+LONGEST = 1000
+"""Signs of the longest text that is taken as a number; a longer one is text. Python refuses to write 4,301 digits, and
+takes minutes to read a million."""
 _BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\0\u200b\u2060\ufeff"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _ABSENT = frozenset(
@@ -52,12 +55,12 @@ def locate(name: str, among: Sequence[str]) -> list[int]:
 def digits(number: str) -> str | None:
     """Returns the digits of a whole number in any form, or None for other numbers and other texts.
 
-    A text with a leading zero is a code, not a number.
+    A text with a leading zero is a code, not a number, and so is one of more than `LONGEST` signs.
 
     >>> digits("123.0"), digits("1E5"), digits("1.5"), digits("007")
     ('123', '100000', None, None)
     """
-    if not _NUMBER.fullmatch(number):
+    if not _number(number):
         return None
     value = Decimal(number)
     return str(int(value)) if value == value.to_integral_value() else None
@@ -74,7 +77,7 @@ def number_or_text(text: str) -> str:
     ['123', '10000000', '12e4', '4.50', 'Anna']
     """
     name = plain(text)
-    found = _NUMBER.fullmatch(name)
+    found = _number(name)
     if not found or not (found[1] or (found[2] or "")[1:2] in "+-"):
         return name
     return digits(name) or name
@@ -87,7 +90,7 @@ def is_rounded(text: str) -> bool:
     >>> is_rounded("1.2345678901234568e+19"), is_rounded("12345678901234567890")
     (True, False)
     """
-    found = _NUMBER.fullmatch(plain(text))
+    found = _number(plain(text))
     return bool(found and (found[1] or found[2]) and abs(Decimal(found[0])) >= EXACT)
 
 
@@ -138,7 +141,11 @@ class Declared:
             return "with other blanks or signs"
         if case in _ABSENT:
             return "a word for a missing value"
-        return "another number" if _NUMBER.fullmatch(case) else "another text"
+        return "another number" if _number(case) else "another text"
+
+
+def _number(text: str) -> re.Match[str] | None:
+    return _NUMBER.fullmatch(text) if len(text) <= LONGEST else None
 
 
 def _letters(text: str) -> str:

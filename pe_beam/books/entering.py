@@ -137,6 +137,26 @@ def demand_entered(store: Store) -> bool:
     return True
 
 
+def demand_counted(store: Store, place: str) -> None:
+    """Checks that what a complete run has spent counts in the book that its holder names.
+
+    Args:
+      store: of the run directory.
+      place: of the book.
+
+    Raises:
+      InputError: the run has entered no book, or another one.
+    """
+    receipt, book = read_receipt(store), read_book(open_store(place))
+    if receipt is None:
+        raise InputError(
+            f"privacy.book: the run in {store.uri} is complete and has spent outside of book {book.opened.name!r}, "
+            "which does not count it; leave privacy.book away, or use a new run directory"
+        )
+    if receipt.book != book.opened.book:
+        raise InputError(_other_book(store, receipt, book))
+
+
 def note_finished(store: Store, release: str) -> None:
     """Notes the release of a complete run in its book, if it is in one.
 

@@ -37,7 +37,7 @@ class Endpoint(_Section):
           where: the recipe key of this endpoint, for messages.
 
         Raises:
-          RecipeError: the variable is not set, or the file cannot be read or is empty.
+          RecipeError: the variable is not set, the file cannot be read or is empty, or what it holds can be no key.
         """
         if self.key_file is not None:
             try:
@@ -47,7 +47,7 @@ class Endpoint(_Section):
                 raise RecipeError(f"{where}.key_file: {self.key_file!r} cannot be read ({reason})") from None
             if not found:
                 raise RecipeError(f"{where}.key_file: {self.key_file!r} is empty; a key is wanted")
-            return found
+            return _sendable(found, f"{where}.key_file: {self.key_file!r}")
         if self.key_env is None:
             return "none"  # a user's own server accepts any key
         found = os.environ.get(self.key_env, "").strip()
@@ -56,7 +56,14 @@ class Endpoint(_Section):
                 f"{where}.key_env: the environment variable {self.key_env} is not set; set it, or name a key_file "
                 "(null in both: a server without keys)"
             )
-        return found
+        return _sendable(found, f"{where}.key_env: {self.key_env}")
+
+
+def _sendable(key: str, said: str) -> str:
+    """Returns a key that a header can hold. Raises RecipeError, without the key, for any other text."""
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise RecipeError(f"{said} holds no key; one line of ASCII letters, digits and signs without blanks is wanted")
+    return key
 
 
 class Price(_Section):

@@ -135,8 +135,18 @@ def demand_entered(run: Run) -> None:
         enter(run)
 
 
-def note_finished(run: Run) -> None:
-    """Notes the release of a complete run in its book, so that another run of the book may start from it."""
+def note_finished(run: Run, named: str | None = None) -> None:
+    """Notes the release of a complete run in its book, so that another run of the book may start from it.
+
+    Args:
+      run: the complete run.
+      named: place of the book that its holder names now.
+
+    Raises:
+      InputError: the run is not in that book.
+    """
+    if named is not None:
+        entering.demand_counted(run.store, named)
     if entering.read_receipt(run.store) is not None:
         entering.note_finished(run.store, released(run))
 

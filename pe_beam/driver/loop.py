@@ -82,7 +82,7 @@ def evolve(
         if is_complete(run):
             check_ledger(run)
             restore(run)
-            booking.note_finished(run)
+            booking.note_finished(run, recipe.privacy.book)
             shown.say("this run is complete; nothing to do")
             return run
         job = _begin(run, list(beam_options), secret_file, shown)

@@ -9,9 +9,9 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import TextIO
+from typing import Any, TextIO
 
 from pe_beam.engine.ingest import left_columns, left_out, share_done, told_facts
 from pe_beam.engine.manifests import read_manifest
@@ -88,11 +88,12 @@ class Progress:
         self._done(iteration, self._spent(iteration))
 
     def _done(self, iteration: int, spent: str) -> None:
-        """Prints one line. It names labels for which no noisy vote passed the threshold; the release says it too."""
+        """Prints one line, with what the release says too: labels that fell back, a generator that fails."""
         manifest = read_manifest(self._run, iteration) or {}
         fallen = manifest.get("selection", {}).get("fallback", {})
         where = f" for label {', '.join(ascii(label)[1:-1] for label in sorted(fallen))}" if any(fallen) else ""
         note = f"; nothing passed the threshold{where}" if fallen else ""
+        note += _refused(manifest)
         self.say(f"iteration {iteration}/{self._run.recipe.evolution.iterations} done; {spent}{note}")
 
     @contextlib.contextmanager
@@ -168,3 +169,17 @@ def stage_of(run: Run, iteration: int) -> tuple[str, float]:
         if run.store.exists(run.layout.work(iteration, name)):
             return stage, share
     return ("embedding candidates", 0.0) if iteration else ("generating", 0.0)
+
+
+def _refused(manifest: Mapping[str, Any]) -> str:
+    """Returns a warning if a generator's answers were rejected as often as there are candidates, or a quarter stand in.
+
+    >>> _refused({"candidates": {"": 4}, "generation": {"rejected_answers": {"duplicate": 9}, "stand_ins": 0}})
+    '; warning: answers rejected: duplicate 9; stand-ins: 0 of 4 candidates'
+    """
+    made, generation = sum(manifest.get("candidates", {}).values()), manifest.get("generation", {})
+    rejected, stand_ins = generation.get("rejected_answers", {}), int(generation.get("stand_ins", 0))
+    if not rejected or (sum(rejected.values()) < made and 4 * stand_ins < made):
+        return ""
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(rejected.items()))
+    return f"; warning: answers rejected: {kinds}; stand-ins: {stand_ins} of {made} candidates"

@@ -27,12 +27,16 @@ def report(run_dir: str | Path) -> str:
 
     Raises:
       InputError: this is no run directory, the run has no population, or a file of its release is missing or damaged.
+      StorageError: the report cannot be written.
     """
     run = open_run(run_dir)
     try:
-        return _write(run)
+        made = _made(run)
     except (OSError, StorageError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{run.layout.release}: a file of it is missing or damaged; restore it") from error
+    for name, data in made.items():
+        run.store.commit(name, data, replace=name != f"{run.layout.release}/recipe.json")
+    return run.store.at(next(iter(made)))
 
 
 def verify_release(run: Run) -> dict[str, Any]:
@@ -70,18 +74,17 @@ def _demand(same: bool, name: str) -> None:
         raise InputError(f"{name}: not what this run has made; restore it")
 
 
-def _write(run: Run) -> str:
+def _made(run: Run) -> dict[str, bytes]:
+    """Returns name -> content of the files to write, the report first."""
     if is_complete(run):
-        name = f"{run.layout.release}/report.html"
-        privacy = verify_release(run)
-        run.store.commit(f"{run.layout.release}/recipe.json", recipe_json(run.recipe))
-        run.store.commit(name, report_bytes(run, privacy, complete=True), replace=True)
-        return run.store.at(name)
+        report = report_bytes(run, verify_release(run), complete=True)
+        return {
+            f"{run.layout.release}/report.html": report,
+            f"{run.layout.release}/recipe.json": recipe_json(run.recipe),
+        }
     if read_manifest(run, 0) is None:
         raise InputError(f"{run.root}: there is no population yet, so there is nothing to report; run it first")
-    data = report_bytes(run, record_so_far(run), complete=False)
-    run.store.commit(UNFINISHED, data, replace=True)
-    return run.store.at(UNFINISHED)
+    return {UNFINISHED: report_bytes(run, record_so_far(run), complete=False)}
 
 
 def record_so_far(run: Run) -> dict[str, Any]:

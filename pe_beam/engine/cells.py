@@ -25,7 +25,7 @@ from pe_beam.errors import DataError
 from pe_beam.measuring.cells import CellCounter
 from pe_beam.measuring.cliques import Clique
 from pe_beam.measuring.slices import Sliced, sliced
-from pe_beam.storage.parquet import parquet_file
+from pe_beam.storage.parquet import parquet_file, parse_parquet
 from pe_beam.voting.votes import read_batch
 
 _ROWS = 8192
@@ -118,7 +118,7 @@ def _checked(run: Run, shard: Mapping[str, Any]) -> pa.Table:
             "private/bins: a frozen file is damaged; delete it and run again, which makes it as it was, or start a new "
             "run directory (its budget adds up with what is spent here)"
         )
-    return pq.ParquetFile(pa.BufferReader(data)).read()
+    return parse_parquet(data)
 
 
 def _unpacked(embedder: Embedder, table: pa.Table) -> Binned:

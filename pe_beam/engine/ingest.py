@@ -337,6 +337,6 @@ def told_facts(run: Run) -> list[str]:
 def changed_data() -> DataError:
     """Returns the error for private data that differ from those that this run has embedded."""
     return DataError(
-        "data: the private data differ from what this run embedded and has spent budget on; restore them, "
-        "or start a new run directory (its budget adds up with what is spent here)"
+        "data: the private data differ from those that this run has embedded; restore them, or start a new run "
+        "directory (what `pe-beam status` says is spent here adds up with what that one spends)"
     )

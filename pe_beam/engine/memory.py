@@ -20,6 +20,7 @@ from pe_beam.errors import InputError
 from pe_beam.recipe.windows import memory_name, stream_root, window_name
 from pe_beam.selection.smoothing import Round
 from pe_beam.storage import open_store
+from pe_beam.storage.parquet import parse_parquet
 
 
 def remember(run: Run) -> bytes:
@@ -54,7 +55,7 @@ def remembered(run: Run) -> list[list[Round]]:
         data = store.find_committed(memory_name(window_name(run.recipe, index)))
         if data is None:
             raise InputError(f"{memory_name('')}: the file of an earlier window is missing; put it back as it was")
-        table = pq.read_table(pa.BufferReader(data))
+        table = parse_parquet(data)
         weight = 2.0 ** ((index - stream.index) / stream.memory.half_life)
         _add(rounds, table, weight)
     return rounds

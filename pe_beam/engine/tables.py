@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.storage.parquet import parse_parquet
+
 FORMAT_VERSION = 1
 ROW_GROUP = 1024
 _LONGEST_HEAD = 10 + (1 << 16)  # bytes: the header of NumPy's format, version 1.0, is at most so long
@@ -93,7 +95,7 @@ def table_bytes(table: pa.Table, schema: pa.Schema, *, notice: str | None = None
 
 def read_bytes(data: bytes) -> pa.Table:
     """Reads a table from Parquet bytes."""
-    return pq.read_table(pa.BufferReader(data))
+    return parse_parquet(data)
 
 
 def take_rows(file: BinaryIO, rows: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:

@@ -116,7 +116,7 @@ class GaussianMechanism(Mechanism):
             sink = io.BytesIO()
             pq.write_table(pa.table({"position": np.arange(len(votes)), "noisy_votes": votes}), sink)
             store.commit(name, sink.getvalue())
-        return pq.read_table(pa.BufferReader(store.read(name)))
+        return _parsed(store.read(name))
 
     def forget_secret(self) -> None:
         """Deletes the secret, with which anyone could remove the noise. Call it after the histogram is committed."""
@@ -127,7 +127,7 @@ class GaussianMechanism(Mechanism):
         return f"private/{self.name}/counts.parquet" if what == "counts" else f"{self.name}/histogram.parquet"
 
     def _counts(self, store: Store) -> pa.Table:
-        table = pq.read_table(pa.BufferReader(store.read(self._at("counts"))))
+        table = _parsed(store.read(self._at("counts")))
         if (table.schema.metadata or {}).get(b"pe_beam.mechanism") != self._id().encode():
             raise InputError(f"mechanism {self.name!r}: counts of another mechanism lie there; commit to another store")
         return table
@@ -167,6 +167,12 @@ class GaussianMechanism(Mechanism):
                 f"mechanism {self.name!r}: other counts were given noise before; another noise costs budget again. "
                 "Open a mechanism of another name (its budget adds up)"
             )
+
+
+def _parsed(data: bytes) -> pa.Table:
+    """Reads Parquet in this thread alone: another may hold the bytes as a short process ends."""
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        return file.read(use_threads=False)
 
 
 def open_mechanism(

@@ -25,7 +25,7 @@ _VECTORS = {
     True: "That the vector of a record follows from it alone was checked on made-up records wherever private ones "
     "were embedded, which is evidence and not proof.",
 }
-_UNIT = {"record": "one record", "client": "all the records of one client"}
+_UNIT = {"record": "one record is", "client": "all the records of one client are"}
 
 
 def compose_runs(runs: Sequence[tuple[str, str, float, Sequence[float | Spending]]]) -> tuple[float, float]:
@@ -117,7 +117,7 @@ def statement(
     return (
         f"The release is ({rounded_up(epsilon)}, {delta!r})-differentially private for "
         f"{_RELATION[adjacency].format(unit=unit)} in the private data ({adjacency}; unit: {unit}, so {_UNIT[unit]} "
-        f"is protected), over {histograms}.{sampling or ''}{started} "
+        f"protected), over {histograms}.{sampling or ''}{started} "
         "The noise is Gaussian, exactly rounded, from a keyed cryptographic "
         "stream: the guarantee is computational, and it covers one release per secret, as long as the secret stays "
         f"secret.{given if supplied_secret else ''} Runs on the same data add up, and publishing the best of several "
@@ -144,7 +144,7 @@ def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str,
     who = f"Each record votes in {once}" if unit == "record" else whose
     return (
         f"All releases of this stream together are ({rounded_up(epsilon)}, {delta!r})-differentially private for "
-        f"{_RELATION[adjacency].format(unit=unit)} in the stream ({adjacency}; unit: {unit}, so {_UNIT[unit]} is "
+        f"{_RELATION[adjacency].format(unit=unit)} in the stream ({adjacency}; unit: {unit}, so {_UNIT[unit]} "
         f"protected), however many windows there will be. {who}, by a stamp that the source fixed, and the noise of "
         "each window is fixed beforehand. Two streams are neighbours if they hold the same records, at the same "
         "positions and with the same stamps, as functions of the releases so far, but for that one: that a record "

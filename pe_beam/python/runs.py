@@ -15,6 +15,7 @@ from pe_beam.driver import loop
 from pe_beam.driver.public import public_recipe
 from pe_beam.driver.reporting import record_so_far
 from pe_beam.engine.run import Run
+from pe_beam.errors import InputError
 from pe_beam.python.landing import as_columns, land_for, read_landed, shared_store
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.models import Recipe
@@ -130,10 +131,16 @@ class EvolvedRun(Run):
     ) -> dict[str, Any]:
         """Measures the samples against real records. The result is private: it is no release.
 
-        Arguments and errors are those of `pe_beam.evaluation.evaluate.evaluate`, and progress is that of `evolve`.
+        `against` is a path. Arguments and errors are those of `pe_beam.evaluation.evaluate.evaluate`, and progress is
+        that of `evolve`.
         """
         from pe_beam.evaluation.evaluate import evaluate
 
+        if not isinstance(against, str | None) or not isinstance(beam_options, list | tuple):
+            raise InputError(
+                "evaluate: records in memory are not taken; against='PATH' is wanted, real records in the form that "
+                "the recipe reads (of a run on records in memory: Parquet)"
+            )
         return evaluate(
             self.root,
             beam_options,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import Piece, Source, SourceBatch
@@ -29,6 +27,7 @@ from pe_beam.recipe.sections.start import Start
 from pe_beam.recipe.start import resolve_start
 from pe_beam.recipe.stream import instant_text
 from pe_beam.storage import open_store
+from pe_beam.storage.parquet import parse_parquet
 
 VERSION = 1
 KEY = "private/registry/key"
@@ -184,7 +183,7 @@ def registry_key(stream_dir: str) -> bytes:
 
 def parse_clients(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Returns clients' windows: digests S16 (n,), ascending, and indices of windows int32 (n, k); -1: none."""
-    table = pq.read_table(io.BytesIO(data))
+    table = parse_parquet(data)
     digests = digests_in(table["client"])
     windows = table["windows"].combine_chunks()
     width = windows.type.list_size

@@ -19,6 +19,7 @@ from pe_beam.contracts.store import Folder
 from pe_beam.errors import InputError, StorageError
 from pe_beam.releases.privacy import Privacy, as_privacy
 from pe_beam.storage import open_store
+from pe_beam.storage.parquet import buffered
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -249,7 +250,7 @@ class Release:
 
     def _parsed(self, name: str, data: bytes, columns: Sequence[str] | None) -> pa.Table:
         try:
-            with pq.ParquetFile(pa.BufferReader(data)) as file:
+            with pq.ParquetFile(buffered(data)) as file:
                 for column in columns or ():
                     if column not in file.schema_arrow.names:
                         allowed = ", ".join(file.schema_arrow.names)

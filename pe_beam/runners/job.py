@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import logging
 import threading
@@ -10,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from apache_beam.runners.runner import create_runner
 from apache_beam.transforms.resources import parse_resource_hints
 
 from pe_beam import console, registry
@@ -65,6 +67,8 @@ class Job:
             self.args.append(f"--runner={runner}")
         self._name = str(_parsed(self.args).get_all_options()["runner"])
         self._runner = find_runner(self._name)
+        if self._runner is PlainRunner:
+            _demand_beams(self._name)
         self.args += _parallelism(parallelism, self._runner, self.args)
         if leaves:
             self._runner = LeavingRunner
@@ -106,6 +110,20 @@ def find_runner(name: str) -> type[Runner]:
     return found
 
 
+def _demand_beams(name: str) -> None:
+    """Refuses a runner that Beam cannot make. It would say so in the middle of the first job."""
+    try:
+        create_runner(name)
+    except (ValueError, ImportError, AttributeError):
+        known = ", ".join(_RUNNERS)
+        raise InputError(
+            f"--runner: {name!r} cannot be made by Beam here; allowed: {known}, others of Beam, or package.module.Class"
+        ) from None
+
+
+_RUNNERS = ("FnApiRunner", "PrismRunner", "FlinkRunner", "DataflowRunner")
+
+
 def _parallelism(wanted: int | None, runner: type[Runner], args: Sequence[str]) -> list[str]:
     """Returns execution.parallelism as flags of the runner. Flags of the user take precedence."""
     given = {arg.split("=")[0] for arg in args}
@@ -128,15 +146,22 @@ def _check_hints(stages: Mapping[str, Mapping[str, str]]) -> None:
 
 def _parsed(args: list[str]) -> Any:
     """Returns Beam's options. It refuses wrong flags in one line; Beam's parser would print a page and exit."""
-    said = io.StringIO()
+    said, known = io.StringIO(), [*_OF_GRAPHS]
     try:
         with contextlib.redirect_stderr(said):
             options = Options(args)
-            options.get_all_options()
+            options.get_all_options(add_extra_args_fn=lambda parser: known.extend(parser._option_string_actions))
     except SystemExit:
         reason = said.getvalue().strip().rpartition("error: ")[2]
         raise InputError(f"Beam flags (after --): {reason}") from None
+    for flag in [arg.split("=")[0] for arg in args if arg.startswith("--")]:
+        near = [] if flag in known else difflib.get_close_matches(flag, known, 1, cutoff=0.9)
+        if near:  # Beam leaves out what it does not know: another runner, or a shuffle that is not encrypted
+            raise InputError(f"Beam flags (after --): {flag} is not known; did you mean {near[0]}?")
     return options
+
+
+_OF_GRAPHS = ("--client_shuffle_key",)  # known to Beam once a graph is built that has it
 
 
 class _Quiet:

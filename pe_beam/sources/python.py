@@ -58,7 +58,7 @@ class PythonSource(Source):
         """See Source.
 
         Raises:
-          RecipeError: the function cannot be imported or called, or returns no transform.
+          RecipeError: the function cannot be imported or called, raises, or returns no transform.
         """
         from apache_beam import PTransform
 
@@ -73,6 +73,8 @@ class PythonSource(Source):
             made = found(**self._arguments)
         except TypeError as error:
             raise RecipeError(f"data.options.arguments: {self._path} does not take them ({error})") from None
+        except Exception as error:  # its text may hold what it has read
+            raise RecipeError(f"{self._key}: {self._path} raised {type(error).__name__} when it was called") from None
         if not isinstance(made, PTransform):
             raise RecipeError(f"{self._key}: {self._path} returns no PTransform; a transform of a root is wanted")
         return made

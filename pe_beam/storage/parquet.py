@@ -1,4 +1,4 @@
-"""Reads Parquet files of a store by ranges, and only the needed ranges."""
+"""Reads Parquet files of a store by ranges, and only the needed ranges; and Parquet that is in memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,24 @@ def parquet_file(place: Store | Folder, name: str, **options: Any) -> Iterator[p
     """Opens a Parquet file while the body runs; `options` are those of `pyarrow.parquet.ParquetFile`."""
     with place.open(name) as source, pq.ParquetFile(source, **options) as file:
         yield file
+
+
+def buffered(data: bytes) -> pa.BufferReader:
+    """Returns a reader of a copy of bytes that is Arrow's own.
+
+    Arrow reads Parquet in threads of its own, which may let go of the bytes last. An object of Python wants the
+    interpreter's lock for that. If the process ends just then, the thread does not get it, and the process aborts
+    ("terminate called without an active exception") or hangs.
+    """
+    sink = pa.BufferOutputStream()
+    sink.write(data)
+    return pa.BufferReader(sink.getvalue())
+
+
+def parse_parquet(data: bytes) -> pa.Table:
+    """Returns the table in Parquet bytes."""
+    with pq.ParquetFile(buffered(data)) as file:
+        return file.read()
 
 
 def read_parquet(place: Store | Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:

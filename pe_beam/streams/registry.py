@@ -19,7 +19,7 @@ from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
 from pe_beam.recipe.windows import KEY, KEY_BYTES, digests_in, digests_of, parse_clients, registry_key, window_name
-from pe_beam.storage.parquet import parquet_file
+from pe_beam.storage.parquet import parquet_file, parse_parquet
 from pe_beam.streams.layout import LEDGER, STREAM, clients_name, positions_name
 
 _DIGEST = pa.binary(16)
@@ -46,7 +46,7 @@ def known_positions(store: Store, before: str | None) -> tuple[np.ndarray, np.nd
     """
     if before is None:
         return np.zeros(0, "S16"), np.zeros(0, np.int32)
-    table = pq.read_table(pa.BufferReader(_read(store, positions_name(before))))
+    table = parse_parquet(_read(store, positions_name(before)))
     return digests_in(table["position"]), table["windows"].to_numpy()
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pe_beam.contracts.votes import BallotHandle, Ballots
 from pe_beam.errors import InputError
 from pe_beam.storage import open_store
+from pe_beam.storage.parquet import parse_parquet
 from pe_beam.voting.nearest import DEFAULT_ENGINE
 from pe_beam.voting.votes import CandidateMatrix, Voter
 
@@ -97,7 +98,7 @@ def _loaded(handle: Candidates) -> Voter:
     data = open_store(handle.store).read(handle.name)
     if hashlib.sha256(data).hexdigest() != handle.digest:
         raise InputError(f"candidates {handle.name}: another file lies there than the handle names; write them again")
-    table = pq.read_table(pa.BufferReader(data))
+    table = parse_parquet(data)
     vector = table["vector"].combine_chunks()
     matrix = CandidateMatrix(
         np.arange(table.num_rows),

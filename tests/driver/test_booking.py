@@ -96,6 +96,8 @@ def test_runs_enter_once_start_from_each_other_and_stop_at_the_total(tmp_path, p
         outside = str(tmp_path / "other")
         create_book(outside, name="other", epsilon=8, delta=1e-5)
         evolve(recipe(tmp_path, outside, evolution__start=start), two)
+    with pytest.raises(InputError, match=f"entered another book, {place}"):
+        evolve(recipe(tmp_path, outside), one)  # complete, and of another book than is said now
     evolve(recipe(tmp_path, place, evolution__start=start), two)
     assert spent(place) == 2 * ROUND  # its own alone: that of the first is there already
     capsys.readouterr()
@@ -110,6 +112,15 @@ def test_runs_enter_once_start_from_each_other_and_stop_at_the_total(tmp_path, p
     for run in (one, two):
         found = b"".join(path.read_bytes() for path in Path(run, "release").rglob("*.*") if path.is_file())
         assert place.encode() not in found and b'"book"' not in found
+
+
+def test_a_complete_run_outside_of_a_book_is_not_taken_for_one_in_it(tmp_path, place):
+    run = str(tmp_path / "run")
+    evolve(recipe(tmp_path, None), run)
+    with pytest.raises(InputError, match="complete and has spent outside of book 'all'"):
+        evolve(recipe(tmp_path, place), run)
+    assert not books(place).entries
+    evolve(recipe(tmp_path, None), run)
 
 
 def test_a_run_that_ends_early_gives_back_what_it_has_no_line_for(tmp_path, place, capsys):

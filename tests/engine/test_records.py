@@ -76,6 +76,10 @@ def no_transform() -> int:
     return 1
 
 
+def raises() -> int:
+    raise OSError("zzsecret")
+
+
 def recipe(function: str, **arguments: Any) -> dict[str, Any]:
     data = {"source": "python", "path": f"{HERE}:{function}", "options": {"arguments": arguments}}
     return {**UNASKED, "name": "records", "data": data}
@@ -156,6 +160,7 @@ def test_what_is_no_record_stops_where_nothing_is_spent_yet(kind: str, told: str
         ("no.such.module:f", "cannot be imported"),
         (f"{HERE}:nosuch", "cannot be imported"),
         (f"{HERE}:no_transform", "returns no PTransform"),
+        (f"{HERE}:raises", "raised OSError when it was called"),
         (f"{HERE}:broken", "does not take them"),
     ],
 )

@@ -42,6 +42,7 @@ def test_the_statement_names_what_it_has_to(unit, adjacency):
     relation = "exchanged" if adjacency == "replace-one" else "more or fewer"
     for part in ("(1.23457, 1e-05)", adjacency, unit, relation, "10 noisy", "computational", "one release per secret"):
         assert part in text
+    assert f"so {'one record is' if unit == 'record' else 'all the records of one client are'} protected)" in text
     for part in ("add up", "trained on is not covered"):
         assert part in text
     assert "supplied" not in text

@@ -11,7 +11,7 @@ import pytest
 import pe_beam
 from pe_beam.cli.main import main
 from pe_beam.engine.run import Run
-from pe_beam.errors import PeBeamError
+from pe_beam.errors import InputError, PeBeamError
 from pe_beam.recipe.loading import parse_recipe
 from tests.whole_runs import release_digests
 
@@ -51,6 +51,9 @@ def test_a_run_is_an_object(runs, small, tmp_path):
     run.export(tmp_path / "samples.jsonl")
     assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 40
     assert run.report().endswith("release/report.html")
+    for given, named in (((run.samples(),), {}), ((), {"against": run.samples()})):
+        with pytest.raises(InputError, match="records in memory are not taken; against='PATH'"):
+            run.evaluate(*given, **named)
 
 
 @pytest.mark.parametrize(

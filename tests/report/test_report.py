@@ -22,12 +22,13 @@ from pe_beam.driver.loop import evolve
 from pe_beam.driver.public import WITHHELD, public_recipe
 from pe_beam.driver.reporting import report
 from pe_beam.engine.run import open_run
-from pe_beam.errors import InputError
+from pe_beam.errors import InputError, StorageError
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import encode_png
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.report.build import build, history_of
 from pe_beam.report.lineage import Lineage, evenly
+from pe_beam.storage.local import LocalStore
 from tests.report.releases import write_release
 from tests.report.words import HOSTILE, WORDS, Words, texts
 from tests.whole_runs import copied, release_digests
@@ -45,7 +46,8 @@ def test_it_is_built_from_a_copy_of_the_release_to_the_same_bytes(digits, tmp_pa
 def test_the_command_draws_it_again_to_the_same_bytes(digits, tmp_path, capsys):
     shutil.copytree(digits, tmp_path / "run")
     before = release_digests(tmp_path / "run")
-    (tmp_path / "run/release/report.html").unlink()
+    for name in ("report.html", "recipe.json"):
+        (tmp_path / "run/release" / name).unlink()
     assert main(["report", str(tmp_path / "run")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "run/release/report.html")
     assert release_digests(tmp_path / "run") == before
@@ -208,6 +210,16 @@ def test_a_release_that_lost_a_file_is_named_and_its_report_kept(digits, tmp_pat
     _changed(digits, tmp_path, f"release/{name}", Path.unlink if body is None else lambda path: path.write_bytes(body))
     said = capsys.readouterr().err
     assert said.startswith("pe-beam: ") and "internal error" not in said
+
+
+def test_a_disk_that_takes_no_report_is_no_damaged_release(digits, tmp_path, capsys, monkeypatch):
+    def full(*given: object, **more: object) -> None:
+        raise StorageError("run directory: no space is left on its disk")
+
+    shutil.copytree(digits, tmp_path / "run")
+    monkeypatch.setattr(LocalStore, "commit", full)
+    assert main(["report", str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err == "pe-beam: run directory: no space is left on its disk\n"
 
 
 def test_a_release_that_was_changed_is_not_reported(digits, tmp_path, capsys):

@@ -172,3 +172,13 @@ def test_keys_come_from_the_environment_or_a_file_and_nowhere_else(tmp_path, mon
         Endpoint.model_validate({"key": "sk-in-the-recipe"})
     with pytest.raises(ValueError, match="needs a price"):
         Service(ceiling=Ceiling(money=1))
+
+
+@pytest.mark.parametrize("key", ["zz-half\nzz-rest", "zz half", "zz-é", "zz\x07"])
+def test_what_no_header_can_hold_is_no_key_and_is_not_shown(tmp_path, monkeypatch, key):
+    (tmp_path / "key").write_text(key, encoding="utf-8")
+    monkeypatch.setenv("PE_BEAM_TEST_KEY", key)
+    for endpoint in (Endpoint(key_file=str(tmp_path / "key")), Endpoint(key_env="PE_BEAM_TEST_KEY")):
+        with pytest.raises(RecipeError, match="holds no key; one line") as caught:
+            endpoint.key("where")
+        assert "zz" not in str(caught.value)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pe_beam import names
 from pe_beam.contracts import source as base
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source
@@ -272,3 +273,14 @@ def test_label_shares_and_options_by_label_take_numbers_and_forms_as_labels_do(s
     recipe = parse_recipe(small)
     assert recipe.privacy.label_counts == {"0": 0.25, "café": 0.75}
     assert recipe.generator.options["texts"] == {"0": "A", "café": "B"}
+
+
+LONG = ["9" * 5_000, "9" * 5_000 + ".0", "1" * 1_500_000 + ".0", "-" + "7" * 1_500_000, "9" * 999 + "e+999"]
+
+
+def test_a_number_of_any_length_is_some_client_and_ends_no_run(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text("".join(f'{{"text": "a", "client": {number}}}\n' for number in LONG))
+    assert clients(opened("jsonl", tmp_path))[:4] == LONG[:4]
+    pq.write_table(pa.table({"text": ["a"] * len(LONG), "client": LONG}), tmp_path / "x.parquet")
+    assert clients(opened("parquet", tmp_path))[:4] == LONG[:4]
+    assert all(names.Declared(["1"]).variety(number) for number in LONG)

@@ -44,12 +44,14 @@ _EDGE = 1000
 """Characters at either end that are searched for remarks: the patterns take quadratic time, answers may be long."""
 _ROUNDS = 12
 """Largest number of passes over an answer. An answer of many tags and notes would lose only one per pass."""
+_CONTROLS = dict.fromkeys(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\x0b\x0c\r\x85")
+"""Control characters but those that are blanks. No text has them, and in a terminal they move, colour and overwrite."""
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
 
 
 def clean(text: str, options: Cleaning) -> str:
     """Returns the text of an answer without the model's remarks around it. The result may be empty."""
-    text = text.replace("\r\n", "\n").replace("\x00", "").strip()
+    text = text.replace("\r\n", "\n").translate(_CONTROLS).strip()
     if options.markup:
         text = without_markup(text).strip()
     if options.strip:

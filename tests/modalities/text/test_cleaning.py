@@ -61,3 +61,8 @@ def test_nothing_else_comes_off_than_by_going_over_all_of_it(text):
 def test_around_a_long_answer_the_same_comes_off(text):
     long = text + "The soup was warm. " * 400 + text
     assert cleaning._stripped(long.strip()) == _plainly(long.strip())
+
+
+def test_what_steers_a_terminal_comes_off_and_blanks_and_emoji_stay():
+    assert clean("a\x00b \x1b[31mred\x07\x9b2J\x7f", Cleaning(newlines=True)) == "ab [31mred2J"
+    assert clean("a\tb\nc 👩\u200d💻\ufe0f é", Cleaning(newlines=True)) == "a\tb\nc 👩\u200d💻\ufe0f é"

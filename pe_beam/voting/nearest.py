@@ -24,6 +24,7 @@ DEFAULT_ENGINE = "blas"
 DEFAULT_MEMORY = 1 << 30
 """Bytes of candidates, in all forms, that a search holds."""
 _LOOKED_AT = 1 << 20  # numbers
+_SCALED = 1 << 15  # numbers at a time: they should stay in a cache
 _TILE = 4096  # candidates at a time: block x tile float32 is 16 MB per thread, small enough for a cache
 
 
@@ -158,11 +159,30 @@ def normalise_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(vectors).all():
         raise ValueError("vectors: every number must be finite")
     unit = np.empty(vectors.shape, dtype=np.float32)
-    zero = (vectors == 0).all(axis=1)
-    for part in _slices(len(vectors), 1024):
-        wide = vectors[part].astype(np.float64)
-        norms = np.array([math.sqrt(math.fsum(row)) for row in (wide * wide).tolist()])
-        unit[part] = wide / np.where(zero[part], 1.0, norms)[:, None]
+    zero = np.empty(len(vectors), dtype=np.bool_)
+    for part in _slices(len(vectors), max(1, _SCALED // max(1, vectors.shape[1]))):
+        unit[part], zero[part] = _scaled(vectors[part].astype(np.float64))
+    return unit, zero
+
+
+def _scaled(wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `normalise_rows` does, of float32 rows as float64.
+
+    Nearly all numbers round to the same float32 whatever the order of the sum, and need no `math.fsum`. With n terms,
+    none negative, a float64 sum in any order has a relative error of at most (n - 1) u (1 + O(nu)), u = 2^-53 (Higham
+    2002, 4.2), its root half of that. The root, its inverse and the product here, and the fsum, the root and the
+    quotient of the definition each round once. So both quotients differ by a factor of at most 1 + (n/2 + 7) u, and
+    rounding to float32 is monotone.
+    """
+    squares = np.einsum("ij,ij->i", wide, wide)
+    zero = squares == 0
+    about = wide * (1 / np.sqrt(np.where(zero, 1.0, squares)))[:, None]
+    doubt = (wide.shape[1] + 16) * 2.0**-53
+    unit = (about * (1 - doubt)).astype(np.float32)
+    unsure = np.flatnonzero((unit != (about * (1 + doubt)).astype(np.float32)).any(axis=1))
+    rows = wide[unsure]
+    norms = [math.sqrt(math.fsum(row)) for row in (rows * rows).tolist()]
+    unit[unsure] = rows / np.array(norms)[:, None]
     return unit, zero
 
 

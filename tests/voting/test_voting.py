@@ -131,3 +131,34 @@ def test_zero_rows_cannot_be_normalised():
     rows, zero = normalise_rows(np.array([[0, 0], [1, 1]], dtype=np.float32))
     assert zero.tolist() == [True, False]
     assert rows[1] @ rows[1] == pytest.approx(1)
+
+
+def _normalised(vectors):
+    wide = vectors.astype(np.float64)
+    return (wide / np.array([[math.sqrt(math.fsum(row))] for row in (wide * wide).tolist()])).astype(np.float32)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(-149, 127))
+@settings(max_examples=300, deadline=None)
+def test_rows_are_normalised_to_the_bits_of_the_definition(seed, dimension, exponent):
+    rng = np.random.default_rng(seed)
+    spread = rng.integers(1, 40)
+    vectors = rng.choice([-1.0, 1.0], (50, dimension)) * 2.0 ** rng.uniform(
+        exponent - spread, exponent, (50, dimension)
+    )
+    vectors[rng.random(vectors.shape) < rng.choice([0, 0.3, 0.9])] = rng.choice([0.0, -0.0])
+    vectors = vectors.astype(np.float32)
+    rows, zero = normalise_rows(vectors)
+    assert (zero == (vectors == 0).all(axis=1)).all()
+    assert rows[~zero].tobytes() == _normalised(vectors[~zero]).tobytes()
+    assert (rows[zero] == 0).all()
+
+
+def test_rows_that_nearly_round_to_another_float_are_normalised_by_the_definition(monkeypatch):
+    vectors = np.random.default_rng(0).standard_normal((200, 8192)).astype(np.float32)
+    summed, fsum = [], math.fsum
+    with monkeypatch.context() as patch:
+        patch.setattr(math, "fsum", lambda row: summed.append(row) or fsum(row))
+        rows, _ = normalise_rows(vectors)
+    assert rows.tobytes() == _normalised(vectors).tobytes()
+    assert 0 < len(summed) < 100

@@ -172,6 +172,49 @@ def test_with_differ_no_variation_equals_its_parent(schema: dict[str, Any], step
     assert np.array_equal(varied(differing, rows, 0.0), after, equal_nan=True)
 
 
+def test_conditions_that_exclude_each_other_leave_the_rows_to_which_one_applies() -> None:
+    """No child is a pensioner: of such a row no age is right, so it is drawn anew, also if it is likely."""
+    declared = TableSchema.model_validate(
+        {
+            "columns": {
+                "ward": {"type": "categorical", "values": ["children", "other"]},
+                "pension": {"type": "boolean"},
+                "age": {"type": "integer", "min": 0, "max": 99},
+            },
+            "constraints": [
+                {"if": {"ward": ["children"]}, "then": {"age": {"max": 15}}},
+                {"if": {"pension": [True]}, "then": {"age": {"min": 60}}},
+            ],
+        }
+    )
+    generator, rows = made(declared, 400, steps="redraw")
+    ward, pension, age = encode_payload(rows, declared).T
+    assert not ((ward == 0) & (pension == 1)).any()
+    assert 0.25 < (ward == 0).mean() < 0.42 > (pension == 1).mean() > 0.25
+    assert (age[ward == 0] <= 15).all() and (age[pension == 1] >= 60).all()
+
+    counts = {"ward": np.array([[9999.0, 1.0]]), "pension": np.array([[0.0, 10000.0]]), "age": np.ones((1, 100))}
+    seeded = generator.seeded(Marginals(["a"], counts, 1.0))
+    again = encode_payload(seeded.random(["a"] * 20, [keyed_rng(1, 0, i, "random") for i in range(20)]), declared)
+    assert all(holds(again, list(declared.columns), declared.columns, each).all() for each in declared.constraints)
+
+
+def test_a_value_between_two_others_is_lowered_where_it_cannot_be_raised() -> None:
+    """To raise `out` to `day` breaks what the ward allows, and the other way round: in circles."""
+    whole = {"type": "integer", "min": 0, "max": 100}
+    constraints = [
+        {"less_or_equal": ["day", "out"]},
+        {"if": {"ward": ["short"]}, "then": {"out": {"max": 10}}},
+    ]
+    ward = {"type": "categorical", "values": ["short", "long"]}
+    declared = TableSchema.model_validate(
+        {"columns": {"day": whole, "out": whole, "ward": ward}, "constraints": constraints}
+    )
+    rows = encode_payload(made(declared)[1], declared)
+    assert (rows[:, 0] <= rows[:, 1]).all() and (rows[rows[:, 2] == 0, 1] <= 10).all()
+    assert 0.4 < (rows[:, 2] == 0).mean() < 0.6
+
+
 @pytest.mark.parametrize(
     "constraints",
     [
@@ -186,6 +229,7 @@ def test_with_differ_no_variation_equals_its_parent(schema: dict[str, Any], step
         [{"if": {"job": ["cook"]}, "then": {"job": ["none"]}}],
         [{"sum": ["part", "part"], "equals": "total"}],
         [{"less_or_equal": ["low", "high"], "sum": ["part"], "equals": "total"}],
+        [{"if": {"pay": {"min": 0}}, "then": {"low": {"max": 3}}}, {"if": {"pay": {"min": 0}}, "then": {"low": [9]}}],
     ],
 )
 def test_constraints_that_cannot_be_are_refused(constraints: list[Any]) -> None:

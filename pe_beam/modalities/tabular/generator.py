@@ -322,6 +322,7 @@ class Tabular(contracts.Generator):
             self._schema.constraints,
             weights=lambda i, rows: self._weights(i, labels[rows], self._bins(codes[rows])),
             places=lambda i, bins, uniform: self._places[i].codes(bins, uniform),
+            between=lambda i, low, high: self._places[i].between(low, high),
             uniforms=lambda rows: np.array([rngs[row].random(DRAWS) for row in rows.tolist()]).reshape(-1, DRAWS),
             near=near,
         )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pe_beam.contracts.generator import Marginals, Step
+from pe_beam.contracts.generator import Marginals, Step, Within
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
 from pe_beam.measuring.shares import shares_of
@@ -21,7 +21,7 @@ from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import holds
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
-from pe_beam.modalities.tabular.marginals import bin_of, code_in
+from pe_beam.modalities.tabular.marginals import bin_of, code_in, slices_of
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.testing import check_embedder, check_generator
 from tests.modalities.tabular.conftest import KINDS
@@ -140,6 +140,38 @@ def test_what_a_condition_forbids_is_drawn_among_what_it_allows() -> None:
     rngs = [keyed_rng(0, 1, i, "vary") for i in range(3000)]
     alone = generator.vary(rows.slice(17, 1), Step(iteration=1, iterations=9, degree=0.3), rngs[17:18])
     assert np.array_equal(encode_payload(alone, schema)[0], after[17], equal_nan=True), "keyed by the candidate alone"
+
+
+def test_conditions_may_stand_in_any_order() -> None:
+    """Births make women of men, whose weight was right before."""
+    rules = [{"if": {"sex": ["f"]}, "then": {"kg": {"max": 69}}}, {"if": {"birth": [True]}, "then": {"sex": ["f"]}}]
+    columns = {
+        "birth": {"type": "boolean"},
+        "sex": {"type": "categorical", "values": ["f", "m"]},
+        "kg": {"type": "integer", "min": 30, "max": 129},
+    }
+    for some in (rules, rules[::-1]):
+        declared = TableSchema.model_validate({"columns": columns, "constraints": some})
+        _, sex, kg = encode_payload(made(declared, 2000)[1], declared).T
+        assert (kg[sex == 0] <= 69).all() and (kg[sex == 0] == 69).mean() < 0.05
+
+
+def test_what_a_condition_forbids_of_a_sliced_bin_leaves_the_rest_of_it() -> None:
+    """Most of the first bin is 0. Where 0 is forbidden, the bin is as likely as the little that remains."""
+    rules = [{"if": {"free": [False]}, "then": {"cost": {"min": 0.01}}}]
+    cost = {"type": "float", "min": 0, "max": 3200, "decimals": 2}
+    declared = TableSchema.model_validate(
+        {"columns": {"free": {"type": "boolean"}, "cost": cost}, "constraints": rules}
+    )
+    shares = np.full((32, slices_of(declared.columns["cost"])), 1.0)
+    shares[0, 0] = 99 * shares.shape[1]
+    often = shares > 1
+    within = Within(shares / shares.sum(axis=1, keepdims=True), often)
+    counts = {"free": np.array([[13100.0, 0.0]]), "cost": np.array([[10000.0, *[100.0] * 31]])}
+    seeded = made(declared, 1)[0].seeded(Marginals(["a"], counts, 1.0, within={"cost": within}))
+    rows = seeded.random(["a"] * 2000, [keyed_rng(0, 0, i, "random") for i in range(2000)])
+    cost_made = encode_payload(rows, declared)[:, 1]
+    assert (cost_made > 0).all() and abs((cost_made < 100).mean() - 1 / 32) < 0.02
 
 
 def test_where_nothing_that_is_allowed_is_likely_the_nearest_value_is_taken() -> None:

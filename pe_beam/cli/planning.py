@@ -44,6 +44,10 @@ def _lines(recipe: Recipe, plan: Plan, ahead: Outlook, costs: Costs | None, fits
     yield f"{recipe.name}: {counted(recipe.evolution.iterations, 'iteration')}, delta {recipe.privacy.delta:g}"
     if plan.measurements:
         yield from _measurements(plan.to_json()["measurements"])
+    elif plan.schedule.label_noise_multiplier is not None:
+        key = "marginals" if recipe.privacy.counts_columns else "label_counts"
+        alone = told_epsilon(plan.epsilon_of_measurement)
+        yield f"measured first: privacy.{key}, share {recipe.privacy.label_budget():g}, epsilon {alone} alone"
     yield "iteration  candidates  sigma (votes)  epsilon so far  votes/candidate  over sigma  noise passes threshold"
     for t, sigma in enumerate(plan.schedule.sigmas):
         votes = f"{plan.votes_per_candidate[t]:.2f}" if plan.votes_per_candidate else "?"

@@ -141,6 +141,12 @@ class Plan:
             return None
         return [votes / sigma for votes, sigma in zip(self.votes_per_candidate, self.schedule.sigmas, strict=True)]
 
+    @property
+    def epsilon_of_measurement(self) -> float:
+        """Epsilon of what is measured before iteration 1, by itself; 0 if nothing is."""
+        multiplier = self.schedule.label_noise_multiplier
+        return 0.0 if multiplier is None else accounting.spent_epsilon([multiplier], self.delta)
+
     def epsilon_of(self, spent: Sequence[Spending]) -> float:
         """Returns the epsilon of some of the run's spendings, including releases that are added."""
         if self.start is None:

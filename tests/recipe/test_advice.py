@@ -24,6 +24,7 @@ from pe_beam.recipe.outlook import outlook
 from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.trade import trade_of
 from tests.modalities.tabular.tables import TABLE
+from tests.whole_runs import ROOT
 
 
 def _recipe(**changes: Any) -> Recipe:
@@ -239,6 +240,12 @@ def test_init_writes_what_plan_recommends(tmp_path: Path, capsys: pytest.Capture
     assert "<svg" in shown and "age x label" in shown and wanted["reason"] in shown
     assert main(["plan", out, "--html", str(tmp_path / "none/plan.html")]) == 2
     assert "recommended: privacy.measure.one_way.budget" in said and "iterations \\ candidates" in said
+
+
+def test_a_plan_says_what_marginals_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(ROOT / "docs/examples/sequences/visits.yaml")]) == 0
+    share = load_recipe(ROOT / "docs/examples/sequences/visits.yaml").privacy.label_budget()
+    assert f"measured first: privacy.marginals, share {share:g}, epsilon 2." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ from pe_beam.modalities.tabular.mending import DRAWS, mend
 _DRAWS = 2  # uniform numbers per value of a child: which bin, the place in it
 _FATE = 3  # uniform numbers per child of a variation: whether it changes, from which column on, whether it goes
 _TRIES = 20
+_REDRAWS = 200  # of a child that cannot be repaired; a recipe that would want more than `_TRIES` is refused beforehand
+_CHECKED = 512  # parents beside which children have to be possible, before data are read
 _FITTED = 8192  # parents on which the children's columns are fitted
 
 
@@ -59,22 +61,31 @@ class Relational(contracts.Generator):
         own = RelationalOptions.model_validate(options.model_dump())
         self._schema = as_schema(schema)
         self._above = self._schema.parent_with_count
-        self._parent = Tabular(TabularOptions(steps="redraw", missing=own.missing), labels=labels, schema=self._above)
+        try:
+            self._parent = Tabular(
+                TabularOptions(steps="redraw", missing=own.missing), labels=labels, schema=self._above
+            )
+        except RecipeError as error:
+            raise RecipeError(str(error).replace("data.schema.", "data.schema.parent.", 1)) from None
         self._columns = list(self._schema.child.columns.values())
         self._labels = {label: code for code, label in enumerate(labels)}
         self._model = ChildModel(
             [uniform_shares(column, own.missing) for column in self._columns], [()] * len(self._columns)
         )
+        self._unmeasured = self._model
         self._constraints = self._schema.constraints_of_children
         if self._constraints:
             self._check_constraints()
 
     def _check_constraints(self) -> None:
         """Raises RecipeError if some children, drawn for random parents, cannot be made to obey."""
-        rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
+        rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(_CHECKED)]
         above = encode_payload(self._parent.random([next(iter(self._labels))] * len(rngs), rngs), self._above)
-        drawn = self._fresh(np.zeros(64, dtype=np.int64), above, _uniforms(rngs, (len(self._columns), _DRAWS)))
-        if not self._obey(above, drawn).all():
+        one, labels = np.arange(len(rngs)), np.zeros(len(rngs), dtype=np.int64)
+        drawn = self._fresh(labels, above, _uniforms(rngs, (len(self._columns), _DRAWS)))
+        fine = self._mended(drawn, one, above, labels, rngs)
+        self._draw_again(drawn, fine, one, above=above, labels=labels, rngs=rngs, tries=_TRIES)
+        if not fine.all():
             raise RecipeError(
                 "data.schema: what constraints and child.constraints want of children cannot be met together within "
                 "the bounds beside each parent (what two columns of a parent obey is declared in parent.constraints)"
@@ -154,19 +165,44 @@ class Relational(contracts.Generator):
         """
         children = self._fresh(labels[rows], above[rows], uniforms, old)
         fine = self._mended(children, rows, above, labels, rngs)
-        for _ in range(_TRIES):
-            again = np.flatnonzero(~fine)
-            if not len(again):
-                break
-            own = _uniforms([rngs[row] for row in rows[again].tolist()], uniforms.shape[1:])
-            part = self._fresh(labels[rows[again]], above[rows[again]], own)
-            fine[again] = self._mended(part, rows[again], above, labels, rngs)
-            children[again] = part
+        self._draw_again(children, fine, rows, above=above, labels=labels, rngs=rngs, tries=_REDRAWS)
+        if not fine.all():  # what is likely obeys hardly ever, so anything will do
+            plain = copy.copy(self)
+            plain._model = self._unmeasured
+            plain._draw_again(children, fine, rows, above=above, labels=labels, rngs=rngs, tries=_REDRAWS)
         if not fine.all():
             raise StageError("generator: the constraints of data.schema on children could not be met by a random row")
         counts = np.bincount(rows, minlength=len(above))
         made = decode(Families(above[:, :-1], counts, children), self._schema)
         return made.add_column(0, "state", pa.nulls(len(above), pa.string()))
+
+    def _draw_again(
+        self,
+        children: np.ndarray,
+        fine: np.ndarray,
+        rows: np.ndarray,
+        *,
+        above: np.ndarray,
+        labels: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+        tries: int,
+    ) -> None:
+        """Draws children anew, in place, that do not obey their constraints, as whole rows.
+
+        Args:
+          children: float64 (children, columns).
+          fine: bool (children,), which of them obey.
+          rows, above, labels, rngs: as in `_finished`.
+          tries: how often.
+        """
+        for _ in range(tries):
+            again = np.flatnonzero(~fine)
+            if not len(again):
+                return
+            own = _uniforms([rngs[row] for row in rows[again].tolist()], (len(self._columns), _DRAWS))
+            part = self._fresh(labels[rows[again]], above[rows[again]], own)
+            fine[again] = self._mended(part, rows[again], above, labels, rngs)
+            children[again] = part
 
     def _fresh(
         self,

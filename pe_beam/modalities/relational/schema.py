@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pe_beam.contracts.newer import NEWER
 from pe_beam.modalities.tabular.columns import Column
-from pe_beam.modalities.tabular.constraints import Constraint
+from pe_beam.modalities.tabular.constraints import Constraint, check_each
 from pe_beam.modalities.tabular.schema import RESERVED, TableSchema
 
 MOST_CHILDREN = 100
@@ -78,30 +78,27 @@ class RelationalSchema(BaseModel):
                 f"child.name: {self.child.name!r} gives the name {(twice or [self.child.name])[0]!r} to two things; "
                 "another name is wanted"
             )
-        for constraint in self.constraints:
-            self._check_across(constraint)
+        check_each(self.constraints, self._check_across)
         return self
 
     def _check_across(self, constraint: Constraint) -> None:
         """Raises ValueError for a constraint that a child cannot meet whatever its parent is, or that has no child."""
         columns, own = self.all_columns, set(self.columns_of_children)
         concerned = {*(constraint.less_or_equal or ()), *(constraint.when or {}), *(constraint.then or {})}
-        if unknown := sorted(concerned - set(columns)):
-            raise ValueError(f"constraints: {unknown[0]!r} is no declared column; allowed: {', '.join(columns)}")
         constraint.check(columns)
         if constraint.sum:
-            raise ValueError("constraints: sum is of one table, and is declared there")
+            raise ValueError("sum is of one table, and is declared there")
         if set(constraint.then or {}) - own or (constraint.less_or_equal and len(concerned & own) != 1):
             raise ValueError(
-                f"constraints: then is wanted of columns of {self.child.name}, and less_or_equal of one column of each "
+                f"then is wanted of columns of {self.child.name}, and less_or_equal of one column of each "
                 "table; what one table has to obey is declared there"
             )
         if constraint.less_or_equal:
             a, b = constraint.less_or_equal
             if a in own and columns[a].low > columns[b].low:
-                raise ValueError(f"constraints: {a} is at least its min, so the min of {b} may not be below that")
+                raise ValueError(f"{a} is at least its min, so the min of {b} may not be below that")
             if b in own and columns[b].high < columns[a].high:
-                raise ValueError(f"constraints: {b} is at most its max, so the max of {a} may not be above that")
+                raise ValueError(f"{b} is at most its max, so the max of {a} may not be above that")
 
     @property
     def payload(self) -> pa.Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any
 
@@ -70,28 +70,60 @@ class Constraint(BaseModel):
         whole = [*(self.less_or_equal or ()), *(self.sum or ()), *([self.equals] if self.equals else [])]
         for name in [*whole, *(self.when or {}), *(self.then or {})]:
             if name not in columns:
-                raise ValueError(f"constraints: {name!r} is no declared column")
+                raise ValueError(f"{name!r} is no declared column; allowed: {_few(columns)}")
         if len(set(whole)) != len(whole):
-            raise ValueError("constraints: a column twice in one of them")
-        if set(self.when or {}) & set(self.then or {}):
-            raise ValueError("constraints: a column in if and in then")
-        kinds = {columns[name].type for name in whole}
-        if kinds & {"categorical", "boolean"} or len(kinds - {"integer", "float"}) > 1:
-            raise ValueError("constraints: numbers, or columns of one type that has an order, are wanted")
-        if self.sum and (kinds - {"integer", "float"} or self.equals is None):
-            raise ValueError("constraints: sum is for integer and float")
+            raise ValueError("a column twice in it")
+        if twice := set(self.when or {}) & set(self.then or {}):
+            raise ValueError(f"{min(twice)} is in if and in then")
+        kinds, numbers = {columns[name].type for name in whole}, {"integer", "float"}
+        if kinds & {"categorical", "boolean"} or len({"number" if kind in numbers else kind for kind in kinds}) > 1:
+            raise ValueError("numbers, or columns of one type that has an order, are wanted")
+        if self.sum and (kinds - numbers or self.equals is None):
+            raise ValueError("sum is for integer and float")
         if self.less_or_equal and columns[self.less_or_equal[0]].low > columns[self.less_or_equal[1]].high:
-            raise ValueError("constraints: less_or_equal cannot be met within the bounds")
+            raise ValueError("less_or_equal cannot be met within the bounds")
         if self.sum and self.equals:
             total = columns[self.equals]
             low, high = (sum(getattr(columns[name], end) for name in self.sum) for end in ("low", "high"))
             fits = low <= total.high and high >= total.low
             if not fits or any(columns[name].step < total.step for name in self.sum):
-                raise ValueError("constraints: sum cannot be met within the bounds and types")
-        for condition in (self.when, self.then):
+                raise ValueError("sum cannot be met within the bounds and types")
+        for key, condition in (("if", self.when), ("then", self.then)):
             for name, wanted in (condition or {}).items():
-                if not allowed(columns[name], wanted):
-                    raise ValueError(f"constraints: nothing of {name!r} is allowed by {wanted!r}")
+                _check_wanted(f"{key}.{name}", columns[name], wanted)
+
+
+def check_each(constraints: Sequence[Constraint], check: Callable[[Constraint], None]) -> None:
+    """Calls `check` with each constraint. Raises its ValueError with the constraint's place in the list."""
+    for place, constraint in enumerate(constraints):
+        try:
+            check(constraint)
+        except ValueError as error:
+            raise ValueError(f"constraints.{place}: {error}") from None
+
+
+def _check_wanted(key: str, column: Column, wanted: Any) -> None:
+    """Raises ValueError if a condition on a column says what no value of it can be."""
+    try:
+        some = allowed(column, wanted)
+    except ValueError as error:
+        has = f"; allowed: {_few(column.choices)}" if column.choices else ""
+        raise ValueError(f"{key}: {error}{has}") from None
+    if not some:
+        ends = (
+            _few(f"{end} {value}" for end, value in wanted if value is not None)
+            if isinstance(wanted, Range)
+            else _few(wanted)
+        )
+        has = f"from {column.min} to {column.max}" if column.min is not None else _few(column.choices)
+        steps = f" with {column.decimals} digits after the point" if column.decimals is not None else ""
+        raise ValueError(f"{key}: nothing is allowed by {ends}; the column has values {has}{steps}")
+
+
+def _few(values: Iterable[Any]) -> str:
+    """Returns values as text, the first twelve if they are more."""
+    found = [str(value) for value in values]
+    return ", ".join(found[:12] + (["..."] if len(found) > 12 else []))
 
 
 def obey(
@@ -109,16 +141,28 @@ def obey(
       fixed: columns of a <= b whose values stay as they are, so that the other one is changed.
     """
     names = list(columns)
-    fine = np.ones(len(codes), dtype=bool)
-    for _ in range(PASSES):
-        for constraint in constraints:
-            repair(codes, names, columns, constraint, fixed)
-        fine = np.ones(len(codes), dtype=bool)
-        for constraint in constraints:
-            fine &= holds(codes, names, columns, constraint)
-        if fine.all():
-            break
+    fine = np.zeros(len(codes), dtype=bool)
+    for lowering in (False, True):
+        # Where a <= b raises what something else lowers, the first round goes in circles, and the second one does not.
+        rows = np.flatnonzero(~fine)
+        part = codes[rows]
+        for _ in range(PASSES if len(rows) else 0):
+            for constraint in constraints:
+                repair(part, names, columns, constraint, fixed, lowering=lowering)
+            broken = broken_by(part, columns, constraints)
+            fine[rows] = broken < 0
+            if fine.all():
+                break
+        codes[rows] = part
     return fine
+
+
+def broken_by(codes: np.ndarray, columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> np.ndarray:
+    """Returns the position of the first constraint that each row breaks, int64 (n,); -1 where it obeys all."""
+    names, found = list(columns), np.full(len(codes), -1)
+    for place, constraint in enumerate(constraints):
+        found[(found < 0) & ~holds(codes, names, columns, constraint)] = place
+    return found
 
 
 def repair(
@@ -127,6 +171,8 @@ def repair(
     columns: Mapping[str, Column],
     constraint: Constraint,
     fixed: frozenset[str] = frozenset(),
+    *,
+    lowering: bool = False,
 ) -> None:
     """Changes rows in place so that they obey one constraint. Rows that already obey stay unchanged.
 
@@ -135,6 +181,7 @@ def repair(
       names: names of the m columns. columns: their declarations.
       constraint: the constraint to obey.
       fixed: columns of a <= b whose values stay as they are.
+      lowering: whether of a <= b the first one is lowered rather than the second one raised.
     """
     at = {name: i for i, name in enumerate(names)}
     bad = np.flatnonzero(~holds(codes, names, columns, constraint))
@@ -143,6 +190,8 @@ def repair(
     if constraint.less_or_equal:
         a, b = constraint.less_or_equal
         low, high = columns[a], columns[b]
+        if lowering and a not in fixed:
+            codes[bad, at[a]] = np.clip(low.floor(codes[bad, at[b]]), low.low, low.high)
         if b not in fixed:
             codes[bad, at[b]] = np.clip(high.ceiling(codes[bad, at[a]]), high.low, high.high)
         if a not in fixed:

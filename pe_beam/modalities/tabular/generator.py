@@ -19,7 +19,7 @@ from pe_beam.errors import RecipeError, StageError
 from pe_beam.measuring.shares import shares_of
 from pe_beam.modalities.tabular.codec import decode_payload, encode_payload
 from pe_beam.modalities.tabular.columns import Column
-from pe_beam.modalities.tabular.constraints import obey
+from pe_beam.modalities.tabular.constraints import broken_by, obey
 from pe_beam.modalities.tabular.forest import Forest, fit_forest, forest_of
 from pe_beam.modalities.tabular.marginals import bin_of, uniform_shares
 from pe_beam.modalities.tabular.mending import DRAWS, mend
@@ -29,6 +29,7 @@ from pe_beam.modalities.tabular.settling import settle
 
 _DRAWS = 4  # uniform numbers per value: whether to mutate, which bin, the place in it, how far to move
 _TRIES = 20
+_REDRAWS = 200  # of a row that cannot be repaired; a recipe that would want more than `_TRIES` is refused beforehand
 _WITHIN = 0.75  # of rows that repeat: how often a number moves within its bin, where one can
 
 
@@ -82,14 +83,19 @@ class Tabular(contracts.Generator):
         self._places = [Places(column) for column in self._columns]
         self._roomy = np.array([column.roomy for column in self._columns], dtype=bool)
         rngs = [np.random.Generator(np.random.Philox(key=i)) for i in range(64)]
+        self._unmeasured: Tabular | None = None
         if self._schema.constraints:
-            codes = self._drawn(np.zeros(64, dtype=np.int64), self._uniforms(rngs))
-            if not self._obey(codes).all():
-                raise RecipeError("data.schema.constraints: they cannot be met together by values within the bounds")
+            codes, fine = self._obeying(np.zeros(64, dtype=np.int64), rngs, tries=_TRIES)
+            if not fine.all():
+                first = broken_by(codes, self._schema.columns, self._schema.constraints)[~fine].min()
+                raise RecipeError(
+                    f"data.schema.constraints.{first}: hardly any values meet it together with the others"
+                )
 
     def seeded(self, marginals: Marginals) -> Tabular:
         """See Generator. Random rows and redrawn values follow the marginals of their label."""
         made = copy.copy(self)
+        made._unmeasured = self
         counts = [marginals.counts[name] for name in self._names]
         totals = marginals.totals()
         made._labels = {label: code for code, label in enumerate(marginals.labels)}
@@ -119,19 +125,33 @@ class Tabular(contracts.Generator):
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
         """See Generator."""
         own = self._codes_of(labels)
-        codes = self._drawn(own, self._uniforms(rngs))
-        fine = self._mended(codes, own, rngs)
-        for _ in range(_TRIES):
+        codes, fine = self._obeying(own, rngs, tries=_REDRAWS)
+        if self._unmeasured is not None and not fine.all():  # what is likely obeys hardly ever, so anything will do
+            rest = np.flatnonzero(~fine)
+            some = [rngs[row] for row in rest.tolist()]
+            codes[rest], fine[rest] = self._unmeasured._obeying(own[rest], some, tries=_REDRAWS)
+        if not fine.all():
+            raise StageError("generator: the constraints of data.schema could not be met by a random row")
+        return self._table(codes)
+
+    def _obeying(
+        self, labels: np.ndarray, rngs: Sequence[np.random.Generator], *, tries: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws rows, and those again that cannot be made to obey. Returns their codes and which obey, bool (n,).
+
+        A row of which two conditions want different things of one column cannot be repaired: there are no such rows.
+        """
+        codes = self._drawn(labels, self._uniforms(rngs))
+        fine = self._mended(codes, labels, rngs)
+        for _ in range(tries):
             again = np.flatnonzero(~fine)
             if not len(again):
                 break
             some = [rngs[row] for row in again.tolist()]
-            part = self._drawn(own[again], self._uniforms(some))
-            fine[again] = self._mended(part, own[again], some)
+            part = self._drawn(labels[again], self._uniforms(some))
+            fine[again] = self._mended(part, labels[again], some)
             codes[again] = part
-        if not fine.all():
-            raise StageError("generator: the constraints of data.schema could not be met by a random row")
-        return self._table(codes)
+        return codes, fine
 
     def vary(self, parents: pa.Table, step: Step, rngs: Sequence[np.random.Generator]) -> pa.Table:
         """See Generator. `step.degree` is the mutation rate."""
@@ -302,6 +322,7 @@ class Tabular(contracts.Generator):
             self._schema.constraints,
             weights=lambda i, rows: self._weights(i, labels[rows], self._bins(codes[rows])),
             places=lambda i, bins, uniform: self._places[i].codes(bins, uniform),
+            between=lambda i, low, high: self._places[i].between(low, high),
             uniforms=lambda rows: np.array([rngs[row].random(DRAWS) for row in rows.tolist()]).reshape(-1, DRAWS),
             near=near,
         )

@@ -17,6 +17,7 @@ from pe_beam.modalities.tabular.marginals import bin_of, code_in
 
 DRAWS = 3
 """Uniform numbers of a value: which bin, the place in it, the place in the part of it that is allowed."""
+_ROUNDS = 4
 _CELLS = 1 << 22  # weights that are computed at a time
 _LAST = np.nextafter(1.0, 0.0)
 _LEAST = 1e-9  # share of the allowed values below which none of them is likely
@@ -25,8 +26,19 @@ Weights = Callable[[int, np.ndarray], np.ndarray]
 """A column's position and rows, int64 (n,) -> float64 (n, bins): how likely its bins are in these rows."""
 Places = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """A column's position, bins, int64 (n,), and uniform numbers, float64 (n,) -> codes in them, float64 (n,)."""
+Between = Callable[[int, float, float], np.ndarray | None]
+"""A column's position, and two ends -> share of each bin's values between them, float64 (bins,); None: even ones."""
 Uniforms = Callable[[np.ndarray], np.ndarray]
 """Rows, int64 (n,) -> uniform numbers of their own streams, float64 (n, DRAWS)."""
+
+
+class _Law(NamedTuple):
+    """How likely values are; see `mend`."""
+
+    weights: Weights
+    places: Places
+    uniforms: Uniforms
+    between: Between | None
 
 
 class _Wrong(NamedTuple):
@@ -60,10 +72,13 @@ def mend(
     weights: Weights,
     places: Places,
     uniforms: Uniforms,
+    between: Between | None = None,
     near: bool = False,
     fixed: frozenset[str] = frozenset(),
 ) -> None:
     """Draws values anew that are not allowed, in place: those of `then` in rows of which `if` holds.
+
+    A value that is drawn for one constraint may break another one before it, so there are a few rounds.
 
     Of a <= b the one that is not fixed is drawn, if the other one is.
 
@@ -74,27 +89,54 @@ def mend(
       weights: of bins, the one for missing values last.
       places: within bins.
       uniforms: of rows.
+      between: how much of bins is allowed, if more is known of it than where they begin and end.
       near: whether a value stays in its bin, where that has allowed values: it has moved, and was not drawn.
       fixed: columns whose values stay as they are.
     """
+    law = _Law(weights, places, uniforms, between)
+    for _ in range(_ROUNDS):
+        drawn = [_mended(codes, columns, one, constraints, law, near=near, fixed=fixed) for one in constraints]
+        if not any(drawn):
+            return
+
+
+def _mended(
+    codes: np.ndarray,
+    columns: Mapping[str, Column],
+    constraint: Constraint,
+    constraints: Sequence[Constraint],
+    law: _Law,
+    *,
+    near: bool,
+    fixed: frozenset[str],
+) -> bool:
+    """Draws values anew that break one constraint, in place. Returns whether there were any."""
     names = list(columns)
-    for constraint in constraints:
-        bad = np.flatnonzero(~holds(codes, names, columns, constraint))
-        found = _by_condition(codes, bad, names, columns, constraint)
-        if not fixed.isdisjoint(two := constraint.less_or_equal or ()):
-            free = [name for name in two if name not in fixed]
-            found = [_between_fixed(codes, bad, columns, name, constraints, fixed=fixed) for name in free]
-        for wrong in found:
-            i, column = wrong.column, columns[names[wrong.column]]
-            for part in wrong.cut(max(1, _CELLS // column.marginal_bins)):
-                own, parts = weights(i, part.rows)[:, : column.marginal_bins], _parts(column, part)
-                own = _staying(bin_of(codes[part.rows, i], column), own, parts) if near else own
-                edges = np.cumsum(own * parts, axis=1)
-                uniform, likely = uniforms(part.rows), edges[:, -1] > _LEAST
-                bins = (edges <= (uniform[:, 0] * edges[:, -1])[:, None]).sum(axis=1)
-                bins = np.minimum(bins, column.marginal_bins - 1)
-                drawn = _within(column, part, bins, places(i, bins, uniform[:, 1]), uniform[:, 2])
-                codes[part.rows[likely], i] = drawn[likely]
+    bad = np.flatnonzero(~holds(codes, names, columns, constraint))
+    found = _by_condition(codes, bad, names, columns, constraint)
+    if not fixed.isdisjoint(two := constraint.less_or_equal or ()):
+        free = [name for name in two if name not in fixed]
+        found = [_between_fixed(codes, bad, columns, name, constraints, fixed=fixed) for name in free]
+    drawn = False
+    for wrong in found:
+        column = columns[names[wrong.column]]
+        for part in wrong.cut(max(1, _CELLS // column.marginal_bins)):
+            drawn |= _draw(codes, column, part, law, near=near)
+    return drawn
+
+
+def _draw(codes: np.ndarray, column: Column, part: _Wrong, law: _Law, *, near: bool) -> bool:
+    """Draws values of a column anew among those that are allowed, in place. Returns whether some are likely."""
+    i = part.column
+    own, parts = law.weights(i, part.rows)[:, : column.marginal_bins], _parts(column, part, law.between)
+    own = _staying(bin_of(codes[part.rows, i], column), own, parts) if near else own
+    edges = np.cumsum(own * parts, axis=1)
+    uniform, likely = law.uniforms(part.rows), edges[:, -1] > _LEAST
+    bins = (edges <= (uniform[:, 0] * edges[:, -1])[:, None]).sum(axis=1)
+    bins = np.minimum(bins, column.marginal_bins - 1)
+    drawn = _within(column, part, bins, law.places(i, bins, uniform[:, 1]), uniform[:, 2])
+    codes[part.rows[likely], i] = drawn[likely]
+    return bool(likely.any())
 
 
 def _by_condition(
@@ -131,16 +173,22 @@ def _between_fixed(
     return _Wrong(names.index(name), bad[fits], low[fits], high[fits], None)
 
 
-def _parts(column: Column, wrong: _Wrong) -> np.ndarray:
+def _parts(column: Column, wrong: _Wrong, between: Between | None) -> np.ndarray:
     """Returns how much of each bin is allowed, float64 (n, bins), from 0 to 1."""
     bins = np.arange(column.marginal_bins)
     if wrong.among is not None:
         some = np.isin(bins, bin_of(wrong.among, column)).astype(np.float64)
         return np.broadcast_to(some, (len(wrong.rows), len(bins)))
+    if between is not None:
+        ends, row = np.unique(np.column_stack([wrong.low, wrong.high]), axis=0, return_inverse=True)
+        known = [own for low, high in ends.tolist() if (own := between(wrong.column, low, high)) is not None]
+        if known:
+            shares: np.ndarray = np.array(known)[row.ravel()]
+            return shares
     begin, end = _ends(bins, column)
     sizes = end - begin + column.step
-    own = np.minimum(end, wrong.high[:, None]) - np.maximum(begin, wrong.low[:, None]) + column.step
-    found: np.ndarray = np.clip(own, 0.0, None) / np.where(sizes > 0, sizes, 1.0)
+    inside = np.minimum(end, wrong.high[:, None]) - np.maximum(begin, wrong.low[:, None]) + column.step
+    found: np.ndarray = np.clip(inside, 0.0, None) / np.where(sizes > 0, sizes, 1.0)
     return found
 
 

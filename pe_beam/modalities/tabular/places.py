@@ -6,7 +6,7 @@ import numpy as np
 
 from pe_beam.contracts.generator import Within
 from pe_beam.modalities.tabular.columns import Column
-from pe_beam.modalities.tabular.marginals import code_in, code_of, likeliest, slice_sizes
+from pe_beam.modalities.tabular.marginals import code_in, code_of, likeliest, slice_sizes, slices_of
 
 
 class Places:
@@ -23,7 +23,8 @@ class Places:
         if within is None:
             return
         bins, slices = within.shares.shape
-        cumulative = np.cumsum(_shares(within.shares, slice_sizes(column)), axis=1)
+        self._shares = _shares(within.shares, slice_sizes(column))
+        cumulative = np.cumsum(self._shares, axis=1)
         cumulative[:, -1] = 1.0
         self._edges = (cumulative + np.arange(bins)[:, None]).ravel()  # rising over all bins
         self._values = np.full(bins * slices, np.nan)
@@ -43,6 +44,22 @@ class Places:
         codes = code_of(slices, np.minimum(part, np.nextafter(1.0, 0.0)), self._column)
         codes = np.where(np.isnan(self._values[slices]), codes, self._values[slices])
         return np.where(missing, np.nan, codes)
+
+    def between(self, low: float, high: float) -> np.ndarray | None:
+        """Returns the share of each bin's values that lie from `low` to `high`, float64 (bins,); None: even ones."""
+        if self._even:
+            return None
+        column, slices = self._column, np.arange(len(self._values))
+        each, last = slices_of(column), np.nextafter(1.0, 0.0)
+        begin = code_of(slices, np.zeros(len(slices)), column)
+        end = code_of(slices, np.full(len(slices), last), column)
+        sizes = end - begin + column.step
+        inside = np.minimum(end, high) - np.maximum(begin, low) + column.step
+        parts = np.clip(inside, 0.0, None) / np.where(sizes > 0, sizes, 1.0)
+        often = ~np.isnan(self._values)
+        parts[often] = (self._values[often] >= low) & (self._values[often] <= high)
+        found: np.ndarray = (self._shares * parts.reshape(-1, each)).sum(axis=1)
+        return found
 
 
 def _shares(shares: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pe_beam.contracts.newer import NEWER
 from pe_beam.modalities.tabular.columns import NUMBERS, Column
-from pe_beam.modalities.tabular.constraints import Constraint
+from pe_beam.modalities.tabular.constraints import Constraint, check_each
 from pe_beam.modalities.tabular.forms import EPOCHS, DateFormat, Forms, check_numbers, check_words
 
 RESERVED = ("candidate_id", "parent_id", "label", "origin", "state", "client", "noisy_votes", "iteration")
@@ -54,8 +54,7 @@ class TableSchema(Forms, _Table):
                     f"columns: {name!r} is the name of a column of our own; declare it under another name and say "
                     "in data.columns which column it is"
                 )
-        for constraint in self.constraints:
-            constraint.check(self.columns)
+        check_each(self.constraints, lambda constraint: constraint.check(self.columns))
         if self.bins is not None:
             own = {name: column for name, column in self.columns.items() if column.type in NUMBERS}
             cut = {name: column.model_copy(update={"bins": column.bins or self.bins}) for name, column in own.items()}

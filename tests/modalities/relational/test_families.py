@@ -191,6 +191,29 @@ def test_children_obey_what_is_declared_of_them_and_their_parent() -> None:
     check_generator(made, modality_of(own), labels=[None])
 
 
+def test_a_stay_lies_between_admission_and_death_whichever_end_its_parent_fixes() -> None:
+    """joined <= day <= out <= died: `out` cannot be raised beyond the death, so `day` is lowered."""
+    child = PATIENTS["child"]
+    day, other = child["columns"]["day"], {"type": "categorical", "values": ["a", "b"]}
+    schema = PATIENTS | {
+        "child": child
+        | {"columns": {"day": day, "out": day, "ward": other}, "constraints": [{"less_or_equal": ["day", "out"]}]},
+        "constraints": [
+            {"less_or_equal": ["joined", "stays.day"]},
+            {"less_or_equal": ["stays.out", "died"]},
+            {"if": {"sex": ["m"]}, "then": {"stays.ward": ["a"]}},
+            {"if": {"joined": {"min": "2025-01-01"}}, "then": {"stays.ward": ["b"]}},
+        ],
+    }
+    with pytest.raises(RecipeError, match="cannot be met together"):  # a man who joined in 2025 has no ward
+        generator(RelationalSchema.model_validate(schema))
+    own = RelationalSchema.model_validate(schema | {"constraints": schema["constraints"][:-1]})
+    found = encode(generator(own).random([None] * 300, rngs(300)), own)
+    _, joined, died = found.parents[found.owners].T
+    day, out, _ = found.children.T
+    assert (joined <= day).all() and (day <= out).all() and ((out <= died) | np.isnan(died)).all()
+
+
 @pytest.mark.parametrize(
     ("constraint", "message"),
     [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pe_beam.contracts.generator import Marginals, Step
+from pe_beam.contracts.generator import Marginals, Step, Within
 from pe_beam.errors import RecipeError
 from pe_beam.keyed import keyed_rng
 from pe_beam.measuring.shares import shares_of
@@ -21,7 +21,7 @@ from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.constraints import holds
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
 from pe_beam.modalities.tabular.generator import Tabular, TabularOptions
-from pe_beam.modalities.tabular.marginals import bin_of, code_in
+from pe_beam.modalities.tabular.marginals import bin_of, code_in, slices_of
 from pe_beam.modalities.tabular.schema import TableSchema
 from pe_beam.testing import check_embedder, check_generator
 from tests.modalities.tabular.conftest import KINDS
@@ -142,6 +142,38 @@ def test_what_a_condition_forbids_is_drawn_among_what_it_allows() -> None:
     assert np.array_equal(encode_payload(alone, schema)[0], after[17], equal_nan=True), "keyed by the candidate alone"
 
 
+def test_conditions_may_stand_in_any_order() -> None:
+    """Births make women of men, whose weight was right before."""
+    rules = [{"if": {"sex": ["f"]}, "then": {"kg": {"max": 69}}}, {"if": {"birth": [True]}, "then": {"sex": ["f"]}}]
+    columns = {
+        "birth": {"type": "boolean"},
+        "sex": {"type": "categorical", "values": ["f", "m"]},
+        "kg": {"type": "integer", "min": 30, "max": 129},
+    }
+    for some in (rules, rules[::-1]):
+        declared = TableSchema.model_validate({"columns": columns, "constraints": some})
+        _, sex, kg = encode_payload(made(declared, 2000)[1], declared).T
+        assert (kg[sex == 0] <= 69).all() and (kg[sex == 0] == 69).mean() < 0.05
+
+
+def test_what_a_condition_forbids_of_a_sliced_bin_leaves_the_rest_of_it() -> None:
+    """Most of the first bin is 0. Where 0 is forbidden, the bin is as likely as the little that remains."""
+    rules = [{"if": {"free": [False]}, "then": {"cost": {"min": 0.01}}}]
+    cost = {"type": "float", "min": 0, "max": 3200, "decimals": 2}
+    declared = TableSchema.model_validate(
+        {"columns": {"free": {"type": "boolean"}, "cost": cost}, "constraints": rules}
+    )
+    shares = np.full((32, slices_of(declared.columns["cost"])), 1.0)
+    shares[0, 0] = 99 * shares.shape[1]
+    often = shares > 1
+    within = Within(shares / shares.sum(axis=1, keepdims=True), often)
+    counts = {"free": np.array([[13100.0, 0.0]]), "cost": np.array([[10000.0, *[100.0] * 31]])}
+    seeded = made(declared, 1)[0].seeded(Marginals(["a"], counts, 1.0, within={"cost": within}))
+    rows = seeded.random(["a"] * 2000, [keyed_rng(0, 0, i, "random") for i in range(2000)])
+    cost_made = encode_payload(rows, declared)[:, 1]
+    assert (cost_made > 0).all() and abs((cost_made < 100).mean() - 1 / 32) < 0.02
+
+
 def test_where_nothing_that_is_allowed_is_likely_the_nearest_value_is_taken() -> None:
     schema = TableSchema.model_validate(WARDS)
     plain, _ = made(schema, 1)
@@ -172,6 +204,49 @@ def test_with_differ_no_variation_equals_its_parent(schema: dict[str, Any], step
     assert np.array_equal(varied(differing, rows, 0.0), after, equal_nan=True)
 
 
+def test_conditions_that_exclude_each_other_leave_the_rows_to_which_one_applies() -> None:
+    """No child is a pensioner: of such a row no age is right, so it is drawn anew, also if it is likely."""
+    declared = TableSchema.model_validate(
+        {
+            "columns": {
+                "ward": {"type": "categorical", "values": ["children", "other"]},
+                "pension": {"type": "boolean"},
+                "age": {"type": "integer", "min": 0, "max": 99},
+            },
+            "constraints": [
+                {"if": {"ward": ["children"]}, "then": {"age": {"max": 15}}},
+                {"if": {"pension": [True]}, "then": {"age": {"min": 60}}},
+            ],
+        }
+    )
+    generator, rows = made(declared, 400, steps="redraw")
+    ward, pension, age = encode_payload(rows, declared).T
+    assert not ((ward == 0) & (pension == 1)).any()
+    assert 0.25 < (ward == 0).mean() < 0.42 > (pension == 1).mean() > 0.25
+    assert (age[ward == 0] <= 15).all() and (age[pension == 1] >= 60).all()
+
+    counts = {"ward": np.array([[9999.0, 1.0]]), "pension": np.array([[0.0, 10000.0]]), "age": np.ones((1, 100))}
+    seeded = generator.seeded(Marginals(["a"], counts, 1.0))
+    again = encode_payload(seeded.random(["a"] * 20, [keyed_rng(1, 0, i, "random") for i in range(20)]), declared)
+    assert all(holds(again, list(declared.columns), declared.columns, each).all() for each in declared.constraints)
+
+
+def test_a_value_between_two_others_is_lowered_where_it_cannot_be_raised() -> None:
+    """To raise `out` to `day` breaks what the ward allows, and the other way round: in circles."""
+    whole = {"type": "integer", "min": 0, "max": 100}
+    constraints = [
+        {"less_or_equal": ["day", "out"]},
+        {"if": {"ward": ["short"]}, "then": {"out": {"max": 10}}},
+    ]
+    ward = {"type": "categorical", "values": ["short", "long"]}
+    declared = TableSchema.model_validate(
+        {"columns": {"day": whole, "out": whole, "ward": ward}, "constraints": constraints}
+    )
+    rows = encode_payload(made(declared)[1], declared)
+    assert (rows[:, 0] <= rows[:, 1]).all() and (rows[rows[:, 2] == 0, 1] <= 10).all()
+    assert 0.4 < (rows[:, 2] == 0).mean() < 0.6
+
+
 @pytest.mark.parametrize(
     "constraints",
     [
@@ -186,6 +261,7 @@ def test_with_differ_no_variation_equals_its_parent(schema: dict[str, Any], step
         [{"if": {"job": ["cook"]}, "then": {"job": ["none"]}}],
         [{"sum": ["part", "part"], "equals": "total"}],
         [{"less_or_equal": ["low", "high"], "sum": ["part"], "equals": "total"}],
+        [{"if": {"pay": {"min": 0}}, "then": {"low": {"max": 3}}}, {"if": {"pay": {"min": 0}}, "then": {"low": [9]}}],
     ],
 )
 def test_constraints_that_cannot_be_are_refused(constraints: list[Any]) -> None:

@@ -93,6 +93,30 @@ def test_a_constraint_wants_numbers_too() -> None:
             TableSchema.model_validate({"columns": columns, "constraints": [rule]})
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"if": {"wrad": ["a"]}, "then": {"age": [1]}}, "'wrad' is no declared column; allowed: ward, age, day, temp"),
+        ({"if": {"ward": ["c"]}, "then": {"age": [1]}}, r"if\.ward: 'c' is not among .*; allowed: a, b"),
+        ({"if": {"ward": ["a"]}, "then": {"age": {"min": 200}}}, r"then\.age: .* by min 200; .* from 0 to 99"),
+        ({"if": {"ward": ["a"]}, "then": {"temp": [36.65]}}, r"then\.temp: .* by 36\.65; .* with 1 digits"),
+        ({"if": {"ward": ["a"]}, "then": {"day": {"max": "2025-13-01"}}}, r"then\.day: .*YYYY-MM-DD"),
+        ({"less_or_equal": ["age", "day"]}, "numbers, or columns of one type"),
+        ({"if": {"age": [1]}, "then": {"age": [2]}}, "age is in if and in then"),
+    ],
+)
+def test_which_constraint_is_wrong_is_said(rule: dict[str, Any], said: str) -> None:
+    columns = {
+        "ward": {"type": "categorical", "values": ["a", "b"]},
+        "age": {"type": "integer", "min": 0, "max": 99},
+        "day": {"type": "date", "min": "1970-01-01", "max": "2025-12-31"},
+        "temp": {"type": "float", "min": 34, "max": 42, "decimals": 1},
+    }
+    fine = {"if": {"ward": ["a"]}, "then": {"age": {"max": 15}}}
+    with pytest.raises(ValidationError, match=rf"constraints\.1: {said}"):
+        TableSchema.model_validate({"columns": columns, "constraints": [fine, rule]})
+
+
 def test_values_may_be_numbers_without_quotes() -> None:
     text = """
       columns:

@@ -27,7 +27,13 @@ class RecipeError(InputError):
 
 
 class DataError(InputError):
-    """Private or holdout data cannot be read as declared. The message never contains a value of the data."""
+    """Private or holdout data cannot be read as declared. The message never contains a value of the data.
+
+    Attributes:
+      file: the file that it is about, for `private/rejects/` alone; "": not known.
+    """
+
+    file = ""
 
 
 class EmptyInputError(DataError):

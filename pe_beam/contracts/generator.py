@@ -212,6 +212,12 @@ class Generator(abc.ABC):
     def ready(self) -> None:  # noqa: B027
         """Raises PeBeamError if anything that it needs is missing. The driver calls it before budget is spent."""
 
+    def ready_here(self) -> None:  # noqa: B027
+        """Raises PeBeamError if this machine lacks what it needs, such as a GPU.
+
+        The driver calls it after `ready` if all workers run on its machine.
+        """
+
     def listen(self, heard: Callable[[Exchange], None]) -> None:  # noqa: B027
         """Has `heard` called with each exchange with a model, rejected ones included. `pe-beam preview` shows them."""
 

@@ -100,6 +100,8 @@ def _begin(run: Run, args: list[str], secret_file: str | Path | None, progress: 
     job = new_job(run, args)
     with heard_by(progress.say):
         run.generator.ready()
+        if job.on_this_machine:
+            run.generator.ready_here()
         run.embedder.ready()
     _bring_start(run, progress)
     ledger.repair_ledger(run.store)

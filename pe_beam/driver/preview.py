@@ -120,6 +120,7 @@ def make_preview(recipe: Recipe, count: int = 8) -> Preview:
         generator = new_generator(recipe, services)
         embedder = new_embedder(recipe, Folder(store, PRIVATE_SERVICES))
         generator.ready()
+        generator.ready_here()
         embedder.ready()
         hand = _Hand(recipe, generator, Folder(store, "work/journal"))
         made, asked = hand.random(count)

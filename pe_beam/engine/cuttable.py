@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pe_beam.contracts.source import Piece, Source
+from pe_beam.contracts.store import Store
 from pe_beam.engine.run import Run, open_run
-from pe_beam.errors import PeBeamError
+from pe_beam.errors import DataError, PeBeamError
 
 UNCUT = "private/rejects/file.jsonl"
-"""Which file stopped a run because it cannot be cut."""
+"""Which file stopped a run because it cannot be cut or read."""
+
+
+def noted(store: Store, error: DataError, file: str) -> DataError:
+    """Commits which file an error is about, which no message may name (rule 7). Returns an error that says where."""
+    line = json.dumps({"where": file, "kind": str(error), "detail": ""}) + "\n"
+    store.commit(UNCUT, line.encode(), replace=True)
+    return type(error)(f"{error}; which file it is, is in {UNCUT}")
 
 
 @dataclass(frozen=True)

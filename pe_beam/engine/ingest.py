@@ -7,6 +7,7 @@ the digest of its own bytes, so two writers can never mix.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -22,7 +23,7 @@ from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import BATCH_BYTES, TOLD, UNREAD, Piece, Source, SourceBatch
 from pe_beam.engine.apart import ApartEmbedder, apart_embedder
 from pe_beam.engine.cells import bin_rows, commit_bins, counts_by_bins
-from pe_beam.engine.cuttable import UNCUT
+from pe_beam.engine.cuttable import UNCUT, noted
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
 from pe_beam.engine.run import Run
 from pe_beam.engine.selfcheck import hold_embedder
@@ -85,7 +86,20 @@ def embed_piece(run: Run, piece: Piece, source: Source | None = None) -> dict[st
       piece: the row range.
       source: has the records of the piece; None: the source of the recipe.
     """
-    source = source or private_source(run.recipe)
+    with _naming(run):
+        return _embed_piece(run, piece, source or private_source(run.recipe))
+
+
+@contextlib.contextmanager
+def _naming(run: Run) -> Iterator[None]:
+    """Notes which file an error is about, if the source tells."""
+    try:
+        yield
+    except DataError as error:
+        raise (noted(run.store, error, error.file) if error.file else error) from None
+
+
+def _embed_piece(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
     digest = _source_digest(piece, source)
     name = _summary_name(piece)
     if run.store.exists(name):
@@ -297,7 +311,9 @@ def check_piece(run: Run, piece: Piece, source: Source | None = None) -> None:
     """
     source = source or private_source(run.recipe)
     known = {shard["piece"]: shard for shard in shards_of(run)}.get(piece.name)
-    if known is None or known["source"] != _source_digest(piece, source):
+    with _naming(run):
+        digest = _source_digest(piece, source)
+    if known is None or known["source"] != digest:
         raise changed_data()
     files = _files(known)
     if not all(map(run.store.exists, files)):

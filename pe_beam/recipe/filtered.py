@@ -72,6 +72,10 @@ class Filtered(PaidGenerator):
         for _, each in self.filters.named:
             each.ready()
 
+    def ready_here(self) -> None:
+        """See Generator."""
+        self.inner.ready_here()
+
     def seeded(self, marginals: Marginals) -> Generator:
         """See Generator."""
         return Filtered(self.inner.seeded(marginals), self.filters)

@@ -80,6 +80,12 @@ class Mixed(PaidGenerator):
             with of_maker(maker.name):
                 part.ready()
 
+    def ready_here(self) -> None:
+        """See Generator."""
+        for maker, part in zip(self._makers, self._parts, strict=True):
+            with of_maker(maker.name):
+                part.ready_here()
+
     def listen(self, heard: Callable[[Exchange], None]) -> None:
         """See Generator."""
 

@@ -144,7 +144,7 @@ class FolderSource(Source):
     def _digest(self, name: str) -> tuple[int, bytes]:
         """Returns the length in bytes and the SHA-256 of a file, of as much of it as could be read."""
         inner, length = hashlib.sha256(), 0
-        with self._reading():
+        with self._reading(name):
             for chunk in files.chunks(self._full(name)):
                 inner.update(chunk)
                 length += len(chunk)
@@ -153,19 +153,24 @@ class FolderSource(Source):
     def _image(self, name: str) -> bytes | None:
         """Returns the bytes of a file; None: the file is a reject."""
         image = None
-        with self._reading():
+        with self._reading(name):
             image = files.read_file(self._full(name), MAX_BYTES + 1)
         return image if image is not None and len(image) <= MAX_BYTES else None
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reading(self, name: str) -> Iterator[None]:
         """Wraps the code that reads one file. With `never_stop`, DataError ends that code silently."""
         try:
             with files.explained(self._key, self._root):
                 yield
-        except DataError:
-            if not self._never_stop:
-                raise
+        except DataError as found:
+            if self._never_stop:
+                return
+            error = found
+            if not finding.is_there(self._full(name)):
+                error = DataError(f"{self._key}: a link there leads to no file; put its file there, or take it away")
+            error.file = files.printable(name)
+            raise error from None
 
     def _full(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

@@ -227,12 +227,13 @@ class LocalStore(Store):
         """See `Store.lease`. The lease is a flock on an empty file."""
         with _explained("locking"):
             handle = _made(self._path(name), os.O_RDWR | os.O_CREAT)
+        close = os.close  # a lease that is held to the end outlives the names of modules
         try:
             if not _flock(handle, fcntl.LOCK_EX, patience=patience):
                 raise LockedError(f"{self.uri}: another process holds {shown_name(name)}")
             yield
         finally:
-            os.close(handle)
+            close(handle)
 
     def is_leased(self, name: str) -> bool:
         """See `Store.is_leased`."""
@@ -347,6 +348,7 @@ class _Kept:
         found = os.fstat(self.handle)
         self._file = (os.getpid(), found.st_dev, found.st_ino)
         self._mutex = threading.Lock()
+        self._close = os.close  # at the end of a process, names of modules are gone before the last of these is
 
     def is_current(self) -> bool:
         """Returns whether this is still the file of its name."""
@@ -378,8 +380,10 @@ class _Kept:
         self._mutex.release()
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self.handle)
+        try:  # noqa: SIM105 - no name of a module may be used here
+            self._close(self.handle)
+        except (AttributeError, OSError):
+            pass
 
 
 def _missing_or_raise(error: OSError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -159,7 +160,19 @@ def test_a_file_that_vanishes_while_it_is_read(images, tmp_path, capsys, monkeyp
         return pieces
 
     monkeypatch.setattr(ingest, "list_pieces", listed_then_gone)
-    _refused(images, tmp_path, capsys, "data.path: a file that was listed is gone")
+    _refused(images, tmp_path, capsys, "data.path: a file that was listed is gone", "is in private/rejects/file.jsonl")
+
+
+def test_a_link_that_leads_nowhere_is_named_in_private_rejects_alone(images, tmp_path, capsys):
+    """As git-annex and DVC leave them where a file has not been fetched."""
+    link = tmp_path / "images/1/secretname-link.png"
+    link.symlink_to("nowhere")
+    _refused(images, tmp_path, capsys, "data.path: a link there leads to no file", "is in private/rejects/file.jsonl")
+    told = json.loads((tmp_path / "run/private/rejects/file.jsonl").read_text())
+    assert told["where"] == "1/secretname-link.png"
+    link.unlink()
+    assert _run(images, tmp_path) == 0
+    assert not (tmp_path / "run/private/rejects/file.jsonl").exists()
 
 
 def test_an_interrupt_is_said_in_one_line(images, tmp_path, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 from pe_beam.contracts.store import Store
 from pe_beam.errors import StorageError
-from pe_beam.storage import open_store
+from pe_beam.storage import local, open_store
 
 
 def _mode(path: Path) -> int:
@@ -183,3 +184,19 @@ def test_no_file_stays_open_that_nobody_writes(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) - before <= 9  # noqa: PTH208
     del store
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_what_is_held_to_the_end_of_a_process_ends_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes the names of modules away before the last objects, and prints what those then raise."""
+    store = local.LocalStore(str(tmp_path))
+    held, kept = contextlib.ExitStack(), local._Kept(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    held.enter_context(store.lease("work/lease"))
+    with monkeypatch.context() as gone:
+        for name in ("os", "contextlib"):
+            gone.setattr(local, name, None)
+        held.close()
+        kept.__del__()
+    assert not store.is_leased("work/lease")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(kept.handle)
+    kept.handle = os.open(os.devnull, os.O_RDONLY)  # its own again: a closed number may be another's by then

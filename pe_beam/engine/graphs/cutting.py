@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
 
 from pe_beam.contracts import cutting
 from pe_beam.contracts.source import FileCut, FilePart, Piece, Source
-from pe_beam.engine.cuttable import UNCUT, Cuttable, Opener, Pieces
+from pe_beam.engine.cuttable import Cuttable, Opener, Pieces, noted
 from pe_beam.engine.graphs.base import RunFn
 from pe_beam.errors import DataError, PeBeamError
 from pe_beam.transforms.spread import Spread
@@ -62,9 +61,7 @@ class _CutFilesFn(_CuttingFn):
         bad = next((part.file for part in parts if _is_bad(source, part)), None)
         if not bad:  # "" is the whole source, and says nothing
             return error
-        line = json.dumps({"where": bad, "kind": str(error), "detail": ""}) + "\n"
-        self.open().store.commit(UNCUT, line.encode(), replace=True)
-        return type(error)(f"{error}; which file it is, is in {UNCUT}")
+        return noted(self.open().store, error, bad)
 
 
 def _is_bad(source: Source, part: FilePart) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pe_beam.contracts.content import Preparation
 from pe_beam.contracts.newer import NEWER
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 _MOST = 4096
 _WHITE = 65_535  # the largest value of 16 bits
+
+
+def _levels(found: tuple[int, int]) -> tuple[int, int]:
+    if not 0 <= found[0] < found[1] <= _WHITE:
+        raise ValueError(f"[black, white] is wanted, 0 to {_WHITE}, black below white")
+    return found
+
+
+Levels = Annotated[tuple[int, int], AfterValidator(_levels)]
+"""Values of 16-bit gray that become black and white."""
 
 
 class Resize(Preparation):
@@ -30,7 +40,7 @@ class Resize(Preparation):
         "bicubic", description="Pillow's, all of which average where a picture is made smaller"
     )
     background: Literal["black", "white"] = Field("black", description="of pad")
-    levels: Annotated[tuple[int, int] | None, NEWER] = Field(
+    levels: Annotated[Levels | None, NEWER] = Field(
         None,
         description="of 16-bit gray: the values that become black and white, declared, not read off the data; "
         "[0, 4095]: scans of 12 bits; null: 0 and 65535",
@@ -40,8 +50,6 @@ class Resize(Preparation):
     def _check(self) -> Self:
         if not all(1 <= side <= _MOST for side in self._shape):
             raise ValueError(f"size: 1 to {_MOST} is wanted")
-        if self.levels is not None and not 0 <= self.levels[0] < self.levels[1] <= _WHITE:
-            raise ValueError(f"levels: [black, white] is wanted, 0 to {_WHITE}, black below white")
         return self
 
     @property

@@ -69,6 +69,23 @@ def test_it_keeps_the_contract(public, options):
     check_generator(_generator(public, **options), MODALITY, labels=["a", "b"])
 
 
+def test_scans_of_twelve_bits_are_read_by_declared_levels(tmp_path):
+    values = np.arange(144, dtype=np.uint16).reshape(12, 12) * 28
+    (tmp_path / "set").mkdir()
+    Image.fromarray(values).save(tmp_path / "set/scan.png")
+
+    def read(**options):
+        generator = _generator(tmp_path / "set", mode="gray", neighbours=1, **options)
+        return generator.pictures.key, np.asarray(decode_image(_random(generator, 1)["image"][0].as_py(), mode="L"))
+
+    (plain, dark), (other, seen) = read(), read(levels=[0, 4095])
+    assert plain != other
+    assert dark.max() == 16
+    assert np.array_equal(seen, np.rint(values / 4095 * 255))
+    with pytest.raises(ValueError, match=r"\[black, white\] is wanted, 0 to 65535"):
+        _generator(tmp_path / "set", levels=[4095, 0])
+
+
 def test_candidates_are_the_sets_pictures_and_variations_their_nearest(public):
     generator = _generator(public, neighbours=[4, 1])
     parents = _random(generator)

@@ -23,7 +23,7 @@ from pe_beam.errors import RecipeError, StageError, UnusableError
 from pe_beam.keyed import keyed_rng
 from pe_beam.modalities import rejected
 from pe_beam.modalities.image.codec import decode_image, encode_png
-from pe_beam.modalities.image.diffusion.loading import Loaded, load
+from pe_beam.modalities.image.diffusion.loading import Loaded, find_place, load
 from pe_beam.modalities.image.diffusion.looking import look
 from pe_beam.modalities.image.diffusion.options import DiffusersOptions
 from pe_beam.modalities.image.diffusion.painter import Ask, Dials
@@ -72,6 +72,10 @@ class Diffusers(Generator):
     def ready(self) -> None:
         """See Generator. Checks packages, and options against the configuration. The first chunk loads the weights."""
         look(self._options)
+
+    def ready_here(self) -> None:
+        """See Generator. Checks that the device is there."""
+        find_place(self._options.local)
 
     def random(self, labels: Sequence[str | None], rngs: Sequence[np.random.Generator]) -> pa.Table:
         """Draws one new picture for each label. The state has the prompt and its variables, or the class."""

@@ -74,5 +74,10 @@ def _check_classes(options: DiffusersOptions, classes: int | None, *, last: int 
             raise RecipeError(f"generator.classes: {most} is not one of the model's classes 0 to {classes - 1}")
     if options.null_class is not None and options.null_class > last:
         raise RecipeError(f"generator.null_class: {options.null_class} is not allowed; 0 to {last} is wanted")
+    if options.null_class is not None and options.null_class < classes and options.classes is None:
+        raise RecipeError(
+            f"generator.classes: wanted beside null_class; without it {options.null_class} would be drawn for a label "
+            f"as any other of the model's classes 0 to {classes - 1}"
+        )
     if guided and options.null_class is None and last < classes:
         raise RecipeError("generator.random.guidance: wants a model with classes, and null_class, the one for none")

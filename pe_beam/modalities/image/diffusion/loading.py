@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 from pe_beam.errors import RecipeError
@@ -14,6 +12,7 @@ from pe_beam.modalities.image.diffusion.known import known
 from pe_beam.modalities.image.diffusion.looking import class_name, explained, look, place, scheduler_of
 from pe_beam.modalities.image.diffusion.options import DiffusersOptions, Placement
 from pe_beam.modalities.image.diffusion.painter import Painter
+from pe_beam.modalities.image.diffusion.quiet import quiet
 
 
 class Loaded:
@@ -66,10 +65,24 @@ def _arguments(local: Placement) -> dict[str, Any]:
     return {name: value for name, value in made.items() if value is not None}
 
 
-def _device(local: Placement) -> str:
-    from pe_beam.modalities.exact import find_device, make_exact
+def find_place(local: Placement) -> str:
+    """Returns the device of the recipe.
+
+    Raises:
+      RecipeError: it is not on this machine, or what the recipe asks for needs a GPU.
+    """
+    from pe_beam.modalities.exact import find_device
 
     device = str(find_device(local.device, key="generator.local.device"))
+    if local.offload == "sequential" and device == "cpu":
+        raise RecipeError("generator.local.offload: sequential wants a GPU, and the device is cpu; null is wanted")
+    return device
+
+
+def _device(local: Placement) -> str:
+    from pe_beam.modalities.exact import make_exact
+
+    device = find_place(local)
     make_exact(device)
     return device
 
@@ -102,7 +115,7 @@ def _prompted(options: DiffusersOptions) -> Painter:
     if options.safety_checker == "off":
         more |= {"safety_checker": None, "requires_safety_checker": False}
     cls: Any = AutoPipelineForText2Image
-    with _quiet():
+    with quiet():
         pipeline = cls.from_pretrained(place(options), **more)
         names = [f"adapter{i}" for i in range(len(options.adapters))]
         for name, adapter in zip(names, options.adapters, strict=True):
@@ -129,7 +142,7 @@ def _unprompted(options: DiffusersOptions) -> Painter:
     from diffusers import DiffusionPipeline
 
     cls: Any = DiffusionPipeline
-    with _quiet():
+    with quiet():
         pipeline = _placed(cls.from_pretrained(place(options), **_arguments(options.local)), options)
     denoiser: Any = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     if options.local.compile:
@@ -143,7 +156,7 @@ def _bare(options: DiffusersOptions) -> Painter:
     from diffusers import UNet2DModel
 
     cls: Any = UNet2DModel
-    with _quiet():
+    with quiet():
         denoiser = cls.from_pretrained(place(options), **_arguments(options.local)).to(_device(options.local))
     denoiser = denoiser.eval()
     if options.local.compile:
@@ -180,19 +193,3 @@ def _compile(pipeline: Any) -> None:
         part = getattr(pipeline, name, None)
         if part is not None:
             part.compile()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the progress bars of libraries while they load. Restores the host's settings afterwards."""
-    from diffusers.utils import logging
-    from transformers.utils import logging as other
-
-    shown = [each for each in (logging, other) if each.is_progress_bar_enabled()]
-    for each in shown:
-        each.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for each in shown:
-            each.enable_progress_bar()

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import RecipeError
+from pe_beam.modalities.image.diffusion.headers import check_files
 from pe_beam.modalities.image.diffusion.known import known
 from pe_beam.modalities.image.diffusion.options import Adapter, DiffusersOptions
 from pe_beam.modalities.loading import loading
 
 _FOLDER = "a folder that its save_pretrained has written"
-_MODELS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2", "text_encoder_3")
 _WEIGHTS = (".safetensors", ".bin")
 
 
@@ -32,12 +32,13 @@ def look(options: DiffusersOptions) -> None:
     with explained(options, _FOLDER):
         name = class_name(options)
         _check_kind(options, name)
+        if Path(place(options)).is_dir():
+            without = ("safety_checker", "feature_extractor") if options.safety_checker == "off" else ()
+            check_files(Path(place(options)), options.model, variant=options.local.variant, without=without)
         if name == "UNet2DModel":
             _look_at_denoiser(options)
         else:
             _look_at_pipeline(options, name)
-        if Path(place(options)).is_dir():
-            _check_files(Path(place(options)), options.model)
     for adapter in options.adapters:
         _check_adapter(adapter)
 
@@ -130,28 +131,6 @@ def _look_at_pipeline(options: DiffusersOptions, name: str) -> None:
         raise RecipeError(f"generator.model: {options.model!r} is a {name}, which has neither unet nor transformer")
     autoencoders = [part for part in ("vae", "vqvae") if part in parts]
     known(_config(options, denoisers[0]), _config(options, autoencoders[0]) if autoencoders else None, options)
-
-
-def _check_files(folder: Path, model: str) -> None:
-    """Raises RecipeError if a component of a local model has no weights, or has a file that is cut short."""
-    from safetensors import SafetensorError, safe_open
-
-    parts = [folder / name for name in _MODELS if (folder / name / "config.json").exists()]
-    for part in parts or [folder]:
-        files = [file for file in part.iterdir() if file.suffix in _WEIGHTS]
-        if not files:
-            raise RecipeError(
-                f"generator.model: {model!r} has no weights in {part.name}; .safetensors or .bin is wanted"
-            )
-        for file in files:
-            if file.suffix == ".safetensors":
-                try:
-                    with safe_open(file, "np"):
-                        pass
-                except SafetensorError:
-                    raise RecipeError(
-                        f"generator.model: {part.name}/{file.name} of {model!r} is cut short or damaged; fetch it again"
-                    ) from None
 
 
 def _check_adapter(adapter: Adapter) -> None:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pe_beam import contracts, registry
 from pe_beam.contracts.embedder import Embedder
 from pe_beam.contracts.generator import Step
+from pe_beam.contracts.newer import NEWER
 from pe_beam.contracts.service import Service, Surroundings
 from pe_beam.errors import RecipeError
+from pe_beam.modalities.image.resize import Levels
 from pe_beam.modalities.image.schedules import setting, settings
 from pe_beam.modalities.image.simulators.picture_set import PictureSet, open_set
 from pe_beam.modalities.image.simulators.set_reading import SetReader
@@ -59,6 +61,10 @@ class NearestImageOptions(contracts.Options):
         None, ge=1, le=4096, description="pixels: the shorter side becomes that, the middle is kept; null: as they are"
     )
     mode: Literal["rgb", "gray"] = Field("rgb", description="of the pictures made")
+    levels: Annotated[Levels | None, NEWER] = Field(
+        None,
+        description="of 16-bit gray, as data.prepare.levels: the values that become black and white; null: 0 and 65535",
+    )
     embedder: EmbedderPart = Field(description="where neighbours are near: an image embedder with its options")
     neighbours: Schedule = Field(
         description="from how many nearest pictures a variation is drawn, itself included; 1: it stays"

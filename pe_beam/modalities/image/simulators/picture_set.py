@@ -102,10 +102,13 @@ class PictureSet:
         self.count = len(self.vectors)
         self._ends = np.load(folder / "ends.npy", mmap_mode="r")
         self._images = os.open(folder / "images.bin", os.O_RDONLY)
+        self._close = os.close
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self._images)
+        try:  # noqa: SIM105 - at the end of a process no name of a module may be used here
+            self._close(self._images)
+        except (AttributeError, OSError):
+            pass
 
     @cached_property
     def neighbours(self) -> Neighbours:

@@ -6,7 +6,6 @@ It reads one request per line, {"id", "label", "seed", "parameters"}, and answer
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -171,8 +170,10 @@ class Program(contracts.Generator):
         self._child = None
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):
+        try:  # noqa: SIM105 - at the end of a process no name of a module may be used here
             self._stop()
+        except AttributeError:
+            pass
 
 
 def _move(value: Schedule | None, step: Step, name: str) -> float:

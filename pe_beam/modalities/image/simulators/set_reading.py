@@ -45,6 +45,8 @@ class SetOptions(Protocol):
     def side(self) -> int | None: ...  # noqa: D102
     @property
     def mode(self) -> str: ...  # noqa: D102
+    @property
+    def levels(self) -> tuple[int, int] | None: ...  # noqa: D102
 
 
 class SetReader:
@@ -82,7 +84,8 @@ class SetReader:
                 shown = os.fsencode(name or path.name)
                 files.update(encode_fields(shown, size, piece.start, piece.stop))
         declared = self._labels if self._own else None
-        shape = [own.source, own.columns, own.source_options, own.labels, declared, own.side, own.mode]
+        shape: list[Any] = [own.source, own.columns, own.source_options, own.labels, declared, own.side, own.mode]
+        shape += [] if own.levels is None else [list(own.levels)]  # sets of before keep their keys
         return set_key(files.hexdigest(), shape, embedder, embedder_options)
 
     def write(self, folder: Path, embedder: Embedder) -> None:
@@ -132,12 +135,13 @@ class SetReader:
     def _candidates(self, batch: SourceBatch, rejects: Counter[str]) -> tuple[list[bytes], list[int]]:
         """Returns a batch's pictures as candidates show them, and indices of their labels (-1: labels are ignored)."""
         known = {names.label_key(label): place for place, label in enumerate(self._labels) if label is not None}
+        mode = "L" if self._options.mode == "gray" else "RGB"
         images, labels = [], []
         for row, (data, label) in enumerate(zip(batch.payload["image"].to_pylist(), batch.labels, strict=True)):
             place = known.get(names.label_key(label), -1) if self._own and label is not None else -1
             if self._own and place < 0:
                 continue  # other classes of the public set are of no use to this run
-            image = batch.faults.get(row) or decode_image(data, mode="L" if self._options.mode == "gray" else "RGB")
+            image = batch.faults.get(row) or decode_image(data, mode=mode, levels=self._options.levels)
             if isinstance(image, Fault):
                 rejects[image.kind] += 1
             else:

@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from pe_beam import evolve, load_recipe
 from pe_beam.contracts.generator import Step
 from pe_beam.contracts.service import Service, Surroundings
 from pe_beam.errors import MissingExtraError, RecipeError, StageError
@@ -380,6 +382,7 @@ def test_what_only_the_model_tells_is_refused_before_it_draws(saved: Callable[[s
         ({"random": {"guidance": 3.0}}, r"generator\.random\.guidance: wants a model with classes"),
         ({"random": {"steps": 200}}, r"200 is more than the 100 levels of DDIMScheduler"),
         ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, r"generator\.scheduler: FlowMatch\w+ has no "),
+        ({"null_class": 2}, r"generator\.classes: wanted beside null_class; without it 2 would be drawn"),
         ({"null_class": 3}, r"generator\.null_class: 3 is not allowed; 0 to 2 is wanted"),
         ({"classes": {"x": 7, "y": 1}}, r"generator\.classes: 7 is not one of the model's classes 0 to 2"),
         ({"scheduler": "NoScheduler"}, r"generator\.scheduler: diffusers has no 'NoScheduler'"),
@@ -516,24 +519,88 @@ def test_models_that_are_not_there_or_of_another_kind(saved: Callable[[str], Pat
     [
         ("missing", r"has no weights in unet; \.safetensors or \.bin is wanted"),
         ("cut", r"unet/diffusion_pytorch_model\.safetensors of .* is cut short or damaged; fetch it again"),
-        ("other", r"cannot be loaded by diffusers \(ValueError\); whole weights that fit its config\.json"),
+        ("cut bin", r"unet/diffusion_pytorch_model\.bin of .* is cut short, damaged or no plain tensors"),
+        ("other", r"the weights in unet of .* do not fit its config\.json: \d weights are missing or of another shape"),
+        (
+            "names",
+            r"do not fit its config\.json: 145 weights are missing or of another shape, such as 'conv_in.weight'",
+        ),
+        ("no part", r"has no folder 'scheduler', which its model_index\.json names"),
+        ("no shard", r"has no unet/b\.safetensors; fetch it as well"),
+        ("no json", r"cannot be loaded by diffusers"),
     ],
 )
 def test_weights_that_are_damaged(damage: str, said: str, saved: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of a file that lacks names diffusers would warn alone, and draw with random weights."""
     shutil.copytree(saved("pixels"), tmp_path / "model")
-    weights = tmp_path / "model/unet/diffusion_pytorch_model.safetensors"
+    unet = tmp_path / "model/unet"
+    weights = unet / "diffusion_pytorch_model.safetensors"
     if damage == "missing":
         weights.unlink()
     elif damage == "cut":
         weights.write_bytes(weights.read_bytes()[:1000])
-    else:
+    elif damage == "cut bin":
+        torch.save(load_file(weights), unet / "diffusion_pytorch_model.bin")
+        weights.unlink()
+        (unet / "diffusion_pytorch_model.bin").write_bytes((unet / "diffusion_pytorch_model.bin").read_bytes()[:3000])
+    elif damage == "other":
         shutil.copy(saved("learned") / "unet/diffusion_pytorch_model.safetensors", weights)
-    own = generator(tmp_path / "model")
-    with pytest.raises(RecipeError, match=r"generator\.model: .*" + said):
-        own.random(["x"], rngs(1))
-    if damage != "other":  # is told by the weights alone
+    elif damage == "names":
+        save_file({f"module.{name}": value for name, value in load_file(weights).items()}, weights)
+    elif damage == "no part":
+        shutil.rmtree(tmp_path / "model/scheduler")
+    elif damage == "no shard":
+        index = {"weight_map": {"a": weights.name, "b": "b.safetensors"}}
+        (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    else:
+        (unet / "config.json").write_text("{")
+    for act in (generator(tmp_path / "model").ready, lambda: generator(tmp_path / "model").random(["x"], rngs(1))):
         with pytest.raises(RecipeError, match=r"generator\.model: .*" + said):
-            own.ready()
+            act()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("saved_as", ["variant", "bin", "shards"])
+def test_whole_models_pass_however_they_are_saved(
+    kind: str, saved_as: str, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from diffusers import DiffusionPipeline, UNet2DModel
+
+    cls: Any = UNet2DModel if kind == "bare" else DiffusionPipeline
+    more: dict[str, Any] = {
+        "variant": {"variant": "fp16"},
+        "bin": {"safe_serialization": False},
+        "shards": {"max_shard_size": "20KB"},
+    }[saved_as]
+    cls.from_pretrained(saved(kind)).save_pretrained(tmp_path / "again", **more)
+    local = {"variant": "fp16"} if saved_as == "variant" else {}
+    own = generator(tmp_path / "again", **KINDS[kind][1], local={"batch_size": 4, **local})
+    own.ready()
+    assert own.random(["x"], rngs(1)).num_rows == 1
+
+
+def test_a_variant_a_tokenizer_or_words_that_are_missing(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    """Without its folder a tokenizer of no words is made."""
+    shutil.copytree(saved("prompted"), tmp_path / "model")
+    own = generator(tmp_path / "model", random={"prompt": "a"}, local={"variant": "fp16"})
+    with pytest.raises(RecipeError, match=r"generator\.local\.variant: .* has no file of 'fp16'"):
+        own.ready()
+    words = tmp_path / "model/text_encoder/model.safetensors"
+    whole = load_file(words)
+    for fault in ("names", "less", "size"):
+        named = {f"module.{name}" if fault == "names" else name: value for name, value in whole.items()}
+        if fault == "less":
+            del named["final_layer_norm.bias"]
+        elif fault == "size":
+            named["final_layer_norm.bias"] = torch.zeros(3)
+        save_file(named, words, metadata={"format": "pt"})
+        with pytest.raises(RecipeError, match=r"weights in text_encoder of .* do not fit its config\.json: (20|one) "):
+            generator(tmp_path / "model", random={"prompt": "a"}).ready()
+    save_file({f"text_model.{name}": value for name, value in whole.items()}, words, metadata={"format": "pt"})
+    generator(tmp_path / "model", random={"prompt": "a"}).ready()  # as older versions of the library wrote it
+    shutil.rmtree(tmp_path / "model/tokenizer")
+    with pytest.raises(RecipeError, match=r"generator\.model: .* has no folder 'tokenizer'"):
+        generator(tmp_path / "model", random={"prompt": "a"}).ready()
 
 
 def test_an_old_pipeline_keeps_its_files_in_its_folder(saved: Callable[[str], Path], tmp_path: Path) -> None:
@@ -545,14 +612,56 @@ def test_an_old_pipeline_keeps_its_files_in_its_folder(saved: Callable[[str], Pa
     config = json.loads((tmp_path / "config.json").read_text())
     del config["resnet_time_scale_shift"], config["dropout"]
     (tmp_path / "config.json").write_text(json.dumps(config))
+    weights, old = tmp_path / "diffusion_pytorch_model.safetensors", dict[str, torch.Tensor]()
+    for name, value in load_file(weights).items():
+        then = name.replace("to_q", "query").replace("to_k", "key").replace("to_v", "value")
+        old[then.replace("to_out.0", "proj_attn")] = value
+    save_file(old, weights)
     own = generator(tmp_path)
     own.ready()
     assert own.random(["x"], rngs(1)).num_rows == 1
 
 
-def test_a_device_that_is_not_there_is_named(saved: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(
+    ("local", "said"),
+    [
+        ({"device": "xpu:9"}, r"generator\.local\.device: 'xpu:9' is not on this machine"),
+        ({"device": "cpu", "offload": "sequential"}, r"generator\.local\.offload: sequential wants a GPU"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(local: dict[str, str], said: str, saved: Callable[[str], Path]) -> None:
+    own = generator(saved("prompted"), random={"prompt": "a"}, local=local)
+    own.ready()  # on a machine that only starts a job on others
+    with pytest.raises(RecipeError, match=said):
+        own.ready_here()
+    with pytest.raises(RecipeError, match=said):
+        own.random(["x"], rngs(1))
+
+
+@pytest.mark.parametrize("wrapped", ["alone", "several", "filtered"])
+def test_a_run_on_this_machine_tells_of_the_device_before_it_reads(
+    wrapped: str, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    own = {"name": "diffusers", "model": str(saved("learned")), "local": {"device": "xpu:9"}}
+    data = {"source": "folder", "path": str(tmp_path / "is-never-looked-at")}
+    recipe: dict[str, Any] = {
+        "name": "elsewhere",
+        "data": data,
+        "modality": "image",
+        "generator": own,
+        "embedder": {"name": "pixels", "size": 4, "mode": "gray"},
+        "evolution": {"iterations": 1, "samples": 2, "degree": [0.5], "threshold": 0},
+        "privacy": {"epsilon": 1, "delta": 1e-5, "adjacency": "add-or-remove-one", "unit": "record"},
+    }
+    if wrapped == "several":
+        del recipe["generator"]
+        other = {"name": "text-render", "side": 8, "any_text": ["a"]}
+        recipe["generators"] = [{"name": "a", "generator": other}, {"name": "b", "generator": own}]
+    elif wrapped == "filtered":
+        recipe["evolution"]["filters"] = [{"name": "python", "function": "builtins:bool"}]
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
     with pytest.raises(RecipeError, match=r"generator\.local\.device: 'xpu:9' is not on this machine"):
-        generator(saved("pixels"), local={"device": "xpu:9"}).random(["x"], rngs(1))
+        evolve(load_recipe(tmp_path / "recipe.yaml"), tmp_path / "run")
 
 
 def test_a_package_that_is_missing_or_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

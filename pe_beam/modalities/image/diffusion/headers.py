@@ -1,0 +1,161 @@
+"""Compares the weights' files of a model on this disk with its configurations. Headers are read, and no weights.
+
+Libraries only warn where weights are missing from a file, and put random ones in their place: another in each process,
+and a run would spend its budget on noise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pe_beam.errors import RecipeError
+from pe_beam.modalities.image.diffusion.quiet import quiet
+
+_MODELS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2", "text_encoder_3")
+_WEIGHTS = (".safetensors", ".bin")
+_NAME = "diffusion_pytorch_model"
+_Shapes = dict[str, tuple[int, ...]]
+
+
+def check_files(folder: Path, model: str, *, variant: str | None, without: tuple[str, ...] = ()) -> None:
+    """Checks that all that a local model consists of is there, is whole and fits together.
+
+    Args:
+      folder: of a pipeline, or of a denoiser alone.
+      model: the model as the recipe names it.
+      variant: of the files, such as fp16.
+      without: parts of the pipeline that are not loaded.
+
+    Raises:
+      RecipeError: a part is missing, a file is cut short, or weights are not those of the configuration beside them.
+    """
+    _check_parts(folder, model, without)
+    parts = [folder / name for name in _MODELS if (folder / name / "config.json").exists()] or [folder]
+    found = {part: [file for file in part.iterdir() if file.suffix in _WEIGHTS] for part in parts}
+    if variant is not None and not any(f".{variant}." in file.name for files in found.values() for file in files):
+        raise RecipeError(f"generator.local.variant: {model!r} has no file of {variant!r}; null, or fetch them")
+    for part, files in found.items():
+        if not files:
+            raise RecipeError(
+                f"generator.model: {model!r} has no weights in {part.name}; .safetensors or .bin is wanted"
+            )
+        shapes = {file.name: _shapes(file, model) for file in files if file.suffix == ".safetensors"}
+        own = _chosen(part, {file.name for file in files}, model, variant)
+        for name in own:
+            if name not in shapes:
+                shapes[name] = _shapes(part / name, model)
+        if own:
+            _check_fit(part, {name: shape for file in own for name, shape in shapes[file].items()}, model)
+    for part in found:
+        _check_reader(part, model, variant)
+
+
+def _check_parts(folder: Path, model: str, without: tuple[str, ...]) -> None:
+    """Raises RecipeError if a folder is missing that model_index.json names. Old pipelines have files alone."""
+    if not (folder / "model_index.json").exists() or (folder / "config.json").exists():
+        return
+    for name, kind in json.loads((folder / "model_index.json").read_text(encoding="utf-8")).items():
+        wanted = isinstance(kind, list) and kind[0] is not None and name not in without
+        if wanted and not (folder / name).is_dir():
+            raise RecipeError(
+                f"generator.model: {model!r} has no folder {name!r}, which its model_index.json names; fetch it as well"
+            )
+
+
+def _shapes(file: Path, model: str) -> _Shapes:
+    """Returns the shapes of a file's tensors."""
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "np") as opened:
+                return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        found = torch.load(file, map_location="meta", weights_only=True)
+        return {name: tuple(each.shape) for name, each in found.items() if isinstance(each, torch.Tensor)}
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, AttributeError):
+        kinds = "cut short or damaged" if file.suffix == ".safetensors" else "cut short, damaged or no plain tensors"
+        raise RecipeError(
+            f"generator.model: {file.parent.name}/{file.name} of {model!r} is {kinds}; fetch it again"
+        ) from None
+
+
+def _chosen(part: Path, names: set[str], model: str, variant: str | None) -> list[str]:
+    """Returns the names of the files that diffusers will choose; none where that is not known."""
+    for more in (f".{variant}", "") if variant is not None else ("",):
+        for index in (f"{_NAME}.safetensors.index{more}.json", f"{_NAME}{more}.safetensors.index.json"):
+            if (part / index).exists():
+                told = json.loads((part / index).read_text(encoding="utf-8"))
+                own = sorted(set(told["weight_map"].values()))
+                if missing := [name for name in own if name not in names]:
+                    raise RecipeError(f"generator.model: {model!r} has no {part.name}/{missing[0]}; fetch it as well")
+                return own
+        for suffix in _WEIGHTS:
+            if f"{_NAME}{more}{suffix}" in names:
+                return [f"{_NAME}{more}{suffix}"]
+    return []
+
+
+def _check_fit(part: Path, found: _Shapes, model: str) -> None:
+    """Raises RecipeError if a model of diffusers lacks weights, or has some of another shape."""
+    wanted = _wanted(part, found)
+    wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
+    if wrong:
+        raise _misfit(part, model, wrong)
+
+
+def _misfit(part: Path, model: str, wrong: Sequence[str]) -> RecipeError:
+    many = f"{len(wrong)} weights are" if len(wrong) > 1 else "one weight is"
+    return RecipeError(
+        f"generator.model: the weights in {part.name} of {model!r} do not fit its config.json: {many} missing or of "
+        f"another shape, such as {wrong[0]!r}; both of one model are wanted"
+    )
+
+
+def _wanted(part: Path, found: _Shapes) -> _Shapes:
+    """Returns the shapes that a model of this configuration has; none where only the loader knows.
+
+    Old names of weights in `found` become those of today, as diffusers changes them.
+    """
+    import diffusers
+    from accelerate import init_empty_weights
+    from diffusers.models.modeling_utils import ModelMixin, no_init_weights
+
+    config = json.loads((part / "config.json").read_text(encoding="utf-8"))
+    cls: Any = getattr(diffusers, str(config.get("_class_name")), None)
+    if not (isinstance(cls, type) and issubclass(cls, ModelMixin)) or "quantization_config" in config:
+        return {}
+    with (
+        quiet(warnings=True),
+        no_init_weights(),
+        init_empty_weights(),
+    ):  # as its loader does: no memory, a quarter of a second for SDXL
+        made = cls.from_config(config)
+    made._fix_state_dict_keys_on_load(found)
+    return {name: tuple(each.shape) for name, each in made.named_parameters()}
+
+
+def _check_reader(part: Path, model: str, variant: str | None) -> None:
+    """Raises RecipeError if a model of transformers, as text encoders are, lacks weights or has some of another shape.
+
+    Its library knows how names have changed, and says what it found; on the device "meta" it reads no weights.
+    """
+    import transformers
+
+    config = json.loads((part / "config.json").read_text(encoding="utf-8"))
+    cls: Any = getattr(transformers, str((config.get("architectures") or [None])[0]), None)
+    if cls is None or "quantization_config" in config:
+        return
+    own = variant if any(f".{variant}." in file.name for file in part.iterdir()) else None
+    with quiet(warnings=True):
+        _, told = cls.from_pretrained(
+            part, variant=own, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    wrong = [*told["missing_keys"], *(each[0] for each in told["mismatched_keys"])]
+    if wrong:
+        raise _misfit(part, model, sorted(wrong))

@@ -94,7 +94,8 @@ def enter(
       What its holder should know: books beside that have runs on these data, or cannot be looked at.
 
     Raises:
-      InputError: it does not fit, has given its budget back, has spent outside of the book, or is in another book.
+      InputError: it does not fit, has given its budget back, has spent outside of the book, is in another book, or
+        another run directory has entered with its secret.
     """
     receipt = read_receipt(store)
     place = who.place or (None if receipt is None else receipt.place)
@@ -112,11 +113,13 @@ def enter(
             f"privacy.book: the run in {store.uri} has spent outside of book {book.opened.name!r}, and enters none "
             "now; leave privacy.book away, or use a new run directory"
         )
-    mine = Receipt(place=kept.uri, book=book.opened.book, entry=entry)
+    mine, new = Receipt(place=kept.uri, book=book.opened.book, entry=entry), receipt is None and not spent
+    if new and entry in book.entries:
+        raise _entered_before(_entry_of(book, mine, store), book)
     if mine != receipt:
         store.commit(RECEIPT, (mine.model_dump_json(indent=1) + "\n").encode(), replace=True)
     try:
-        book = change_book(kept, lambda found: _entering(found, who, mine, store, fingerprint))
+        book = change_book(kept, lambda found: _entering(found, who, mine, store, fingerprint, new=new))
     except InputError:
         if receipt is None:
             store.delete(RECEIPT)
@@ -243,10 +246,16 @@ def _entry_of(book: Book, receipt: Receipt, store: Store) -> Entry:
     return found
 
 
-def _entering(book: Book, who: Applicant, receipt: Receipt, store: Store, fingerprint: str | None) -> Entered | None:
-    """Returns the line with which a run enters, or None if it is in the book already."""
+def _entering(
+    book: Book, who: Applicant, receipt: Receipt, store: Store, fingerprint: str | None, *, new: bool
+) -> Entered | None:
+    """Returns the line with which a run enters, or None if it is in the book already. `new`: it was not before."""
     if receipt.entry in book.entries:
-        _entry_of(book, receipt, store)
+        found = _entry_of(book, receipt, store)
+        if (
+            new and found.line.directory != store.uri
+        ):  # its own may be there: a store may answer late and be asked again
+            raise _entered_before(found, book)
         return None
     planned = demand_fit(book, who)
     salt = secrets.token_hex(16)
@@ -286,6 +295,14 @@ def _other_book(store: Store, receipt: Receipt, book: Book) -> str:
     return (
         f"{RECEIPT}: the run in {store.uri} has entered book {book.opened.name!r} with another secret, other data "
         "or another recipe; put them back as they were, or use a new run directory"
+    )
+
+
+def _entered_before(found: Entry, book: Book) -> InputError:
+    """Two run directories may draw two noises with one secret, and their entry would pay for one of them."""
+    return InputError(
+        f"book {book.opened.name!r}: a run with this secret, recipe and data has entered from {found.line.directory}; "
+        f"a secret is for one run directory. Leave --secret-file away to enter anew, or put {RECEIPT} of that run back"
     )
 
 

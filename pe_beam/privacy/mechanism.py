@@ -1,8 +1,8 @@
 """A mechanism for one histogram of a user's own pipeline: a ledger entry, a secret, and noise that is drawn once.
 
-The run directory of the mechanism is `URI/NAME`. It contains `ledger.jsonl` (one line), `private/secret.key` and
-`private/noised`, which identifies the counts that were given noise. Exact counts and the noisy histogram are in the
-store that `NoisyHistogram` gets as `commit`.
+The run directory of the mechanism is `URI/NAME`. It contains `ledger.jsonl` (one line), `private/secret.key`, and
+`private/noised` and `private/noised-over`, which identify the counts that were given noise and what was voted on. Exact
+counts and the noisy histogram are in the store that `NoisyHistogram` gets as `commit`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pe_beam.keyed import encode_fields
 from pe_beam.privacy import accounting, ledger, noise, secret
 from pe_beam.privacy.pledge import pledge
 
-NOISED = "private/noised"
+NOISED, NOISED_OVER = "private/noised", "private/noised-over"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _FORMAT = "pe_beam/mechanism/1"
 _ITERATION = 1  # iteration of the only ledger line
@@ -99,7 +99,8 @@ class GaussianMechanism(Mechanism):
         """See `Mechanism`. Columns: position (int64) and noisy_votes (float64)."""
         name = self._at("histogram")
         if not store.exists(name):
-            counts, line, bits = self._counts(store)["count"].to_numpy(), self._line(), self.grid_bits()
+            exact, line, bits = self._counts(store), self._line(), self.grid_bits()
+            counts = exact["count"].to_numpy()
             digest = hashlib.sha256(encode_fields(counts.astype(">i8").tobytes())).digest()
             key = noise.noise_key(
                 secret=self._secret(line),
@@ -110,7 +111,7 @@ class GaussianMechanism(Mechanism):
                 grid_bits=bits,
                 counts_digest=digest,
             )
-            self._pledge(key)
+            self._pledge(key, (exact.schema.metadata or {})[b"pe_beam.matrix"])
             labels = np.zeros(len(counts), dtype=np.int32)
             votes = noise.add_noise(counts=counts, labels=labels, sigma=line.sigma, grid_bits=bits, key=key)
             sink = io.BytesIO()
@@ -160,9 +161,9 @@ class GaussianMechanism(Mechanism):
             grid_bits=noise.grid_bits_for(sigma, self.unit),
         )
 
-    def _pledge(self, key: bytes) -> None:
-        """Records which counts get noise before they get it, so that no other counts ever get noise."""
-        if not pledge(self.store, NOISED, key):
+    def _pledge(self, key: bytes, candidates: bytes) -> None:
+        """Records which counts over which candidates get noise before they get it, so that no others ever get noise."""
+        if not (pledge(self.store, NOISED, key) and pledge(self.store, NOISED_OVER, candidates)):
             raise InputError(
                 f"mechanism {self.name!r}: other counts were given noise before; another noise costs budget again. "
                 "Open a mechanism of another name (its budget adds up)"

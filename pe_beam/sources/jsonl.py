@@ -19,7 +19,8 @@ class JsonlSource(LinesSource):
     A column name with dots is a key of that name, or else a path into nested objects: `review.body`. Numbers are taken
     as they are written, but whole numbers in labels and client ids as plain digits. true and false are taken as these
     words. A line is a reject if it is not an object, is too long, or is not UTF-8, if a name comes twice in an object,
-    or if a wanted value is a list or an object. `chat` takes lists of messages as text.
+    or if a wanted value is a list or an object. `chat` takes lists of messages as text. With `never_stop` a file in
+    another format is one whose lines are rejects, for its first line may be a record that looks like it.
     """
 
     endings = (".jsonl", ".ndjson")
@@ -30,10 +31,24 @@ class JsonlSource(LinesSource):
     @classmethod
     def open(cls, request: SourceRequest) -> JsonlSource:
         """See Source."""
-        return cls(request.path, Roles.asked(request), chat=request.chat, members=members_of(request))
+        return cls(
+            request.path,
+            Roles.asked(request),
+            chat=request.chat,
+            never_stop=request.never_stop,
+            members=members_of(request),
+        )
 
-    def __init__(self, path: str, roles: Roles, *, chat: bool = False, members: Members | None = None) -> None:
-        super().__init__(path, roles, members=members)
+    def __init__(
+        self,
+        path: str,
+        roles: Roles,
+        *,
+        chat: bool = False,
+        never_stop: bool = False,
+        members: Members | None = None,
+    ) -> None:
+        super().__init__(path, roles, never_stop=never_stop, members=members)
         self._objects = ObjectReader(roles, chat=chat)
 
     def _head(self, lines: LineReader) -> tuple[bytes, None]:

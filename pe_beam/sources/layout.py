@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -112,6 +113,21 @@ def _is_chat(kind: pa.DataType) -> bool:
 
 
 def _as_text(array: pa.Array) -> tuple[pa.Array, dict[int, Fault]]:
-    values = [None if messages is None else chat_text(messages) for messages in array.to_pylist()]
+    values = [None if messages is None else chat_text(messages) for messages in _lists(array)]
     bad = pc.indices_nonzero(pc.and_(array.is_valid(), pa.array(values, pa.string()).is_null())).to_pylist()
     return pa.array(values, pa.string()), dict.fromkeys(bad, NO_MESSAGES)
+
+
+def _lists(array: pa.Array) -> list[list[Any] | None]:
+    """Returns lists as Python has them. One that it cannot hold (a text that is not UTF-8) holds no message."""
+    try:
+        return array.to_pylist()
+    except (OverflowError, ValueError):
+        return [_held(value) for value in array]
+
+
+def _held(value: pa.Scalar) -> list[Any] | None:
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return [None]

@@ -105,8 +105,9 @@ class LinesSource(Source):
     splits: ClassVar[bool] = False
     """Whether a large file is scanned in several ranges."""
 
-    def __init__(self, path: str, roles: Roles, *, members: Members | None = None) -> None:
+    def __init__(self, path: str, roles: Roles, *, never_stop: bool = False, members: Members | None = None) -> None:
         self._path, self._split = split_path(path)
+        self._never_stop = never_stop
         self._members = members
         self._roles = roles
         self._key = roles.key
@@ -149,7 +150,7 @@ class LinesSource(Source):
         if self._members is not None:
             self._members.check(part.file)
         with files.explained(self._key, part.file), files.open_file(part.file, part.size) as handle:
-            if part.start == 0:
+            if part.start == 0 and not self._never_stop:  # its first bytes are a record, which decides over no other
                 forms.refuse(handle.read(forms.HEAD), part.file, self._key, self.kind)
                 handle.seek(0)
             lines = LineReader(handle)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +21,7 @@ from pe_beam.recipe.stream import instant_text
 from pe_beam.recipe.windows import manifest_name, memory_name, window_name, window_recipe
 from pe_beam.storage import open_store
 from pe_beam.streams import booking
+from pe_beam.streams.clock import SteadyClock
 from pe_beam.streams.closing import close_window, stream_source
 from pe_beam.streams.layout import LEDGER, closed_windows, finished_name, published_windows, window_dir
 from pe_beam.streams.ledger import read_lines, refuse_other_members, write_lines
@@ -33,10 +34,6 @@ _PAUSE = 300.0  # seconds before a service that did not answer is asked again
 _NAP = 30.0  # seconds between two looks at the clock, which a machine that slept may have set
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What a stream is run with, besides its recipe and directory.
@@ -45,14 +42,14 @@ class Surroundings:
       beam_options: Beam flags for each window's jobs.
       progress: stream for progress lines; None for no progress.
       secrets: name of a window -> file of 32 raw bytes to use as its secret (for tests); None: each draws its own.
-      now: the clock that says what is due. It decides on no record's window.
+      now: the clock that says what is due (`clock`). It decides on no record's window.
       sleep: waits some seconds.
     """
 
     beam_options: Sequence[str] = ()
     progress: TextIO | None = None
     secrets: Callable[[str], str | Path] | None = None
-    now: Callable[[], datetime] = _now
+    now: Callable[[], datetime] = field(default_factory=lambda: SteadyClock().now)
     sleep: Callable[[float], None] = time.sleep
 
 

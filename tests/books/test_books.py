@@ -178,6 +178,40 @@ def test_a_kill_at_any_write_of_entering_reserves_once():
         assert find_entry(open_store(directory))[1].line.directory == directory
 
 
+def test_a_secret_enters_from_one_directory_alone():
+    """Two directories with one secret may draw noise twice, and would be one entry: the second is refused."""
+    place, who = opened("secret"), applicant("memory://book-secret", cost(5.0))
+    one, two = open_store("memory://secret-1"), open_store("memory://secret-2")
+    enter(one, who, b"k" * 32, DATA, spent=False)
+    with pytest.raises(InputError, match=r"entered from memory://secret-1; a secret is for one run directory"):
+        enter(two, who, b"k" * 32, DATA, spent=False)
+    assert not two.exists(entering.RECEIPT)
+    enter(one, who, b"k" * 32, DATA, spent=False)  # a resume
+    one.delete(entering.RECEIPT)  # as if the directory was deleted and filled anew
+    with pytest.raises(InputError, match="is for one run directory"):
+        enter(one, who, b"k" * 32, DATA, spent=False)
+    enter(one, who, b"k" * 32, DATA, spent=True)  # its ledger says that it is the run
+    assert len(read_book(open_store(place)).entries) == 1
+
+
+def test_of_two_directories_with_one_secret_at_once_one_enters():
+    place, who, inside = opened("twins"), applicant("memory://book-twins", cost(5.0)), []
+    real = entering.change_book
+
+    def late(kept, change):
+        if not inside:  # between its look at the book and its line another one enters
+            inside.append(True)
+            enter(open_store("memory://twins-1"), who, b"k" * 32, DATA, spent=False)
+        return real(kept, change)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(entering, "change_book", late)
+        with pytest.raises(InputError, match="is for one run directory"):
+            enter(open_store("memory://twins-2"), who, b"k" * 32, DATA, spent=False)
+    assert entering.read_receipt(open_store("memory://twins-2")) is None
+    assert len(read_book(open_store(place)).entries) == 1
+
+
 def apply(place: str, number: int, folder: str) -> bool:
     try:
         return not goes_in(place, f"{folder}/run-{number}", cost(10.0))

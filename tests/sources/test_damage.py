@@ -21,6 +21,7 @@ from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.sources import open_source
+from pe_beam.sources import forms
 from pe_beam.sources.csv_parsing import NOT_CLOSED
 
 TEXT = FieldContent(pa.schema([("text", pa.string())]))
@@ -146,6 +147,26 @@ def test_archives_workbooks_and_other_kinds_of_files_are_told(tmp_path: Path) ->
             assert "UTF-16 or UTF-32; UTF-8 is wanted" in told(text.encode(coding), kind)
     assert "CR alone" in told(b"id,text\r1,a\r2,b\r")
     assert "CR alone" in told(b'{"text": "a"}\r{"text": "b"}\r', "jsonl")
+
+
+_FIRST = {
+    "gzip": b"\x1f\x8b\x08\n",
+    "a workbook": b"PK\x03\x04\n",
+    "UTF-16": b"\xff\xfe\n",
+    "zeros": bytes(1500) + b"\n",
+    "a long record": b'{"text":\r "' + b"a" * forms.HEAD + b'"}\n',
+}
+
+
+@pytest.mark.parametrize("first", _FIRST.values(), ids=_FIRST)
+def test_under_never_stop_no_first_line_decides_what_the_file_is(first: bytes, tmp_path: Path) -> None:
+    """It is a record as any other: the others count whatever its bytes are."""
+    (tmp_path / "x.jsonl").write_bytes(first + b'{"text": "b"}\n{"text": "c"}\n')
+    with pytest.raises(DataError):
+        opened("jsonl", tmp_path).pieces()
+    texts, kinds = read(opened("jsonl", tmp_path, never_stop=True))
+    assert texts[-2:] == ["b", "c"]
+    assert len(texts) + len(kinds) == 3
 
 
 def test_a_folder_of_compressed_files_alone_says_so(tmp_path: Path) -> None:

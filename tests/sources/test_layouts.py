@@ -202,6 +202,19 @@ def test_lists_of_messages_in_parquet(tmp_path: Path) -> None:
         opened("parquet", tmp_path).pieces()
 
 
+def test_messages_that_python_cannot_hold_are_a_reject_of_their_own(tmp_path: Path) -> None:
+    """A text that is not UTF-8, or an instant beyond the year 9999 in a key that nobody reads."""
+    for at, (bad, when) in enumerate([(b"\xff", 0), (b"x", 2**62)]):
+        content = pa.array([b"a", bad, b"b"], pa.binary()).view(pa.string())
+        fields = [pa.array(["user"] * 3), content, pa.array([0, when, 0], pa.timestamp("us"))]
+        messages = pa.StructArray.from_arrays(fields, names=["role", "content", "created"])
+        lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), messages)
+        pq.write_table(pa.table({"text": lists}), tmp_path / f"{at}.parquet")
+    texts, _, kinds = read(opened("parquet", tmp_path, chat=True))
+    assert texts == ["user: a", None, "user: b"] * 2
+    assert kinds == ["value that is no list of messages with role and content"] * 2
+
+
 # Columns that no record has
 
 

@@ -158,8 +158,8 @@ def test_names_of_files_may_have_any_bytes(tmp_path):
 
 
 def test_no_file_of_a_window_stops_the_stream(tmp_path):
-    """Damaged, packed or empty ones, folders, and links to nothing: rejects, or no files at all."""
-    life = Life(tmp_path, {"data__path": str(tmp_path / "in")})
+    """Packed or empty ones, whose lines are rejects, folders, and links to nothing: no files at all."""
+    life = Life(tmp_path, KEEP | {"data__path": str(tmp_path / "in")})
     folder = put(life.folder, 0, "a", [1]).parent
     (folder / "2026-12-01-folder.jsonl").mkdir()
     (folder / "2026-12-01-empty.jsonl").touch()
@@ -168,12 +168,23 @@ def test_no_file_of_a_window_stops_the_stream(tmp_path):
     (folder / "2026-12-01-link.jsonl").symlink_to("/nowhere")
     (folder / "no-stamp.jsonl").write_text("{}\n")
     store = life.until(1.5)
-    assert manifest(store, 0)["positions"] == ["2026-12-01-a.jsonl", "2026-12-01-empty.jsonl"]
-    assert {each["position"]: each["kind"] for each in manifest(store, 0)["rejects"]} == {
-        "2026-12-01-packed.jsonl": "cannot be opened as data.source wants it",
-        "2026-12-01-large.jsonl": "cannot be opened as data.source wants it",
-        "no-stamp.jsonl": "no stamp that stream.stamp can read",
-    }
+    names = ("a", "empty", "large", "packed")
+    assert manifest(store, 0)["positions"] == [f"2026-12-01-{name}.jsonl" for name in names]
+    assert manifest(store, 0)["rejects"] == [
+        {"position": "no-stamp.jsonl", "kind": "no stamp that stream.stamp can read"}
+    ]
+    assert sum(counts(store, 0)) == 1
+
+
+def test_a_first_line_that_looks_like_another_format_takes_no_other_record_away(tmp_path):
+    """Each line of JSONL is a record, so the first one must not decide over its file."""
+    votes = []
+    for name, first in (("with", b"\x1f\x8b\x08\n"), ("without", b"")):
+        life = Life(tmp_path / name, KEEP)
+        path = put(life.folder, 0, "a", [3, 3, 9])
+        path.write_bytes(first + path.read_bytes())
+        votes.append(counts(life.until(1.5), 0))
+    assert sum(votes[0]) == sum(votes[1]) == 3
 
 
 def test_a_damaged_page_of_a_parquet_file_takes_rows_of_its_file_alone(tmp_path):

@@ -71,6 +71,20 @@ def test_one_entry_pays_for_one_histogram(mechanism, tmp_path) -> None:
     assert mechanism.noisy(third).equals(first)
 
 
+def test_equal_counts_over_other_candidates_are_another_histogram(mechanism, tmp_path) -> None:
+    """Whether they are equal is exact: who chooses candidates could ask again and again, and pays for one answer."""
+    counts, told = np.array([5, 0, 7]), []
+    mechanism.commit_counts(open_store(tmp_path / "out"), Tally("digest", counts, Unit.RECORD, 1, 0))
+    mechanism.noisy(open_store(tmp_path / "out"))
+    for name, other in (("equal", counts), ("unequal", counts + 1)):
+        store = open_store(tmp_path / name)
+        mechanism.commit_counts(store, Tally("other", other, Unit.RECORD, 1, 0))
+        with pytest.raises(InputError) as caught:
+            mechanism.noisy(store)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+
+
 @pytest.mark.parametrize(
     "wrong", [tally(1, votes=2), tally(1, unit=Unit.CLIENT), tally(1, bits=1)], ids=["votes", "unit", "grid"]
 )

@@ -119,10 +119,18 @@ class TableContent(Content):
 
 def _fault(name: str, kind: str, values: pa.ChunkedArray, row: int, column: Column) -> Fault:
     """Returns why a value cannot be used. The value itself is the detail, which is private."""
-    value = values[row].as_py()
-    text = value.decode(errors="replace") if isinstance(value, bytes) else "" if value is None else str(value)
+    text = _shown(values[row])
     variety = _declared(column).variety(text) if kind == NO_CATEGORY else ""
     return Fault(f"column {name}: {kind}", text[:_DETAIL], variety)
+
+
+def _shown(value: pa.Scalar) -> str:
+    """Returns a value as text, for a detail. Arrow holds days and texts that Python does not."""
+    try:
+        found = value.as_py()
+    except (OverflowError, ValueError):  # a day beyond the year 9999, a text that is not UTF-8
+        return f"a {value.type} that cannot be shown"
+    return found.decode(errors="replace") if isinstance(found, bytes) else "" if found is None else str(found)
 
 
 @functools.lru_cache(maxsize=256)

@@ -232,6 +232,26 @@ def test_first_fault_of_a_row_is_told_and_types_are_checked(kinds: TableSchema) 
     assert modality_of(kinds).payload.names == list(KINDS["columns"])
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ({"type": "date", "min": "1900-01-01", "max": "2100-01-01"}, pa.array([18262, 2**31 - 1], pa.date32())),
+        (
+            {"type": "date", "min": "1900-01-01", "max": "2100-01-01"},
+            pa.array([0, -(2**63)], pa.timestamp("us", "UTC")),
+        ),
+        ({"type": "datetime", "min": "1900-01-01", "max": "2100-01-01"}, pa.array([0, 2**63 - 1], pa.timestamp("ms"))),
+        ({"type": "categorical", "values": ["a"]}, pa.array([b"a", b"\xff"], pa.binary()).view(pa.string())),
+    ],
+    ids=["a day", "a time with a zone", "a time", "no UTF-8"],
+)
+def test_what_python_cannot_hold_is_a_reject_of_its_own(column: dict[str, Any], values: pa.Array) -> None:
+    """Arrow holds such values; to show one in private/rejects ended the run, never_stop or not."""
+    payload, faults = TableContent(TableSchema(columns={"c": column})).convert(pa.table({"c": values}))
+    assert list(faults) == [1] and "cannot be shown" in faults[1].detail
+    assert payload.num_rows == 2
+
+
 def test_propose_reads_bounds_of_public_files_only(tmp_path: Path) -> None:
     table = pa.table(
         {

@@ -227,12 +227,13 @@ class LocalStore(Store):
         """See `Store.lease`. The lease is a flock on an empty file."""
         with _explained("locking"):
             handle = _made(self._path(name), os.O_RDWR | os.O_CREAT)
+        close = os.close  # an interpreter that ends empties modules first
         try:
             if not _flock(handle, fcntl.LOCK_EX, patience=patience):
                 raise LockedError(f"{self.uri}: another process holds {shown_name(name)}")
             yield
         finally:
-            os.close(handle)
+            close(handle)
 
     def is_leased(self, name: str) -> bool:
         """See `Store.is_leased`."""
@@ -378,8 +379,10 @@ class _Kept:
         self._mutex.release()
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
+        try:  # noqa: SIM105 - an interpreter that ends empties modules first, contextlib and os among them
             os.close(self.handle)
+        except (AttributeError, OSError):
+            pass
 
 
 def _missing_or_raise(error: OSError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -15,7 +16,8 @@ import pytest
 
 from pe_beam.contracts.store import Store
 from pe_beam.errors import StorageError
-from pe_beam.storage import open_store
+from pe_beam.storage import local, open_store
+from pe_beam.storage.local import LocalStore
 
 
 def _mode(path: Path) -> int:
@@ -183,3 +185,19 @@ def test_no_file_stays_open_that_nobody_writes(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) - before <= 9  # noqa: PTH208
     del store
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_what_is_held_until_the_interpreter_ends_is_let_go_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then the names of its modules are None; what is raised is printed over the last words of a command."""
+    store = LocalStore(tmp_path)
+    store.append("journal", b"x", durable=False)
+    with contextlib.ExitStack() as held:
+        held.enter_context(store.lease("holder"))
+        with monkeypatch.context() as end:
+            end.setattr(local, "os", None)
+            end.setattr(local, "contextlib", None)
+            held.close()
+            store._kept["journal"].__del__()
+    assert not store.is_leased("holder")

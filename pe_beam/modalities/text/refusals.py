@@ -54,8 +54,7 @@ def explained(said: Said, asked: Asked) -> Exception:
     where, status = asked.where, said.status
     if said.code.lower() in _SPENT or status == 402:
         return SpentError(
-            f"{where}: the provider says that its own quota is used up ({said.code or status}); run again once it is "
-            "not"
+            f"{where}: the provider says that its own quota is used up ({said.short}); run again once it is not"
         )
     if status in _MAY_PASS or status >= 500:
         # A gateway's time-out counts as a time-out: the service behind it may have done the work.

@@ -283,6 +283,15 @@ def test_an_answer_that_is_none_is_asked_for_again_and_counted_at_its_most(tmp_p
     assert spent(tmp_path)["output"] == 40 + 10
 
 
+@pytest.mark.parametrize("key", ["code", "status"])
+def test_a_code_of_thousands_of_digits_is_none(tmp_path, key):
+    error = {"error": {"message": "no", key: "5" * 5000}}
+    with Hostile(lambda _, __, n: (200, {}, error if n == 1 else chat(n))) as server:
+        assert len(make(_generator(server, folder=tmp_path, concurrency=1, patience=20), 2)) == 2
+        assert len(server.asked) == 3
+    assert spent(tmp_path)["output"] == 40 + 2 * 10, "the service may have done the work"
+
+
 def test_a_failure_that_nobody_foresaw_is_counted_at_its_most(tmp_path, monkeypatch):
     monkeypatch.setattr("pe_beam.modalities.text.openai_client.read_json", lambda _: 1 / 0)
     server = Hostile(lambda _, __, n: (200, {}, chat(n)))

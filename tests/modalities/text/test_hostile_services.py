@@ -127,7 +127,7 @@ def test_a_pause_that_is_none_leaves_the_back_off(headers):
 
 
 @pytest.mark.parametrize(
-    "value", ["nan", "inf", "-5", "1e999", "9" * 400, "Mon, 01 Jan 9" + "9" * 19 + " 00:00:00 GMT"]
+    "value", ["nan", "inf", "-5", "1e999", "9" * 400, "²", "①s", "Mon, 01 Jan 9" + "9" * 19 + " 00:00:00 GMT"]
 )
 def test_only_a_finite_number_is_a_pause(value):
     assert retry_after({"retry-after-ms": value}) is None

@@ -63,7 +63,7 @@ def _resets(headers: Mapping[str, str]) -> list[float]:
 def _duration(value: str) -> float | None:
     """Returns the seconds of "1m30s" or "350ms". A bare number is seconds, or, if it is large, a time since 1970."""
     value = value.strip().lower()
-    if value.isdigit() and len(value) < 16:
+    if value.isdecimal() and len(value) < 16:
         number = float(value)
         if number > 1e11:
             number /= 1000

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pe_beam.contracts.service import Endpoint, Surroundings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import openai
 
 _CONNECTIONS_A_POOL = 8
+MOST_BYTES = 1 << 26
+"""Of a reply, unpacked; more than the longest text takes with its reasoning, a stream's event for each token."""
 
 
 def import_openai() -> Any:
@@ -83,15 +86,17 @@ class OpenAiClient(Client):
         )
 
 
-def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
+def open_client(endpoint: Endpoint, where: str, most_bytes: int = MOST_BYTES) -> openai.AsyncOpenAI:
     """Returns the package's client for an endpoint. It retries nothing (the dispatcher does) and follows no redirect.
 
-    Content may be private, so that it must not go to an address that the recipe does not name.
+    Content may be private, so that it must not go to an address that the recipe does not name. A reply of more than
+    `most_bytes` is a TransientError, the cause of the package's own.
     """
     package = import_openai()
     key = endpoint.key(where)
     # All but redirects has the package's defaults: its limits of connections and its time-outs stay.
-    http = package.DefaultAsyncHttpxClient(follow_redirects=False)
+    hooks = {"response": [_bounded(most_bytes)]}
+    http = package.DefaultAsyncHttpxClient(follow_redirects=False, event_hooks=hooks)
     if endpoint.azure_api_version is not None:
         client: openai.AsyncOpenAI = package.AsyncAzureOpenAI(
             azure_endpoint=endpoint.base_url,
@@ -105,13 +110,36 @@ def open_client(endpoint: Endpoint, where: str) -> openai.AsyncOpenAI:
     return client
 
 
+def _bounded(most: int) -> Callable[[Any], Awaitable[None]]:
+    """Returns a hook that breaks a reply off beyond `most` bytes: it would be in memory several times, and fill it."""
+
+    async def hook(response: Any) -> None:
+        whole = response.aiter_bytes
+
+        async def parts() -> AsyncIterator[bytes]:
+            size = 0
+            async with contextlib.aclosing(whole()) as found:
+                async for part in found:
+                    size += len(part)
+                    if size > most:
+                        kind = f"an answer of more than {most >> 20} MiB"
+                        raise TransientError(kind, billed=True, unrecognised=True)
+                    yield part
+
+        response.aiter_bytes = parts  # the client reads by it
+
+    return hook
+
+
 class OpenAiLine(Connection):
     """A connection to one endpoint through `openai.AsyncOpenAI`. A subclass defines the requests."""
 
-    def __init__(self, endpoint: Endpoint, where: str, *, model: str, concurrency: int) -> None:
+    def __init__(
+        self, endpoint: Endpoint, where: str, *, model: str, concurrency: int, most_bytes: int = MOST_BYTES
+    ) -> None:
         # The package's connection pool examines all of its connections on every call, so several small pools cost less.
         pools = -(-concurrency // _CONNECTIONS_A_POOL)
-        self._clients = itertools.cycle([open_client(endpoint, where) for _ in range(pools)])
+        self._clients = itertools.cycle([open_client(endpoint, where, most_bytes) for _ in range(pools)])
         self._model = endpoint.model or model
         self._asked = Asked(where, self._model)
 
@@ -210,8 +238,9 @@ def _advice(name: str, options: LlmOptions) -> str | None:
 
 def _fault(error: Exception, asked: Asked) -> Exception:
     """Turns a client's error into a transient error, or into one error with a message that says what to do."""
-    if isinstance(error, TransientError):
-        return error
+    own = error if isinstance(error, TransientError) else error.__cause__
+    if isinstance(own, TransientError):
+        return own
     said = said_by(error)
     if said is not None:
         return explained(said, asked)

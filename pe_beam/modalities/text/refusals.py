@@ -34,12 +34,14 @@ class Asked:
       model: the model's name there.
       fields: names in the request's body that a recipe can change or leave out.
       advice: a field's name -> what to write, or None.
+      part: the recipe's section that the request is made from.
     """
 
     where: str
     model: str
     fields: Collection[str] = ()
     advice: Callable[[str], str | None] = lambda _: None
+    part: str = "generator"
 
 
 def lists_no_models(said: Said) -> bool:
@@ -54,8 +56,7 @@ def explained(said: Said, asked: Asked) -> Exception:
     where, status = asked.where, said.status
     if said.code.lower() in _SPENT or status == 402:
         return SpentError(
-            f"{where}: the provider says that its own quota is used up ({said.code or status}); run again once it is "
-            "not"
+            f"{where}: the provider says that its own quota is used up ({said.short}); run again once it is not"
         )
     if status in _MAY_PASS or status >= 500:
         # A gateway's time-out counts as a time-out: the service behind it may have done the work.
@@ -91,9 +92,9 @@ def _not_taken(said: Said, asked: Asked) -> RefusedError:
     names = named_fields(said, asked.fields)
     if not names:
         return RefusedError(
-            f"{asked.where}: the service refuses the request ({said.short}); check generator and base_url"
+            f"{asked.where}: the service refuses the request ({said.short}); check {asked.part} and base_url"
         )
-    advice = "; ".join(found for found in map(asked.advice, names) if found) or "check generator"
+    advice = "; ".join(found for found in map(asked.advice, names) if found) or f"check {asked.part}"
     why = (
         "for want of stream"
         if names == ["stream"] and "stream" not in asked.fields

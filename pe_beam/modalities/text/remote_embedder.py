@@ -13,7 +13,8 @@ from pe_beam.contracts.embedder import Embedding
 from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.text.checks import spread, usable
-from pe_beam.modalities.text.openai_client import OpenAiLine
+from pe_beam.modalities.text.openai_client import MOST_BYTES, OpenAiLine
+from pe_beam.modalities.text.refusals import Asked
 from pe_beam.modalities.text.replies import ErrorReply, counted, read_json
 from pe_beam.modalities.text.wordings import Said
 from pe_beam.numbers import Whole
@@ -22,6 +23,7 @@ from pe_beam.services.dispatch import Dispatcher
 from pe_beam.services.pool import shared_dispatcher
 
 _KEY = "execution.embeddings"
+_ADVICE = {"input": "write a smaller embedder.most_characters or embedder.batch_size"}
 
 
 class RemoteOptions(contracts.Options):
@@ -105,7 +107,9 @@ class _EmbeddingLine(OpenAiLine):
     """A connection to one endpoint for embeddings: asks are (first row, texts), answers are float32 arrays."""
 
     def __init__(self, endpoint: Endpoint, where: str, options: RemoteOptions, concurrency: int) -> None:
-        super().__init__(endpoint, where, model=options.model, concurrency=concurrency)
+        most_bytes = max(MOST_BYTES, 32 * options.batch_size * options.dimension)  # 32 for each number
+        super().__init__(endpoint, where, model=options.model, concurrency=concurrency, most_bytes=most_bytes)
+        self._asked = Asked(where, self._model, ("input", "encoding_format"), _ADVICE.get, part="embedder")
         self._dimension = options.dimension
 
     async def _send(self, ask: Any, timeout: float) -> tuple[Any, Usage]:

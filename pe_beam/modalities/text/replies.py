@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ _FINISH: dict[str, Finish] = {
 }
 _CUT_SHORT = ("error", "insufficient_system_resource", "abort", "network_error")
 """Finish reasons of an answer that the service broke off. The ask is repeated, as after status 500."""
+_STATUS = re.compile("[45][0-9]{2}")
 _NO_ANSWER = "an answer that is not one"
 _THOUGHT = ("thinking", "reasoning", "redacted_thinking", "thought", "summary")
 """Types of content that hold a model's reasoning."""
@@ -40,8 +42,8 @@ class ErrorReply(Exception):  # noqa: N818 - a reply, told as the error that it 
         self.body = body
         inner = body.get("error", body)
         said = [inner.get(key) for key in ("code", "status")] if isinstance(inner, dict) else []
-        codes = [int(code) for code in said if isinstance(code, int | str) and str(code).isdecimal()]
-        self.status_code = next((code for code in codes if 400 <= code < 600), 200)
+        codes = (str(code) for code in said if isinstance(code, int | str))
+        self.status_code = next((int(code) for code in codes if _STATUS.fullmatch(code)), 200)
 
 
 def read_json(reply: bytes) -> Any:

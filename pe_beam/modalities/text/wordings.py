@@ -1,7 +1,7 @@
 """Reads errors in the words of services, and finds those of a single prompt: filtered, or beyond the context.
 
 Every vendor has its own status, code and sentence for the same error. Only the code may be in a message of this
-package, because a sentence may repeat a key or a prompt.
+package, because a sentence may repeat a key or a prompt, and only where it looks like one: some put those there.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _FILTERED = re.compile(
     r"content exists risk|content management policy|\bflagged\b|inappropriate content"
     r"|violat\w+ (?:our |the )?(?:usage|content) polic"
 )
+_CODE = re.compile(r"[A-Za-z]+(?:[._-][A-Za-z]+)*|[0-9]{1,6}")
+"""A code that a message may show: a name or a small number. Keys mix letters and digits, and prompts have blanks."""
 _REQUEST_TOO_LARGE = re.compile(r"\brequest too large\b")  # for the tokens of a minute: waiting changes nothing
 
 
@@ -71,8 +73,8 @@ class Said:
 
     @property
     def short(self) -> str:
-        """Status and code, for a message."""
-        named = self.code if self.code not in ("", str(self.status)) else ""
+        """Status, and the code if it can be one, for a message."""
+        named = self.code if self.code != str(self.status) and _CODE.fullmatch(self.code) else ""
         return f"status {self.status}{', ' + named if named else ''}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from pe_beam.contracts.service import Ceiling, Endpoint, Price, Service, Surroun
 from pe_beam.errors import RecipeError, ServiceError, SpentError, StorageError
 from pe_beam.modalities.text.client import Answer, Ask
 from pe_beam.modalities.text.llm import Llm
-from pe_beam.modalities.text.openai_client import OpenAiClient
+from pe_beam.modalities.text.openai_client import MOST_BYTES, OpenAiClient
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
 from pe_beam.modalities.text.replies import counted
@@ -127,7 +128,7 @@ def test_a_pause_that_is_none_leaves_the_back_off(headers):
 
 
 @pytest.mark.parametrize(
-    "value", ["nan", "inf", "-5", "1e999", "9" * 400, "Mon, 01 Jan 9" + "9" * 19 + " 00:00:00 GMT"]
+    "value", ["nan", "inf", "-5", "1e999", "9" * 400, "²", "①s", "Mon, 01 Jan 9" + "9" * 19 + " 00:00:00 GMT"]
 )
 def test_only_a_finite_number_is_a_pause(value):
     assert retry_after({"retry-after-ms": value}) is None
@@ -283,6 +284,15 @@ def test_an_answer_that_is_none_is_asked_for_again_and_counted_at_its_most(tmp_p
     assert spent(tmp_path)["output"] == 40 + 10
 
 
+@pytest.mark.parametrize("key", ["code", "status"])
+def test_a_code_of_thousands_of_digits_is_none(tmp_path, key):
+    error = {"error": {"message": "no", key: "5" * 5000}}
+    with Hostile(lambda _, __, n: (200, {}, error if n == 1 else chat(n))) as server:
+        assert len(make(_generator(server, folder=tmp_path, concurrency=1, patience=20), 2)) == 2
+        assert len(server.asked) == 3
+    assert spent(tmp_path)["output"] == 40 + 2 * 10, "the service may have done the work"
+
+
 def test_a_failure_that_nobody_foresaw_is_counted_at_its_most(tmp_path, monkeypatch):
     monkeypatch.setattr("pe_beam.modalities.text.openai_client.read_json", lambda _: 1 / 0)
     server = Hostile(lambda _, __, n: (200, {}, chat(n)))
@@ -315,6 +325,35 @@ def test_embeddings_that_are_none(tmp_path, vectors):
     assert np.array_equal(found, [[1, 2], [3, 4]])
     spent = json.loads((tmp_path / "embeddings/account.json").read_text())["spent"]
     assert spent["calls"] == 2 and spent["input"] == 2 * (1 + 8 + 1 + 8), "the guess, both times"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_reply_without_end_does_not_fill_the_memory(tmp_path, packed):
+    """Gigabytes are broken off, however few bytes they come in; the address of the first one is refused."""
+    huge = b" " * (MOST_BYTES + 1)
+    reply = (200, {"Content-Encoding": "gzip"}, gzip.compress(huge, 1)) if packed else (200, {}, huge)
+    with Hostile(lambda _, __, n: reply if n == 1 else (200, {}, chat(n))) as server:
+        assert len(make(_generator(server, folder=tmp_path, concurrency=1, patience=20, timeout=20), 2)) == 2
+        assert len(server.asked) == 3
+    assert spent(tmp_path)["output"] == 40 + 2 * 10
+    with Hostile(lambda *_: reply) as server:
+        with pytest.raises(ServiceError, match=r"not in the OpenAI protocol \(an answer of more than 64 MiB\)"):
+            make(_generator(server, timeout=20), 1)
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"message": "Bad."}, "request (status 400); check embedder and base_url"),
+        ({"message": "Input is too long: staff food"}, "its input (status 400): write a smaller embedder.most_char"),
+        ({"param": "encoding_format"}, "its encoding_format (status 400): check embedder"),
+    ],
+)
+def test_texts_that_a_service_refuses_to_embed_are_not_the_generator_s(said, wanted):
+    with Hostile(lambda *_: (400, {}, {"error": said})) as server, pytest.raises(ServiceError) as caught:
+        _embedder(server).embed(pa.table({"text": ["staff food"]}))
+    assert wanted in str(caught.value) and "food" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("max_tokens", "most"), [(40, 100_000), (10_000, 200_000)])

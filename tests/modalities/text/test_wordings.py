@@ -201,6 +201,20 @@ def test_a_provider_without_credit_says_so():
         answers(reply)
 
 
+@pytest.mark.parametrize("status", [400, 401, 402, 404])
+@pytest.mark.parametrize("code", ["sk-secret-7Zq", "sk-secret7", "Write a text on soup", "Write: soup", "a" * 59 + "1"])
+def test_a_code_that_may_be_a_key_or_a_prompt_is_not_shown(status, code):
+    with pytest.raises((ServiceError, SpentError), match=rf"\(status {status}[;)]") as caught:
+        answers(refusal("no", status, code=code, type=code))
+    assert code[:8] not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["invalid_api_key", "InvalidParameter.BadRequest", "missing-scope", "1301"])
+def test_a_code_that_is_one_is_shown(code):
+    with pytest.raises(ServiceError, match=rf"\(status 400, {code}\)"):
+        answers(refusal("no", code=code, type=None))
+
+
 # Keys that may not list models, and addresses where something else is.
 
 SCOPES = "You have insufficient permissions for this operation. Missing scopes: api.model.read."

@@ -1,4 +1,7 @@
-"""Hands what is released after an iteration to TensorBoard, MLflow or Weights & Biases."""
+"""Hands what is released after an iteration to TensorBoard, MLflow or Weights & Biases.
+
+All of them note times, which a release has not (privacy rule 7): what they hold is the holder's.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ def tensorboard(log_dir: str | Path) -> Callback:
     """Returns a callback that writes scalars and the first candidates for TensorBoard, with torch's writer.
 
     Args:
-      log_dir: a folder for its event files. What it holds is as public as the release.
+      log_dir: a folder for its event files. They say when each iteration was done, and so how long private stages took:
+        unlike the release they are the holder's.
 
     Raises:
       MissingExtraError: the package tensorboard or torch is not installed.
@@ -44,7 +48,7 @@ def tensorboard(log_dir: str | Path) -> Callback:
 def mlflow(*, send_unprotected: bool = False) -> Callback:
     """Returns a callback that logs metrics, and pictures as artifacts, to the active run of MLflow.
 
-    The tracking server is a recipient of what is released.
+    The tracking server is a recipient of what is released, and of when: how long private stages take follows from that.
 
     Args:
       send_unprotected: lets it have what a run at epsilon = infinity makes, which nothing protects.
@@ -70,7 +74,7 @@ def mlflow(*, send_unprotected: bool = False) -> Callback:
 def wandb(*, send_unprotected: bool = False) -> Callback:
     """Returns a callback that logs to the active run of Weights & Biases (`wandb.init` comes first).
 
-    The service is a recipient of what is released.
+    The service is a recipient of what is released, and of when: how long private stages take follows from that.
 
     Args:
       send_unprotected: lets it have what a run at epsilon = infinity makes, which nothing protects.

@@ -22,7 +22,8 @@ from pe_beam.engine import tables
 from pe_beam.engine.cells import CliqueCells, columns_in_slices
 from pe_beam.engine.run import Run
 from pe_beam.engine.spending import sigma_of
-from pe_beam.measuring.cliques import Clique
+from pe_beam.errors import InputError
+from pe_beam.measuring.cliques import Clique, norm_squared
 from pe_beam.measuring.known import Answer, Interaction, Known, one_way
 from pe_beam.measuring.slices import clique_of
 from pe_beam.recipe.measured import PAIR_WEIGHT, Step, measured_steps
@@ -266,13 +267,19 @@ class StepCells(CliqueCells):
     """The cells in which a record counts in a step, as `Ballots`."""
 
     def __init__(self, run: Run, iteration: int) -> None:
-        """Takes a step whose cells are committed."""
+        """Takes a step whose cells are committed. Raises InputError if a record adds more to them than noise is for."""
         cliques, columns = asked(run, iteration), len(run.embedder.marginal_sizes())
+        step = steps_of(run)[iteration]
+        if norm_squared(cliques) > step.norm_squared:
+            raise InputError(
+                f"privacy.measure.{step.name}: a record would count oftener in what was chosen than noise is for; it "
+                "is not counted"
+            )
         super().__init__(
             run.embedder,
             cliques,
             run.recipe.label_count,
             digest=asked_digest(run, iteration),
-            votes_per_record=steps_of(run)[iteration].norm_squared,
+            votes_per_record=step.norm_squared,
             sliced=any(each.columns[0] >= columns for each in cliques),
         )

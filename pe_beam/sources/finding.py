@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -166,10 +167,19 @@ def _walk(root: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[
         if entry.name.startswith("."):
             continue
         name = f"{below}/{entry.name}" if below else entry.name
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(root, name, above | {identity})
-        elif entry.is_file() or entry.is_symlink():
+        elif entry.is_symlink() or entry.is_file():
             yield name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself leads nowhere, as one that dangles
+            return False
+        raise
 
 
 def _match_below(root: str) -> list[tuple[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -249,7 +250,7 @@ def texts(column: pa.ChunkedArray) -> list[str | None]:
     if pa.types.is_boolean(kind):
         return [None if value is None else str(value).lower() for value in array.to_pylist()]
     if pa.types.is_decimal(kind):
-        return [None if value is None else _number(f"{value.normalize():f}") for value in array.to_pylist()]
+        return [None if value is None else _number(_written(value)) for value in array.to_pylist()]
     if pa.types.is_floating(kind):
         wide = array if kind != pa.float16() else array.cast(pa.float32())
         return [None if text in (None, "nan", "-nan") else _number(text) for text in wide.cast(pa.string()).to_pylist()]
@@ -259,6 +260,12 @@ def texts(column: pa.ChunkedArray) -> list[str | None]:
         raw = array.cast(pa.large_binary()).to_pylist()
         values = [None if value is None else value.decode("utf-8", "backslashreplace") for value in raw]
     return [None if value is None else str(value) for value in values]
+
+
+def _written(value: Decimal) -> str:
+    """Returns all digits of a decimal without zeros at its end. (`Decimal.normalize` rounds to 28.)"""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _number(text: str) -> str:

@@ -99,7 +99,8 @@ def test_an_empty_input_buys_noise_alone_and_stops_an_ordinary_run(small, tmp_pa
     evolve(parse_recipe(recipe), tmp_path / "run")  # complete: status 0 again
 
 
-def test_a_dangling_link_stops_an_ordinary_run_and_no_other(small, tmp_path, capsys):
+@pytest.mark.parametrize("leads", ["nowhere.png", "3/x.png"], ids=["nowhere", "to itself"])
+def test_a_dangling_link_stops_an_ordinary_run_and_no_other(small, tmp_path, capsys, leads):
     ends = {}
     for linked in (False, True):
         for never_stop in (False, True):
@@ -108,7 +109,7 @@ def test_a_dangling_link_stops_an_ordinary_run_and_no_other(small, tmp_path, cap
             for row, image in enumerate(picture_table(30)["image"].to_pylist()):
                 (folder / f"data/3/{row}.png").write_bytes(image)
             if linked:
-                (folder / "data/3/x.png").symlink_to(folder / "nowhere.png")
+                (folder / "data/3/x.png").symlink_to(folder / "data" / leads)
             small["data"] = {"source": "folder", "path": str(folder / "data"), "labels": [str(i) for i in range(10)]}
             ends[linked, never_stop] = _run(small, folder, capsys, never_stop=never_stop)
     assert [ends[linked, False][0] for linked in (False, True)] == [0, 2]

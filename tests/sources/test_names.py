@@ -134,6 +134,15 @@ def test_whole_numbers_of_any_size_are_ids(tmp_path: Path) -> None:
     assert (clients(source), kinds(source)) == ([str(2**63 - 1), "12345678901234567890"], set())
 
 
+def test_clients_that_differ_in_the_last_of_38_digits_are_two(tmp_path: Path) -> None:
+    """As one they would have the votes of one between them, and one client less would change those of the other."""
+    ids = [Decimal(10**37 + 1), Decimal(10**37 + 2)]
+    for at, kind in enumerate((pa.decimal128(38, 0), pa.decimal256(60, 20))):
+        table = pa.table({"text": ["a", "b"], "client": pa.array(ids, kind)})
+        pq.write_table(table, tmp_path / f"{at}.parquet")
+    assert clients(opened("parquet", tmp_path)) == [str(each) for each in ids] * 2
+
+
 @pytest.mark.parametrize("other", ["7", "7.0", "12", "0"])
 def test_leading_zeros_that_a_program_may_have_cut_off_are_refused(other: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,client\nx,007\ny,456\n")

@@ -17,6 +17,7 @@ import contextlib
 import functools
 import importlib
 import io
+import logging
 import os
 import threading
 import warnings
@@ -36,8 +37,9 @@ for _name in ("Png", "Jpeg", "Mpo", "Bmp", "Gif", "Tiff", "WebP", "Ppm", "Jpeg2K
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 _STRIP = 256  # rows converted at a time
 _STDERR = threading.Lock()
-# Pillow warns of sizes and tags of single files, and a worker would write that into its log (rule 7).
+# Pillow warns of sizes and tags of single files, and logs some, and a worker would write that into its log (rule 7).
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def encode_png(array: np.ndarray) -> bytes:

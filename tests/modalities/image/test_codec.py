@@ -1,6 +1,7 @@
 """One policy for each kind of image file: what docs/images.md promises, kind by kind."""
 
 import io
+import logging
 import struct
 import subprocess
 import sys
@@ -164,6 +165,17 @@ print("done", file=sys.stderr)
 def test_libtiff_says_nothing_of_single_files_and_stderr_is_there_again():
     found = subprocess.run([sys.executable, "-c", _TIFFS], capture_output=True, text=True, check=True)
     assert found.stderr == "done\n"
+
+
+def test_pillow_logs_nothing_of_single_files(caplog):
+    sink = io.BytesIO()
+    Image.new("RGB", (5, 5)).save(sink, format="TIFF")
+    samples = struct.pack("<HHI", 277, 3, 1)  # SamplesPerPixel: one SHORT, whose value follows
+    head, tag, rest = sink.getvalue().partition(samples)
+    with caplog.at_level(logging.DEBUG):
+        found = decode_image(head + tag + struct.pack("<H", 29186) + rest[2:], mode="RGB")
+    assert tag and isinstance(found, Fault)
+    assert not caplog.records
 
 
 def test_strips_change_nothing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import itertools
 import json
@@ -21,7 +22,7 @@ from pe_beam.driver import launching, status
 from pe_beam.driver import loop as driver
 from pe_beam.driver.loop import evolve
 from pe_beam.engine import choose as choosing
-from pe_beam.engine import counting, ingest
+from pe_beam.engine import counting, ingest, measuring
 from pe_beam.engine.cells import bin_rows, commit_bins, read_bins
 from pe_beam.engine.choose import choose
 from pe_beam.engine.frozen import INDEX, fingerprint_of, shards_of
@@ -110,6 +111,17 @@ def released(run_dir: Path, step: str) -> tuple[list[dict[str, Any]], pa.Table]:
     folder = run_dir / "release/iteration=0000/measured"
     [said], [table] = folder.glob(f"*-{step}.json"), folder.glob(f"*-{step}.parquet")
     return json.loads(said.read_text()), pq.read_table(table)
+
+
+def test_cells_in_which_a_record_counts_oftener_than_noise_is_for_are_not_counted(done, monkeypatch):
+    run = open_run(done)
+    for iteration, step in steps_of(run).items():
+        assert StepCells(run, iteration).votes_per_record == step.norm_squared >= norm_squared(asked(run, iteration))
+        heavier = [dataclasses.replace(each, weight=each.weight + 1) for each in asked(run, iteration)]
+        with monkeypatch.context() as patch:
+            patch.setattr(measuring, "asked", lambda *_, cliques=heavier: cliques)
+            with pytest.raises(InputError, match=f"privacy.measure.{step.name}: a record would count oftener"):
+                StepCells(run, iteration)
 
 
 def test_each_step_has_its_line_and_all_together_keep_the_budget(done):

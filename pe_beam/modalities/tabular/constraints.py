@@ -98,7 +98,9 @@ class Constraint(BaseModel):
             total = columns[self.equals]
             low, high = (sum(getattr(columns[name], end) for name in self.sum) for end in ("low", "high"))
             fits = low <= total.high and high >= total.low
-            if not fits or any(columns[name].step < total.step for name in self.sum):
+            parts = [columns[name] for name in self.sum]
+            finest = min(parts, key=lambda column: column.step)
+            if not fits or not all(part.steps_on(finest) and part.steps_on(total) for part in parts):
                 raise ValueError("sum cannot be met within the bounds and types")
         for key, condition in (("if", self.when), ("then", self.then)):
             for name, wanted in (condition or {}).items():
@@ -135,7 +137,7 @@ def _check_wanted(key: str, column: Column, wanted: Any) -> None:
             else _few(wanted)
         )
         has = f"from {column.min} to {column.max}" if column.min is not None else _few(column.choices)
-        steps = f" with {column.decimals} digits after the point" if column.decimals is not None else ""
+        steps = f" in steps of {column.step:g}" if column.stepped and column.type == "float" else ""
         raise ValueError(f"{key}: nothing is allowed by {ends}; the column has values {has}{steps}")
 
 

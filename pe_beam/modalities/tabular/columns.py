@@ -138,8 +138,10 @@ class Column(Forms, _Declared):
                 )
 
     def _check_multiples(self, step: float) -> None:
-        if self.type != "float" or self.decimals is not None:
-            raise ValueError(f"multiple_of: is for float without decimals, not for {self.type}")
+        if self.type != "float":
+            raise ValueError(f"multiple_of: is for float, not for {self.type}")
+        if self.decimals is not None:
+            raise ValueError("multiple_of: takes the place of decimals; one of the two is wanted")
         parts, whole = Fraction(repr(step)).as_integer_ratio()
         if max(-self.low, self.high, parts / whole) * whole >= EXACT or whole > 10**MOST_DECIMALS:
             raise ValueError(f"multiple_of: multiples of {step!r} cannot be told apart exactly within these bounds")

@@ -27,8 +27,8 @@ Weights = Callable[[int, np.ndarray], np.ndarray]
 """A column's position and rows, int64 (n,) -> float64 (n, bins): how likely its bins are in these rows."""
 Places = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """A column's position, bins, int64 (n,), and uniform numbers, float64 (n,) -> codes in them, float64 (n,)."""
-Between = Callable[[int, float, float], np.ndarray | None]
-"""A column's position, and two ends -> share of each bin's values between them, float64 (bins,); None: even ones."""
+Between = Callable[[int, np.ndarray, np.ndarray], np.ndarray | None]
+"""A column's position, and two ends, float64 (n,) -> share of each bin between them, (n, bins); None: bins are even."""
 Uniforms = Callable[[np.ndarray], np.ndarray]
 """Rows, int64 (n,) -> uniform numbers of their own streams, float64 (n, DRAWS)."""
 
@@ -196,12 +196,8 @@ def _parts(column: Column, wrong: _Wrong, between: Between | None) -> np.ndarray
     if wrong.among is not None:
         some = np.isin(bins, bin_of(wrong.among, column)).astype(np.float64)
         return np.broadcast_to(some, (len(wrong.rows), len(bins)))
-    if between is not None:
-        ends, row = np.unique(np.column_stack([wrong.low, wrong.high]), axis=0, return_inverse=True)
-        known = [own for low, high in ends.tolist() if (own := between(wrong.column, low, high)) is not None]
-        if known:
-            shares: np.ndarray = np.array(known)[row.ravel()]
-            return shares
+    if between is not None and (known := between(wrong.column, wrong.low, wrong.high)) is not None:
+        return known
     begin, end = _ends(bins, column)
     sizes = end - begin + column.step
     inside = np.minimum(end, wrong.high[:, None]) - np.maximum(begin, wrong.low[:, None]) + column.step

@@ -248,7 +248,7 @@ def test_a_value_that_comes_often_is_drawn_itself() -> None:
         ({"type": "float", "min": 0, "max": 1, "decimals": 16}, "less than or equal to 15"),
         ({"type": "float", "min": 0, "max": 1, "decimals": -1}, "greater than or equal to 0"),
         ({"type": "integer", "min": 0, "max": 9, "multiple_of": 3}, "multiple_of: is for float"),
-        ({"type": "float", "min": 0, "max": 9, "multiple_of": 0.5, "decimals": 1}, "multiple_of: is for float without"),
+        ({"type": "float", "min": 0, "max": 9, "multiple_of": 0.5, "decimals": 1}, "takes the place of decimals"),
         ({"type": "float", "min": 0.3, "max": 9, "multiple_of": 0.5}, "min: 0.3 is no multiple of 0.5"),
         ({"type": "float", "min": 0, "max": 9, "multiple_of": 1 / 3}, "cannot be told apart"),
         ({"type": "float", "min": 0, "max": 1e16, "multiple_of": 0.5}, "cannot be told apart"),

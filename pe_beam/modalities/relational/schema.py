@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -99,6 +100,11 @@ class RelationalSchema(BaseModel):
                 raise ValueError(f"{a} is at least its min, so the min of {b} may not be below that")
             if b in own and columns[b].high < columns[a].high:
                 raise ValueError(f"{b} is at most its max, so the max of {a} may not be above that")
+            far = math.inf if constraint.within is None else constraint.within
+            if b in own and columns[b].low > columns[a].low + far:
+                raise ValueError(f"{b} is at least its min, so the min of {a} may not be so far below that")
+            if a in own and columns[a].high < columns[b].high - far:
+                raise ValueError(f"{a} is at most its max, so the max of {b} may not be so far above that")
 
     @property
     def payload(self) -> pa.Schema:

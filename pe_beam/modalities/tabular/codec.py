@@ -46,7 +46,7 @@ def encode_payload(table: pa.Table, schema: TableSchema) -> np.ndarray:
             own = array.cast(pa.int32()) if column.type == "date" else array.cast(pa.timestamp("s")).cast(pa.int64())
             array = own.cast(pa.float64())
         codes[:, i] = _floats(array)
-        if column.decimals is not None:  # a release that a run starts from may have more
+        if column.stepped and not column.whole:  # a release that a run starts from may have more
             codes[:, i] = column.nearest(codes[:, i])
     return codes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -82,6 +83,12 @@ class _Declared(BaseModel):
         description="digits after the point of a float: records are rounded to them as they are read, and samples have "
         "no more; null: all digits",
     )
+    multiple_of: Annotated[float | None, NEWER] = Field(
+        None,
+        gt=0,
+        description="a float's values are whole multiples of it, such as 0.5 or 5, and records are rounded to them as "
+        "they are read; in place of decimals",
+    )
 
 
 class Column(Forms, _Declared):
@@ -109,6 +116,8 @@ class Column(Forms, _Declared):
             self._check_choices()
         if self.decimals is not None:
             self._check_decimals(self.decimals)
+        if self.multiple_of is not None:
+            self._check_multiples(self.multiple_of)
         self.check_forms()
         return self
 
@@ -127,6 +136,18 @@ class Column(Forms, _Declared):
                 raise ValueError(
                     f"{key}: {bound:.15g} has more digits after the point than decimals: {decimals} allows"
                 )
+
+    def _check_multiples(self, step: float) -> None:
+        if self.type != "float":
+            raise ValueError(f"multiple_of: is for float, not for {self.type}")
+        if self.decimals is not None:
+            raise ValueError("multiple_of: takes the place of decimals; one of the two is wanted")
+        parts, whole = Fraction(repr(step)).as_integer_ratio()
+        if max(-self.low, self.high, parts / whole) * whole >= EXACT or whole > 10**MOST_DECIMALS:
+            raise ValueError(f"multiple_of: multiples of {step!r} cannot be told apart exactly within these bounds")
+        for key, bound in (("min", self.low), ("max", self.high)):
+            if self.nearest(np.array(bound)) != bound:
+                raise ValueError(f"{key}: {bound:.15g} is no multiple of {step!r}, as multiple_of wants")
 
     def _check_choices(self) -> None:
         if self.min is not None or self.max is not None:
@@ -200,47 +221,68 @@ class Column(Forms, _Declared):
         return self.type != "float"
 
     @property
+    def ratio(self) -> tuple[float, float] | None:
+        """The least distance of two values as two whole numbers, over and under the line: 1, 10 of tenths; None: none.
+
+        A value is (a whole number times the first) / the second, which is the float whose text is shortest.
+        """
+        if self.whole:
+            return 1.0, 1.0
+        if self.multiple_of is not None:
+            over, under = Fraction(repr(self.multiple_of)).as_integer_ratio()
+            return float(over), float(under)
+        return None if self.decimals is None else (1.0, 10.0**self.decimals)
+
+    @property
     def step(self) -> float:
-        """How far apart neighbouring values are: 1, or 10^-decimals of a float that declares them, 0 of another one."""
-        return 1.0 if self.whole else 0.0 if self.decimals is None else 1 / 10**self.decimals
+        """How far apart neighbouring values are: 1; of a float what it declares, or 0."""
+        return 0.0 if self.ratio is None else self.ratio[0] / self.ratio[1]
+
+    def steps_on(self, other: Column) -> bool:
+        """Returns whether all values of this column are, bounds aside, values of another one."""
+        if self.ratio is None or other.ratio is None:
+            return other.ratio is None
+        return (self.ratio[0] * other.ratio[1]) % (self.ratio[1] * other.ratio[0]) == 0
 
     @property
     def stepped(self) -> bool:
-        """Whether values lie equal steps apart: whole numbers, and floats with declared decimals."""
-        return self.step > 0
+        """Whether values lie equal steps apart: whole numbers, and floats with declared decimals or multiples."""
+        return self.ratio is not None
 
     @property
     def distinct(self) -> float:
-        """Number of values from the least to the greatest; infinite for a float without declared decimals."""
+        """Number of values from the least to the greatest; infinite for a float without declared steps."""
         if self.whole:
             return self.high - self.low + 1
-        return math.inf if self.decimals is None else float(self.steps(np.array(self.high))) + 1
+        return float(self.steps(np.array(self.high))) + 1 if self.stepped else math.inf
 
     def steps(self, codes: np.ndarray) -> np.ndarray:
         """Returns how many steps codes are above the least one, float64; without steps their distance from it."""
-        if self.decimals is None:
+        if self.whole or self.ratio is None:
             return codes - self.low
-        scale = 10.0**self.decimals
-        found: np.ndarray = np.rint(codes * scale) - np.rint(self.low * scale)
+        over, under = self.ratio
+        found: np.ndarray = np.rint(codes * under / over) - np.rint(self.low * under / over)
         return found
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         """Returns the codes so many steps above the least one, float64: the floats whose text is shortest."""
-        if self.decimals is None:
+        if self.whole or self.ratio is None:
             return self.low + steps
-        scale = 10.0**self.decimals
-        found: np.ndarray = (np.rint(self.low * scale) + steps) / scale
+        over, under = self.ratio
+        found: np.ndarray = (np.rint(self.low * under / over) + steps) * over / under
         return found
 
     def nearest(self, codes: np.ndarray) -> np.ndarray:
         """Returns the nearest codes that are values, bounds aside; without steps the codes themselves."""
         if self.whole:
             return np.round(codes)
-        if self.decimals is None:
+        if self.ratio is None:
             return codes
-        scale = 10.0**self.decimals
-        far = np.abs(codes) >= EXACT / scale  # beyond all bounds
-        found: np.ndarray = np.where(far, codes, np.rint(np.where(far, 0.0, codes) * scale) / scale + 0.0)  # no -0.0
+        over, under = self.ratio
+        far = np.abs(codes) >= EXACT / under  # beyond all bounds
+        found: np.ndarray = np.where(
+            far, codes, np.rint(np.where(far, 0.0, codes) * under / over) * over / under + 0.0
+        )  # no -0.0
         return found
 
     def ceiling(self, codes: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pe_beam.contracts.newer import NEWER
 from pe_beam.modalities.tabular.columns import Bound, Column
 
 PASSES = 10
@@ -34,13 +36,21 @@ Condition = dict[str, tuple[Annotated[str | int | float | bool, BeforeValidator(
 class Constraint(BaseModel):
     """Exactly one of the three.
 
-    `less_or_equal: [a, b]`; `if: {a: [x]}` with `then: {b: [y, z], c: {min: 1}}` (all of `then` holds where all of
-    `if` does); `sum: [a, b]` with `equals: c`. A row in which a column concerned is missing obeys.
+    `less_or_equal: [a, b]`, with or without `within: 30`; `if: {a: [x]}` with `then: {b: [y, z], c: {min: 1}}` (all of
+    `then` holds where all of `if` does); `sum: [a, b]` with `equals: c`. A row in which a column concerned is missing
+    obeys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     less_or_equal: tuple[str, str] | None = Field(None, description="the first is not above the second")
+    within: Annotated[float | None, NEWER] = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="of less_or_equal: how far the second is above the first at most (dates in days, datetimes in "
+        "seconds). What breaks it is then drawn anew among what obeys; without it the second becomes the first",
+    )
     when: Condition | None = Field(None, alias="if", description="column -> values, or {min, max}")
     then: Condition | None = Field(None, description="holds where all of `if` does")
     sum: tuple[str, ...] | None = Field(None, description="columns that add up")
@@ -52,6 +62,8 @@ class Constraint(BaseModel):
         parts = [self.less_or_equal, self.when, self.then, self.sum, self.equals]
         if sum(given) != 1 or sum(part is not None for part in parts) != (1 if given[0] else 2):
             raise ValueError("less_or_equal, if with then, or sum with equals is wanted, one of them")
+        if self.within is not None and self.less_or_equal is None:
+            raise ValueError("within: is for less_or_equal")
         return self
 
     def renamed(self, names: Mapping[str, str]) -> Constraint:
@@ -80,17 +92,26 @@ class Constraint(BaseModel):
             raise ValueError("numbers, or columns of one type that has an order, are wanted")
         if self.sum and (kinds - numbers or self.equals is None):
             raise ValueError("sum is for integer and float")
-        if self.less_or_equal and columns[self.less_or_equal[0]].low > columns[self.less_or_equal[1]].high:
-            raise ValueError("less_or_equal cannot be met within the bounds")
+        if self.less_or_equal:
+            self._check_order(*(columns[name] for name in self.less_or_equal))
         if self.sum and self.equals:
             total = columns[self.equals]
             low, high = (sum(getattr(columns[name], end) for name in self.sum) for end in ("low", "high"))
             fits = low <= total.high and high >= total.low
-            if not fits or any(columns[name].step < total.step for name in self.sum):
+            parts = [columns[name] for name in self.sum]
+            finest = min(parts, key=lambda column: column.step)
+            if not fits or not all(part.steps_on(finest) and part.steps_on(total) for part in parts):
                 raise ValueError("sum cannot be met within the bounds and types")
         for key, condition in (("if", self.when), ("then", self.then)):
             for name, wanted in (condition or {}).items():
                 _check_wanted(f"{key}.{name}", columns[name], wanted)
+
+    def _check_order(self, first: Column, second: Column) -> None:
+        if self.within is not None and "ordinal" in (first.type, second.type):
+            raise ValueError("within: is for numbers and dates")
+        far = math.inf if self.within is None else self.within
+        if first.low > second.high or second.low - first.high > far:
+            raise ValueError("less_or_equal cannot be met within the bounds")
 
 
 def check_each(constraints: Sequence[Constraint], check: Callable[[Constraint], None]) -> None:
@@ -116,7 +137,7 @@ def _check_wanted(key: str, column: Column, wanted: Any) -> None:
             else _few(wanted)
         )
         has = f"from {column.min} to {column.max}" if column.min is not None else _few(column.choices)
-        steps = f" with {column.decimals} digits after the point" if column.decimals is not None else ""
+        steps = f" in steps of {column.step:g}" if column.stepped and column.type == "float" else ""
         raise ValueError(f"{key}: nothing is allowed by {ends}; the column has values {has}{steps}")
 
 
@@ -191,11 +212,17 @@ def repair(
         a, b = constraint.less_or_equal
         low, high = columns[a], columns[b]
         if lowering and a not in fixed:
-            codes[bad, at[a]] = np.clip(low.floor(codes[bad, at[b]]), low.low, low.high)
+            codes[bad, at[a]] = np.clip(
+                _below(low, codes[bad, at[b]], codes[bad, at[a]], constraint), low.low, low.high
+            )
         if b not in fixed:
-            codes[bad, at[b]] = np.clip(high.ceiling(codes[bad, at[a]]), high.low, high.high)
+            after = high.ceiling(codes[bad, at[a]])
+            if constraint.within is not None:
+                most = high.floor(codes[bad, at[a]] + constraint.within)
+                after = np.maximum(after, np.minimum(codes[bad, at[b]], most))
+            codes[bad, at[b]] = np.clip(after, high.low, high.high)
         if a not in fixed:
-            codes[bad, at[a]] = low.floor(np.minimum(codes[bad, at[a]], codes[bad, at[b]]))
+            codes[bad, at[a]] = _below(low, codes[bad, at[b]], codes[bad, at[a]], constraint)
     elif constraint.sum and constraint.equals:
         _repair_sum(codes, bad, at, columns, constraint)
     else:
@@ -203,6 +230,14 @@ def repair(
             values = codes[bad, at[name]]
             wrong = ~meets(values, columns[name], wanted)
             codes[bad[wrong], at[name]] = _nearest_allowed(values[wrong], columns[name], allowed(columns[name], wanted))
+
+
+def _below(column: Column, second: np.ndarray, codes: np.ndarray, constraint: Constraint) -> np.ndarray:
+    """Returns the first column's nearest codes that are not above the second one's, nor farther below than `within`."""
+    found = column.floor(np.minimum(codes, second))
+    if constraint.within is None:
+        return found
+    return np.maximum(found, np.minimum(column.ceiling(second - constraint.within), column.high))
 
 
 def _repair_sum(
@@ -267,7 +302,11 @@ def holds(codes: np.ndarray, names: list[str], columns: Mapping[str, Column], co
 
     if constraint.less_or_equal:
         a, b = constraint.less_or_equal
-        return ~(of(a) > of(b))
+        above = of(a) > of(b)
+        if constraint.within is not None:
+            scale = max(1.0, *(abs(end) for name in (a, b) for end in (columns[name].low, columns[name].high)))
+            above |= of(b) - of(a) > constraint.within + 1e-12 * scale  # of decimals: 1.1 - 0.8 is above 0.3
+        return ~above
     if constraint.sum and constraint.equals:
         gap = np.abs(sum(of(name) for name in constraint.sum) - of(constraint.equals))
         scale = max(1.0, abs(columns[constraint.equals].high), abs(columns[constraint.equals].low))

@@ -1,12 +1,13 @@
 """Draws a value that breaks a condition anew, among those that obey it: by how likely they are in its row. NumPy only.
 
 To move it to the nearest allowed value (`constraints.repair`) would heap values there. That is left for what remains:
-values of which none that is allowed is likely, sums, and a <= b of one row, where the real difference is often small.
+values of which none that is allowed is likely, sums, and a <= b of one row without `within`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,8 @@ Weights = Callable[[int, np.ndarray], np.ndarray]
 """A column's position and rows, int64 (n,) -> float64 (n, bins): how likely its bins are in these rows."""
 Places = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """A column's position, bins, int64 (n,), and uniform numbers, float64 (n,) -> codes in them, float64 (n,)."""
-Between = Callable[[int, float, float], np.ndarray | None]
-"""A column's position, and two ends -> share of each bin's values between them, float64 (bins,); None: even ones."""
+Between = Callable[[int, np.ndarray, np.ndarray], np.ndarray | None]
+"""A column's position, and two ends, float64 (n,) -> share of each bin between them, (n, bins); None: bins are even."""
 Uniforms = Callable[[np.ndarray], np.ndarray]
 """Rows, int64 (n,) -> uniform numbers of their own streams, float64 (n, DRAWS)."""
 
@@ -80,7 +81,7 @@ def mend(
 
     A value that is drawn for one constraint may break another one before it, so there are a few rounds.
 
-    Of a <= b the one that is not fixed is drawn, if the other one is.
+    Of a <= b the one that is not fixed is drawn, if the other one is; with `within` the second.
 
     Args:
       codes: float64 (n, m), NaN where a value is missing.
@@ -114,9 +115,15 @@ def _mended(
     names = list(columns)
     bad = np.flatnonzero(~holds(codes, names, columns, constraint))
     found = _by_condition(codes, bad, names, columns, constraint)
-    if not fixed.isdisjoint(two := constraint.less_or_equal or ()):
-        free = [name for name in two if name not in fixed]
-        found = [_between_fixed(codes, bad, columns, name, constraints, fixed=fixed) for name in free]
+    two = constraint.less_or_equal or ()
+    free = [name for name in two if name not in fixed]
+    if constraint.within is not None and free:
+        name = free[-1]
+        first = _between(codes, bad, columns, name, constraints, given=set(names) - {name})
+        rest = np.setdiff1d(bad, first.rows)  # others leave it no room; they are drawn after it
+        found = [first, _between(codes, rest, columns, name, constraints, given=fixed | set(two) - {name})]
+    elif len(free) < len(two):
+        found = [_between(codes, bad, columns, name, constraints, given=fixed) for name in free]
     drawn = False
     for wrong in found:
         column = columns[names[wrong.column]]
@@ -152,23 +159,33 @@ def _by_condition(
     return found
 
 
-def _between_fixed(
+def _between(
     codes: np.ndarray,
     bad: np.ndarray,
     columns: Mapping[str, Column],
     name: str,
     constraints: Sequence[Constraint],
     *,
-    fixed: frozenset[str],
+    given: Collection[str],
 ) -> _Wrong:
-    """Returns a column's values in some rows, between all fixed ones that they may not be below or above."""
+    """Returns a column's values in some rows, between all given ones that they may not be below or above."""
     own, names = columns[name], list(columns)
     low, high = np.full(len(bad), own.low), np.full(len(bad), own.high)
-    for a, b in (constraint.less_or_equal for constraint in constraints if constraint.less_or_equal):
-        if b == name and a in fixed:
-            low = np.fmax(low, own.ceiling(codes[bad, names.index(a)]))
-        elif a == name and b in fixed:
-            high = np.fmin(high, own.floor(codes[bad, names.index(b)]))
+    for constraint in constraints:
+        a, b = constraint.less_or_equal or ("", "")
+        far = math.inf if constraint.within is None else constraint.within
+        if b == name and a in given:
+            other = codes[bad, names.index(a)]
+            low, high = (
+                np.fmax(low, own.ceiling(other)),
+                np.fmin(high, own.floor(other + far) if far < math.inf else high),
+            )
+        elif a == name and b in given:
+            other = codes[bad, names.index(b)]
+            low, high = (
+                np.fmax(low, own.ceiling(other - far) if far < math.inf else low),
+                np.fmin(high, own.floor(other)),
+            )
     fits = low <= high
     return _Wrong(names.index(name), bad[fits], low[fits], high[fits], None)
 
@@ -179,12 +196,8 @@ def _parts(column: Column, wrong: _Wrong, between: Between | None) -> np.ndarray
     if wrong.among is not None:
         some = np.isin(bins, bin_of(wrong.among, column)).astype(np.float64)
         return np.broadcast_to(some, (len(wrong.rows), len(bins)))
-    if between is not None:
-        ends, row = np.unique(np.column_stack([wrong.low, wrong.high]), axis=0, return_inverse=True)
-        known = [own for low, high in ends.tolist() if (own := between(wrong.column, low, high)) is not None]
-        if known:
-            shares: np.ndarray = np.array(known)[row.ravel()]
-            return shares
+    if between is not None and (known := between(wrong.column, wrong.low, wrong.high)) is not None:
+        return known
     begin, end = _ends(bins, column)
     sizes = end - begin + column.step
     inside = np.minimum(end, wrong.high[:, None]) - np.maximum(begin, wrong.low[:, None]) + column.step

@@ -6,7 +6,7 @@ import numpy as np
 
 from pe_beam.contracts.generator import Within
 from pe_beam.modalities.tabular.columns import Column
-from pe_beam.modalities.tabular.marginals import code_in, code_of, likeliest, slice_sizes, slices_of
+from pe_beam.modalities.tabular.marginals import bin_of, code_in, code_of, likeliest, slice_of, slice_sizes, slices_of
 
 
 class Places:
@@ -45,20 +45,35 @@ class Places:
         codes = np.where(np.isnan(self._values[slices]), codes, self._values[slices])
         return np.where(missing, np.nan, codes)
 
-    def between(self, low: float, high: float) -> np.ndarray | None:
-        """Returns the share of each bin's values that lie from `low` to `high`, float64 (bins,); None: even ones."""
+    def between(self, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
+        """Returns how much of each bin's values lies between two ends; None: they are even in a bin.
+
+        Args:
+          low, high: float64 (n,), the ends, which count as well.
+
+        Returns:
+          float64 (n, bins), from 0 to 1.
+        """
         if self._even:
             return None
-        column, slices = self._column, np.arange(len(self._values))
-        each, last = slices_of(column), np.nextafter(1.0, 0.0)
+        bins = np.arange(self._column.marginal_bins)
+        first, last = bin_of(low, self._column)[:, None], bin_of(high, self._column)[:, None]
+        below, up_to = self._up_to(low, inclusive=False)[:, None], self._up_to(high, inclusive=True)[:, None]
+        ends = np.where(bins == last, up_to, bins < last) - np.where(bins == first, below, bins < first)
+        found: np.ndarray = np.clip(ends, 0.0, 1.0)
+        return found
+
+    def _up_to(self, codes: np.ndarray, *, inclusive: bool) -> np.ndarray:
+        """Returns the share of the values of a code's bin that are below it (`inclusive`: or equal), float64 (n,)."""
+        column, step = self._column, self._column.step
+        slices = slice_of(codes, column)
         begin = code_of(slices, np.zeros(len(slices)), column)
-        end = code_of(slices, np.full(len(slices), last), column)
-        sizes = end - begin + column.step
-        inside = np.minimum(end, high) - np.maximum(begin, low) + column.step
-        parts = np.clip(inside, 0.0, None) / np.where(sizes > 0, sizes, 1.0)
-        often = ~np.isnan(self._values)
-        parts[often] = (self._values[often] >= low) & (self._values[often] <= high)
-        found: np.ndarray = (self._shares * parts.reshape(-1, each)).sum(axis=1)
+        sizes = code_of(slices, np.full(len(slices), np.nextafter(1.0, 0.0)), column) - begin + step
+        part = np.clip((codes - begin + (step if inclusive else 0.0)) / np.where(sizes > 0, sizes, 1.0), 0.0, 1.0)
+        often = self._values[slices]
+        part = np.where(np.isnan(often), part, often <= codes if inclusive else often < codes)
+        before = self._edges[slices] - slices // slices_of(column) - self._shares.ravel()[slices]
+        found: np.ndarray = before + part * self._shares.ravel()[slices]
         return found
 
 

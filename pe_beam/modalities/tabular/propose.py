@@ -6,6 +6,7 @@ The sources read the file, and the codec reads its values. So the proposed schem
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,9 @@ _DIGITS = 4
 """Significant digits of the range from min to max. The bounds of a float are rounded outwards to them."""
 _FINEST = 6
 """Most digits after the point that are taken for a column's decimals: nobody has set more on purpose."""
+_MANY = 30  # so many values would not all be halves by chance
+_FEW = 4
+_OUTWARDS = {"min": math.floor, "max": math.ceil}
 _KEYS = 100  # so many values, each once, are taken for ids
 
 
@@ -243,6 +247,16 @@ def _observed(column: pa.Array, guess: Guess) -> dict[str, Any] | str:
     if guess.type != "boolean":
         # Values of other records may be beyond those of a sample.
         found |= _bounds(known.min(), known.max(), guess.type) | {"outside": "clip"}
+    multiple = None if decimals is None else _multiple_of(known, decimals)
+    if multiple is not None:
+        ends = {end: float(way(round(found[end] / multiple, 9)) * multiple) for end, way in _OUTWARDS.items()}
+        return (
+            found
+            | ends
+            | {"multiple_of": multiple}
+            | ({"missing": True} if np.isnan(codes).any() else {})
+            | dict(guess.forms)
+        )
     found |= {} if decimals is None else {"decimals": decimals}
     return found | ({"missing": True} if np.isnan(codes).any() else {}) | dict(guess.forms)
 
@@ -258,6 +272,22 @@ def _decimals_of(known: np.ndarray, *, single: bool) -> int | None:
     for decimals in range(_FINEST + 1):
         if np.abs(known).max() * 10.0**decimals < EXACT and (np.round(known, decimals).astype(kind) == known).all():
             return decimals
+    return None
+
+
+def _multiple_of(known: np.ndarray, decimals: int) -> float | None:
+    """Returns a half, a quarter or a twentieth if all of many values are multiples of it.
+
+    Args:
+      known: float64 (n,), of `decimals` digits after the point.
+      decimals: the digits that they have at most.
+    """
+    last = np.rint(known * 10.0**decimals)
+    if len(known) < _MANY or len(np.unique(last)) < _FEW:
+        return None
+    for step, digits, times in ((0.5, 1, 5), (0.25, 2, 25), (0.05, 2, 5)):
+        if digits == decimals and (last % times == 0).all():
+            return step
     return None
 
 

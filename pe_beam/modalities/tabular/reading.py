@@ -64,7 +64,7 @@ def read_column(array: pa.Array, column: Column) -> tuple[np.ndarray, dict[str, 
     bad |= faults
     if column.nulls and not column.choices:
         codes[np.isin(codes, _null_codes(column))] = np.nan
-    if column.decimals is not None:
+    if column.stepped and not column.whole:
         codes = column.nearest(codes)
     missing = np.isnan(codes)
     for rows in bad.values():

@@ -209,6 +209,14 @@ def test_a_stay_lies_between_admission_and_death_whichever_end_its_parent_fixes(
         generator(RelationalSchema.model_validate(schema))
     own = RelationalSchema.model_validate(schema | {"constraints": schema["constraints"][:-1]})
     found = encode(generator(own).random([None] * 300, rngs(300)), own)
+    bounded = {**schema["constraints"][0], "within": 30}
+    with pytest.raises(ValidationError, match="min of joined may not be so far below"):
+        late = {**schema["child"], "columns": {**schema["child"]["columns"], "day": {**day, "min": "2021-01-01"}}}
+        RelationalSchema.model_validate({**schema, "child": late, "constraints": [bounded]})
+    near = RelationalSchema.model_validate({**schema, "constraints": [bounded]})
+    close = encode(generator(near).random([None] * 300, rngs(300)), near)
+    after = close.children[:, 0] - close.parents[close.owners, 1]
+    assert after.min() == 0 and after.max() == 30 and (after == 30).mean() < 0.1 > (after == 0).mean()
     _, joined, died = found.parents[found.owners].T
     day, out, _ = found.children.T
     assert (joined <= day).all() and (day <= out).all() and ((out <= died) | np.isnan(died)).all()

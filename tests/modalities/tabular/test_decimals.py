@@ -98,6 +98,61 @@ def test_each_value_has_its_bin_and_slice_and_comes_back_with_its_digits(declare
     assert (slice_of(code_of(slices, rng.random(len(values)), column), column) == slices).all()
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "step"),
+    [(0.5, 3, 0.5), (-20, 400, 0.5), (-0.25, 900, 0.25), (0, 1e5, 0.05), (0, 5000, 5), (0, 30, 2.5)],
+)
+def test_multiples_have_bins_and_slices_of_their_own_as_decimals_have(low: float, high: float, step: float) -> None:
+    column, rng = Column(type="float", min=low, max=high, multiple_of=step), np.random.default_rng(0)
+    values = column.nearest(rng.uniform(low, high, 2000))
+    values[:2] = low, high
+    exact = [Decimal(repr(value)) for value in values.tolist()]
+    assert not any(value % Decimal(repr(step)) for value in exact) and column.distinct == round((high - low) / step) + 1
+    bins = bin_of(values, column)
+    drawn = code_in(bins, rng.random(len(values)), column)
+    assert (bin_of(drawn, column) == bins).all() and (column.nearest(drawn) == drawn).all()
+    assert column.roomy or (drawn == values).all(), "few values have a bin each"
+    if column.roomy:
+        slices = slice_of(values, column)
+        back = code_of(slices, rng.random(len(values)), column)
+        assert (slice_of(back, column) == slices).all() and (column.nearest(back) == back).all()
+    embedder = TabularEmbedder(TabularEmbedderOptions(), schema=TableSchema(columns={"x": column}))
+    vectors = embedder.embed(pa.table({"x": values})).vectors
+    assert (embedder.marginal_bins(vectors)[:, 0] == bins).all()
+
+
+def test_doses_are_halves_in_the_file_in_constraints_and_in_samples() -> None:
+    dose = {"type": "float", "min": 0.5, "max": 300, "multiple_of": 0.5}
+    rules = [{"if": {"old": [True]}, "then": {"dose": {"max": 9.9}}}, {"less_or_equal": ["dose", "most"]}]
+    columns = {"old": {"type": "boolean"}, "dose": dose, "most": {**dose, "multiple_of": 0.2, "min": 0.6, "max": 301}}
+    schema = TableSchema.model_validate({"columns": columns, "constraints": rules})
+    codes, bad = read_column(pa.array(["1.5", "1.6", "1.8", "0.3", "0.2"]), schema.columns["dose"])
+    assert codes[:4].tolist() == [1.5, 1.5, 2.0, 0.5] and bad[OUTSIDE].tolist() == [False] * 4 + [True]
+    made = Tabular(TabularOptions(), labels=[None], schema=schema).random([None] * 300, rngs(300))
+    doses, most = np.array(made["dose"].to_pylist()), np.array(made["most"].to_pylist())
+    assert (doses * 2 % 1 == 0).all() and on_digits(most, 1) and (np.rint(most * 10) % 2 == 0).all()
+    assert (doses <= most).all() and (doses[np.array(made["old"].to_pylist())] <= 9.5).all()
+    total = {**dose, "multiple_of": 0.2, "max": 600.2, "min": 0.6}
+    for parts, said in ((["dose", "dose2"], "sum cannot be met"), (["most", "most"], "a column twice")):
+        with pytest.raises(ValidationError, match=said):
+            sums = {
+                "columns": columns | {"dose2": dose, "all": total},
+                "constraints": [{"sum": parts, "equals": "all"}],
+            }
+            TableSchema.model_validate(sums)
+
+
+def test_public_files_show_multiples(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    halves, fives = rng.integers(1, 500, 200) / 2, rng.integers(1, 99_999_999, 200) / 20
+    found = {"dose": halves, "price": fives, "tenths": rng.integers(1, 500, 200) / 10, "same": np.full(200, 1.5)}
+    csv.write_csv(pa.table(found), tmp_path / "public.csv")
+    columns = propose_schema(tmp_path / "public.csv", public=True)["schema"]["columns"]
+    assert columns["dose"]["multiple_of"] == 0.5 and columns["price"]["multiple_of"] == 0.05
+    assert [columns[name].get("decimals") for name in found] == [None, None, 1, 1]
+    TableSchema.model_validate({"columns": columns})
+
+
 def test_they_are_counted_as_whole_numbers_of_their_last_digit() -> None:
     """Bins, slices and distances: 38.5 among 34.0 to 42.0 is 385 among 340 to 420."""
     for most, bins in ((42, None), (420, None), (42, 9)):
@@ -192,6 +247,12 @@ def test_a_value_that_comes_often_is_drawn_itself() -> None:
         ({"type": "float", "min": 0, "max": 1e9, "decimals": 9}, "9 cannot be told apart .* 6 at most are allowed"),
         ({"type": "float", "min": 0, "max": 1, "decimals": 16}, "less than or equal to 15"),
         ({"type": "float", "min": 0, "max": 1, "decimals": -1}, "greater than or equal to 0"),
+        ({"type": "integer", "min": 0, "max": 9, "multiple_of": 3}, "multiple_of: is for float"),
+        ({"type": "float", "min": 0, "max": 9, "multiple_of": 0.5, "decimals": 1}, "takes the place of decimals"),
+        ({"type": "float", "min": 0.3, "max": 9, "multiple_of": 0.5}, "min: 0.3 is no multiple of 0.5"),
+        ({"type": "float", "min": 0, "max": 9, "multiple_of": 1 / 3}, "cannot be told apart"),
+        ({"type": "float", "min": 0, "max": 1e16, "multiple_of": 0.5}, "cannot be told apart"),
+        ({"type": "float", "min": 0, "max": 9, "multiple_of": 0}, "greater than 0"),
     ],
 )
 def test_what_cannot_be_declared_is_refused(declared: dict[str, Any], said: str) -> None:

@@ -174,6 +174,44 @@ def test_what_a_condition_forbids_of_a_sliced_bin_leaves_the_rest_of_it() -> Non
     assert (cost_made > 0).all() and abs((cost_made < 100).mean() - 1 / 32) < 0.02
 
 
+@pytest.mark.parametrize("steps", ["redraw", "uniform"])
+def test_a_second_date_within_some_days_of_the_first_is_drawn_among_them(steps: str) -> None:
+    """It heaps neither at the first one nor at the end, also where another constraint leaves it less room."""
+    day = {"type": "date", "min": "2020-01-01", "max": "2025-12-31"}
+    declared = TableSchema.model_validate(
+        {
+            "columns": {"admitted": day, "discharged": day | {"missing": True}, "dead": day | {"missing": True}},
+            "constraints": [
+                {"less_or_equal": ["admitted", "discharged"], "within": 9},
+                {"less_or_equal": ["discharged", "dead"], "within": 4000},
+            ],
+        }
+    )
+    generator, rows = made(declared, 3000, steps=steps)
+    for codes in (encode_payload(rows, declared), varied(generator, rows, 0.2)):
+        admitted, discharged, dead = codes.T
+        days = (discharged - admitted)[~np.isnan(discharged)]
+        assert days.min() == 0 and days.max() == 9 and np.bincount(days.astype(int)).max() < 0.2 * len(days)
+        assert not (dead < discharged).any() and (dead == discharged).mean() < (0.02 if steps == "redraw" else 0.08)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "said"),
+    [
+        ({"less_or_equal": ["low", "high"], "within": -1}, "greater than or equal to 0"),
+        ({"less_or_equal": ["low", "high"], "within": float("inf")}, "finite"),
+        ({"sum": ["part", "rest"], "equals": "total", "within": 1}, "within: is for less_or_equal"),
+        ({"less_or_equal": ["size", "other"], "within": 1}, "within: is for numbers and dates"),
+        ({"less_or_equal": ["part", "far"], "within": 9}, "cannot be met within the bounds"),
+    ],
+)
+def test_a_distance_that_cannot_be_kept_is_refused(constraint: dict[str, Any], said: str) -> None:
+    sizes = {name: {"type": "ordinal", "values": ["s", "m"]} for name in ("size", "other")}
+    columns = CONSTRAINED["columns"] | sizes | {"far": {"type": "float", "min": 20, "max": 30}}
+    with pytest.raises(ValueError, match=said):
+        TableSchema.model_validate({"columns": columns, "constraints": [constraint]})
+
+
 def test_where_nothing_that_is_allowed_is_likely_the_nearest_value_is_taken() -> None:
     schema = TableSchema.model_validate(WARDS)
     plain, _ = made(schema, 1)

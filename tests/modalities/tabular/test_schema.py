@@ -99,7 +99,7 @@ def test_a_constraint_wants_numbers_too() -> None:
         ({"if": {"wrad": ["a"]}, "then": {"age": [1]}}, "'wrad' is no declared column; allowed: ward, age, day, temp"),
         ({"if": {"ward": ["c"]}, "then": {"age": [1]}}, r"if\.ward: 'c' is not among .*; allowed: a, b"),
         ({"if": {"ward": ["a"]}, "then": {"age": {"min": 200}}}, r"then\.age: .* by min 200; .* from 0 to 99"),
-        ({"if": {"ward": ["a"]}, "then": {"temp": [36.65]}}, r"then\.temp: .* by 36\.65; .* with 1 digits"),
+        ({"if": {"ward": ["a"]}, "then": {"temp": [36.65]}}, r"then\.temp: .* by 36\.65; .* in steps of 0.1"),
         ({"if": {"ward": ["a"]}, "then": {"day": {"max": "2025-13-01"}}}, r"then\.day: .*YYYY-MM-DD"),
         ({"less_or_equal": ["age", "day"]}, "numbers, or columns of one type"),
         ({"if": {"age": [1]}, "then": {"age": [2]}}, "age is in if and in then"),

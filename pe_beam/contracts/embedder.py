@@ -123,6 +123,12 @@ class Embedder(abc.ABC):
     def ready(self) -> None:  # noqa: B027
         """Raises PeBeamError if anything that embedding needs is missing. The driver calls it before data are read."""
 
+    def ready_here(self) -> None:  # noqa: B027
+        """Raises PeBeamError if this machine lacks what it needs, such as a GPU.
+
+        The driver calls it after `ready` if all workers run on its machine.
+        """
+
 
 def group_bins(bins: int, most: int) -> np.ndarray:
     """Returns the group of each bin, int64 (bins,): neighbouring bins together, as even as they can be.

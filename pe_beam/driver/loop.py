@@ -100,9 +100,10 @@ def _begin(run: Run, args: list[str], secret_file: str | Path | None, progress: 
     job = new_job(run, args)
     with heard_by(progress.say):
         run.generator.ready()
+        run.embedder.ready()
         if job.on_this_machine:
             run.generator.ready_here()
-        run.embedder.ready()
+            run.embedder.ready_here()
     _bring_start(run, progress)
     ledger.repair_ledger(run.store)
     private_kept = pin_secret(run, secret_file, on_this_machine=job.on_this_machine)

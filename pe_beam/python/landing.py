@@ -26,6 +26,9 @@ from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.storage import open_store
 
+_ORIENTATION = 0x0112  # of EXIF
+_OF_TIFF = ("CMYK", "F", "LAB", "PA", "RGBX")
+_CONVERTED = {"HSV": "RGB", "YCbCr": "RGB", "La": "LA", "RGBa": "RGBA"}  # no file that is read has them so
 LANDED = "private/records/records.parquet"
 WANTED = (
     "a pandas or polars DataFrame, an Arrow table, a datasets.Dataset, a list or a Series of texts, or a list or "
@@ -140,8 +143,29 @@ def _picture(value: Any) -> bytes | None:
         value = Image.fromarray(value)
     if not isinstance(value, Image.Image):
         raise InputError(f"records: {type(value).__name__} is neither a text nor a picture; allowed: {WANTED}")
+    return _file_of(value)
+
+
+def _file_of(image: Any) -> bytes:
+    """Returns a Pillow picture as a file from which it is read as it would be from its own; b"" where that is damaged.
+
+    PNG, or TIFF for modes that PNG has not, of which some are rejects (float, Lab).
+    """
+    from PIL import ImageOps
+
+    try:
+        image.load()
+    except Exception:  # as of a file that cannot be read: Pillow's readers raise many kinds of exceptions
+        return b""
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode in _CONVERTED:
+        image = image.convert(_CONVERTED[image.mode])
     sink = io.BytesIO()
-    value.save(sink, "PNG", optimize=False)
+    if image.mode in _OF_TIFF:
+        image.save(sink, "TIFF")
+    else:
+        image.save(sink, "PNG", optimize=False)
     return sink.getvalue()
 
 

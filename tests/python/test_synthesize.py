@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import enum
 import importlib
+import io
 import json
 import re
 from datetime import date
@@ -195,6 +196,35 @@ def test_pictures_and_texts():
     datasets = pytest.importorskip("datasets", reason="datasets was NOT tested")
     held = datasets.Dataset.from_dict({"image": [Image.fromarray(each) for each in pixels]})
     assert as_table(as_columns(held), ["image"])["image"].type == pa.binary()
+
+
+@pytest.mark.parametrize("kind", ["CMYK", "YCbCr", "F", "LAB", "HSV", "RGBa", "P", "LA", "I;16", "turned", "cut short"])
+def test_odd_pictures_in_memory_are_what_their_files_are(kind):
+    """Of a file they are converted, turned or a reject; in memory Pillow itself failed, or they lay on their side."""
+    from PIL import Image
+
+    from pe_beam.contracts.record import Fault
+    from pe_beam.modalities.image.codec import decode_image
+
+    pixels, sink = RNG.integers(0, 255, (6, 9, 3), dtype=np.uint8), io.BytesIO()
+    held = Image.fromarray(pixels)
+    if kind in ("turned", "cut short"):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # the camera was held upright
+        held.save(sink, "JPEG", exif=exif)
+        held = Image.open(io.BytesIO(sink.getvalue()[: -40 if kind == "cut short" else None]))
+    elif kind in ("I;16", "F"):
+        held = Image.fromarray(pixels[:, :, 0].astype(np.uint16 if kind == "I;16" else np.float32))
+    elif kind == "LAB":
+        held = Image.new("LAB", (9, 6))
+    else:
+        held = held.convert("RGBA").convert(kind) if kind in ("RGBa", "LA") else held.convert(kind)
+    found = decode_image(as_table(as_columns([held]), ["image"])["image"][0].as_py(), mode="RGB")
+    if kind in ("F", "LAB", "cut short"):
+        said = "image that cannot be read" if kind == "cut short" else "image of 32-bit, float or Lab values"
+        assert isinstance(found, Fault) and found.kind == said
+    else:
+        assert found.size == ((6, 9) if kind == "turned" else (9, 6))
 
 
 def test_pictures_run(tmp_path):

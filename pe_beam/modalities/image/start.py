@@ -29,7 +29,7 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
     elif generator["name"] == "text-render" and any(len(str(label)) > _LETTERS for label in data["labels"]):
         asker.warn(
             "generator: text-render draws the label's letters, as suits digits and signs; pictures of anything else "
-            "want nearest-image, diffusers or program (docs/images.md)"
+            "want nearest-image or diffusers, or a program that is written into the recipe by hand (docs/images.md)"
         )
     if generator["name"] == "diffusers":
         generator |= _model(asker)

@@ -116,6 +116,12 @@ class Backbone(contracts.Embedder):
         if _is_here(self._options.device):
             self.placed()
 
+    def ready_here(self) -> None:
+        """See Embedder. Checks that the device is there."""
+        from pe_beam.modalities.exact import find_device
+
+        find_device(self._options.device, key="embedder.device")
+
     def embed(self, records: pa.Table) -> Embedding:
         """Embeds the column `image`."""
         placed, data = self.placed(), records["image"].to_pylist()

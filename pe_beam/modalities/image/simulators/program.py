@@ -151,7 +151,10 @@ class Program(contracts.Generator):
                 fault = str(error)
                 self._stop()
         tries = self._options.restarts + 1
-        raise StageError(f"generator.command: no picture after {tries} {'try' if tries == 1 else 'tries'}: {fault}")
+        raise StageError(
+            f"generator.command: no picture after {tries} {'try' if tries == 1 else 'tries'}: {fault}; its stderr is "
+            "not heard: give it a request by hand (docs/images.md)"
+        )
 
     def _asked(self, request: dict[str, Any]) -> bytes:
         if self._child is None or self._child.owner != os.getpid():

@@ -638,7 +638,7 @@ def test_a_device_that_is_not_there_is_named(local: dict[str, str], said: str, s
         own.random(["x"], rngs(1))
 
 
-@pytest.mark.parametrize("wrapped", ["alone", "several", "filtered"])
+@pytest.mark.parametrize("wrapped", ["alone", "several", "filtered", "embedder"])
 def test_a_run_on_this_machine_tells_of_the_device_before_it_reads(
     wrapped: str, saved: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -659,8 +659,12 @@ def test_a_run_on_this_machine_tells_of_the_device_before_it_reads(
         recipe["generators"] = [{"name": "a", "generator": other}, {"name": "b", "generator": own}]
     elif wrapped == "filtered":
         recipe["evolution"]["filters"] = [{"name": "python", "function": "builtins:bool"}]
+    elif wrapped == "embedder":
+        del own["local"]
+        recipe["embedder"] = {"name": "efficientnet-lite0", "device": "xpu:9"}
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
-    with pytest.raises(RecipeError, match=r"generator\.local\.device: 'xpu:9' is not on this machine"):
+    key = "embedder.device" if wrapped == "embedder" else "generator.local.device"
+    with pytest.raises(RecipeError, match=rf"{key}: 'xpu:9' is not on this machine"):
         evolve(load_recipe(tmp_path / "recipe.yaml"), tmp_path / "run")
 
 

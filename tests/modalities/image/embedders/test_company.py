@@ -182,6 +182,8 @@ def test_a_device_that_is_not_here_is_refused_by_name():
         with pytest.raises(RecipeError, match=rf"embedder\.device: '{device}' is not on this machine"):
             assert _Own(BackboneOptions(device=device)).dimension
         _Own(BackboneOptions(device=device)).ready()  # a worker may have it
+        with pytest.raises(RecipeError, match=rf"embedder\.device: '{device}' is not on this machine"):
+            _Own(BackboneOptions(device=device)).ready_here()
 
 
 def test_a_network_that_cannot_compute_so_is_refused_by_its_keys():

@@ -16,6 +16,7 @@ from pe_beam.services.connection import Connection, TransientError
 _LONGEST = 60.0  # longest back-off in seconds; a service's own Retry-After may be longer
 _SHORTEST = 0.1  # seconds; a shorter requested pause counts as none, and the back-off applies
 _SILENT = 0.5  # seconds that a service may take for its first answer before it is said that it is waited for
+_IN_A_ROW = 3  # faults of an endpoint, without an answer between them, after which others are asked
 _SPEED_MEMORY = 0.2  # weight of the newest call in an endpoint's mean latency
 
 
@@ -180,7 +181,10 @@ class Endpoints:
             endpoint.failures += 1
             if len(self._all) > 1 or endpoint.failures > self._service.concurrency:
                 endpoint.closed_until = max(endpoint.closed_until, now + min(fault.wait, self._service.patience))
-        elif not fault.sent:
-            endpoint.failures += 1
+            return
+        endpoint.failures += 1
+        fails = endpoint.failures > _IN_A_ROW and len(self._all) > 1
+        if fails or not fault.sent:
+            # One that fails at once has no call in flight, so it would always be the next one.
             pause = self._jitter.uniform(0.5, 1) * min(0.5 * 2 ** min(endpoint.failures, 7), _LONGEST)
             endpoint.closed_until = max(endpoint.closed_until, now + min(pause, self._service.patience / 4 + 0.05))

@@ -86,6 +86,21 @@ def test_one_of_two_endpoints_in_a_long_pause_stops_nothing(tmp_path):
         assert len(busy.asked) <= 8
 
 
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("fault", [(500, {}, {"error": {}}), (200, {}, b'{"choices": [')], ids=["500", "cut"])
+def test_one_of_two_endpoints_that_always_fails_stops_nothing(fault, place):
+    """It answers faster than the other one, and so is the next one to be asked, again and again."""
+
+    def answer(_: str, __: Any, number: int) -> Any:
+        time.sleep(0.05)
+        return 200, {}, chat(number)
+
+    with Hostile(lambda *_: fault) as ill, Hostile(answer) as well:
+        servers = [well, ill] if place else [ill, well]
+        assert len(make(_generator(*servers, patience=4), 40)) == 40
+        assert len(ill.asked) <= 12
+
+
 def test_nobody_sleeps_on_once_the_run_is_to_stop(tmp_path):
     """One call is refused while others are in a pause of 60 s."""
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from pe_beam.contracts.service import Endpoint, Service
@@ -129,8 +129,10 @@ class Endpoints:
             "again once the service answers, the run goes on from here"
         )
 
-    async def pick(self, batch: Batch) -> Connected:
-        """Returns the endpoint that would answer first, among those that are not in a pause.
+    async def pick(self, batch: Batch, failed: Collection[Connected] = ()) -> Connected:
+        """Returns the endpoint that would answer first, among those that are not in a pause, and not in `failed`.
+
+        It is one of `failed` if no other is there: an endpoint may fail on one ask alone.
 
         Raises:
           ServiceError: all endpoints are in a pause, and none has answered for longer than `patience`.
@@ -141,7 +143,8 @@ class Endpoints:
             if open_ones:
                 measured = [s.latency for s in self._all if s.latency is not None]
                 usual = min(measured) if measured else 1.0  # an endpoint that has not been tried is tried
-                return min(open_ones, key=lambda endpoint: endpoint.expected(usual))
+                others = [endpoint for endpoint in open_ones if all(endpoint is not one for one in failed)]
+                return min(others or open_ones, key=lambda endpoint: endpoint.expected(usual))
             limit = self._note_silence(now) + self._service.patience
             if now > limit:
                 raise self.give_up(self._last_fault)

@@ -13,7 +13,7 @@ from typing import Any
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.image.diffusion.known import known
 from pe_beam.modalities.image.diffusion.options import Adapter, DiffusersOptions
-from pe_beam.modalities.loading import loading
+from pe_beam.modalities.loading import check_weights, loading
 
 _FOLDER = "a folder that its save_pretrained has written"
 _MODELS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -134,24 +134,9 @@ def _look_at_pipeline(options: DiffusersOptions, name: str) -> None:
 
 def _check_files(folder: Path, model: str) -> None:
     """Raises RecipeError if a component of a local model has no weights, or has a file that is cut short."""
-    from safetensors import SafetensorError, safe_open
-
     parts = [folder / name for name in _MODELS if (folder / name / "config.json").exists()]
     for part in parts or [folder]:
-        files = [file for file in part.iterdir() if file.suffix in _WEIGHTS]
-        if not files:
-            raise RecipeError(
-                f"generator.model: {model!r} has no weights in {part.name}; .safetensors or .bin is wanted"
-            )
-        for file in files:
-            if file.suffix == ".safetensors":
-                try:
-                    with safe_open(file, "np"):
-                        pass
-                except SafetensorError:
-                    raise RecipeError(
-                        f"generator.model: {part.name}/{file.name} of {model!r} is cut short or damaged; fetch it again"
-                    ) from None
+        check_weights(part, "generator.model", model, part.name)
 
 
 def _check_adapter(adapter: Adapter) -> None:

@@ -1,9 +1,10 @@
-"""Says what is wanted where a library cannot load a model. The library's own message stays out: it may quote a path."""
+"""Says what is wanted where a model cannot be loaded. A library's own message stays out: it may quote a path."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from pe_beam.errors import MissingExtraError, PeBeamError, RecipeError
 
@@ -50,3 +51,31 @@ def loading(
             f"{key}: {model!r} cannot be loaded by {by} ({type(error).__name__}); {folder}, or a hub name that this "
             "machine has or can reach, is wanted"
         ) from None
+
+
+def check_weights(folder: Path, key: str, model: str, name: str = "") -> None:
+    """Looks at the files of weights in a folder: a library finds out while it loads them, which takes long.
+
+    Args:
+      folder: the folder of one component.
+      key: the recipe key that names the model.
+      model: the model, as the recipe names it.
+      name: the component's folder in it; empty: the model has one.
+
+    Raises:
+      RecipeError: there are none, or a file of safetensors is cut short.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
+    if not files:
+        place = f" in {name}" if name else ""
+        raise RecipeError(f"{key}: {model!r} has no weights{place}; .safetensors or .bin is wanted")
+    for file in files:
+        if file.suffix == ".safetensors":
+            try:
+                with safe_open(file, "np"):
+                    pass
+            except SafetensorError:
+                shown = f"{name}/{file.name}" if name else file.name
+                raise RecipeError(f"{key}: {shown} of {model!r} is cut short or damaged; fetch it again") from None

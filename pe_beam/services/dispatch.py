@@ -144,12 +144,13 @@ class Dispatcher:
         """Sends one ask and returns its answer. It tries again after each transient error."""
         began: float | None = None
         attempt = 0
+        tried: list[Connected] = []
         while True:
             if batch.failed:
                 raise asyncio.CancelledError
             try:
                 async with self._flights:
-                    return await self._attempt(ask, most, batch)
+                    return await self._attempt(ask, most, batch, tried)
             except TransientError as fault:
                 now = time.monotonic()
                 began = now if began is None else began
@@ -159,8 +160,9 @@ class Dispatcher:
                 attempt += 1
                 await batch.sleep(min(pause, max(began + self._service.patience - now, 0.0) + 0.05))
 
-    async def _attempt(self, ask: Any, most: Usage, batch: Batch) -> Any:
-        endpoint = await self._endpoints.pick(batch)
+    async def _attempt(self, ask: Any, most: Usage, batch: Batch, tried: list[Connected]) -> Any:
+        endpoint = await self._endpoints.pick(batch, tried[-1:])
+        tried.append(endpoint)
         worst = self._account.cost(input_tokens=most.input_tokens, output_tokens=most.output_tokens)
         wait = max(
             await self._place(self._requests, 1.0, batch),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from pe_beam.contracts.service import Endpoint, Service
@@ -16,6 +16,7 @@ from pe_beam.services.connection import Connection, TransientError
 _LONGEST = 60.0  # longest back-off in seconds; a service's own Retry-After may be longer
 _SHORTEST = 0.1  # seconds; a shorter requested pause counts as none, and the back-off applies
 _SILENT = 0.5  # seconds that a service may take for its first answer before it is said that it is waited for
+_IN_A_ROW = 3  # faults of an endpoint, without an answer between them, after which others are asked
 _SPEED_MEMORY = 0.2  # weight of the newest call in an endpoint's mean latency
 
 
@@ -128,8 +129,10 @@ class Endpoints:
             "again once the service answers, the run goes on from here"
         )
 
-    async def pick(self, batch: Batch) -> Connected:
-        """Returns the endpoint that would answer first, among those that are not in a pause.
+    async def pick(self, batch: Batch, failed: Collection[Connected] = ()) -> Connected:
+        """Returns the endpoint that would answer first, among those that are not in a pause, and not in `failed`.
+
+        It is one of `failed` if no other is there: an endpoint may fail on one ask alone.
 
         Raises:
           ServiceError: all endpoints are in a pause, and none has answered for longer than `patience`.
@@ -140,7 +143,8 @@ class Endpoints:
             if open_ones:
                 measured = [s.latency for s in self._all if s.latency is not None]
                 usual = min(measured) if measured else 1.0  # an endpoint that has not been tried is tried
-                return min(open_ones, key=lambda endpoint: endpoint.expected(usual))
+                others = [endpoint for endpoint in open_ones if all(endpoint is not one for one in failed)]
+                return min(others or open_ones, key=lambda endpoint: endpoint.expected(usual))
             limit = self._note_silence(now) + self._service.patience
             if now > limit:
                 raise self.give_up(self._last_fault)
@@ -180,7 +184,10 @@ class Endpoints:
             endpoint.failures += 1
             if len(self._all) > 1 or endpoint.failures > self._service.concurrency:
                 endpoint.closed_until = max(endpoint.closed_until, now + min(fault.wait, self._service.patience))
-        elif not fault.sent:
-            endpoint.failures += 1
+            return
+        endpoint.failures += 1
+        fails = endpoint.failures > _IN_A_ROW and len(self._all) > 1
+        if fails or not fault.sent:
+            # One that fails at once has no call in flight, so it would always be the next one.
             pause = self._jitter.uniform(0.5, 1) * min(0.5 * 2 ** min(endpoint.failures, 7), _LONGEST)
             endpoint.closed_until = max(endpoint.closed_until, now + min(pause, self._service.patience / 4 + 0.05))

@@ -239,7 +239,7 @@ class LocalStore(Store):
         """See `Store.is_leased`."""
         with _explained("locking"):
             try:
-                handle = os.open(self._path(name), os.O_RDWR)
+                handle = os.open(self._path(name), os.O_RDONLY)  # so that it can be asked on a disk that is read-only
             except FileNotFoundError:
                 return False
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import shutil
@@ -184,6 +185,23 @@ def test_no_file_stays_open_that_nobody_writes(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) - before <= 9  # noqa: PTH208
     del store
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_holder_is_seen_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `pe-beam status` and `watch` in a container that has the run's disk read-only."""
+    store, opened = local.LocalStore(str(tmp_path)), os.open
+
+    def read_only(path: Path, flags: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "read-only")
+        return opened(path, flags)
+
+    with store.lease("holder"):
+        monkeypatch.setattr(os, "open", read_only)
+        assert store.is_leased("holder")
+        monkeypatch.undo()
+    monkeypatch.setattr(os, "open", read_only)
+    assert not store.is_leased("holder")
 
 
 def test_what_is_held_to_the_end_of_a_process_ends_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

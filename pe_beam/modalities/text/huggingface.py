@@ -11,10 +11,11 @@ import functools
 import importlib.util
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import MissingExtraError, RecipeError
-from pe_beam.modalities.loading import loading
+from pe_beam.modalities.loading import check_weights, loading
 from pe_beam.modalities.text.client import Answer, Ask, Client, OnAnswer
 from pe_beam.modalities.text.options import LlmOptions, Local
 from pe_beam.services.journal import Journal
@@ -27,9 +28,15 @@ class HuggingFaceClient(Client):
         self._options = options
 
     def ready(self) -> None:
-        """Checks that packages and files are there. Reads the model's configuration and vocabulary, not its weights."""
+        """Checks that packages and files are there. Reads the model's configuration and vocabulary, not its weights.
+
+        Of a local folder it looks at the weights' files.
+        """
+        model = self._options.model
         _demand_packages(self._options.local)
-        _tokenizer(self._options.model, self._options.local.revision)
+        _tokenizer(model, self._options.local.revision)
+        if Path(model).is_dir():
+            check_weights(Path(model), "generator.model", model)
 
     def _load(self) -> tuple[Any, Any]:
         local = self._options.local
@@ -143,6 +150,8 @@ def _tokenizer(model: str, revision: str | None) -> Any:
 
         AutoConfig.from_pretrained(model, revision=revision)
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, padding_side="left")
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # the library makes one where files are missing
+        raise RecipeError(f"generator.model: {model!r} has no vocabulary; the files of its tokenizer are wanted there")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

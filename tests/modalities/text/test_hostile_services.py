@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import gzip
 import json
 import time
@@ -84,6 +85,39 @@ def test_one_of_two_endpoints_in_a_long_pause_stops_nothing(tmp_path):
     ):
         assert len(make(_generator(busy, well, patience=30), 40)) == 40
         assert len(busy.asked) <= 8
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("fault", [(500, {}, {"error": {}}), (200, {}, b'{"choices": [')], ids=["500", "cut"])
+def test_one_of_two_endpoints_that_always_fails_stops_nothing(fault, place):
+    """It answers faster than the other one, and so is the next one to be asked, again and again."""
+
+    def answer(_: str, __: Any, number: int) -> Any:
+        time.sleep(0.05)
+        return 200, {}, chat(number)
+
+    with Hostile(lambda *_: fault) as ill, Hostile(answer) as well:
+        servers = [well, ill] if place else [ill, well]
+        assert len(make(_generator(*servers, patience=4), 40)) == 40
+        assert len(ill.asked) <= 12
+
+
+def test_an_ask_that_an_endpoint_fails_on_is_asked_of_another_one():
+    """It fails on every fifth text, at once, and answers the others faster than the other endpoint."""
+    failed: collections.Counter[int] = collections.Counter()
+
+    def most(_: str, body: dict[str, Any], __: int) -> Any:
+        seed = body["seed"]
+        failed[seed] += seed % 5 == 0
+        return (200, {}, chat(seed)) if seed % 5 else (500, {}, {"error": {}})
+
+    def other(_: str, body: dict[str, Any], __: int) -> Any:
+        time.sleep(0.1)
+        return 200, {}, chat(body["seed"])
+
+    with Hostile(most) as one, Hostile(other) as two:
+        assert len(make(_generator(one, two, patience=10, concurrency=1), 30)) == 30
+    assert failed.total() > 1 and max(failed.values()) == 1, "no text goes where it has just failed"
 
 
 def test_nobody_sleeps_on_once_the_run_is_to_stop(tmp_path):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -104,6 +108,25 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
     step = Step(iteration=1, iterations=1, degree=0.5)
     with pytest.raises(RecipeError, match="cannot be loaded"):
         generator.vary(pa.table({"text": ["x"], "label": ["a"], "state": [None]}), step, [np.random.default_rng(0)])
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("model.safetensors", r"has no weights; \.safetensors or \.bin is wanted"),
+        ("tokenizer*", "has no vocabulary; the files of its tokenizer are wanted"),
+        (None, r"model\.safetensors of .* is cut short or damaged; fetch it again"),
+    ],
+)
+def test_a_model_that_is_not_whole_is_named_before_anything_is_read(folder, tmp_path, lost, said):
+    own = Path(shutil.copytree(folder, tmp_path / "model"))
+    for file in own.glob(lost) if lost else ():
+        if file.is_file():
+            file.unlink()
+    if lost is None:
+        os.truncate(own / "model.safetensors", 2000)
+    with pytest.raises(RecipeError, match=rf"generator\.model: .*{said}"):
+        Llm(_options(str(own)), labels=["a"]).ready()
 
 
 @pytest.mark.parametrize("device_map", ["cpu", "auto"])

@@ -21,10 +21,10 @@ sed -E -e 's/ *@.*//' -e 's/\+.*//' -e '/^(#|-|pe_beam|pe-beam)/d' "$there" |
 # What torch's own wheel brings beside it is not looked for where torch is.
 awk -F== 'NR == FNR { there[$1]; next } !($1 in there || ("torch" in there && /^(nvidia|cuda|triton)/))' \
     "$work/there" "$work/all" >"$work/lacking"
-"$uv" pip install --quiet --no-deps "${for_there[@]}" --target "$work/site" --requirement "$work/lacking"
-"$uv" pip install --quiet --no-deps "${for_there[@]}" --target "$work/site" . # for its entry points
+"$uv" pip install --quiet --no-deps --link-mode copy "${for_there[@]}" --target "$work/site" --requirement "$work/lacking"
+"$uv" pip install --quiet --no-deps --link-mode copy "${for_there[@]}" --target "$work/site" . # for its entry points
 find "$work/site" -name __pycache__ -prune -exec rm -r {} +
-if [ -x "$(command -v strip)" ]; then # a fifth of the archive is what debuggers want
+if [ -x "$(command -v strip)" ]; then # of what debuggers want; these are copies, not links to a cache
     find "$work/site" -name '*.so*' -type f -exec strip --strip-debug {} +
 fi
 tar -C "$work/site" -c . | xz -T0 -6 >"$site"

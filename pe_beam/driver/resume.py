@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from pathlib import Path
 
-from pe_beam.contracts.store import Store
+from pe_beam.contracts.store import RUN_LOCK, Store
 from pe_beam.custody import keeping
 from pe_beam.driver.budget import ledger_lines
 from pe_beam.driver.finalize import SUPPLIED
@@ -37,8 +37,8 @@ def pin_recipe(recipe: Recipe, store: Store, *, window: bool = False) -> None:
       window: whether `pe-beam stream` is at work, which alone runs a window of a stream.
 
     Raises:
-      RecipeError: the directory holds a run of another recipe. The message names the keys that differ. Or the recipe is
-        that of a stream.
+      RecipeError: the directory holds a run of another recipe, which has drawn its secret. The message names the keys
+        that differ. Or the recipe is that of a stream.
       SecretError: the run's secret is kept elsewhere than the recipe says.
       InputError: the directory holds a run whose recipe is missing.
     """
@@ -47,7 +47,7 @@ def pin_recipe(recipe: Recipe, store: Store, *, window: bool = False) -> None:
     if store.exists("recipe.yaml"):
         old = stored_recipe(store)
         keys = differing_keys(old, recipe)
-        if keys:
+        if keys and not _has_only_recipe(store, old):
             raise RecipeError(
                 f"{store.uri}: holds a run of another recipe; it differs in {', '.join(keys)}. "
                 "Use another run directory, or the recipe.yaml that lies there"
@@ -59,6 +59,15 @@ def pin_recipe(recipe: Recipe, store: Store, *, window: bool = False) -> None:
     elif store.exists(ledger.LEDGER) or any(store.list_files(folder) for folder in _LEFT_BY_RUNS):
         raise InputError(f"{store.uri}: holds a run whose recipe.yaml is missing; put it back")
     store.commit("recipe.yaml", to_yaml(recipe).encode(), replace=True)
+
+
+def _has_only_recipe(store: Store, recipe: Recipe) -> bool:
+    """Returns whether a run ended before it drew its secret, as it does where a model of its recipe is not there.
+
+    The recipe has to be as `pin_recipe` writes it: a user's own file is not written over.
+    """
+    only = set(store.list_files()) <= {"recipe.yaml", RUN_LOCK}
+    return only and store.read("recipe.yaml") == to_yaml(recipe).encode()
 
 
 def refuse_other_embeddings(run: Run) -> None:

@@ -11,13 +11,15 @@ import yaml
 
 from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
+from pe_beam.driver.resume import pin_recipe
 from pe_beam.engine import counting, matrices, steps
 from pe_beam.engine.frozen import read_index
-from pe_beam.engine.run import open_run
+from pe_beam.engine.run import open_run, stored_recipe
 from pe_beam.engine.shards import listed
 from pe_beam.errors import InputError, LockedError
 from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import rounded_up
+from pe_beam.recipe.identity import to_yaml
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.storage import open_store
 from pe_beam.voting.nearest import reference_nearest
@@ -116,6 +118,27 @@ def test_a_finished_run_needs_no_secret_and_a_changed_recipe_is_refused(done, sm
     path.write_text(yaml.safe_dump(small))
     assert main(["run", str(path), "--run-dir", str(done[0])]) == 2
     assert "differs in seed" in capsys.readouterr().err
+
+
+def test_a_recipe_may_be_mended_until_its_run_has_drawn_a_secret(small, tmp_path, capsys):
+    run, path = tmp_path / "run", tmp_path / "r.yaml"
+    small["embedder"] = {"name": "inception", "weights": "/nowhere/inception.pt"}
+    path.write_text(yaml.safe_dump(small))
+    assert main(["run", str(path), "--run-dir", str(run)]) == 2
+    assert "embedder.weights" in capsys.readouterr().err
+    mended = parse_recipe(SMALL)
+    store = open_store(run)
+    pin_recipe(mended, store)
+    assert stored_recipe(store) == mended
+
+    store.commit("recipe.yaml", b"# mine\n" + store.read("recipe.yaml"), replace=True)  # a user's own file
+    other = mended.model_copy(update={"seed": 5})
+    with pytest.raises(InputError, match="differs in seed"):
+        pin_recipe(other, store)
+    store.commit("recipe.yaml", to_yaml(mended).encode(), replace=True)
+    store.commit("private/secret.key", b"x" * 32)
+    with pytest.raises(InputError, match="differs in seed"):
+        pin_recipe(other, store)
 
 
 def test_the_commands_on_a_finished_run(done, tmp_path, capsys):

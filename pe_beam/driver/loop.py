@@ -29,6 +29,7 @@ from pe_beam.engine.start import bring_start
 from pe_beam.errors import InputError, StageError
 from pe_beam.privacy import ledger
 from pe_beam.recipe.models import Recipe
+from pe_beam.services.pool import closed_after
 from pe_beam.services.waiting import heard_by
 from pe_beam.storage import open_store
 from pe_beam.wording import counted
@@ -75,7 +76,7 @@ def evolve(
     """
     check_parts(recipe)
     store = open_store(run_dir)
-    with store.lock():
+    with store.lock(), closed_after(store):
         pin_recipe(recipe, store, window=on_frozen is not None)
         run = open_run(store.uri)
         shown = Progress(run, progress)

@@ -4,6 +4,6 @@ All results are computed from real records without noise. They are written only 
 command filters, ranks or stops by them (DESIGN, privacy rule 9). Only `graph` uses Beam. docs/evaluation.md explains
 each figure.
 
-May import: driver, engine, transforms, report, recipe, metrics, voting, storage, contracts, registry, subsamples,
-keyed, errors.
+May import: driver, engine, transforms, report, recipe, metrics, voting, storage, services, contracts, registry,
+subsamples, keyed, errors.
 """

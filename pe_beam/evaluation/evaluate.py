@@ -15,6 +15,7 @@ from pe_beam.evaluation.own_metrics import options_of
 from pe_beam.evaluation.progress import EvaluationProgress
 from pe_beam.evaluation.setting import MEASURED, OUTCOME, WORK, Setting
 from pe_beam.evaluation.sources import transforms_of
+from pe_beam.services.pool import closed_after
 
 
 def evaluate(
@@ -51,7 +52,7 @@ def evaluate(
     from pe_beam.evaluation.graph import Config, build
 
     run, setting = _checked(run_dir, against, iterations, options, metric_rows)
-    with run.store.lock():
+    with run.store.lock(), closed_after(run.store):
         job = new_job(run, list(beam_options))
         _forget(run, keep=MEASURED)
         setting.save(run)

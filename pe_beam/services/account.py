@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from pe_beam.contracts.service import Service
 from pe_beam.contracts.store import Folder
-from pe_beam.errors import SpentError, StorageError
+from pe_beam.errors import PeBeamError, SpentError, StorageError
 from pe_beam.services.record import FILE, LENGTH, UNIT, Cost, Record
 
 T = TypeVar("T")
@@ -111,6 +111,11 @@ class Account:
 
     def flush(self) -> None:
         """Writes down what is only known to this process; called when no call is left to make."""
+
+    def close(self) -> None:
+        """Ends this process's part in the account, after the last call."""
+        with contextlib.suppress(PeBeamError):  # a hold that was lost: others have entered what was reserved as spent
+            self._alive.close()
 
     def _passes(self, total: Cost) -> str | None:
         """Returns the ceiling that a total would pass, or None."""

@@ -8,11 +8,13 @@ call does; near it blocks are small, down to one call. What a killed process hel
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, fields
 
 from pe_beam.contracts.service import Service
 from pe_beam.contracts.store import Folder
+from pe_beam.errors import PeBeamError
 from pe_beam.services.account import Account
 from pe_beam.services.exchange import Exchange, now
 from pe_beam.services.record import FILE, Cost, Record
@@ -92,6 +94,13 @@ class BlockAccount(Account):
         """See `Account.flush`: enters what was used, and gives back what was not."""
         if self._block != _NONE or self._used != _NONE:
             self._update(ends=True)
+
+    def close(self) -> None:
+        """See `Account.close`. A block that cannot be given back counts as spent."""
+        self._exchange.close()
+        with contextlib.suppress(PeBeamError):
+            self.flush()
+        super().close()
 
     def spent(self) -> Cost:
         """See `Account.spent`."""

@@ -65,3 +65,6 @@ class Connection(abc.ABC):
     @abc.abstractmethod
     async def probe(self) -> None:
         """Checks at no cost that the endpoint answers and accepts its key. Raises the same errors as `send`."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Ends what it keeps open. No call is in flight."""

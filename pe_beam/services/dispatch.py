@@ -54,7 +54,8 @@ class Dispatcher:
         self._batches = 0
         self._flights = asyncio.Semaphore(service.concurrency)
         self._queue = asyncio.Lock()
-        threading.Thread(target=self._loop.run_forever, name="pe-beam-calls", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pe-beam-calls", daemon=True)
+        self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the dispatcher's loop and waits for it."""
@@ -133,6 +134,29 @@ class Dispatcher:
         if batch.failed:
             ours = [error for error in batch.failed if isinstance(error, PeBeamError)]
             raise (ours or batch.failed)[0]
+
+    def close(self) -> None:
+        """Ends the loop, its connections, and this process's part in account and paces.
+
+        A call that is still in flight, because its run has failed elsewhere, is cut off and counts at its largest cost.
+        """
+
+        async def end() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await self._endpoints.close()
+            await self._loop.shutdown_default_executor()
+
+        self.run(end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        for pace in (self._requests, self._tokens):
+            if pace is not None:
+                pace.close()
+        self._account.close()
 
     def _begin(self) -> None:
         """Begins a batch. If the dispatcher has given up and no batch is running, it first drops all pauses."""

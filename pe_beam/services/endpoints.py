@@ -81,6 +81,11 @@ class Endpoints:
             for endpoint in self._all:
                 endpoint.closed_until, endpoint.failures = 0.0, 0
 
+    async def close(self) -> None:
+        """Ends all connections. No call is in flight."""
+        for endpoint in self._all:
+            await endpoint.connection.close()
+
     async def probe(self, patience: float, say: Callable[[str], None]) -> None:
         """Checks that every endpoint answers within `patience` seconds and accepts its key.
 

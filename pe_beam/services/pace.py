@@ -69,6 +69,9 @@ class Pace:
         """Adds the units that a call used beyond its reservation. A negative number gives units back."""
         self._change(lambda caught_up, now: (max(caught_up + units * self._interval, 0.0), 0.0))
 
+    def close(self) -> None:
+        """Ends this process's part in the rate, after the last call."""
+
     def _change(self, step: Callable[[float, float], tuple[float, float]]) -> float:
         result = 0.0
 
@@ -123,6 +126,10 @@ class SharedPace(Pace):
         """See `Pace.correct`."""
         with self._mutex:
             self._holds = min(self._holds - units, 1.0)
+
+    def close(self) -> None:
+        """See `Pace.close`. Paces that have their parts in common may each be closed."""
+        self._shares.close()
 
     def _fill(self) -> None:
         moment, rate = self._clock(), self._shares.part() * self._filled

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pe_beam.contracts.service import Endpoint, Service
-from pe_beam.contracts.store import Folder
+from pe_beam.contracts.store import Folder, Store
 from pe_beam.services.account import Account
 from pe_beam.services.blocks import BlockAccount
 from pe_beam.services.connection import Connection
@@ -17,7 +18,7 @@ from pe_beam.services.dispatch import Dispatcher
 from pe_beam.services.pace import Pace, SharedPace
 from pe_beam.services.shares import Shares
 
-_DISPATCHERS: dict[tuple[object, ...], Dispatcher] = {}
+_DISPATCHERS: dict[tuple[object, ...], tuple[Folder | None, Dispatcher]] = {}
 _LOCK = threading.Lock()
 
 
@@ -52,8 +53,24 @@ def shared_dispatcher(
                 if own is not None and own.store.remote
                 else Account(own, service, key=key, private=private)
             )
-            _DISPATCHERS[name] = Dispatcher(service, account, _paces(own, service), connect, key=key)
-        return _DISPATCHERS[name]
+            _DISPATCHERS[name] = own, Dispatcher(service, account, _paces(own, service), connect, key=key)
+        return _DISPATCHERS[name][1]
+
+
+@contextlib.contextmanager
+def closed_after(store: Store) -> Iterator[None]:
+    """Closes this process's dispatchers of a run when the body ends, which is when the run does.
+
+    A stream and a notebook make run after run in one process: their threads, connections and leases would add up.
+    """
+    try:
+        yield
+    finally:
+        with _LOCK:
+            own = [name for name, (folder, _) in _DISPATCHERS.items() if folder and folder.store.uri == store.uri]
+            found = [_DISPATCHERS.pop(name)[1] for name in own if name[0] == os.getpid()]
+        for dispatcher in found:
+            dispatcher.close()
 
 
 def _identity(folder: Folder) -> tuple[str, bytes]:

@@ -9,14 +9,16 @@ using it before, by its own. So clocks may differ by any time, and only have to 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import secrets
 import threading
 from dataclasses import dataclass
 from typing import Any
 
 from pe_beam.contracts.store import Folder
-from pe_beam.errors import StorageError
+from pe_beam.errors import PeBeamError, StorageError
 from pe_beam.services.exchange import Exchange, now
 
 WHOLE = 5354228880  # the least common multiple of 1 to 24: that many equal parts are exact
@@ -72,6 +74,15 @@ class Shares:
         if joins:
             self._exchange.ask()
         return part / WHOLE
+
+    def close(self) -> None:
+        """Gives the part back. If that fails, others take it when its entry has expired."""
+        self._exchange.close()
+        with self._mutex:
+            self._asked, is_listed, self._beat = -math.inf, self._beat > 0, 0
+        if is_listed:
+            with contextlib.suppress(PeBeamError):
+                self._work()
 
     def _work(self) -> float | None:
         """Renews, changes or gives back this process's entry. Returns seconds until the next time."""

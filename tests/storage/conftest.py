@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from pe_beam.contracts.store import Store
-from pe_beam.storage import open_store, suite
+from pe_beam.storage import leases, open_store, suite
 from tests.storage.proxy import Proxy, before
 from tests.storage.servers import Server, make_bucket, running
 
@@ -55,7 +55,9 @@ def store(server: Server) -> Store:
 
 @pytest.fixture
 def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """What all requests go through."""
+    """What all requests go through, and only those of the test: what earlier tests hold is dropped."""
+    for lease in [*leases._held.values()]:
+        lease.drop()
     with before(server.port) as found:
         for name, text in server.behind(found.port).items():
             monkeypatch.setenv(name, text)

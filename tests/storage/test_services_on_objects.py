@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,22 @@ def one(servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch) -> Se
     for name, text in server.environment.items():
         monkeypatch.setenv(name, text)
     return server
+
+
+@pytest.fixture(autouse=True)
+def _accounts_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes the accounts of a test: their threads would make requests while later tests count theirs."""
+    made: list[BlockAccount] = []
+    real = BlockAccount.__init__
+
+    def init(self: BlockAccount, *given: Any, **named: Any) -> None:
+        real(self, *given, **named)
+        made.append(self)
+
+    monkeypatch.setattr(BlockAccount, "__init__", init)
+    yield
+    for account in made:
+        account.close()
 
 
 def _race(work: Callable[..., Any], places: int, uri: str, *given: Any) -> list[Any]:

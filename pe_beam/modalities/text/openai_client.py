@@ -139,7 +139,8 @@ class OpenAiLine(Connection):
     ) -> None:
         # The package's connection pool examines all of its connections on every call, so several small pools cost less.
         pools = -(-concurrency // _CONNECTIONS_A_POOL)
-        self._clients = itertools.cycle([open_client(endpoint, where, most_bytes) for _ in range(pools)])
+        self._open = [open_client(endpoint, where, most_bytes) for _ in range(pools)]
+        self._clients = itertools.cycle(self._open)
         self._model = endpoint.model or model
         self._asked = Asked(where, self._model)
 
@@ -180,6 +181,11 @@ class OpenAiLine(Connection):
             return
         if reply[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             raise TransientError("a web page", unrecognised=True)
+
+    async def close(self) -> None:
+        """See Connection."""
+        for client in self._open:
+            await client.close()
 
     @property
     def _client(self) -> openai.AsyncOpenAI:

@@ -1,0 +1,60 @@
+"""Many runs in one process, as a stream or a notebook makes them: nothing of a run stays behind."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pe_beam.driver.loop import evolve
+from pe_beam.errors import PeBeamError
+from pe_beam.recipe.loading import parse_recipe
+from tests.modalities.text.recipes import serve
+from tests.modalities.text.server import Served
+
+
+def _left() -> tuple[int, int]:
+    """The threads and the open files of this process."""
+    gc.collect()
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def _recipe(texts: dict[str, Any], server: Served) -> dict[str, Any]:
+    """Texts are written and embedded by a service, at a rate."""
+    texts["embedder"] = {"name": "openai-embeddings", "model": "tiny", "dimension": 8, "send_private_records": True}
+    texts["evolution"] |= {"iterations": 1, "samples": 12}
+    made = serve(texts, server)
+    made["execution"]["llm"] |= {"requests_per_minute": 30000}
+    made["execution"]["embeddings"] = copy.deepcopy(made["execution"]["llm"])
+    return made
+
+
+@pytest.mark.parametrize("where", ["{}/runs", "memory://many"])
+def test_a_run_leaves_no_thread_and_no_connection(texts: dict[str, Any], tmp_path: Path, where: str) -> None:
+    """A stream makes a run a window for months: it would end at the limit of open files."""
+    found = []
+    with Served(tmp_path / "log") as server:
+        recipe = parse_recipe(_recipe(texts, server))
+        for place in range(7):  # the last four runs are kept, with the files that they append to
+            evolve(recipe, f"{where.format(tmp_path)}/{place}")
+            found.append(_left())
+    assert found[-1] == found[-2]
+
+
+def test_a_run_that_fails_leaves_none_either_and_goes_on(texts: dict[str, Any], tmp_path: Path) -> None:
+    before = threading.active_count()
+    with Served(tmp_path / "log") as server:
+        recipe = _recipe(texts, server) | {"embedder": {"name": "hashed-words", "dimension": 64}}
+        recipe["execution"]["llm"]["ceiling"] = {"calls": 17}
+        with pytest.raises(PeBeamError, match=r"ceiling\.calls"):
+            evolve(parse_recipe(recipe), tmp_path / "run")
+        assert threading.active_count() <= before
+        recipe["execution"]["llm"]["ceiling"] = {"calls": 1000}
+        evolve(parse_recipe(recipe), tmp_path / "run")
+        asked = [entry["digest"] for entry in server.requests()]
+    assert len(asked) == len(set(asked)), "nothing was asked for twice"

@@ -52,3 +52,12 @@ def find_device(name: str | None, *, key: str) -> torch.device:
             f"{key}: {name!r} is not on this machine; null (the best there is), cpu, cuda or mps is wanted"
         ) from None
     return device
+
+
+def has_device(name: str | None) -> bool:
+    """Tells whether the device that an option names is on this machine. See `find_device`."""
+    try:
+        find_device(name, key="")
+    except RecipeError:
+        return False
+    return True

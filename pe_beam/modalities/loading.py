@@ -1,12 +1,18 @@
-"""Says what is wanted where a model cannot be loaded. A library's own message stays out: it may quote a path."""
+"""Says what is wanted where a model cannot be loaded or lacks weights. Messages of libraries, with paths, stay out."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pe_beam.errors import MissingExtraError, PeBeamError, RecipeError
+
+WEIGHTS = (".safetensors", ".bin")
+"""How the names of weights' files end."""
+Shapes = dict[str, tuple[int, ...]]
+"""Name of a tensor -> its shape."""
 
 
 @contextlib.contextmanager
@@ -53,29 +59,65 @@ def loading(
         ) from None
 
 
-def check_weights(folder: Path, key: str, model: str, name: str = "") -> None:
-    """Looks at the files of weights in a folder: a library finds out while it loads them, which takes long.
+def weights_in(folder: Path, key: str, model: str, name: str = "") -> dict[str, Shapes | None]:
+    """Reads the headers of the weights' files of one component: a library reads them late, after much else.
 
     Args:
-      folder: the folder of one component.
+      folder: the folder of the component.
+      key: the recipe key that names the model.
+      model: the model, as the recipe names it.
+      name: the component's folder in it; empty: the model has one.
+
+    Returns:
+      File name -> the shapes of its tensors; None for .bin, which has no header.
+
+    Raises:
+      RecipeError: there are no files, or one of safetensors is cut short.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, Shapes | None] = {}
+    for file in sorted(file for file in folder.iterdir() if file.suffix in WEIGHTS):
+        found[file.name] = None
+        if file.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(file, "np") as opened:
+                names = opened.keys()
+                found[file.name] = {each: tuple(opened.get_slice(each).get_shape()) for each in names}
+        except SafetensorError:
+            shown = f"{name}/{file.name}" if name else file.name
+            raise RecipeError(f"{key}: {shown} of {model!r} is cut short or damaged; fetch it again") from None
+    if not found:
+        place = f" in {name}" if name else ""
+        raise RecipeError(f"{key}: {model!r} has no weights{place}; {' or '.join(WEIGHTS)} is wanted")
+    return found
+
+
+def demand_all(told: Mapping[str, Any], key: str, model: str, name: str = "") -> None:
+    """Demands that `transformers` has found all weights of a model, each of its shape.
+
+    It only warns where some are missing, and draws them at random, other ones in each process.
+
+    Args:
+      told: what `from_pretrained` returns beside the model with `output_loading_info`.
       key: the recipe key that names the model.
       model: the model, as the recipe names it.
       name: the component's folder in it; empty: the model has one.
 
     Raises:
-      RecipeError: there are none, or a file of safetensors is cut short.
+      RecipeError: weights are missing or of another shape.
     """
-    from safetensors import SafetensorError, safe_open
+    wrong = [*told["missing_keys"], *(each[0] for each in told["mismatched_keys"])]
+    if wrong:
+        raise misfit(sorted(wrong), key, model, name)
 
-    files = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
-    if not files:
-        place = f" in {name}" if name else ""
-        raise RecipeError(f"{key}: {model!r} has no weights{place}; .safetensors or .bin is wanted")
-    for file in files:
-        if file.suffix == ".safetensors":
-            try:
-                with safe_open(file, "np"):
-                    pass
-            except SafetensorError:
-                shown = f"{name}/{file.name}" if name else file.name
-                raise RecipeError(f"{key}: {shown} of {model!r} is cut short or damaged; fetch it again") from None
+
+def misfit(wrong: Sequence[str], key: str, model: str, name: str = "") -> RecipeError:
+    """Returns the error for the names of weights that are missing or of another shape. See `demand_all`."""
+    many = f"{len(wrong)} weights are" if len(wrong) > 1 else "one weight is"
+    place = f" in {name}" if name else ""
+    return RecipeError(
+        f"{key}: the weights{place} of {model!r} do not fit its config.json: {many} missing or of another shape, such "
+        f"as {wrong[0]!r}; both of one model are wanted"
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import MissingExtraError, RecipeError
-from pe_beam.modalities.loading import check_weights, loading
+from pe_beam.modalities.loading import demand_all, loading, weights_in
 from pe_beam.modalities.text.client import Answer, Ask, Client, OnAnswer
 from pe_beam.modalities.text.options import LlmOptions, Local
 from pe_beam.services.journal import Journal
@@ -36,7 +36,7 @@ class HuggingFaceClient(Client):
         _demand_packages(self._options.local)
         _tokenizer(model, self._options.local.revision)
         if Path(model).is_dir():
-            check_weights(Path(model), "generator.model", model)
+            weights_in(Path(model), "generator.model", model)
 
     def _load(self) -> tuple[Any, Any]:
         local = self._options.local
@@ -167,12 +167,15 @@ def _loaded(model: str, revision: str | None, dtype: str, device_map: str | None
         more = {"device_map": device_map, "quantization_config": _quantised(dtype, bits)}
         kind = "auto" if dtype == "auto" else getattr(torch, dtype)
         with _placed(device_map, bits):
-            made = AutoModelForCausalLM.from_pretrained(
+            made, told = AutoModelForCausalLM.from_pretrained(
                 model,
                 revision=revision,
                 dtype=kind,
+                output_loading_info=True,
                 **{name: value for name, value in more.items() if value is not None},
             )
+    if getattr(made.config, "quantization_config", None) is None:  # such weights have other names
+        demand_all(told, "generator.model", model)
     if device_map is None and bits is None:
         made = made.to("cuda" if torch.cuda.is_available() else "cpu")
     return tokenizer, made.eval()

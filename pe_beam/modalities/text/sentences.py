@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,8 @@ from pydantic import BaseModel, Field
 from pe_beam import contracts
 from pe_beam.contracts.embedder import Embedding
 from pe_beam.errors import MissingExtraError, RecipeError
-from pe_beam.modalities.loading import loading
+from pe_beam.modalities.loading import demand_all, loading
+from pe_beam.modalities.quiet import quiet
 from pe_beam.modalities.text.checks import spread, usable
 from pe_beam.modalities.text.lengths import batches, trial_texts
 from pe_beam.numbers import Whole
@@ -62,6 +64,22 @@ class SentenceEmbedder(contracts.Embedder):
         model = _loaded(self._path, own.revision, own.device, own.dtype)
         make_exact(model.device)  # again: another library may have changed it since
         return model
+
+    def ready(self) -> None:
+        """Loads the model, so that its faults are found before any data are read.
+
+        If the device of the recipe is not on this machine but on a worker, a hub's model is looked for there.
+        """
+        from pe_beam.modalities.exact import has_device
+
+        if has_device(self._options.device):
+            self._model()
+
+    def ready_here(self) -> None:
+        """See Embedder. Checks that the device is there."""
+        from pe_beam.modalities.exact import find_device
+
+        find_device(self._options.device, key="embedder.device")
 
     @property
     def dimension(self) -> int:  # type: ignore[override]
@@ -145,4 +163,31 @@ def _loaded(path: str, revision: str | None, device: str | None, dtype: str) -> 
     part = "embedder.name: sentence-transformers"
     with loading("embedder.model", path, by="sentence-transformers", part=part, extra="text"):
         own = {"dtype": getattr(torch, dtype), **make_exact(device)}
-        return SentenceTransformer(path, revision=revision, device=device, model_kwargs=own)
+        made = SentenceTransformer(path, revision=revision, device=device, model_kwargs=own)
+        told = _told(made, path, revision)
+    demand_all(told, "embedder.model", path)
+    return made
+
+
+def _told(made: Any, path: str, revision: str | None) -> dict[str, Any]:
+    """Returns what `transformers` tells of the weights of a model that its package has loaded, and not passed on.
+
+    The layer "pooler" is left out: sentence encoders do not use it, and many are published without its weights.
+    """
+    from transformers import PreTrainedModel
+    from transformers.utils import cached_file
+
+    encoder = getattr(made[0], "auto_model", None)
+    told: dict[str, Any] = {"missing_keys": [], "mismatched_keys": []}
+    if not isinstance(encoder, PreTrainedModel) or getattr(encoder.config, "quantization_config", None) is not None:
+        return told
+    modules = cached_file(path, "modules.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+    inside = "" if modules is None else json.loads(Path(modules).read_text(encoding="utf-8"))[0]["path"]
+    about: dict[str, Any] = {"revision": revision} if revision is not None else {}
+    if importlib.util.find_spec("accelerate") is not None:
+        about["device_map"] = "meta"  # names and shapes alone; without that package it is loaded once more
+    with quiet("transformers", warnings=True):
+        _, told = type(encoder).from_pretrained(
+            path, subfolder=inside, output_loading_info=True, ignore_mismatched_sizes=True, **about
+        )
+    return told | {"missing_keys": [name for name in told["missing_keys"] if "pooler" not in name.split(".")]}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pe_beam.modalities.loading import loading
+from pe_beam.modalities.loading import demand_all, loading
 
 _TOKENS = 256  # of a text, at most
 _BATCH, _PASSES, _RATE = 8, 3, 5e-5
@@ -19,7 +19,7 @@ class TunedModel:
     """A model that the user names: a folder, or a name at the hub.
 
     Raises:
-      RecipeError: the model cannot be loaded.
+      RecipeError: the model cannot be loaded, or weights of it are missing.
     """
 
     def __init__(self, name: str) -> None:
@@ -27,7 +27,8 @@ class TunedModel:
         named = {"by": "transformers", "part": "language_model:", "extra": "text", "folder": folder}
         with loading("language_model", name, **named, faults=faults):
             self._tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+            model, told = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+        demand_all(told, "language_model", name)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         # Never in training mode: dropout would draw from torch's global generator. Three passes need no dropout.
         self._model = model.to(self._device).eval()

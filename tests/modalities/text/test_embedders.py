@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.text.hashed import HashedWords, HashedWordsOptions
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
-from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions
+from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions, _located
 from pe_beam.storage import open_folder
 from pe_beam.testing import check_embedder
 from tests.modalities.text.server import Served
@@ -57,6 +61,33 @@ def test_a_vector_does_not_depend_on_the_records_beside_it(dtype):
 def test_a_model_that_is_not_there_is_named(model, said):
     with pytest.raises(RecipeError, match=rf"embedder\.model: .*{said}"):
         SentenceEmbedder(SentenceOptions(model=model))
+
+
+@pytest.mark.parametrize("lost", ["encoder.", "module.", "pooler."])
+def test_a_model_without_all_its_weights_is_refused(tmp_path, lost):
+    """The library warns, and embeds by chance: other vectors in each process. Nothing reads the pooler."""
+    own = Path(shutil.copytree(_located(MINILM), tmp_path / "model"))
+    weights = load_file(own / "model.safetensors")
+    if lost == "module.":  # as torch saves a model that was trained on several GPUs
+        kept = {f"module.{name}": value for name, value in weights.items()}
+    else:
+        kept = {name: value for name, value in weights.items() if not name.startswith(lost)}
+    assert kept.keys() != weights.keys()
+    save_file(kept, own / "model.safetensors", {"format": "pt"})
+    embedder = SentenceEmbedder(SentenceOptions(model=str(own)))
+    if lost == "pooler.":
+        embedder.ready()
+        return
+    for act in (embedder.ready, lambda: embedder.embed(GOOD)):
+        with pytest.raises(RecipeError, match=r"embedder\.model: the weights of .* do not fit its config\.json: \d+ "):
+            act()
+
+
+def test_a_device_that_is_not_there_is_named_before_anything_is_read():
+    embedder = SentenceEmbedder(SentenceOptions(model=MINILM, device="mps"))
+    embedder.ready()  # a worker may have it
+    with pytest.raises(RecipeError, match=r"embedder\.device: 'mps' is not on this machine"):
+        embedder.ready_here()
 
 
 def test_a_remote_embedder_wants_to_be_allowed_in_words(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pe_beam.contracts.generator import Chunk, Step
 from pe_beam.errors import MissingExtraError, RecipeError
@@ -127,6 +128,15 @@ def test_a_model_that_is_not_whole_is_named_before_anything_is_read(folder, tmp_
         os.truncate(own / "model.safetensors", 2000)
     with pytest.raises(RecipeError, match=rf"generator\.model: .*{said}"):
         Llm(_options(str(own)), labels=["a"]).ready()
+
+
+def test_weights_of_another_name_are_no_weights(folder, tmp_path):
+    """As torch saves a model that was trained on several GPUs: the library warns, and writes by chance."""
+    own = Path(shutil.copytree(folder, tmp_path / "model"))
+    weights = load_file(own / "model.safetensors")
+    save_file({f"module.{name}": value for name, value in weights.items()}, own / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RecipeError, match=r"generator\.model: the weights of .* do not fit its config\.json"):
+        HuggingFaceClient(_options(str(own)))._load()
 
 
 @pytest.mark.parametrize("device_map", ["cpu", "auto"])

@@ -7,17 +7,16 @@ and a run would spend its budget on noise.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import RecipeError
-from pe_beam.modalities.image.diffusion.quiet import quiet
+from pe_beam.modalities.loading import WEIGHTS, Shapes, demand_all, misfit, weights_in
+from pe_beam.modalities.quiet import quiet
 
 _MODELS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2", "text_encoder_3")
-_WEIGHTS = (".safetensors", ".bin")
+_KEY = "generator.model"
 _NAME = "diffusion_pytorch_model"
-_Shapes = dict[str, tuple[int, ...]]
 
 
 def check_files(folder: Path, model: str, *, variant: str | None, without: tuple[str, ...] = ()) -> None:
@@ -34,21 +33,15 @@ def check_files(folder: Path, model: str, *, variant: str | None, without: tuple
     """
     _check_parts(folder, model, without)
     parts = [folder / name for name in _MODELS if (folder / name / "config.json").exists()] or [folder]
-    found = {part: [file for file in part.iterdir() if file.suffix in _WEIGHTS] for part in parts}
-    if variant is not None and not any(f".{variant}." in file.name for files in found.values() for file in files):
+    found = {part: weights_in(part, _KEY, model, part.name) for part in parts}
+    if variant is not None and not any(f".{variant}." in name for files in found.values() for name in files):
         raise RecipeError(f"generator.local.variant: {model!r} has no file of {variant!r}; null, or fetch them")
     for part, files in found.items():
-        if not files:
-            raise RecipeError(
-                f"generator.model: {model!r} has no weights in {part.name}; .safetensors or .bin is wanted"
-            )
-        shapes = {file.name: _shapes(file, model) for file in files if file.suffix == ".safetensors"}
-        own = _chosen(part, {file.name for file in files}, model, variant)
-        for name in own:
-            if name not in shapes:
-                shapes[name] = _shapes(part / name, model)
+        own: Shapes = {}
+        for name in _chosen(part, set(files), model, variant):
+            own |= _read(part / name, model) if files[name] is None else files[name] or {}
         if own:
-            _check_fit(part, {name: shape for file in own for name, shape in shapes[file].items()}, model)
+            _check_fit(part, own, model)
     for part in found:
         _check_reader(part, model, variant)
 
@@ -65,23 +58,19 @@ def _check_parts(folder: Path, model: str, without: tuple[str, ...]) -> None:
             )
 
 
-def _shapes(file: Path, model: str) -> _Shapes:
-    """Returns the shapes of a file's tensors."""
+def _read(file: Path, model: str) -> Shapes:
+    """Returns the shapes of the tensors of a .bin file."""
     import pickle
 
     import torch
-    from safetensors import SafetensorError, safe_open
 
     try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, "np") as opened:
-                return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
         found = torch.load(file, map_location="meta", weights_only=True)
         return {name: tuple(each.shape) for name, each in found.items() if isinstance(each, torch.Tensor)}
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, AttributeError):
-        kinds = "cut short or damaged" if file.suffix == ".safetensors" else "cut short, damaged or no plain tensors"
+    except (RuntimeError, EOFError, pickle.UnpicklingError, AttributeError):
         raise RecipeError(
-            f"generator.model: {file.parent.name}/{file.name} of {model!r} is {kinds}; fetch it again"
+            f"{_KEY}: {file.parent.name}/{file.name} of {model!r} is cut short, damaged or no plain tensors; fetch it "
+            "again"
         ) from None
 
 
@@ -95,29 +84,21 @@ def _chosen(part: Path, names: set[str], model: str, variant: str | None) -> lis
                 if missing := [name for name in own if name not in names]:
                     raise RecipeError(f"generator.model: {model!r} has no {part.name}/{missing[0]}; fetch it as well")
                 return own
-        for suffix in _WEIGHTS:
+        for suffix in WEIGHTS:
             if f"{_NAME}{more}{suffix}" in names:
                 return [f"{_NAME}{more}{suffix}"]
     return []
 
 
-def _check_fit(part: Path, found: _Shapes, model: str) -> None:
+def _check_fit(part: Path, found: Shapes, model: str) -> None:
     """Raises RecipeError if a model of diffusers lacks weights, or has some of another shape."""
     wanted = _wanted(part, found)
     wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
     if wrong:
-        raise _misfit(part, model, wrong)
+        raise misfit(wrong, _KEY, model, part.name)
 
 
-def _misfit(part: Path, model: str, wrong: Sequence[str]) -> RecipeError:
-    many = f"{len(wrong)} weights are" if len(wrong) > 1 else "one weight is"
-    return RecipeError(
-        f"generator.model: the weights in {part.name} of {model!r} do not fit its config.json: {many} missing or of "
-        f"another shape, such as {wrong[0]!r}; both of one model are wanted"
-    )
-
-
-def _wanted(part: Path, found: _Shapes) -> _Shapes:
+def _wanted(part: Path, found: Shapes) -> Shapes:
     """Returns the shapes that a model of this configuration has; none where only the loader knows.
 
     Old names of weights in `found` become those of today, as diffusers changes them.
@@ -131,7 +112,7 @@ def _wanted(part: Path, found: _Shapes) -> _Shapes:
     if not (isinstance(cls, type) and issubclass(cls, ModelMixin)) or "quantization_config" in config:
         return {}
     with (
-        quiet(warnings=True),
+        quiet("diffusers", "transformers", warnings=True),
         no_init_weights(),
         init_empty_weights(),
     ):  # as its loader does: no memory, a quarter of a second for SDXL
@@ -152,10 +133,8 @@ def _check_reader(part: Path, model: str, variant: str | None) -> None:
     if cls is None or "quantization_config" in config:
         return
     own = variant if any(f".{variant}." in file.name for file in part.iterdir()) else None
-    with quiet(warnings=True):
+    with quiet("diffusers", "transformers", warnings=True):
         _, told = cls.from_pretrained(
             part, variant=own, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
         )
-    wrong = [*told["missing_keys"], *(each[0] for each in told["mismatched_keys"])]
-    if wrong:
-        raise _misfit(part, model, sorted(wrong))
+    demand_all(told, _KEY, model, part.name)

@@ -12,7 +12,7 @@ from pe_beam.modalities.image.diffusion.known import known
 from pe_beam.modalities.image.diffusion.looking import class_name, explained, look, place, scheduler_of
 from pe_beam.modalities.image.diffusion.options import DiffusersOptions, Placement
 from pe_beam.modalities.image.diffusion.painter import Painter
-from pe_beam.modalities.image.diffusion.quiet import quiet
+from pe_beam.modalities.quiet import quiet
 
 
 class Loaded:
@@ -115,7 +115,7 @@ def _prompted(options: DiffusersOptions) -> Painter:
     if options.safety_checker == "off":
         more |= {"safety_checker": None, "requires_safety_checker": False}
     cls: Any = AutoPipelineForText2Image
-    with quiet():
+    with quiet("diffusers", "transformers"):
         pipeline = cls.from_pretrained(place(options), **more)
         names = [f"adapter{i}" for i in range(len(options.adapters))]
         for name, adapter in zip(names, options.adapters, strict=True):
@@ -142,7 +142,7 @@ def _unprompted(options: DiffusersOptions) -> Painter:
     from diffusers import DiffusionPipeline
 
     cls: Any = DiffusionPipeline
-    with quiet():
+    with quiet("diffusers", "transformers"):
         pipeline = _placed(cls.from_pretrained(place(options), **_arguments(options.local)), options)
     denoiser: Any = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     if options.local.compile:
@@ -156,7 +156,7 @@ def _bare(options: DiffusersOptions) -> Painter:
     from diffusers import UNet2DModel
 
     cls: Any = UNet2DModel
-    with quiet():
+    with quiet("diffusers", "transformers"):
         denoiser = cls.from_pretrained(place(options), **_arguments(options.local)).to(_device(options.local))
     denoiser = denoiser.eval()
     if options.local.compile:

@@ -14,10 +14,9 @@ from pe_beam.errors import RecipeError
 from pe_beam.modalities.image.diffusion.headers import check_files
 from pe_beam.modalities.image.diffusion.known import known
 from pe_beam.modalities.image.diffusion.options import Adapter, DiffusersOptions
-from pe_beam.modalities.loading import loading
+from pe_beam.modalities.loading import WEIGHTS, loading
 
 _FOLDER = "a folder that its save_pretrained has written"
-_WEIGHTS = (".safetensors", ".bin")
 
 
 def look(options: DiffusersOptions) -> None:
@@ -141,7 +140,7 @@ def _check_adapter(adapter: Adapter) -> None:
             f"generator.adapters: {adapter.path!r} is not there; a folder or file of LoRA weights is wanted"
         )
     if folder.is_dir():
-        files = [file.name for file in folder.iterdir() if file.suffix in _WEIGHTS]
+        files = [file.name for file in folder.iterdir() if file.suffix in WEIGHTS]
         if adapter.weight_name not in files if adapter.weight_name else not files:
             wanted = adapter.weight_name or ".safetensors or .bin"
             raise RecipeError(f"generator.adapters: {adapter.path!r} has no LoRA weights; {wanted} is wanted there")

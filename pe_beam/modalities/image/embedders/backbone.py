@@ -112,8 +112,10 @@ class Backbone(contracts.Embedder):
 
         If the device of the recipe is not on this machine but on a worker, only packages and files are checked.
         """
+        from pe_beam.modalities.exact import has_device
+
         self._check()
-        if _is_here(self._options.device):
+        if has_device(self._options.device):
             self.placed()
 
     def ready_here(self) -> None:
@@ -237,13 +239,3 @@ def _run(network: Network, pictures: Any, device: Any, dtype: Any) -> np.ndarray
         found = network.features(network.module, pictures.to(device, non_blocking=True).to(dtype))
         vectors: np.ndarray = found.to(torch.float32).cpu().numpy()
     return vectors
-
-
-def _is_here(device: str | None) -> bool:
-    from pe_beam.modalities.exact import find_device
-
-    try:
-        find_device(device, key="embedder.device")
-    except RecipeError:
-        return False
-    return True

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +12,8 @@ from pydantic import Field
 from pe_beam import contracts
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.image.embedders.backbone import Backbone, BackboneOptions, Network, loading_backbone
+from pe_beam.modalities.loading import demand_all
+from pe_beam.modalities.quiet import quiet
 
 
 class PretrainedOptions(BackboneOptions):
@@ -58,7 +59,7 @@ def load_pretrained(
     path = str(Path(options.model).expanduser()) if options.model.startswith("~") else options.model
     about = {"revision": options.revision}
     folder = "a folder with config.json, preprocessor_config.json and whole weights"
-    with loading_backbone(options.model, by="transformers", folder=folder), _quiet(transformers):
+    with loading_backbone(options.model, by="transformers", folder=folder), quiet("transformers", warnings=True):
         kind = transformers.AutoConfig.from_pretrained(path, **about).model_type
         if kind not in kinds:
             raise RecipeError(f"embedder.model: {options.model!r} is of type {kind!r} (allowed: {', '.join(kinds)})")
@@ -68,28 +69,9 @@ def load_pretrained(
         newer = importlib.util.find_spec("transformers.image_processing_backends") is not None
         pillow: dict[str, Any] = {"backend": "pil"} if newer else {"use_fast": False}
         processor = transformers.AutoImageProcessor.from_pretrained(path, **about, **pillow)
-    if missing := sorted(found["missing_keys"]):
-        raise RecipeError(
-            f"embedder.model: the weights of {options.model!r} lack {len(missing)} tensors ({missing[0]!r} is one), "
-            "which would be random; a whole model is wanted"
-        )
+    demand_all(found, "embedder.model", options.model)
     return Network(
         module,
         features,
         lambda image: processor(images=image, return_tensors="np")["pixel_values"][0],
     )
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Hides messages about the half of a model that is not read, and progress bars."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -87,8 +87,8 @@ def _demand_known(domain: Mapping[str, Any], columns: Any) -> None:
 
 
 def _of_field(name: str, info: Any) -> dict[str, Any]:
-    """Returns the declaration of a field of a Pydantic model: its type, and bounds of ge, gt, le and lt."""
-    kind, missing = _without_none(info.annotation)
+    """Returns the declaration of a Pydantic model's field: its type, bounds of ge, gt, le and lt, and multiple_of."""
+    kind, missing, inner = _without_none(info.annotation)
     values = _values(kind)
     found: dict[str, Any] = {"missing": True} if missing else {}
     if values is not None:
@@ -100,22 +100,29 @@ def _of_field(name: str, info: Any) -> dict[str, Any]:
             "with ge and le, bool, Literal, Enum, and each of them or None"
         )
     found["type"] = named[kind]
-    for part in info.metadata:
+    for part in [*info.metadata, *inner]:
         for key, end, step in (("ge", "min", 0), ("le", "max", 0), ("gt", "min", 1), ("lt", "max", -1)):
             bound = getattr(part, key, None)
             if bound is not None:
                 if step and kind is not int:
                     raise InputError(f"schema: field {name!r}: {key} of {kind.__name__}: ge and le are wanted")
                 found[end] = bound + step if step else bound
+        multiple = getattr(part, "multiple_of", None)
+        if multiple is not None and (kind is not int or multiple != 1):
+            if kind is not float:
+                raise InputError(f"schema: field {name!r}: multiple_of of {kind.__name__}: it is kept for float alone")
+            found["multiple_of"] = multiple
     return found
 
 
-def _without_none(kind: Any) -> tuple[Any, bool]:
+def _without_none(kind: Any) -> tuple[Any, bool, list[Any]]:
+    """Returns a type without None, whether None was allowed beside it, and what is said of the type beside None."""
     if get_origin(kind) in (Union, types.UnionType):
         others = [each for each in get_args(kind) if each is not type(None)]
         if len(others) == 1:
-            return others[0], True
-    return kind, False
+            own, *said = get_args(others[0]) if get_origin(others[0]) is Annotated else (others[0],)
+            return own, True, [part for each in said for part in getattr(each, "metadata", [each])]
+    return kind, False, []
 
 
 def _values(kind: Any) -> list[Any] | None:

@@ -405,6 +405,25 @@ def test_a_model_with_a_free_text_is_refused():
         declared(Open, {}, {})
 
 
+def test_a_model_says_steps_and_what_may_be_none():
+    class Doses(BaseModel):
+        dose: float = Field(ge=0, le=10, multiple_of=0.5)
+        rest: Annotated[float, Field(ge=0, le=1)] | None
+        visits: int = Field(ge=0, le=9, multiple_of=1)
+
+    assert declared(Doses, {}, {})["columns"] == {
+        "dose": {"type": "float", "min": 0, "max": 10, "multiple_of": 0.5},
+        "rest": {"type": "float", "min": 0, "max": 1, "missing": True},
+        "visits": {"type": "integer", "min": 0, "max": 9},
+    }
+
+    class Pairs(BaseModel):
+        shoes: int = Field(ge=0, le=8, multiple_of=2)
+
+    with pytest.raises(InputError, match="field 'shoes': multiple_of of int: it is kept for float alone"):
+        declared(Pairs, {}, {})
+
+
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
     """The five lines of docs/python.md, and those after them."""
     pandas = pytest.importorskip("pandas", reason="docs/python.md was NOT tested: pandas is wanted")

@@ -131,6 +131,8 @@ def _prompted(options: DiffusersOptions) -> Painter:
 def _adapt(pipeline: Any, name: str, path: str, weight_name: str | None) -> None:
     try:
         pipeline.load_lora_weights(path, adapter_name=name, **({"weight_name": weight_name} if weight_name else {}))
+        if all(name not in names for names in pipeline.get_list_adapters().values()):
+            raise KeyError(name)  # of weights for other parts than this model has, diffusers only warns
     except (AttributeError, OSError, KeyError, RuntimeError, ValueError) as error:
         raise RecipeError(
             f"generator.adapters: {path!r} cannot be loaded into this model ({type(error).__name__}); LoRA weights of "

@@ -98,7 +98,16 @@ class Job:
                     self._started(label, self._name, runner.shown_as(graph, self.args))
                 runner.run(graph, self.args)
         except Exception as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from None
             raise _explained(error, label, self._store) from None
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tells whether Ctrl-C, or a notebook's stop, is behind an error: where Beam runs in this thread, it wraps that."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def find_runner(name: str) -> type[Runner]:

@@ -14,6 +14,7 @@ import pytest
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import PeBeamError
 from pe_beam.recipe.loading import parse_recipe
+from pe_beam.services.dispatch import Dispatcher
 from tests.modalities.text.recipes import serve
 from tests.modalities.text.server import Served
 
@@ -44,6 +45,24 @@ def test_a_run_leaves_no_thread_and_no_connection(texts: dict[str, Any], tmp_pat
             evolve(recipe, f"{where.format(tmp_path)}/{place}")
             found.append(_left())
     assert found[-1] == found[-2]
+
+
+def test_an_interrupt_stays_one_and_the_run_goes_on(
+    texts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a notebook's stop comes while the service is waited for, in the thread that runs Beam's job."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with Served(tmp_path / "log") as server:
+        recipe = parse_recipe(_recipe(texts, server) | {"embedder": {"name": "hashed-words", "dimension": 64}})
+        with monkeypatch.context() as patch:
+            patch.setattr(Dispatcher, "ask_all", stop)
+            with pytest.raises(KeyboardInterrupt):
+                evolve(recipe, tmp_path / "run")
+        assert not list((tmp_path / "run").glob("private/errors/*"))
+        assert evolve(recipe, tmp_path / "run").store.exists("release/samples.parquet")
 
 
 def test_a_run_that_fails_leaves_none_either_and_goes_on(texts: dict[str, Any], tmp_path: Path) -> None:

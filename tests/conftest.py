@@ -169,6 +169,14 @@ def _unreported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr("pe_beam.evaluation.outcome.evaluation_page", lambda *_, **__: UNREPORTED)
 
 
+@pytest.fixture(autouse=True)
+def _services_end() -> Iterator[None]:
+    """What a test has asked of services outside a run does not stay open: it would add up to a thousand sockets."""
+    yield
+    if (pool := sys.modules.get("pe_beam.services.pool")) is not None:
+        pool.close_dispatchers()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _digits_are_drawn_once() -> Iterator[None]:
     """Most runs here read the same handwritten digits: each becomes a PNG file once."""

@@ -66,11 +66,17 @@ def closed_after(store: Store) -> Iterator[None]:
     try:
         yield
     finally:
-        with _LOCK:
-            own = [name for name, (folder, _) in _DISPATCHERS.items() if folder and folder.store.uri == store.uri]
-            found = [_DISPATCHERS.pop(name)[1] for name in own if name[0] == os.getpid()]
-        for dispatcher in found:
-            dispatcher.close()
+        close_dispatchers(store)
+
+
+def close_dispatchers(store: Store | None = None) -> None:
+    """Closes this process's dispatchers of a run; None: of all runs, and those of no run."""
+    with _LOCK:
+        own = {name: kept for name, kept in _DISPATCHERS.items() if name[0] == os.getpid()}
+        ended = [n for n, (folder, _) in own.items() if store is None or (folder and folder.store.uri == store.uri)]
+        found = [_DISPATCHERS.pop(name)[1] for name in ended]
+    for dispatcher in found:
+        dispatcher.close()
 
 
 def _identity(folder: Folder) -> tuple[str, bytes]:

@@ -61,7 +61,7 @@ def test_a_pause_of_a_year_ends_with_patience(tmp_path, endpoints):
             ServiceError, match=rf"no answer for 1 s \(status 429; it asks to wait {YEAR} s\); run again"
         ):
             make(generator)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 45
         healthy.append(1)
         assert len(make(generator)) == 12, "who runs again asks again"
 
@@ -75,7 +75,7 @@ def test_a_pause_within_patience_is_kept(tmp_path):
 
     with Hostile(reply) as server:
         assert len(make(_generator(server, concurrency=1, patience=20), 1)) == 1
-    assert 1 <= came[1] - came[0] < 2
+    assert 1 <= came[1] - came[0] < 15  # on a busy machine as well
 
 
 def test_one_of_two_endpoints_in_a_long_pause_stops_nothing(tmp_path):
@@ -98,7 +98,7 @@ def test_one_of_two_endpoints_that_always_fails_stops_nothing(fault, place):
 
     with Hostile(lambda *_: fault) as ill, Hostile(answer) as well:
         servers = [well, ill] if place else [ill, well]
-        assert len(make(_generator(*servers, patience=4), 40)) == 40
+        assert len(make(_generator(*servers, patience=40), 40)) == 40
         assert len(ill.asked) <= 12
 
 
@@ -112,7 +112,7 @@ def test_an_ask_that_an_endpoint_fails_on_is_asked_of_another_one():
         return (200, {}, chat(seed)) if seed % 5 else (500, {}, {"error": {}})
 
     def other(_: str, body: dict[str, Any], __: int) -> Any:
-        time.sleep(0.1)
+        time.sleep(0.3)  # longer than the first one takes where others keep the machine busy
         return 200, {}, chat(body["seed"])
 
     with Hostile(most) as one, Hostile(other) as two:
@@ -132,15 +132,15 @@ def test_nobody_sleeps_on_once_the_run_is_to_stop(tmp_path):
         began = time.monotonic()
         with pytest.raises(ServiceError, match="refuses the request"):
             make(_generator(server, patience=100))
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 45
 
 
 def test_nobody_waits_for_a_slow_pace_once_the_run_is_to_stop():
     with Hostile(lambda *_: (401, {}, {"error": {}})) as server:
         began = time.monotonic()
         with pytest.raises(ServiceError, match="key is not accepted"):
-            make(_generator(server, requests_per_minute=2))
-        assert time.monotonic() - began < 15
+            make(_generator(server, requests_per_minute=1))  # a minute each
+        assert time.monotonic() - began < 45
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_greeting_says_what_the_service_asks_for():
         began = time.monotonic()
         with pytest.raises(ServiceError, match=rf"does not answer \(status 429; it asks to wait {YEAR} s\)"):
             _generator(server).ready()
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 45
         assert len(server.asked) == 2
 
 

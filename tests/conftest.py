@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import gc
+import hashlib
 import os
 import shutil
 import sys
@@ -26,8 +28,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is. Examples are the same each time: a new one that fails would
+# stop whoever changes something else. `pytest --hypothesis-profile=search` looks for new ones.
+_QUIET = (HealthCheck.too_slow, HealthCheck.filter_too_much)
+settings.register_profile("search", deadline=None, suppress_health_check=_QUIET)
+settings.register_profile("suite", settings.get_profile("search"), derandomize=True)
 settings.load_profile("suite")
 
 # A look for garbage goes through all modules that are imported, which takes seconds: there is none while tests are
@@ -168,6 +173,29 @@ def _unreported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.node.get_closest_marker("reported") is None:
         monkeypatch.setattr("pe_beam.driver.finalize.report_bytes", lambda *_, **__: UNREPORTED)
         monkeypatch.setattr("pe_beam.evaluation.outcome.evaluation_page", lambda *_, **__: UNREPORTED)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _secrets_follow_from_tests() -> Iterator[None]:
+    """The secret that a run of this process draws follows from the test and from how many it has drawn.
+
+    So its noise is the same each time, and what holds but for a small chance holds always.
+    """
+    from pe_beam.custody import keeping
+    from pe_beam.privacy import secret
+    from pe_beam.streams import registry
+
+    drawn = collections.Counter[str]()
+
+    def draw(size: int) -> bytes:
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        drawn[test] += 1
+        return hashlib.shake_256(f"{test} {drawn[test]}".encode()).digest(size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (keeping, secret, registry):
+            patch.setattr(module, "os", types.SimpleNamespace(**{**vars(os), "urandom": draw}))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

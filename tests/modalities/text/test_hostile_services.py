@@ -42,7 +42,7 @@ def _generator(*servers: Hostile, folder: Path | None = None, max_tokens: int = 
     options["vary"] = {"user": "{masked}"}
     made = Llm(LlmOptions.model_validate(options), labels=["a"])
     endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY") for server in servers]
-    settings = Service(**{"endpoints": endpoints, "concurrency": 4, "timeout": 3, "patience": 1} | service)
+    settings = Service(**{"endpoints": endpoints, "concurrency": 4, "timeout": 30, "patience": 1} | service)
     made.attach(Surroundings(iterations=1, service=settings, folder=None if folder is None else open_folder(folder)))
     return made
 
@@ -275,7 +275,7 @@ def test_no_redirect_is_followed(status, azure):
 def _embedder(server: Hostile, folder: Path | None = None, **service: Any) -> RemoteEmbedder:
     embedder = RemoteEmbedder(RemoteOptions(model="m", dimension=2, send_private_records=True))
     endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY")]
-    settings = Service(endpoints=endpoints, timeout=3, **{"patience": 0.5} | service)
+    settings = Service(endpoints=endpoints, timeout=30, **{"patience": 0.5} | service)
     embedder.attach(
         Surroundings(iterations=1, service=settings, folder=None if folder is None else open_folder(folder))
     )
@@ -367,12 +367,12 @@ def test_a_reply_without_end_does_not_fill_the_memory(tmp_path, packed):
     huge = b" " * (MOST_BYTES + 1)
     reply = (200, {"Content-Encoding": "gzip"}, gzip.compress(huge, 1)) if packed else (200, {}, huge)
     with Hostile(lambda _, __, n: reply if n == 1 else (200, {}, chat(n))) as server:
-        assert len(make(_generator(server, folder=tmp_path, concurrency=1, patience=20, timeout=20), 2)) == 2
+        assert len(make(_generator(server, folder=tmp_path, concurrency=1, patience=20), 2)) == 2
         assert len(server.asked) == 3
     assert spent(tmp_path)["output"] == 40 + 2 * 10
     with Hostile(lambda *_: reply) as server:
         with pytest.raises(ServiceError, match=r"not in the OpenAI protocol \(an answer of more than 64 MiB\)"):
-            make(_generator(server, timeout=20), 1)
+            make(_generator(server), 1)
         assert len(server.asked) == 1
 
 
@@ -397,7 +397,7 @@ def test_an_answer_of_megabytes_is_cut(max_tokens, most):
         row=0, attempt=0, messages=(("user", "Write."),), temperature=1.0, top_p=1.0, max_tokens=max_tokens, seed=1
     )
     with Hostile(lambda *_: (200, {}, chat(0, content="Good soup. " * 500_000))) as server:
-        generator = _generator(server, timeout=30)
+        generator = _generator(server)
         client = OpenAiClient(generator._options, generator._around)
         client.answer_all([ask], lambda _, answer: seen.append(answer), Journal(None))
     assert [(len(answer.text), answer.finish) for answer in seen] == [(most, "length")]

@@ -323,7 +323,7 @@ def test_an_embedding_service_that_is_none_and_a_ceiling_that_tells_no_number_of
     def embedder(server: Hostile, **service: Any) -> RemoteEmbedder:
         made = RemoteEmbedder(RemoteOptions(model="m", dimension=2, batch_size=1, send_private_records=True))
         endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY")]
-        settings = Service(endpoints=endpoints, timeout=3, patience=5, **service)
+        settings = Service(endpoints=endpoints, timeout=30, patience=5, **service)
         made.attach(Surroundings(iterations=1, service=settings, folder=open_folder(tmp_path), private=True))
         return made
 

@@ -69,7 +69,7 @@ def _program(arguments: tuple[str, ...], before: str) -> str:
     )
 
 
-def run_command(*arguments: str, before: str = "", timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run_command(*arguments: str, before: str = "", timeout: float = 580) -> subprocess.CompletedProcess[str]:
     """Runs `python -m pe_beam ARGUMENTS` to its end."""
     with Command(*arguments, before=before) as command:
         return command.communicate(timeout)

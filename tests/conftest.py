@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import gc
+import hashlib
 import os
 import shutil
 import sys
@@ -26,8 +28,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is. Examples are the same each time: a new one that fails would
+# stop whoever changes something else. `pytest --hypothesis-profile=search` looks for new ones.
+_QUIET = (HealthCheck.too_slow, HealthCheck.filter_too_much)
+settings.register_profile("search", deadline=None, suppress_health_check=_QUIET)
+settings.register_profile("suite", settings.get_profile("search"), derandomize=True)
 settings.load_profile("suite")
 
 # A look for garbage goes through all modules that are imported, which takes seconds: there is none while tests are
@@ -63,8 +68,9 @@ def small() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium, one for all tests of a process; where it is missing, they are skipped and it is said."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # 5 s otherwise: a busy machine may take longer to draw a page
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     found = next((path for path in map(shutil.which, names) if path), None)
     if found is None:
@@ -175,6 +181,29 @@ def _services_end() -> Iterator[None]:
     yield
     if (pool := sys.modules.get("pe_beam.services.pool")) is not None:
         pool.close_dispatchers()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _secrets_follow_from_tests() -> Iterator[None]:
+    """The secret that a run of this process draws follows from the test and from how many it has drawn.
+
+    So its noise is the same each time, and what holds but for a small chance holds always.
+    """
+    from pe_beam.custody import keeping
+    from pe_beam.privacy import secret
+    from pe_beam.streams import registry
+
+    drawn = collections.Counter[str]()
+
+    def draw(size: int) -> bytes:
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        drawn[test] += 1
+        return hashlib.shake_256(f"{test} {drawn[test]}".encode()).digest(size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (keeping, secret, registry):
+            patch.setattr(module, "os", types.SimpleNamespace(**{**vars(os), "urandom": draw}))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -53,7 +53,7 @@ def started(arguments: list[str], *, before: str = "", **more: Any) -> subproces
     )
 
 
-def interrupted(process: subprocess.Popen[str], seconds: float = 15) -> str:
+def interrupted(process: subprocess.Popen[str], seconds: float = 50) -> str:  # what is interrupted sleeps for 60
     """Sends Ctrl-C; returns what was said."""
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=seconds)
@@ -61,7 +61,7 @@ def interrupted(process: subprocess.Popen[str], seconds: float = 15) -> str:
     return said
 
 
-def wait_for(found: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
+def wait_for(found: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 240) -> None:
     limit = time.monotonic() + seconds
     while not found():
         assert process.poll() is None, process.communicate()
@@ -148,7 +148,7 @@ status.status = hold
     wait_for((tmp_path / "held").exists, process)
     process.send_signal(signal.SIGINT)
     wait_for((tmp_path / "once").exists, process)
-    assert interrupted(process, 3).splitlines() == ["pe-beam: interrupted"]
+    assert interrupted(process).splitlines() == ["pe-beam: interrupted"]
 
 
 @pytest.mark.parametrize("module", ["pipelines.evaluate", "pipelines.evolve", "pe_beam.runners.flink", "pe_beam"])

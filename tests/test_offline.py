@@ -35,6 +35,6 @@ def test_a_run_and_what_is_made_of_it_ask_no_host(tmp_path: Path) -> None:
         ["export", str(run), "--to", str(tmp_path / "samples.jsonl")],
     ]
     command = [sys.executable, "-c", _LISTENING, json.dumps(commands)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     assert "ASKED" not in done.stderr

@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert not done.returncode and "WARNING" not in done.stderr, done.stderr[-3000:]  # --quiet would let them pass
     return folder

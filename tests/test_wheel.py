@@ -158,7 +158,7 @@ def test_mypy_takes_a_users_script_and_sees_a_wrong_one(environment: Path, tmp_p
     mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", environment / "bin/python"]
     mypy += ["--cache-dir", os.devnull, "right.py", "wrong.py"]  # a cache that nobody reads takes a tenth
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
-    done = subprocess.run(mypy, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(mypy, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False, timeout=900)
     found = done.stdout.splitlines()
     assert not [line for line in found if line.startswith("right.py")], done.stdout
     assert sorted(re.findall(r"^wrong.py:\d+: error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)) == [

@@ -241,7 +241,7 @@ def test_runs_at_once_do_not_overspend(tmp_path):
     workers = [context.Process(target=_process, args=(place, str(tmp_path), n, found)) for n in range(4)]
     for worker in workers:
         worker.start()
-    assert sum(found.get(timeout=60) for _ in workers) == len(read_book(open_store(place)).entries) == 7
+    assert sum(found.get(timeout=300) for _ in workers) == len(read_book(open_store(place)).entries) == 7
     for worker in workers:
         worker.join()
 

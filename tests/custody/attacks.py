@@ -50,7 +50,7 @@ def killed(do: Callable[[], None], *, before: int) -> int:
 
     process = _FORK.Process(target=body)
     process.start()
-    process.join(60)
+    process.join(300)
     assert process.exitcode is not None
     return process.exitcode
 
@@ -87,7 +87,7 @@ def at_once(drivers: int, do: Callable[[], bytes]) -> list[bytes]:
     start, answers = _FORK.Barrier(drivers), _FORK.SimpleQueue()
 
     def body() -> None:
-        start.wait(30)
+        start.wait(300)
         try:
             answers.put(bytes(do()))
         except Exception as error:
@@ -98,5 +98,5 @@ def at_once(drivers: int, do: Callable[[], bytes]) -> list[bytes]:
         process.start()
     found = [answers.get() for _ in processes]
     for process in processes:
-        process.join(30)
+        process.join(300)
     return found

@@ -110,7 +110,7 @@ def test_one_that_does_not_answer_is_said_soon(place: Place, tmp_path: Path) -> 
     key = "vault" if place.kind == "azure-key-vault" else "endpoint"
     nobody = f"{'https' if key == 'vault' else 'http'}://127.0.0.1:9"
     assert "the service does not answer; check the network" in refusal(place, tmp_path / "absent", **{key: nobody})
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("place", SERVICES, indirect=True)

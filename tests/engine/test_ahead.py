@@ -19,8 +19,17 @@ def source(name: str, items: int, done: list[str]) -> Iterator[tuple[str, bool]]
         done.append(f"{name} closed")
 
 
+_others: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _none_of_other_tests_count() -> None:
+    _others.clear()
+    _others.update(threading.enumerate())
+
+
 def reading() -> int:
-    return sum(thread.name == "read-ahead" for thread in threading.enumerate())
+    return sum(thread.name == "read-ahead" for thread in {*threading.enumerate()} - _others)
 
 
 @pytest.mark.parametrize("sizes", [[1], [1, 1, 1], [3, 1, 2], [2, 5]])
@@ -52,7 +61,7 @@ def test_the_next_source_is_read_while_the_last_item_is_used() -> None:
 
     list(ahead.follow(source("a", 1, [])))
     for item in ahead.follow(late()):
-        assert item == "a0" and begun.wait(10)
+        assert item == "a0" and begun.wait(60)
     assert list(ahead.drain()) == ["b"]
 
 
@@ -74,7 +83,7 @@ def test_a_dropped_reader_has_closed_its_source_and_has_no_thread() -> None:
     ahead, done, hold = ReadAhead[str](), list[str](), threading.Event()
 
     def slow() -> Iterator[tuple[str, bool]]:
-        hold.wait(10)
+        hold.wait(60)
         yield from source("a", 3, done)
 
     list(ahead.follow(slow()))

@@ -34,7 +34,7 @@ def test_their_own_tests_pass(installed: Path) -> None:
     path = os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))
     command = [forks.python(), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_parts.py")]
     env = {**os.environ, "PYTHONPATH": path}
-    found = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=300, cwd=EXAMPLE)
+    found = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=900, cwd=EXAMPLE)
     assert found.returncode == 0, found.stdout
 
 

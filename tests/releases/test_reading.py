@@ -76,7 +76,7 @@ def test_a_store_gives_the_same(whole, tmp_path, scheme):
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_damage_passes(whole, tmp_path_factory, data):
     """Any byte of any file that a manifest lists, changed, cut off or gone."""
     top = copied(whole / "release", tmp_path_factory.mktemp("damaged") / "release")

@@ -95,7 +95,10 @@ def test_the_policy_stops_whatever_would_be_asked_for(browser, html):
         "() => { const i = new Image(); i.src = 'https://example.invalid/x.png'; document.body.append(i);"
         " const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s); }"
     )
-    watched.page.wait_for_timeout(100)
+    for _ in range(300):
+        if sum("Content Security Policy" in text for text in watched.said) >= 2:
+            break
+        watched.page.wait_for_timeout(100)
     assert watched.page.evaluate("window.ran") is None
     assert sum("Content Security Policy" in text for text in watched.said) >= 2
     watched.context.close()

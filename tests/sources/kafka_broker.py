@@ -83,14 +83,14 @@ class Broker:
         settings = SETTINGS.format(port=port, controller=controller, logs=folder / "logs")
         (folder / "server.properties").write_text(settings)
         format_ = ["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", "server.properties"]
-        subprocess.run([*self._command, *format_], cwd=folder, capture_output=True, check=True, timeout=60)
+        subprocess.run([*self._command, *format_], cwd=folder, capture_output=True, check=True, timeout=300)
 
     def start(self) -> None:
         """Starts it; it answers when this returns."""
         with (self._folder / "out.txt").open("ab") as log:
             command = [*self._command, "kafka.Kafka", "server.properties"]
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while time.monotonic() < until:
             assert self._process.poll() is None, f"the broker ended; see {self._folder}/out.txt"
             try:
@@ -125,16 +125,16 @@ class Broker:
         config = {"message_timestamp_type": "LogAppendTime", **settings}
         named = {key.replace("_", "."): value for key, value in config.items()}
         admin = self.admin()  # what has no name ends before its answer
-        admin.create_topics([NewTopic(name, partitions, 1, config=named)])[name].result(20)
-        self._wait(name, partitions)
+        admin.create_topics([NewTopic(name, partitions, 1, config=named)])[name].result(60)
+        self.wait(name, partitions)
         return name
 
-    def _wait(self, name: str, partitions: int) -> None:
+    def wait(self, name: str, partitions: int) -> None:
         """Waits until each partition answers."""
         from confluent_kafka import Consumer, TopicPartition
 
         for partition in range(partitions):
-            for _ in range(100):
+            for _ in range(3000):
                 reader = Consumer({"bootstrap.servers": self.server, "group.id": "ready", "log_level": 0})
                 try:
                     reader.get_watermark_offsets(TopicPartition(name, partition), timeout=5, cached=False)
@@ -149,8 +149,8 @@ class Broker:
         from confluent_kafka.admin import NewPartitions
 
         admin = self.admin()
-        admin.create_partitions([NewPartitions(name, partitions)])[name].result(20)
-        self._wait(name, partitions)
+        admin.create_partitions([NewPartitions(name, partitions)])[name].result(60)
+        self.wait(name, partitions)
 
     def delete_records(self, name: str, partition: int, before: int) -> None:
         """Deletes a partition's first messages, as retention does."""
@@ -158,7 +158,7 @@ class Broker:
 
         admin = self.admin()
         for answer in admin.delete_records([TopicPartition(name, partition, before)]).values():
-            answer.result(20)
+            answer.result(60)
 
     def producer(self, **settings: Any) -> Any:
         from confluent_kafka import Producer

@@ -433,8 +433,9 @@ def test_a_window_within_one_millisecond_is_empty(broker: Broker, topic: str) ->
 
 def test_a_stream_whose_broker_is_killed_in_the_middle_of_a_window(broker: Broker, tmp_path: Path) -> None:
     """Messages before the first window count nowhere; each other one in the window of its stamp, once."""
-    topic, anchor = broker.topic("whole", partitions=2), _second_ahead()
+    topic = broker.topic("whole", partitions=2)
     stamps = broker.send(topic, [{"x": 0}])
+    anchor = _second_ahead()
     for window, values in enumerate(([1, 2, 2], [3, 3, 3, 3])):
         _wait_until(anchor + timedelta(seconds=window))
         for place, x in enumerate(values):
@@ -443,7 +444,7 @@ def test_a_stream_whose_broker_is_killed_in_the_middle_of_a_window(broker: Broke
     recipe = parse_recipe(
         {
             **ROWS,
-            "data": {**ROWS["data"], "path": topic, "options": {"servers": [broker.server], "patience": 1}},
+            "data": {**ROWS["data"], "path": topic, "options": {"servers": [broker.server], "patience": 5}},
             "stream": {
                 "source": "kafka",
                 "options": {"skew": 0},
@@ -464,6 +465,7 @@ def test_a_stream_whose_broker_is_killed_in_the_middle_of_a_window(broker: Broke
         patch.setattr(KafkaSource, "read", dies)
         run_stream(recipe, tmp_path, once=True, around=around)
     broker.start()
+    broker.wait(topic, 2)
     store = run_stream(recipe, tmp_path, once=True, around=around)
     names = [f"{anchor + timedelta(seconds=window):%Y%m%dT%H%M%SZ}" for window in range(2)]
     assert [line["window"] for line in read_lines(store)] == names

@@ -6,11 +6,12 @@ import contextlib
 import http.client
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 _LARGE = 1 << 20
+_ALONE = 10.0  # seconds
 CHANGES = ("PUT", "POST", "DELETE", "PATCH")
 LOST, LATE, BUSY = "applied, and the answer lost", "applied, and answered by 503", "not applied, answered by 503"
 KILLED = "applied, and whoever asked is killed before the answer"
@@ -26,7 +27,8 @@ class Proxy:
       kill: what KILLED calls.
       cut: so many of the next large answers break off half-way.
       busy: method and path of what changes nothing -> whether it is answered by 503.
-      pause: seconds before a request is passed on.
+      meets: method and path -> whether a request waits until `together` of such wait at the same time.
+      together: so many; a request that stays alone is passed on after some seconds.
       most: requests that waited at the same time.
     """
 
@@ -37,18 +39,31 @@ class Proxy:
         self.kill: Callable[[], None] = lambda: None
         self.changes = self.cut = 0
         self.busy: Callable[[str], bool] = lambda _: False
-        self.pause = 0.0
+        self.meets: Callable[[str], bool] = lambda _: False
+        self.together = 1
         self.most = self._waiting = 0
         self._mutex = threading.Lock()
+        self._met = threading.Condition(self._mutex)
 
-    def wait(self) -> None:
-        """Waits as long as the network would take."""
-        with self._mutex:
-            self._waiting += 1
-            self.most = max(self.most, self._waiting)
-        time.sleep(self.pause)
-        with self._mutex:
-            self._waiting -= 1
+    def meet(self, asked: str) -> None:
+        """Waits for the others of those that meet, not for a time: a busy machine may be slow to send them."""
+        with self._met:
+            if self.meets(asked):
+                self._waiting += 1
+                self.most = max(self.most, self._waiting)
+                self._met.notify_all()
+                self._met.wait_for(lambda: self.most >= self.together, _ALONE)
+                self._waiting -= 1
+
+    def pass_on(self) -> None:
+        """Lets what waits go on, and all that comes."""
+        with self._met:
+            self.together = 0
+            self._met.notify_all()
+
+    def naming(self, place: str) -> list[str]:
+        """The requests whose paths name a place: what earlier tests left in this process may ask as well."""
+        return [asked for asked in self.requests if f"{place}/" in unquote(asked)]
 
     def passes(self, asked: str) -> str | None:
         """Counts a request; returns what goes wrong with it."""
@@ -83,9 +98,9 @@ def before(port: int) -> Iterator[Proxy]:
 
         def _pass(self) -> None:
             body = self._body()
-            if proxy.pause:
-                proxy.wait()
-            fault = proxy.passes(f"{self.command} {self.path}{_named(body)}")
+            asked = f"{self.command} {self.path}{_named(body)}"
+            proxy.meet(asked)
+            fault = proxy.passes(asked)
             if fault == BUSY:
                 self._answer(503, [], b"")
                 return

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -131,11 +132,12 @@ def running(kind: str, folder: Path) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
+    """A port that nobody listens on. It is none of those that connections get, one of which could take it meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            return port
 
 
 def make_bucket(server: Server, name: str) -> None:
@@ -239,7 +241,7 @@ def _az(port: int, _: Path) -> tuple[str, list[str], dict[str, str]]:
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1):

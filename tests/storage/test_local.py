@@ -18,6 +18,7 @@ import pytest
 from pe_beam.contracts.store import Store
 from pe_beam.errors import StorageError
 from pe_beam.storage import local, open_store
+from tests.open_files import open_below
 
 
 def _mode(path: Path) -> int:
@@ -175,16 +176,15 @@ def test_a_file_that_was_replaced_or_deleted_is_not_written_on(tmp_path: Path) -
 
 def test_no_file_stays_open_that_nobody_writes(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for place in range(40):
         store.append(f"journal/{place}", b"x", durable=False)
         store.append(f"journal/{place}", b"")
         store.update(f"account/{place}", lambda _: b"x")
         store.update(f"account/{place}", lambda _: b"y", durable=False)
     store.update("ledger.jsonl", lambda _: b"x")
-    assert len(os.listdir("/proc/self/fd")) - before <= 9  # noqa: PTH208
+    assert 0 < open_below(tmp_path) <= 9
     del store
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert open_below(tmp_path) == 0
 
 
 def test_a_holder_is_seen_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_nobody_answers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, text)
     began = time.monotonic()
     _refused(open_store(f"{server.kind}://runs/run"), "the service does not answer; check the network")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 45
     monkeypatch.undo()
     assert bucket.CONNECT + bucket.ANSWER + asking.PATIENCE < 35
 

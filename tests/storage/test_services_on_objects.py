@@ -231,8 +231,8 @@ class _Clock:
 
 
 def test_machines_whose_clocks_are_off_keep_one_rate(one: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """6,000 a minute, so that seconds show what a minute of 600 would."""
-    uri, rate, count = f"{one.kind}://runs/{next(_NEXT)}", 100, 6
+    """1,800 a minute, so that seconds show what a minute of some hundred would."""
+    uri, rate, count = f"{one.kind}://runs/{next(_NEXT)}", 30, 6
     with before(one.port) as proxy:
         for name, text in one.behind(proxy.port).items():
             monkeypatch.setenv(name, text)
@@ -241,7 +241,7 @@ def test_machines_whose_clocks_are_off_keep_one_rate(one: Server, monkeypatch: p
     times = np.sort(np.concatenate(own))
     for window in (1.0, 2.0):
         inside = np.searchsorted(times, times + window, side="left") - np.arange(len(times))
-        assert inside.max() <= 0.9 * rate * window + count + 4  # 4: a busy machine is late by 40 ms
+        assert inside.max() <= 0.9 * rate * (window + 0.3) + count  # a busy machine notes a time late by that
     last = min(found[-1] for found in own)  # when the first one ended
     late = times[(times > last - 4) & (times <= last)]
     assert len(late) >= 0.7 * 0.9 * rate * 4, "once all parts are given out, the rate is used"
@@ -258,8 +258,8 @@ def test_a_damaged_list_of_parts_is_said(tmp_path: Path) -> None:
 
 
 def _until(call: Callable[[], Any]) -> Any:
-    """Calls until it raises, or 10 s have passed."""
-    limit = time.monotonic() + 10
+    """Calls until it raises, or a minute has passed."""
+    limit = time.monotonic() + 60
     while time.monotonic() < limit:
         call()
         time.sleep(0.01)
@@ -318,7 +318,7 @@ def test_few_requests_for_many_calls(server: Server, proxy: Proxy) -> None:
     account = BlockAccount(folder, _service())
     worst = account.cost(input_tokens=50, output_tokens=100)
     proxy.requests.clear()
-    made, limit = 0, time.monotonic() + 30
+    made, limit = 0, time.monotonic() + 60
     while made < 1000 and time.monotonic() < limit:
         if account.reserve(worst):
             account.settle(worst, worst)
@@ -361,7 +361,7 @@ def test_the_block_of_a_killed_process_counts_as_spent(one: Server, monkeypatch:
 
 
 def _until_true(call: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while not call():
         assert time.monotonic() < limit
         time.sleep(0.01)
@@ -400,18 +400,19 @@ def test_a_damaged_account_is_said(tmp_path: Path) -> None:
 
 
 def test_a_journal_on_a_store_keeps_answers_without_being_waited_for(server: Server, proxy: Proxy) -> None:
-    folder = open_folder(f"{server.kind}://runs/{next(_NEXT)}")
+    folder, others = open_folder(f"{server.kind}://runs/{next(_NEXT)}"), {*threading.enumerate()}
     with Journal(folder) as journal:
+        proxy.meets, proxy.together = lambda asked: asked.startswith(("PUT", "POST")), 99  # the store takes none
         proxy.requests.clear()
-        began = time.monotonic()
         for place in range(300):
             journal.add(str(place), ["answer", place])
-        assert time.monotonic() - began < 1.5
+        assert not proxy.requests
+        proxy.pass_on()
         _until_true(lambda: Journal(folder).get("299") is not None)  # written, though the chunk is not done
     again = Journal(folder)
     assert [again.get(str(place)) for place in range(300)] == [["answer", place] for place in range(300)]
     assert len([asked for asked in proxy.requests if asked.startswith(("PUT", "POST"))]) < 12
-    assert not [thread for thread in threading.enumerate() if thread.name == "journal"]
+    assert not [thread for thread in {*threading.enumerate()} - others if thread.name == "journal"]
     again.forget()
     assert Journal(folder).get("3") is None
 

@@ -26,7 +26,7 @@ def _refused(capsys: pytest.CaptureFixture[str], uri: str, message: str, *more: 
     for command in (["run", "digits", "--run-dir", uri], ["status", uri], ["purge", uri]):
         began = time.monotonic()
         assert main([*command, *more]) == 2, command
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60  # 30, where others do not keep the machine busy
         said = capsys.readouterr().err.strip().splitlines()
         assert len([line for line in said if "failed" in line]) == 1, said
         assert re.search(rf"--run-dir {re.escape(uri)}: .* failed: {message}", said[-1]), said
@@ -118,7 +118,7 @@ def test_an_endpoint_whose_name_is_unknown(
     monkeypatch.setattr(asking, "PATIENCE", 1.0)  # what is waited beyond it is looked at here
     began = time.monotonic()
     _refused(capsys, f"{kind}://runs/{next(_NEXT)}", "the service does not answer; check the network")
-    assert time.monotonic() - began < 3 * 10
+    assert time.monotonic() - began < 3 * 30
 
 
 @pytest.mark.parametrize("kind", ["gs", "s3", "az"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -137,23 +136,13 @@ def test_prefix_rotates_where_that_pays_and_only_there(monkeypatch):
     assert kept[1] == 0
 
 
-def test_auto_takes_an_engine_within_a_tenth_of_the_best():
+def test_auto_takes_one_of_the_engines_once_a_process(monkeypatch):
     rng = np.random.default_rng(0)
     candidates = (rng.normal(size=(4000, 128)) * np.arange(1, 129) ** -1.5).astype(np.float32)
     taken = auto.fastest_engine(candidates, votes=1, product=False)
     assert taken in ("blas", "faiss", "int8", "prefix", "torch")  # torch only where a test before has imported it
+    monkeypatch.setattr(auto, "_measured", None)
     assert auto.fastest_engine(candidates, votes=1, product=False) == taken
-    frame = Frame.of(candidates, product=False)
-    placed, radii = frame.place(candidates[:512] + np.float32(0.01))
-    proposers = {name: find_engine(name)(frame, votes=1, tile=4096) for name in {"blas", "faiss", "prefix", taken}}
-    times = {name: [] for name in proposers}
-    for _ in range(7):
-        for name, proposer in proposers.items():
-            began = time.process_time()
-            proposer.propose(placed, radii)
-            times[name].append(time.process_time() - began)
-    best = min(min(times[name]) for name in times)
-    assert min(times[taken]) <= 1.5 * best  # 1.1 on a quiet machine; tests share theirs
 
 
 def test_auto_tries_no_engine_that_it_does_not_know_and_survives_one_that_is_broken(monkeypatch):
@@ -174,9 +163,9 @@ def test_auto_tries_no_engine_that_it_does_not_know_and_survives_one_that_is_bro
     assert auto.fastest_engine(candidates * np.float32(1e30), votes=3, product=False) == "blas"
 
 
-def _race(monkeypatch, seconds):
+def _race(monkeypatch, seconds, seed=0):
     """What `auto` takes of engines that need so many seconds for their queries, and now and then thrice as many."""
-    rng, now = np.random.default_rng(0), [0.0]
+    rng, now = np.random.default_rng(seed), [0.0]
 
     def engine_of(name):
         class Timed:
@@ -193,6 +182,15 @@ def _race(monkeypatch, seconds):
     monkeypatch.setattr(auto, "_there", lambda long: list(seconds))
     monkeypatch.setattr(auto, "_taken", {})
     return auto.fastest_engine(np.ones((5000, 64), dtype=np.float32), votes=1, product=False)
+
+
+def test_auto_takes_an_engine_within_a_tenth_of_the_best(monkeypatch):
+    """By a clock of the test's, on which other load makes one answer in seven thrice as long."""
+    rng, within = np.random.default_rng(1), 0
+    for seed in range(200):
+        seconds = dict(zip(("blas", "faiss", "int8", "prefix", "torch"), rng.uniform(0.3, 1.5, 5), strict=True))
+        within += seconds[_race(monkeypatch, seconds, seed)] <= 1.1 * min(seconds.values())
+    assert within >= 190, "the best is left out if its first two turns are slow"
 
 
 @pytest.mark.parametrize("fastest", ["blas", "faiss", "int8", "prefix", "torch"])

@@ -120,7 +120,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     side_by_side(lambda _: None, range(5))
     child = multiprocessing.get_context("fork").Process(target=_forked)
     child.start()
-    child.join(30)
+    child.join(300)
     assert child.exitcode == 0
 
 

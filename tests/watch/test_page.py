@@ -57,7 +57,7 @@ def test_it_follows_a_run_from_before_its_begin_to_its_end(browser, tmp_path):
         expect(standing).to_have_text(f"No run is in {run_dir} yet. This page shows it when it begins.")
         expect(page.locator(".toc")).to_be_hidden()
         stop_half_way(SMALL, run_dir, secret)
-        expect(standing).to_contain_text("no process is at work", timeout=20_000)
+        expect(standing).to_contain_text("no process is at work")
         expect(standing).to_contain_text("Population 1 of 2 is released.")
         expect(page.locator("h1")).to_have_text("small")
         expect(page.locator("#holder")).to_contain_text("Epsilon spent, by the ledger1")
@@ -84,9 +84,9 @@ def test_a_server_that_has_ended_is_said(browser, digits):
 
     with serving(str(digits)) as served:
         tab = Tab(browser, served)
-    expect(tab.page.locator("#trouble")).to_contain_text("does not answer", timeout=20_000)
+    expect(tab.page.locator("#trouble")).to_contain_text("does not answer")
     with serving(str(digits), port=served.port):
-        expect(tab.page.locator("#trouble")).to_contain_text("was started again", timeout=20_000)
+        expect(tab.page.locator("#trouble")).to_contain_text("was started again")
     tab.context.close()
 
 
@@ -214,7 +214,7 @@ def test_a_run_without_a_promise_is_marked(browser, tmp_path):
         tab = Tab(browser, served)
         expect(tab.page.locator("#standing")).to_contain_text("No run")
         made_up(tmp_path / "run", recipe, MODALITY, lambda n, _: {"image": [encode_png(np.eye(8, dtype=np.uint8))] * n})
-        expect(tab.page.locator(".mark strong")).to_have_text("NOT PRIVATE", timeout=20_000)
+        expect(tab.page.locator(".mark strong")).to_have_text("NOT PRIVATE")
         expect(tab.page.locator("#public-note")).to_contain_text("nothing here may be shared")
         assert tab.page.title().startswith("NOT PRIVATE")
         tab.page.locator("#public-only").check()

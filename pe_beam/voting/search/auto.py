@@ -104,7 +104,8 @@ def _measured(vectors: np.ndarray, *, votes: int, product: bool, long: bool) -> 
 def _times(proposers: dict[str, Proposer], placed: np.ndarray, radii: np.ndarray) -> dict[str, float]:
     """Returns the second best seconds of each proposer: one turn may be lucky, and many may meet other load.
 
-    They are asked in turn, so that load meets all of them, and until only one is left that is not hopeless.
+    They are asked in turn, so that load meets all of them, and until only one is left that is not hopeless. That one
+    has three turns at least: the second best of two is the slower one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in proposers}
     racing = list(proposers)
@@ -116,7 +117,7 @@ def _times(proposers: dict[str, Proposer], placed: np.ndarray, radii: np.ndarray
         if turn >= 1:
             limit = _HOPELESS * min(min(seconds[name]) for name in racing)
             racing = [name for name in racing if min(seconds[name]) <= limit]
-            if len(racing) == 1:
+            if len(racing) == 1 and turn >= 2:
                 break
     return {name: sorted(each)[1] for name, each in seconds.items()}
 

@@ -208,7 +208,7 @@ def test_the_index_is_built_once_and_what_a_dead_builder_left_is_swept(public, m
 
 
 def _build(public, start, answers):
-    start.wait(60)
+    start.wait(300)
     answers.put(_random(_generator(Path(public)))["image"].to_pylist())
 
 
@@ -218,9 +218,9 @@ def test_two_processes_that_build_at_once_do_not_clash(public):
     workers = [context.Process(target=_build, args=(str(public), start, answers)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    found = [answers.get(timeout=60) for _ in workers]
+    found = [answers.get(timeout=300) for _ in workers]
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
     assert found[0] == found[1] == found[2] == _random(_generator(public))["image"].to_pylist()
     assert len([path for path in (public.parent / "index").iterdir() if path.is_dir()]) == 1
 

@@ -145,7 +145,7 @@ def test_without_weights_there_is_a_note_at_once_and_no_download(monkeypatch, tm
     began = time.monotonic()
     found = classifiers.tabicl(compared(rows(20, 1), rows(20, 2)))
     assert not found.figures and "not on this machine" in found.notes[0] and classifiers.CHECKPOINT in found.notes[0]
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120  # with the imports, on a busy machine
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ TEXTS: dict[str, Any] = {
     "embedder": {"name": "hashed-words", "dimension": 64},
     "evolution": {"iterations": 2, "samples": 24},
     "privacy": {"epsilon": 2, "delta": 1e-3},
-    "execution": {"llm": {"concurrency": 8, "timeout": 1.5}},
+    "execution": {"llm": {"concurrency": 8, "timeout": 30}},
 }
 
 

@@ -70,7 +70,7 @@ def test_an_unknown_model_and_a_server_that_is_down(texts, tmp_path, capsys):
 
 
 def test_a_server_that_goes_away_in_the_middle(texts, tmp_path, capsys):
-    texts["execution"]["llm"] |= {"patience": 1, "timeout": 1}
+    texts["execution"]["llm"] |= {"patience": 1, "timeout": 30}
     with Served(tmp_path / "log", dies_after=30) as server:
         assert _run(serve(texts, server), tmp_path) == 1
         assert "execution.llm: no answer for 1 s (no connection); run again once the service answers" in _said(capsys)
@@ -99,7 +99,7 @@ def test_prompts_that_are_longer_than_the_context(texts, tmp_path, capsys):
 
 
 def test_a_ceiling_that_is_reached_holds_until_it_is_raised(texts, tmp_path, capsys):
-    texts["execution"]["llm"] |= {"patience": 1, "timeout": 1, "ceiling": {"calls": 30}}
+    texts["execution"]["llm"] |= {"patience": 1, "timeout": 30, "ceiling": {"calls": 30}}
     with Served(tmp_path / "log") as server:
         assert _run(serve(texts, server), tmp_path) == 1
         assert "execution.llm.ceiling.calls: the next call could pass it (30 calls" in _said(capsys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from pe_beam.modalities.text import MODALITY
 from pe_beam.modalities.text.llm import Llm
 from pe_beam.modalities.text.options import LlmOptions
 from pe_beam.privacy import accounting
+from pe_beam.services import pauses
 from pe_beam.services.pauses import retry_after
 from pe_beam.storage import open_folder
 from pe_beam.testing import check_generator
@@ -64,7 +66,7 @@ def test_faults_cost_no_candidate_and_hardly_a_call(tmp_path):
     faults = {"busy": 0.1, "broken": 0.05, "hung": 0.02, "filtered": 0.02, "no_json": 0.01, "cut": 0.01}
     count = 1000
     with Served(tmp_path / "log", retry_after="0.1", **faults) as server:
-        generator = _generator(server, concurrency=32, timeout=2)
+        generator = _generator(server, concurrency=32, timeout=4)
         made = generator.random(_labels(count), _rngs(count))
         varied = generator.vary(made.append_column("label", pa.array(_labels(count))), STEP, _rngs(count, "vary"))
         asked = collections.Counter(entry["outcome"] for entry in server.requests())
@@ -122,12 +124,13 @@ def test_a_server_that_is_down_is_waited_for_and_then_named(tmp_path):
     began = time.monotonic()
     with pytest.raises(ServiceError, match=r"no answer for 1 s .*no connection"):
         generator.random(_labels(4), _rngs(4))
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 45
 
 
-def test_a_server_that_comes_back_is_used_again(tmp_path):
+def test_a_server_that_comes_back_is_used_again(tmp_path, monkeypatch):
     import threading
 
+    monkeypatch.setattr("pe_beam.services.endpoints._LONGEST", 1.0)  # seconds between two looks
     first = Served(tmp_path / "log").__enter__()
     first.__exit__()
     second = Served(tmp_path / "log", port=first.port)
@@ -141,7 +144,7 @@ def test_a_server_that_comes_back_is_used_again(tmp_path):
 
 
 def test_of_two_endpoints_the_faster_one_gets_more_and_a_dead_one_stops_nothing(tmp_path):
-    with Served(tmp_path / "fast", latency=0.02) as fast, Served(tmp_path / "slow", latency=0.2) as slow:
+    with Served(tmp_path / "fast", latency=0.02) as fast, Served(tmp_path / "slow", latency=1) as slow:
         _generator(fast, slow, concurrency=8).random(_labels(200), _rngs(200))
         shares = len(fast.requests()), len(slow.requests())
         assert sum(shares) == 200
@@ -227,10 +230,11 @@ def test_what_is_random_does_not_depend_on_attempts_of_others(tmp_path):
     ("headers", "seconds"),
     [({"retry-after": "3"}, 3), ({"retry-after-ms": "250"}, 0.25), ({"retry-after": "soon"}, None), ({}, None)],
 )
-def test_retry_after(headers, seconds):
+def test_retry_after(headers, seconds, monkeypatch):
     assert retry_after(headers) == seconds
-    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 20))
-    assert 17 < retry_after({"retry-after": date}) < 21
+    monkeypatch.setattr(pauses, "time", SimpleNamespace(time=lambda: 1.8e9))
+    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(1.8e9 + 20))
+    assert retry_after({"retry-after": date}) == 20
 
 
 @pytest.mark.parametrize(("epsilon", "sigma"), [(1, 15.404), (2, 8.039), (4, 4.245)])

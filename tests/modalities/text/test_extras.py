@@ -13,7 +13,7 @@ HIDE = "import sys; sys.modules.update({name: None for name in ('openai', 'torch
 
 
 def _python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", HIDE + code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", HIDE + code], capture_output=True, text=True, check=False, timeout=600)
     return done.stdout + done.stderr
 
 

@@ -42,7 +42,7 @@ def _generator(*servers: Hostile, folder: Path | None = None, max_tokens: int = 
     options["vary"] = {"user": "{masked}"}
     made = Llm(LlmOptions.model_validate(options), labels=["a"])
     endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY") for server in servers]
-    settings = Service(**{"endpoints": endpoints, "concurrency": 4, "timeout": 3, "patience": 1} | service)
+    settings = Service(**{"endpoints": endpoints, "concurrency": 4, "timeout": 30, "patience": 1} | service)
     made.attach(Surroundings(iterations=1, service=settings, folder=None if folder is None else open_folder(folder)))
     return made
 
@@ -61,7 +61,7 @@ def test_a_pause_of_a_year_ends_with_patience(tmp_path, endpoints):
             ServiceError, match=rf"no answer for 1 s \(status 429; it asks to wait {YEAR} s\); run again"
         ):
             make(generator)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 45
         healthy.append(1)
         assert len(make(generator)) == 12, "who runs again asks again"
 
@@ -75,7 +75,7 @@ def test_a_pause_within_patience_is_kept(tmp_path):
 
     with Hostile(reply) as server:
         assert len(make(_generator(server, concurrency=1, patience=20), 1)) == 1
-    assert 1 <= came[1] - came[0] < 2
+    assert 1 <= came[1] - came[0] < 15  # on a busy machine as well
 
 
 def test_one_of_two_endpoints_in_a_long_pause_stops_nothing(tmp_path):
@@ -98,7 +98,7 @@ def test_one_of_two_endpoints_that_always_fails_stops_nothing(fault, place):
 
     with Hostile(lambda *_: fault) as ill, Hostile(answer) as well:
         servers = [well, ill] if place else [ill, well]
-        assert len(make(_generator(*servers, patience=4), 40)) == 40
+        assert len(make(_generator(*servers, patience=40), 40)) == 40
         assert len(ill.asked) <= 12
 
 
@@ -112,7 +112,7 @@ def test_an_ask_that_an_endpoint_fails_on_is_asked_of_another_one():
         return (200, {}, chat(seed)) if seed % 5 else (500, {}, {"error": {}})
 
     def other(_: str, body: dict[str, Any], __: int) -> Any:
-        time.sleep(0.1)
+        time.sleep(0.3)  # longer than the first one takes where others keep the machine busy
         return 200, {}, chat(body["seed"])
 
     with Hostile(most) as one, Hostile(other) as two:
@@ -132,15 +132,15 @@ def test_nobody_sleeps_on_once_the_run_is_to_stop(tmp_path):
         began = time.monotonic()
         with pytest.raises(ServiceError, match="refuses the request"):
             make(_generator(server, patience=100))
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 45
 
 
 def test_nobody_waits_for_a_slow_pace_once_the_run_is_to_stop():
     with Hostile(lambda *_: (401, {}, {"error": {}})) as server:
         began = time.monotonic()
         with pytest.raises(ServiceError, match="key is not accepted"):
-            make(_generator(server, requests_per_minute=2))
-        assert time.monotonic() - began < 15
+            make(_generator(server, requests_per_minute=1))  # a minute each
+        assert time.monotonic() - began < 45
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_greeting_says_what_the_service_asks_for():
         began = time.monotonic()
         with pytest.raises(ServiceError, match=rf"does not answer \(status 429; it asks to wait {YEAR} s\)"):
             _generator(server).ready()
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 45
         assert len(server.asked) == 2
 
 
@@ -275,7 +275,7 @@ def test_no_redirect_is_followed(status, azure):
 def _embedder(server: Hostile, folder: Path | None = None, **service: Any) -> RemoteEmbedder:
     embedder = RemoteEmbedder(RemoteOptions(model="m", dimension=2, send_private_records=True))
     endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY")]
-    settings = Service(endpoints=endpoints, timeout=3, **{"patience": 0.5} | service)
+    settings = Service(endpoints=endpoints, timeout=30, **{"patience": 0.5} | service)
     embedder.attach(
         Surroundings(iterations=1, service=settings, folder=None if folder is None else open_folder(folder))
     )
@@ -367,12 +367,12 @@ def test_a_reply_without_end_does_not_fill_the_memory(tmp_path, packed):
     huge = b" " * (MOST_BYTES + 1)
     reply = (200, {"Content-Encoding": "gzip"}, gzip.compress(huge, 1)) if packed else (200, {}, huge)
     with Hostile(lambda _, __, n: reply if n == 1 else (200, {}, chat(n))) as server:
-        assert len(make(_generator(server, folder=tmp_path, concurrency=1, patience=20, timeout=20), 2)) == 2
+        assert len(make(_generator(server, folder=tmp_path, concurrency=1, patience=20), 2)) == 2
         assert len(server.asked) == 3
     assert spent(tmp_path)["output"] == 40 + 2 * 10
     with Hostile(lambda *_: reply) as server:
         with pytest.raises(ServiceError, match=r"not in the OpenAI protocol \(an answer of more than 64 MiB\)"):
-            make(_generator(server, timeout=20), 1)
+            make(_generator(server), 1)
         assert len(server.asked) == 1
 
 
@@ -397,7 +397,7 @@ def test_an_answer_of_megabytes_is_cut(max_tokens, most):
         row=0, attempt=0, messages=(("user", "Write."),), temperature=1.0, top_p=1.0, max_tokens=max_tokens, seed=1
     )
     with Hostile(lambda *_: (200, {}, chat(0, content="Good soup. " * 500_000))) as server:
-        generator = _generator(server, timeout=30)
+        generator = _generator(server)
         client = OpenAiClient(generator._options, generator._around)
         client.answer_all([ask], lambda _, answer: seen.append(answer), Journal(None))
     assert [(len(answer.text), answer.finish) for answer in seen] == [(most, "length")]

@@ -55,4 +55,4 @@ def _start(recipe: Path, run_dir: Path, secret: Path) -> Command:
 
 def _ended_well(process: Command) -> bool:
     with process:
-        return process.communicate(120).returncode == 0
+        return process.communicate(300).returncode == 0

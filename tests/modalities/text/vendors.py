@@ -28,7 +28,7 @@ def generator(
     }
     made = Llm(LlmOptions.model_validate(options | more), labels=["a"])
     endpoints = [Endpoint(base_url=server.url, key_env="PE_BEAM_TEST_KEY")]
-    settings = Service(**{"endpoints": endpoints, "concurrency": 2, "timeout": 3, "patience": 5} | (service or {}))
+    settings = Service(**{"endpoints": endpoints, "concurrency": 2, "timeout": 30, "patience": 5} | (service or {}))
     made.attach(Surroundings(iterations=1, service=settings, folder=None if folder is None else open_folder(folder)))
     return made
 

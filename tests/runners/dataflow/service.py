@@ -71,7 +71,7 @@ class Dataflow:
             re.sub(r"^pe-beam-(.*?)(-[0-9a-f]{12}|-00)?-[0-9a-f]{12}$", r"\1", job.name) for job in self.jobs.values()
         ]
 
-    def wait_for(self, step: str, timeout: float = 60) -> dataflow.Job:
+    def wait_for(self, step: str, timeout: float = 240) -> dataflow.Job:
         """Waits until a job of a step was submitted."""
         with self.submitted:
             assert self.submitted.wait_for(lambda: step in self.names(), timeout), self.names()

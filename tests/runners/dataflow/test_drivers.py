@@ -73,10 +73,13 @@ def test_ctrl_c_and_status_say_which_job_goes_on(cloud: SimpleNamespace, runs: R
     cloud.service.hold = "iteration-00"
     with started(cloud, tmp_path, runs) as command:
         job = cloud.service.wait_for("iteration-00")
-        time.sleep(0.5)
+        limit = time.monotonic() + 60
+        while not any(method == "GET" and job.id in path for method, path in cloud.service.requests):  # it waits for it
+            assert time.monotonic() < limit
+            time.sleep(0.02)
         assert status(cloud.uri)["shown_as"] == f"Dataflow job {job.name} (project a-project, region europe-west4)"
         os.kill(command.pid, signal.SIGINT)
-        said = command.communicate(30)
+        said = command.communicate(120)
     assert said.returncode == 130
     line = said.stderr.strip().splitlines()[-1].rpartition("\r")[2]
     assert "pe-beam: interrupted; the same command goes on from here" in line
@@ -98,7 +101,7 @@ def test_drivers_that_submit_at_the_same_time_share_one_job(cloud: SimpleNamespa
 
     def meet(method: str, _: str) -> None:
         if method == "GET" and not service.jobs:
-            asked.wait(20)
+            asked.wait(120)
 
     service.refuse = meet
     failed: list[BaseException] = []
@@ -113,7 +116,7 @@ def test_drivers_that_submit_at_the_same_time_share_one_job(cloud: SimpleNamespa
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
     assert not failed
     assert len(service.jobs) == 1
 
@@ -150,8 +153,8 @@ def test_a_job_of_another_step_is_waited_for_first(cloud: SimpleNamespace) -> No
     assert not done.wait(0.5)
     assert len(service.jobs) == 1
     service.release()
-    second.join(60)
-    first.join(60)
+    second.join(240)
+    first.join(240)
     assert len(service.jobs) == 2
 
 
@@ -165,7 +168,7 @@ def test_no_command_joins_the_evaluation_of_another(cloud: SimpleNamespace) -> N
     with pytest.raises(PeBeamError, match=r"^Dataflow job pe-beam-evaluate-\w+ .* of an earlier command is active"):
         job("Evaluate", _graph, joins=False)
     service.release()
-    first.join(60)
+    first.join(240)
 
 
 def test_another_region_is_refused_while_a_job_is_active(cloud: SimpleNamespace) -> None:
@@ -181,7 +184,7 @@ def test_another_region_is_refused_while_a_job_is_active(cloud: SimpleNamespace)
     with pytest.raises(InputError, match=r"job pe-beam-ingest-\w+ of this run is active in project a-proj"):
         Job(store, elsewhere)
     service.release()
-    first.join(60)
+    first.join(240)
     Job(store, elsewhere)
 
 

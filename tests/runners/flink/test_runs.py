@@ -60,7 +60,7 @@ def test_a_standalone_cluster_gives_the_same_release(whole, command, tmp_path, w
     assert done.returncode == 0, done.stderr
     check_run(tmp_path / "run", wanted)
     assert not list((tmp_path / "run/work/arrivals").iterdir())
-    assert time.monotonic() - began < LONG / 2
+    assert time.monotonic() - began < LONG
 
 
 def kill_taskmanager(whole) -> None:

@@ -32,7 +32,7 @@ time.sleep(120)
 """
 
 
-def until(true: Callable[[], object], seconds: float = 30) -> None:
+def until(true: Callable[[], object], seconds: float = 110) -> None:
     limit = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < limit
@@ -108,7 +108,7 @@ def test_the_job_server_of_a_driver_that_is_killed_ends(flink_pieces: None, smal
         def servers() -> list[str]:
             return [line for _, _, line in processes._from_proc() if mark in line]
 
-        until(lambda: any("java" in line.split()[0] for line in servers()), 120)
+        until(lambda: any("java" in line.split()[0] for line in servers()), 240)
         driver.kill()
         driver.wait()
-        until(lambda: not servers(), 60)
+        until(lambda: not servers(), 120)

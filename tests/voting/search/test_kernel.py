@@ -27,7 +27,7 @@ inside = pytest.mark.skipif(not INTERPRETED, reason="runs in the process that te
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(
-        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False, timeout=200
+        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert done.stdout.count(".") >= 8 and "s" in done.stdout.split()[0]

@@ -7,6 +7,7 @@ not JSON. Any other error ends the run with one message, or concerns one candida
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -146,7 +147,8 @@ class Dispatcher:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-            await self._endpoints.close()
+            with contextlib.suppress(Exception):  # no call is left that it could matter to
+                await self._endpoints.close()
             await self._loop.shutdown_default_executor()
 
         self.run(end())

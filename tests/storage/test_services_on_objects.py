@@ -23,6 +23,7 @@ from pe_beam.contracts.store import Folder, Store
 from pe_beam.errors import SpentError, StorageError
 from pe_beam.services import blocks, exchange, shares
 from pe_beam.services.blocks import BlockAccount
+from pe_beam.services.connection import Connection
 from pe_beam.services.journal import Journal
 from pe_beam.services.pace import SharedPace
 from pe_beam.services.pool import shared_dispatcher
@@ -429,11 +430,24 @@ def test_answers_that_cannot_be_kept_stop_the_run(one: Server, monkeypatch: pyte
         raise KeyError("what stops the run")
 
 
+class _Silent(Connection):
+    """A connection that is never asked."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    async def send(self, ask: Any, timeout: float) -> tuple[Any, Any]:
+        raise AssertionError("asked")
+
+    async def probe(self) -> None:
+        raise AssertionError("asked")
+
+
 def test_a_dispatcher_on_a_store_uses_parts_and_blocks(store: Store, tmp_path: Path) -> None:
     service = Service(requests_per_minute=100, tokens_per_minute=1e6, endpoints=[Endpoint(key_env=None)])
     kinds = {}
     for name, folder in (("store", Folder(store, "work/services")), ("disk", open_folder(tmp_path))):
-        made: Any = shared_dispatcher(service, folder, key="execution.llm", about="", connect=lambda *_: None)  # type: ignore[arg-type,return-value]
+        made: Any = shared_dispatcher(service, folder, key="execution.llm", about="", connect=_Silent)
         kinds[name] = type(made._account), type(made._requests), type(made._tokens)
     assert kinds["store"] == (BlockAccount, SharedPace, SharedPace)
     assert not {BlockAccount, SharedPace} & {*kinds["disk"]}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pe_beam.runners.flink import install
-from pe_beam.runners.flink.cluster import Cluster
+from pe_beam.runners.flink.cluster import PORTS, Cluster
+from tests.storage.servers import free_port
 from tests.whole_runs import SMALL, UNTESTED
 
 
@@ -43,11 +44,19 @@ def owned() -> list[str]:
     return [f"--owner={pid}" for pid in owners]
 
 
+def ports() -> list[str]:
+    """Flags with ports of which none is another's before Java has started: those that the system gives out may be."""
+    chosen: set[int] = set()
+    while len(chosen) < len(PORTS):
+        chosen.add(free_port())
+    return [f"--{name.replace('_', '-')}={port}" for name, port in zip(PORTS, chosen, strict=True)]
+
+
 @pytest.fixture(scope="session")
 def cluster(flink_pieces, tmp_path_factory) -> Cluster:
     """A standalone cluster with one TaskManager of two slots."""
     folder = tmp_path_factory.mktemp("flink") / "cluster"
-    started = flink_command("start", "--dir", str(folder), *owned())
+    started = flink_command("start", "--dir", str(folder), *ports(), *owned())
     assert started.returncode == 0, started.stderr
     made = Cluster(folder)
     assert all(flag in started.stdout for flag in made.beam_flags())

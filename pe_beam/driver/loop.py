@@ -20,6 +20,7 @@ from pe_beam.driver.jobs import check_graph, embed_graph, iteration_graph, new_j
 from pe_beam.driver.parts import check_parts
 from pe_beam.driver.progress import TIMES, Progress
 from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_other_embeddings, refuse_stream
+from pe_beam.engine.apart import ended_after
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.ingest import left_out
 from pe_beam.engine.manifests import manifest_of, read_manifest
@@ -76,7 +77,7 @@ def evolve(
     """
     check_parts(recipe)
     store = open_store(run_dir)
-    with store.lock(), closed_after(store):
+    with store.lock(), closed_after(store), ended_after(store.uri):
         pin_recipe(recipe, store, window=on_frozen is not None)
         run = open_run(store.uri)
         shown = Progress(run, progress)

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
@@ -167,6 +168,18 @@ def apart_embedder(root: str, embedding_id: str, dimension: int) -> ApartEmbedde
     for each in older:
         each.close()
     return found
+
+
+@contextlib.contextmanager
+def ended_after(root: str) -> Iterator[None]:
+    """Ends this process's children of a run when the body ends, which is when the run does."""
+    try:
+        yield
+    finally:
+        with _one_at_a_time:
+            ended = [_open.pop(key) for key in list(_open) if key[0] == root]
+        for each in ended:
+            each.close()
 
 
 def main(argv: list[str]) -> None:

@@ -15,6 +15,7 @@ import yaml
 from pe_beam.cli.main import main
 from pe_beam.contracts.record import Fault
 from pe_beam.driver.loop import evolve
+from pe_beam.engine import apart as apart_module
 from pe_beam.engine import counting, ingest
 from pe_beam.engine.apart import CANNOT, ApartEmbedder, apart_embedder
 from pe_beam.engine.run import open_run
@@ -221,6 +222,13 @@ def test_vectors_are_the_same_in_a_process_apart(small, tmp_path):
         assert child.returncode is None
         apart_embedder(run.root, later, run.embedder.dimension)
     assert child.returncode is not None
+
+
+def test_a_run_leaves_no_process_behind(small, tmp_path):
+    """A notebook makes run after run: the processes of those that are over would stay with it."""
+    small["data"]["never_stop"] = True
+    run = evolve(parse_recipe(small), tmp_path / "run")
+    assert run.root not in {root for root, _, _ in apart_module._open}
 
 
 def test_a_child_that_cannot_start_is_an_error_and_no_reject(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import struct
 import threading
@@ -35,9 +36,7 @@ from pe_beam.sources.splits import choose_split, split_path
 
 BUFFER = 4 << 20
 DAMAGED = Fault("row of a damaged part of a Parquet file")
-
-_digests: dict[tuple[str, int, float, int | str], bytes] = {}
-_locks: dict[str, threading.Lock] = {}
+_KEPT = 4096  # files whose digests are kept: pieces of a file are read at about one time, and a stream has ever more
 
 
 class ParquetSource(Source):
@@ -259,11 +258,19 @@ def _look(file: str) -> str:
 
 
 def _file_digest(file: str) -> bytes:
-    key = files.stamp(file)
-    with _locks.setdefault(file, threading.Lock()):
-        if key not in _digests:
-            total = hashlib.sha256()
-            for chunk in files.chunks(file):
-                total.update(chunk)
-            _digests[key] = total.digest()
-        return _digests[key]
+    with _lock_of(file):
+        return _digest_of(file, files.stamp(file))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _lock_of(_: str) -> threading.Lock:
+    return threading.Lock()
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _digest_of(file: str, _: object) -> bytes:
+    """Returns the digest of a file that looks so from outside."""
+    total = hashlib.sha256()
+    for chunk in files.chunks(file):
+        total.update(chunk)
+    return total.digest()

@@ -17,15 +17,15 @@ def quiet(*libraries: str, warnings: bool = False) -> Iterator[None]:
     """
     logs = [importlib.import_module(f"{library}.utils").logging for library in libraries]
     shown = [each for each in logs if each.is_progress_bar_enabled()]
-    before = [each.get_verbosity() for each in logs]
+    levels = [(each, each.get_verbosity()) for each in logs] if warnings else []
     for each in shown:
         each.disable_progress_bar()
-    for each in logs if warnings else []:
+    for each, _ in levels:
         each.set_verbosity_error()
     try:
         yield
     finally:
         for each in shown:
             each.enable_progress_bar()
-        for each, level in zip(logs if warnings else [], before, strict=False):
+        for each, level in levels:
             each.set_verbosity(level)

@@ -39,7 +39,8 @@ def check_files(folder: Path, model: str, *, variant: str | None, without: tuple
     for part, files in found.items():
         own: Shapes = {}
         for name in _chosen(part, set(files), model, variant):
-            own |= _read(part / name, model) if files[name] is None else files[name] or {}
+            shapes = files[name]
+            own |= _read(part / name, model) if shapes is None else shapes
         if own:
             _check_fit(part, own, model)
     for part in found:

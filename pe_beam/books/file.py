@@ -112,16 +112,23 @@ def change_book(store: Store, change: Callable[[Book], Line | None]) -> Book:
     Raises:
       InputError: there is no book, or it is damaged.
     """
+    found: Book | None = None
 
     def write(before: bytes | None) -> bytes:
+        nonlocal found
         if before is None:
             raise _no_book(store)
-        line = change(parse_book(before))
-        after = before if line is None else before + line_bytes(line, before)
-        parse_book(after)
+        found = parse_book(before)
+        line = change(found)
+        if line is None:
+            return before
+        after = before + line_bytes(line, before)
+        found = parse_book(after)
         return after
 
-    return parse_book(store.update(BOOK, write))
+    store.update(BOOK, write)
+    assert found is not None
+    return found
 
 
 def mark_of(key: bytes, salt: str, fingerprint: str) -> str:

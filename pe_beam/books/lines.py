@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Annotated, Literal
 
@@ -76,7 +76,16 @@ class Cost(Closed):
 def squared(multipliers: object) -> Fraction:
     """Returns sum 1/z^2 of noise multipliers, exactly."""
     counted = Counter(multipliers)  # type: ignore[call-overload]
-    return sum((count / Fraction(z) ** 2 for z, count in counted.items()), Fraction(0))
+    return exact_sum(count / Fraction(z) ** 2 for z, count in counted.items())
+
+
+def exact_sum(terms: Iterable[Fraction]) -> Fraction:
+    """Returns the sum of terms, reduced once: reducing each partial sum takes time with the square of their number."""
+    sums = [(term.numerator, term.denominator) for term in terms] or [(0, 1)]
+    while len(sums) > 1:
+        pairs = zip(sums[::2], sums[1::2], strict=False)
+        sums = [(a * d + c * b, b * d) for (a, b), (c, d) in pairs] + (sums[-1:] if len(sums) % 2 else [])
+    return Fraction(*sums[0])
 
 
 class Place(Closed):

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
-from pe_beam.books.lines import Beside, Cost, Entered, Finished, Line, Opened, Returned, parse_lines, squared
+from pe_beam.books.lines import Beside, Cost, Entered, Finished, Line, Opened, Returned, exact_sum, parse_lines, squared
 from pe_beam.books.total import keeps_total
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.privacy import accounting
@@ -59,10 +60,10 @@ class Book:
         z = self.opened.noise_multiplier
         return Fraction(0) if z is None else squared([z])
 
-    @property
+    @cached_property
     def left(self) -> Fraction:
         """Returns mu^2 that is free."""
-        return self.total - sum((entry.counted() for entry in self.entries.values()), Fraction(0))
+        return exact_sum([self.total, *(-entry.counted() for entry in self.entries.values())])
 
     def demand_total(self) -> None:
         """Raises InputError if the opening promises more than its noise keeps: somebody edited it."""

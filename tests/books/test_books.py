@@ -13,7 +13,7 @@ import pytest
 from pe_beam.books import entering
 from pe_beam.books.entering import Applicant, enter, find_entry, give_back
 from pe_beam.books.file import KEY, create_book, has_data, read_book
-from pe_beam.books.lines import BOOK, Cost, Place
+from pe_beam.books.lines import BOOK, Cost, Place, exact_sum
 from pe_beam.books.total import room_beside
 from pe_beam.cli.main import main
 from pe_beam.errors import InputError, PeBeamError, RecipeError
@@ -32,6 +32,12 @@ def cost(*multipliers: float, rate: float = 1.0, windows: int = 1, bought: float
         sampling_rate=rate,
         windows=windows,
     )
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 64])
+def test_sums_of_squares_are_exact(count: int) -> None:
+    terms = [(-1) ** i / Fraction(50 + i / 7) ** 2 for i in range(count)]
+    assert exact_sum(terms) == sum(terms, Fraction(0))
 
 
 def applicant(place: str, spends: Cost, **changes: object) -> Applicant:

@@ -26,6 +26,7 @@ class TransientError(Exception):
       sent: False if the call never reached the service.
       unrecognised: whether the answer may come from something that is not such a service. If no valid answer ever
         came from there, the address is refused.
+      paced: whether the service has only asked for fewer calls, or for this one later.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class TransientError(Exception):
         billed: bool = False,
         sent: bool = True,
         unrecognised: bool = False,
+        paced: bool = False,
     ) -> None:
         super().__init__(kind)
         self.kind = kind
@@ -43,6 +45,12 @@ class TransientError(Exception):
         self.billed = billed
         self.sent = sent
         self.unrecognised = unrecognised
+        self.paced = paced
+
+    @property
+    def may_be_of_the_ask(self) -> bool:
+        """Returns whether the service may fail on this ask alone."""
+        return self.sent and not self.paced and self.wait is None
 
     def said(self) -> str:
         """Returns the kind, and how long the service asks to wait."""

@@ -1,7 +1,8 @@
 """The dispatcher: many calls in flight, one pace, one account, several endpoints, and retries of transient errors.
 
 A call is retried only after a transient error: 408, 409, 429, 5xx, time-outs, broken connections and answers that are
-not JSON. Any other error ends the run with one message, or concerns one candidate alone (filtered, too long).
+not JSON. Any other error ends the run with one message, or concerns one candidate alone (filtered, too long). So does
+an ask that fails for longer than `patience` while others are answered.
 """
 
 from __future__ import annotations
@@ -10,20 +11,36 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from pe_beam.contracts.service import Endpoint, Service
 from pe_beam.errors import PeBeamError, RefusedError, SpentError
 from pe_beam.services.account import Account
 from pe_beam.services.connection import Connection, TransientError, Usage
-from pe_beam.services.endpoints import Batch, Connected, Endpoints
+from pe_beam.services.endpoints import Batch, Connected, Endpoints, GivenUpError
 from pe_beam.services.pace import Pace
 from pe_beam.services.waiting import listener
 
 T = TypeVar("T")
 _WORK = 0.002  # seconds of work of this process per call; it is rarely more
+_OF_ITS_OWN = 3  # faults of an ask, one after the other, after which they may be its own
+
+
+@dataclass(frozen=True)
+class Lone(Generic[T]):
+    """What becomes of an ask that the service fails on for longer than `patience`, though it answers others.
+
+    Attributes:
+      canary: returns an ask that it should answer, because it has answered one like it; None: there is none yet.
+      answer: what stands for the answer.
+    """
+
+    canary: Callable[[], T | None]
+    answer: Any
 
 
 class Dispatcher:
@@ -84,6 +101,7 @@ class Dispatcher:
         size: Callable[[T], Usage],
         on_answer: Callable[[T, Any], T | None],
         known: Callable[[T], Any | None],
+        lone: Lone[T] | None = None,
     ) -> None:
         """Sends many asks (requests), at most `concurrency` at once.
 
@@ -93,12 +111,14 @@ class Dispatcher:
           on_answer: receives an answer when it arrives, in one thread at a time. It may return a further ask, which
             takes the same place.
           known: returns the answer to an ask that does not have to be sent again, or None.
+          lone: what becomes of an ask that the service alone fails on; default: it counts as not answering.
 
         Raises:
           SpentError: the next call could pass the ceiling. The costs of calls in flight have been entered.
           ServiceError: the service refuses, or has not answered for longer than `patience`.
         """
         batch = Batch()
+        answers_others = partial(self._answers_others, lone, size, batch)
         waiting = iter(asks)
 
         async def worker() -> None:
@@ -107,8 +127,8 @@ class Dispatcher:
                 while ask is not None and not batch.failed:
                     answer = known(ask)
                     if answer is None:
-                        answer = await self._ask(ask, size(ask), batch)
-                    ask = on_answer(ask, answer)
+                        answer = await self._ask(ask, size(ask), batch, answers_others)
+                    ask = on_answer(ask, lone.answer if lone is not None and answer is None else answer)
                 if batch.failed:
                     return
 
@@ -166,29 +186,51 @@ class Dispatcher:
             self._endpoints.begin()
         self._batches += 1
 
-    async def _ask(self, ask: Any, most: Usage, batch: Batch) -> Any:
-        """Sends one ask and returns its answer. It tries again after each transient error."""
+    async def _ask(
+        self, ask: Any, most: Usage, batch: Batch, answers_others: Callable[[], Awaitable[bool]]
+    ) -> Any | None:
+        """Sends one ask and returns its answer, or None if the service fails on it alone.
+
+        It tries again after each transient error.
+        """
         began: float | None = None
-        attempt = 0
-        tried: list[Connected] = []
+        attempt = own = 0
+        tried: Connected | None = None
         while True:
             if batch.failed:
                 raise asyncio.CancelledError
             try:
                 async with self._flights:
+                    tried = await self._endpoints.pick(batch, tried)
                     return await self._attempt(ask, most, batch, tried)
+            except GivenUpError:
+                if own >= _OF_ITS_OWN and await answers_others():
+                    return None
+                raise
             except TransientError as fault:
                 now = time.monotonic()
                 began = now if began is None else began
+                own = own + 1 if fault.may_be_of_the_ask else 0
                 if now - began > self._service.patience:
+                    if own >= _OF_ITS_OWN and await answers_others():
+                        return None
                     raise self._endpoints.give_up(fault) from None
                 pause = self._endpoints.pause(fault, attempt)
                 attempt += 1
                 await batch.sleep(min(pause, max(began + self._service.patience - now, 0.0) + 0.05))
 
-    async def _attempt(self, ask: Any, most: Usage, batch: Batch, tried: list[Connected]) -> Any:
-        endpoint = await self._endpoints.pick(batch, tried[-1:])
-        tried.append(endpoint)
+    async def _answers_others(self, lone: Lone[T] | None, size: Callable[[T], Usage], batch: Batch) -> bool:
+        """Returns whether the service answers an ask like one that it has answered. Its answer is for nobody."""
+        canary, endpoint = None if lone is None else lone.canary(), self._endpoints.answered()
+        if canary is None or endpoint is None:
+            return False
+        with contextlib.suppress(TransientError):
+            async with self._flights:
+                await self._attempt(canary, size(canary), batch, endpoint)
+            return True
+        return False
+
+    async def _attempt(self, ask: Any, most: Usage, batch: Batch, endpoint: Connected) -> Any:
         worst = self._account.cost(input_tokens=most.input_tokens, output_tokens=most.output_tokens)
         wait = max(
             await self._place(self._requests, 1.0, batch),

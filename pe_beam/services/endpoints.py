@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pe_beam.contracts.service import Endpoint, Service
@@ -18,6 +18,10 @@ _SHORTEST = 0.1  # seconds; a shorter requested pause counts as none, and the ba
 _SILENT = 0.5  # seconds that a service may take for its first answer before it is said that it is waited for
 _IN_A_ROW = 3  # faults of an endpoint, without an answer between them, after which others are asked
 _SPEED_MEMORY = 0.2  # weight of the newest call in an endpoint's mean latency
+
+
+class GivenUpError(ServiceError):
+    """The service has not answered anything for longer than `patience`."""
 
 
 @dataclass
@@ -70,6 +74,7 @@ class Endpoints:
         self._all = [
             Connected(connect(endpoint, f"{key}.endpoints.{i}"), i) for i, endpoint in enumerate(service.endpoints)
         ]
+        self._answered: Connected | None = None
         self._silent_since: float | None = None  # first error, or first wait for a pause, since the last answer
         self._last_fault: TransientError | None = None
         self._gave_up = False
@@ -126,21 +131,21 @@ class Endpoints:
             "(most end in /v1), and run again"
         )
 
-    def give_up(self, fault: TransientError | None) -> ServiceError:
+    def give_up(self, fault: TransientError | None) -> GivenUpError:
         """Returns the error for a service that has not answered for longer than `patience`."""
         self._gave_up = True
-        return ServiceError(
+        return GivenUpError(
             f"{self._key}: no answer for {self._service.patience:g} s ({fault.said() if fault else 'a pause'}); run "
             "again once the service answers, the run goes on from here"
         )
 
-    async def pick(self, batch: Batch, failed: Collection[Connected] = ()) -> Connected:
-        """Returns the endpoint that would answer first, among those that are not in a pause, and not in `failed`.
+    async def pick(self, batch: Batch, failed: Connected | None = None) -> Connected:
+        """Returns the endpoint that would answer first, among those that are not in a pause, and not `failed`.
 
-        It is one of `failed` if no other is there: an endpoint may fail on one ask alone.
+        It is `failed` if no other is there: an endpoint may fail on one ask alone.
 
         Raises:
-          ServiceError: all endpoints are in a pause, and none has answered for longer than `patience`.
+          GivenUpError: all endpoints are in a pause, and none has answered for longer than `patience`.
         """
         while not batch.failed:
             now = time.monotonic()
@@ -148,13 +153,17 @@ class Endpoints:
             if open_ones:
                 measured = [s.latency for s in self._all if s.latency is not None]
                 usual = min(measured) if measured else 1.0  # an endpoint that has not been tried is tried
-                others = [endpoint for endpoint in open_ones if all(endpoint is not one for one in failed)]
+                others = [endpoint for endpoint in open_ones if endpoint is not failed]
                 return min(others or open_ones, key=lambda endpoint: endpoint.expected(usual))
             limit = self._note_silence(now) + self._service.patience
             if now > limit:
                 raise self.give_up(self._last_fault)
             await batch.sleep(min(limit, *(s.closed_until for s in self._all)) - now + 0.001)
         raise asyncio.CancelledError
+
+    def answered(self) -> Connected | None:
+        """Returns the endpoint of the latest answer, even if it is in a pause."""
+        return self._answered
 
     def pause(self, fault: TransientError, attempt: int) -> float:
         """Returns seconds until the next attempt: the pause that the service asks for, or a back-off.
@@ -177,7 +186,7 @@ class Endpoints:
         before = seconds if endpoint.latency is None else endpoint.latency
         endpoint.latency = before + _SPEED_MEMORY * (seconds - before)
         endpoint.failures = 0
-        self._silent_since = None
+        self._answered, self._silent_since = endpoint, None
 
     def note_fault(self, endpoint: Connected, fault: TransientError) -> None:
         """Records a transient error, and closes the endpoint for a pause if that is needed."""

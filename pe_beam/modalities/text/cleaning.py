@@ -98,16 +98,19 @@ def _unquoted(text: str) -> str:
     return text if text[0] in inside or close in inside else inside.strip()
 
 
+_NO_TEXT = {"filter": "filtered", "too long": "prompt too long", "failed": "service failed"}
+
+
 def fault(text: str, *, finish: str, options: Cleaning) -> tuple[str, str | None]:
     """Returns the text of a cleaned answer, and why it is rejected (None: it is not).
 
     Args:
       text: the answer, cleaned.
-      finish: why the model stopped: stop, length, filter or "too long".
+      finish: why the model stopped, as of an `Answer`.
       options: the rules for rejecting.
     """
-    if finish in ("filter", "too long"):
-        return text, {"filter": "filtered", "too long": "prompt too long"}[finish]
+    if finish in _NO_TEXT:
+        return text, _NO_TEXT[finish]
     if finish == "length" and options.cut != "keep" and text:
         if options.cut == "reject":
             return text, "cut"

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pe_beam.modalities.text.prompts import tokens_of
 from pe_beam.services.journal import Journal
 
-Finish = Literal["stop", "length", "filter", "too long"]
-"""Why an answer ended: by itself, without tokens left, by a content filter, or by a prompt beyond the context."""
+Finish = Literal["stop", "length", "filter", "too long", "failed"]
+"""Why an answer ended: by itself, without tokens left, by a content filter, by a prompt beyond the context, or because
+the service fails on this prompt alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pe_beam.contracts.service import Endpoint, Surroundings
@@ -17,7 +18,7 @@ from pe_beam.modalities.text.refusals import Asked, explained, lists_no_models
 from pe_beam.modalities.text.replies import read_answer, read_json
 from pe_beam.modalities.text.wordings import Said, one_candidate, said_by
 from pe_beam.services.connection import Connection, TransientError, Usage
-from pe_beam.services.dispatch import Dispatcher
+from pe_beam.services.dispatch import Dispatcher, Lone
 from pe_beam.services.journal import Journal
 from pe_beam.services.pool import shared_dispatcher
 
@@ -53,8 +54,11 @@ class OpenAiClient(Client):
 
     def answer_all(self, asks: Iterable[Ask], on_answer: OnAnswer, journal: Journal) -> None:
         """See Client."""
+        good: Ask | None = None
 
         def keep(ask: Ask, answer: Answer) -> Ask | None:
+            nonlocal good
+            good = ask if answer.finish in ("stop", "length") else good
             if journal.get(ask.key) is None:
                 journal.add(ask.key, [answer.text, answer.finish])
             return on_answer(ask, answer)
@@ -63,8 +67,16 @@ class OpenAiClient(Client):
             found = journal.get(ask.key)
             return None if found is None else Answer(*found)
 
+        def canary() -> Ask | None:
+            # Another seed: what stands before the service may have kept the answer.
+            return None if good is None else replace(good, seed=(good.seed + 1) % 2**31)
+
         self._dispatcher().ask_all(
-            asks, size=lambda ask: Usage(ask.prompt_tokens, ask.max_tokens), on_answer=keep, known=known
+            asks,
+            size=lambda ask: Usage(ask.prompt_tokens, ask.max_tokens),
+            on_answer=keep,
+            known=known,
+            lone=Lone(canary, Answer("", "failed")),
         )
 
     def ready(self) -> None:

@@ -61,7 +61,8 @@ def explained(said: Said, asked: Asked) -> Exception:
     if status in _MAY_PASS or status >= 500:
         # A gateway's time-out counts as a time-out: the service behind it may have done the work.
         wait = retry_after(said.headers, said.text)
-        return TransientError(f"status {status}", wait=wait, billed=status in (504, 524))
+        billed = status in (504, 524)
+        return TransientError(f"status {status}", wait=wait, billed=billed, paced=status in _MAY_PASS)
     if status == 200:
         return TransientError("an answer that is an error", billed=True, unrecognised=True)
     return _refused(said, asked)

@@ -35,7 +35,8 @@ class Rows:
         if kind is None:
             self.texts[row] = text
             return False
-        return self._reject(row, kind)
+        # The service was asked again and again already, and each time takes its whole patience.
+        return self._reject(row, kind) and answer.finish != "failed"
 
     def _reject(self, row: int, kind: str) -> bool:
         self._rejected[row].append(kind)

@@ -29,7 +29,7 @@ from pe_beam.services.journal import Journal
 from pe_beam.services.pauses import retry_after
 from pe_beam.services.record import Cost, read_totals
 from pe_beam.storage import open_folder
-from tests.modalities.text.asking import make, spent
+from tests.modalities.text.asking import make, make_table, spent
 from tests.modalities.text.hostile import Hostile, chat
 
 pytestmark = pytest.mark.usefixtures("key_is_set")
@@ -118,6 +118,41 @@ def test_an_ask_that_an_endpoint_fails_on_is_asked_of_another_one():
     with Hostile(most) as one, Hostile(other) as two:
         assert len(make(_generator(one, two, patience=10, concurrency=1), 30)) == 30
     assert failed.total() > 1 and max(failed.values()) == 1, "no text goes where it has just failed"
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "fault"), [(1, (500, {}, {"error": {}})), (2, (200, {}, b'{"choices": ['))], ids=["500", "cut"]
+)
+def test_a_prompt_that_the_service_always_fails_on_costs_its_candidate_alone(tmp_path, endpoints, fault):
+    asked: collections.Counter[int] = collections.Counter()
+    poison: set[int] = set()
+
+    def reply(_: str, body: dict[str, Any], number: int) -> Any:
+        asked[body["seed"]] += 1
+        return fault if body["seed"] in poison else (200, {}, chat(number))
+
+    with Hostile(reply) as server:
+        make(_generator(server, folder=tmp_path / "well"))
+        usual = set(asked)
+        poison.update(sorted(usual)[:2])
+        asked.clear()
+        generator = _generator(*[server] * endpoints, folder=tmp_path / "ill", patience=3)
+        made = make_table(generator)
+        canaries = {seed: times for seed, times in asked.items() if seed not in usual}
+        assert sum(canaries.values()) == 2, "asks of other seeds show that it is up"
+        assert all(asked[seed] >= 3 if seed in poison else asked[seed] == 1 for seed in usual)
+    assert generator.summary(made) == {"rejected_answers": {"service failed": 2}, "stand_ins": 2}
+
+
+def test_a_service_that_fails_on_all_prompts_of_a_while_stops_the_run(tmp_path):
+    """It had answered before: the canary dies as well, and no candidate is given up."""
+
+    def reply(_: str, __: Any, number: int) -> Any:
+        return (200, {}, chat(number)) if number < 6 else (500, {}, {"error": {}})
+
+    with Hostile(reply) as server, pytest.raises(ServiceError, match=r"no answer for 1 s \(status 500\); run again"):
+        make(_generator(server, folder=tmp_path))
+    assert not any("failed" in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_nobody_sleeps_on_once_the_run_is_to_stop(tmp_path):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pe_beam.contracts.votes import Adjacency, Unit
+    from pe_beam.kept import free_memory
     from pe_beam.privacy.mechanism import GaussianMechanism, open_mechanism
     from pe_beam.python.runs import EvolvedRun, evolve
     from pe_beam.python.synthesize import synthesize
@@ -47,6 +48,7 @@ __all__ = [
     "Unit",
     "Vote",
     "evolve",
+    "free_memory",
     "load_recipe",
     "open_mechanism",
     "open_release",
@@ -72,6 +74,7 @@ _HOME = {
     "Unit": ("pe_beam.contracts.votes", "Unit"),
     "Vote": ("pe_beam.transforms.vote", "Vote"),
     "evolve": ("pe_beam.python.runs", "evolve"),
+    "free_memory": ("pe_beam.kept", "free_memory"),
     "load_recipe": ("pe_beam.recipe.loading", "load_recipe"),
     "open_mechanism": ("pe_beam.privacy.mechanism", "open_mechanism"),
     "open_release": ("pe_beam.releases.reading", "open_release"),

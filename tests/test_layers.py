@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "pe_beam"
-GROUND = {"errors", "numbers", "names", "wording", "keyed", "console", "registry", "subsamples", "shipped"}
+GROUND = {"errors", "numbers", "names", "wording", "keyed", "console", "registry", "kept", "subsamples", "shipped"}
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 

@@ -11,6 +11,6 @@ initial measurement, `measuring` the steps of `privacy.measure`, `estimating` wh
 `selfcheck` turn private records into frozen shards, which `ahead` reads. `tables` reads and writes the bytes of files.
 `handles` binds the public transforms to a run. `graphs/` has the Beam graphs; no other module here uses Beam.
 
-May import: contracts, recipe, releases, transforms, privacy, measuring, voting, selection, storage, custody,
-keyed, errors.
+May import: contracts, recipe, releases, transforms, privacy, measuring, voting, selection, storage, custody, keyed,
+kept, errors.
 """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import Any
 
 from pe_beam.engine import matrices
 from pe_beam.engine.matrices import load_matrix, make_matrix
 from pe_beam.engine.run import Run, open_run
+from pe_beam.kept import kept
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.bounds import votes_bound
 from pe_beam.recipe.sections.evolution import Approximate
@@ -69,7 +69,7 @@ def load_voter(run: Run, iteration: int) -> Voter:
     return _loaded_voter(run.root, iteration, tuple(run.store.version(name) for name in names))
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter:
     """Returns the voter that asks the index. For the versions see `matrices.load_voter`."""
     run = open_run(root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from typing import BinaryIO
 
@@ -17,6 +16,7 @@ from pe_beam.engine.measurements import generator
 from pe_beam.engine.populations import around, chunk_ranges, population_rows, read_population, step_at
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import PeBeamError, StageError
+from pe_beam.kept import kept
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.bounds import votes_bound
 from pe_beam.voting.nearest import normalise_rows
@@ -115,7 +115,7 @@ def load_voter(run: Run, iteration: int) -> Voter:
     return _loaded_voter(run.root, iteration, tuple(run.store.version(name) for name in names))
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _loaded_voter(root: str, iteration: int, versions: tuple[str, ...]) -> Voter:
     """Returns the voter. The versions of its files are part of the cache key, because another run may start in a
     directory of the same name."""

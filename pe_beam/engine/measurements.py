@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +16,7 @@ from pe_beam.engine.estimating import read_estimated
 from pe_beam.engine.measuring import COUNTED, file_of
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.spending import sigma_of
+from pe_beam.kept import kept
 from pe_beam.measuring.cliques import Clique
 from pe_beam.measuring.known import one_way
 from pe_beam.recipe.measured import measured
@@ -162,12 +162,12 @@ def _version(run: Run) -> str:
     return run.store.version(file_of(run, 0, COUNTED) if run.recipe.privacy.measure else _where(run))
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _estimated(root: str, version: str) -> Marginals:
     return read_estimated(open_run(root))
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _seeded(root: str, version: str) -> Generator:
     run = open_run(root)
     return run.generator.seeded(read_marginals(run))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from pe_beam.contracts.store import Folder
 from pe_beam.engine import tables
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.run import Run, open_run
+from pe_beam.kept import kept
 from pe_beam.storage.parquet import read_parquet
 
 FILE_ROWS = 65_536
@@ -46,7 +46,7 @@ def population_rows(run: Run, iteration: int, rows: np.ndarray) -> pa.Table:
     return pa.concat_tables(found).take(pa.array(order))
 
 
-@functools.lru_cache(maxsize=1)
+@kept(maxsize=1)
 def _whole_population(root: str, iteration: int, version: str) -> pa.Table:
     """Returns a population, for generators that show candidates to each other. It is cached by its file's version."""
     return read_population(open_run(root), iteration)

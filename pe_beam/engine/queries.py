@@ -8,7 +8,6 @@ counts and noise treat all in the same way. The differences are here.
 from __future__ import annotations
 
 import abc
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +29,7 @@ from pe_beam.engine.measurements import (
 from pe_beam.engine.populations import HISTOGRAM, HISTOGRAM_WORK, read_histogram, read_population
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
+from pe_beam.kept import kept
 from pe_beam.recipe.bounds import measurement_sensitivity
 
 
@@ -262,13 +262,13 @@ def _not_planned(iteration: int) -> InputError:
     return InputError(f"ledger.jsonl: a line for iteration {iteration}, which the recipe does not have")
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _step_cells(root: str, iteration: int, run_id: str, digest: str) -> measuring.StepCells:
     """Returns the cells of a step. Run id and digest are part of the cache key, as in `_cells`."""
     return measuring.StepCells(open_run(root), iteration)
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _cells(root: str, run_id: str) -> Cells:
     """Returns the cells. The run id is part of the cache key: another run may start in a directory of the same name."""
     return Cells(open_run(root))

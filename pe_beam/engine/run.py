@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.store import Folder, Store
 from pe_beam.engine.layout import PRIVATE_SERVICES, PUBLIC_SERVICES, Layout
 from pe_beam.errors import InputError
+from pe_beam.kept import kept
 from pe_beam.recipe import identity, parts
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
@@ -84,7 +84,7 @@ def stored_recipe(store: Store) -> Recipe:
         raise InputError(f"{store.at('recipe.yaml')}: damaged (not YAML); put the run's own back") from None
 
 
-@functools.lru_cache(maxsize=4)
+@kept(maxsize=4)
 def _opened(root: str, digest: str) -> Run:
     return Run(root, stored_recipe(open_store(root)))
 

@@ -2,6 +2,6 @@
 
 Modalities are found through entry points. No lower package imports one.
 
-May import: contracts, services, sources, report, selection, measuring, metrics, registry, subsamples, keyed, names,
-numbers, wording, errors.
+May import: contracts, services, sources, report, selection, measuring, metrics, registry, subsamples, keyed, kept,
+names, numbers, wording, errors.
 """

@@ -8,5 +8,5 @@ Labels are fixed literals. There is no side input, no state and no splittable Do
 
 `beam_yaml` has constructors for Beam YAML.
 
-May import: contracts, voting, privacy, selection, storage, registry, errors, keyed; Beam.
+May import: contracts, voting, privacy, selection, storage, registry, errors, keyed, kept; Beam.
 """

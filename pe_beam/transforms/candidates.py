@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pe_beam.contracts.votes import BallotHandle, Ballots
 from pe_beam.errors import InputError
+from pe_beam.kept import kept
 from pe_beam.storage import open_store
 from pe_beam.storage.parquet import parse_parquet
 from pe_beam.voting.nearest import DEFAULT_ENGINE
@@ -93,7 +93,7 @@ def write_candidates(
     return Candidates(opened.uri, name, digest, distance, votes_per_record, search_engine)
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _loaded(handle: Candidates) -> Voter:
     data = open_store(handle.store).read(handle.name)
     if hashlib.sha256(data).hexdigest() != handle.digest:

@@ -7,7 +7,6 @@ batch may have different temperatures.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import MissingExtraError, RecipeError
+from pe_beam.kept import kept
 from pe_beam.modalities.loading import demand_all, loading, weights_in
 from pe_beam.modalities.text.client import Answer, Ask, Client, OnAnswer
 from pe_beam.modalities.text.options import LlmOptions, Local
@@ -143,7 +143,7 @@ def _processors(batch: Sequence[Ask], *, top_k: int, length: int, steps: int) ->
     return LogitsProcessorList([Draw()])
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _tokenizer(model: str, revision: str | None) -> Any:
     with _loading(model):
         from transformers import AutoConfig, AutoTokenizer
@@ -157,7 +157,7 @@ def _tokenizer(model: str, revision: str | None) -> Any:
     return tokenizer
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _loaded(model: str, revision: str | None, dtype: str, device_map: str | None, bits: int | None) -> tuple[Any, Any]:
     tokenizer = _tokenizer(model, revision)
     with _loading(model):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
+from pe_beam.kept import kept
 
 _LENGTHS = (8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 """Lengths in tokens to which texts are padded, a tenth too long on average. The model's own limit is added."""
@@ -50,7 +51,7 @@ def token_counts(model: Any, prefix: str, texts: list[str]) -> np.ndarray:
     return np.array([len(codes) for codes in _counter(model)([prefix + text for text in texts])])
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _counter(model: Any) -> Callable[[list[str]], list[list[int]]]:
     """Returns a separate tokenizer, because threads that share one must not switch its padding on and off."""
     tokenizer, most = copy.deepcopy(model.tokenizer), int(model.max_seq_length or 512)
@@ -63,7 +64,7 @@ def _counter(model: Any) -> Callable[[list[str]], list[list[int]]]:
     return count
 
 
-@functools.lru_cache(maxsize=8)
+@kept(maxsize=8)
 def fillers(model: Any, prefix: str) -> list[tuple[int, str]]:
     """Returns pairs (number of tokens, a text with that number), ascending. No text has more than the last."""
     most = int(model.max_seq_length or 512)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import BaseModel, Field
 from pe_beam import contracts
 from pe_beam.contracts.embedder import Embedding
 from pe_beam.errors import MissingExtraError, RecipeError
+from pe_beam.kept import kept
 from pe_beam.modalities.loading import demand_all, loading
 from pe_beam.modalities.quiet import quiet
 from pe_beam.modalities.text.checks import spread, usable
@@ -151,7 +151,7 @@ def _located(model: str) -> str:
     return str(path)
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _loaded(path: str, revision: str | None, device: str | None, dtype: str) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+import pe_beam
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import PeBeamError
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.services.dispatch import Dispatcher
 from tests.modalities.text.recipes import serve
 from tests.modalities.text.server import Served
+from tests.modalities.text.tiny_gpt2 import save_tiny_gpt2
 from tests.open_files import open_files
 
 
@@ -78,3 +80,30 @@ def test_a_run_that_fails_leaves_none_either_and_goes_on(texts: dict[str, Any], 
         evolve(parse_recipe(recipe), tmp_path / "run")
         asked = [entry["digest"] for entry in server.requests()]
     assert len(asked) == len(set(asked)), "nothing was asked for twice"
+
+
+def test_free_memory_lets_go_of_a_run_s_models_and_the_next_run_loads_them_again(
+    texts: dict[str, Any], tmp_path: Path
+) -> None:
+    def models() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "GPT2LMHeadModel" for each in gc.get_objects())
+
+    words = {"user": "{label}", "sampling": {"max_tokens": 4}}
+    texts["generator"] = {
+        "name": "llm",
+        "backend": "huggingface",
+        "model": save_tiny_gpt2(tmp_path / "gpt2", ["good", "bad", "soup"]),
+        "random": words,
+        "vary": words | {"user": "{masked}", "mask_share": 0.5},
+    }
+    texts["evolution"] |= {"iterations": 1, "samples": 4}
+    del texts["execution"]
+    recipe = parse_recipe(texts)
+    pe_beam.free_memory()
+    before = models()
+    evolve(recipe, tmp_path / "one")
+    assert models() == before + 1
+    pe_beam.free_memory()
+    assert models() == before
+    evolve(recipe, tmp_path / "two")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from typing import Any
 
 from pe_beam.errors import RecipeError
+from pe_beam.kept import kept
 from pe_beam.modalities.image.diffusion.batches import Batches
 from pe_beam.modalities.image.diffusion.known import known
 from pe_beam.modalities.image.diffusion.looking import class_name, explained, look, place, scheduler_of
@@ -41,7 +41,7 @@ def _loaded(options: str) -> Loaded:
         return _cached(options)
 
 
-@functools.lru_cache(maxsize=4)  # a recipe may have several
+@kept(maxsize=4)  # a recipe may have several
 def _cached(text: str) -> Loaded:
     options = DiffusersOptions.model_validate_json(text)
     look(options)  # what the files can tell is told by them, and not by the library's way of failing

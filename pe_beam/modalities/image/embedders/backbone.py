@@ -7,7 +7,6 @@ places, height and width. A place without a picture, or whose picture cannot be 
 from __future__ import annotations
 
 import abc
-import functools
 import importlib.util
 import threading
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from pe_beam import contracts
 from pe_beam.contracts.embedder import Embedding
 from pe_beam.contracts.record import Fault
 from pe_beam.errors import MissingExtraError, RecipeError
+from pe_beam.kept import kept
 from pe_beam.modalities.image.embedders.feeding import fed
 from pe_beam.modalities.image.embedders.trial import trial_pictures
 from pe_beam.modalities.loading import loading
@@ -190,7 +190,7 @@ class Placed:
 _LOADING = threading.RLock()
 
 
-@functools.lru_cache(maxsize=2)
+@kept(maxsize=2)
 def _placed(kind: type[Backbone], options: BackboneOptions) -> Placed:
     import os
 

@@ -459,6 +459,66 @@ def test_lora_weights_change_the_pictures(saved: Callable[[str], Path], tmp_path
         generator(saved("prompted"), **KINDS["prompted"][1], adapters=other).random(["x"], rngs(1))
 
 
+_LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"unet.nowhere.lora_A.weight": (2, 8), "unet.nowhere.lora_B.weight": (8, 2)}, r"2 of .* 'unet\.nowhere\.lora"),
+        ({"text_encoder_2.a.lora_A.weight": (2, 8)}, r"1 of its weights .* as 'text_encoder_2\.a\.lora_A"),
+        ({f"{_LAYER}.lora_A.weight": None}, rf"1 of its weights .* lack their other half, such as '{_LAYER}\.lora_A"),
+    ],
+)
+def test_lora_weights_that_fit_in_part_are_refused(
+    odd: dict[str, Any], said: str, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    # diffusers warns of the first and the last alone.
+    shapes = dict.fromkeys([f"{_LAYER}.lora_A.weight"], (2, 16)) | {f"{_LAYER}.lora_B.weight": (16, 2)} | odd
+    save_file({name: torch.ones(shape) for name, shape in shapes.items() if shape}, tmp_path / "part.safetensors")
+    own = generator(saved("prompted"), **KINDS["prompted"][1], adapters=[{"path": str(tmp_path / "part.safetensors")}])
+    with pytest.raises(RecipeError, match=rf"generator\.adapters: .*part.safetensors' fits .* in part: {said}"):
+        own.random(["x"], rngs(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("prompted", {f"{_LAYER}.lora_A.weight": (2, 16), f"{_LAYER}.lora_B.weight": (16, 2)}),
+        ("prompted", {f"{_LAYER}.lora.down.weight": (2, 16), f"{_LAYER}.lora.up.weight": (16, 2)}),
+        (
+            "prompted",
+            {
+                f"lora_unet_{_LAYER[5:].replace('.', '_')}.{end}": shape
+                for end, shape in (("lora_down.weight", (2, 16)), ("lora_up.weight", (16, 2)), ("alpha", ()))
+            },
+        ),
+        (
+            "sd3",
+            {
+                f"transformer.transformer_blocks.0.attn.to_q.{end}.weight": shape
+                for end, shape in (("lora_A", (2, 16)), ("lora_B", (16, 2)))
+            },
+        ),
+        (
+            "flux",
+            {
+                f"transformer.transformer_blocks.0.attn.to_q.{end}.weight": shape
+                for end, shape in (("lora_A", (2, 32)), ("lora_B", (32, 2)))
+            },
+        ),
+    ],
+)
+def test_lora_weights_by_the_names_of_other_programs_are_taken(
+    kind: str, names: dict[str, Any], saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    save_file({name: torch.ones(shape) for name, shape in names.items()}, tmp_path / "own.safetensors")
+    own = generator(saved(kind), **KINDS[kind][1], adapters=[{"path": str(tmp_path / "own.safetensors")}])
+    assert own.random(["x"], rngs(1)).num_rows == 1
+
+
 @pytest.mark.parametrize("kind", ["pixels", "prompted"])
 def test_schedulers_by_name(kind: str, saved: Callable[[str], Path]) -> None:
     for name, options in (("EulerDiscreteScheduler", {}), ("DDPMScheduler", {"clip_sample": False})):

@@ -384,6 +384,8 @@ def test_what_only_the_model_tells_is_refused_before_it_draws(saved: Callable[[s
         ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, r"generator\.scheduler: FlowMatch\w+ has no "),
         ({"null_class": 2}, r"generator\.classes: wanted beside null_class; without it 2 would be drawn"),
         ({"null_class": 3}, r"generator\.null_class: 3 is not allowed; 0 to 2 is wanted"),
+        ({"null_class": 2, "classes": {"x": [0, 2], "y": 1}}, r"generator\.classes: 2 is null_class"),
+        ({"null_class": 2, "classes": {"x": 0, "y": 2}}, r"generator\.classes: 2 is null_class"),
         ({"classes": {"x": 7, "y": 1}}, r"generator\.classes: 7 is not one of the model's classes 0 to 2"),
         ({"scheduler": "NoScheduler"}, r"generator\.scheduler: diffusers has no 'NoScheduler'"),
         (

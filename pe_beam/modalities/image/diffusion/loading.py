@@ -136,7 +136,7 @@ def _adapt(pipeline: Any, name: str, path: str, weight_name: str | None) -> None
         pipeline.load_lora_weights(path, adapter_name=name, **where)
         if all(name not in names for names in pipeline.get_list_adapters().values()):
             raise KeyError(name)  # of weights for other parts than this model has, diffusers only warns
-    except (AttributeError, OSError, KeyError, RuntimeError, ValueError) as error:
+    except (AttributeError, OSError, LookupError, RuntimeError, ValueError) as error:
         raise RecipeError(
             f"generator.adapters: {path!r} cannot be loaded into this model ({type(error).__name__}); LoRA weights of "
             "the same kind of model are wanted"

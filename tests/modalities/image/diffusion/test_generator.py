@@ -469,6 +469,14 @@ _LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     [
         ({"unet.nowhere.lora_A.weight": (2, 8), "unet.nowhere.lora_B.weight": (8, 2)}, r"2 of .* 'unet\.nowhere\.lora"),
         ({"text_encoder_2.a.lora_A.weight": (2, 8)}, r"1 of its weights .* as 'text_encoder_2\.a\.lora_A"),
+        (
+            {
+                f"text_encoder.{layer}.self_attn.q_proj.lora_linear_layer.{end}.weight": shape
+                for layer in ("encoder.layers.0", "encoder.layers.9")
+                for end, shape in (("down", (2, 16)), ("up", (16, 2)))
+            },
+            r"2 of its weights .* as 'text_encoder\.encoder\.layers\.9",
+        ),
         ({f"{_LAYER}.lora_A.weight": None}, rf"1 of its weights .* lack their other half, such as '{_LAYER}\.lora_A"),
     ],
 )
@@ -484,6 +492,15 @@ def test_lora_weights_that_fit_in_part_are_refused(
         own.random(["x"], rngs(1))
 
 
+def test_lora_weights_of_no_layer_of_a_text_encoder_are_refused(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    names = (f"text_encoder.nowhere.lora_linear_layer.{end}.weight" for end in ("down", "up"))
+    save_file({name: torch.ones((2, 2)) for name in names}, tmp_path / "other.safetensors")
+    own = generator(saved("prompted"), **KINDS["prompted"][1], adapters=[{"path": str(tmp_path / "other.safetensors")}])
+    with pytest.raises(RecipeError, match=r"generator\.adapters: .*cannot be loaded into this model \(IndexError\)"):
+        own.random(["x"], rngs(1))
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
@@ -494,6 +511,13 @@ def test_lora_weights_that_fit_in_part_are_refused(
             {
                 f"lora_unet_{_LAYER[5:].replace('.', '_')}.{end}": shape
                 for end, shape in (("lora_down.weight", (2, 16)), ("lora_up.weight", (16, 2)), ("alpha", ()))
+            },
+        ),
+        (
+            "prompted",
+            {
+                f"text_encoder.encoder.layers.0.self_attn.q_proj.lora_linear_layer.{end}.weight": shape
+                for end, shape in (("down", (2, 16)), ("up", (16, 2)))
             },
         ),
         (

@@ -58,7 +58,9 @@ class RegexOptions(ColumnOptions):
     """Options of filter `regex`."""
 
     pattern: Pattern = Field(
-        description="a regular expression of Python, searched anywhere in the text", json_schema_extra={"public": True}
+        description="a regular expression of Python, searched anywhere in the text, without a limit of time: (a+)+b "
+        "may take for ever",
+        json_schema_extra={"public": True},
     )
     must: Literal["match", "not match"] = Field("match", description="what passes")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import MissingExtraError, PeBeamError, RecipeError
+from pe_beam.modalities.quiet import quiet
 
 WEIGHTS = (".safetensors", ".bin")
 """How the names of weights' files end."""
@@ -92,6 +94,29 @@ def weights_in(folder: Path, key: str, model: str, name: str = "") -> dict[str, 
         place = f" in {name}" if name else ""
         raise RecipeError(f"{key}: {model!r} has no weights{place}; {' or '.join(WEIGHTS)} is wanted")
     return found
+
+
+def tell(cls: Any, path: str | Path, **about: Any) -> dict[str, Any]:
+    """Returns what `transformers` tells of the weights of a model, for `demand_all`.
+
+    On the device "meta" it compares names and shapes and reads no weights. Without the package accelerate, which that
+    needs, it loads them.
+
+    Args:
+      cls: the class that loads the model.
+      path: a folder or a hub name.
+      about: more arguments of `from_pretrained`.
+    """
+    if has_meta():
+        about["device_map"] = "meta"
+    with quiet("transformers", warnings=True):
+        _, told = cls.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **about)
+    return dict(told)
+
+
+def has_meta() -> bool:
+    """Tells whether `tell` needs to read no weights."""
+    return importlib.util.find_spec("accelerate") is not None
 
 
 def demand_all(told: Mapping[str, Any], key: str, model: str, name: str = "") -> None:

@@ -149,7 +149,7 @@ def _picture(value: Any) -> bytes | None:
 def _file_of(image: Any) -> bytes:
     """Returns a Pillow picture as a file from which it is read as it would be from its own; b"" where that is damaged.
 
-    PNG, or TIFF for modes that PNG has not, of which some are rejects (float, Lab).
+    PNG, or TIFF for modes that PNG has not, of which some are rejects (float, Lab, integers of 32 bits).
     """
     from PIL import ImageOps
 
@@ -157,12 +157,13 @@ def _file_of(image: Any) -> bytes:
         image.load()
     except Exception:  # as of a file that cannot be read: Pillow's readers raise many kinds of exceptions
         return b""
+    is_tiff = image.mode in _OF_TIFF or (image.mode == "I" and image.format not in ("PNG", "PPM"))  # as the codec says
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in _CONVERTED:
         image = image.convert(_CONVERTED[image.mode])
     sink = io.BytesIO()
-    if image.mode in _OF_TIFF:
+    if is_tiff:
         image.save(sink, "TIFF")
     else:
         image.save(sink, "PNG", optimize=False)

@@ -189,7 +189,7 @@ def test_the_label_of_a_table_is_a_flag(tmp_path, monkeypatch):
 
 
 def test_a_person_leaves_columns_out_and_is_asked_again_for_dates_and_columns_that_are_not_there(tmp_path):
-    (tmp_path / "stays.csv").write_text("patient,day,heat,ward,died\nP1,2026-01-31,38.5,ICU,no\n")
+    (tmp_path / "stays.csv").write_text("patient,day,heat,dose,ward,died\nP1,2026-01-31,38.5,2.5,ICU,no\n")
     asker = _person(
         [
             str(tmp_path / "stays.csv"), "", "tabular", "y",
@@ -198,17 +198,21 @@ def test_a_person_leaves_columns_out_and_is_asked_again_for_dates_and_columns_th
             "none",                                         # the id
             "date", "1.1.2026", "2026-01-01", "2026-12-31", "", "",
             "float", "34", "42.5", "0", "1", "", "",        # decimals: the greatest value has one
+            "float", "0", "10", "", "0.3", "0.25", "", "",  # no decimals, and steps that the greatest value is not on
             "categorical", "ICU,Surgery", "", "", "", "10", "",
         ]
     )  # fmt: skip
     recipe, _ = write_recipe(asker, str(tmp_path / "a.yaml"))
     said = asker.sink.getvalue()
-    assert "'dead' is not allowed; columns of patient, day, heat, ward, died is wanted" in said
+    assert "'dead' is not allowed; columns of patient, day, heat, dose, ward, died is wanted" in said
     assert "'1.1.2026' is not allowed; YYYY-MM-DD is wanted" in said
     assert "columns left out, for data.schema does not declare them: patient" in said
     assert "'0' is not allowed; as many digits as its least and its greatest value have" in said
-    assert list(recipe.data.table_schema["columns"]) == ["day", "heat", "ward"]
-    assert recipe.data.table_schema["columns"]["heat"]["decimals"] == 1
+    assert list(recipe.data.table_schema["columns"]) == ["day", "heat", "dose", "ward"]
+    assert "'0.3' is not allowed; a step of which its least and its greatest value are whole multiples, is" in said
+    columns = recipe.data.table_schema["columns"]
+    assert (columns["heat"]["decimals"], columns["dose"]["multiple_of"]) == (1, 0.25)
+    assert "decimals" not in columns["dose"] and "multiple_of" not in columns["heat"]
 
 
 def test_columns_of_a_schema_that_the_file_lacks_are_said(tmp_path, monkeypatch, capsys):

@@ -198,7 +198,9 @@ def test_pictures_and_texts():
     assert as_table(as_columns(held), ["image"])["image"].type == pa.binary()
 
 
-@pytest.mark.parametrize("kind", ["CMYK", "YCbCr", "F", "LAB", "HSV", "RGBa", "P", "LA", "I;16", "turned", "cut short"])
+@pytest.mark.parametrize(
+    "kind", ["CMYK", "YCbCr", "F", "LAB", "HSV", "RGBa", "P", "LA", "I;16", "I", "png", "turned", "cut short"]
+)
 def test_odd_pictures_in_memory_are_what_their_files_are(kind):
     """Of a file they are converted, turned or a reject; in memory Pillow itself failed, or they lay on their side."""
     from PIL import Image
@@ -213,14 +215,17 @@ def test_odd_pictures_in_memory_are_what_their_files_are(kind):
         exif[0x0112] = 6  # the camera was held upright
         held.save(sink, "JPEG", exif=exif)
         held = Image.open(io.BytesIO(sink.getvalue()[: -40 if kind == "cut short" else None]))
-    elif kind in ("I;16", "F"):
-        held = Image.fromarray(pixels[:, :, 0].astype(np.uint16 if kind == "I;16" else np.float32))
+    elif kind in ("I;16", "I", "F"):
+        held = Image.fromarray(pixels[:, :, 0].astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[kind]))
+    elif kind == "png":  # of 16 bits, which some Pillows open with the mode I
+        held = Image.fromarray(pixels[:, :, 0].astype(np.int32))
+        held.format = "PNG"
     elif kind == "LAB":
         held = Image.new("LAB", (9, 6))
     else:
         held = held.convert("RGBA").convert(kind) if kind in ("RGBa", "LA") else held.convert(kind)
     found = decode_image(as_table(as_columns([held]), ["image"])["image"][0].as_py(), mode="RGB")
-    if kind in ("F", "LAB", "cut short"):
+    if kind in ("F", "I", "LAB", "cut short"):
         said = "image that cannot be read" if kind == "cut short" else "image of 32-bit, float or Lab values"
         assert isinstance(found, Fault) and found.kind == said
     else:

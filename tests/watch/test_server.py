@@ -7,6 +7,7 @@ import itertools
 import json
 import resource
 import socket
+import threading
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -229,3 +230,20 @@ def test_a_browser_is_sent_on_by_a_file_that_its_owner_alone_can_read(served, mo
         assert path.stat().st_mode & 0o077 == 0
         assert served.url in path.read_text()
     assert not path.exists()
+
+
+def test_a_thread_that_cannot_start_takes_no_place(served, monkeypatch):
+    """At a limit of the machine; after as many as there are places nobody would be answered any more."""
+    started_thread = threading.Thread.start
+
+    def refused(thread):
+        if thread.daemon and thread.name.endswith("(process_request_thread)"):
+            raise RuntimeError("can't start new thread")
+        started_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    for _ in range(40):
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask(served, "state")
+    monkeypatch.undo()
+    assert ask(served, "state")[0] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.asking import listed, number
 from pe_beam.errors import DataError, InputError
-from pe_beam.modalities.tabular.columns import CHOICES, MOST_DECIMALS, NUMBERS
+from pe_beam.modalities.tabular.columns import CHOICES, MOST_DECIMALS, NUMBERS, Column
 from pe_beam.modalities.tabular.propose import propose_schema, type_name
 from pe_beam.modalities.tabular.schema import RESERVED
 
@@ -151,13 +152,7 @@ def _column(asker: Asker, name: str, kind: pa.DataType | None, key: str) -> dict
         for end, text in (("min", "least"), ("max", "greatest")):
             found[end] = asker.ask(f"{key}.{end}", f"{name}: its {text} value", parse=bound(found["type"]))
         if found["type"] == "float":
-            decimals = asker.ask(
-                f"{key}.decimals",
-                f"{name}: digits after the point, if all its values have so many at most",
-                parse=_decimals(found["min"], found["max"]),
-                optional=True,
-            )
-            found |= {} if decimals is None else {"decimals": decimals}
+            found |= _steps(asker, name, key, found["min"], found["max"])
         beyond = f"{name}: values beyond"
         found["outside"] = asker.ask(f"{key}.outside", beyond, choices=("reject", "clip"), default="clip")
     elif found["type"] != "boolean":
@@ -165,6 +160,18 @@ def _column(asker: Asker, name: str, kind: pa.DataType | None, key: str) -> dict
     if asker.confirm(f"{key}.missing", f"{name}: may it be missing"):
         found["missing"] = True
     return found
+
+
+def _steps(asker: Asker, name: str, key: str, least: float, greatest: float) -> dict[str, Any]:
+    """Asks how far apart the values of a float lie. Returns `decimals`, `multiple_of`, or nothing."""
+    for own, question, parse in (
+        ("decimals", "digits after the point, if all its values have so many at most", _decimals(least, greatest)),
+        ("multiple_of", "else a step that all its values are whole multiples of, as 0.25 or 5", _step(least, greatest)),
+    ):
+        found = asker.ask(f"{key}.{own}", f"{name}: {question}", parse=parse, optional=True)
+        if found is not None:
+            return {own: found}
+    return {}
 
 
 def _usual(kind: pa.DataType | None) -> str | None:
@@ -180,6 +187,20 @@ def _decimals(*bounds: Any) -> Callable[[str], int]:
         found = int(number(0, MOST_DECIMALS, whole=True, least=True)(text))
         if any(round(float(each), found) != float(each) for each in bounds):
             raise ValueError("as many digits as its least and its greatest value have, or more,")
+        return found
+
+    return parse
+
+
+def _step(least: float, greatest: float) -> Callable[[str], float]:
+    """Returns the parser of a step. Bounds are whole multiples of it."""
+
+    def parse(text: str) -> float:
+        found = number(0, math.inf)(text)
+        try:
+            Column(type="float", min=least, max=greatest, multiple_of=found)
+        except ValueError:
+            raise ValueError("a step of which its least and its greatest value are whole multiples,") from None
         return found
 
     return parse

@@ -15,7 +15,7 @@ from typing import Any
 
 from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.kept import kept
-from pe_beam.modalities.loading import demand_all, loading, weights_in
+from pe_beam.modalities.loading import demand_all, has_meta, loading, tell, weights_in
 from pe_beam.modalities.text.client import Answer, Ask, Client, OnAnswer
 from pe_beam.modalities.text.options import LlmOptions, Local
 from pe_beam.services.journal import Journal
@@ -30,13 +30,14 @@ class HuggingFaceClient(Client):
     def ready(self) -> None:
         """Checks that packages and files are there. Reads the model's configuration and vocabulary, not its weights.
 
-        Of a local folder it looks at the weights' files.
+        Of a local folder it looks at the weights' files, whose names and shapes have to be those of the model.
         """
         model = self._options.model
         _demand_packages(self._options.local)
         _tokenizer(model, self._options.local.revision)
         if Path(model).is_dir():
             weights_in(Path(model), "generator.model", model)
+            _check_names(model)
 
     def _load(self) -> tuple[Any, Any]:
         local = self._options.local
@@ -179,6 +180,17 @@ def _loaded(model: str, revision: str | None, dtype: str, device_map: str | None
     if device_map is None and bits is None:
         made = made.to("cuda" if torch.cuda.is_available() else "cpu")
     return tokenizer, made.eval()
+
+
+def _check_names(model: str) -> None:
+    """Raises RecipeError if weights of a local model are missing. Without accelerate that is found as it is loaded."""
+    with _loading(model):
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        quantised = getattr(AutoConfig.from_pretrained(model), "quantization_config", None) is not None
+        if quantised or not has_meta():
+            return
+        demand_all(tell(AutoModelForCausalLM, model), "generator.model", model)
 
 
 def _quantised(dtype: str, bits: int | None) -> Any:

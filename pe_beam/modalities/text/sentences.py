@@ -15,8 +15,7 @@ from pe_beam import contracts
 from pe_beam.contracts.embedder import Embedding
 from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.kept import kept
-from pe_beam.modalities.loading import demand_all, loading
-from pe_beam.modalities.quiet import quiet
+from pe_beam.modalities.loading import demand_all, loading, tell
 from pe_beam.modalities.text.checks import spread, usable
 from pe_beam.modalities.text.lengths import batches, trial_texts
 from pe_beam.numbers import Whole
@@ -184,10 +183,5 @@ def _told(made: Any, path: str, revision: str | None) -> dict[str, Any]:
     modules = cached_file(path, "modules.json", revision=revision, _raise_exceptions_for_missing_entries=False)
     inside = "" if modules is None else json.loads(Path(modules).read_text(encoding="utf-8"))[0]["path"]
     about: dict[str, Any] = {"revision": revision} if revision is not None else {}
-    if importlib.util.find_spec("accelerate") is not None:
-        about["device_map"] = "meta"  # names and shapes alone; without that package it is loaded once more
-    with quiet("transformers", warnings=True):
-        _, told = type(encoder).from_pretrained(
-            path, subfolder=inside, output_loading_info=True, ignore_mismatched_sizes=True, **about
-        )
+    told = tell(type(encoder), path, subfolder=inside, **about)
     return told | {"missing_keys": [name for name in told["missing_keys"] if "pooler" not in name.split(".")]}

@@ -135,8 +135,10 @@ def test_weights_of_another_name_are_no_weights(folder, tmp_path):
     own = Path(shutil.copytree(folder, tmp_path / "model"))
     weights = load_file(own / "model.safetensors")
     save_file({f"module.{name}": value for name, value in weights.items()}, own / "model.safetensors", {"format": "pt"})
-    with pytest.raises(RecipeError, match=r"generator\.model: the weights of .* do not fit its config\.json"):
-        HuggingFaceClient(_options(str(own)))._load()
+    client = HuggingFaceClient(_options(str(own)))
+    for act in (client.ready, client._load):
+        with pytest.raises(RecipeError, match=r"generator\.model: the weights of .* do not fit its config\.json"):
+            act()
 
 
 @pytest.mark.parametrize("device_map", ["cpu", "auto"])
@@ -151,7 +153,7 @@ def test_a_model_that_is_placed_by_accelerate_draws_the_same(folder, device_map,
         client.ready()
         found.append(_answers(client, [_ask(i, i) for i in range(3)]))
     assert found[0] == found[1]
-    assert [each.get("device_map") for each in told] == [None, device_map]
+    assert [each.get("device_map") for each in told] == ["meta", None, "meta", device_map]
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import RecipeError
-from pe_beam.modalities.loading import WEIGHTS, Shapes, demand_all, misfit, weights_in
+from pe_beam.modalities.loading import WEIGHTS, Shapes, demand_all, misfit, tell, weights_in
 from pe_beam.modalities.quiet import quiet
 
 _MODELS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -125,7 +125,7 @@ def _wanted(part: Path, found: Shapes) -> Shapes:
 def _check_reader(part: Path, model: str, variant: str | None) -> None:
     """Raises RecipeError if a model of transformers, as text encoders are, lacks weights or has some of another shape.
 
-    Its library knows how names have changed, and says what it found; on the device "meta" it reads no weights.
+    Its library knows how names have changed, and says what it found.
     """
     import transformers
 
@@ -134,8 +134,4 @@ def _check_reader(part: Path, model: str, variant: str | None) -> None:
     if cls is None or "quantization_config" in config:
         return
     own = variant if any(f".{variant}." in file.name for file in part.iterdir()) else None
-    with quiet("diffusers", "transformers", warnings=True):
-        _, told = cls.from_pretrained(
-            part, variant=own, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    demand_all(told, _KEY, model, part.name)
+    demand_all(tell(cls, part, variant=own), _KEY, model, part.name)

@@ -72,6 +72,11 @@ def _check_classes(options: DiffusersOptions, classes: int | None, *, last: int 
         most = max(own) if isinstance(own, list) else own
         if most >= classes:
             raise RecipeError(f"generator.classes: {most} is not one of the model's classes 0 to {classes - 1}")
+        if options.null_class is not None and options.null_class in (own if isinstance(own, list) else [own]):
+            raise RecipeError(
+                f"generator.classes: {options.null_class} is null_class, the model's class for none; the others of 0 "
+                f"to {classes - 1} are allowed"
+            )
     if options.null_class is not None and options.null_class > last:
         raise RecipeError(f"generator.null_class: {options.null_class} is not allowed; 0 to {last} is wanted")
     if options.null_class is not None and options.null_class < classes and options.classes is None:

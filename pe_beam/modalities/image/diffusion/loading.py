@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -129,15 +130,51 @@ def _prompted(options: DiffusersOptions) -> Painter:
 
 
 def _adapt(pipeline: Any, name: str, path: str, weight_name: str | None) -> None:
+    where: dict[str, Any] = {"weight_name": weight_name} if weight_name else {}
     try:
-        pipeline.load_lora_weights(path, adapter_name=name, **({"weight_name": weight_name} if weight_name else {}))
+        given = _named(pipeline, path, where)
+        pipeline.load_lora_weights(path, adapter_name=name, **where)
         if all(name not in names for names in pipeline.get_list_adapters().values()):
             raise KeyError(name)  # of weights for other parts than this model has, diffusers only warns
-    except (AttributeError, OSError, KeyError, RuntimeError, ValueError) as error:
+    except (AttributeError, OSError, LookupError, RuntimeError, ValueError) as error:
         raise RecipeError(
             f"generator.adapters: {path!r} cannot be loaded into this model ({type(error).__name__}); LoRA weights of "
             "the same kind of model are wanted"
         ) from None
+    if wrong := _unfit(pipeline, name, given):
+        raise RecipeError(
+            f"generator.adapters: {path!r} fits this model only in part: {len(wrong)} of its weights have no place in "
+            f"it or lack their other half, such as {wrong[0]!r}; LoRA weights of the same kind of model are wanted"
+        )
+
+
+def _named(pipeline: Any, path: str, where: dict[str, Any]) -> list[str]:
+    """Returns the names of the weights of an adapter, as diffusers translates those of other programs."""
+    config = getattr(getattr(pipeline, "unet", None), "config", None)  # SDXL's blocks are renamed by it
+    found = pipeline.lora_state_dict(path, unet_config=config, **where)
+    names = found[0] if isinstance(found, tuple) else found
+    return [each for each in names if "lora" in each and not each.endswith("alpha")]
+
+
+def _unfit(pipeline: Any, name: str, given: list[str]) -> list[str]:
+    """Returns weights of a loaded adapter that the model has no place for, or whose other half is missing.
+
+    Of either, diffusers only warns. Names are of several conventions, so that their number decides.
+    """
+    import torch
+
+    parts = {part: each for part, each in pipeline.components.items() if isinstance(each, torch.nn.Module)}
+    taken = {f"{part}.{own}": each for part, model in parts.items() for own, each in model.named_parameters()}
+    taken = {own: each for own, each in taken.items() if ".lora_" in own and f".{name}." in own}
+    lacking = [own.replace(f".{name}.", ".") for own, each in taken.items() if each.is_meta]
+    count = len(given) - (len(taken) - len(lacking))
+    layers = {own.partition(".lora_")[0] for own in taken}
+    first = [each for each in given if _layer(each) not in layers]
+    return (first + given)[: max(count, 0)] + lacking
+
+
+def _layer(weight: str) -> str:
+    return re.split(r"[._]lora", weight.replace(".processor.", "."), maxsplit=1)[0]
 
 
 def _unprompted(options: DiffusersOptions) -> Painter:

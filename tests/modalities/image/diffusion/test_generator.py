@@ -384,6 +384,8 @@ def test_what_only_the_model_tells_is_refused_before_it_draws(saved: Callable[[s
         ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, r"generator\.scheduler: FlowMatch\w+ has no "),
         ({"null_class": 2}, r"generator\.classes: wanted beside null_class; without it 2 would be drawn"),
         ({"null_class": 3}, r"generator\.null_class: 3 is not allowed; 0 to 2 is wanted"),
+        ({"null_class": 2, "classes": {"x": [0, 2], "y": 1}}, r"generator\.classes: 2 is null_class"),
+        ({"null_class": 2, "classes": {"x": 0, "y": 2}}, r"generator\.classes: 2 is null_class"),
         ({"classes": {"x": 7, "y": 1}}, r"generator\.classes: 7 is not one of the model's classes 0 to 2"),
         ({"scheduler": "NoScheduler"}, r"generator\.scheduler: diffusers has no 'NoScheduler'"),
         (
@@ -457,6 +459,90 @@ def test_lora_weights_change_the_pictures(saved: Callable[[str], Path], tmp_path
     with pytest.raises(RecipeError, match=r"generator\.adapters: .*cannot be loaded"):
         other = [{"path": str(tmp_path / "other.safetensors")}]
         generator(saved("prompted"), **KINDS["prompted"][1], adapters=other).random(["x"], rngs(1))
+
+
+_LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"unet.nowhere.lora_A.weight": (2, 8), "unet.nowhere.lora_B.weight": (8, 2)}, r"2 of .* 'unet\.nowhere\.lora"),
+        ({"text_encoder_2.a.lora_A.weight": (2, 8)}, r"1 of its weights .* as 'text_encoder_2\.a\.lora_A"),
+        (
+            {
+                f"text_encoder.{layer}.self_attn.q_proj.lora_linear_layer.{end}.weight": shape
+                for layer in ("encoder.layers.0", "encoder.layers.9")
+                for end, shape in (("down", (2, 16)), ("up", (16, 2)))
+            },
+            r"2 of its weights .* as 'text_encoder\.encoder\.layers\.9",
+        ),
+        ({f"{_LAYER}.lora_A.weight": None}, rf"1 of its weights .* lack their other half, such as '{_LAYER}\.lora_A"),
+    ],
+)
+def test_lora_weights_that_fit_in_part_are_refused(
+    odd: dict[str, Any], said: str, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    # diffusers warns of the first and the last alone.
+    shapes = dict.fromkeys([f"{_LAYER}.lora_A.weight"], (2, 16)) | {f"{_LAYER}.lora_B.weight": (16, 2)} | odd
+    save_file({name: torch.ones(shape) for name, shape in shapes.items() if shape}, tmp_path / "part.safetensors")
+    own = generator(saved("prompted"), **KINDS["prompted"][1], adapters=[{"path": str(tmp_path / "part.safetensors")}])
+    with pytest.raises(RecipeError, match=rf"generator\.adapters: .*part.safetensors' fits .* in part: {said}"):
+        own.random(["x"], rngs(1))
+
+
+def test_lora_weights_of_no_layer_of_a_text_encoder_are_refused(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    names = (f"text_encoder.nowhere.lora_linear_layer.{end}.weight" for end in ("down", "up"))
+    save_file({name: torch.ones((2, 2)) for name in names}, tmp_path / "other.safetensors")
+    own = generator(saved("prompted"), **KINDS["prompted"][1], adapters=[{"path": str(tmp_path / "other.safetensors")}])
+    with pytest.raises(RecipeError, match=r"generator\.adapters: .*cannot be loaded into this model \(IndexError\)"):
+        own.random(["x"], rngs(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("prompted", {f"{_LAYER}.lora_A.weight": (2, 16), f"{_LAYER}.lora_B.weight": (16, 2)}),
+        ("prompted", {f"{_LAYER}.lora.down.weight": (2, 16), f"{_LAYER}.lora.up.weight": (16, 2)}),
+        (
+            "prompted",
+            {
+                f"lora_unet_{_LAYER[5:].replace('.', '_')}.{end}": shape
+                for end, shape in (("lora_down.weight", (2, 16)), ("lora_up.weight", (16, 2)), ("alpha", ()))
+            },
+        ),
+        (
+            "prompted",
+            {
+                f"text_encoder.encoder.layers.0.self_attn.q_proj.lora_linear_layer.{end}.weight": shape
+                for end, shape in (("down", (2, 16)), ("up", (16, 2)))
+            },
+        ),
+        (
+            "sd3",
+            {
+                f"transformer.transformer_blocks.0.attn.to_q.{end}.weight": shape
+                for end, shape in (("lora_A", (2, 16)), ("lora_B", (16, 2)))
+            },
+        ),
+        (
+            "flux",
+            {
+                f"transformer.transformer_blocks.0.attn.to_q.{end}.weight": shape
+                for end, shape in (("lora_A", (2, 32)), ("lora_B", (32, 2)))
+            },
+        ),
+    ],
+)
+def test_lora_weights_by_the_names_of_other_programs_are_taken(
+    kind: str, names: dict[str, Any], saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    save_file({name: torch.ones(shape) for name, shape in names.items()}, tmp_path / "own.safetensors")
+    own = generator(saved(kind), **KINDS[kind][1], adapters=[{"path": str(tmp_path / "own.safetensors")}])
+    assert own.random(["x"], rngs(1)).num_rows == 1
 
 
 @pytest.mark.parametrize("kind", ["pixels", "prompted"])

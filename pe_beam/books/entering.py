@@ -211,6 +211,17 @@ def give_back(store: Store, written: Sequence[int]) -> tuple[Book, Entry]:
     return book, book.entries[receipt.entry]
 
 
+def demand_return(store: Store) -> None:
+    """Makes sure, before the secret of a run is destroyed, that its ledger says all that its entry has spent.
+
+    Raises:
+      InputError: the run is in no book, its line is gone, or the directory is a copy, which knows its own lines alone.
+    """
+    receipt, entry = find_entry(store)
+    if entry.written is None:
+        _refuse_copy(_book_of(receipt), entry, store)
+
+
 def find_entry(store: Store) -> tuple[Receipt, Entry]:
     """Returns the receipt of a run and its entry. Raises InputError if it is in no book, or its line is gone."""
     receipt = read_receipt(store)
@@ -256,7 +267,7 @@ def _entry_of(book: Book, receipt: Receipt, store: Store) -> Entry:
 
 
 def _refuse_copy(book: Book, entry: Entry, store: Store) -> None:
-    """Refuses a run that goes on in a copy of its directory: the entry pays for what is spent in one of them.
+    """Refuses a run that goes on, or gives back, in a copy of its directory: the entry pays for one of them.
 
     A generator that answers otherwise makes other votes there, and so a second noise.
 

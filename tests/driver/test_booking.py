@@ -223,6 +223,21 @@ def test_a_copy_of_a_directory_that_is_complete_or_still_there_spends_nothing(tm
     evolve(one, str(moved))
 
 
+def test_a_copy_gives_nothing_back_for_it_knows_not_what_the_other_has_spent(tmp_path, place):
+    run, copied = tmp_path / "run", tmp_path / "copy"
+    three = recipe(tmp_path, place, evolution__iterations=3)
+    stop_at(2, three, str(run))
+    shutil.copytree(run, copied)
+    stop_at(3, three, str(run))
+    with pytest.raises(InputError, match="which is there still"):
+        give_back(str(copied))
+    assert Path(copied, "private/secret.key").exists() and spent(place) == 3 * ROUND
+    give_back(str(run))
+    assert spent(place) == 2 * ROUND
+    give_back(str(copied))  # what was given back is no more than that
+    assert spent(place) == 2 * ROUND
+
+
 def test_of_two_copies_that_both_have_spent_the_second_is_told(tmp_path, place):
     run, copied = tmp_path / "run", tmp_path / "copy"
     one = recipe(tmp_path, place)

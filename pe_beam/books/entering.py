@@ -131,12 +131,13 @@ def demand_entered(store: Store) -> bool:
     """Checks, before a spending, that a run's reservation stands. Returns False if the run is in no book.
 
     Raises:
-      InputError: its line is gone, or it has given its budget back.
+      InputError: its line is gone, it has given its budget back, or the directory is a copy.
     """
     receipt = read_receipt(store)
     if receipt is None:
         return False
-    _entry_of(_book_of(receipt), receipt, store)
+    book = _book_of(receipt)
+    _refuse_copy(book, _entry_of(book, receipt, store), store)
     return True
 
 
@@ -166,14 +167,22 @@ def note_finished(store: Store, release: str) -> None:
     Args:
       store: of the run directory.
       release: digest of the release.
+
+    Raises:
+      InputError: its line is gone, or another release was noted before: that of a copy of the directory.
     """
     receipt = read_receipt(store)
     if receipt is None:
         return
 
     def change(book: Book) -> Finished | None:
-        entry = _entry_of(book, receipt, store)
-        return Finished(entry=receipt.entry, release=release) if entry.release is None else None
+        noted = _entry_of(book, receipt, store).release
+        if noted not in (None, release):
+            raise InputError(
+                f"book {book.opened.name!r}: another release of the run in {store.uri} was noted before, of a copy of "
+                "this directory: both have spent, and the book counts one; its total no longer covers both releases"
+            )
+        return Finished(entry=receipt.entry, release=release) if noted is None else None
 
     change_book(open_store(receipt.place), change)
 
@@ -200,6 +209,17 @@ def give_back(store: Store, written: Sequence[int]) -> tuple[Book, Entry]:
 
     book = change_book(open_store(receipt.place), change)
     return book, book.entries[receipt.entry]
+
+
+def demand_return(store: Store) -> None:
+    """Makes sure, before the secret of a run is destroyed, that its ledger says all that its entry has spent.
+
+    Raises:
+      InputError: the run is in no book, its line is gone, or the directory is a copy, which knows its own lines alone.
+    """
+    receipt, entry = find_entry(store)
+    if entry.written is None:
+        _refuse_copy(_book_of(receipt), entry, store)
 
 
 def find_entry(store: Store) -> tuple[Receipt, Entry]:
@@ -246,6 +266,38 @@ def _entry_of(book: Book, receipt: Receipt, store: Store) -> Entry:
     return found
 
 
+def _refuse_copy(book: Book, entry: Entry, store: Store) -> None:
+    """Refuses a run that goes on, or gives back, in a copy of its directory: the entry pays for one of them.
+
+    A generator that answers otherwise makes other votes there, and so a second noise.
+
+    Raises:
+      InputError: the run is complete in another directory, or the one from which it has entered is there still.
+    """
+    if entry.release is not None:
+        raise InputError(
+            f"book {book.opened.name!r}: the run in {store.uri} is complete elsewhere, and this is an older copy of "
+            "its directory, which would spend again; use the complete one, or a new run directory"
+        )
+    if _is_elsewhere(entry, store):
+        raise InputError(
+            f"book {book.opened.name!r}: the run in {store.uri} has entered from {entry.line.directory}, which is "
+            "there still: of two copies that go on the book counts one. Go on there, or take that one away"
+        )
+
+
+def _is_elsewhere(entry: Entry, store: Store) -> bool:
+    """Returns whether the directory from which a run has entered is another one, and is still there: not moved."""
+    if entry.line.directory == store.uri:
+        return False
+    try:
+        first = open_store(entry.line.directory)
+        held = read_receipt(first)
+        return held is not None and held.entry == entry.line.entry and first.place() != store.place()
+    except PeBeamError:
+        return False  # it cannot be looked at, as the disk of another machine
+
+
 def _entering(
     book: Book, who: Applicant, receipt: Receipt, store: Store, fingerprint: str | None, *, new: bool
 ) -> Entered | None:
@@ -255,6 +307,7 @@ def _entering(
         # Its own line may be there: a store may answer late and be asked again.
         if new and found.line.directory != store.uri:
             raise _entered_before(found, book)
+        _refuse_copy(book, found, store)
         return None
     planned = demand_fit(book, who)
     salt = secrets.token_hex(16)

@@ -30,7 +30,8 @@ def give_back(run_dir: str) -> tuple[Book, Entry]:
       The book and the run's entry afterwards.
 
     Raises:
-      InputError: the run is in no book, has nothing to give back, or its ledger does not agree with what it has made.
+      InputError: the run is in no book, has nothing to give back, or its ledger does not agree with what it has made;
+        or the directory is a copy.
       SecretError, ServiceError: the secret is not known to be gone; nothing is given back.
       LockedError: a process is at work there.
     """
@@ -39,6 +40,7 @@ def give_back(run_dir: str) -> tuple[Book, Entry]:
         entering.find_entry(run.store)
         if is_complete(run):
             raise InputError(f"{run_dir}: the run is complete; it has spent all, and nothing is left to give back")
+        entering.demand_return(run.store)
         ledger.repair_ledger(run.store)
         check_ledger(run)
         written = [line.iteration for line in ledger_lines(run)]

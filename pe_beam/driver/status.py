@@ -136,7 +136,8 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
     """Returns the statement over one run, or over several on the same data, composed exactly at the largest delta.
 
     The releases that runs start from are added, as each run's own statement does it. One that is named itself, or from
-    which several start, is counted once.
+    which several start, is counted once. A window of a stream follows from those before it, so beside other runs it
+    counts as often as a unit may be in them.
 
     Raises:
       InputError: a directory is no run directory or is named twice, two are windows of one stream, a ledger does not
@@ -151,7 +152,8 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
     for run in runs:
         check_ledger(run)
     promises = [run.recipe.privacy for run in runs]
-    named = [(p.unit, p.adjacency, p.delta, spendings(run)) for p, run in zip(promises, runs, strict=True)]
+    spent = [spendings(run) * (run.recipe.unit_windows if len(runs) > 1 else 1) for run in runs]
+    named = [(p.unit, p.adjacency, p.delta, each) for p, each in zip(promises, spent, strict=True)]
     epsilon, delta = compose_runs([*named, *map(as_run, _ancestors(runs))])
     if not all(run.recipe.private for run in runs):
         epsilon = math.inf

@@ -126,7 +126,9 @@ def statement(
     )
 
 
-def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str, windows: int) -> str:
+def stream_statement(
+    *, epsilon: float, delta: float, adjacency: str, unit: str, windows: int, started: str = ""
+) -> str:
     """Returns the privacy statement of a stream as one paragraph (DESIGN, privacy rule 16).
 
     Args:
@@ -135,6 +137,7 @@ def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str,
       adjacency: the neighbouring relation.
       unit: the privacy unit, "record" or "client".
       windows: in how many a record, or a client's records, vote.
+      started: what `started_words` says of the release that the first window starts from.
     """
     if epsilon == math.inf:
         return "NOT PRIVATE. No noise is added (epsilon = inf): the samples of a window may reveal any of its records."
@@ -151,7 +154,7 @@ def stream_statement(*, epsilon: float, delta: float, adjacency: str, unit: str,
         "changes others only through releases is an assumption. Records may react to releases. The times of "
         "publication follow the public schedule; that a window is published late because its processing took too "
         "long is an output that this does not cover. A record that is sent twice is two records. Each window's own "
-        "statement says more, and holds for the window alone."
+        f"statement says more, and holds for the window alone.{started}"
     )
 
 
@@ -180,7 +183,7 @@ def sampling_words(rates: Sequence[float], unit: str) -> str | None:
     )
 
 
-def started_words(*, unit: str, public: bool, added: bool, apart: Sequence[Mapping[str, Any]]) -> str:
+def started_words(*, unit: str, public: bool, added: bool, apart: Sequence[Mapping[str, Any]], who: str = "run") -> str:
     """Returns what the statement says of the release that a run starts from.
 
     Args:
@@ -188,6 +191,7 @@ def started_words(*, unit: str, public: bool, added: bool, apart: Sequence[Mappi
       public: whether the holder declares it public.
       added: whether its cost, or that of releases before it, is part of the statement's epsilon.
       apart: costs that are not: `data` ("shared" or "disjoint"), sets, unit, adjacency, epsilon and delta of each.
+      who: what starts from it: the run, or the first window of a stream.
 
     >>> started_words(unit="record", public=True, added=False, apart=[])
     ' The run starts from a release that the holder declares public: what that tells of anyone is not counted.'
@@ -195,26 +199,27 @@ def started_words(*, unit: str, public: bool, added: bool, apart: Sequence[Mappi
     said = ""
     if public:
         said += (
-            " The run starts from a release that the holder declares public: what that tells of anyone is not counted."
+            f" The {who} starts from a release that the holder declares public: what that tells of anyone is not "
+            "counted."
         )
     if added:
-        said += " The run starts from an earlier release; what that and those before it have spent is counted in."
+        said += f" The {who} starts from an earlier release; what that and those before it have spent is counted in."
     for each in apart:
         cost = f"({rounded_up(float(each['epsilon']))}, {each['delta']!r})"
         whom = f"{_RELATION[each['adjacency']].format(unit=each['unit'])}"
         kind = f"{each['adjacency']}; unit: {each['unit']}"
         if each["data"] == "shared":
             said += (
-                f" Earlier releases that the run starts from have spent {cost} for {whom} in the private data "
+                f" Earlier releases that the {who} starts from have spent {cost} for {whom} in the private data "
                 f"({kind}): a promise of another kind, which is not added up with this one and holds beside it."
             )
         else:
             shared = "client" if "client" in (unit, each["unit"]) else "record"
             many = "other data" if each["sets"] == 1 else f"{each['sets']} sets of other data"
             said += (
-                f" The run starts from an earlier release of {many}, which the holder declares to share no "
+                f" The {who} starts from an earlier release of {many}, which the holder declares to share no "
                 f"{shared} with these: for {whom} in {'those' if each['sets'] == 1 else 'one of those'} ({kind}) "
-                f"the promise is {cost}, and this run changes nothing of it."
+                f"the promise is {cost}, and this {who} changes nothing of it."
             )
     return said
 

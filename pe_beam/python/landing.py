@@ -163,10 +163,13 @@ def _file_of(image: Any) -> bytes:
     if image.mode in _CONVERTED:
         image = image.convert(_CONVERTED[image.mode])
     sink = io.BytesIO()
-    if is_tiff:
-        image.save(sink, "TIFF")
-    else:
-        image.save(sink, "PNG", optimize=False)
+    try:
+        if is_tiff:
+            image.save(sink, "TIFF")
+        else:
+            image.save(sink, "PNG", optimize=False)
+    except (OSError, ValueError):  # no pixels, or a mode that no file has
+        return b""
     return sink.getvalue()
 
 
@@ -202,9 +205,15 @@ def land_for(store: Store, recipe: Recipe, columns: Mapping[str, Any]) -> None:
     """Writes the columns that a recipe reads, unless its run is complete or another run lies there, which is refused.
 
     Raises:
-      InputError: a column is not there or cannot be converted, or the run began with other records.
+      InputError: a column is not there or cannot be converted, or the run began with other records; or no record may
+        stop the run.
       StorageError: they cannot be written.
     """
+    if recipe.data.never_stop:
+        raise InputError(
+            "records: not with data.never_stop, for one value of another type stops the reading of its whole column; "
+            "write them as Parquet, and name that in data.path"
+        )
     if store.exists(f"{Layout(recipe.private).release}/privacy.json"):
         return
     if not store.exists("recipe.yaml") or identity.run_id(stored_recipe(store)) == identity.run_id(recipe):

@@ -89,11 +89,15 @@ def words_over(recipes: Iterable[Recipe]) -> str:
 
 
 def _words(recipe: Recipe) -> str:
-    start = recipe.evolution.start
     if recipe.stream is not None:
         return window_words(unit=recipe.privacy.unit, windows=recipe.unit_windows)
+    return words_of_start(recipe, who="run")
+
+
+def words_of_start(recipe: Recipe, *, who: str) -> str:
+    """Returns what a statement says of the release of `evolution.start`, empty without one; `who` starts from it."""
+    start, unit = recipe.evolution.start, recipe.privacy.unit
     if start is None:
         return ""
-    return started_words(
-        unit=recipe.privacy.unit, public=start.public, added=bool(added_to(recipe)), apart=costs_apart(recipe)
-    )
+    added = bool(added_to(recipe))
+    return started_words(unit=unit, public=start.public, added=added, apart=costs_apart(recipe), who=who)

@@ -52,6 +52,7 @@ def give_back(place: str) -> tuple[Book, Entry]:
                 f"{place}: a window of this stream has spent, and with that the stream its whole mu: nothing is left "
                 "to give back"
             )
+        entering.demand_return(store)
         return entering.give_back(store, [])
 
 

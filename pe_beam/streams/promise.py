@@ -11,8 +11,8 @@ import yaml
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.numbers import json_number
-from pe_beam.privacy import accounting
 from pe_beam.privacy.statement import stream_statement
+from pe_beam.recipe.ancestry import added_to, as_run, with_ancestors, words_of_start
 from pe_beam.recipe.identity import differing_keys, to_yaml
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
@@ -28,12 +28,18 @@ def promise(recipe: Recipe) -> dict[str, Any]:
     Each record votes in one window. So the privacy loss of the stream is that of the window that has it, and the
     largest over all windows, which are equal by plan. Where windows slide a record votes in `sliding` windows, and a
     client's records vote in `client_windows` windows, each of which is a mechanism of its own: their 1/z^2 add up, and
-    mu grows by the root of their number.
+    mu grows by the root of their number. All windows follow from the release that the first one starts from: what that
+    has spent on what may be the stream's own records is added.
+
+    Raises:
+      RecipeError: that release is NOT PRIVATE, or its cost is not known.
     """
     assert recipe.stream is not None
+    _refuse_start(recipe)
     privacy, stream, plan = recipe.privacy, recipe.stream, make_plan(recipe)
-    spent = plan.schedule.spendings
-    epsilon = accounting.spent_epsilon(spent * recipe.unit_windows, privacy.delta)
+    spent = plan.schedule.spendings * recipe.unit_windows
+    epsilon, delta = with_ancestors(recipe, spent)
+    multipliers = [s.noise_multiplier for s in (*spent, *(s for each in added_to(recipe) for s in as_run(each).spent))]
     unsampled = privacy.sampling_rate == 1
     return {
         "version": VERSION,
@@ -41,8 +47,8 @@ def promise(recipe: Recipe) -> dict[str, Any]:
         "window": stream.window.model_dump(),
         "client_windows": stream.client_windows if privacy.unit == "client" else None,
         "epsilon": json_number(epsilon),
-        "delta": privacy.delta,
-        "mu": json_number(_mu([s.noise_multiplier for s in spent] * recipe.unit_windows)) if unsampled else None,
+        "delta": delta,
+        "mu": json_number(_mu(multipliers)) if unsampled else None,
         "adjacency": privacy.adjacency,
         "unit": privacy.unit,
         "window_epsilon": json_number(plan.epsilon),
@@ -52,12 +58,22 @@ def promise(recipe: Recipe) -> dict[str, Any]:
         "sampling_rate": privacy.sampling_rate,
         "statement": stream_statement(
             epsilon=epsilon,
-            delta=privacy.delta,
+            delta=delta,
             adjacency=privacy.adjacency,
             unit=privacy.unit,
             windows=recipe.unit_windows,
+            started=words_of_start(recipe, who="first window"),
         ),
     }
+
+
+def _refuse_start(recipe: Recipe) -> None:
+    """Raises RecipeError for a stream with noise that starts from a release without a promise: none would hold."""
+    if recipe.noisy and not recipe.private:
+        raise RecipeError(
+            "evolution.start: a stream starts from no release that is NOT PRIVATE or whose cost is not known, for all "
+            "of its windows follow from it; allowed: one with a privacy.json, or public: true, where that is so"
+        )
 
 
 def _mu(multipliers: list[float]) -> float:

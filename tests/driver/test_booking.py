@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pe_beam.books import entering
 from pe_beam.books.entering import RECEIPT
 from pe_beam.books.file import create_book, read_book
 from pe_beam.books.standing import Book
@@ -19,8 +20,10 @@ from pe_beam.driver import loop
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.purge import purge
 from pe_beam.driver.returning import give_back
+from pe_beam.engine import steps
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
+from pe_beam.keyed import keyed_rng
 from pe_beam.privacy.ledger import LEDGER
 from pe_beam.recipe.identity import run_id, to_yaml
 from pe_beam.recipe.loading import load_recipe, parse_recipe
@@ -201,6 +204,54 @@ def test_a_run_that_was_not_let_in_by_a_copy_of_its_directory_spends_nothing(tmp
     with pytest.raises(InputError, match="never spend more"):
         loop.run_one(str(copied), 2)
     assert len(Path(copied, LEDGER).read_text().splitlines()) == 1
+
+
+def test_a_copy_of_a_directory_that_is_complete_or_still_there_spends_nothing(tmp_path, place):
+    """A generator that answers otherwise in it makes other votes, and so a second noise under one entry."""
+    run, copied, moved = (tmp_path / name for name in ("run", "copy", "moved"))
+    one = recipe(tmp_path, place)
+    stop_at(1, one, str(run))
+    shutil.copytree(run, copied)
+    for go_on in (lambda: evolve(one, str(copied)), lambda: loop.run_one(str(copied), 1)):
+        with pytest.raises(InputError, match=f"has entered from {run}, which is there still"):
+            go_on()
+    run.rename(moved)
+    evolve(one, str(moved))
+    with pytest.raises(InputError, match="complete elsewhere, and this is an older copy"):
+        evolve(one, str(copied))
+    assert not Path(copied, LEDGER).exists()
+    evolve(one, str(moved))
+
+
+def test_a_copy_gives_nothing_back_for_it_knows_not_what_the_other_has_spent(tmp_path, place):
+    run, copied = tmp_path / "run", tmp_path / "copy"
+    three = recipe(tmp_path, place, evolution__iterations=3)
+    stop_at(2, three, str(run))
+    shutil.copytree(run, copied)
+    stop_at(3, three, str(run))
+    with pytest.raises(InputError, match="which is there still"):
+        give_back(str(copied))
+    assert Path(copied, "private/secret.key").exists() and spent(place) == 3 * ROUND
+    give_back(str(run))
+    assert spent(place) == 2 * ROUND
+    give_back(str(copied))  # what was given back is no more than that
+    assert spent(place) == 2 * ROUND
+
+
+def test_of_two_copies_that_both_have_spent_the_second_is_told(tmp_path, place):
+    run, copied = tmp_path / "run", tmp_path / "copy"
+    one = recipe(tmp_path, place)
+    stop_at(1, one, str(run))
+    shutil.copytree(run, copied)
+    with pytest.MonkeyPatch.context() as patch:  # both at once, where neither sees the other's disk
+        patch.setattr(entering, "_is_elsewhere", lambda *_: False)
+        patch.setattr(steps, "keyed_rng", lambda seed, *key: keyed_rng(seed + 1, *key))  # another answer
+        patch.setattr(loop.booking, "note_finished", lambda *_: None)
+        evolve(one, str(copied))
+    evolve(one, str(run))
+    with pytest.raises(InputError, match="another release of the run in"):
+        evolve(one, str(copied))
+    evolve(one, str(run))
 
 
 def test_a_book_changes_no_id_and_takes_no_run_without_a_promise(tmp_path, place):

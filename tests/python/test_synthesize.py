@@ -199,7 +199,7 @@ def test_pictures_and_texts():
 
 
 @pytest.mark.parametrize(
-    "kind", ["CMYK", "YCbCr", "F", "LAB", "HSV", "RGBa", "P", "LA", "I;16", "I", "png", "turned", "cut short"]
+    "kind", ["CMYK", "YCbCr", "F", "LAB", "HSV", "RGBa", "P", "LA", "I;16", "I", "png", "turned", "cut short", "empty"]
 )
 def test_odd_pictures_in_memory_are_what_their_files_are(kind):
     """Of a file they are converted, turned or a reject; in memory Pillow itself failed, or they lay on their side."""
@@ -220,13 +220,13 @@ def test_odd_pictures_in_memory_are_what_their_files_are(kind):
     elif kind == "png":  # of 16 bits, which some Pillows open with the mode I
         held = Image.fromarray(pixels[:, :, 0].astype(np.int32))
         held.format = "PNG"
-    elif kind == "LAB":
-        held = Image.new("LAB", (9, 6))
+    elif kind in ("LAB", "empty"):
+        held = Image.new("LAB", (9, 6)) if kind == "LAB" else Image.new("RGB", (0, 0))
     else:
         held = held.convert("RGBA").convert(kind) if kind in ("RGBa", "LA") else held.convert(kind)
     found = decode_image(as_table(as_columns([held]), ["image"])["image"][0].as_py(), mode="RGB")
-    if kind in ("F", "I", "LAB", "cut short"):
-        said = "image that cannot be read" if kind == "cut short" else "image of 32-bit, float or Lab values"
+    if kind in ("F", "I", "LAB", "cut short", "empty"):
+        said = "image that cannot be read" if kind in ("cut short", "empty") else "image of 32-bit, float or Lab values"
         assert isinstance(found, Fault) and found.kind == said
     else:
         assert found.size == ((6, 9) if kind == "turned" else (9, 6))
@@ -284,6 +284,18 @@ def test_a_column_of_mixed_values_is_said_without_them(tmp_path):
     with pytest.raises(InputError, match="records: column 'age' cannot be converted") as error:
         pe_beam.synthesize(frame, tmp_path / "run", **CALL)
     assert SECRET not in str(error.value) and error.value.__cause__ is None
+
+
+def test_where_no_record_may_stop_a_run_they_are_read_from_files(made, tmp_path):
+    """One value of another type would stop the run, and so tell that it is there."""
+    folder, _ = made
+    recipe = yaml.safe_load((folder / "run/recipe.yaml").read_text())
+    recipe["data"] |= {"never_stop": True}
+    with pytest.raises(InputError, match=r"records: not with data\.never_stop"):
+        pe_beam.evolve(parse_recipe(recipe), tmp_path / "run", records=TABLE)
+    with pytest.raises(InputError, match=r"records: not with data\.never_stop"):
+        pe_beam.synthesize(TABLE, tmp_path / "run", **CALL, overrides={"data.never_stop": True})
+    assert not (tmp_path / "run").exists()
 
 
 def test_memory_is_refused():

@@ -7,8 +7,11 @@ import hmac
 import numpy as np
 import pytest
 
+from pe_beam.driver.status import privacy
 from pe_beam.keyed import encode_fields
+from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.recipe.windows import VERSION, digests_of, parse_clients, registry_key
+from pe_beam.releases.reading import open_release
 from tests.streams.drifting import Life, counts, put, window
 
 BY_CLIENT = {"privacy__unit": "client", "stream__client_windows": 2, "stream__keep_private": True}
@@ -34,6 +37,14 @@ def test_a_client_counts_in_its_first_windows_alone(lives):
         apart = np.array(counts(lives[0], day)) - np.array(counts(lives[1], day))
         assert (apart.astype(float) ** 2).sum() ** 0.5 <= 2**20  # one client: norm 1 on the grid, whatever b is
     assert sum(counts(lives[1], 3)) > 0
+
+
+def test_beside_other_runs_a_window_costs_as_often_as_a_client_may_be_in_those_behind_it(lives):
+    """Its release follows from all windows before it, so that a client may have voted in two of them."""
+    folders = [life.at(f"windows/{window(3)}") for life in lives]
+    spent = [float(z) for each in folders for z in open_release(each).privacy["noise_multiplier"]]
+    assert privacy(folders)["epsilon"] == spent_epsilon([*spent, *spent], 1e-5)
+    assert privacy(folders[:1])["epsilon"] == spent_epsilon(spent[: len(spent) // 2], 1e-5)  # that of the window alone
 
 
 def test_the_registry_holds_each_clients_windows_and_no_name(lives):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 
 import pytest
 
+from pe_beam.driver.loop import evolve
+from pe_beam.errors import RecipeError
 from pe_beam.privacy.loss import numeric_epsilon
-from pe_beam.streams.promise import promise
-from tests.streams.drifting import stream_recipe
+from pe_beam.recipe.identity import to_plain
+from pe_beam.recipe.loading import parse_recipe
+from pe_beam.releases.reading import open_release
+from pe_beam.streams.promise import promise, read_promise
+from tests.streams.drifting import Life, put, stream_recipe
 
 
 def test_a_stream_of_records_costs_one_window(tmp_path):
@@ -37,6 +44,54 @@ def test_measured_marginals_and_samples_are_counted(tmp_path):
     sampled = promise(stream_recipe(tmp_path, privacy__sampling_rate=0.5))
     assert sampled["mu"] is None
     assert sampled["epsilon"] == pytest.approx(2, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Makes a run, maybe over a stream's own records, by its epsilon."""
+
+    @functools.cache
+    def made(epsilon):
+        folder = tmp_path_factory.mktemp("begun")
+        (folder / "rows.jsonl").write_text("".join(f'{{"x": {x}}}\n' for x in range(20)))
+        plain = to_plain(stream_recipe(folder, privacy__epsilon=epsilon, privacy__delta=2e-5)) | {"stream": None}
+        plain["data"] |= {"path": str(folder / "rows.jsonl")}
+        evolve(parse_recipe(plain), folder / "run")
+        return str(folder / "run")
+
+    return made
+
+
+def test_what_the_first_window_starts_from_is_counted(tmp_path, begun):
+    """All windows follow from that release, and it may be one over the stream's own records unless its holder says."""
+    start = {"release": begun(4)}
+    alone, said = (promise(stream_recipe(tmp_path, **given)) for given in ({}, {"evolution__start": start}))
+    spent = [*alone["noise_multiplier"], *open_release(start["release"]).privacy["noise_multiplier"]]
+    assert said["epsilon"] == pytest.approx(numeric_epsilon(spent, 2e-5), rel=1e-3)
+    assert said["mu"] == pytest.approx(math.sqrt(sum(1 / z**2 for z in spent)))
+    assert said["delta"] == 2e-5
+    assert "The first window starts from an earlier release; what that" in said["statement"]
+    life = Life(tmp_path, {"evolution__start": start})
+    put(tmp_path, 0, "a", [1, 2, 3])
+    store = life.until(1.5)
+    [name] = [name for name in store.list_files("windows") if name.endswith("privacy.json")]
+    assert read_promise(store) == said
+    assert json.loads(store.read(name))["spent_epsilon"] <= said["epsilon"]
+
+
+@pytest.mark.parametrize(("word", "tells"), [("disjoint", "to share no record"), ("public", "declares public")])
+def test_a_start_of_other_data_or_a_public_one_costs_a_stream_nothing(tmp_path, begun, word, tells):
+    said = promise(stream_recipe(tmp_path, evolution__start={"release": begun(4), word: True}))
+    assert said | {"statement": ""} == promise(stream_recipe(tmp_path)) | {"statement": ""}
+    assert tells in said["statement"]
+
+
+@pytest.mark.parametrize("disjoint", [False, True])
+def test_a_stream_starts_from_no_release_without_a_promise(tmp_path, begun, disjoint):
+    start = {"release": begun("inf"), "disjoint": disjoint}
+    with pytest.raises(RecipeError, match=r"evolution\.start: a stream starts from no release that is NOT PRIVATE"):
+        Life(tmp_path, {"evolution__start": start}).until(1.5)
+    assert not (tmp_path / "stream/stream.json").exists()
 
 
 def test_no_noise_is_no_promise(tmp_path):

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from pe_beam.engine.run import Run
 from pe_beam.evaluation import measure
 from pe_beam.evaluation.page import evaluation_page
@@ -97,6 +99,20 @@ def _records(run: Run, setting: Setting) -> dict[str, Any]:
     }
 
 
+def _copies(run: Run, setting: Setting) -> list[str]:
+    """Returns a note if most held-out records are training records too: someone has named the data that voted."""
+    if setting.no_training:
+        return []
+    apart = measure.load_nearest(run)[HELD_OUT][0]
+    same = int(np.count_nonzero(apart == 0))
+    if same <= len(apart) / 2:
+        return []
+    return [
+        f"{same:,} of {len(apart):,} held-out records have the same vector as a training record. Unless records repeat "
+        "by nature, these are records that voted, and figures flatter: --against or data.holdout has to name others."
+    ]
+
+
 def _notes(run: Run, setting: Setting, own: list[str]) -> list[str]:
     records = _records(run, setting)
     notes = list(own)
@@ -105,6 +121,7 @@ def _notes(run: Run, setting: Setting, own: list[str]) -> list[str]:
     if records["held_out_unusable"]:
         faults = "; ".join(records["held_out_faults"])
         notes.append(f"{records['held_out_unusable']} held-out records could not be used ({faults}).")
+    notes += _copies(run, setting)
     counts = [records["samples"], records["held_out"], records["training"] or 0]
     if max(counts) > REAL_ROWS:
         notes.append(

@@ -42,12 +42,21 @@ def declared(schema: Any, domain: Mapping[str, Any], roles: Mapping[str, Any]) -
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         return _of_model(schema, domain, left_out)
     raw = _read(schema)
+    _demand_columns(raw)
     whole = merged(raw, {"columns": domain})
     adopt = registry.find("modalities", "tabular", key="modality").adopt_schema
     found = whole if adopt is None else adopt(whole, left_out)
     if found is whole:  # our own form, which is checked with the recipe
         _demand_known(domain, raw.get("columns"))
     return dict(found)
+
+
+def _demand_columns(raw: Mapping[str, Any]) -> None:
+    """Raises InputError for columns that stand where a schema's own keys do."""
+    loose = [name for name, about in raw.items() if isinstance(about, Mapping) and "type" in about]
+    if loose and "columns" not in raw:
+        named = ", ".join(repr(name) for name in loose[:3]) + (", ..." if len(loose) > 3 else "")
+        raise InputError(f"schema: {named}: columns stand below 'columns': {{'columns': {{{loose[0]!r}: {{...}}}}}}")
 
 
 def _of_model(model: type[BaseModel], domain: Mapping[str, Any], roles: Mapping[str, Any]) -> dict[str, Any]:

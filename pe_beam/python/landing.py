@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,10 +61,32 @@ def as_columns(records: Any) -> Mapping[str, Any]:
     if type(records).__name__ == "Series" and home in ("pandas", "polars"):
         records = records.to_list()  # one column of texts
     if isinstance(records, list | tuple) and len(records):
-        texts = {isinstance(record, str) for record in records}
-        if len(texts) == 1:
-            return {"text" if texts == {True} else "image": records}
+        return {_content(records): records}
     raise InputError(f"records: {type(records).__name__} cannot be taken; allowed: {WANTED}; one record at least")
+
+
+def _content(records: Sequence[Any]) -> str:
+    """Returns what a list holds, text or image. Among texts some may be missing: they are rejects, as in a file."""
+    there = [record for record in records if not _is_missing(record)]
+    if all(isinstance(record, str) for record in there) and there:
+        return "text"
+    first = there[0] if there else None
+    if isinstance(first, Mapping):
+        raise InputError("records: list of dict cannot be taken; pandas.DataFrame(records) makes a table of it")
+    if isinstance(first, str) or not (first is None or _may_be_picture(first)):
+        of = "" if isinstance(first, str) else f" of {type(first).__name__}"
+        raise InputError(f"records: list{of} cannot be taken; allowed: {WANTED}")
+    return "image"
+
+
+def _may_be_picture(value: Any) -> bool:
+    pillow = any(base.__module__.partition(".")[0] == "PIL" for base in type(value).__mro__)
+    return pillow or isinstance(value, bytes | np.ndarray)
+
+
+def _is_missing(value: Any) -> bool:
+    """Returns whether it is None, pandas' NA, or NaN, which stands for a missing text in pandas."""
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
 
 
 def _named(names: Sequence[Any], columns: Iterable[Any]) -> Mapping[str, Any]:
@@ -80,13 +103,24 @@ def as_table(columns: Mapping[str, Any], wanted: Sequence[str]) -> pa.Table:
     Raises:
       InputError: a column is not there, cannot be converted, or has another length. No message holds a value.
     """
+    made: dict[str, pa.ChunkedArray | pa.Array] = {}
     for name in wanted:
-        if name not in columns:
+        whole = name if name in columns else name.partition(".")[0]  # a struct's field, as in a file of Parquet
+        if whole in columns and whole not in made:
+            made[whole] = _converted(whole, columns[whole])
+        if whole not in made or not _has_field(made[whole].type, name[len(whole) + 1 :]):
             raise InputError(f"records: there is no column {name!r}; there are: {', '.join(columns)}")
-    made = {name: _converted(name, columns[name]) for name in wanted}
     if len({len(column) for column in made.values()}) > 1:
         raise InputError("label: as many labels as records are wanted")
     return pa.table(made)
+
+
+def _has_field(kind: pa.DataType, path: str) -> bool:
+    for name in path.split(".") if path else []:
+        if not pa.types.is_struct(kind) or kind.get_field_index(name) < 0:
+            return False
+        kind = kind.field(name).type
+    return True
 
 
 def _converted(name: str, values: Any) -> pa.ChunkedArray | pa.Array:

@@ -111,7 +111,7 @@ def synthesize(
         found = read_off(public, roles.get("label"), roles.get("client"))
         schema, roles = found.schema, found.columns | roles
         labels = found.labels if labels is None else labels
-    labels = None if labels is None else list(labels)
+    labels = None if labels is None else _listed(labels)
     raw: dict[str, Any] = {
         "name": name,
         "data": {"source": "parquet", "path": store.at(LANDED)},
@@ -146,6 +146,13 @@ def synthesize(
 def _said(**given: Any) -> dict[str, Any]:
     """Returns the arguments that are said."""
     return {key: value for key, value in given.items() if value is not None}
+
+
+def _listed(labels: Any) -> list[Any]:
+    """Returns the public labels as a list. Those of a set are sorted: its order is another one in each process."""
+    if isinstance(labels, str):
+        raise InputError(f"labels: a list of labels is wanted, not one text: [{labels!r}, ...]")
+    return sorted(labels, key=str) if isinstance(labels, set | frozenset) else list(labels)
 
 
 def _declare_table(raw: dict[str, Any], schema: Any, domain: Mapping[str, Any], roles: dict[str, Any]) -> None:

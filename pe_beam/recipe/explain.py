@@ -12,6 +12,16 @@ from pydantic import BaseModel, ValidationError
 _Fault = tuple[tuple[int | str, ...], Mapping[str, Any]]
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", tuple: "a list"}
 
+_ELSEWHERE = {
+    "nullable": ["missing"],
+    "places": ["decimals"],
+    "precision": ["decimals"],
+    "categories": ["values"],
+    "minimum": ["min"],
+    "maximum": ["max"],
+}
+"""What other programs call a key: ours, where the section has it."""
+
 
 def explain(error: ValidationError, raw: Any, model: type[BaseModel], prefix: str = "") -> str:
     """Returns one line for each key that is wrong.
@@ -107,16 +117,31 @@ def _at(value: Any, key: int | str) -> Any:
 
 
 def _sentence(path: str, fault: Mapping[str, Any]) -> str:
-    reason = fault["msg"].removeprefix("Value error, ")
+    reason = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+    reason = reason.replace("valid dictionary", "valid mapping").replace("Dictionary should", "Mapping should")
     value = fault.get("input")
     shown = f" {value!r}" if isinstance(value, str | int | float) else ""
     return f"{path or 'recipe'}:{shown} {reason[0].lower()}{reason[1:]}"
 
 
 def _nearest(key: str, kind: Any) -> str:
-    known = _keys(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
-    near = difflib.get_close_matches(key, known, 1, cutoff=0.5)
+    model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    known = [] if model is None else _keys(model)
+    near = _inside(key, model) or [each for each in _ELSEWHERE.get(key, []) if each in known]
+    near = near or difflib.get_close_matches(key, known, 1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(known)})" if known else ""
+
+
+def _inside(key: str, model: type[BaseModel] | None) -> list[str]:
+    """Returns the places of a key that stands one section too high."""
+    fields = {} if model is None else model.model_fields
+    sections = [
+        (info.alias or name, choice)
+        for name, info in fields.items()
+        for choice in _bare(info.annotation)[1]
+        if isinstance(choice, type) and issubclass(choice, BaseModel)
+    ]
+    return [f"{name}.{key}" for name, choice in sections if key in _keys(choice)]
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

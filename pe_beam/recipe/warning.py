@@ -36,6 +36,11 @@ def warnings_of(recipe: Recipe, schedule: accounting.NoiseSchedule, votes: list[
     records = recipe.data.expected_records
     if records is not None and recipe.privacy.delta > 1 / records:
         warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")
+    if recipe.privacy.unit == "record" and "client" in recipe.data.columns:  # allowed: a holdout is cut by it
+        warnings.append(
+            "privacy.unit: record, though data.columns.client names clients: the promise is made to one record; "
+            "client makes it to all of a client's"
+        )
     warnings += _drowned(recipe, list(schedule.sigmas), votes)
     if recipe.evolution.repeats != "modelled":
         warnings += more_samples(recipe)

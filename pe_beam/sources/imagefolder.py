@@ -83,10 +83,12 @@ class ImageFolderSource(ListedSource):
         with files.explained(self._key, self._path):
             found = finding.find(self._path, tuple(f"metadata{ending}" for ending in _KINDS))
         found = [file for file in found if file == self._path or file.rpartition("/")[2].startswith("metadata.")]
+        if not found and _ending(self._path) in _KINDS:
+            raise DataError(f"{self._key}: there is no file {self._path}")
         if not found:
             raise DataError(
-                f"{self._key}: no metadata.csv, metadata.jsonl or metadata.parquet below {self._path}; class folders "
-                "without one are data.source: folder"
+                f"{self._key}: no metadata.csv, metadata.jsonl or metadata.parquet below {self._path}; a file of "
+                "another name is named itself, FOLDER/labels.csv, and class folders without one are data.source: folder"
             )
         if len({_ending(file) for file in found}) > 1:
             raise DataError(f"{self._key}: metadata files of several kinds lie below {self._path}; one kind is wanted")

@@ -228,6 +228,17 @@ def test_unusable_held_out_records_are_counted_by_kind(copy, tmp_path):
     assert SECRET_LABEL not in json.dumps(found)
 
 
+@pytest.mark.parametrize("copies", [23, 20])  # of 43: just more than half, and not
+def test_records_that_voted_are_no_held_out_ones_and_that_is_told(done, copy, tmp_path, copies):
+    own = pq.read_table(done.parent / "training").slice(0, copies)
+    others = pq.read_table(done.parent / "held-out").slice(0, 43 - copies)
+    pq.write_table(pa.concat_tables([own, others]), tmp_path / "x.parquet")
+    found = evaluate(copy, against=str(tmp_path / "x.parquet"))
+    notes = [note for note in found["notes"] if "as a training record" in note]
+    assert len(notes) == (copies == 23)
+    assert not notes or (f"{copies} of 43" in notes[0] and "--against" in notes[0])
+
+
 # --- what may be missing ---------------------------------------------------------------------------------------------
 
 

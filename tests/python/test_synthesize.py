@@ -163,6 +163,8 @@ def test_bounds_of_a_public_file_are_its_own_and_its_labels_too(tmp_path):
 def test_what_is_one_column_or_has_several_splits(tmp_path):
     pandas = pytest.importorskip("pandas", reason="a Series was NOT tested")
     assert as_columns(pandas.Series(["a", "b"])) == {"text": ["a", "b"]}
+    gaps = as_columns(pandas.Series(["a", None, float("nan"), pandas.NA], dtype=object))
+    assert as_table(gaps, ["text"])["text"].to_pylist() == ["a", None, None, None]
     datasets = pytest.importorskip("datasets", reason="datasets was NOT tested")
     held = datasets.DatasetDict(train=datasets.Dataset.from_dict({"text": ["a"]}))
     with pytest.raises(InputError, match="records: a DatasetDict has several splits; one of them"):
@@ -251,7 +253,12 @@ SECRET = "a-private-value"
         (3, {}, "records: int cannot be taken; allowed: a pandas or polars"),
         ([], {}, "records: list cannot be taken.*one record at least"),
         ([SECRET, 3], {}, "records: list cannot be taken"),
+        ([[1, 2], [3, 4]], {}, "records: list of list cannot be taken"),
         ([SECRET.encode(), object()], {"schema": None}, "records: object is neither a text nor a picture|generator:"),
+        ([{"age": 3, "job": "a"}], {}, r"records: list of dict cannot be taken.*pandas.DataFrame\(records\)"),
+        ([1.5, 2.5], {}, "records: list of float cannot be taken; allowed"),
+        (TABLE, {"labels": "no"}, "labels: a list of labels is wanted, not one text"),
+        (TABLE, {"schema": SCHEMA["columns"]}, "schema: 'age', 'job': columns stand below 'columns'"),
         (TABLE, {"schema": None}, "schema: the columns of a table are declared"),
         (TABLE, {"schema": 3}, "schema: int declares no columns; allowed: a Pydantic model"),
         (TABLE, {"label": "z"}, "records: there is no column 'z'; there are: age, job, y, unused"),
@@ -270,6 +277,25 @@ def test_errors_name_the_argument(tmp_path, records, changes, message):
         pe_beam.synthesize(records, tmp_path / "run", **CALL | changes)
     assert SECRET not in str(error.value)
     assert not (tmp_path / "run/private").exists()
+
+
+def test_labels_of_a_set_come_in_one_order_whatever_its_own_is(monkeypatch, tmp_path):
+    """A set of texts has another order in each process: the same cell in a new notebook would be another recipe."""
+    seen = []
+    monkeypatch.setattr(synthesize_module, "evolve", lambda recipe, *given, **named: seen.append(recipe))
+    for place, labels in enumerate([{"no", "yes", "u", "v", "w"}, frozenset("wvu") | {"yes", "no"}]):
+        pe_beam.synthesize(TABLE, tmp_path / str(place), **CALL | {"labels": labels})
+    assert [recipe.data.labels for recipe in seen] == [["no", "u", "v", "w", "yes"]] * 2
+
+
+def test_a_field_of_a_struct_is_reached_with_dots_as_in_a_file(tmp_path):
+    table = TABLE.append_column("home", pa.array([{"city": city} for city in TABLE["job"].to_pylist()]))
+    table = table.rename_columns(["age", "a.b", "y", "unused", "home"])
+    assert as_table(as_columns(table), ["home.city", "a.b"]).column_names == ["home", "a.b"]
+    with pytest.raises(InputError, match=r"there is no column 'age\.city'"):
+        as_table(as_columns(table), ["age.city"])
+    with pytest.raises(InputError, match=r"there is no column 'home\.town'"):
+        as_table(as_columns(table), ["home.town"])
 
 
 def test_a_label_without_its_public_list_is_refused_and_not_left_out(tmp_path):

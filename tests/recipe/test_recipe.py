@@ -103,6 +103,17 @@ def test_plan_touches_no_data_and_says_what_is_spent(small):
     assert any("drowns" in warning for warning in make_plan(parse_recipe(small)).warnings)
 
 
+def test_a_column_of_clients_that_no_promise_is_made_to_is_told(small):
+    small["data"] |= {"source": "parquet", "columns": {"client": "patient"}}
+
+    def told():
+        return [each for each in make_plan(parse_recipe(small)).warnings if "data.columns.client" in each]
+
+    assert len(told()) == 1 and told()[0].startswith("privacy.unit: record")
+    small["privacy"]["unit"] = "client"
+    assert not told()
+
+
 def test_shipped_recipes_are_accepted():
     recipes = sorted(RECIPES.glob("*.yaml"))
     assert recipes

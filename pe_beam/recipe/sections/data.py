@@ -87,7 +87,9 @@ class Data(Section):
     holdout: Split | str | None = Field(
         None, description="real data for evaluate: a cut {share, random_state} of the data, or a path"
     )
-    expected_records: Whole | None = Field(None, gt=0, description="a public guess, for planning only")
+    expected_records: Whole | None = Field(
+        None, gt=0, description="a public guess, for planning only; with privacy.unit: client, of clients"
+    )
     max_rejects: Real = Field(0.05, ge=0, le=1, description="share of rejected records that stops the run")
     never_stop: Annotated[bool, NEWER] = Field(
         False,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import gc
 import tempfile
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.runners.portability.portable_runner import PipelineResult
 from apache_beam.transforms import environments
 
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.runners.job import Job
 from pe_beam.runners.options import Options
+from pe_beam.runners.staging import let_go
 from pe_beam.storage import open_store
 
 
@@ -53,3 +59,17 @@ def test_what_beam_makes_for_workers_goes_with_the_job(
     else:
         job("Staging", lambda root: root)
     assert len(_left()) == 1
+
+
+def test_a_job_that_is_over_is_let_go() -> None:
+    """Beam keeps it for the end of the process, with its connections to the job server."""
+    result, other = (PipelineResult(None, job, None, None, [lambda: None]) for job in ("one", "two"))
+    for each in (result, other):  # as PortableRunner does
+        atexit.register(functools.partial(each._cleanup, on_exit=True))
+    held, kept = weakref.ref(result), weakref.ref(other)
+    let_go(result)
+    del result, each, other
+    gc.collect()
+    assert held() is None
+    assert kept() is not None
+    let_go(kept())

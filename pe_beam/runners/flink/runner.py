@@ -27,6 +27,7 @@ from pe_beam.runners.flink import check, install, watch
 from pe_beam.runners.flink.arrival import Arrival
 from pe_beam.runners.flink.cluster import answers, free_port
 from pe_beam.runners.options import Options
+from pe_beam.runners.staging import let_go
 
 ARRIVAL_SECONDS = 45.0
 JOB_SERVER_SECONDS = 45
@@ -146,6 +147,8 @@ def _run_watched(graph: Graph, options: Any, target: check.Target) -> None:
         with contextlib.suppress(Exception):
             result.cancel()
         raise
+    finally:
+        let_go(result)
     arrival.clear()
 
 

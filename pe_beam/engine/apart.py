@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -56,7 +57,7 @@ class ApartEmbedder:
         """
         vectors = np.zeros((records.num_rows, self._dimension), dtype=np.float32)
         faults: dict[int, Fault] = {}
-        with self._lock:
+        with self._lock, self._ended_if_interrupted():
             spans = [(0, records.num_rows)]
             while spans:
                 start, stop = spans.pop()
@@ -70,6 +71,15 @@ class ApartEmbedder:
                     middle = (start + stop) // 2
                     spans += [(middle, stop), (start, middle)]
         return Embedding(vectors, faults)
+
+    @contextlib.contextmanager
+    def _ended_if_interrupted(self) -> Iterator[None]:
+        """Ends a child that may still have an answer for whoever does not wait for it any more."""
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Ends the child process, if there is one."""
@@ -105,15 +115,14 @@ class ApartEmbedder:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": path},
         )
+        self._child = child  # before the wait, in which this thread may be interrupted
         try:
             said = _receive(child.stdout)
         except (OSError, EOFError):
             said = b"{}"
         if said != _READY:  # it failed before the first record, so no record is the cause
-            child.kill()
-            child.wait()
+            self.stop()
             raise _error(json.loads(said))
-        self._child = child
         return child
 
 
@@ -184,6 +193,8 @@ def ended_after(root: str) -> Iterator[None]:
 
 def main(argv: list[str]) -> None:
     """Runs the child process: answers batches until its standard input ends."""
+    # A terminal sends Ctrl-C to it as well: to die of that would be taken for the fault of a record.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output of libraries goes to standard error, which is dropped
     from pe_beam.engine.run import open_run

@@ -8,6 +8,7 @@ import apache_beam as beam
 
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.runners.options import Options
+from pe_beam.runners.staging import let_go
 
 
 class PlainRunner(Runner):
@@ -17,6 +18,7 @@ class PlainRunner(Runner):
         """See Runner."""
         with beam.Pipeline(options=Options(list(args))) as pipeline:
             graph.build(pipeline)
+        let_go(pipeline.result)
 
 
 class DirectRunner(PlainRunner):

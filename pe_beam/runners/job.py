@@ -21,6 +21,7 @@ from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.runners.direct import PlainRunner
 from pe_beam.runners.leaving import LeavingRunner
 from pe_beam.runners.options import Options
+from pe_beam.runners.staging import unstaged
 from pe_beam.runners.traces import keep_trace, own_error
 
 
@@ -93,7 +94,7 @@ class Job:
         self._store.demand_lock()
         graph, runner = Graph(label, build, self._store, self._run_id, is_done, joins), self._runner()
         try:
-            with _quiet():
+            with _quiet(), unstaged():
                 if self._started is not None:
                     self._started(label, self._name, runner.shown_as(graph, self.args))
                 runner.run(graph, self.args)

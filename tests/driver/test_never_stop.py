@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from pe_beam.driver.loop import evolve
 from pe_beam.engine import apart as apart_module
 from pe_beam.engine import counting, ingest
 from pe_beam.engine.apart import CANNOT, ApartEmbedder, apart_embedder
-from pe_beam.engine.run import open_run
+from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.privacy.statement import statement
 from pe_beam.recipe.loading import parse_recipe
@@ -229,6 +231,60 @@ def test_a_run_leaves_no_process_behind(small, tmp_path):
     small["data"]["never_stop"] = True
     run = evolve(parse_recipe(small), tmp_path / "run")
     assert run.root not in {root for root, _, _ in apart_module._open}
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _run_and_batch(small: dict[str, Any], folder: Path) -> tuple[Run, pa.Table]:
+    """A run, and private records of its recipe."""
+    run = evolve(parse_recipe(small), folder / "run")
+    source = private_source(run.recipe)
+    return open_run(run.root), next(source.read(source.pieces()[0])).payload
+
+
+def test_an_interrupted_start_leaves_no_process_behind(small, tmp_path, monkeypatch):
+    """A notebook's stop comes while the embedder is loaded, which takes the most of a short run."""
+    small["data"]["never_stop"] = True
+    begun: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        begun.append(popen(*args, **options))
+        return begun[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(apart_module, "_receive", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evolve(parse_recipe(small), tmp_path / "run")
+    assert [child.returncode is not None for child in begun] == [True]
+
+
+def test_ctrl_c_makes_no_reject(small, tmp_path):
+    """A terminal sends it to the child too, whose death while it is at work on a record makes that a reject."""
+    small["data"]["never_stop"] = True
+    run, batch = _run_and_batch(small, tmp_path)
+    apart = ApartEmbedder(run.root, run.embedder.dimension)
+    apart.embed(batch.slice(0, 1))
+    child = apart._child
+    assert child is not None
+    child.send_signal(signal.SIGINT)
+    assert not apart.embed(batch.slice(1, 1)).faults
+    assert apart._child is child
+    apart.close()
+
+
+def test_an_answer_that_nobody_waits_for_is_not_that_to_the_next_question(small, tmp_path, monkeypatch):
+    small["data"]["never_stop"] = True
+    run, batch = _run_and_batch(small, tmp_path)
+    apart = ApartEmbedder(run.root, run.embedder.dimension)
+    apart.embed(batch.slice(0, 1))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(apart_module, "_receive", _interrupt)
+        apart.embed(batch.slice(0, 1))
+    assert apart.embed(batch.slice(1, 1)).vectors.tobytes() == run.embedder.embed(batch.slice(1, 1)).vectors.tobytes()
+    apart.close()
 
 
 def test_a_child_that_cannot_start_is_an_error_and_no_reject(tmp_path):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import functools
 import os
 import re
 import secrets
@@ -26,8 +25,9 @@ from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.errors import PeBeamError
 from pe_beam.runners.flink import check, install, watch
 from pe_beam.runners.flink.arrival import Arrival
-from pe_beam.runners.flink.cluster import free_port
+from pe_beam.runners.flink.cluster import answers, free_port
 from pe_beam.runners.options import Options
+from pe_beam.runners.staging import let_go
 
 ARRIVAL_SECONDS = 45.0
 JOB_SERVER_SECONDS = 45
@@ -48,7 +48,7 @@ class FlinkRunner(Runner):
             options.view_as(beam_options.PortableOptions).job_server_timeout = JOB_SERVER_SECONDS
         check.check(target)
         if target.own_server:
-            options.view_as(beam_options.PortableOptions).job_endpoint = _own_job_server(tuple(args), target.jar)
+            options.view_as(beam_options.PortableOptions).job_endpoint = _own_job_server(args, target.jar)
         try:
             _run_watched(graph, options, target)
         except PeBeamError:
@@ -83,15 +83,37 @@ def _target(options: Any, args: Sequence[str], *, flink: bool) -> check.Target:
     )
 
 
-@functools.lru_cache(maxsize=1)
-def _own_job_server(args: tuple[str, ...], jar: str) -> str:
-    """Starts Beam's job server for all jobs of this process. Beam would start another one for every job."""
+_servers: dict[tuple[str, ...], tuple[int, Any]] = {}  # what a job server is started with -> its port and its handle
+_one_at_a_time = threading.Lock()
+
+
+def _own_job_server(args: Sequence[str], jar: str) -> str:
+    """Returns the endpoint of Beam's job server for all jobs of this process. Beam would start another for every job.
+
+    One that has ended is started again: Ctrl-C and a notebook's stop reach it as well, and memory may run out.
+    """
+    options = Options(list(args))
+    flink, server = options.view_as(beam_options.FlinkRunnerOptions), options.view_as(beam_options.JobServerOptions)
+    flink.flink_job_server_jar = jar
+    # Other flags, as --parallelism, are those of a job: each server is a Java of its own.
+    java = (server.job_server_java_launcher, server.job_server_jvm_properties, jar, server.jar_cache_dir)
+    told = (flink.flink_master, server.artifacts_dir, server.artifact_port, server.expansion_port)
+    key = tuple(str(each) for each in (*java, *told))
+    with _one_at_a_time:
+        port, ended = _servers.get(key, (0, None))
+        if ended is None or not answers("localhost", port):
+            if ended is not None:
+                _stop(ended)
+            _servers[key] = _started(options)
+        return f"localhost:{_servers[key][0]}"
+
+
+def _started(options: Any) -> tuple[int, Any]:
+    """Starts a job server. Returns its port and its handle."""
     from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
 
-    options = Options(list(args))
     flink = options.view_as(beam_options.FlinkRunnerOptions)
     flink.flink_master = FlinkRunner.add_http_scheme(flink.flink_master)
-    flink.flink_job_server_jar = jar
     port = free_port()
     server_options = options.view_as(beam_options.JobServerOptions)
     server_options.job_port = port
@@ -102,7 +124,14 @@ def _own_job_server(args: tuple[str, ...], jar: str) -> str:
     server = FlinkJarJobServer(options)
     atexit.register(server.stop)
     server.start()
-    return f"localhost:{port}"
+    return port, server
+
+
+def _stop(server: Any) -> None:
+    """Deletes the folder of a job server that has ended, and closes the connection to it."""
+    atexit.unregister(server.stop)
+    with contextlib.suppress(OSError):
+        server.stop()
 
 
 def _run_watched(graph: Graph, options: Any, target: check.Target) -> None:
@@ -118,6 +147,8 @@ def _run_watched(graph: Graph, options: Any, target: check.Target) -> None:
         with contextlib.suppress(Exception):
             result.cancel()
         raise
+    finally:
+        let_go(result)
     arrival.clear()
 
 

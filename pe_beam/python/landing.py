@@ -196,6 +196,8 @@ def _file_of(image: Any) -> bytes:
         image = ImageOps.exif_transpose(image)
     if image.mode in _CONVERTED:
         image = image.convert(_CONVERTED[image.mode])
+    elif image.mode == "I" and not is_tiff:
+        image = image.convert("I;16")  # what the file had; Pillow 13 saves no other as PNG
     sink = io.BytesIO()
     try:
         if is_tiff:

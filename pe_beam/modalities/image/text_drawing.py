@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ def picture(state: dict[str, Any], *, side: int, fonts: str) -> np.ndarray:
       fonts: the option `fonts` of the recipe.
     """
     big = side * _SCALE
-    font = _font(fonts, state["font"], round(state["size"] * big))
     canvas = Image.new("L", (big, big), 0)
     pen = ImageDraw.Draw(canvas)
     stroke = state["stroke"] * big
-    left, top, right, bottom = pen.textbbox((0, 0), state["text"], font=font, stroke_width=stroke)
-    at = ((big - left - right) / 2, (big - top - bottom) / 2)
-    pen.text(at, state["text"], fill=255, font=font, stroke_width=stroke)
+    with _lent_fonts() as found:
+        font = _font(found, fonts, state["font"], round(state["size"] * big))
+        left, top, right, bottom = pen.textbbox((0, 0), state["text"], font=font, stroke_width=stroke)
+        at = ((big - left - right) / 2, (big - top - bottom) / 2)
+        pen.text(at, state["text"], fill=255, font=font, stroke_width=stroke)
     canvas = canvas.transform((big, big), Image.Transform.MESH, _mesh(state, big), Image.Resampling.BILINEAR)
     return np.asarray(canvas.reduce(_SCALE))
 
@@ -115,16 +117,30 @@ def _letters(path: str) -> frozenset[int]:
         return frozenset(font.getBestCmap() or {})
 
 
-_LOCAL = threading.local()
+_Fonts = dict[tuple[str, str, int], ImageFont.FreeTypeFont]
+_free: list[_Fonts] = []  # that no thread draws with now
 
 
-def _font(fonts: str, name: str, size: int) -> ImageFont.FreeTypeFont:
-    """Returns a font. Every thread has its own, because threads cannot safely share FreeType faces."""
-    cache = _LOCAL.__dict__.setdefault("fonts", {})
+@contextlib.contextmanager
+def _lent_fonts() -> Iterator[_Fonts]:
+    """Lends fonts to a thread alone, because threads cannot safely share FreeType faces.
+
+    No thread keeps them: Beam's pools keep threads that have nothing to do, and fonts for digits have some 50 MB.
+    """
+    try:
+        found = _free.pop()
+    except IndexError:
+        found = {}
+    try:
+        yield found
+    finally:
+        _free.append(found)
+
+
+def _font(found: _Fonts, fonts: str, name: str, size: int) -> ImageFont.FreeTypeFont:
     key = (fonts, name, size)
-    if key not in cache:
-        if len(cache) > 2000:
-            cache.clear()
-        cache[key] = ImageFont.truetype(_font_files(fonts)[name], max(size, 1))
-    font: ImageFont.FreeTypeFont = cache[key]
-    return font
+    if key not in found:
+        if len(found) > 2000:
+            found.clear()
+        found[key] = ImageFont.truetype(_font_files(fonts)[name], max(size, 1))
+    return found[key]

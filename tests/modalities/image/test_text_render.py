@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ import numpy as np
 import PIL
 import pyarrow as pa
 import pytest
+from PIL import ImageFont
 from pydantic import ValidationError
 
 from pe_beam.contracts.generator import Step
@@ -175,3 +177,15 @@ def test_wrong_schedules_are_refused_before_anything_is_drawn(moves, message):
 def test_a_colour_out_of_range_is_refused():
     with pytest.raises(ValidationError):
         TextRenderOptions(colour={"ink": [[0, 0, 256], [0, 0, 0]]})
+
+
+def test_threads_that_draw_in_turn_share_their_fonts(monkeypatch):
+    """Beam's pools keep threads that have nothing to do: with fonts of their own, each held some 50 MB of them."""
+    opened, truetype = [], ImageFont.truetype
+    monkeypatch.setattr(ImageFont, "truetype", lambda *args: opened.append(args) or truetype(*args))
+    pools = [ThreadPoolExecutor(1) for _ in range(4)]
+    drawn = [_digests(pool.submit(_made, size=(7.25, 7.25)).result()[1]) for pool in pools]
+    assert len(set(drawn)) == 1
+    assert len(opened) == len(set(opened))
+    for pool in pools:
+        pool.shutdown()

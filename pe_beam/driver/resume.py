@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from pathlib import Path
 
+from pe_beam.books.entering import RECEIPT
 from pe_beam.contracts.store import RUN_LOCK, Store
 from pe_beam.custody import keeping
 from pe_beam.driver.budget import ledger_lines
@@ -48,9 +49,11 @@ def pin_recipe(recipe: Recipe, store: Store, *, window: bool = False) -> None:
         old = stored_recipe(store)
         keys = differing_keys(old, recipe)
         if keys and not _has_only_recipe(store, old):
+            spare = not any(map(store.exists, (ledger.LEDGER, RECEIPT)))  # of a book it may have reserved a part
             raise RecipeError(
                 f"{store.uri}: holds a run of another recipe; it differs in {', '.join(keys)}. "
                 "Use another run directory, or the recipe.yaml that lies there"
+                + ("; no budget is spent in this one yet, so it may be deleted" if spare else "")
             )
         if old == recipe:
             return

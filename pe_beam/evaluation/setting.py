@@ -74,7 +74,9 @@ class Setting:
         if self.against is not None:
             return source_at(run.recipe, self.against, part=None, key="--against", records=records)
         if holdout is None:
-            raise InputError("data.holdout: not in the recipe; name real data with --against PATH")
+            raise InputError(
+                "data.holdout: not in the recipe; name real data with --against PATH, in Python against=PATH"
+            )
         path = holdout if isinstance(holdout, str) else run.recipe.data.path
         return source_at(run.recipe, path, part="test", key="data.holdout", records=records)
 

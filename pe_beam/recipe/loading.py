@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
     >>> recipe.privacy.epsilon, recipe.evolution.iterations
     (2.0, 3)
     """
+    if not isinstance(path, str | os.PathLike):
+        raise RecipeError(
+            f"recipe: {type(path).__name__} is not allowed; wanted: the name of a shipped recipe, or a path"
+        )
     folder, name = place_of(path)
     raw = read_yaml(folder, name, f"recipe {path}")
     if not isinstance(raw, dict):

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pe_beam.errors import RecipeError
@@ -14,6 +15,7 @@ from pe_beam.privacy import accounting, noise
 from pe_beam.privacy.subsampled import Spending
 from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors
 from pe_beam.recipe.bounds import measurement_sensitivity, most_of_a_label, votes_bound
+from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.measured import cells_of_step, measured_steps
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.parts import new_embedder
@@ -195,8 +197,14 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe) -> Plan:
-    """Fixes the noise of a run and computes its plan. Raises RecipeError for an impossible budget."""
+def make_plan(recipe: Recipe | str | Path) -> Plan:
+    """Fixes the noise of a run and computes its plan. Raises RecipeError for an impossible budget.
+
+    Args:
+      recipe: from `load_recipe`, or what it takes.
+    """
+    if isinstance(recipe, str | Path):
+        recipe = load_recipe(recipe)
     privacy, evolution = recipe.privacy, recipe.evolution
     sensitivity = accounting.sensitivity(
         unit=recipe.vote_unit, adjacency=privacy.adjacency, votes_per_record=votes_bound(recipe)

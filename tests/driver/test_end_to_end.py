@@ -117,7 +117,8 @@ def test_a_finished_run_needs_no_secret_and_a_changed_recipe_is_refused(done, sm
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(small))
     assert main(["run", str(path), "--run-dir", str(done[0])]) == 2
-    assert "differs in seed" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "differs in seed" in told and "no budget is spent" not in told
 
 
 def test_a_recipe_may_be_mended_until_its_run_has_drawn_a_secret(small, tmp_path, capsys):
@@ -137,7 +138,12 @@ def test_a_recipe_may_be_mended_until_its_run_has_drawn_a_secret(small, tmp_path
         pin_recipe(other, store)
     store.commit("recipe.yaml", to_yaml(mended).encode(), replace=True)
     store.commit("private/secret.key", b"x" * 32)
-    with pytest.raises(InputError, match="differs in seed"):
+    with pytest.raises(
+        InputError, match=r"differs in seed.*; no budget is spent in this one yet, so it may be deleted"
+    ):
+        pin_recipe(other, store)
+    store.commit("book.json", b"{}")  # it may have reserved a part of its book
+    with pytest.raises(InputError, match=r"recipe\.yaml that lies there$"):
         pin_recipe(other, store)
 
 

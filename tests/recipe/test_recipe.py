@@ -114,6 +114,14 @@ def test_a_column_of_clients_that_no_promise_is_made_to_is_told(small):
     assert not told()
 
 
+def test_a_plan_takes_what_a_run_takes():
+    assert make_plan("digits") == make_plan(load_recipe("digits"))
+    with pytest.raises(
+        RecipeError, match="recipe: dict is not allowed; wanted: the name of a shipped recipe, or a path"
+    ):
+        load_recipe({"name": "x"})
+
+
 def test_shipped_recipes_are_accepted():
     recipes = sorted(RECIPES.glob("*.yaml"))
     assert recipes

@@ -108,6 +108,9 @@ def _begin(run: Run, args: list[str], secret_file: str | Path | None, progress: 
             run.embedder.ready_here()
     _bring_start(run, progress)
     ledger.repair_ledger(run.store)
+    if run.recipe.stream is None and not ledger_lines(run):  # each window of a stream would say it
+        for warning in run.plan.warnings:
+            progress.say(f"warning: {warning}")
     private_kept = pin_secret(run, secret_file, on_this_machine=job.on_this_machine)
     if private_kept is not None:
         progress.say(f"{private_kept} in {run.store.uri}: what is deleted from private/ lives on there")

@@ -70,6 +70,22 @@ def test_progress_is_shown_in_a_terminal_or_as_it_is_said(runs, small, monkeypat
     assert own.getvalue() == "this run is complete; nothing to do\n"
 
 
+def test_a_run_that_begins_says_what_its_plan_warns_of(small, tmp_path):
+    small["privacy"] |= {"epsilon": "inf"}
+    small["evolution"] |= {"iterations": 1}
+    said = "warning: privacy.epsilon: inf adds no noise"
+
+    def stop(_):
+        raise ValueError
+
+    with pytest.raises(PeBeamError):
+        pe_beam.evolve(parse_recipe(small), tmp_path / "run", progress=(first := io.StringIO()), on_iteration=stop)
+    pe_beam.evolve(parse_recipe(small), tmp_path / "run", progress=(second := io.StringIO()))
+    assert first.getvalue().startswith(said)
+    pe_beam.evolve(parse_recipe(small), tmp_path / "run", progress=(third := io.StringIO()))
+    assert said in second.getvalue() and said not in third.getvalue(), "until something is spent"
+
+
 @pytest.mark.parametrize("unroll", [False, True])
 def test_a_function_that_raises_leaves_a_run_that_goes_on(runs, small, tmp_path, unroll):
     secret = "of the caller"

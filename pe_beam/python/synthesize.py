@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from pe_beam import registry
 from pe_beam.errors import InputError
 from pe_beam.python.declaring import declared
@@ -152,7 +154,8 @@ def _listed(labels: Any) -> list[Any]:
     """Returns the public labels as a list. Those of a set are sorted: its order is another one in each process."""
     if isinstance(labels, str):
         raise InputError(f"labels: a list of labels is wanted, not one text: [{labels!r}, ...]")
-    return sorted(labels, key=str) if isinstance(labels, set | frozenset) else list(labels)
+    held = sorted(labels, key=str) if isinstance(labels, set | frozenset) else list(labels)
+    return [str(each).lower() if isinstance(each, bool | np.bool_) else each for each in held]  # as a file has them
 
 
 def _declare_table(raw: dict[str, Any], schema: Any, domain: Mapping[str, Any], roles: dict[str, Any]) -> None:

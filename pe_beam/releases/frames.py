@@ -14,11 +14,21 @@ if TYPE_CHECKING:
 
 
 def to_pandas(table: pa.Table) -> Any:
-    """Returns a table as a pandas DataFrame. Raises MissingExtraError if pandas is not installed."""
+    """Returns a table as a pandas DataFrame, dates as datetime64, integers of which some are missing as Int64.
+
+    Raises:
+      MissingExtraError: pandas is not installed.
+    """
     try:
-        return table.to_pandas()
+        import pandas  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError("to_pandas: needs the package 'pandas', which is not installed") from error
+    # Before version 2 datetime64 is of nanoseconds alone, which end in 2262.
+    frame = table.to_pandas(date_as_object=int(pandas.__version__.partition(".")[0]) < 2)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_integer(column.type) and column.null_count:
+            frame[name] = column.to_pandas(types_mapper={column.type: pandas.Int64Dtype()}.get)
+    return frame
 
 
 def to_images(table: pa.Table) -> list[Image]:

@@ -185,7 +185,11 @@ class Release:
         return samples.select([name for name in samples.column_names if name not in left_out])
 
     def to_pandas(self) -> Any:
-        """Returns `records` as a pandas DataFrame. Raises MissingExtraError if pandas is not installed."""
+        """Returns `records` as a pandas DataFrame, dates as datetime64, integers of which some are missing as Int64.
+
+        Raises:
+          MissingExtraError: pandas is not installed.
+        """
         from pe_beam.releases.frames import to_pandas
 
         return to_pandas(self.records())

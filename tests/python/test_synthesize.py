@@ -288,6 +288,12 @@ def test_labels_of_a_set_come_in_one_order_whatever_its_own_is(monkeypatch, tmp_
     assert [recipe.data.labels for recipe in seen] == [["no", "u", "v", "w", "yes"]] * 2
 
 
+def test_labels_of_a_column_of_booleans_are_what_python_calls_them(tmp_path):
+    table = TABLE.set_column(TABLE.column_names.index("y"), "y", pa.array([y == "yes" for y in TABLE["y"].to_pylist()]))
+    run = pe_beam.synthesize(table, tmp_path / "run", **CALL | {"labels": [True, np.False_]})
+    assert set(run.samples()["label"].to_pylist()) == {"true", "false"} and run.status()["state"] == "complete"
+
+
 def test_a_field_of_a_struct_is_reached_with_dots_as_in_a_file(tmp_path):
     table = TABLE.append_column("home", pa.array([{"city": city} for city in TABLE["job"].to_pylist()]))
     table = table.rename_columns(["age", "a.b", "y", "unused", "home"])

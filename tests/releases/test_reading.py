@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -214,10 +217,17 @@ def test_frames(whole):
     assert np.array_equal(frame["label"].to_numpy(), open_release(whole).samples()["label"].to_pylist())
 
 
-def test_a_missing_pandas_is_said():
-    class Table:
-        def to_pandas(self):
-            raise ModuleNotFoundError("No module named 'pandas'")
+def test_a_frame_of_a_table_has_dates_and_whole_numbers():
+    pandas = pytest.importorskip("pandas", reason="pandas was NOT tested")
+    days, large = [datetime.date(1600, 1, 2), None], [2**53 + 1, None]
+    frame = frames.to_pandas(pa.table({"day": days, "large": large, "count": [1, 2], "text": ["a", None]}))
+    assert list(frame.columns) == ["day", "large", "count", "text"]
+    assert frame["day"].dt.year[0] == 1600 and pandas.isna(frame["day"][1])
+    assert frame["large"][0] == 2**53 + 1 and frame["large"].isna().tolist() == [False, True]
+    assert frame["count"].dtype == np.int64
 
+
+def test_a_missing_pandas_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError, match="'pandas', which is not installed"):
-        frames.to_pandas(Table())
+        frames.to_pandas(pa.table({"a": [1]}))

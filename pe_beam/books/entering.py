@@ -217,17 +217,23 @@ def demand_return(store: Store) -> None:
     Raises:
       InputError: the run is in no book, its line is gone, or the directory is a copy, which knows its own lines alone.
     """
-    receipt, entry = find_entry(store)
+    _, book, entry = _found(store)
     if entry.written is None:
-        _refuse_copy(_book_of(receipt), entry, store)
+        _refuse_copy(book, entry, store)
 
 
 def find_entry(store: Store) -> tuple[Receipt, Entry]:
     """Returns the receipt of a run and its entry. Raises InputError if it is in no book, or its line is gone."""
+    receipt, _, entry = _found(store)
+    return receipt, entry
+
+
+def _found(store: Store) -> tuple[Receipt, Book, Entry]:
     receipt = read_receipt(store)
     if receipt is None:
         raise InputError(f"{store.uri}: has entered no budget book (it has no {RECEIPT})")
-    return receipt, _known(_book_of(receipt), receipt, store)
+    book = _book_of(receipt)
+    return receipt, book, _known(book, receipt, store)
 
 
 def _entry(key: bytes, book: str, who: Applicant, fingerprint: str | None) -> str:

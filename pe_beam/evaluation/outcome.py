@@ -62,7 +62,7 @@ def _outcome(run: Run) -> dict[str, Any]:
             "classifier_train_rows": TRAIN_ROWS,
             "classifier_test_rows": TEST_ROWS,
         },
-        "notes": _notes(run, setting, last["notes"]),
+        "notes": _notes(run, setting, last["notes"], near),
         "series": last["series"],
     }
 
@@ -99,11 +99,11 @@ def _records(run: Run, setting: Setting) -> dict[str, Any]:
     }
 
 
-def _copies(run: Run, setting: Setting) -> list[str]:
+def _copies(near: Mapping[str, Nearest]) -> list[str]:
     """Returns a note if most held-out records are training records too: someone has named the data that voted."""
-    if setting.no_training:
+    if not near:
         return []
-    apart = measure.load_nearest(run)[HELD_OUT][0]
+    apart = near[HELD_OUT][0]
     same = int(np.count_nonzero(apart == 0))
     if same <= len(apart) / 2:
         return []
@@ -113,7 +113,7 @@ def _copies(run: Run, setting: Setting) -> list[str]:
     ]
 
 
-def _notes(run: Run, setting: Setting, own: list[str]) -> list[str]:
+def _notes(run: Run, setting: Setting, own: list[str], near: Mapping[str, Nearest]) -> list[str]:
     records = _records(run, setting)
     notes = list(own)
     if setting.no_training:
@@ -121,7 +121,7 @@ def _notes(run: Run, setting: Setting, own: list[str]) -> list[str]:
     if records["held_out_unusable"]:
         faults = "; ".join(records["held_out_faults"])
         notes.append(f"{records['held_out_unusable']} held-out records could not be used ({faults}).")
-    notes += _copies(run, setting)
+    notes += _copies(near)
     counts = [records["samples"], records["held_out"], records["training"] or 0]
     if max(counts) > REAL_ROWS:
         notes.append(

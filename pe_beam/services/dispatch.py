@@ -221,7 +221,7 @@ class Dispatcher:
 
     async def _answers_others(self, lone: Lone[T] | None, size: Callable[[T], Usage], batch: Batch) -> bool:
         """Returns whether the service answers an ask like one that it has answered. Its answer is for nobody."""
-        canary, endpoint = None if lone is None else lone.canary(), self._endpoints.answered()
+        canary, endpoint = None if lone is None else lone.canary(), self._endpoints.answered
         if canary is None or endpoint is None:
             return False
         with contextlib.suppress(TransientError):

@@ -65,6 +65,9 @@ class Endpoints:
       service: endpoints, concurrency, patience.
       connect: an endpoint and its recipe key -> its Connection.
       key: recipe key of the service, for messages.
+
+    Attributes:
+      answered: the endpoint of the latest answer, which may be in a pause by now; None: there was none.
     """
 
     def __init__(self, service: Service, connect: Callable[[Endpoint, str], Connection], *, key: str) -> None:
@@ -74,7 +77,7 @@ class Endpoints:
         self._all = [
             Connected(connect(endpoint, f"{key}.endpoints.{i}"), i) for i, endpoint in enumerate(service.endpoints)
         ]
-        self._answered: Connected | None = None
+        self.answered: Connected | None = None
         self._silent_since: float | None = None  # first error, or first wait for a pause, since the last answer
         self._last_fault: TransientError | None = None
         self._gave_up = False
@@ -161,10 +164,6 @@ class Endpoints:
             await batch.sleep(min(limit, *(s.closed_until for s in self._all)) - now + 0.001)
         raise asyncio.CancelledError
 
-    def answered(self) -> Connected | None:
-        """Returns the endpoint of the latest answer, even if it is in a pause."""
-        return self._answered
-
     def pause(self, fault: TransientError, attempt: int) -> float:
         """Returns seconds until the next attempt: the pause that the service asks for, or a back-off.
 
@@ -186,7 +185,7 @@ class Endpoints:
         before = seconds if endpoint.latency is None else endpoint.latency
         endpoint.latency = before + _SPEED_MEMORY * (seconds - before)
         endpoint.failures = 0
-        self._answered, self._silent_since = endpoint, None
+        self.answered, self._silent_since = endpoint, None
 
     def note_fault(self, endpoint: Connected, fault: TransientError) -> None:
         """Records a transient error, and closes the endpoint for a pause if that is needed."""

@@ -18,17 +18,19 @@ from pe_beam.engine.layout import PUBLIC_SERVICES, SEARCH_ENGINES
 from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.measuring import steps_of
 from pe_beam.engine.repeats import keeps_count
-from pe_beam.engine.run import Run, open_run
+from pe_beam.engine.run import Run, open_run, stored_recipe
 from pe_beam.errors import InputError
 from pe_beam.numbers import json_number
 from pe_beam.privacy import accounting
 from pe_beam.privacy.secret_record import recent_record
 from pe_beam.privacy.statement import compose_runs
 from pe_beam.recipe.ancestry import added_to, as_run, with_ancestors
+from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.sections.start import Ancestor
 from pe_beam.recipe.start import release_digest
 from pe_beam.releases.reading import Release
 from pe_beam.services.record import UNIT, read_totals
+from pe_beam.storage import open_store
 
 
 def status(run_dir: str, done: Sequence[int] | None = None) -> dict[str, Any]:
@@ -137,11 +139,12 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
 
     The releases that runs start from are added, as each run's own statement does it. One that is named itself, or from
     which several start, is counted once. A window of a stream follows from those before it, so beside other runs it
-    counts as often as a unit may be in them.
+    counts as often as a unit may be in them, with the release that the first of them starts from.
 
     Raises:
-      InputError: a directory is no run directory or is named twice, two are windows of one stream, a ledger does not
-        agree with its recipe, or the runs differ in privacy unit or adjacency.
+      InputError: a directory is no run directory or is named twice, two are windows of one stream, a window is named
+        beside other runs and does not lie in its stream's directory, a ledger does not agree with its recipe, or the
+        runs differ in privacy unit or adjacency.
     """
     runs = [open_run(path) for path in run_dirs]
     if len({run.store.place() for run in runs}) != len(runs):
@@ -154,7 +157,8 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
     promises = [run.recipe.privacy for run in runs]
     spent = [spendings(run) * (run.recipe.unit_windows if len(runs) > 1 else 1) for run in runs]
     named = [(p.unit, p.adjacency, p.delta, each) for p, each in zip(promises, spent, strict=True)]
-    epsilon, delta = compose_runs([*named, *map(as_run, _ancestors(runs))])
+    added = [each for recipe in _starting(runs) for each in added_to(recipe)]
+    epsilon, delta = compose_runs([*named, *map(as_run, _once(added, runs))])
     if not all(run.recipe.private for run in runs):
         epsilon = math.inf
     return {
@@ -167,10 +171,34 @@ def privacy(run_dirs: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _ancestors(runs: Sequence[Run]) -> list[Ancestor]:
-    """Returns the releases before these runs whose cost is added, each once, without those of the runs themselves."""
+def _starting(runs: Sequence[Run]) -> list[Recipe]:
+    """Returns the recipes whose `evolution.start` counts: those of the runs; beside others, a window's stream as well.
+
+    A window says of the windows before it, and of what they started from, that their data are others.
+    """
+    recipes = [run.recipe for run in runs]
+    if len(runs) == 1:
+        return recipes
+    return [*recipes, *(_recipe_of_stream(run) for run in runs if run.recipe.stream is not None)]
+
+
+def _recipe_of_stream(run: Run) -> Recipe:
+    """Returns the recipe of the stream that a window's run lies in. Raises InputError if it lies nowhere in one."""
+    root = run.store.uri.rpartition("/windows/")[0]
+    store = open_store(root) if root else None
+    found = stored_recipe(store) if store is not None and store.exists("recipe.yaml") else None
+    if found is None or found.stream is None:
+        raise InputError(
+            f"privacy: {run.store.uri}: beside other runs a window counts as its stream does; name it where it lies "
+            "in the stream's directory, which has the stream's recipe.yaml"
+        )
+    return found
+
+
+def _once(added: Sequence[Ancestor], runs: Sequence[Run]) -> list[Ancestor]:
+    """Returns the releases before these runs, each once, without those of the runs themselves."""
     found: dict[str, Ancestor] = {}
-    for each in (each for run in runs for each in added_to(run.recipe)):
+    for each in added:
         before = found.get(each.digest)
         if before is None or len(as_run(before).spent) < len(as_run(each).spent):
             found[each.digest] = each

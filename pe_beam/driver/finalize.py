@@ -29,6 +29,7 @@ from pe_beam.recipe.ancestry import added_to, costs_apart, with_ancestors, words
 from pe_beam.recipe.section import Section
 from pe_beam.recipe.sections.measure import Halves, OneWay
 from pe_beam.recipe.start import MECHANISM
+from pe_beam.storage.json_file import read_json
 from pe_beam.storage.parquet import parquet_file
 
 SUPPLIED = "private/secret.supplied"
@@ -151,7 +152,7 @@ def report_bytes(run: Run, privacy: Mapping[str, Any], *, complete: bool = True)
 
     name = f"{run.layout.release}/recipe.json"
     if run.store.exists(name):
-        recipe = json.loads(run.store.read(name))
+        recipe = read_json(run.store, name, dict)
     else:
         recipe = json.loads(json.dumps(public_recipe(run.recipe)))  # in the form that recipe.json gives when it is read
     return build(History(Folder(run.store, run.layout.release), recipe, privacy, complete), run.modality)
@@ -166,7 +167,7 @@ def forget_secret(run: Run) -> None:
 def was_supplied(run: Run) -> bool:
     """Returns True if the user supplied the secret. A complete release records it, so private/ may be deleted."""
     if is_complete(run):
-        return bool(json.loads(run.store.read(f"{run.layout.release}/privacy.json"))["supplied_secret"])
+        return bool(read_json(run.store, f"{run.layout.release}/privacy.json", dict).get("supplied_secret"))
     return run.store.exists(SUPPLIED)
 
 

@@ -19,6 +19,7 @@ from pe_beam.driver.finalize import finalize, is_complete, restore
 from pe_beam.driver.jobs import check_graph, embed_graph, iteration_graph, new_job, unrolled_graph
 from pe_beam.driver.parts import check_parts
 from pe_beam.driver.progress import TIMES, Progress
+from pe_beam.driver.reporting import verify_iteration
 from pe_beam.driver.resume import pin_recipe, pin_secret, refuse_other_embeddings, refuse_stream
 from pe_beam.engine.apart import ended_after
 from pe_beam.engine.frozen import read_index
@@ -118,9 +119,18 @@ def _begin(run: Run, args: list[str], secret_file: str | Path | None, progress: 
         _freeze_data(run, job, progress)
     progress.left_out()
     check_ledger(run)
+    _check_released(run)
     for warning in booking.enter(run):
         progress.say(f"warning: {warning}")
     return job
+
+
+def _check_released(run: Run) -> None:
+    """Checks what an earlier call has released: a file that a disk has damaged stops the run before it spends more."""
+    for iteration in range(run.recipe.evolution.iterations + 1):
+        manifest = read_manifest(run, iteration)
+        if manifest is not None:
+            verify_iteration(run, manifest)
 
 
 def _iterate(

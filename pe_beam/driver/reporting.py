@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pe_beam.engine.manifests import manifest_of, read_manifest
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, StorageError
 from pe_beam.recipe.ancestry import with_ancestors
+from pe_beam.storage.json_file import read_json
 
 UNFINISHED = "work/report-unfinished.html"
 
@@ -49,18 +50,22 @@ def verify_release(run: Run) -> dict[str, Any]:
       InputError: a file has changed, or a manifest is missing.
       StorageError: another file is missing.
     """
-    last = run.recipe.evolution.iterations
-    for iteration in range(last + 1):
-        for name, about in manifest_of(run, iteration)["files"].items():
-            released = run.layout.public(iteration, name)
-            _demand(run.store.digest(released) == about["sha256"], released)
+    for iteration in range(run.recipe.evolution.iterations + 1):
+        verify_iteration(run, manifest_of(run, iteration))
     samples = f"{run.layout.release}/samples.parquet"
     _demand(run.store.digest(samples) == samples_digest(run), samples)
     name = f"{run.layout.release}/privacy.json"
-    privacy: dict[str, Any] = json.loads(run.store.read(name))
+    privacy = read_json(run.store, name, dict)
     own = privacy_record(run)
     _demand(all(privacy.get(key) == own.get(key) for key in _PROMISED), name)
     return privacy
+
+
+def verify_iteration(run: Run, manifest: Mapping[str, Any]) -> None:
+    """Checks the files that a manifest of the release lists. Raises as `verify_release`."""
+    for name, about in manifest["files"].items():
+        released = run.layout.public(manifest["iteration"], name)
+        _demand(run.store.digest(released) == about["sha256"], released)
 
 
 _PROMISED = (

@@ -31,6 +31,7 @@ from pe_beam.recipe.start import release_digest
 from pe_beam.releases.reading import Release
 from pe_beam.services.record import UNIT, read_totals
 from pe_beam.storage import open_store
+from pe_beam.storage.json_file import read_json
 
 
 def status(run_dir: str, done: Sequence[int] | None = None) -> dict[str, Any]:
@@ -50,8 +51,7 @@ def status(run_dir: str, done: Sequence[int] | None = None) -> dict[str, Any]:
         done = [t for t in range(total + 1) if read_manifest(run, t) is not None]
     times = []
     if run.store.exists(TIMES):
-        lines = run.store.read(TIMES).decode().split("\n")
-        times = [json.loads(line) for line in lines[:-1]]  # a last line without its end is still being written
+        times = [entry for line in run.store.read(TIMES).split(b"\n") if (entry := _timed(line)) is not None]
     sizes = run.recipe.evolution.populations()
     return {
         "name": run.recipe.name,
@@ -73,6 +73,15 @@ def status(run_dir: str, done: Sequence[int] | None = None) -> dict[str, Any]:
         "seconds": round(sum(entry["seconds"] for entry in times), 1),
         "times": times,
     }
+
+
+def _timed(line: bytes) -> dict[str, Any] | None:
+    """Returns the duration of a part; None for a line that is still being written, or that a power failure has torn."""
+    try:
+        found = json.loads(line)
+        return {"what": str(found["what"]), "seconds": float(found["seconds"])}
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _kept(run: Run) -> dict[str, str]:
@@ -128,7 +137,7 @@ def _standing(run: Run, done: Sequence[int]) -> dict[str, Any]:
         return {"state": "complete"}
     if not run.store.locked():
         return {"state": "not complete, and no process is at work; the same command goes on"}
-    job = json.loads(run.store.read(JOB)) if run.store.exists(JOB) else {"job": None, "runner": None}
+    job = read_json(run.store, JOB, dict) if run.store.exists(JOB) else {"job": None, "runner": None}
     if read_index(run) is None:
         return {"state": "running", **job, "stage": f"embedding the private records, {share_done(run):.0%}"}
     return {"state": "running", **job, "stage": stage_of(run, max(done, default=-1) + 1)[0]}

@@ -30,6 +30,7 @@ from pe_beam.engine.selfcheck import hold_embedder
 from pe_beam.engine.shards import packed, shard_schema, shard_writer
 from pe_beam.errors import DataError, EmptyInputError
 from pe_beam.recipe.sources import private_source
+from pe_beam.storage.json_file import read_json
 from pe_beam.voting.records import embed_rows, vector_batch
 
 EXPECTED = "private/embeddings/pieces"
@@ -103,7 +104,7 @@ def _embed_piece(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
     digest = _source_digest(piece, source)
     name = _summary_name(piece)
     if run.store.exists(name):
-        known: dict[str, Any] = json.loads(run.store.read(name))
+        known = read_json(run.store, name, dict)
         same = (known["source"], known["embedding_id"]) == (digest, run.embedding_id)
         # Older versions recorded no facts and compared client ids as raw text. One run must not mix both spellings.
         if same and "seen" in known and all(map(run.store.exists, _files(known))):
@@ -111,8 +112,7 @@ def _embed_piece(run: Run, piece: Piece, source: Source) -> dict[str, Any]:
     summary = _embed_shard(run, piece, source) | {"source": digest}
     stale = run.store.exists(name)
     if not run.store.commit(name, json.dumps(summary).encode(), replace=stale):
-        won: dict[str, Any] = json.loads(run.store.read(name))
-        return won
+        return read_json(run.store, name, dict)
     return summary
 
 
@@ -330,7 +330,7 @@ def left_out(run: Run) -> list[str]:
     """Returns the kinds of faults of the rejects, for the data holder; none under `data.never_stop` (rule 14)."""
     if run.recipe.data.never_stop or not run.store.exists(KINDS):
         return []
-    return [str(kind) for kind in json.loads(run.store.read(KINDS))]
+    return [str(kind) for kind in read_json(run.store, KINDS, list)]
 
 
 def left_columns(run: Run) -> list[str]:
@@ -340,14 +340,14 @@ def left_columns(run: Run) -> list[str]:
     """
     if run.recipe.data.never_stop or run.recipe.data.table_schema is None or not run.store.exists(LEFT_COLUMNS):
         return []
-    return [str(name) for name in json.loads(run.store.read(LEFT_COLUMNS))]
+    return [str(name) for name in read_json(run.store, LEFT_COLUMNS, list)]
 
 
 def told_facts(run: Run) -> list[str]:
     """Returns the phrases that the source tells the data holder; none under `data.never_stop` (rule 14)."""
     if run.recipe.data.never_stop or not run.store.exists(TOLD_FACTS):
         return []
-    return [str(fact) for fact in json.loads(run.store.read(TOLD_FACTS))]
+    return [str(fact) for fact in read_json(run.store, TOLD_FACTS, list)]
 
 
 def changed_data() -> DataError:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
+from pe_beam.storage.json_file import parse_json
 
 
 def read_manifest(run: Run, iteration: int) -> dict[str, Any] | None:
-    """Returns an iteration's manifest; None: the iteration does not exist yet."""
+    """Returns an iteration's manifest; None: the iteration does not exist yet. Raises InputError if it is damaged."""
     name = run.layout.public(iteration, "manifest.json")
     found = run.store.find_committed(name)
-    return None if found is None else json.loads(found)
+    if found is None:
+        return None
+    manifest = parse_json(found, name, dict)
+    if not all(isinstance(manifest.get(key), dict) for key in ("files", "candidates")):
+        raise InputError(f"{name}: damaged, not what this run has made; put it back as it was")
+    return manifest
 
 
 def manifest_of(run: Run, iteration: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pe_beam.measuring.cliques import Clique, norm_squared
 from pe_beam.measuring.known import Answer, Interaction, Known, one_way
 from pe_beam.measuring.slices import clique_of
 from pe_beam.recipe.measured import PAIR_WEIGHT, Step, measured_steps
+from pe_beam.storage.json_file import read_json
 
 ASKED = "asked.json"
 COUNTED = "counted.parquet"
@@ -157,7 +158,7 @@ def asked(run: Run, iteration: int) -> list[Clique]:
             each["by_label"],
             each["weight"],
         )
-        for each in json.loads(run.store.read(file_of(run, iteration, ASKED)))
+        for each in read_json(run.store, file_of(run, iteration, ASKED), list)
     ]
 
 

@@ -24,6 +24,7 @@ from pe_beam.engine.measurements import generator
 from pe_beam.engine.populations import population_rows, read_population
 from pe_beam.engine.run import Run
 from pe_beam.keyed import keyed_rng
+from pe_beam.storage.json_file import parse_json
 
 _TRIES = 20
 _AT_A_TIME = 4096
@@ -204,8 +205,8 @@ def with_redrawn(run: Run, iteration: int, made: Iterable[pa.Table]) -> Iterator
 
 def repeats_note(run: Run, iteration: int) -> dict[str, Any]:
     """Returns what the manifest says of rows that repeat in the last population."""
-    found: dict[str, Any] = json.loads(run.store.read_committed(run.layout.work(iteration, _COUNTED)))
-    return found
+    name = run.layout.work(iteration, _COUNTED)
+    return parse_json(run.store.read_committed(name), name, dict)
 
 
 def _digests(run: Run, table: pa.Table) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from pe_beam.engine.measurements import generator, read_marginals
 from pe_beam.engine.run import Run
 from pe_beam.keyed import keyed_rng
 from pe_beam.measuring.shares import shares_of
+from pe_beam.storage.json_file import parse_json
 
 _SETTLED, _TOLD = "settled.parquet", "settled.json"
 _CLEAR = 1.0  # standard deviations of the noise on a one-way count that an estimate is above, if rows move there
@@ -117,5 +118,5 @@ def settled_note(run: Run, iteration: int) -> dict[str, Any]:
 
     `rows`: how many have changed. `beyond`: how far columns were from what was measured, before and after, as a share.
     """
-    found: dict[str, Any] = json.loads(run.store.read_committed(run.layout.work(iteration, _TOLD)))
-    return found
+    name = run.layout.work(iteration, _TOLD)
+    return parse_json(run.store.read_committed(name), name, dict)

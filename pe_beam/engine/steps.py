@@ -33,6 +33,7 @@ from pe_beam.errors import InputError, StageError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.bounds import votes_bound
 from pe_beam.selection.quotas import largest_remainder
+from pe_beam.storage.json_file import parse_json
 from pe_beam.storage.parquet import read_parquet
 
 _KEPT_AT_A_TIME = 4096
@@ -141,8 +142,8 @@ def _first_new(run: Run, iteration: int) -> int:
 
 def _notes(run: Run, iteration: int) -> dict[str, Any]:
     """Returns the notes of a committed selection."""
-    found: dict[str, Any] = json.loads(run.store.read_committed(run.layout.work(iteration, "selection.json")))
-    return found
+    name = run.layout.work(iteration, "selection.json")
+    return parse_json(run.store.read_committed(name), name, dict)
 
 
 def _population(run: Run, rows: pa.Table, origin: str, content: pa.Table) -> pa.Table:

@@ -22,7 +22,14 @@ from pe_beam.errors import RecipeError
 from pe_beam.privacy.exact import gaussian_mechanism
 from pe_beam.privacy.loss import numeric_epsilon
 from pe_beam.privacy.precise import precision
-from pe_beam.privacy.subsampled import Spending, amplified_multiplier, peer_epsilon, subsampled_epsilon
+from pe_beam.privacy.subsampled import (
+    SAMPLED_ERROR,
+    SAMPLED_TOLERANCE,
+    Spending,
+    amplified_multiplier,
+    peer_epsilon,
+    subsampled_epsilon,
+)
 
 __all__ = [
     "CHECK_TOLERANCE",
@@ -40,8 +47,6 @@ __all__ = [
 
 # Largest allowed difference of the two methods, as a share of epsilon + mu: ten times the numeric method's usual error.
 CHECK_TOLERANCE = 1e-4
-# The same for rounds on samples, as a share of epsilon: both methods are above the truth, each by its own grid.
-SAMPLED_TOLERANCE = 5e-3
 _SIGMA_BITS = 30
 _EXACT_BITS = 200
 
@@ -442,8 +447,9 @@ def check_spendings(spendings: Sequence[Spending], delta: float) -> None:
         mu = math.sqrt(math.fsum((1 / value) ** 2 for value in multipliers))
         tolerance = CHECK_TOLERANCE * (exact + mu)
     else:
-        numeric = min(peer_epsilon(spendings, delta), spent_epsilon(multipliers, delta))
-        tolerance = SAMPLED_TOLERANCE * exact + 1e-3
+        step = 1e-3 * min(1.0, max(exact, 1e-2))  # its error grows with the number of rounds
+        numeric = min(peer_epsilon(spendings, delta, step), spent_epsilon(multipliers, delta))
+        tolerance = SAMPLED_TOLERANCE * exact + SAMPLED_ERROR
     if not abs(numeric - exact) <= tolerance:
         raise RecipeError(f"privacy.epsilon: accounting by two methods disagrees ({exact!r} and {numeric!r})")
 

@@ -19,13 +19,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pe_beam.errors import RecipeError
 from pe_beam.privacy.loss import log_mass, solve
 
+SAMPLED_TOLERANCE, SAMPLED_ERROR = 5e-3, 1e-3
+"""Largest allowed difference of two methods, as a share of epsilon and beside it: both are above the truth, each by its
+own grid."""
 _REACH = 12.0
 """Standard deviations of the noise kept on each side. What is cut off weighs less than 1e-32."""
 _FINENESS = 256.0
 """Grid points per standard deviation of the loss of a round."""
 _MOST_POINTS = 1 << 19
+_COARSE = 32.0
+"""Steps of the grid from 0 to epsilon. A grid with fewer is coarse, and so is one with steps so many times too long."""
+_SEEN = 25.0
+"""How far below the mean of the tilted losses mass is seen, times the tilt: e^-25 of it is more than noise of FFT."""
 _MARGIN = 1e-6
 """Covers floating-point errors and cut tails, as a share of epsilon."""
 
@@ -61,17 +69,18 @@ def subsampled_epsilon(spendings: Iterable[Spending], delta: float) -> float:
     rounds = Counter(spendings)
     if not 0 < delta < 1 or not all(0 < z < math.inf and 0 < q <= 1 for z, q in rounds):
         raise ValueError("subsampled_epsilon: delta between 0 and 1, multipliers above 0 and rates to 1 are wanted")
-    return _epsilon(tuple(sorted(rounds.items())), delta) if rounds else 0.0
+    return _epsilon(tuple(sorted(rounds.items())), delta, True) if rounds else 0.0
 
 
 @functools.lru_cache(maxsize=256)
-def _epsilon(rounds: tuple[tuple[Spending, int], ...], delta: float) -> float:
+def _epsilon(rounds: tuple[tuple[Spending, int], ...], delta: float, refined: bool) -> float:
     """Returns the epsilon of some rounds and how often each occurs. A driver asks for the same ones again and again."""
     with np.errstate(divide="ignore"):  # log(0) = -inf is meant
-        return (1 + _MARGIN) * max(_one_way(Counter(dict(rounds)), delta, removed=removed) for removed in (True, False))
+        found = (_one_way(Counter(dict(rounds)), delta, removed=way, refined=refined) for way in (True, False))
+        return (1 + _MARGIN) * max(found)
 
 
-def peer_epsilon(spendings: Iterable[Spending], delta: float) -> float:
+def peer_epsilon(spendings: Iterable[Spending], delta: float, step: float = 1e-3) -> float:
     """Returns the same epsilon by dp-accounting's own numeric accountant: the second method (privacy rule 5).
 
     It is not below the true epsilon either.
@@ -79,16 +88,17 @@ def peer_epsilon(spendings: Iterable[Spending], delta: float) -> float:
     Args:
       spendings: as for `subsampled_epsilon`.
       delta: above 0 and below 1.
+      step: of the grid of losses.
     """
-    return _peer(tuple(sorted(Counter(spendings).items())), delta)
+    return _peer(tuple(sorted(Counter(spendings).items())), delta, step)
 
 
 @functools.lru_cache(maxsize=16)
-def _peer(rounds: tuple[tuple[Spending, int], ...], delta: float) -> float:
+def _peer(rounds: tuple[tuple[Spending, int], ...], delta: float, step: float) -> float:
     import dp_accounting
     from dp_accounting.pld import pld_privacy_accountant
 
-    accountant = pld_privacy_accountant.PLDAccountant(value_discretization_interval=1e-3)
+    accountant = pld_privacy_accountant.PLDAccountant(value_discretization_interval=step)
     for (z, rate), count in rounds:
         event = dp_accounting.GaussianDpEvent(z)
         accountant.compose(event if rate == 1 else dp_accounting.PoissonSampledDpEvent(rate, event), count)
@@ -111,24 +121,39 @@ def amplified_multiplier(
 
     Returns:
       z, within 4e-4 of the smallest.
+
+    Raises:
+      RecipeError: delta is kept without any noise, for that many units hardly ever take part.
     """
     from scipy.optimize import brentq
 
-    def beyond(log_z: float) -> float:
-        spent = [
+    first, *rounds = shares
+    seen = -math.expm1(len(rounds) * math.log1p(-sampling_rate))
+    if not first and delta >= seen:
+        raise RecipeError(
+            f"privacy.delta: {delta!r} is not allowed with privacy.sampling_rate {sampling_rate!r}; below {seen:.4g} "
+            "is wanted, the probability that one votes at all: above it no noise would be added"
+        )
+
+    def beyond(log_z: float, refined: bool) -> float:
+        spent = Counter(
             Spending(math.exp(log_z) / math.sqrt(share), sampling_rate if place else 1.0)
             for place, share in enumerate(shares)
             if share
-        ]
-        return math.log(max(subsampled_epsilon(spent, delta), 1e-300) / epsilon)
+        )
+        return math.log(max(_epsilon(tuple(sorted(spent.items())), delta, refined), 1e-300) / epsilon)
 
-    high = math.log(unsampled)
-    if beyond(high) >= 0:  # next to no amplification
-        return unsampled
-    low = high + math.log(sampling_rate) - 1
-    while beyond(low) < 0:
-        low, high = low - 1, low
-    return math.exp(float(brentq(beyond, low, high, xtol=1e-4))) * (1 + 2e-4)
+    def smallest(refined: bool) -> float:
+        high = math.log(unsampled)
+        if beyond(high, refined) >= 0:  # next to no amplification
+            return unsampled
+        low = high + math.log(sampling_rate) - 1
+        while beyond(low, refined) < 0:
+            low, high = low - 1, low
+        return math.exp(float(brentq(beyond, low, high, args=(refined,), xtol=1e-4))) * (1 + 2e-4)
+
+    found = smallest(False)
+    return smallest(True) if beyond(math.log(found), True) < math.log1p(-SAMPLED_TOLERANCE) else found
 
 
 @dataclass(frozen=True)
@@ -150,25 +175,78 @@ class _Round:
         return self.first + float(np.arange(len(self.mass)) @ self.mass)
 
 
-def _one_way(rounds: Counter[Spending], delta: float, *, removed: bool) -> float:
-    """Returns the smallest epsilon that keeps delta in one direction."""
+def _one_way(rounds: Counter[Spending], delta: float, *, removed: bool, refined: bool) -> float:
+    """Returns the smallest epsilon that keeps delta in one direction; `refined`: by a second grid, where that tells."""
+    tilt = 2 * _chernoff(rounds, delta, removed=removed)
+    found, middle = 0.0, math.inf
+    # Far below the middle no mass is left. What is found there is too small: so it is where losses are huge, of next to
+    # no noise, and their tilt is a tiny number.
+    while tilt * (middle - found) > _SEEN:
+        tilt /= 2
+        step, fine = _steps(rounds, tilt, removed=removed)
+        found, middle = _on_grid(rounds, delta, tilt, step, removed=removed)
+    if not refined or step <= min(found, fine * _COARSE**2) / _COARSE:
+        return found
+    # The grid is coarse, so it may say too much. A finer one fits: the sum of losses is narrower than all it might be.
+    width = _width(rounds, tilt, removed=removed)
+    ends = [_range(each, tilt, removed=removed) for each in rounds]
+    least = max(width, *(highest - lowest for lowest, highest in ends)) / (4 * _MOST_POINTS)
+    best = found
+    while (finer := max(min(fine, best / _FINENESS), least)) < 0.9 * step:
+        step, best = finer, min(best, _on_grid(rounds, delta, tilt, finer, width, removed=removed)[0])
+    # Within what the second method allows, epsilon is as earlier versions have released it.
+    return best if found - best > SAMPLED_TOLERANCE * found + SAMPLED_ERROR else found
+
+
+def _on_grid(
+    rounds: Counter[Spending], delta: float, tilt: float, step: float, width: float = math.inf, *, removed: bool
+) -> tuple[float, float]:
+    """Returns the same by a grid of this step, and the mean of the tilted losses.
+
+    Losses that are further apart than `width` share a point.
+    """
     from scipy import fft
 
-    tilt = _chernoff(rounds, delta, removed=removed)
-    step = _step(rounds, tilt, removed=removed)
     found = [(_round(each, step, tilt, removed=removed), count) for each, count in rounds.items()]
-    size = fft.next_fast_len(sum(count * len(each.mass) for each, count in found) + 8, True)
+    middle = step * sum(count * each.mean() for each, count in found)
+    first, whole = (
+        sum(count * each.first for each, count in found),
+        sum(count * len(each.mass) for each, count in found),
+    )
+    size = fft.next_fast_len(math.ceil(min(whole, width / step)) + 8, True)
     spectrum = np.ones(size // 2 + 1, dtype=np.complex128)
     for each, count in found:
-        spectrum *= fft.rfft(each.mass, size) ** count
+        folded = np.bincount(np.arange(len(each.mass)) % size, each.mass)
+        spectrum *= fft.rfft(folded, size) ** count
     total = fft.irfft(spectrum, size)
+    if size < whole:  # it is a ring: losses are those around the mean
+        start = round(middle / step) - size // 2
+        total, first = np.roll(total, first - start), start
     total[total < 1e-15 * total.max()] = 0.0  # numerical noise, as in `loss`
-    losses = step * (sum(count * each.first for each, count in found) + np.arange(size, dtype=np.float64))
-    middle = step * sum(count * each.mean() for each, count in found)
+    losses = step * (first + np.arange(size, dtype=np.float64))
     scale = sum(count * each.log_weight for each, count in found) - tilt * middle
     with np.errstate(over="ignore", invalid="ignore"):
         weights = np.where(total > 0, total * np.exp(-tilt * (losses - middle)), 0.0)
-    return solve(losses, weights, math.log(delta) - scale)
+    return solve(losses, weights, math.log(delta) - scale), middle
+
+
+def _width(rounds: Counter[Spending], tilt: float, *, removed: bool) -> float:
+    """Returns twice how far the sum of tilted losses is from its mean, except for 1e-20 (Chernoff's bound)."""
+    found = []
+    for each, count in rounds.items():
+        lowest, highest = _range(each, tilt, removed=removed)
+        step = (highest - lowest) / 4096
+        coarse = _round(each, step, tilt, removed=removed)
+        places, seen = step * (np.arange(len(coarse.mass)) + coarse.first - coarse.mean()), coarse.mass > 0
+        found.append((places[seen], coarse.mass[seen], count))
+    spread = math.sqrt(sum(count * float(mass @ places**2) for places, mass, count in found))
+
+    def reach(slope: float) -> float:
+        grown = (count * float(np.logaddexp.reduce(np.log(mass) + slope * places)) for places, mass, count in found)
+        return (sum(grown) + 46.0) / abs(slope)
+
+    slopes = np.geomspace(1e-2, 1e4, 49) / spread
+    return 2 * max(min(map(reach, slopes)), min(map(reach, -slopes)))
 
 
 def _chernoff(rounds: Counter[Spending], delta: float, *, removed: bool) -> float:
@@ -196,8 +274,8 @@ def _chernoff(rounds: Counter[Spending], delta: float, *, removed: bool) -> floa
     return high
 
 
-def _step(rounds: Counter[Spending], tilt: float, *, removed: bool) -> float:
-    """Returns the step of the grid: fine for the narrowest loss, and no more points than fit."""
+def _steps(rounds: Counter[Spending], tilt: float, *, removed: bool) -> tuple[float, float]:
+    """Returns the step of the grid, with no more points than fit, and the one that is fine for the narrowest loss."""
     width, narrowest = 0.0, math.inf
     for each, count in rounds.items():
         lowest, highest = _range(each, tilt, removed=removed)
@@ -206,7 +284,7 @@ def _step(rounds: Counter[Spending], tilt: float, *, removed: bool) -> float:
         places = np.arange(len(coarse.mass)) * (highest - lowest) / 4096
         spread = math.sqrt(max(float(coarse.mass @ places**2 - (coarse.mass @ places) ** 2), 0.0))
         narrowest = min(narrowest, max(spread, (highest - lowest) / 4096))
-    return max(narrowest / _FINENESS, width / _MOST_POINTS)
+    return max(narrowest / _FINENESS, width / _MOST_POINTS), narrowest / _FINENESS
 
 
 def _loss(each: Spending, x: float) -> float:

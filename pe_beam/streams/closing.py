@@ -19,6 +19,7 @@ from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.sources import find_source, source_at
 from pe_beam.recipe.stream import duration, instant_text
 from pe_beam.recipe.windows import VERSION, digests_of, manifest_name, registry_key, window_name
+from pe_beam.storage.json_file import parse_json
 from pe_beam.streams.layout import clients_name
 from pe_beam.streams.registry import commit_positions, known_positions
 
@@ -68,7 +69,7 @@ def close_window(recipe: Recipe, store: Store, index: int) -> bytes:
     if data is None:
         store.commit(manifest_name(name), _manifest(recipe, store, index, before))
         data = store.read_committed(manifest_name(name))
-    found = json.loads(data)
+    found = parse_json(data, manifest_name(name), dict)
     assert recipe.stream is not None
     rejected = [each["position"] for each in found["rejects"]]
     commit_positions(store, name, before, found["positions"], rejected, cap=recipe.stream.sliding)
@@ -78,7 +79,8 @@ def close_window(recipe: Recipe, store: Store, index: int) -> bytes:
 def _manifest(recipe: Recipe, store: Store, index: int, before: str | None) -> bytes:
     assert recipe.stream is not None
     span = recipe.stream.window.span(index)
-    last = None if before is None else json.loads(store.read_committed(manifest_name(before)))
+    earlier = None if before is None else manifest_name(before)
+    last = None if earlier is None else parse_json(store.read_committed(earlier), earlier, dict)
     source = stream_source(recipe)
     cut = source.cut(span, None if last is None else last["members"])
     rejects = _rejects(recipe, store, cut, before)

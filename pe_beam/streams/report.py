@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from pe_beam.report.charts import ACCENT, MUTED, NOISE, NOISE_SOFT, SERIES, draw
 from pe_beam.report.history import History
 from pe_beam.report.html import facts, figure, join, number, table, tag
 from pe_beam.report.plain import view_of
+from pe_beam.storage.json_file import read_json
 from pe_beam.streams.layout import published_name, published_windows
 from pe_beam.streams.promise import read_promise, stored_recipe
 from pe_beam.wording import counted
@@ -85,7 +85,7 @@ def report(store: Store) -> str:
         raise InputError(f"{store.uri}: no window is published yet, so there is nothing to report")
     windows = []
     for name in names[-_MOST:]:
-        note = json.loads(store.read(published_name(name)))
+        note = read_json(store, published_name(name), dict)
         if store.exists(f"{note['release']}/privacy.json"):
             windows.append(Window(note, history_of(Folder(store, note["release"]))))
     modality = find_modality(stored_recipe(store))

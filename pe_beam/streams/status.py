@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +9,7 @@ from pe_beam.contracts.store import Store
 from pe_beam.driver.status import status as run_status
 from pe_beam.errors import InputError
 from pe_beam.recipe.stream import instant_text
+from pe_beam.storage.json_file import read_json
 from pe_beam.streams.layout import (
     STREAM,
     closed_windows,
@@ -40,7 +40,7 @@ def status(store: Store, now: datetime | None = None) -> dict[str, Any]:
     window, now = recipe.stream.window, now or datetime.now(UTC)
     closed, published = closed_windows(store), published_windows(store)
     behind = window.due(len(closed), now)
-    missed = sum(bool(json.loads(store.read(published_name(name)))["missed"]) for name in published[-30:])
+    missed = sum(bool(read_json(store, published_name(name), dict)["missed"]) for name in published[-30:])
     at_work = store.locked()
     running = None
     begun = closed and store.exists(f"{window_folder(closed[-1])}/recipe.yaml")

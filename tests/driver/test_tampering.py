@@ -222,3 +222,51 @@ def test_a_faulty_disk_names_no_digest(small, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "writing private/embeddings failed: no space is left" in said
     assert not re.search(r"[0-9a-f]{12}", said.replace(str(tmp_path), ""))  # neither a row number nor a digest
+
+
+@pytest.mark.parametrize("command", ["status", "run"])
+@pytest.mark.parametrize("data", [b"", b"[]\n", b"{}\n"])
+def test_a_damaged_manifest_is_named(half, small, tmp_path, capsys, command, data):
+    (half / "release/iteration=0001/manifest.json").write_bytes(data)
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(small))
+    before = (half / "ledger.jsonl").read_bytes()
+    assert (
+        main([command, *([str(half)] if command == "status" else [str(tmp_path / "r.yaml"), "--run-dir", str(half)])])
+        == 2
+    )
+    assert "release/iteration=0001/manifest.json: damaged" in capsys.readouterr().err
+    assert (half / "ledger.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "name", ["iteration=0001/histogram/part-00000.parquet", "iteration=0000/population/part-00000.parquet"]
+)
+def test_a_resume_spends_nothing_on_a_damaged_release(small, runs, tmp_path, name):
+    run = (
+        copied(runs.begun(small), tmp_path / "run")
+        if name.startswith("iteration=0000")
+        else copied(runs.half(small), tmp_path / "run")
+    )
+    path, ledger = run / "release" / name, run / "ledger.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+    before = ledger.read_bytes() if ledger.exists() else b""
+    with pytest.raises(InputError, match=f"{name}: not what this run has made"):
+        evolve(parse_recipe(small), run)
+    assert (ledger.read_bytes() if ledger.exists() else b"") == before
+
+
+@pytest.mark.parametrize("command", ["status", "privacy"])
+def test_a_damaged_promise_is_named(small, runs, tmp_path, capsys, command):
+    run = copied(runs.finished(small), tmp_path / "run")
+    (run / "release/privacy.json").write_bytes(b"{")
+    status = main([command, str(run)])
+    assert status == (2 if command == "privacy" else 0)
+    assert ("release/privacy.json: damaged" in capsys.readouterr().err) == (command == "privacy")
+
+
+def test_a_power_failure_may_tear_the_times(half, capsys):
+    """They are the only file that is not forced to the disk."""
+    before = (half / "private/times.jsonl").read_bytes()
+    (half / "private/times.jsonl").write_bytes(before + bytes(512) + b"\n\xff{\n" + before)
+    assert main(["status", str(half), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["times"]) == 2 * before.count(b"\n")

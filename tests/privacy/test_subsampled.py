@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
-from scipy.special import ndtr
+from scipy.special import log_ndtr, ndtr
 
 from pe_beam.errors import RecipeError
 from pe_beam.privacy import accounting
@@ -55,6 +55,50 @@ def test_one_round_is_never_below_the_truth_and_near_it(rate: float, z: float, d
     true = one_round(rate, z, delta)
     found = subsampled_epsilon([Spending(z, rate)], delta)
     assert true * (1 - 1e-7) - 1e-9 <= found <= true * 1.002 + 1e-3  # losses are rounded up: .0005 at rates of .01
+
+
+@pytest.mark.parametrize("z", [0.1, 0.01, 1e-3, 2e-4])
+def test_next_to_no_noise_costs_as_much_as_it_does(z: float) -> None:
+    """A loss of millions was not seen, and the epsilon of the other direction was said: 50 for 12 million."""
+
+    def excess(epsilon: float) -> float:  # when a unit is removed, which costs more
+        x = z * z * (epsilon + math.log1p(-(1 - 3e-3) * math.exp(-epsilon)) - math.log(3e-3)) + 0.5
+        mixed = (1 - 3e-3) * ndtr(-x / z) + 3e-3 * ndtr((1 - x) / z)
+        return float(mixed - math.exp(epsilon + log_ndtr(-x / z))) - 5e-4
+
+    true = brentq(excess, 1.0, 2 / z**2)
+    assert true <= subsampled_epsilon([Spending(z, 3e-3)], 5e-4) <= 1.001 * true
+
+
+# z, rate, rounds, delta, and epsilon with losses rounded down on a grid of 4 million points, which is below the truth.
+MANY = [
+    (1.0, 1e-3, 1000, 1e-6, 0.183482),
+    (0.5, 1e-4, 1000, 1e-5, 0.536452),
+    (2.461, 7.352e-4, 100, 3.4e-6, 0.00896688),
+]
+
+
+@pytest.mark.parametrize(("z", "rate", "rounds", "delta", "least"), MANY)
+def test_many_rounds_on_small_samples_cost_little_more_than_they_do(z, rate, rounds, delta, least) -> None:  # type: ignore[no-untyped-def]
+    assert least <= subsampled_epsilon([Spending(z, rate)] * rounds, delta) <= 1.03 * least
+
+
+def test_both_methods_agree_on_small_samples() -> None:
+    accounting.check_spendings([Spending(0.8736, 1e-4)] * 3, 8.7e-11)
+    accounting.check_spendings([Spending(1.0, 1e-3)] * 1000, 1e-6)
+
+
+def test_noise_for_small_samples_is_found() -> None:
+    """The search went by an epsilon that was said of next to no noise."""
+    about = {"epsilon": 0.8, "weights": [1.0, 1.0], "sensitivity": 1.0, "sampling_rate": 4.7e-4}
+    made = accounting.calibrate(delta=6.9e-4, **about)  # type: ignore[arg-type]
+    assert 0.8 * (1 - 5e-3) < accounting.spent_epsilon(made.spendings, 6.9e-4) <= 0.8
+
+
+def test_a_delta_that_wants_no_noise_is_refused() -> None:
+    about = {"epsilon": 1.0, "weights": [1.0, 1.0], "sensitivity": 1.0, "sampling_rate": 1e-4}
+    with pytest.raises(RecipeError, match=r"privacy\.delta: 0\.001 .* below 0\.0002 is wanted"):
+        accounting.calibrate(delta=1e-3, **about)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("z", "rounds", "delta"), [(5.0, 10, 1e-6), (0.5, 3, 1e-12), (40.0, 100, 1e-5)])

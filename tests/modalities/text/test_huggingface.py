@@ -45,7 +45,7 @@ def _options(folder, **changes):
 
 def _ask(row, seed, **changes):
     told = {"messages": (("prompt", "the room was"),), "temperature": 1.0, "top_p": 1.0, "max_tokens": 8} | changes
-    return Ask(row=row, attempt=0, seed=seed, **told)
+    return Ask(row=row, seed=seed, **told)
 
 
 def _answers(client, asks):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ class HuggingFaceClient(Client):
 
     def _load(self) -> tuple[Any, Any]:
         local = self._options.local
-        return _loaded(self._options.model, local.revision, local.dtype, local.device_map, local.bits)
+        with _LOADING:
+            return _loaded(self._options.model, local.revision, local.dtype, local.device_map, local.bits)
 
     def answer_all(self, asks: Iterable[Ask], on_answer: OnAnswer, journal: Journal) -> None:
         """See Client."""
@@ -156,6 +158,9 @@ def _tokenizer(model: str, revision: str | None) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+_LOADING = threading.Lock()  # two threads at once would load a model twice
 
 
 @kept(maxsize=2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from pe_beam.contracts.generator import Chunk, Step
 from pe_beam.errors import MissingExtraError, RecipeError
@@ -190,3 +193,22 @@ def test_a_device_that_is_not_there_is_named(folder):
         _options(folder, local={"device_map": "everywhere"})
     with pytest.raises(ValueError, match="bits"):
         _options(folder, local={"bits": 5})
+
+
+def test_threads_load_one_model(folder, monkeypatch):
+    """Workers of one process begin at once: each would load gigabytes of its own."""
+    loads = []
+    real = AutoModelForCausalLM.from_pretrained
+
+    def slow(*args, **options):
+        loads.append(args)
+        time.sleep(0.2)
+        return real(*args, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", slow)
+    _loaded.cache_clear()
+    with ThreadPoolExecutor(4) as threads:
+        clients = [HuggingFaceClient(_options(folder)) for _ in range(4)]
+        found = list(threads.map(lambda client: _answers(client, [_ask(0, 7)]), clients))
+    assert len(loads) == 1
+    assert found[1:] == found[:-1]

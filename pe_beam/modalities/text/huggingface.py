@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -42,8 +41,7 @@ class HuggingFaceClient(Client):
 
     def _load(self) -> tuple[Any, Any]:
         local = self._options.local
-        with _LOADING:
-            return _loaded(self._options.model, local.revision, local.dtype, local.device_map, local.bits)
+        return _loaded(self._options.model, local.revision, local.dtype, local.device_map, local.bits)
 
     def answer_all(self, asks: Iterable[Ask], on_answer: OnAnswer, journal: Journal) -> None:
         """See Client."""
@@ -158,9 +156,6 @@ def _tokenizer(model: str, revision: str | None) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-_LOADING = threading.Lock()  # two threads at once would load a model twice
 
 
 @kept(maxsize=2)

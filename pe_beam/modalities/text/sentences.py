@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import threading
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -61,8 +60,7 @@ class SentenceEmbedder(contracts.Embedder):
         from pe_beam.modalities.exact import make_exact
 
         own = self._options
-        with _LOADING:
-            model = _loaded(self._path, own.revision, own.device, own.dtype)
+        model = _loaded(self._path, own.revision, own.device, own.dtype)
         make_exact(model.device)  # again: another library may have changed it since
         return model
 
@@ -150,9 +148,6 @@ def _located(model: str) -> str:
     if not path.is_dir():
         raise RecipeError(f"embedder.model: {model!r} names a folder that the package does not have")
     return str(path)
-
-
-_LOADING = threading.Lock()  # two threads at once would load a model twice
 
 
 @kept(maxsize=2)

@@ -195,20 +195,24 @@ def test_a_device_that_is_not_there_is_named(folder):
         _options(folder, local={"bits": 5})
 
 
-def test_threads_load_one_model(folder, monkeypatch):
-    """Workers of one process begin at once: each would load gigabytes of its own."""
-    loads = []
+def test_threads_load_each_model_once_and_one_at_a_time(folder, tmp_path, monkeypatch):
+    """Workers of one process begin at once. Each would load gigabytes of its own, and weights would be lost."""
+    other = save_tiny_gpt2(tmp_path, WORDS)
+    loads, now = [], []
     real = AutoModelForCausalLM.from_pretrained
 
-    def slow(*args, **options):
-        loads.append(args)
+    def slow(model, **options):
+        now.append(model)
+        loads.append(len(now))
         time.sleep(0.2)
-        return real(*args, **options)
+        made = real(model, **options)
+        now.remove(model)
+        return made
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", slow)
     _loaded.cache_clear()
     with ThreadPoolExecutor(4) as threads:
-        clients = [HuggingFaceClient(_options(folder)) for _ in range(4)]
+        clients = [HuggingFaceClient(_options(name)) for name in (folder, other) * 2]
         found = list(threads.map(lambda client: _answers(client, [_ask(0, 7)]), clients))
-    assert len(loads) == 1
-    assert found[1:] == found[:-1]
+    assert loads == [1, 1]
+    assert found[:2] == found[2:]

@@ -53,9 +53,7 @@ def measure(*, rows: int, tokens: int, steps: int, top_p: float, rounds: int) ->
     given = torch.randint(0, tokens, (rows, 16))
     about = {"input_ids": given, "attention_mask": torch.ones_like(given), "pad_token_id": 0}
     about |= {"max_new_tokens": steps, "min_new_tokens": steps}
-    asks = [
-        Ask(row=i, attempt=0, messages=(), temperature=0.9, top_p=top_p, max_tokens=steps, seed=i) for i in range(rows)
-    ]
+    asks = [Ask(row=i, messages=(), temperature=0.9, top_p=top_p, max_tokens=steps, seed=i) for i in range(rows)]
     keyed = {"do_sample": False, "num_beams": 1}
     ways: dict[str, Any] = {
         "keyed": lambda: keyed | {"logits_processor": _processors(asks, top_k=0, length=16, steps=steps)},

@@ -214,8 +214,7 @@ def check_draws(device: str, *, toy: bool) -> bool:
         began = time.monotonic()
         if keyed:
             asks = [
-                Ask(row=i, attempt=0, messages=(), temperature=0.9, top_p=top_p, max_tokens=steps, seed=i)
-                for i in range(rows)
+                Ask(row=i, messages=(), temperature=0.9, top_p=top_p, max_tokens=steps, seed=i) for i in range(rows)
             ]
             draws = _processors(asks, top_k=0, length=length, steps=steps)
             model.generate(**about, do_sample=False, logits_processor=draws)

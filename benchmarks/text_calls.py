@@ -37,7 +37,7 @@ def _client(url: str, folder: Path, **service: float) -> OpenAiClient:
 def _asks(first: int, count: int) -> list[Ask]:
     message = (("user", "Write a review of a place, about 80 words. " * 4),)
     return [
-        Ask(row=i, attempt=0, messages=message, temperature=1.0, top_p=1.0, max_tokens=100, seed=i)
+        Ask(row=i, messages=message, temperature=1.0, top_p=1.0, max_tokens=100, seed=i)
         for i in range(first, first + count)
     ]
 

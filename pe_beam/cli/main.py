@@ -76,6 +76,33 @@ def command_line() -> argparse.ArgumentParser:
     preview = add("preview", _preview, "makes a handful of candidates, without private data", as_json=True)
     run = add("run", _run, "the whole evolution; run again, it resumes. Beam flags go after --")
     stream = add("stream", _stream, "closes, runs and publishes the windows that are due. Beam flags go after --")
+    _take_recipes(plan, preview, run, stream)
+    status = add("status", tell_status, "where a run stands", as_json=True)
+    status.add_argument("dir", metavar="DIR", help="of a run or a stream")
+    watch = add("watch", _watch, "a page on this machine that follows a run or a stream, also before it begins")
+    watch.add_argument("dir", metavar="DIR", help="of a run or a stream")
+    watch.add_argument("--port", type=int, default=0, metavar="N", help="of 127.0.0.1; default: any that is free")
+    watch.add_argument("--open", action="store_true", help="open it in a browser")
+    privacy = add("privacy", tell_privacy, "the privacy statement and the ledger", as_json=True)
+    privacy.add_argument("dir", metavar="DIR", nargs="+", help="of a stream, or of runs on the same data")
+    report = add("report", _report, "the report as one HTML file, from the release alone")
+    report.add_argument("dir", metavar="DIR", help="of a run or a stream")
+    export = "the samples as .parquet, .csv, .jsonl or a folder (images, several tables), or what --as says"
+    _take_form(add("export", _export, export))
+    _take_measures(add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True))
+    add_book(add("book", None, "a budget over runs: open, show, check, return"))
+    purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
+    purge.add_argument("dir", metavar="DIR", help="of a run")
+    return parser
+
+
+def _take_recipes(
+    plan: argparse.ArgumentParser,
+    preview: argparse.ArgumentParser,
+    run: argparse.ArgumentParser,
+    stream: argparse.ArgumentParser,
+) -> None:
+    """Adds the arguments of the commands that read a recipe."""
     for command in (plan, preview, run, stream):
         command.add_argument("recipe", metavar="RECIPE", help="the name of a shipped recipe, or a file")
         command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a key")
@@ -91,21 +118,10 @@ def command_line() -> argparse.ArgumentParser:
             "--book", metavar="BOOK", help="the budget book that it enters; privacy.book of the recipe"
         )
     stream.add_argument("--once", action="store_true", help="do what is due now and leave; else go on")
-    status = add("status", tell_status, "where a run stands", as_json=True)
-    status.add_argument("dir", metavar="DIR", help="of a run or a stream")
-    watch = add("watch", _watch, "a page on this machine that follows a run or a stream, also before it begins")
-    watch.add_argument("dir", metavar="DIR", help="of a run or a stream")
-    watch.add_argument("--port", type=int, default=0, metavar="N", help="of 127.0.0.1; default: any that is free")
-    watch.add_argument("--open", action="store_true", help="open it in a browser")
-    privacy = add("privacy", tell_privacy, "the privacy statement and the ledger", as_json=True)
-    privacy.add_argument("dir", metavar="DIR", nargs="+", help="of a stream, or of runs on the same data")
-    report = add("report", _report, "the report as one HTML file, from the release alone")
-    report.add_argument("dir", metavar="DIR", help="of a run or a stream")
-    export = add(
-        "export",
-        _export,
-        "the samples as .parquet, .csv, .jsonl or a folder (images, several tables), or what --as says",
-    )
+
+
+def _take_form(export: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `export`."""
     export.add_argument("dir", metavar="DIR", help="of a run or a stream; with --as also a release")
     export.add_argument("--to", required=True, metavar="PATH", help="what to write; its ending says the format")
     export.add_argument("--iteration", type=int, metavar="N", help="its population, 0 to T; default: the samples")
@@ -117,7 +133,10 @@ def command_line() -> argparse.ArgumentParser:
         "checklist: the topics of NIST SP 800-226 (.md); histograms: noisy votes (.csv)",
     )
     export.add_argument("--all", action="store_true", help="the whole release, to a new folder, without times")
-    evaluate = add("evaluate", _evaluate, "quality against real data; NOT a release", as_json=True)
+
+
+def _take_measures(evaluate: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `evaluate`."""
     evaluate.add_argument("dir", metavar="DIR", help="of a run")
     evaluate.add_argument("--against", metavar="PATH", help="real data; default: the recipe's data.holdout")
     evaluate.add_argument("--iterations", default="last", choices=("last", "all"), help="populations to measure")
@@ -131,10 +150,6 @@ def command_line() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--metric-rows", type=int, metavar="N", help="records of a kind that those metrics see at most; default: 10000"
     )
-    add_book(add("book", None, "a budget over runs: open, show, check, return"))
-    purge = add("purge", _purge, "deletes private/ and work/, keeps the release and the ledger")
-    purge.add_argument("dir", metavar="DIR", help="of a run")
-    return parser
 
 
 def _preview(options: argparse.Namespace) -> None:

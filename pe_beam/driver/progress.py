@@ -17,6 +17,7 @@ from pe_beam.engine.ingest import left_columns, left_out, share_done, told_facts
 from pe_beam.engine.manifests import read_manifest
 from pe_beam.engine.measuring import steps_of
 from pe_beam.engine.run import Run
+from pe_beam.errors import PeBeamError
 from pe_beam.privacy.subsampled import Spending
 
 JOB = "work/job.json"
@@ -110,31 +111,37 @@ class Progress:
                 current += 1
             return self._line(min(current, total), total)
 
-        with self._living(line):
+        with self._living(line, tells=True):
             yield
         line()
 
     @contextlib.contextmanager
-    def _living(self, text: Callable[[], str]) -> Iterator[None]:
-        """Calls `text` five times a second while the body runs, and prints the line if the stream is a terminal."""
+    def _living(self, text: Callable[[], str], *, tells: bool = False) -> Iterator[None]:
+        """Prints the line that `text` gives, five times a second while the body runs, if the stream is a terminal.
+
+        In a pipe `text` is called as often if it `tells` by itself what has happened, else never: it asks the store.
+        What the store does not answer is asked again.
+        """
+        shown = self._live or (tells and self._stream is not None)
         stop = threading.Event()
 
         def watch() -> None:
             while not stop.wait(0.2):
-                line = text()
-                if self._live:
-                    print(f"\r\x1b[K{line}", end="", file=self._stream, flush=True)
+                with contextlib.suppress(PeBeamError):
+                    line = text()
+                    if self._live:
+                        print(f"\r\x1b[K{line}", end="", file=self._stream, flush=True)
             if self._live:
                 print("\r\x1b[K", end="", file=self._stream, flush=True)
 
         watcher = threading.Thread(target=watch, daemon=True)
-        if self._stream is not None:
+        if shown:
             watcher.start()
         try:
             yield
         finally:
             stop.set()
-            if self._stream is not None:
+            if shown:
                 watcher.join()
 
     def _line(self, iteration: int, total: int) -> str:

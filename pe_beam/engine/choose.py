@@ -14,6 +14,7 @@ from pe_beam.engine.counting import noisy_label_shares
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.matrices import make_matrix
 from pe_beam.engine.measurements import read_marginals
+from pe_beam.engine.memory import remembered
 from pe_beam.engine.populations import read_histogram
 from pe_beam.engine.repeats import keeps_count, kept_once, modelled_repeats
 from pe_beam.engine.run import Run
@@ -41,6 +42,7 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     codes = run.recipe.codes(histogram["label"].to_pylist())
     noisy = _noisy_votes(run, iteration, histogram["noisy_votes"].to_numpy(), codes)
     released, sigma = _released(run, iteration), sigma_of(run, iteration)
+    older = remembered(run)
     variations, keep = run.recipe.evolution.family_at(iteration)
     places = run.recipe.evolution.populations()[iteration] // (variations + keep)
     quotas = largest_remainder(noisy_label_shares(run), places)
@@ -49,7 +51,8 @@ def choose(run: Run, iteration: int) -> tuple[pa.Table, dict[str, Any]]:
     notes: dict[str, Any] = {"threshold": {}, "fallback": {}}
     for code, label in enumerate(run.recipe.label_list):
         rows = np.flatnonzero(codes == code)
-        rounds = [each.of_label(code) for each in released]  # of a label at a time: they are copies of vectors
+        # A label at a time, for they are copies of vectors.
+        rounds = [*older[code], *(each.of_label(code) for each in released)] if released else []
         weights, threshold, fallback = _weights(run.recipe.evolution, turn, sigma, noisy[rows], rounds)
         rng = keyed_rng(run.recipe.seed, iteration, -1, f"select/{code}")
         draws[rows] = draw(weights, quotas[code], method=turn.selection, rng=rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -98,13 +98,12 @@ def read_bytes(data: bytes) -> pa.Table:
     return parse_parquet(data)
 
 
-def take_rows(file: BinaryIO, rows: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:
+def take_rows(file: BinaryIO, rows: np.ndarray) -> pa.Table:
     """Returns some rows of a Parquet file, in the order given. It reads only the row groups that contain them.
 
     Args:
       file: a seekable file.
       rows: int64 (n,), positions in the file.
-      columns: the columns to read; None: all.
     """
     source = pq.ParquetFile(file)
     sizes = [source.metadata.row_group(group).num_rows for group in range(source.num_row_groups)]
@@ -112,8 +111,8 @@ def take_rows(file: BinaryIO, rows: np.ndarray, columns: Sequence[str] | None = 
     owners = np.searchsorted(starts, rows, side="right") - 1
     groups, where = np.unique(owners, return_inverse=True)
     if not len(groups):
-        return source.schema_arrow.empty_table().select(columns or source.schema_arrow.names)
-    table = source.read_row_groups(groups.tolist(), columns=columns)
+        return source.schema_arrow.empty_table()
+    table = source.read_row_groups(groups.tolist())
     read = np.concatenate([[0], np.cumsum(np.array(sizes)[groups])[:-1]])
     return table.take(pa.array(read[where] + rows - starts[owners]))
 

@@ -40,7 +40,7 @@ class EvaluationProgress(Progress):
                 self.say(told)
             return f"{told}  {self._share():4.0%}" if told == READING else told
 
-        with self._living(line):
+        with self._living(line, tells=True):
             yield
 
     def _step(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from pe_beam.errors import MissingExtraError, PeBeamError, RecipeError
 from pe_beam.modalities.quiet import quiet
 
+_ONE_AT_A_TIME = threading.RLock()
 WEIGHTS = (".safetensors", ".bin")
 """How the names of weights' files end."""
 Shapes = dict[str, tuple[int, ...]]
@@ -30,6 +32,9 @@ def loading(
 ) -> Iterator[None]:
     """Turns what a library raises in the body into one error that says what to change. Our own errors pass.
 
+    One body runs at a time: transformers changes torch for as long as it loads, and a model that another thread loads
+    meanwhile may lose weights.
+
     Args:
       key: the recipe key that names the model.
       model: the model, as the recipe names it.
@@ -44,7 +49,8 @@ def loading(
       RecipeError: the model cannot be loaded.
     """
     try:
-        yield
+        with _ONE_AT_A_TIME:
+            yield
     except PeBeamError:
         raise
     except ModuleNotFoundError as error:

@@ -42,7 +42,7 @@ def resolve_start(recipe: Recipe, folder: RecipeFolder) -> Recipe:
       folder: of the recipe; a relative path of a release starts there.
 
     Returns:
-      The recipe with an absolute place and `found`. What was found before is left as it is: `check_found` compares.
+      The recipe with an absolute place and `found`. What was found before is left as it is: `engine.start` compares.
 
     Raises:
       RecipeError: there is no release, a file of it is damaged, or this recipe cannot start from it.

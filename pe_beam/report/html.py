@@ -40,35 +40,33 @@ def number(value: float | None, digits: int = 1) -> str:
     return "0" if text == "-0" else text.replace("-", "−")
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, caption: str, row_heads: bool = True) -> Markup:
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, caption: str) -> Markup:
     """Returns a data table in its own scroll box for narrow screens.
 
     Args:
       head: the names of the columns.
-      rows: rows with one cell per column. `number` formats numbers, and they are aligned right.
+      rows: rows with one cell per column, the first one a heading. `number` formats numbers, aligned right.
       caption: the content of the table, shown and read by screen readers.
-      row_heads: whether the first cell of each row is its heading.
     """
     names = join(tag("th", name, scope="col") for name in head)
-    body = join(tag("tr", join(_cells(row, row_heads))) for row in rows)
+    body = join(tag("tr", join(_cells(row))) for row in rows)
     inside = Markup("<caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody>").format(caption, names, body)
     return tag("div", tag("table", inside), class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
-def _cells(row: Sequence[object], row_heads: bool) -> Iterable[Markup]:
+def _cells(row: Sequence[object]) -> Iterable[Markup]:
     for position, cell in enumerate(row):
         shown: Any = number(cell) if isinstance(cell, int | float) and not isinstance(cell, bool) else cell
-        if row_heads and position == 0:
+        if position == 0:
             yield tag("th", shown, scope="row")
         else:
             yield tag("td", shown, class_=None if shown is cell else "n")
 
 
-def details(summary: object, content: object, *, opened: bool = False, class_: str | None = None) -> Markup:
+def details(summary: object, content: object, *, class_: str | None = None) -> Markup:
     """Returns content that a click opens, without a script."""
-    shown = Markup(" open") if opened else Markup("")
     kind = Markup(' class="{}"').format(class_) if class_ else Markup("")
-    return Markup("<details{}{}><summary>{}</summary>{}</details>").format(kind, shown, summary, content)
+    return Markup("<details{}><summary>{}</summary>{}</details>").format(kind, summary, content)
 
 
 def figure(content: object, caption: object, *, data: Markup | None = None) -> Markup:

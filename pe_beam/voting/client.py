@@ -9,10 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
-_MOST_BITS = 62  # an entry of 2^62 still fits int64
-
 
 def client_ballot(counts: Mapping[int, int], grid_bits: int) -> dict[int, int]:
     """Returns one client's entries on the grid: floor(2^b c / sqrt(S)) = isqrt(floor(4^b c^2 / S)), S = sum c^2.
@@ -35,21 +31,3 @@ def client_ballot(counts: Mapping[int, int], grid_bits: int) -> dict[int, int]:
     squares = {key: int(count) ** 2 for key, count in counts.items()}
     total = sum(squares.values()) or 1
     return {key: math.isqrt((square << 2 * grid_bits) // total) for key, square in squares.items()}
-
-
-def scale_client(counts: np.ndarray, grid_bits: int) -> np.ndarray:
-    """Returns `client_ballot` of one client's dense counts: int64 (m,) -> int64 (m,).
-
-    Raises:
-      ValueError: a count is negative, or grid_bits is outside 0 to 62.
-
-    >>> scale_client(np.array([1, 0, 1]), grid_bits=4)
-    array([11,  0, 11])
-    """
-    if grid_bits > _MOST_BITS:
-        raise ValueError(f"grid_bits: {grid_bits} is not in 0 to {_MOST_BITS}")
-    voted = np.flatnonzero(counts)
-    ballot = client_ballot(dict(zip(voted.tolist(), counts[voted].tolist(), strict=True)), grid_bits)
-    scaled = np.zeros(counts.shape, dtype=np.int64)
-    scaled[voted] = [ballot[key] for key in voted.tolist()]
-    return scaled

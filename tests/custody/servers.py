@@ -74,6 +74,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers one request; the services fill in the rest."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for a delayed answer
     service: ClassVar[Service]
     mutex: ClassVar[threading.Lock]
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pe_beam.contracts.store import Store
+from pe_beam.engine.choose import choose
 from pe_beam.engine.memory import remembered
-from pe_beam.engine.run import open_run
+from pe_beam.engine.populations import population_rows
+from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError
 from pe_beam.selection.smoothing import Round, smoothed_votes
+from pe_beam.storage.parquet import parse_parquet
 from pe_beam.streams.ledger import read_lines
 from tests.streams.drifting import Life, put, window
 
@@ -48,3 +56,31 @@ def test_what_is_remembered_has_the_weights_of_its_age(tmp_path):
     [rounds] = remembered(open_run(store.at(f"windows/{window(2)}")))
     assert [each.weight for each in rounds] == [0.25, 0.25, 0.5, 0.5]
     assert {each.vectors.shape for each in rounds} == {(20, rounds[0].vectors.shape[1])}
+
+
+def test_a_window_selects_by_what_it_remembers(tmp_path):
+    life = Life(tmp_path, {**MEMORY, "stream__keep_private": True, "evolution__iterations": 1})
+    for day in range(2):
+        put(life.folder, day, "a", [10] * 30)
+    store = life.until(2.1)
+    run = open_run(store.at(f"windows/{window(1)}"))
+    before = _parents(run)
+    _heap(store, f"memory/{window(0)}.parquet")
+    assert max(_parents(run)) < min(before)
+
+
+def _parents(run: Run) -> list[int]:
+    """The values of x that are selected in iteration 1."""
+    selected, _ = choose(run, 1)
+    found: list[int] = population_rows(run, 0, selected["parent_row"].to_numpy())["x"].to_pylist()
+    return found
+
+
+def _heap(store: Store, name: str) -> None:
+    """Makes a window remembered as one in which very many votes were for the least x."""
+    table = parse_parquet(store.read(name))
+    rows, dimension = table.num_rows, table["vector"].type.list_size
+    least = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(rows * dimension, np.float32)), dimension)
+    sink = io.BytesIO()
+    pq.write_table(table.set_column(2, "vector", least).set_column(3, "noisy_votes", pa.array([1e6] * rows)), sink)
+    store.commit(name, sink.getvalue(), replace=True)

@@ -16,9 +16,9 @@ from apache_beam.testing.util import assert_that
 from pe_beam.contracts.votes import BallotHandle, Ballots, Grid, Tally, Unit
 from pe_beam.errors import InputError, StageError
 from pe_beam.transforms.vote import MergeBallotsCombineFn, SumTalliesCombineFn, Vote
-from pe_beam.voting.client import scale_client
 from pe_beam.voting.nearest import reference_nearest
 from pe_beam.voting.votes import CandidateMatrix, Voter
+from tests.voting.dense import scale_client
 
 CANDIDATES = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
 RECORDS = np.random.default_rng(1).standard_normal((100, 3)).astype(np.float32)

@@ -199,7 +199,8 @@ def repair(
 
     Args:
       codes: float64 (n, m), NaN where a value is missing.
-      names: names of the m columns. columns: their declarations.
+      names: names of the m columns.
+      columns: their declarations.
       constraint: the constraint to obey.
       fixed: columns of a <= b whose values stay as they are.
       lowering: whether of a <= b the first one is lowered rather than the second one raised.

@@ -24,7 +24,6 @@ class Ask:
 
     Attributes:
       row: the candidate's place in its chunk; not in the key.
-      attempt: 0, and one more each time that an answer was rejected; not in the key.
       messages: (role, text); for a plain continuation one ("prompt", text).
       temperature: 0 or more.
       top_p: above 0, to 1.
@@ -35,7 +34,6 @@ class Ask:
     """
 
     row: int
-    attempt: int
     messages: tuple[tuple[str, str], ...]
     temperature: float
     top_p: float

@@ -80,10 +80,10 @@ class Llm(PaidGenerator):
         options = self._options
         limits = _limits(options.random.sampling, 1, 1, where="generator.random.sampling")
 
-        def ask(row: int, attempt: int, stream: np.random.Generator) -> tuple[Ask, dict[str, str]]:
+        def ask(row: int, stream: np.random.Generator) -> tuple[Ask, dict[str, str]]:
             values = draw_variables(options, labels[row], stream)
             messages = _messages(options, options.random.system, options.random.user, options.random.examples, values)
-            return self._ask(row, attempt, messages, limits, stream), _chosen(options, values)
+            return self._ask(row, messages, limits, stream), _chosen(options, values)
 
         return self._made(ask, labels, [None] * len(labels), rngs, chunk)
 
@@ -105,7 +105,7 @@ class Llm(PaidGenerator):
         used = names_in(part.user) + names_in(part.system or "")
         pool = self._pool(chunk) if part.examples_from_candidates else Pool(None)
 
-        def ask(row: int, attempt: int, stream: np.random.Generator) -> tuple[Ask, dict[str, str]]:
+        def ask(row: int, stream: np.random.Generator) -> tuple[Ask, dict[str, str]]:
             values = draw_variables(options, labels[row], stream)
             chosen = _chosen(options, values)
             text, own = texts[row], limits
@@ -121,7 +121,7 @@ class Llm(PaidGenerator):
                 shown = pool.draw(labels[row], part.examples_from_candidates, stream, text)
                 values["examples"] = "\n".join(f"- {example}" for example in shown)
             messages = _messages(options, part.system, part.user, part.examples, values)
-            return self._ask(row, attempt, messages, own, stream), chosen
+            return self._ask(row, messages, own, stream), chosen
 
         return self._made(ask, labels, texts, rngs, chunk)
 
@@ -135,7 +135,6 @@ class Llm(PaidGenerator):
     def _ask(
         self,
         row: int,
-        attempt: int,
         messages: tuple[tuple[str, str], ...],
         limits: Mapping[str, float],
         stream: np.random.Generator,
@@ -143,7 +142,6 @@ class Llm(PaidGenerator):
         local = self._options.local.model_dump() if self._options.backend == "huggingface" else {}
         return Ask(
             row=row,
-            attempt=attempt,
             messages=messages,
             temperature=float(limits.get("temperature", 1.0)),
             top_p=float(limits.get("top_p", 1.0)),
@@ -155,7 +153,7 @@ class Llm(PaidGenerator):
 
     def _made(
         self,
-        ask: Callable[[int, int, np.random.Generator], tuple[Ask, dict[str, str]]],
+        ask: Callable[[int, np.random.Generator], tuple[Ask, dict[str, str]]],
         labels: Sequence[str | None],
         parents: Sequence[str | None],
         rngs: Sequence[np.random.Generator],
@@ -169,8 +167,7 @@ class Llm(PaidGenerator):
         rows = Rows(self._options, parents)
 
         def at(row: int) -> Ask:
-            attempt = rows.attempts[row]
-            made, rows.chosen[row] = ask(row, attempt, _stream(keys[row], attempt))
+            made, rows.chosen[row] = ask(row, _stream(keys[row], rows.attempts[row]))
             return made
 
         def on_answer(asked: Ask, answer: Answer) -> Ask | None:

@@ -21,7 +21,6 @@ _STREAM_ONLY = re.compile(
     r"only supports? (?:the )?stream|stream(?:ing)? (?:mode|is required|must)|stream\b.{0,30}\bmust be (?:set to )?true"
     r"|non-?stream\w* .{0,30}not (?:supported|allowed)"
 )
-_WHAT_IS_ALLOWED = re.compile(r"expected one of|supported (?:fields|parameters)|allowed:|\bvalid (?:fields|parameters)")
 _SCOPE = re.compile(r"scope|permission")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from pe_beam.keyed import keyed_rng
 from pe_beam.modalities.image import MODALITY
 from pe_beam.modalities.image.codec import decode_image, encode_png
 from pe_beam.modalities.image.pixels import Pixels, PixelsOptions
-from pe_beam.modalities.image.simulators import picture_set
+from pe_beam.modalities.image.simulators import nearest, picture_set
 from pe_beam.modalities.image.simulators.fitting import fitted
 from pe_beam.modalities.image.simulators.nearest import NearestImage, NearestImageOptions
 from pe_beam.testing import check_generator
@@ -294,3 +295,29 @@ def test_a_run_of_it(public, tmp_path, small):
     samples = pq.read_table(pa.BufferReader(run.store.read("release/samples.parquet")))
     assert samples.num_rows == 40
     assert {"picture", "rank", "set"} == set(json.loads(samples["state"][0].as_py()))
+
+
+def test_threads_share_it(public, monkeypatch):
+    """Workers of one process vary at once. What one has looked up, another may let go of before it is taken."""
+    monkeypatch.setattr(nearest, "_CACHED", 60)
+    monkeypatch.setattr(nearest, "OrderedDict", _Between)
+    generator = _generator(public)
+    some, others = _random(generator, 8), _random(generator, 40).slice(20)
+    wanted = generator.vary(some, STEP, _rngs(8))
+    meanwhile = threading.Thread(target=generator.vary, args=(others, STEP, _rngs(20)))
+    monkeypatch.setattr(_Between, "meanwhile", meanwhile)
+    assert generator.vary(some, STEP, _rngs(8)) == wanted
+    meanwhile.join()
+
+
+class _Between(nearest.OrderedDict):
+    """Lets another thread go on between a look at an entry and what is made of it."""
+
+    meanwhile = None
+
+    def get(self, key):
+        found, other = super().get(key), self.meanwhile
+        if found is not None and other is not None and other.ident is None:
+            other.start()
+            other.join(0.5)
+        return found

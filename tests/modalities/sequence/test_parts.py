@@ -18,8 +18,8 @@ from pe_beam.modalities.sequence.rows import unfold
 from pe_beam.modalities.sequence.schema import SequenceSchema
 from pe_beam.report import charts
 from pe_beam.testing import check_embedder, check_generator
-from pe_beam.voting.client import scale_client
 from tests.modalities.sequence.conftest import SCHEMA
+from tests.voting.dense import scale_client
 
 
 def generator_of(schema):

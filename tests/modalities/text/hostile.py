@@ -53,6 +53,7 @@ class Hostile(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # see tests/custody/servers.py
     server: Hostile
 
     def log_message(self, *_: object) -> None:

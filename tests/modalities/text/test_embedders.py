@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from pe_beam.contracts.service import Endpoint, Service, Surroundings
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.text.hashed import HashedWords, HashedWordsOptions
 from pe_beam.modalities.text.remote_embedder import RemoteEmbedder, RemoteOptions
-from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions, _located
+from pe_beam.modalities.text.sentences import SentenceEmbedder, SentenceOptions, _loaded, _located
 from pe_beam.storage import open_folder
 from pe_beam.testing import check_embedder
 from tests.modalities.text.server import Served
@@ -61,6 +63,23 @@ def test_a_vector_does_not_depend_on_the_records_beside_it(dtype):
 def test_a_model_that_is_not_there_is_named(model, said):
     with pytest.raises(RecipeError, match=rf"embedder\.model: .*{said}"):
         SentenceEmbedder(SentenceOptions(model=model))
+
+
+def test_threads_load_one_model(monkeypatch):
+    import sentence_transformers
+
+    loads, real = [], sentence_transformers.SentenceTransformer
+
+    def slow(*args, **options):
+        loads.append(args)
+        time.sleep(0.2)
+        return real(*args, **options)
+
+    monkeypatch.setattr(sentence_transformers, "SentenceTransformer", slow)
+    _loaded.cache_clear()
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: SentenceEmbedder(SentenceOptions(model=MINILM)).dimension, range(4)))
+    assert (len(loads), found) == (1, [384] * 4)
 
 
 @pytest.mark.parametrize("lost", ["encoder.", "module.", "pooler."])

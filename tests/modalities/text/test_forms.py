@@ -240,7 +240,6 @@ def _step() -> Any:
 def test_a_field_that_is_left_out_is_another_ask_and_needs_a_service():
     shared = {
         "row": 0,
-        "attempt": 0,
         "messages": (("user", "x"),),
         "temperature": 1.0,
         "top_p": 1.0,

@@ -428,9 +428,7 @@ def test_texts_that_a_service_refuses_to_embed_are_not_the_generator_s(said, wan
 @pytest.mark.parametrize(("max_tokens", "most"), [(40, 100_000), (10_000, 200_000)])
 def test_an_answer_of_megabytes_is_cut(max_tokens, most):
     seen: list[Answer] = []
-    ask = Ask(
-        row=0, attempt=0, messages=(("user", "Write."),), temperature=1.0, top_p=1.0, max_tokens=max_tokens, seed=1
-    )
+    ask = Ask(row=0, messages=(("user", "Write."),), temperature=1.0, top_p=1.0, max_tokens=max_tokens, seed=1)
     with Hostile(lambda *_: (200, {}, chat(0, content="Good soup. " * 500_000))) as server:
         generator = _generator(server)
         client = OpenAiClient(generator._options, generator._around)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from pe_beam.contracts.generator import Chunk, Step
 from pe_beam.errors import MissingExtraError, RecipeError
@@ -45,7 +48,7 @@ def _options(folder, **changes):
 
 def _ask(row, seed, **changes):
     told = {"messages": (("prompt", "the room was"),), "temperature": 1.0, "top_p": 1.0, "max_tokens": 8} | changes
-    return Ask(row=row, attempt=0, seed=seed, **told)
+    return Ask(row=row, seed=seed, **told)
 
 
 def _answers(client, asks):
@@ -190,3 +193,26 @@ def test_a_device_that_is_not_there_is_named(folder):
         _options(folder, local={"device_map": "everywhere"})
     with pytest.raises(ValueError, match="bits"):
         _options(folder, local={"bits": 5})
+
+
+def test_threads_load_each_model_once_and_one_at_a_time(folder, tmp_path, monkeypatch):
+    """Workers of one process begin at once. Each would load gigabytes of its own, and weights would be lost."""
+    other = save_tiny_gpt2(tmp_path, WORDS)
+    loads, now = [], []
+    real = AutoModelForCausalLM.from_pretrained
+
+    def slow(model, **options):
+        now.append(model)
+        loads.append(len(now))
+        time.sleep(0.2)
+        made = real(model, **options)
+        now.remove(model)
+        return made
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", slow)
+    _loaded.cache_clear()
+    with ThreadPoolExecutor(4) as threads:
+        clients = [HuggingFaceClient(_options(name)) for name in (folder, other) * 2]
+        found = list(threads.map(lambda client: _answers(client, [_ask(0, 7)]), clients))
+    assert loads == [1, 1]
+    assert found[:2] == found[2:]

@@ -37,7 +37,7 @@ def answers(reply: Reply, count: int = 1, **options: Any) -> list[Answer]:
     """What the client makes of a reply."""
     found: list[Answer] = []
     asks = [
-        Ask(row=i, attempt=0, messages=(("user", "Write."),), temperature=1.0, top_p=1.0, max_tokens=40, seed=i)
+        Ask(row=i, messages=(("user", "Write."),), temperature=1.0, top_p=1.0, max_tokens=40, seed=i)
         for i in range(count)
     ]
     with Hostile(lambda *_: reply) as server:

@@ -10,9 +10,10 @@ from pe_beam.voting.distinct import Distinct
 from pe_beam.voting.flat import WholeSearch
 from pe_beam.voting.nearest import reference_nearest
 from pe_beam.voting.search.torch.devices import cpu_setting
-from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, PRECISIONS
+from pe_beam.voting.search.torch.precision import BFLOAT16, FLOAT16, FLOAT32, TF32
 from pe_beam.voting.search.torch.proposer import TorchProposer
 
+PRECISIONS = {each.name: each for each in (FLOAT16, BFLOAT16, TF32, FLOAT32)}
 FORMATS = {**PRECISIONS, "float16-wide": FLOAT16.wide(), "bfloat16-wide": BFLOAT16.wide()}
 CPU = torch.device("cpu")
 

@@ -58,7 +58,7 @@ def _pooled(module: Any, batch: Any) -> Any:
     return module._avg_pooling(module.extract_features(batch)).flatten(1)
 
 
-def _cropped(image: Image.Image, side: int = _SIDE) -> np.ndarray:
+def _cropped(image: Image.Image, side: int) -> np.ndarray:
     """Crops as the official evaluation does: the middle square of 224/256 of the shorter side.
 
     Source: tensorflow/tpu, models/official/efficientnet/preprocessing.py. Its bicubic filter uses 16 pixels around a
@@ -69,7 +69,7 @@ def _cropped(image: Image.Image, side: int = _SIDE) -> np.ndarray:
     return _squeezed(image.crop((left, top, left + cut, top + cut)), side)
 
 
-def _squeezed(image: Image.Image, side: int = _SIDE) -> np.ndarray:
+def _squeezed(image: Image.Image, side: int) -> np.ndarray:
     """Returns float32 (3, side, side), scaled by mean and deviation of lite/efficientnet_lite_builder.py."""
     small = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
     return ((small - np.float32(127)) / np.float32(128)).transpose(2, 0, 1)

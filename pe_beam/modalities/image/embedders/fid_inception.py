@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import inception
 
-POOLED = 2048
 _CLASSES = 1008
 
 

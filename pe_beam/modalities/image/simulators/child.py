@@ -102,9 +102,11 @@ class Child:
     def _line(self, deadline: float) -> bytes:
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
-        while (end := self._left.find(b"\n")) < 0:
+        seen = 0
+        while (end := self._left.find(b"\n", seen)) < 0:
             if len(self._left) > MAX_BYTES * 3 // 2:
                 raise ProgramError(f"an answer of more than {MAX_BYTES * 3 // 2 >> 20} MB")
+            seen = len(self._left)
             self._wait(deadline, reading=pipe)
             data = os.read(pipe, 1 << 20)
             if not data:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -103,6 +104,7 @@ class NearestImage(contracts.Generator):
         self._iterations = 1
         self._members: dict[str | None, np.ndarray | None] = {}
         self._known: OrderedDict[tuple[int, str | None], np.ndarray] = OrderedDict()
+        self._searching = threading.Lock()  # Beam calls from several threads
 
     def attach(self, surroundings: Surroundings) -> None:
         """See Generator. Raises RecipeError if the schedule does not fit the run's iterations."""
@@ -136,7 +138,8 @@ class NearestImage(contracts.Generator):
         drawn: list[tuple[int, str | None, int]] = []
         for state, label, rng in zip(states, labels, rngs, strict=True):
             drawn.append((int(state["picture"]), label, int(rng.integers(min(wanted, self._most(label))))))
-        near = self._nearest({(place, label) for place, label, rank in drawn if rank}, wanted)
+        with self._searching:
+            near = self._nearest({(place, label) for place, label, rank in drawn if rank}, wanted)
         return self._table([(int(near[place, label][rank]) if rank else place, rank) for place, label, rank in drawn])
 
     @cached_property

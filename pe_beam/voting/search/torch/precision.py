@@ -70,4 +70,3 @@ FLOAT16 = Precision("float16", 11, 2.0**-14, 1.001 * 2.0**-11, 2.0**-14, 6, _FUS
 BFLOAT16 = Precision("bfloat16", 8, 2.0**-126, 1.01 * 2.0**-8, 2.0**-126, 20, _FUSED)
 TF32 = Precision("tf32", 11, 2.0**-126, 0.0, 0.0, 20, _FUSED)
 FLOAT32 = Precision("float32", 24, 2.0**-126, 0.0, 0.0, 20, _CONVENTIONAL)
-PRECISIONS = {precision.name: precision for precision in (FLOAT16, BFLOAT16, TF32, FLOAT32)}

@@ -53,8 +53,10 @@ class ColumnsEmbedder(Embedder):
         missing = [name for name in self._columns if name not in records.column_names]
         if missing:
             raise InputError(f"embedder.columns: {', '.join(missing)}: no such column in the rows")
-        numbers = [records[name].cast(pa.float64()).to_numpy() for name in self._columns]
-        vectors = np.stack(numbers, axis=1).astype(np.float32)
+        # Unsafe: one whole number that has no float64 of its own would stop the pipeline of all others.
+        numbers = [records[name].cast(pa.float64(), safe=False).to_numpy() for name in self._columns]
+        with np.errstate(over="ignore"):  # a number beyond float32 is found below
+            vectors = np.stack(numbers, axis=1).astype(np.float32)
         odd = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
         vectors[odd] = 0
         return Embedding(vectors, {row: Fault("number that is missing or not finite") for row in odd})

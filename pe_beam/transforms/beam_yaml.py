@@ -27,7 +27,7 @@ from pe_beam.transforms import embed, histogram, vote
 from pe_beam.transforms.guard import guarded
 from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.spread import Spread
-from pe_beam.voting.records import embed_rows, vector_batch
+from pe_beam.voting.records import embed_rows
 
 _ROWS = 4096  # records of a batch at most
 
@@ -152,11 +152,9 @@ class Vote(beam.PTransform):
         )
         grid = paid.open() if paid.unit is Unit.CLIENT else None
         self._vote = vote.Vote(handle, unit=paid.unit, grid=grid)
-        self._nobody = vector_batch(vectors[:0], [], [] if paid.unit is Unit.CLIENT else None, {}, codes)
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        nobody = batches.pipeline | "Nobody" >> beam.Create([self._nobody], reshuffle=False)
-        return (batches, nobody) | "WithNobody" >> beam.Flatten() | "Count" >> self._vote
+        return batches | "Count" >> self._vote
 
 
 class NoisyVotes(NamedTuple):

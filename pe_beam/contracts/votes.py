@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -62,7 +62,13 @@ class Ballots(Protocol):
 
 
 class BallotHandle(abc.ABC):
-    """Names the candidates that records vote on. It is small and is pickled into a graph in place of vectors."""
+    """Names the candidates that records vote on. It is small and is pickled into a graph in place of vectors.
+
+    Attributes:
+      is_there: whether they can be loaded before any record comes, so that no records at all have a tally of zeros.
+    """
+
+    is_there: ClassVar[bool] = False
 
     @abc.abstractmethod
     def load(self) -> Ballots:

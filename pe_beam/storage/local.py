@@ -29,9 +29,10 @@ from pe_beam.errors import LockedError, StorageError
 
 PRIVATE_ATTEMPTS = "private/attempts"
 WORK_ATTEMPTS = "work/attempts"
-# Times of files in release/ would reveal the duration of private stages in a copy that preserves times. 1980 is the
+# Times of files that are shared would reveal the duration of private stages in a copy that preserves times. 1980 is the
 # earliest time that every archive format supports.
 _NO_TIME = 315532800
+_SHARED = ("release", "published/", "report.html")  # of a run, and of a stream its notes and its page
 _IN_PLACE = 1 << 16  # largest size in bytes of a file that `update` overwrites in place; its version has a digest
 # Number of files that stay open between updates that need not be durable: opening costs more than a small write.
 _MOST_OPEN = 8
@@ -318,7 +319,7 @@ class LocalStore(Store):
                 if mode is not None:
                     os.fchmod(file.fileno(), mode & 0o777)
                 os.fsync(file.fileno())
-            if name.startswith("release"):
+            if name.startswith(_SHARED):
                 os.utime(temporary, (_NO_TIME, _NO_TIME))
             if replace:
                 Path(temporary).replace(target)
@@ -327,7 +328,7 @@ class LocalStore(Store):
                 won = _link(temporary, target)
         finally:
             Path(temporary).unlink(missing_ok=True)
-        if name.startswith("release"):
+        if name.startswith(_SHARED):
             self._hide_times(target.parent)
         _sync_folder(target.parent)
         return won

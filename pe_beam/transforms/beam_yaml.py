@@ -27,7 +27,7 @@ from pe_beam.transforms import embed, histogram, vote
 from pe_beam.transforms.guard import guarded
 from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.spread import Spread
-from pe_beam.voting.records import embed_rows, vector_batch
+from pe_beam.voting.records import embed_rows
 
 _ROWS = 4096  # records of a batch at most
 
@@ -53,8 +53,10 @@ class ColumnsEmbedder(Embedder):
         missing = [name for name in self._columns if name not in records.column_names]
         if missing:
             raise InputError(f"embedder.columns: {', '.join(missing)}: no such column in the rows")
-        numbers = [records[name].cast(pa.float64()).to_numpy() for name in self._columns]
-        vectors = np.stack(numbers, axis=1).astype(np.float32)
+        # Unsafe: one whole number that has no float64 of its own would stop the pipeline of all others.
+        numbers = [records[name].cast(pa.float64(), safe=False).to_numpy() for name in self._columns]
+        with np.errstate(over="ignore"):  # a number beyond float32 is found below
+            vectors = np.stack(numbers, axis=1).astype(np.float32)
         odd = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
         vectors[odd] = 0
         return Embedding(vectors, {row: Fault("number that is missing or not finite") for row in odd})
@@ -150,11 +152,9 @@ class Vote(beam.PTransform):
         )
         grid = paid.open() if paid.unit is Unit.CLIENT else None
         self._vote = vote.Vote(handle, unit=paid.unit, grid=grid)
-        self._nobody = vector_batch(vectors[:0], [], [] if paid.unit is Unit.CLIENT else None, {}, codes)
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:  # noqa: D102
-        nobody = batches.pipeline | "Nobody" >> beam.Create([self._nobody], reshuffle=False)
-        return (batches, nobody) | "WithNobody" >> beam.Flatten() | "Count" >> self._vote
+        return batches | "Count" >> self._vote
 
 
 class NoisyVotes(NamedTuple):

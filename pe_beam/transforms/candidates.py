@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,8 @@ class Candidates(BallotHandle):
     distance: str = "l2"
     votes_per_record: int = 1
     search_engine: str = DEFAULT_ENGINE
+
+    is_there: ClassVar[bool] = True
 
     def load(self) -> Ballots:
         """See `BallotHandle`. Raises InputError if the file has another digest."""

@@ -31,7 +31,8 @@ _NOBODY = ""
 class Vote(beam.PTransform):
     """`PCollection[pa.RecordBatch]` (label, vector[, client]) -> `PCollection[Tally]` of one element.
 
-    An empty PCollection gives no tally. A batch without rows gives zeros.
+    A batch without rows gives zeros. So does an empty PCollection, if the candidates are there before it is read
+    (`BallotHandle.is_there`, as those of `write_candidates` are); else it gives no tally, which tells it.
 
     Args:
       candidates: handle of the candidates: `Candidates`, or a handle of your own.
@@ -72,6 +73,10 @@ class Vote(beam.PTransform):
             partial = _joined(votes) | "ScaleClients" >> beam.ParDo(_ScaleClientsFn(self._grid, self._traces))
         else:
             partial = batches | "Vote" >> beam.ParDo(_VoteFn(self._candidates, self._traces))  # (0, tally)
+        if self._candidates.is_there:
+            start = batches.pipeline | "Nobody" >> beam.Create([0], reshuffle=False)
+            nobody = start | "NoVotes" >> beam.ParDo(_NoVotesFn(self._candidates, self._unit, self._grid, self._traces))
+            partial = (partial, nobody) | "WithNobody" >> beam.Flatten()
         return sum_tallies(partial)
 
 
@@ -112,6 +117,24 @@ class _VoteFn(PlainFn):
         for block in blocks:
             counts += np.bincount(voted.ballots(block.vectors, block.labels)[1], minlength=voted.width)
         self._tally = added(self._tally, Tally(voted.digest, counts, Unit.RECORD, voted.votes_per_record, 0))
+
+
+@beam.typehints.with_output_types(tuple[int, Tally])
+class _NoVotesFn(PlainFn):
+    """Gives the tally of nobody: whether anybody votes at all must not decide whether there is one (rule 2)."""
+
+    def __init__(self, candidates: BallotHandle, unit: Unit, grid: Grid | None, traces: str | None) -> None:
+        self._candidates, self._unit, self._grid, self._traces = candidates, unit, grid, traces
+
+    def process(self, _: int) -> Iterator[tuple[int, Tally]]:
+        with guarded(self._traces, "Vote"):
+            voted = self._candidates.load()
+            votes, bits = voted.votes_per_record, 0
+            if self._unit is Unit.CLIENT:
+                assert self._grid is not None
+                votes, bits = 1, self._grid.grid_bits()
+            zeros = np.zeros(voted.width, dtype=np.int64)
+        yield 0, Tally(voted.digest, zeros, self._unit, votes, bits)
 
 
 @beam.typehints.with_input_types(pa.RecordBatch)

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,17 @@ def test_windows_of_no_record_of_one_and_of_many_are_published_at_the_same_insta
     assert notes[0] == notes[1] == notes[3000]
     assert notes[0][0] == [(FIRST + DAY + timedelta(hours=4)).isoformat()]
     assert notes[0][1]["missed"] is False
+
+
+def test_no_time_of_what_is_published_says_how_long_a_window_took(tmp_path):
+    """A copy keeps the times of files. Note and page of a late window are written once its private stages are over."""
+    life = Life(tmp_path)
+    put(life.folder, 0, "a", [7])
+    store = life.until(1.5)
+    root = Path(store.uri)
+    shared = [root / "report.html", root / "published", *(root / "published").iterdir()]
+    shared += (root / f"windows/{window(0)}").rglob("release/**/*")
+    assert {path.stat().st_mtime for path in shared} == {315532800.0}
 
 
 def test_what_was_missed_is_made_up_in_order_by_the_same_stamps(tmp_path):

@@ -79,6 +79,15 @@ def test_a_record_that_is_no_number_abstains(tmp_path: Path) -> None:
     assert counts(rows, TWO, paid(tmp_path)) == [1, 2]
 
 
+@pytest.mark.filterwarnings("error")  # one would tell of a record in a worker's log
+def test_no_number_stops_a_pipeline_or_is_heard_of(tmp_path: Path) -> None:
+    """Whole numbers that no float64 holds exactly are rounded, and what float32 does not hold abstains."""
+    rows = [beam.Row(x=value) for value in (1, 9, 2**53 + 1, -(2**63))]
+    assert counts(rows, TWO, paid(tmp_path)) == [2, 2]
+    rows = [beam.Row(x=value) for value in (1.0, 9.0, 1e300)]
+    assert counts(rows, TWO, paid(tmp_path, "floats")) == [1, 1]
+
+
 def test_labels_are_compared_as_texts_and_undeclared_ones_abstain(tmp_path: Path) -> None:
     rows = [beam.Row(x=9.0, label=label) for label in (1, 1, 2, 3)]
     candidates = [{"x": 0.0, "label": 1}, {"x": 0.0, "label": "2"}]

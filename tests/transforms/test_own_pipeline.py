@@ -5,7 +5,9 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import pe_beam
@@ -35,6 +37,22 @@ def test_the_example_releases_noisy_counts_of_the_nearest_towns(tmp_path: Path) 
     assert not (tmp_path / "homes/private/secret.key").exists()
     again = example["main"](tmp_path)  # a second run draws no second noise, and needs no secret
     assert again.equals(found)
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_no_record_at_all_has_a_histogram_of_noise(tmp_path: Path, unit: Unit) -> None:
+    """Neighbours of a single record have none: whether there is a histogram would tell them apart (rule 2)."""
+    store = open_store(tmp_path)
+    mechanism = pe_beam.open_mechanism(open_store(tmp_path / "m"), "m", epsilon=1, delta=1e-5, unit=unit)
+    towns = pe_beam.write_candidates(str(tmp_path), np.eye(3, dtype=np.float32))
+    with beam.Pipeline() as pipeline:
+        vectors = pipeline | beam.Create([], reshuffle=False).with_output_types(pa.RecordBatch)
+        _ = (
+            vectors
+            | pe_beam.Vote(towns, unit=unit, grid=mechanism)
+            | pe_beam.NoisyHistogram(mechanism, commit=str(tmp_path))
+        )
+    assert len(mechanism.noisy(store)) == 3
 
 
 def tally(*counts: int, votes: int = 1, unit: Unit = Unit.RECORD, bits: int = 0) -> Tally:

@@ -279,6 +279,15 @@ def test_errors_name_the_argument(tmp_path, records, changes, message):
     assert not (tmp_path / "run/private").exists()
 
 
+def test_a_label_misspelt_is_told_before_metadata_are_asked_for_it(tmp_path):
+    """Metadata of SDV would want the values of the label, which the call has named otherwise."""
+    columns = {"age": {"sdtype": "numerical"}, "y": {"sdtype": "categorical"}, "income": {"sdtype": "categorical"}}
+    given = {"schema": {"columns": columns}, "domain": {"age": {"min": 0, "max": 99}}, "label": "incom"}
+    table = pa.table({"age": [1, 2], "y": ["a", "b"], "income": ["no", "yes"]})
+    with pytest.raises(InputError, match=r"no column 'incom'; did you mean 'income'\?"):
+        pe_beam.synthesize(table, tmp_path / "run", **CALL | given)
+
+
 def test_labels_of_a_set_come_in_one_order_whatever_its_own_is(monkeypatch, tmp_path):
     """A set of texts has another order in each process: the same cell in a new notebook would be another recipe."""
     seen = []

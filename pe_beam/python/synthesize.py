@@ -106,6 +106,11 @@ def synthesize(
     if public is not None:
         _demand_published(public, records, schema, modality)
     kind = modality or _modality(given, schema if public is None else public)
+    if kind == "image" and set(given) == {"text"}:
+        raise InputError(
+            "records: texts are no pictures; of paths, [PIL.Image.open(path) for path in records] is taken, and a "
+            "folder of pictures by a recipe (docs/images.md)"
+        )
     has_labels = label is not None
     if label is not None and not isinstance(label, str):
         given["label"], label = [str(each) for each in label], None

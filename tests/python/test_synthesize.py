@@ -269,6 +269,7 @@ SECRET = "a-private-value"
         (TABLE, {"public": TABLE, "schema": None}, "public: these are the private records; other records"),
         (TABLE, {"public": TABLE.slice(3)}, "public: not beside a schema"),
         (TABLE, {"public": ["a"], "schema": None, "modality": "text"}, "public: is for tables; modality 'text'"),
+        (["a.png"], {"schema": None, "modality": "image"}, r"texts are no pictures; of paths, \[PIL.Image.open"),
         (TABLE, {"public": "nowhere.csv", "schema": None}, "public: is not there, or no file"),
     ],
 )

@@ -34,7 +34,9 @@ def add_init(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_init)
     for key, (flag, value, text) in _FLAGS.items():
         command.add_argument(flag, dest=key, metavar=value, help=text)
-    command.add_argument("--look", action="store_true", help="look at names of folders and columns, and at types")
+    command.add_argument(
+        "--look", action="store_true", help="look at names of folders, tables and columns, and at types"
+    )
     command.add_argument("--labels-from-folders", action="store_true", help="the names of folders are public labels")
     command.add_argument("--set", action="append", default=[], metavar="a.b=c", help="answer anything by recipe key")
     command.add_argument("--yes", action="store_true", help="ask nothing: take defaults for what no flag says")

@@ -112,6 +112,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.json:
         rows = [{"directory": e.entry.line.directory, "found": e.found, "faults": e.faults} for e in found]
         print_json({"entries": rows})
+    elif not found:
+        print("no run has entered yet")
     else:
         for each in found:
             state = "not there; all that it has reserved counts on" if not each.found else "as reserved"

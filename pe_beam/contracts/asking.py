@@ -152,11 +152,13 @@ class Seen:
         where keys and values are in the same lines.
       folders: names of the direct subfolders of a folder of images that contain pictures, judged by file names.
       separator: the text between two columns of CSV.
+      tables: names of CSV, JSONL and Parquet files below a folder of images.
     """
 
     columns: dict[str, pa.DataType]
     folders: list[str]
     separator: str = ","
+    tables: list[str] = field(default_factory=list)
 
 
 def _stand_in(parse: Callable[[str], Any], choices: Sequence[str]) -> Any:

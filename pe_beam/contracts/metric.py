@@ -88,3 +88,13 @@ It may run on any worker, more than once, and in any order. It draws only from `
 logs nothing. If it raises MissingExtraError, it is left out and the evaluation says so. Other errors stop the
 evaluation.
 """
+
+
+def only_with(option: str) -> Callable[[Metric], Metric]:
+    """Decorates a metric that measures nothing unless `Comparison.options` has this option: it is not called then."""
+
+    def mark(metric: Metric) -> Metric:
+        metric.only_with = option  # type: ignore[attr-defined]  # as `modality` and `options` are attributes
+        return metric
+
+    return mark

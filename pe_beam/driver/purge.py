@@ -5,7 +5,7 @@ from __future__ import annotations
 from pe_beam.contracts.store import Store
 from pe_beam.custody import keeping
 from pe_beam.driver.finalize import is_complete
-from pe_beam.engine.run import open_run, stored_recipe
+from pe_beam.engine.run import not_a_run, open_run, stored_recipe
 from pe_beam.errors import InputError
 from pe_beam.privacy.secret_record import read_record
 from pe_beam.recipe.windows import KEY
@@ -28,7 +28,7 @@ def purge(run_dir: str) -> str | None:
     """
     store = open_store(run_dir)
     if not store.exists("recipe.yaml"):
-        raise InputError(f"{run_dir}: not a run directory (it has no recipe.yaml)")
+        raise InputError(f"{run_dir}: {not_a_run(store)}")
     if store.exists(KEY):
         raise InputError(
             f"{run_dir}: the directory of a stream, whose registry keeps records from being paid for twice; what is "

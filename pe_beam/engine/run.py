@@ -84,6 +84,16 @@ def stored_recipe(store: Store) -> Recipe:
         raise InputError(f"{store.at('recipe.yaml')}: damaged (not YAML); put the run's own back") from None
 
 
+def not_a_run(store: Store) -> str:
+    """Returns what is to be said of a place that has no recipe.yaml."""
+    if store.exists("privacy.json"):  # somebody has got a copy of a release, or names the one in a run directory
+        return (
+            "a release, not the run directory that it comes from; of a release alone there are `pe-beam export DIR "
+            "--as FORM`, and in Python pe_beam.open_release(DIR)"
+        )
+    return "not a run directory (it has no recipe.yaml)"
+
+
 @kept(maxsize=4)
 def _opened(root: str, digest: str) -> Run:
     return Run(root, stored_recipe(open_store(root)))
@@ -94,5 +104,5 @@ def open_run(root: str | Path) -> Run:
     store = open_store(root)
     recipe = store.find_committed("recipe.yaml")  # each call of a DoFn comes here
     if recipe is None:
-        raise InputError(f"{root}: not a run directory (it has no recipe.yaml)")
+        raise InputError(f"{root}: {not_a_run(store)}")
     return _opened(store.uri, hashlib.sha256(recipe).hexdigest())

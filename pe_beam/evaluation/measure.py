@@ -170,7 +170,7 @@ def _of_modality(run: Run, setting: Setting, name: str, taken: dict[str, float])
     voted = load_payload(run, VOTED)
     samples = voted if name == CEILING else load_payload(run, name)
     held_out = load_payload(run, HELD_OUT)
-    metrics = metrics_of(run.modality)
+    metrics = [m for m in metrics_of(run.modality) if getattr(m, "only_with", None) in (None, *setting.options)]
     if not metrics or samples is None or held_out is None:
         return Measured(figures={})
     comparison = Comparison(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pe_beam import registry
-from pe_beam.contracts.asking import Asker, Seen, listed, number
+from pe_beam.contracts.asking import Asker, Seen, column, listed, number
 from pe_beam.contracts.modality import Modality
 from pe_beam.errors import DataError, PeBeamError
 from pe_beam.init.looking import NOTHING, PICTURES, SEEN, guess_source, look
@@ -18,6 +18,9 @@ from pe_beam.recipe.plan import make_plan
 
 _BY_COLUMN = ("parquet", "csv", "jsonl")
 """Sources whose columns a recipe names one by one. Others have formats of their own, or come from other packages."""
+_LABELS_BY_COLUMN = (*_BY_COLUMN, "imagefolder")
+"""Sources without labels unless a column is named."""
+_FILE_NAME = "file_name"  # the column of a table that lists pictures, unless another is named
 _STAND_IN = 1000  # samples, where faulty answers leave nothing to plan by; these are told in its place
 
 
@@ -67,7 +70,8 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str | None, Seen]:
     """Returns where the records lie, what a record is (None: this follows from a missing answer), and what is seen."""
     asker.say("Where the private records lie. They are not read now; what may be looked at is asked first.")
     path = asker.ask("data.path", "A folder, a file or a glob")
-    source = asker.ask("data.source", "What kind of files", default=guess_source(path), choices=_sources())
+    guessed = guess_source(path, asker.given.get("modality"))
+    source = asker.ask("data.source", "What kind of files", default=guessed, choices=_sources())
     known = registry.names("modalities")
     usual = "image" if source in PICTURES else "tabular" if _declares_columns(asker) else None
     data = {"source": source, "path": path}
@@ -75,24 +79,50 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str | None, Seen]:
         return data, None, NOTHING
     modality = asker.ask("modality", "What a record is", default=usual, choices=known)
     modality = None if asker.lacks("modality") else modality
+    if not asker.interactive and source == "folder" and not asker.given.keys() & {"data.source", "modality", "look"}:
+        asker.warn(f"{path}: taken for a folder of pictures; --source and --modality say otherwise")
     if asker.lacks("data.path"):
         return data, modality, NOTHING
     if modality is not None and registry.find("modalities", modality, key="modality").by_tables:
         if asker.confirm("look", "May I look at the names and types of columns of the tables? No value is read"):
             asker.look = look
         return data, modality, NOTHING
-    what = {"folder": "names of the folders in it", "csv": "names of columns, the first line of a file"}.get(
-        source, "names and types of columns"
-    )
+    what = {
+        "folder": "names of the folders in it, and of tables beside the pictures",
+        "csv": "names of columns, the first line of a file",
+        "imagefolder": "names of columns of the table",
+    }.get(source, "names and types of columns")
     if source not in SEEN or not asker.confirm("look", f"May I look at the {what}? No value is read"):
         return data, modality, NOTHING
     try:
-        return data, modality, look(path, source)
+        return _listed(asker, data, look(path, source), modality)
     except DataError as error:
         if not asker.interactive:
             raise
         asker.say(f"  {error}. Going on without a look.")
         return data, modality, NOTHING
+
+
+def _listed(
+    asker: Asker, data: dict[str, Any], seen: Seen, modality: str | None
+) -> tuple[dict[str, Any], str | None, Seen]:
+    """Returns the table beside pictures as what is read, if a person says that it lists them; else all as it is."""
+    if not seen.tables or seen.folders or modality != "image":
+        return data, modality, seen
+    tables = [f"{str(data['path']).rstrip('/')}/{name}" for name in seen.tables]
+    if not asker.interactive:
+        asker.warn(
+            f"a table lies beside the pictures ({', '.join(seen.tables)}). If it lists them with their labels or "
+            f"clients, its columns are asked for with --source imagefolder --data {tables[0]}"
+        )
+        return data, modality, seen
+    asker.say("Tables beside the pictures: " + ", ".join(tables))
+    path = asker.ask(
+        "listed", "Which of them lists the pictures, with labels or clients", choices=tables, optional=True
+    )
+    if path is None:
+        return data, modality, seen
+    return {"source": "imagefolder", "path": path}, modality, look(path, "imagefolder")
 
 
 def _declares_columns(asker: Asker) -> bool:
@@ -123,11 +153,16 @@ def _columns(asker: Asker, data: dict[str, Any], modality: Modality | None, seen
     for role in roles:
         default = role if not seen.columns or role in seen.columns else None
         columns[role] = asker.ask(f"data.columns.{role}", f"The column with the {role}", default=default)
+    if data["source"] == "imagefolder" and seen.columns and _FILE_NAME not in seen.columns:
+        columns["image"] = asker.ask(
+            "data.columns.image", "The column with the names of the pictures", parse=column(seen)
+        )
     for role, text in (("label", "the label (several: names between commas)"), ("client", "the client id")):
         if role == "client" and (role not in takes or (modality is not None and modality.by_client)):
             continue  # where all have clients, `start` asks for the column
         # Declared labels need a column. Its default is the column with this name.
-        declared = named and role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
+        by_column = data["source"] in _LABELS_BY_COLUMN
+        declared = by_column and role == "label" and any(f"{key}.".startswith("data.labels.") for key in asker.given)
         default = role if declared and role in seen.columns else None
         key = f"data.columns.{role}"
         found = asker.ask(
@@ -170,7 +205,7 @@ def _must_be_seen(asker: Asker, columns: Mapping[str, Any], seen: Seen) -> None:
 def _labels(asker: Asker, data: dict[str, Any], seen: Seen) -> None:
     columns = data.get("columns", {}).get("label")
     # Sources without columns of their own name have labels by their format: folders, members of a tar, bytes.
-    free = data["source"] not in _BY_COLUMN
+    free = data["source"] not in _LABELS_BY_COLUMN
     if not free and columns is None:
         return
     asker.say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -105,6 +106,11 @@ def synthesize(
     if public is not None:
         _demand_published(public, records, schema, modality)
     kind = modality or _modality(given, schema if public is None else public)
+    if kind == "image" and set(given) == {"text"}:
+        raise InputError(
+            "records: texts are no pictures; of paths, [PIL.Image.open(path) for path in records] is taken, and a "
+            "folder of pictures by a recipe (docs/images.md)"
+        )
     has_labels = label is not None
     if label is not None and not isinstance(label, str):
         given["label"], label = [str(each) for each in label], None
@@ -123,6 +129,7 @@ def synthesize(
     }
     raw["data"] |= _said(labels=labels, expected_records=expected_records)
     if kind == "tabular":
+        _demand_columns(given, [label, client])  # else a schema is asked for what the right name would say
         _declare_table(raw, schema, domain or {}, roles)
     elif schema is not None or domain:
         raise InputError(f"schema: is for tables; modality {kind!r} takes none")
@@ -143,6 +150,15 @@ def synthesize(
         unroll=unroll,
         on_iteration=on_iteration,
     )
+
+
+def _demand_columns(held: Mapping[str, Any], names: Sequence[str | None]) -> None:
+    """Raises InputError if an argument names a column that the records do not have."""
+    for name in names:
+        if name is not None and not {name, name.partition(".")[0]} & {*held}:
+            close = get_close_matches(name, list(held), n=1)
+            meant = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"records: there is no column {name!r}; {meant}there are: {', '.join(held)}")
 
 
 def _said(**given: Any) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _head(lines: LineReader, key: str, separator: str) -> tuple[bytes, list[str]
             break
     if lines.position == start:
         raise DataError(f"{key}: a CSV file there is empty; a header is wanted")
-    raise DataError(f"{key}: the header of a CSV file there cannot be read; UTF-8 up to 16 MB is wanted")
+    raise DataError(f"{key}: the header of a CSV file there cannot be read; UTF-8 up to 16 MB is wanted; {forms.ANEW}")
 
 
 def _picked(fields: list[str], picked: list[int | None], instead: Values) -> tuple[Values, Fault | None]:

@@ -98,6 +98,11 @@ class FolderSource(Source):
         if not found:
             wanted = f"wanted: {' '.join(ENDINGS)} or others"
             raise EmptyInputError(f"{self._key}: no image files below {self._root}; {wanted}")
+        if self._labelled and not self._never_stop and not self._members and not any("/" in name for name in found):
+            raise DataError(
+                f"{self._key}: data.labels are declared, and no picture lies in a folder named by its label; labels "
+                "in a table beside the pictures want data.source: imagefolder, data.path: FOLDER/labels.csv"
+            )
         return [Piece(self._root, 0, a, b, tuple(found[a:b])) for a, b in cut(len(found))]
 
     def listed(self) -> list[tuple[str, int]]:

@@ -20,6 +20,7 @@ _PACKED = (
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"PK\x03\x04", "zip"),
 )
+ANEW = "iconv -f LATIN1 -t UTF-8 OLD > NEW writes a file of Latin-1 anew"
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 
 
@@ -62,7 +63,9 @@ def refuse(head: bytes, name: str, key: str, kind: str) -> None:
     if head.startswith(b"PAR1"):
         raise DataError(f"{what} is Parquet; data.source: parquet reads it")
     if head.startswith(_WIDE) or 4 * head[:1000].count(0) > len(head[:1000]) > 0:
-        raise DataError(f"{what} is UTF-16 or UTF-32; UTF-8 is wanted: write the file anew")
+        raise DataError(
+            f"{what} is UTF-16 or UTF-32; UTF-8 is wanted: iconv -f UTF-16 -t UTF-8 OLD > NEW writes it anew"
+        )
     if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
         raise DataError(f"{what} has lines that end in CR alone; LF or CR LF is wanted: write the file anew")
 

@@ -35,7 +35,7 @@ class ImageFolderSource(ListedSource):
     The path may also be one metadata file. For class folders without metadata, use source `folder`.
     """
 
-    takes = frozenset({"columns", "client"})  # not never_stop: it may be CSV
+    takes = frozenset({"columns", "client", "separator"})  # not never_stop: it may be CSV
 
     @classmethod
     def open(cls, request: SourceRequest) -> ImageFolderSource:
@@ -50,12 +50,13 @@ class ImageFolderSource(ListedSource):
             key=request.key,
             labels=request.labels,
         )
-        return cls(request.path, roles)
+        return cls(request.path, roles, request.separator)
 
-    def __init__(self, path: str, roles: Roles) -> None:
+    def __init__(self, path: str, roles: Roles, separator: str = ",") -> None:
         super().__init__(roles.key)
         self._path = path.rstrip("/") or "/"
         self._roles = roles
+        self._separator = separator
 
     def pieces(self) -> list[Piece]:
         """See Source."""
@@ -98,7 +99,7 @@ class ImageFolderSource(ListedSource):
         kind = _KINDS.get(_ending(file))
         if kind is None:
             raise DataError(f"{self._key}: a metadata file there is none of {', '.join(_KINDS)}; unpack it first")
-        return kind(file, self._roles)
+        return CsvSource(file, self._roles, self._separator) if kind is CsvSource else kind(file, self._roles)
 
     def _table(self, piece: Piece) -> Source:
         return self._source(piece.file)

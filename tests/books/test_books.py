@@ -285,6 +285,11 @@ def test_a_book_that_was_changed_is_refused(tmp_path):
     assert entering.demand_entered(open_store(tmp_path / "2"))
 
 
+def test_a_check_of_a_book_without_runs_says_so(capsys):
+    assert main(["book", "check", opened("nobody")]) == 0
+    assert capsys.readouterr().out == "no run has entered yet\n"
+
+
 def test_what_another_holder_wrote_does_not_steer_a_terminal(capsys):
     place = opened("steered")
     goes_in(place, "memory://steered-run", cost(10.0), name="\x1b[2Jrun")

@@ -175,6 +175,7 @@ def test_steps_are_told_in_plain_lines_without_a_count_or_a_time(run: Path, monk
     assert lines[0] == "reading and embedding"
     assert any(line.startswith("measuring real records (3 of 3): ") for line in lines)
     assert any(line.endswith(" of 3): distances and classifiers") for line in lines)
+    assert "wide resnet" not in said.getvalue(), "it was not asked for"
     assert not re.search(r"\d", re.sub(r"population \d|\d of \d", "", said.getvalue()))
 
 

@@ -324,6 +324,51 @@ def test_kinds_of_files_are_guessed_by_their_ending():
     assert [guess_source(name) for name in names] == kinds
 
 
+@pytest.fixture
+def listed(tmp_path):
+    """Pictures in one folder, and a table of semicolons that lists them."""
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for row in range(4):
+        (scans / f"{row}.png").write_bytes(encode_png(np.full((8, 8), 60 * row, np.uint8)))
+    (scans / "labels.csv").write_text("file;diagnosis;patient\n" + "".join(f"{i}.png;{i % 2};{i}\n" for i in range(4)))
+    return scans
+
+
+def test_a_table_beside_pictures_is_noticed_by_a_look(tmp_path, listed, capsys):
+    wanted = ["--labels", "0,1", "--expected-records", "9", "--yes", "--out", str(tmp_path / "a.yaml"), "--look"]
+    assert main(["init", "--data", str(listed), *wanted]) == 0
+    said = capsys.readouterr().err
+    assert "(labels.csv)" in said
+    assert f"--source imagefolder --data {listed}/labels.csv" in said
+    assert main(["run", str(tmp_path / "a.yaml"), "--run-dir", str(tmp_path / "no-folders")]) == 2
+    assert "data.source: imagefolder" in capsys.readouterr().err
+    table = ["--data", f"{listed}/labels.csv", "--modality", "image", *wanted, "--force"]
+    assert main(["init", *table]) == 2
+    said = capsys.readouterr().err
+    assert "data.columns.image=... is missing" in said
+    assert "--label is missing" in said
+    columns = ["--label", "diagnosis", "--set", "data.columns.image=file", "--iterations", "1", "--samples", "8"]
+    assert main(["init", *table, *columns]) == 0
+    assert main(["run", str(tmp_path / "a.yaml"), "--run-dir", str(tmp_path / "run")]) == 0
+
+
+def test_a_person_says_which_table_lists_the_pictures(listed):
+    lines = [str(listed), "folder", "image", "yes", f"{listed}/labels.csv", "names", "file", "diagnosis", "patient"]
+    asker = _person([*lines, "0,1", "4", *[""] * 20])
+    recipe = compose(asker)
+    assert recipe["data"]["source"] == "imagefolder"
+    assert recipe["data"]["columns"] == {"image": "file", "label": "diagnosis", "client": "patient"}
+    assert (recipe["data"]["separator"], recipe["privacy"]["unit"]) == (";", "client")
+    parse_recipe(recipe)
+
+
+def test_a_folder_of_tables_is_not_taken_for_pictures(tmp_path):
+    (tmp_path / "visits.csv").write_text("patient,day\n")
+    with pytest.raises(DataError, match=r"no pictures lie below .*, but csv files: --source csv"):
+        look(str(tmp_path), "folder")
+
+
 @pytest.mark.parametrize(
     ("source", "given", "wanted"),
     [

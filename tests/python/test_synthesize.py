@@ -269,6 +269,7 @@ SECRET = "a-private-value"
         (TABLE, {"public": TABLE, "schema": None}, "public: these are the private records; other records"),
         (TABLE, {"public": TABLE.slice(3)}, "public: not beside a schema"),
         (TABLE, {"public": ["a"], "schema": None, "modality": "text"}, "public: is for tables; modality 'text'"),
+        (["a.png"], {"schema": None, "modality": "image"}, r"texts are no pictures; of paths, \[PIL.Image.open"),
         (TABLE, {"public": "nowhere.csv", "schema": None}, "public: is not there, or no file"),
     ],
 )
@@ -277,6 +278,15 @@ def test_errors_name_the_argument(tmp_path, records, changes, message):
         pe_beam.synthesize(records, tmp_path / "run", **CALL | changes)
     assert SECRET not in str(error.value)
     assert not (tmp_path / "run/private").exists()
+
+
+def test_a_label_misspelt_is_told_before_metadata_are_asked_for_it(tmp_path):
+    """Metadata of SDV would want the values of the label, which the call has named otherwise."""
+    columns = {"age": {"sdtype": "numerical"}, "y": {"sdtype": "categorical"}, "income": {"sdtype": "categorical"}}
+    given = {"schema": {"columns": columns}, "domain": {"age": {"min": 0, "max": 99}}, "label": "incom"}
+    table = pa.table({"age": [1, 2], "y": ["a", "b"], "income": ["no", "yes"]})
+    with pytest.raises(InputError, match=r"no column 'incom'; did you mean 'income'\?"):
+        pe_beam.synthesize(table, tmp_path / "run", **CALL | given)
 
 
 def test_labels_of_a_set_come_in_one_order_whatever_its_own_is(monkeypatch, tmp_path):

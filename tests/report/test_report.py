@@ -18,8 +18,10 @@ from pe_beam import registry
 from pe_beam.cli.main import main
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.options import Options
+from pe_beam.driver.export import export
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.public import WITHHELD, public_recipe
+from pe_beam.driver.purge import purge
 from pe_beam.driver.reporting import report
 from pe_beam.engine.run import open_run
 from pe_beam.errors import InputError, StorageError
@@ -251,6 +253,13 @@ def test_no_file_and_no_folder_of_a_release_has_a_time(digits):
 def test_where_there_is_nothing_yet_it_says_so(small, tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
         report(tmp_path)
+
+
+def test_a_copy_of_a_release_is_told_what_it_is(digits, tmp_path):
+    with pytest.raises(InputError, match=r"a release, not the run directory .*export DIR --as"):
+        export(str(digits / "release"), tmp_path / "a.csv")
+    with pytest.raises(InputError, match="a release, not the run directory"):
+        purge(str(digits / "release"))
 
 
 @pytest.mark.parametrize(

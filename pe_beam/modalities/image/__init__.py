@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pe_beam.contracts.metric import Comparison, Measured
+from pe_beam.contracts.metric import Comparison, Measured, only_with
 from pe_beam.contracts.modality import Modality
 from pe_beam.contracts.view import View
-from pe_beam.modalities.image.metrics.options import OPTIONS, read_options
+from pe_beam.modalities.image.metrics.options import OPTIONS, SPACES, WRN, read_options
 from pe_beam.modalities.image.resize import Resize
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def _start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, An
     return start(asker, seen, data)
 
 
+@only_with(SPACES)
 def _spaces(comparison: Comparison) -> Measured:
     from pe_beam.modalities.image.metrics.spaces import other_spaces
 
@@ -47,6 +48,7 @@ def _small_cnn(comparison: Comparison) -> Measured:
     return small_cnn(comparison)
 
 
+@only_with(WRN)
 def _wide_resnet(comparison: Comparison) -> Measured:
     from pe_beam.modalities.image.metrics.classifiers import wide_resnet
 

@@ -27,10 +27,11 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
     label, labels = _label(asker, looks["parent"])
     schema: Any = asker.ask("data.schema", "A YAML file that declares both tables", optional=True)
     if schema is None:
-        schema, columns = _declared(asker, files, looks, label)
+        paths = {name: f"{data['path'].rstrip('/')}/{file['file']}" for name, file in files.items()}
+        schema, columns = _declared(asker, files, looks, label, paths)
         files = {name: file | ({"columns": columns[name]} if columns[name] else {}) for name, file in files.items()}
     return {
-        "data": {"source": "relational", "options": files, "schema": schema, **labels},
+        "data": _separator(asker, looks) | {"source": "relational", "options": files, "schema": schema, **labels},
         "generator": {"name": "relational"},
         "embedder": {"name": "relational"},
         "evolution": {"iterations": 1, "degree": 0.1, "threshold": 0, "smoothing": 0.5, "final": "selected"},
@@ -69,6 +70,16 @@ def _look(asker: Asker, name: str, data: Mapping[str, Any], table: Mapping[str, 
         return Seen({}, [])
 
 
+def _separator(asker: Asker, looks: Mapping[str, Seen]) -> dict[str, str]:
+    """Returns what parts the fields of both tables, as a look has shown it."""
+    seen = {look.separator for look in looks.values() if look.columns}
+    if len(seen) > 1:
+        asker.refuse(
+            "data.separator", "init: the tables have several separators; one is wanted: write one of them anew"
+        )
+    return {"separator": seen.pop()} if seen - {","} else {}
+
+
 def _label(asker: Asker, seen: Seen) -> tuple[str | None, dict[str, Any]]:
     """Asks for the column of labels and all labels. Returns the column, and both as parts of the section data."""
     text = "The column with the label, of the parent table"
@@ -80,7 +91,7 @@ def _label(asker: Asker, seen: Seen) -> tuple[str | None, dict[str, Any]]:
 
 
 def _declared(
-    asker: Asker, files: Mapping[str, Any], looks: Mapping[str, Seen], label: str | None
+    asker: Asker, files: Mapping[str, Any], looks: Mapping[str, Seen], label: str | None, paths: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
     """Returns the schema, and for each table names in the schema -> in its file, where they differ."""
     text = "Or two public files with the same columns, parent's and child's between commas (never the data)"
@@ -94,23 +105,26 @@ def _declared(
         stem = re.sub(r"\W", "_", PurePosixPath(files[name]["file"].rstrip("/*")).stem)
         own = {"name": asker.ask(f"{at}.name", f"The {name} table: its name in exports", default=stem or name)}
         text = f"The {name} table: the column that names the client"
-        key = own["key"] = asker.ask(f"{at}.key", text, parse=column(seen), default=key)
+        usual = key if not seen.columns or key in seen.columns else None
+        key = own["key"] = asker.ask(f"{at}.key", text, parse=column(seen), default=usual)
         roles = {"client": key, "label": label if name == "parent" else None}
-        found, columns[name] = _columns(asker, name, seen, known, roles)
+        found, columns[name] = _columns(asker, name, seen, known, roles=roles, private=paths[name])
         schema[name] = own | found
     return {"parent": schema["parent"], "child": _bounds(asker, schema["child"])}, columns
 
 
 def _columns(
-    asker: Asker, name: str, seen: Seen, public: str | None, roles: Mapping[str, str | None]
+    asker: Asker, name: str, seen: Seen, public: str | None, *, roles: Mapping[str, str | None], private: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns the declared columns of a table, and names in the schema -> in its file, where they differ."""
     at = f"data.schema.{name}.columns"
     if public is not None:
         if any(asker.lacks(f"data.schema.{table}.key") for table in _WORDS):
             return {"columns": {}}, {}  # the key would be read as a column; the child's is the parent's if none is said
-        found, renamed = read_off(asker, public, roles, f"data.schema.{name}")
+        found, renamed = read_off(asker, public, roles, f"data.schema.{name}", private=private)
         known = {renamed.get(own, own) for own in found["columns"]}
+        if asker.lacks("public"):
+            return found, {}
         if others := [column for column in left(seen, roles) if column not in known]:
             asker.warn(
                 f"columns of the {name} table left out, for {public} gives no schema of them: {', '.join(others)}"

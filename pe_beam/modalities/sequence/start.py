@@ -29,7 +29,7 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
         )
     schema = asker.ask("data.schema", "A YAML file that declares kinds, gaps and length", optional=True)
     if schema is None:
-        schema, renamed = _declared(asker, seen, columns)
+        schema, renamed = _declared(asker, seen, columns, str(data.get("path", "")))
         columns |= renamed
     source = data["source"]
     if source != "events" and source not in _FILES:
@@ -48,7 +48,9 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _declared(asker: Asker, seen: Seen, columns: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def _declared(
+    asker: Asker, seen: Seen, columns: Mapping[str, Any], private: str
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns the schema, and names of attributes in the schema -> in the file, where they differ."""
     text = "Or a public file with the same columns, whose values may be read (never the data)"
     public = asker.ask("public", text, optional=True)
@@ -56,7 +58,7 @@ def _declared(asker: Asker, seen: Seen, columns: Mapping[str, Any]) -> tuple[dic
         time, kind = _time(asker), {"values": asker.ask(_KINDS, "All kinds of events, between commas", parse=listed)}
         attributes, renamed = _attributes(asker, seen, columns)
     else:
-        time, kind, attributes, renamed = _read_off(asker, public, columns)
+        time, kind, attributes, renamed = _read_off(asker, public, columns, private)
     key, unit = "data.schema", "number"
     if time["type"] in ("date", "datetime"):
         unit = asker.ask(f"{key}.gaps.unit", "The unit of gaps between events", choices=_UNITS, default="days")
@@ -87,7 +89,7 @@ def _attributes(asker: Asker, seen: Seen, columns: Mapping[str, Any]) -> tuple[d
 
 
 def _read_off(
-    asker: Asker, public: str, columns: Mapping[str, Any]
+    asker: Asker, public: str, columns: Mapping[str, Any], private: str
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, str]]:
     """Returns time, kind and attributes as a public file has them, and names in the schema -> in the file."""
     label = columns.get("label")
@@ -98,7 +100,7 @@ def _read_off(
     roles = {"label": label, "client": columns["client"]}
     if any(asker.lacks(f"data.columns.{role}") for role in ("client", TIME, KIND)) or asker.lacks("public"):
         return {"type": "date"}, {}, {}, {}
-    found, names = read_off(asker, public, roles)
+    found, names = read_off(asker, public, roles, private=private)
     made = {names.get(own, own): (own, column) for own, column in found["columns"].items()}
     time, kind = (made.pop(columns[role], (role, {}))[1] for role in (TIME, KIND))
     fits = {TIME: (time.get("type") in NUMBERS, "a number or a date"), KIND: ("values" in kind, "categories")}

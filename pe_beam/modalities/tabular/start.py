@@ -57,11 +57,7 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
             roles = {
                 role: _one(columns.get(role)) for role in ("label", "client") if not asker.lacks(f"data.columns.{role}")
             }
-            if _same_file(public, str(data.get("path", ""))):
-                text = "this is data.path, the private records; other records, whose values anyone may know, are wanted"
-                asker.refuse("public", f"init: --public: {text}")
-                return {}
-            schema, own = read_off(asker, public, roles)
+            schema, own = read_off(asker, public, roles, private=str(data.get("path", "")))
             columns = own | columns
     return {
         "data": {"schema": schema, "columns": columns},
@@ -72,8 +68,17 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _same_file(public: str, path: str) -> bool:
-    return Path(public).is_file() and Path(path).is_file() and Path(public).samefile(path)
+def _is_of(public: str, private: str) -> bool:
+    """Returns whether a public file is the private one, or is among those of a private folder or glob."""
+    if not Path(public).is_file() or "://" in private:
+        return False
+    from pe_beam.sources import finding
+
+    held = Path(private)
+    if held.is_dir():
+        return Path(public).resolve().is_relative_to(held.resolve())
+    found = [private] if held.is_file() else [name for name, _ in finding.match(private)]
+    return any(Path(public).samefile(file) for file in found)
 
 
 def _one(names: Any) -> str | None:
@@ -83,7 +88,7 @@ def _one(names: Any) -> str | None:
 
 
 def read_off(
-    asker: Asker, public: str, roles: Mapping[str, str | None], key: str = "data.schema"
+    asker: Asker, public: str, roles: Mapping[str, str | None], key: str = "data.schema", *, private: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the schema that a public file gives, and role or name in the schema -> column, where they differ.
 
@@ -94,7 +99,12 @@ def read_off(
       public: the file.
       roles: label and client -> their columns, which are left out.
       key: of the schema in the recipe.
+      private: where the private records of this schema lie, which are refused.
     """
+    if _is_of(public, private):
+        text = "these are the private records; other records, whose values anyone may know, are wanted"
+        asker.refuse("public", f"init: --public: {public}: {text}")
+        return {"columns": {}}, {}
     try:
         found = propose_schema(public, public=True, **roles)
     except DataError as error:

@@ -130,7 +130,9 @@ def test_init_asks_for_both_tables(tables: Path, tmp_path: Path) -> None:
     assert all(key in str(caught.value) for key in wanted)
     given |= {f"data.options.{name}.file": f"{table}.csv" for name, table in TABLES.items()}
     given |= {"data.expected_records": "20000", "data.schema.child.most": "8", "data.columns.label": "member"}
-    given |= {"data.labels": "true, false", "public": ",".join(str(tables / f"{name}.csv") for name in TABLES.values())}
+    public = tmp_path / "public"
+    maker().write(public, 400)
+    given |= {"data.labels": "true, false", "public": ",".join(str(public / f"{name}.csv") for name in TABLES.values())}
     unseen = {key: answer for key, answer in given.items() if key != "look"}
     with pytest.raises(InputError, match=r"parent\.key") as caught:
         write_recipe(Asker(unseen, interactive=False), str(tmp_path / "no.yaml"))
@@ -150,6 +152,31 @@ def test_init_asks_for_both_tables(tables: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"data\.options\.child\.file: no csv files there"):
         write_recipe(Asker(given | {"data.options.child.file": "x.csv"}, interactive=False), str(tmp_path / "no.yaml"))
+
+
+def test_init_takes_what_a_look_shows_and_refuses_the_private_tables_as_public(tables: Path, tmp_path: Path) -> None:
+    """Semicolons are read off the header, and a key that the child table does not have is asked for."""
+    for name in ("private", "public"):
+        (tmp_path / name).mkdir()
+        for table in TABLES.values():
+            text = (tables / f"{table}.csv").read_text().replace(",", ";")
+            if table == "orders":
+                text = text.replace("customer_id", "buyer", 1)
+            (tmp_path / name / f"{table}.csv").write_text(text)
+    given = {f"data.options.{name}.file": f"{table}.csv" for name, table in TABLES.items()}
+    given |= {"data.path": str(tmp_path / "private"), "modality": "relational", "look": True}
+    given |= {"data.expected_records": "20000", "data.schema.child.most": "8", "data.schema.parent.key": "customer_id"}
+    given["public"] = ",".join(str(tmp_path / "private" / f"{table}.csv") for table in TABLES.values())
+    with pytest.raises(InputError) as caught:
+        write_recipe(Asker(given, interactive=False), str(tmp_path / "no.yaml"))
+    assert "data.schema.child.key=... is missing" in str(caught.value)
+    given["data.schema.child.key"] = "buyer"
+    with pytest.raises(InputError, match="these are the private records"):
+        write_recipe(Asker(given, interactive=False), str(tmp_path / "no.yaml"))
+    given["public"] = given["public"].replace("private", "public")
+    made, _ = write_recipe(Asker(given, interactive=False, sink=io.StringIO()), str(tmp_path / "made.yaml"))
+    assert made.data.separator == ";"
+    assert as_schema(made.data.table_schema).child.key == "buyer"
 
 
 def few(tables: Path, folder: Path, customers: int) -> Path:

@@ -100,7 +100,12 @@ def test_the_example_is_a_recipe_and_init_writes_one(tmp_path):
     columns = {
         key: value for key, value in answers.items() if key.startswith(("data.path", "modality", "data.columns"))
     }
-    more = {"public": str(tmp_path / "visits.csv"), "data.expected_records": "50", "data.schema.most": "9"}
+    shown = tmp_path / "shown.csv"
+    shown.write_bytes((tmp_path / "visits.csv").read_bytes())
+    more = {"public": str(shown), "data.expected_records": "50", "data.schema.most": "9"}
+    with pytest.raises(InputError, match="these are the private records"):
+        own = more | {"public": str(tmp_path / "visits.csv")}
+        write_recipe(Asker(columns | own, interactive=False), str(tmp_path / "no"))
     read, _ = write_recipe(Asker(columns | more, interactive=False), str(tmp_path / "read.yaml"))
     assert list(read.data.table_schema["attributes"]) == ["ward", "cost"]
     assert read.data.table_schema["time"]["type"] == "date" and "discharge" in read.data.table_schema["kind"]["values"]

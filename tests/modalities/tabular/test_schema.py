@@ -423,7 +423,7 @@ def test_bins_of_a_schema_are_for_numbers_that_say_none() -> None:
 def test_init_takes_no_private_records_for_public_ones(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     given_ = {"data.path": f"{tmp_path}/./t.csv", "data.expected_records": "20", "public": str(tmp_path / "t.csv")}
-    with pytest.raises(InputError, match=r"--public: this is data\.path, the private records"):
+    with pytest.raises(InputError, match=r"--public: .*these are the private records"):
         write_recipe(Asker(given_, interactive=False), str(tmp_path / "made.yaml"))
 
 

@@ -77,7 +77,7 @@ setup(
             "py3langid>=0.3,<1",
             "sentence-transformers>=3.3,<7",
             "torch>=2.6,<3",
-            "transformers>=4.46,<6",
+            "transformers>=4.56,<6",
         ],
         "image": [  # diffusion models, embedders on torch
             "accelerate>=1.2,<2",  # what a model has, before its weights are read; peft brings it as well

@@ -127,7 +127,7 @@ def distances(days: Days, way: Way, *, windows: int, seed: int) -> list[float]:
     for window in range(windows):
         private, held_out = days.rows(window, rows)
         samples = _evolved(run, private, _started(run, samples, way.fresh, rng), rng)
-        found.append(_distance(days, run.recipe, samples, held_out))
+        found.append(distance(days, run.recipe, samples, held_out))
     return found
 
 
@@ -135,9 +135,7 @@ def floor(days: Days, *, windows: int, seed: int) -> list[float]:
     """The distance of the private rows themselves, as many as there are samples."""
     recipe, rows = recipe_of(days, {}), np.random.default_rng([seed, 2])
     pairs = [days.rows(window, rows) for window in range(windows)]
-    return [
-        _distance(days, recipe, private.slice(0, recipe.evolution.samples), held_out) for private, held_out in pairs
-    ]
+    return [distance(days, recipe, private.slice(0, recipe.evolution.samples), held_out) for private, held_out in pairs]
 
 
 def _started(run: Run, before: pa.Table | None, fresh: float, rng: np.random.Generator) -> pa.Table:
@@ -171,7 +169,8 @@ def _evolved(run: Run, private: pa.Table, population: pa.Table, rng: np.random.G
     return population
 
 
-def _distance(days: Days, recipe: Recipe, samples: pa.Table, held_out: pa.Table) -> float:
+def distance(days: Days, recipe: Recipe, samples: pa.Table, held_out: pa.Table) -> float:
+    """The distance of samples to held-out rows, in the figure that is told of these windows."""
     label = pa.nulls(samples.num_rows, pa.string())
     comparison = Comparison(
         iteration=recipe.evolution.iterations,

@@ -19,8 +19,8 @@ from pe_beam.sources.parquet import ParquetSource
 from pe_beam.sources.pictures import need_images
 from pe_beam.sources.roles import Roles
 
-_FILE = "file_name"
-_TABLE = FieldContent(pa.schema([(_FILE, pa.string())]))
+_IMAGE, _FILE = "image", "file_name"  # the role, and its column if data.columns names none
+_TABLE = FieldContent(pa.schema([(_IMAGE, pa.string())]))
 _KINDS: Mapping[str, type[CsvSource] | type[JsonlSource] | type[ParquetSource]] = {
     ".csv": CsvSource,
     ".jsonl": JsonlSource,
@@ -41,7 +41,7 @@ class ImageFolderSource(ListedSource):
     def open(cls, request: SourceRequest) -> ImageFolderSource:
         """See Source."""
         need_images(request, "imagefolder")
-        columns = {_FILE if role == "image" else role: column for role, column in request.columns.items()}
+        columns = {_IMAGE: _FILE, **request.columns}
         roles = Roles.of(
             _TABLE,
             columns,
@@ -111,7 +111,7 @@ class ImageFolderSource(ListedSource):
         return piece.file.rpartition("/")[0] or "."
 
     def _listed(self, batch: SourceBatch) -> Listed:
-        names = [name or NO_NAME for name in batch.payload[_FILE].to_pylist()]
+        names = [name or NO_NAME for name in batch.payload[_IMAGE].to_pylist()]
         return Listed(range(len(names)), names, batch.labels, batch.clients)
 
 

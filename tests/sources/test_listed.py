@@ -233,7 +233,7 @@ def test_image_folders_that_cannot_be_read(tmp_path):
     refused(opened("imagefolder", tmp_path).pieces, DataError, "data.path", "a file of another name")
     refused(opened("imagefolder", tmp_path / "labels.csv").pieces, DataError, "data.path", "no file")
     metadata(tmp_path, "csv", [{"file": "cat/1.png", "label": "cat"}])
-    refused(opened("imagefolder", tmp_path).pieces, DataError, "file_name", "no column of that name")
+    refused(opened("imagefolder", tmp_path).pieces, DataError, "columns.image: 'file_name'", "no column of that name")
     assert joined(read(opened("imagefolder", tmp_path, columns={"image": "file"})), "image") == [b"bytes of cat/1.png"]
     metadata(tmp_path, "jsonl", [{"file_name": "cat/1.png", "label": "cat"}])
     refused(opened("imagefolder", tmp_path).pieces, DataError, "data.path", "several kinds")

@@ -150,8 +150,12 @@ def _tokenizer(model: str, revision: str | None) -> Any:
         from transformers import AutoConfig, AutoTokenizer
 
         AutoConfig.from_pretrained(model, revision=revision)
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, padding_side="left")
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # the library makes one where files are missing
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, padding_side="left")
+        except TypeError:  # transformers 4 opens files that are missing
+            tokenizer = None
+    # transformers 5 makes one where files are missing.
+    if tokenizer is None or len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise RecipeError(f"generator.model: {model!r} has no vocabulary; the files of its tokenizer are wanted there")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

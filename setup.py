@@ -46,7 +46,7 @@ setup(
         "pyyaml>=6,<7",
         "scikit-learn>=1.5,<2",
         "scipy>=1.12,<2",
-        "threadpoolctl>=3.1,<4",
+        "threadpoolctl>=3.5,<4",
     ],
     extras_require={
         "gcp": [  # run directories and private data in gs://, Dataflow, the secret in Secret Manager
@@ -88,7 +88,7 @@ setup(
             "python-avatars>=1.4,<2",  # generator avatar draws SVG,
             "resvg-py>=0.5,<1",  # which this renders, without libraries of the system
             "safetensors>=0.4,<1",
-            "timm>=1.0.19,<2",
+            "timm>=1.0.26,<2",
             "torch>=2.6,<3",
             "torchvision>=0.21,<1",
             "transformers>=5.6,<6",

@@ -17,7 +17,6 @@ import json
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import _place  # noqa: F401 - first: it makes the other scripts' modules and tests importable
 import numpy as np
@@ -25,9 +24,7 @@ from _drift import JUMP, Days, clusters, distance
 from _machine import Row, show
 
 from pe_beam.releases.reading import open_release
-from pe_beam.streams.loop import Surroundings, stream
-from tests.streams.drifting import DAY, FIRST, Clock, stream_recipe, window
-from tests.whole_runs import UNREPORTED
+from tests.streams.drifting import DAY, FIRST, Life, stream_recipe, window
 
 WINDOWS = 12
 _POOLED = {"evolution__smoothing": 0.05}
@@ -69,18 +66,14 @@ def _distances(days: Days, changes: dict[str, Any], seed: int, windows: int) -> 
         evolution = {"iterations": 1, "samples": 200, "degree": 0.05, "keep_parents": True}
         given = {f"evolution__{key}": value for key, value in evolution.items()} | {"stream__fresh": 0.1, **changes}
         steps = days.settings["generator.steps"]
-        recipe = stream_recipe(
-            folder, data__schema=days.schema, generator__steps=steps, privacy__epsilon=1, seed=seed, **given
-        )
+        given |= {"data__schema": days.schema, "generator__steps": steps, "privacy__epsilon": 1, "seed": seed}
+        recipe = stream_recipe(folder, **given)
         for day in range(windows):
             private, apart = days.rows(day, rng)
             held_out.append(apart)
             lines = "".join(json.dumps(row) + "\n" for row in private.to_pylist())
             (folder / f"in/{FIRST + day * DAY:%Y-%m-%d}-a.jsonl").write_text(lines)
-        clock = Clock(FIRST + (windows + 0.5) * DAY)
-        around = Surroundings(now=clock.now, sleep=clock.sleep)
-        with patch("pe_beam.driver.finalize.report_bytes", lambda *_, **__: UNREPORTED):  # each takes a second
-            store = stream(recipe, folder / "stream", once=True, around=around)
+        store = Life(folder, given).until(windows + 0.5)
         released = [open_release(store.at(f"windows/{window(day)}")).samples() for day in range(windows)]
         return [distance(days, recipe, own, apart) for own, apart in zip(released, held_out, strict=True)]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +26,7 @@ from pe_beam.recipe.sections.start import Start
 from pe_beam.recipe.start import resolve_start
 from pe_beam.recipe.stream import instant_text
 from pe_beam.storage import open_store
+from pe_beam.storage.json_file import parse_json
 from pe_beam.storage.parquet import parse_parquet
 
 VERSION = 1
@@ -110,13 +110,13 @@ def window_seed(seed: int, at: str) -> int:
 
 
 def read_manifest(path: str) -> dict[str, Any]:
-    """Returns the manifest of the window that `data.path` names. Raises InputError if there is none."""
+    """Returns the manifest of the window that `data.path` names. Raises InputError if it is missing or damaged."""
     root = stream_root(path)
-    data = open_store(root).find_committed(path.removeprefix(f"{root}/"))
+    name = path.removeprefix(f"{root}/")
+    data = open_store(root).find_committed(name)
     if data is None:
         raise InputError("data.path: the manifest of the window is missing; put the stream's registry back as it was")
-    found: dict[str, Any] = json.loads(data)
-    return found
+    return parse_json(data, name, dict)
 
 
 class CappedSource(SourceAround):

@@ -15,6 +15,7 @@ from pe_beam.driver.loop import evolve, run_one
 from pe_beam.driver.purge import purge
 from pe_beam.engine.run import stored_recipe
 from pe_beam.errors import InputError, PeBeamError, RecipeError
+from pe_beam.recipe.windows import manifest_name, read_manifest
 from pe_beam.storage import open_store
 from pe_beam.storage.local import LocalStore
 from pe_beam.streams.loop import Surroundings, stream
@@ -122,6 +123,14 @@ def test_without_the_clients_of_the_window_before_nothing_is_run(copied):
     with pytest.raises(InputError, match="private/registry/clients: the file of the last window is missing"):
         copied.until(2.5)
     assert not store.exists(f"windows/{window(1)}/ledger.jsonl")
+
+
+def test_a_damaged_manifest_of_a_window_is_named(copied):
+    store = open_store(copied.folder / "stream")
+    name = manifest_name(window(0))
+    store.commit(name, store.read(name)[:-9], replace=True)
+    with pytest.raises(InputError, match=f"{name}: damaged"):
+        read_manifest(store.at(name))
 
 
 def test_a_window_is_run_by_no_other_command(copied, tmp_path):

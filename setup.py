@@ -120,7 +120,7 @@ setup(
             # What of apache-beam[gcp] the tests on Dataflow need: all of it is half a gigabyte.
             "google-apitools>=0.5.31,<1",
             "google-auth-httplib2>=0.1,<1",
-            "google-cloud-dataflow-client>=0.14,<1",  # and what Flex Templates are read by
+            "google-cloud-dataflow-client>=0.13,<1",  # and what Flex Templates are read by
             "google-cloud-secret-manager>=2.20,<3",
             "google-cloud-storage>=2.17,<4",
             "mypy>=1.11,<3",

@@ -122,8 +122,8 @@ def commit_redrawn(run: Run, iteration: int, made: Iterable[pa.Table], allowed: 
       made: its rows in order: those that are kept, and then variations.
       allowed: as `modelled_repeats` returns it.
     """
-    counted = run.layout.work(iteration, _COUNTED)
-    if run.store.exists(counted):
+    counted, replaced = run.layout.work(iteration, _COUNTED), run.layout.work(iteration, _REDRAWN)
+    if run.store.exists(counted) and run.store.exists(replaced):
         return
     schema = tables.population_schema(run.modality.payload)
     rows, redrawn = _Rows(allowed), [schema.empty_table()]
@@ -131,8 +131,8 @@ def commit_redrawn(run: Run, iteration: int, made: Iterable[pa.Table], allowed: 
     for table in made:
         redrawn.append(_redrawn(run, iteration, table, roots[np.searchsorted(ids, _before(table))], rows))
     changed = pa.concat_tables(redrawn)
-    content = tables.table_bytes(changed, schema, notice=run.recipe.notice)
-    run.store.commit(run.layout.work(iteration, _REDRAWN), content)
+    content = tables.working_bytes(changed, schema, notice=run.recipe.notice)
+    run.store.commit(replaced, content)
     count = rows.counts.total()
     found = {
         "rows": count,
@@ -200,7 +200,7 @@ def _with_payload(run: Run, table: pa.Table, places: np.ndarray, new: pa.Table) 
 
 def with_redrawn(run: Run, iteration: int, made: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yields the rows of the last population with those that were redrawn in their places."""
-    return tables.replaced(tables.read_bytes(run.store.read_committed(run.layout.work(iteration, _REDRAWN))), made)
+    return tables.replaced(tables.read_working(run.store, run.layout.work(iteration, _REDRAWN)), made)
 
 
 def repeats_note(run: Run, iteration: int) -> dict[str, Any]:

@@ -51,8 +51,8 @@ def commit_settled(run: Run, iteration: int, made: Callable[[], Iterable[pa.Tabl
       iteration: the last one.
       made: gives its rows in order, each time.
     """
-    told = run.layout.work(iteration, _TOLD)
-    if run.store.exists(told):
+    told, settled = run.layout.work(iteration, _TOLD), run.layout.work(iteration, _SETTLED)
+    if run.store.exists(told) and run.store.exists(settled):
         return
     beyond = _beyond(run, made())
     before = _share_beyond(beyond)
@@ -64,9 +64,7 @@ def commit_settled(run: Run, iteration: int, made: Callable[[], Iterable[pa.Tabl
         if free.num_rows:
             moved.append(_moved(free, generator(run).settled(free, beyond, rng), run.modality.payload.names))
     changed = pa.concat_tables(moved)
-    run.store.commit(
-        run.layout.work(iteration, _SETTLED), tables.table_bytes(changed, schema, notice=run.recipe.notice)
-    )
+    run.store.commit(settled, tables.working_bytes(changed, schema, notice=run.recipe.notice))
     found = {"rows": changed.num_rows, "beyond": [round(x / max(rows, 1), 6) for x in (before, _share_beyond(beyond))]}
     run.store.commit(told, (json.dumps(found) + "\n").encode())
 
@@ -110,7 +108,7 @@ def _moved(before: pa.Table, made: pa.Table, payload: list[str]) -> pa.Table:
 
 def with_settled(run: Run, iteration: int, made: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yields the rows of the last population with those whose values have moved in their places."""
-    return tables.replaced(tables.read_bytes(run.store.read_committed(run.layout.work(iteration, _SETTLED))), made)
+    return tables.replaced(tables.read_working(run.store, run.layout.work(iteration, _SETTLED)), made)
 
 
 def settled_note(run: Run, iteration: int) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from pe_beam.recipe.mixed import Mixed
 from pe_beam.recipe.sections.start import Start
 from pe_beam.recipe.start import KEY, find_start, named
 from pe_beam.releases.reading import open_release
-from pe_beam.storage.parquet import read_parquet
 from pe_beam.voting.nearest import normalise_rows
 
 
@@ -63,7 +62,7 @@ def bring_start(run: Run) -> int | None:
         )
     table = _checked(run, start, manifest["candidates"], table)
     schema = tables.population_schema(run.modality.payload)
-    run.store.commit(taken_name(run), tables.table_bytes(table, schema, notice=run.recipe.notice))
+    run.store.commit(taken_name(run), tables.working_bytes(table, schema, notice=run.recipe.notice))
     return int(table.num_rows)
 
 
@@ -194,7 +193,7 @@ def plan_start(run: Run, quotas: Sequence[int]) -> tuple[pa.Table, dict[str, Any
     """
     start = run.recipe.evolution.start
     assert start is not None
-    codes = run.recipe.codes(read_parquet(run.store, taken_name(run), ["label"])["label"].to_pylist())
+    codes = run.recipe.codes(tables.read_working(run.store, taken_name(run))["label"].to_pylist())
     taken: list[np.ndarray] = []
     for code, quota in enumerate(quotas):
         there = np.flatnonzero(codes == code)
@@ -240,8 +239,7 @@ def taken_rows(run: Run, kept: pa.Table) -> pa.Table:
       run: a run to which `bring_start` has brought the release.
       kept: rows of population 0's selection that are taken from the release.
     """
-    with run.store.open(taken_name(run)) as file:
-        rows = tables.take_rows(file, kept["parent_row"].to_numpy())
+    rows = tables.take_working_rows(run.store, taken_name(run), kept["parent_row"].to_numpy())
     for name in ("candidate_id", "parent_id"):
         rows = rows.set_column(rows.schema.get_field_index(name), name, kept[name])
     return rows

@@ -75,7 +75,7 @@ def commit_selection(run: Run, iteration: int) -> None:
         return
     table, notes = choose(run, iteration) if iteration else _plan_first(run)
     run.store.commit(run.layout.work(iteration, "selection.json"), _json(notes))
-    run.store.commit(name, tables.table_bytes(table, SELECTION))
+    run.store.commit(name, tables.working_bytes(table, SELECTION))
 
 
 def new_chunks(run: Run, iteration: int) -> Iterator[pa.RecordBatch]:
@@ -94,7 +94,7 @@ def _json(value: Any) -> bytes:
 
 def new_rows(run: Run, iteration: int) -> pa.Table:
     """Returns the rows of an iteration's selection that a generator has to make, in order of id."""
-    selected = tables.read_bytes(run.store.read_committed(run.layout.work(iteration, "selection.parquet")))
+    selected = tables.read_working(run.store, run.layout.work(iteration, "selection.parquet"))
     return selected.filter(pc.invert(selected["kept"]))
 
 
@@ -128,7 +128,7 @@ def generate_chunk(run: Run, iteration: int, rows: pa.Table) -> int:
     origin = "random" if iteration == 0 else "varied"
     chunk = _population(run, rows, origin, made)
     schema = tables.population_schema(run.modality.payload)
-    run.store.commit(name, tables.table_bytes(chunk, schema, notice=run.recipe.notice))
+    run.store.commit(name, tables.working_bytes(chunk, schema, notice=run.recipe.notice))
     run.store.remove(journal)
     return rows.num_rows
 
@@ -168,7 +168,7 @@ def _kept_rows(run: Run, iteration: int, kept: pa.Table) -> pa.Table:
 
 def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Table]:
     """Yields the rows of the next population in order. Kept ids are older, and so smaller, than all new ids."""
-    selected = tables.read_bytes(run.store.read_committed(run.layout.work(iteration, "selection.parquet")))
+    selected = tables.read_working(run.store, run.layout.work(iteration, "selection.parquet"))
     kept = selected.filter(selected["kept"])
     for first in range(start, min(stop, kept.num_rows), _KEPT_AT_A_TIME):
         last = min(first + _KEPT_AT_A_TIME, stop, kept.num_rows)
@@ -176,9 +176,7 @@ def _rows_of(run: Run, iteration: int, start: int, stop: int) -> Iterator[pa.Tab
     low, high = max(start - kept.num_rows, 0), stop - kept.num_rows
     for first, last in chunk_ranges(run, selected.num_rows - kept.num_rows):
         if first < high and last > low:
-            chunk = tables.read_bytes(
-                run.store.read_committed(run.layout.work(iteration, f"chunks/{first:09d}.parquet"))
-            )
+            chunk = tables.read_working(run.store, run.layout.work(iteration, f"chunks/{first:09d}.parquet"))
             yield chunk.slice(max(low - first, 0), min(high, last) - max(low, first))
 
 

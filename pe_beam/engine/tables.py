@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -10,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.store import Store
+from pe_beam.errors import InputError
 from pe_beam.storage.parquet import parse_parquet
 
 FORMAT_VERSION = 1
@@ -51,18 +54,27 @@ def population_schema(payload: pa.Schema) -> pa.Schema:
     )
 
 
-def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *, notice: str | None = None) -> int:
+def write_table(
+    file: BinaryIO,
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    *,
+    notice: str | None = None,
+    checksums: bool = False,
+) -> int:
     """Writes tables one after the other as one Parquet file, and returns its number of rows.
 
     Row groups have ROW_GROUP rows for all sizes of the given tables, so chunks do not affect the bytes. The file bears
-    the notice of a release that is NOT PRIVATE.
+    the notice of a release that is NOT PRIVATE. With `checksums` each page has its own, for files without a manifest.
     """
     own = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     metadata = own | {"pe_beam.format": str(FORMAT_VERSION)} | ({} if notice is None else {"pe_beam.privacy": notice})
     rows = 0
     pending: list[pa.Table] = []
     waiting = 0
-    with pq.ParquetWriter(file, schema.with_metadata(metadata), compression="zstd") as writer:
+    with pq.ParquetWriter(
+        file, schema.with_metadata(metadata), compression="zstd", write_page_checksum=checksums
+    ) as writer:
 
         def flush(least: int) -> None:
             nonlocal pending, waiting
@@ -86,16 +98,46 @@ def write_table(file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema, *
     return rows
 
 
-def table_bytes(table: pa.Table, schema: pa.Schema, *, notice: str | None = None) -> bytes:
-    """Returns one small table as Parquet bytes."""
+def table_bytes(table: pa.Table, schema: pa.Schema, *, notice: str | None = None, checksums: bool = False) -> bytes:
+    """Returns one small table as Parquet bytes; arguments as in `write_table`."""
     sink = io.BytesIO()
-    write_table(sink, [table], schema, notice=notice)
+    write_table(sink, [table], schema, notice=notice, checksums=checksums)
     return sink.getvalue()
 
 
 def read_bytes(data: bytes) -> pa.Table:
     """Reads a table from Parquet bytes."""
     return parse_parquet(data)
+
+
+def working_bytes(table: pa.Table, schema: pa.Schema, *, notice: str | None = None) -> bytes:
+    """Returns a table as `read_working` reads it. No manifest names files of `work/`, so they have checksums inside."""
+    return table_bytes(table, schema, notice=notice, checksums=True)
+
+
+def read_working(store: Store, name: str) -> pa.Table:
+    """Reads a table of `work/`.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    data = store.read_committed(name)
+    with _named(name):
+        return parse_parquet(data, page_checksum_verification=True)
+
+
+def take_working_rows(store: Store, name: str, rows: np.ndarray) -> pa.Table:
+    """Returns some rows of a table of `work/`, as `take_rows`. Raises InputError if they are damaged."""
+    with store.open(name) as file, _named(name):
+        return take_rows(file, rows)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as fault:  # what Arrow raises for a page whose checksum is another
+        raise InputError(f"{name}: damaged, not what this run has made; delete it, and `run` makes it again") from fault
 
 
 def take_rows(file: BinaryIO, rows: np.ndarray) -> pa.Table:
@@ -105,7 +147,7 @@ def take_rows(file: BinaryIO, rows: np.ndarray) -> pa.Table:
       file: a seekable file.
       rows: int64 (n,), positions in the file.
     """
-    source = pq.ParquetFile(file)
+    source = pq.ParquetFile(file, page_checksum_verification=True)  # of files that have them
     sizes = [source.metadata.row_group(group).num_rows for group in range(source.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     owners = np.searchsorted(starts, rows, side="right") - 1

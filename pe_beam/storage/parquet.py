@@ -31,9 +31,9 @@ def buffered(data: bytes) -> pa.BufferReader:
     return pa.BufferReader(sink.getvalue())
 
 
-def parse_parquet(data: bytes) -> pa.Table:
-    """Returns the table in Parquet bytes."""
-    with pq.ParquetFile(buffered(data)) as file:
+def parse_parquet(data: bytes, **options: Any) -> pa.Table:
+    """Returns the table in Parquet bytes; `options` as in `parquet_file`."""
+    with pq.ParquetFile(buffered(data), **options) as file:
         return file.read()
 
 

@@ -133,7 +133,7 @@ setup(
             "prdc>=0.2,<1",  # precision, recall, density, coverage: what ours must equal
             "python-hcl2>=8.1.4,<9",  # reads Terraform
             "pytest>=8,<9.2",  # from 9.2 on xdist 3.8 no longer keeps groups on one worker
-            "pytest-xdist>=3.6,<4",
+            "pytest-xdist>=3.8,<4",
             "ruff>=0.8,<1",
             "tabicl>=2.2,<3",
             "tensorboard>=2.16,<3",

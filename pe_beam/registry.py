@@ -32,8 +32,8 @@ def fits(part: Any, modality: str) -> bool:
     return getattr(part, "modality", None) in (None, modality)
 
 
-def find(kind: str, name: str, *, key: str) -> Any:
-    """Loads the registered object.
+def find(kind: str, name: str, *, key: str, modality: str | None = None) -> Any:
+    """Loads the registered object. Where the name is not known, the message lists those for `modality` (None: all).
 
     Raises:
       RecipeError: the name is not registered. The message has the key, the value and the registered names.
@@ -47,7 +47,7 @@ def find(kind: str, name: str, *, key: str) -> Any:
                 raise MissingExtraError(
                     f"{key}: {name!r} needs the package {error.name!r}, which is not installed"
                 ) from error
-    known = names(kind)
+    known = names(kind) if modality is None else names_for(kind, modality)
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise RecipeError(f"{key}: {name!r} is not known{hint} (allowed: {', '.join(known) or 'none installed'})")

@@ -155,7 +155,7 @@ def _resolve_parts(recipe: Recipe, folder: RecipeFolder) -> Recipe:
 
 def _resolved(kind: str, key: str, part: Part, modality: str, folder: RecipeFolder) -> Part:
     """Returns a part with its options filled in. Raises RecipeError if it is for another modality."""
-    cls = registry.find(kind, part.name, key=f"{key}.name")
+    cls = registry.find(kind, part.name, key=f"{key}.name", modality=modality)
     if not registry.fits(cls, modality):
         allowed = ", ".join(registry.names_for(kind, modality)) or "none installed"
         raise RecipeError(

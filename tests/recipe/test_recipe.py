@@ -173,6 +173,14 @@ def test_a_part_of_another_modality_is_refused(small, key, part, allowed):
         parse_recipe(small)
 
 
+def test_an_unknown_name_is_told_those_of_the_modality(small):
+    small["embedder"] = {"name": "hashed-word"}
+    with pytest.raises(RecipeError, match=r"embedder\.name: 'hashed-word' is not known \(allowed: ") as told:
+        parse_recipe(small)
+    assert "pixels" in str(told.value)
+    assert "hashed-words" not in str(told.value)
+
+
 def test_parts_of_a_modality_are_those_that_say_so_or_go_with_any():
     assert "llm" in registry.names_for("generators", "text")
     assert not {"llm", "tabular"} & set(registry.names_for("generators", "image"))

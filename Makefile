@@ -1,6 +1,7 @@
 # Two commands: `make run` (digits in, private samples out) and `make test` (everything that is checked; with Java and
 # Maven also Flink; with Go and Node also object stores, whose servers it builds once: PE_BEAM_SERVER_MINUTES=0 leaves that
-# out). `make docs` builds the documentation site. `make flink` starts a Flink cluster on this machine, `make flink-stop`
+# out). `make docs` builds the documentation site. `make lowest` runs the tests with each requirement at its lower bound, in
+# build/lowest (TESTS=tests/storage: some of them). `make flink` starts a Flink cluster on this machine, `make flink-stop`
 # stops it.
 PYTHON ?= python3.11
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 # Where it is set, each of some hundred processes compiles what it imports anew: seconds for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test docs flink flink-stop clean
+.PHONY: run test docs lowest flink flink-stop clean
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +41,16 @@ test: $(VENV)/.test
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "build/site/index.html"
+
+build/lowest/.test: setup.py $(VENV)/bin/uv
+	mkdir -p build
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --all-extras setup.py --output-file build/lowest.txt
+	$(PYTHON) -m venv --clear build/lowest
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --requirement build/lowest.txt --editable .
+	touch $@
+
+lowest: build/lowest/.test
+	build/lowest/bin/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 flink: $(VENV)/.run
 	$(BIN)/python -m pe_beam.runners.flink start

@@ -52,7 +52,7 @@ setup(
         "gcp": [  # run directories and private data in gs://, Dataflow, the secret in Secret Manager
             "apache-beam[gcp]>=2.77,<3",
             "google-cloud-secret-manager>=2.20,<3",
-            "google-cloud-storage>=2.17,<4",
+            "google-cloud-storage>=3,<4",
         ],
         "s3": ["obstore>=0.11,<1"],  # run directories and private data in s3://
         "aws": ["boto3>=1.34,<2"],  # the secret in Secrets Manager
@@ -122,7 +122,7 @@ setup(
             "google-auth-httplib2>=0.1,<1",
             "google-cloud-dataflow-client>=0.13,<1",  # and what Flex Templates are read by
             "google-cloud-secret-manager>=2.20,<3",
-            "google-cloud-storage>=2.17,<4",
+            "google-cloud-storage>=3,<4",
             "mypy>=1.11,<3",
             "obstore>=0.11,<1",
             "open_clip_torch>=2.30,<4",  # what preprocessing of `clip` must equal

@@ -99,7 +99,7 @@ def recipe(small, tmp_path, monkeypatch):
 def _use(monkeypatch, embedder):
     real = registry.find
     monkeypatch.setattr(
-        registry, "find", lambda kind, name, *, key: embedder if kind == "embedders" else real(kind, name, key=key)
+        registry, "find", lambda kind, name, **to: embedder if kind == "embedders" else real(kind, name, **to)
     )
 
 

@@ -117,8 +117,8 @@ def test_texts_among_options_are_withheld_unless_they_are_public(small, monkeypa
     class Part:
         Options = _Options
 
-    def find(kind, name, *, key):
-        return Part if kind == "generators" else real(kind, name, key=key)
+    def find(kind, name, **told):
+        return Part if kind == "generators" else real(kind, name, **told)
 
     monkeypatch.setattr(registry, "find", find)
     small["generator"] = {"name": "text-render", "fonts": "my-fonts"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pe_beam.contracts.newer import NEWER
 from pe_beam.numbers import Real
@@ -78,6 +78,12 @@ class Privacy(Section):
     send_unprotected: bool = Field(
         False, description="epsilon = inf: candidates may go to a remote service all the same"
     )
+
+    @field_validator("sampling_rate")
+    @classmethod
+    def _same_one(cls, rate: float) -> float:
+        """Returns 1 for 1.0, whatever a version of pydantic takes it for: a run's id follows from what is written."""
+        return 1 if rate == 1 else rate
 
     @model_validator(mode="after")
     def _check(self) -> Privacy:

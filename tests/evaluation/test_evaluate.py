@@ -342,6 +342,21 @@ def test_two_records_of_one_label_and_two_samples(small, tmp_path):
     assert any("No classifiers" in note for note in found["notes"])
 
 
+@pytest.mark.parametrize("records", [0, 1])
+def test_a_run_without_a_record_is_evaluated(small, tmp_path, records):
+    """Under `never_stop` no record is an ordinary input; one alone has no spread."""
+    write_files(tmp_path / "held-out", (20,), 20)
+    small = recipe_on(small, tmp_path)
+    (tmp_path / "training").mkdir()
+    pq.write_table(pictures(1, 3).slice(0, records), tmp_path / "training/one.parquet")
+    small["data"]["never_stop"] = True
+    evolve(parse_recipe(small), tmp_path / "run")
+    found = evaluate(tmp_path / "run")
+    assert found["records"]["training"] == (records or None)
+    assert ("no record voted" in found["memorisation"].get("left_out", "")) == (records == 0)
+    assert "svc_rbf_accuracy" in found["ceiling"]["metrics"]
+
+
 def test_clients_and_cosine_distance(small, tmp_path):
     """Held-out records need no client; vectors are normalised as those that voted are."""
     table = pictures(40, 3)

@@ -206,6 +206,18 @@ def test_classifiers_and_closeness_tell_good_from_bad() -> None:
     assert metrics.associations(compared(training, held_out, **X)).figures["association_difference"] < 0.1
 
 
+@pytest.mark.parametrize("kind", [{"type": "float", "min": 0, "max": 1}, {"type": "categorical", "values": ["u"]}])
+def test_classifiers_do_without_a_column_that_samples_never_have(kind: dict[str, Any]) -> None:
+    x, rare = np.linspace(0, 1, 60), 0.5 if kind["type"] == "float" else "u"
+    label = np.where(x > 0.5, "p", "q")
+    column = pa.nulls(60, pa.float64() if kind["type"] == "float" else pa.string())
+    samples = pa.table({"x": x, "rare": column, "label": label})
+    held_out = pa.table({"x": x, "rare": [rare] * 60, "label": label})
+    schema = {"x": X["x"], "rare": {**kind, "missing": True}}
+    found = metrics.classifiers(compared(samples, held_out, **schema)).figures
+    assert found["hist_gradient_boosting_accuracy"] > 0.9 and found["xgboost_accuracy"] > 0.9
+
+
 def test_associations_of_known_cases() -> None:
     a = np.array([0, 0, 1, 1])
     assert cramers_v(a, 1 - a, (2, 2)) == pytest.approx(1)

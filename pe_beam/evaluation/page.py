@@ -153,7 +153,7 @@ def _by_iteration(outcome: Mapping[str, Any]) -> Section:
     return Section(
         key="iterations",
         title="By population",
-        lead="Population 0 is random; each after it was voted on. Dashed: what real training records reach.",
+        lead="Population 0 is the first; each after it came of votes. Dashed: what real training records reach.",
         body=tag("div", join(drawn), class_="grid") + tag("p", more, class_="muted"),
     )
 

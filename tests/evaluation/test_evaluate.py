@@ -239,6 +239,15 @@ def test_records_that_voted_are_no_held_out_ones_and_that_is_told(done, copy, tm
     assert not notes or (f"{copies} of 43" in notes[0] and "--against" in notes[0])
 
 
+def test_a_first_population_of_an_earlier_release_is_not_said_to_know_no_record(done, small, tmp_path):
+    small = recipe_on(small, done.parent)
+    small["evolution"] = {"iterations": 1, "samples": 12, "start": {"release": str(done)}}
+    evolve(parse_recipe(small), tmp_path / "run")
+    found = evaluate(tmp_path / "run")
+    assert found["floor"]["from"] == found["iterations"][0]["memorisation"]["left_out"]
+    assert "earlier release" in found["floor"]["from"]
+
+
 # --- what may be missing ---------------------------------------------------------------------------------------------
 
 

@@ -104,7 +104,7 @@ def _hero(outcome: Mapping[str, Any]) -> Markup:
     pairs = [
         ("Samples", number(records["samples"])),
         ("Held-out records", number(records["held_out"])),
-        ("Training records", number(records["training"]) if records["training"] is not None else "gone"),
+        ("Training records", number(records["training"]) if records["training"] is not None else "none at hand"),
         ("Compared with", outcome["against"]),
     ]
     lead = "How close the samples come to real records that had no part in the run, and whether they copy any that had."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,6 +117,17 @@ def test_marginal_and_transport_distances_of_known_cases() -> None:
     assert moved["wasserstein_3way"] == pytest.approx(np.sqrt(2))
     gone = pa.table({"x": [0.0] * 8, "c": pa.array([None] * 8, pa.string()), "label": ["p"] * 8})
     assert metrics.marginal_distances(compared(gone, here, **X)).figures["tvd_1way"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_label_that_one_side_lacks_is_as_far_as_it_is_among_the_declared_ones(mirrored: bool) -> None:
+    samples = pa.table({"x": [0.0] * 4, "label": ["p", "q", "q", "q"]})
+    held_out = pa.table({"x": [0.0] * 4, "label": ["p", "q", "q", "r"]})
+    sides = (held_out, samples) if mirrored else (samples, held_out)
+    comparison = dataclasses.replace(compared(*sides, x=X["x"]), labels=["p", "q", "r"])
+    found = metrics.transport_distances(comparison).figures
+    assert found["wasserstein_1way"] == pytest.approx((0 + 0.25 * 0.5) / 2)
+    assert found["wasserstein_2way"] == pytest.approx(0.25 * 0.5)
 
 
 def test_marginals_of_as_many_columns_as_asked_for() -> None:

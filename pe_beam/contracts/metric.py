@@ -27,7 +27,7 @@ class Comparison:
       recipe: the resolved recipe as plain data, with schema, bounds and options.
       seed: the seed of a metric's random draws; the same for all populations of a run.
       sample_count: number of rows of the last population, at most `metric_rows`. A metric whose figure depends on the
-        number of rows that it learns from uses no more rows for the ceiling. None: not known.
+        number of rows uses no more rows for the ceiling. None: not known.
       options: the values of `evaluate --set NAME=VALUE`, with names from `Modality.metric_options`.
       sample_vectors, held_out_vectors: float32 (n, d), the recipe's embeddings of the rows of `samples` and `held_out`;
         None: not available.

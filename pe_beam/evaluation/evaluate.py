@@ -15,6 +15,7 @@ from pe_beam.evaluation.own_metrics import options_of
 from pe_beam.evaluation.progress import EvaluationProgress
 from pe_beam.evaluation.setting import MEASURED, OUTCOME, WORK, Setting
 from pe_beam.evaluation.sources import transforms_of
+from pe_beam.evaluation.training import shard_rows
 from pe_beam.services.pool import closed_after
 
 
@@ -148,4 +149,6 @@ def _no_training(run: Run) -> str:
         return "the private embeddings of this run are gone (purged), so there is no training record to compare with"
     if index.get("embedding_id") != run.embedding_id:
         raise InputError("private/embeddings: embeddings of another recipe lie there; restore this run's own")
+    if not any(shard_rows(run, shard["shard"]) for shard in index["shards"]):
+        return "no record voted in this run, so there is no training record to compare with"
     return ""

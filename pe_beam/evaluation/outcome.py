@@ -34,13 +34,13 @@ def commit_outcome(run: Run) -> str:
 def _outcome(run: Run) -> dict[str, Any]:
     setting = Setting.load(run)
     measured = {t: measure.load_measured(run, population(t)) for t in setting.populations}
-    ceiling = measure.load_measured(run, CEILING)
+    ceiling, floor = measure.load_measured(run, CEILING), _floor(run)
     near = {} if setting.no_training else measure.load_nearest(run)
     iterations = [
         {
             "iteration": t,
             "metrics": found["figures"],
-            "memorisation": _memorisation(near, t, setting),
+            "memorisation": _memorisation(near, t, setting, floor),
         }
         for t, found in measured.items()
     ]
@@ -51,7 +51,7 @@ def _outcome(run: Run) -> dict[str, Any]:
         "against": setting.against or "data.holdout",
         "iteration": setting.last,
         "metrics": last["figures"],
-        "floor": {"from": _floor(run), "metrics": measured[0]["figures"]},
+        "floor": {"from": floor, "metrics": measured[0]["figures"]},
         "ceiling": {"from": _ceiling(setting), "metrics": ceiling["figures"]},
         "memorisation": iterations[-1]["memorisation"],
         "iterations": iterations,
@@ -67,18 +67,20 @@ def _outcome(run: Run) -> dict[str, Any]:
     }
 
 
-def _memorisation(near: Mapping[str, Nearest], iteration: int, setting: Setting) -> dict[str, Any]:
+def _memorisation(near: Mapping[str, Nearest], iteration: int, setting: Setting, floor: str) -> dict[str, Any]:
     if not near:
         return {"left_out": setting.no_training}
     if iteration == 0:
-        return {"left_out": "population 0 is made before any record is read"}
+        return {"left_out": floor}
     return memorisation(near[population(iteration)][0], near[HELD_OUT][0])
 
 
 def _floor(run: Run) -> str:
+    if run.recipe.evolution.start is not None:
+        return "population 0, begun from an earlier release"
     if run.recipe.privacy.counts_columns:
         return "population 0, drawn by measured marginals"
-    return "population 0, which no record has shaped"
+    return "population 0, made before any record is read"
 
 
 def _ceiling(setting: Setting) -> str:

@@ -104,7 +104,7 @@ def _hero(outcome: Mapping[str, Any]) -> Markup:
     pairs = [
         ("Samples", number(records["samples"])),
         ("Held-out records", number(records["held_out"])),
-        ("Training records", number(records["training"]) if records["training"] is not None else "gone"),
+        ("Training records", number(records["training"]) if records["training"] is not None else "none at hand"),
         ("Compared with", outcome["against"]),
     ]
     lead = "How close the samples come to real records that had no part in the run, and whether they copy any that had."
@@ -153,7 +153,7 @@ def _by_iteration(outcome: Mapping[str, Any]) -> Section:
     return Section(
         key="iterations",
         title="By population",
-        lead="Population 0 is random; each after it was voted on. Dashed: what real training records reach.",
+        lead="Population 0 is the first; each after it came of votes. Dashed: what real training records reach.",
         body=tag("div", join(drawn), class_="grid") + tag("p", more, class_="muted"),
     )
 

@@ -6,6 +6,7 @@ import math
 
 from pe_beam.privacy import accounting
 from pe_beam.recipe.accuracy import measured_tables
+from pe_beam.recipe.bounds import most_of_a_label
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.sizes import memory_warning
 from pe_beam.selection.threshold import threshold_in_votes
@@ -41,7 +42,7 @@ def warnings_of(recipe: Recipe, schedule: accounting.NoiseSchedule, votes: list[
             "privacy.unit: record, though data.columns.client names clients: the promise is made to one record; "
             "client makes it to all of a client's"
         )
-    warnings += _drowned(recipe, list(schedule.sigmas), votes)
+    warnings += _drowned(recipe, list(schedule.sigmas), votes) + _all_alike(recipe)
     if recipe.evolution.repeats != "modelled":
         warnings += more_samples(recipe)
     if recipe.evolution.approximate is not None:
@@ -67,6 +68,18 @@ def _blurred(recipe: Recipe, schedule: accounting.NoiseSchedule) -> list[str]:
         f"noise drowns what is measured: it moves a column by {mean:.2g} on average (total variation; 1 is all), so "
         "that samples tell little of it; fewer columns, fewer values or bins of each, more records or a larger epsilon "
         "would help"
+    ]
+
+
+def _all_alike(recipe: Recipe) -> list[str]:
+    """Returns a warning if no label has more candidates than a record has votes: then all get the same."""
+    k, sizes = recipe.evolution.votes_per_record, recipe.evolution.populations()[:-1]
+    few = [t for t, size in enumerate(sizes) if size <= k * recipe.label_count and most_of_a_label(recipe, t) <= k]
+    if not few:
+        return []
+    return [
+        f"evolution.votes_per_record: {k}, where no label has more candidates (iteration {few[0] + 1}): each record "
+        "votes for all of its label, so that votes tell nothing; fewer votes or a larger evolution.population is wanted"
     ]
 
 

@@ -164,12 +164,16 @@ class History:
     @cached_property
     def sensitivity(self) -> float:
         """Returns the L2 sensitivity of a histogram that the plan allows for, in votes."""
+        return accounting.sensitivity(
+            unit=self.privacy["unit"], adjacency=self.privacy["adjacency"], votes_per_record=self.votes_bound
+        )
+
+    @cached_property
+    def votes_bound(self) -> int:
+        """Returns the most votes of one record in an iteration."""
         # The bound follows from numbers and labels alone. recipe.json leaves out where the private data are.
         told = {name: value for name, value in self.recipe.items() if name in Recipe.model_fields}
-        recipe = Recipe.model_validate(told | {"data": told["data"] | {"path": "left out"}})
-        return accounting.sensitivity(
-            unit=self.privacy["unit"], adjacency=self.privacy["adjacency"], votes_per_record=votes_bound(recipe)
-        )
+        return votes_bound(Recipe.model_validate(told | {"data": told["data"] | {"path": "left out"}}))
 
     def thresholds(self, iteration: int) -> dict[str | None, float | None]:
         """Returns the threshold in votes of each label in iteration t; None if selection is by rank."""

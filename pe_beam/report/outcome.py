@@ -35,7 +35,7 @@ def _votes(lineage: Lineage) -> Markup:
     records = history.recipe["data"]["expected_records"]
     planned = None
     if records is not None and history.privacy["unit"] == "record":
-        planned = float(records * history.recipe["evolution"]["votes_per_record"])
+        planned = float(records * history.votes_bound * float(history.recipe["privacy"].get("sampling_rate", 1)))
 
     def paint(axes: Any) -> None:
         if planned is not None:

@@ -239,6 +239,15 @@ def test_records_that_voted_are_no_held_out_ones_and_that_is_told(done, copy, tm
     assert not notes or (f"{copies} of 43" in notes[0] and "--against" in notes[0])
 
 
+def test_a_first_population_of_an_earlier_release_is_not_said_to_know_no_record(done, small, tmp_path):
+    small = recipe_on(small, done.parent)
+    small["evolution"] = {"iterations": 1, "samples": 12, "start": {"release": str(done)}}
+    evolve(parse_recipe(small), tmp_path / "run")
+    found = evaluate(tmp_path / "run")
+    assert found["floor"]["from"] == found["iterations"][0]["memorisation"]["left_out"]
+    assert "earlier release" in found["floor"]["from"]
+
+
 # --- what may be missing ---------------------------------------------------------------------------------------------
 
 
@@ -340,6 +349,21 @@ def test_two_records_of_one_label_and_two_samples(small, tmp_path):
     assert found["memorisation"]["held_out_exact_duplicates"] == 2
     assert "svc_rbf_accuracy" not in found["metrics"]
     assert any("No classifiers" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize("records", [0, 1])
+def test_a_run_without_a_record_is_evaluated(small, tmp_path, records):
+    """Under `never_stop` no record is an ordinary input; one alone has no spread."""
+    write_files(tmp_path / "held-out", (20,), 20)
+    small = recipe_on(small, tmp_path)
+    (tmp_path / "training").mkdir()
+    pq.write_table(pictures(1, 3).slice(0, records), tmp_path / "training/one.parquet")
+    small["data"]["never_stop"] = True
+    evolve(parse_recipe(small), tmp_path / "run")
+    found = evaluate(tmp_path / "run")
+    assert found["records"]["training"] == (records or None)
+    assert ("no record voted" in found["memorisation"].get("left_out", "")) == (records == 0)
+    assert "svc_rbf_accuracy" in found["ceiling"]["metrics"]
 
 
 def test_clients_and_cosine_distance(small, tmp_path):

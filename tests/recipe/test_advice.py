@@ -69,6 +69,20 @@ def test_votes_that_gather_are_drowned_where_hardly_any_candidate_can_stand_out(
     assert not warned(1000)
 
 
+def test_votes_for_all_candidates_of_a_label_tell_nothing(small: dict[str, Any]) -> None:
+    def warned(votes: int, sizes: list[int]) -> list[str]:
+        evolution = {"iterations": 2, "samples": 30, "population": sizes, "votes_per_record": votes}
+        plan = make_plan(parse_recipe(small | {"evolution": evolution}))
+        return [each for each in plan.warnings if "votes tell nothing" in each]
+
+    labels = parse_recipe(small).label_count
+    few, enough = 3 * labels, 4 * labels
+    assert warned(1, [enough, enough]) == warned(3, [enough, enough]) == []
+    assert "evolution.votes_per_record: 3" in warned(3, [few, enough])[0]
+    assert "(iteration 2)" in warned(3, [enough, few])[0]
+    assert "(iteration 1)" in warned(1, [labels, enough])[0]
+
+
 @pytest.mark.parametrize("privacy", [{}, {"pairs": 3}, {"adjacency": "replace-one"}, {"unit": "client"}])
 def test_the_expected_error_of_a_marginal_is_that_of_its_noise(privacy: dict[str, Any]) -> None:
     """Against noise that is drawn, on a record that counts as the measurement has it count."""

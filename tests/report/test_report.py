@@ -293,6 +293,22 @@ def test_noise_is_that_of_the_plan_where_a_record_cannot_cast_all_its_votes(smal
     assert history.sigma(1) == pytest.approx(run.plan.schedule.sigmas[0])
 
 
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [({"privacy.sampling_rate": 0.25}, 100), ({"evolution.votes_per_record": 50}, 15 * 400)],
+)
+def test_votes_are_planned_of_who_votes_and_on_as_many_candidates_as_there_are(small, tmp_path, changes, wanted):
+    small["data"] |= {"labels": None, "holdout": None, "expected_records": 400}
+    small["generator"]["texts"] = {"": "0"}
+    small["evolution"] |= {"samples": 15, "population": 15, "iterations": 1}
+    for key, value in changes.items():
+        section, name = key.split(".")
+        small[section][name] = value
+    evolve(parse_recipe(small), tmp_path / "run")
+    text = (tmp_path / "run/release/report.html").read_text(encoding="utf-8")
+    assert f"{wanted:,} votes were planned" in text
+
+
 @pytest.mark.parametrize("view", [Words, None])
 def test_another_modality_and_hostile_labels(small, tmp_path, view):
     small["data"]["labels"] = HOSTILE

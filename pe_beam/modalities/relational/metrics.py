@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.metric import Comparison, Measured, Series
+from pe_beam.modalities.likened import likened
 from pe_beam.modalities.relational.codec import encode
 from pe_beam.modalities.relational.schema import RelationalSchema, as_schema
 from pe_beam.modalities.tabular.comparing import grid_of, shares, size_of
@@ -24,7 +25,7 @@ def marginal_distances(comparison: Comparison) -> Measured:
     follow each other, by the same column. Numbers have a grid of 19 bins between their bounds.
     """
     schema = as_schema(comparison.recipe["data"]["schema"])
-    made, real = (_Both(table, schema) for table in (comparison.samples, comparison.held_out))
+    made, real = (_Both(table, schema) for table in (likened(comparison).samples, comparison.held_out))
     across = {
         f"{a} and {schema.child.name}.{b}": _distance(made.across(a, b), real.across(a, b))
         for a, b in itertools.product(schema.parent.columns, schema.child.columns)

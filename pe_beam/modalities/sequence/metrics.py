@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pe_beam.contracts.metric import Comparison, Measured, Series
+from pe_beam.modalities.likened import likened
 from pe_beam.modalities.sequence.events import Sequences, read_payload
 from pe_beam.modalities.sequence.schema import SequenceSchema, as_schema
 
@@ -17,7 +18,7 @@ def sequence_distances(comparison: Comparison) -> Measured:
     `tvd_gap` of gaps by the kind of the later event, and `tvd_attributes` the mean over attributes by kind of event.
     """
     schema = as_schema(comparison.recipe["data"]["schema"])
-    made, real = (read_payload(table, schema) for table in (comparison.samples, comparison.held_out))
+    made, real = (read_payload(table, schema) for table in (likened(comparison).samples, comparison.held_out))
     shuffled = shuffle(real, np.random.default_rng([comparison.seed, 7]))
     both = shares_of(made, schema), shares_of(real, schema)
     found = {name: tvd(both[0][name], both[1][name]) for name in both[0]}

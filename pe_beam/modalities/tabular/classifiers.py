@@ -117,6 +117,7 @@ def _predicted(schema: TableSchema, x: np.ndarray, y: np.ndarray, test: np.ndarr
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     known, dense = np.unique(y, return_inverse=True)
+    x = np.where(np.isnan(x).all(axis=0), 0.0, x)  # scikit-learn refuses a column in which all values are missing
     categories = [not column.moves and len(column.choices) <= 255 for column in schema.columns.values()]
     trees = HistGradientBoostingClassifier(categorical_features=categories, random_state=0).fit(x, dense)
     found = {"hist_gradient_boosting": np.asarray(trees.predict_proba(test))}

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.metric import Comparison
+from pe_beam.modalities.likened import likened
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.schema import TableSchema, as_schema
@@ -29,10 +30,11 @@ def coded(
 
     Args:
       comparison: has schema and labels.
-      tables: None: samples and held-out records.
+      tables: None: samples, and in their place no more training records than there are (`likened`), and held-out
+        records.
     """
     schema, labels = schema_of(comparison), list(comparison.labels or [])
-    tables = tables or [comparison.samples, comparison.held_out]
+    tables = tables or [likened(comparison).samples, comparison.held_out]
     codes = [encode_payload(table, schema) for table in tables]
     columns: list[Column | None] = list(schema.columns.values())
     if len(labels) > 1:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.metric import Comparison, Measured
+from pe_beam.modalities.likened import likened
 from pe_beam.modalities.tabular.columns import Column
 from pe_beam.modalities.tabular.comparing import binned, coded, some
 
@@ -24,7 +25,7 @@ def repetitions(comparison: Comparison) -> Measured:
     equal to a training row is what chance gives.
     """
     real = [comparison.held_out, *([comparison.training] if comparison.training is not None else [])]
-    _, codes = coded(comparison, [comparison.samples, *real])
+    _, codes = coded(comparison, [likened(comparison).samples, *real])
     codes = [np.where(np.isnan(each), -np.inf, each) for each in codes]  # a missing value is equal to another
     rng = np.random.default_rng([comparison.seed, 3])
     least = min(len(each) for each in codes)

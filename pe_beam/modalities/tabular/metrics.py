@@ -81,7 +81,8 @@ def transport_distances(comparison: Comparison) -> Measured:
         raise MissingExtraError("evaluate: optimal transport needs the package POT; install pe_beam[table]") from None
     rng = np.random.default_rng([comparison.seed, 1])
     columns, (made, real) = coded(comparison)
-    scaled = [some(_scaled(each, columns), TRANSPORT_ROWS, rng) for each in (made, real)]
+    labels = len(comparison.labels or [])
+    scaled = [some(_scaled(each, columns, labels), TRANSPORT_ROWS, rng) for each in (made, real)]
     figures: dict[str, float] = {}
     notes = [f"Wasserstein: of {TRANSPORT_ROWS} rows and {TRANSPORT_SUBSETS} sets of columns at most"]
     for order in (1, 2, 3):
@@ -199,10 +200,10 @@ def cramers_v(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int]) -> float:
     return float(np.sqrt(min(beyond / least, 1.0))) if least > 0 else 0.0
 
 
-def _scaled(codes: np.ndarray, columns: Sequence[Column | None]) -> np.ndarray:
+def _scaled(codes: np.ndarray, columns: Sequence[Column | None], labels: int) -> np.ndarray:
     made = np.empty_like(codes)
     for i, column in enumerate(columns):
-        low, high = (column.low, column.high) if column is not None else (0.0, max(1.0, float(codes[:, i].max())))
+        low, high = (column.low, column.high) if column is not None else (0.0, labels - 1.0)
         made[:, i] = (codes[:, i] - low) / ((high - low) or 1.0)
     return np.where(np.isnan(made), -0.5, made)
 

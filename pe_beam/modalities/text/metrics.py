@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.metric import Comparison, Measured, Series
+from pe_beam.modalities.likened import likened
 from pe_beam.modalities.text.prompts import tokens_of
 
 _MAUVE_ROWS, _MAUVE_SCALE, _MAUVE_POINTS = 5000, 5.0, 25
@@ -20,6 +21,7 @@ _BINS = (5, 10, 20, 40, 80, 160, 320, 640)
 
 def lengths_and_words(comparison: Comparison) -> Measured:
     """Returns words per text, and the distance of vocabularies: half the L1 distance of word shares, 0 (same) to 1."""
+    comparison = likened(comparison)
     made, real = words_of(comparison.samples), words_of(comparison.held_out)
     sizes = [np.array([len(words) for words in own]) for own in (made, real)]
     counts = [Counter(word for words in own for word in words) for own in (made, real)]
@@ -68,6 +70,7 @@ def mauve(comparison: Comparison) -> Measured:
     """Returns MAUVE (Pillutla et al. 2021, arXiv 2102.01454) in the recipe's embedding, from 0 to 1 (the same)."""
     from pe_beam import registry
 
+    comparison = likened(comparison)
     count = min(_MAUVE_ROWS, comparison.samples.num_rows, comparison.held_out.num_rows)
     rng = np.random.default_rng(comparison.seed)
     rows = [np.sort(rng.permutation(table.num_rows)[:count]) for table in (comparison.samples, comparison.held_out)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +119,17 @@ def test_marginal_and_transport_distances_of_known_cases() -> None:
     assert metrics.marginal_distances(compared(gone, here, **X)).figures["tvd_1way"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_label_that_one_side_lacks_is_as_far_as_it_is_among_the_declared_ones(mirrored: bool) -> None:
+    samples = pa.table({"x": [0.0] * 4, "label": ["p", "q", "q", "q"]})
+    held_out = pa.table({"x": [0.0] * 4, "label": ["p", "q", "q", "r"]})
+    sides = (held_out, samples) if mirrored else (samples, held_out)
+    comparison = dataclasses.replace(compared(*sides, x=X["x"]), labels=["p", "q", "r"])
+    found = metrics.transport_distances(comparison).figures
+    assert found["wasserstein_1way"] == pytest.approx((0 + 0.25 * 0.5) / 2)
+    assert found["wasserstein_2way"] == pytest.approx(0.25 * 0.5)
+
+
 def test_marginals_of_as_many_columns_as_asked_for() -> None:
     """Every pair of three columns is uniform on both sides; all three together have nothing in common."""
     columns = {name: {"type": "categorical", "values": ["0", "1"]} for name in "abc"}
@@ -204,6 +216,18 @@ def test_classifiers_and_closeness_tell_good_from_bad() -> None:
     assert stolen["closer_to_training_share"] > 0.95 and 0.4 < fresh["closer_to_training_share"] < 0.6
     assert metrics.closeness(compared(training, held_out, **X)).notes
     assert metrics.associations(compared(training, held_out, **X)).figures["association_difference"] < 0.1
+
+
+@pytest.mark.parametrize("kind", [{"type": "float", "min": 0, "max": 1}, {"type": "categorical", "values": ["u"]}])
+def test_classifiers_do_without_a_column_that_samples_never_have(kind: dict[str, Any]) -> None:
+    x, rare = np.linspace(0, 1, 60), 0.5 if kind["type"] == "float" else "u"
+    label = np.where(x > 0.5, "p", "q")
+    column = pa.nulls(60, pa.float64() if kind["type"] == "float" else pa.string())
+    samples = pa.table({"x": x, "rare": column, "label": label})
+    held_out = pa.table({"x": x, "rare": [rare] * 60, "label": label})
+    schema = {"x": X["x"], "rare": {**kind, "missing": True}}
+    found = metrics.classifiers(compared(samples, held_out, **schema)).figures
+    assert found["hist_gradient_boosting_accuracy"] > 0.9 and found["xgboost_accuracy"] > 0.9
 
 
 def test_associations_of_known_cases() -> None:

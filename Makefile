@@ -46,7 +46,7 @@ build/lowest/.test: setup.py $(VENV)/bin/uv
 	mkdir -p build
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --all-extras setup.py --output-file build/lowest.txt
 	$(PYTHON) -m venv --clear build/lowest
-	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --requirement build/lowest.txt --editable .
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --requirement build/lowest.txt --editable . uv
 	touch $@
 
 lowest: build/lowest/.test

@@ -95,7 +95,7 @@ setup(
         ],
         "docs": [  # `make docs`
             "mkdocs>=1.6,<2",
-            "mkdocs-material>=9.5,<10",  # scripts, icons and search are in the package: pages ask no other host
+            "mkdocs-material>=9.6.15,<10",  # scripts, icons and search are in the package: pages ask no other host
             "mkdocstrings-python>=2,<3",
         ],
         "gpu": ["accelerate>=1.2,<2", "bitsandbytes>=0.45.3,<1"],  # generator.local: device_map, bits
@@ -136,7 +136,7 @@ setup(
             "pytest-xdist>=3.8,<4",
             "ruff>=0.8,<1",
             "tabicl>=2.2,<3",
-            "tensorboard>=2.16,<3",
+            "tensorboard>=2.18,<3",
             "torch-fidelity>=0.4,<1",
             "twine>=6,<7",
             "types-PyYAML>=6",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import zlib
 from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any, ClassVar
@@ -18,6 +19,8 @@ from pe_beam.sources.roles import Roles
 from pe_beam.sources.tables import TableFile, TableSource, Version
 
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "wasb": "az", "wasbs": "az"}
+# What PyIceberg's reader of Avro raises over bytes that are not what they should be.
+_OF_DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, SystemError, zlib.error)
 _IO = "pe_beam.sources.iceberg_files.ReadingFileIO"
 
 
@@ -65,10 +68,7 @@ def _version(path: str, catalog: str | None, number: int, key: str) -> Version:
     if snapshot is None:
         raise DataError(f"data.options.snapshot: {number} is no snapshot of the table of {key}")
     schema = table.schemas()[table.metadata.current_schema_id if snapshot.schema_id is None else snapshot.schema_id]
-    try:
-        tasks = list(table.scan(snapshot_id=number).plan_files())
-    except ValueError:  # how equality deletes are refused
-        tasks = None
+    tasks = _tasks(table, number, key)
     if tasks is None or any(task.delete_files for task in tasks):
         raise DataError(
             f"{key}: the snapshot has delete files, so that its files have rows that are no longer there; a snapshot "
@@ -99,6 +99,19 @@ def _table(path: str, catalog: str | None, key: str) -> Any:
     except (ValueError, ValidationError):
         where = "data.options.catalog: it is not in ~/.pyiceberg.yaml, or" if catalog else f"{key}:"
         raise DataError(f"{where} what is there is no metadata of an Iceberg table") from None
+
+
+def _tasks(table: Any, number: int, key: str) -> list[Any] | None:
+    """Returns the files that a snapshot lists, with their delete files; None: these are refused by PyIceberg itself."""
+    try:
+        return list(table.scan(snapshot_id=number).plan_files())
+    except _OF_DAMAGE as error:
+        if "equality deletes" in str(error):
+            return None
+        raise DataError(
+            f"{key}: a manifest of the snapshot, or the list of them, is damaged; whole ones are wanted: put them back "
+            "as they were, or name another snapshot (data.options.snapshot)"
+        ) from None
 
 
 def _identities(schema: Any, spec: Any, partition: Any) -> dict[str, Any]:

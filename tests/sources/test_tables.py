@@ -209,6 +209,33 @@ def test_delete_files_are_refused(iceberg: Any, monkeypatch: pytest.MonkeyPatch)
         opened("iceberg", iceberg.metadata_location, snapshot=number).pieces()
 
 
+@pytest.mark.parametrize("cut", ["manifest", "list"])
+def test_a_damaged_manifest_is_not_taken_for_deletes(cut: str, iceberg: Any) -> None:
+    """It is told as what it is, by the recipe key: it was a stage that failed, or a snapshot with delete files."""
+    snapshot = iceberg.current_snapshot()
+    [manifest] = snapshot.manifests(iceberg.io)
+    named = manifest.manifest_path if cut == "manifest" else snapshot.manifest_list
+    file = Path(named.removeprefix("file://"))
+    whole = file.read_bytes()
+    half = len(whole) // 2
+    damages = [whole[:2], b"no Avro", whole[:-40] + bytes(24) + whole[-16:], whole[:half] + b"\xff" * 9 + whole[half:]]
+    for at, damaged in enumerate(damages):
+        file.write_bytes(damaged)
+        key = f"data.path/{cut}{at}"  # what was listed once is kept
+        source = open_source(
+            source="iceberg",
+            path=iceberg.metadata_location,
+            content=TEXT,
+            columns={},
+            labelled=False,
+            client=False,
+            key=key,
+            options=find_source("iceberg").Options.model_validate({"snapshot": snapshot.snapshot_id}),
+        )
+        with pytest.raises(DataError, match=f"^{key}: a manifest of the snapshot, or the list of them, is damaged"):
+            source.pieces()
+
+
 def test_iceberg_tables_that_are_not_there(iceberg: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.options\.snapshot: 5 is no snapshot"):
         opened("iceberg", iceberg.metadata_location, snapshot=5).pieces()

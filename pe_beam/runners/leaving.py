@@ -15,7 +15,7 @@ from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.runners.dataflow.check import check_shown
 from pe_beam.runners.dataflow.runner import check_key, options_with_key, target_of
-from pe_beam.runners.options import Options
+from pe_beam.runners.options import Options, runner_key
 
 FLAGS = ("--template_location", "--no_wait_until_finish")
 """Beam's flags for such jobs."""
@@ -48,4 +48,4 @@ class LeavingRunner(Runner):
 
 def _is_dataflow(args: Sequence[str]) -> bool:
     runner = str(Options(list(args)).view_as(StandardOptions).runner or "")
-    return runner.rpartition(".")[2].lower() == "dataflowrunner"
+    return runner_key(runner) == "dataflowrunner"

@@ -73,6 +73,7 @@ def test_files_of_jobs_lie_in_the_run_directory_or_are_asked_for(monkeypatch: py
         "--streaming",
         "--enable_hot_key_logging",
         "--experiments=enable_data_sampling",
+        "--experiments=enable_always_on_exception_sampling",
     ],
 )
 def test_a_flag_that_would_break_or_tell_something_is_refused(flag: str) -> None:

@@ -48,9 +48,7 @@ def _refuse_lost_slash(path: str) -> None:
     """Refuses what pathlib makes of a URL: as a path, a folder `s3:` here would hold the private files."""
     scheme, is_marked, _ = path.partition(":/")
     if is_marked and scheme.lower() in registry.names("stores"):
-        raise InputError(
-            f"--run-dir {path}: {scheme}:// is wanted, with two slashes; a folder of this name is ./{path}"
-        )
+        raise InputError(f"--run-dir {path}: {scheme}:// with two slashes is wanted; a folder of this name is ./{path}")
 
 
 def open_folder(uri: str | Path) -> Folder:

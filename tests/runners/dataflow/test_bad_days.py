@@ -51,6 +51,12 @@ def test_a_missing_flag_is_named(flag: str) -> None:
     assert refused(without(FLAGS, flag)).startswith(f"{flag}: missing; ")
 
 
+@pytest.mark.parametrize("flag", ["--setup_file=./no/setup.py", "--extra_package=no.whl", "--requirements_file=no.txt"])
+def test_a_file_for_workers_that_is_missing_is_named(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pe_beam.runners.dataflow.names.mark_of", lambda _: "0" * 12)
+    assert refused([*FLAGS, flag]) == f"{flag}: there is no such file"
+
+
 @pytest.mark.parametrize("uri", ["memory://a-run", "{folder}/run"])
 def test_a_run_directory_that_no_worker_sees_is_refused(uri: str, tmp_path: Path) -> None:
     uri = uri.format(folder=tmp_path)

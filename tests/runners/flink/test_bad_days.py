@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
 
@@ -21,7 +23,7 @@ from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import InputError, StorageError
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.runners.flink import check, install, processes
+from pe_beam.runners.flink import check, install, processes, workers
 from pe_beam.runners.flink import runner as flink_runner
 from pe_beam.runners.flink.arrival import ArriveFn
 from pe_beam.runners.flink.check import FlinkError, Target
@@ -261,6 +263,18 @@ def test_a_worker_tells_of_a_run_directory_that_is_another(tmp_path):
     for name, token in (("a", "other"), ("b", "token")):
         with pytest.raises(StorageError, match="workers do not see it"):
             list(ArriveFn(str(tmp_path), name, token).process(0))
+
+
+def test_two_pools_do_not_share_a_port(monkeypatch, caplog):
+    monkeypatch.setattr(workers, "PRELOAD", [])
+    other = grpc.server(futures.ThreadPoolExecutor(1))  # as a pool of an older version, which shares its port
+    port = other.add_insecure_port("localhost:0")
+    other.start()
+    try:
+        assert workers.main(["--port", str(port)]) == 1
+    finally:
+        other.stop(None).wait()
+    assert f"--port {port}: taken on localhost by another program" in caplog.text
 
 
 def run_small(small, tmp_path, flags: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -108,6 +109,14 @@ class Program:
             if pattern is not None and value is not None and not re.fullmatch(pattern, str(value)):
                 raise InputError(f"--{parameter.name}={value}: a template wants a value that matches {pattern}")
 
+    def refuse_misspelt(self, beam_args: Sequence[str]) -> None:
+        """Refuses flags that are nearly those of a parameter: Beam leaves out what it does not know."""
+        known = [f"--{parameter.name}" for parameter in self.parameters]
+        for flag in (arg.partition("=")[0] for arg in beam_args if arg.startswith("--")):
+            near = difflib.get_close_matches(flag, known, 1, cutoff=0.85)
+            if near:
+                raise InputError(f"{flag} is not known; did you mean {near[0]}?")
+
     def run(self, body: Callable[[argparse.Namespace, list[str]], None], argv: Sequence[str] | None) -> int:
         """Parses flags, calls `body` with the program's options and Beam's flags, and returns the exit status.
 
@@ -115,6 +124,7 @@ class Program:
         """
         options, beam_args = self.parser().parse_known_args(argv)
         try:
+            self.refuse_misspelt(beam_args)
             if any(arg.partition("=")[0] == "--template_location" for arg in beam_args):
                 self.refuse_unlaunchable(options)
             body(options, beam_args)

@@ -20,7 +20,7 @@ from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.runners.direct import PlainRunner
 from pe_beam.runners.leaving import LeavingRunner
-from pe_beam.runners.options import Options
+from pe_beam.runners.options import Options, runner_key
 from pe_beam.runners.staging import unstaged
 from pe_beam.runners.traces import keep_trace, own_error
 
@@ -113,10 +113,8 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 def find_runner(name: str) -> type[Runner]:
     """Returns the registered runner for a Beam runner's name, or PlainRunner if none is registered."""
-    key = name.rsplit(".", 1)[-1].lower()
-    found: type[Runner] = (
-        registry.find("runners", key, key="--runner") if key in registry.names("runners") else PlainRunner
-    )
+    keys = [key for key in (name.lower(), runner_key(name)) if key in registry.names("runners")]
+    found: type[Runner] = registry.find("runners", keys[0], key="--runner") if keys else PlainRunner
     return found
 
 

@@ -14,8 +14,8 @@ from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.runners.dataflow.check import check_shown
-from pe_beam.runners.dataflow.runner import check_key, options_with_key, target_of
-from pe_beam.runners.options import Options
+from pe_beam.runners.dataflow.runner import check_files, check_key, options_with_key, target_of
+from pe_beam.runners.options import Options, runner_key
 
 FLAGS = ("--template_location", "--no_wait_until_finish")
 """Beam's flags for such jobs."""
@@ -35,6 +35,7 @@ class LeavingRunner(Runner):
             options = Options(list(args))
             check_shown(target_of(store, options), client_ids=client_ids)
             check_key(options)
+            check_files(options)
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner. Beam's runner in this process has run the graph when this returns."""
@@ -48,4 +49,4 @@ class LeavingRunner(Runner):
 
 def _is_dataflow(args: Sequence[str]) -> bool:
     runner = str(Options(list(args)).view_as(StandardOptions).runner or "")
-    return runner.rpartition(".")[2].lower() == "dataflowrunner"
+    return runner_key(runner) == "dataflowrunner"

@@ -24,3 +24,13 @@ class Options(PipelineOptions):
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the views out: a copy has values of its own, and makes views on them."""
         return {name: value for name, value in super().__getstate__().items() if name != "_views"}
+
+
+def runner_key(name: str) -> str:
+    """Returns a runner's name as runners are registered. Beam takes `Flink` and `flink` for FlinkRunner.
+
+    >>> runner_key("Flink"), runner_key("apache_beam.runners.direct.DirectRunner")
+    ('flinkrunner', 'directrunner')
+    """
+    key = name.rpartition(".")[2].lower()
+    return key if "." in name or key.endswith("runner") else f"{key}runner"

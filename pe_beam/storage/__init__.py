@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pe_beam import registry
 from pe_beam.contracts.store import Folder, Store
-from pe_beam.errors import MissingExtraError, PeBeamError
+from pe_beam.errors import InputError, MissingExtraError
 from pe_beam.storage.local import LocalStore
 
 
@@ -21,7 +21,7 @@ def open_store(uri: str | Path) -> Store:
     """The store of a path or a URL.
 
     Raises:
-      PeBeamError: no store is installed for its scheme.
+      InputError: no store is installed for its scheme, or it is a URL that has lost a slash.
       MissingExtraError: the store lacks a package that is not installed.
 
     >>> store = open_store("memory://an-example")
@@ -32,6 +32,7 @@ def open_store(uri: str | Path) -> Store:
     """
     scheme, is_url, _ = str(uri).partition("://")
     if not is_url:
+        _refuse_lost_slash(str(uri))
         return LocalStore(uri)
     try:
         found = _class_of(scheme.lower())
@@ -39,8 +40,15 @@ def open_store(uri: str | Path) -> Store:
         raise MissingExtraError(f"--run-dir {uri}: needs the package {error.name!r}, which is not installed") from error
     if found is None:
         known = ", ".join(f"{name}://" for name in registry.names("stores") if name != "memory")
-        raise PeBeamError(f"--run-dir {uri}: no store is known by {scheme}:// (a path, or one of {known}, is wanted)")
+        raise InputError(f"--run-dir {uri}: no store is known by {scheme}:// (a path, or one of {known}, is wanted)")
     return found(str(uri))
+
+
+def _refuse_lost_slash(path: str) -> None:
+    """Refuses what pathlib makes of a URL: as a path, a folder `s3:` here would hold the private files."""
+    scheme, is_marked, _ = path.partition(":/")
+    if is_marked and scheme.lower() in registry.names("stores"):
+        raise InputError(f"--run-dir {path}: {scheme}:// with two slashes is wanted; a folder of this name is ./{path}")
 
 
 def open_folder(uri: str | Path) -> Folder:

@@ -45,7 +45,10 @@ def clients(kind: Any, bucket: str, *, endpoint: str, wanted: str) -> tuple[Any,
     """
     from obstore.exceptions import BaseError
 
-    http = os.environ.get(endpoint, "").startswith("http://")
+    given = os.environ.get(endpoint, "").lower()
+    if given and not re.match(r"https?://[^/]", given):  # the library would panic at the first request
+        raise UnreachableError(f"--run-dir: {endpoint} is no URL; http://HOST:PORT or https://HOST is wanted")
+    http = given.startswith("http://")
     try:
         return kind(bucket, **options(large=False, http=http)), kind(bucket, **options(large=True, http=http))
     except (BaseError, ValueError):

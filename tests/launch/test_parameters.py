@@ -53,6 +53,14 @@ def test_wrong_values_end_with_status_2_and_say_what_is_allowed(
     assert capsys.readouterr().err.splitlines()[-1].count("--") == 1
 
 
+@pytest.mark.parametrize("flag", ["--lou", "--loud_", "--time=3"])
+def test_a_misspelt_parameter_is_not_left_to_beam(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[str] = []
+    assert TABLE.run(lambda options, _: seen.append(options.where), ["--where=x", "--times=2", flag]) == 2
+    assert not seen
+    assert capsys.readouterr().err.startswith(f"some: {flag.partition('=')[0]} is not known; did you mean --")
+
+
 def test_a_launcher_refuses_what_no_worker_would_see(capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
     assert TABLE.run(lambda options, _: seen.append(options.where), ["--where=/tmp/x"]) == 0

@@ -26,6 +26,12 @@ def test_a_mistyped_flag_is_refused_before_anything_is_read(flag: str, said: str
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["dataflow", "Dataflow", "DataflowRunner"])
+def test_a_short_name_as_beam_takes_it_is_checked_as_the_long_one(name: str) -> None:
+    with pytest.raises(InputError, match=r"--run-dir .*: Dataflow's workers do not see it"):
+        Job(open_store("memory://flags"), [f"--runner={name}"])
+
+
 def test_flags_of_other_runners_and_of_ones_own_options_pass() -> None:
     flags = ["--flink_master=local", "--client_shuffle_key=gs://b/k", "--my_table=records", "--parallelism=2"]
     assert Job(open_store("memory://flags"), flags).args[:4] == flags

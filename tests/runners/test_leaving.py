@@ -23,6 +23,7 @@ KEY = "--gbek=type:GcpSecret;version_name:projects/my-project/secrets/shuffle/ve
         ([*DATAFLOW, "--experiments=enable_data_sampling"], False, "enable_data_sampling"),
         ([*DATAFLOW, "--enable_hot_key_logging"], False, "enable_hot_key_logging"),
         (["--runner=apache_beam.runners.dataflow.DataflowRunner"], True, "--gbek: missing"),
+        (["--runner=dataflow"], True, "--gbek: missing"),
         (["--runner=DirectRunner"], True, None),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pe_beam.contracts.store import Store
-from pe_beam.errors import MissingExtraError, PeBeamError
+from pe_beam.errors import InputError, MissingExtraError
 from pe_beam.storage import open_store
 from pe_beam.storage.local import LocalStore
 from pe_beam.storage.memory import MemoryStore
@@ -36,9 +36,17 @@ def test_a_store_is_found_by_its_scheme(tmp_path):
     for scheme in ("gs", "s3", "az"):
         assert open_store(f"{scheme}://bucket/run").uri == f"{scheme}://bucket/run"
     with pytest.raises(
-        PeBeamError, match=r"--run-dir nothing://x: no store is known by nothing://.* az://, file://, gs"
+        InputError, match=r"--run-dir nothing://x: no store is known by nothing://.* az://, file://, gs"
     ):
         open_store("nothing://x")
+
+
+@pytest.mark.parametrize("scheme", ["gs", "S3", "file"])
+def test_a_url_that_has_lost_a_slash_is_no_folder(scheme, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"{scheme}:// with two slashes is wanted"):
+        open_store(Path(f"{scheme}://bucket/run"))
+    assert isinstance(open_store(f"./{scheme}:/bucket/run"), LocalStore)
 
 
 class Forgetful(MemoryStore):

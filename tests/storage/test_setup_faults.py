@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from pe_beam.cli.main import main
+from pe_beam.errors import UnreachableError
 from pe_beam.storage import asking, open_store
 from tests.storage.conftest import NAMES
 from tests.storage.servers import Server, ask_s3, make_bucket, running
@@ -119,6 +120,16 @@ def test_an_endpoint_whose_name_is_unknown(
     began = time.monotonic()
     _refused(capsys, f"{kind}://runs/{next(_NEXT)}", "the service does not answer; check the network")
     assert time.monotonic() - began < 3 * 30
+
+
+@pytest.mark.parametrize("kind", ["s3", "az"])
+@pytest.mark.parametrize("given", ["127.0.0.1:9000", "minio", "http://"])
+def test_an_endpoint_that_is_no_url(kind: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv(_ENDPOINT[kind], given)
+    with pytest.raises(UnreachableError, match=f"{_ENDPOINT[kind]} is no URL; http://HOST:PORT"):
+        open_store(f"{kind}://runs/{next(_NEXT)}").exists("a")
 
 
 @pytest.mark.parametrize("kind", ["gs", "s3", "az"])

@@ -31,3 +31,6 @@ def test_the_cron_job_runs_a_command_that_there_is():
     assert name == "pe-beam"
     assert command_line().parse_args(arguments).once
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    # The image's user has to be able to write to the volume.
+    user = re.search(r"^USER (\d+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    assert spec["securityContext"] == {"runAsUser": int(user[1]), "fsGroup": int(user[1])}

@@ -47,8 +47,8 @@ REFUSED = {
     HOT_KEYS: "it writes client ids to the logs of the project; leave it out",
 }
 """Options of Beam that are refused where they are set: name -> why."""
-SAMPLING = "enable_data_sampling"
-"""An experiment that shows elements, embeddings of private records among them, in the console."""
+SAMPLING = ("enable_data_sampling", "enable_always_on_exception_sampling")
+"""Experiments that show elements, embeddings of private records among them, in the console."""
 
 
 def check(target: Target, *, client_ids: bool) -> None:
@@ -76,8 +76,9 @@ def check_shown(target: Target, *, client_ids: bool) -> None:
     """
     if HOT_KEYS in target.given:
         raise InputError(f"--{HOT_KEYS}: {REFUSED[HOT_KEYS]}")
-    if SAMPLING in target.given:
-        raise InputError(f"--experiments={SAMPLING}: the console would show private elements; leave it out")
+    for name in SAMPLING:
+        if name in target.given:
+            raise InputError(f"--experiments={name}: the console would show private elements; leave it out")
     if client_ids and not target.gbek:
         raise InputError(
             "--gbek: missing; privacy.unit is client, and client ids pass through Dataflow's shuffle: name a key, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -36,6 +37,7 @@ class DataflowRunner(Runner):
         options = _options(store, args)
         check.check(target_of(store, options), client_ids=client_ids)
         check_key(options)
+        check_files(options)
         mark = names.mark_of(store)
         _check_buckets(_asked(options, mark)[0], options)
         _check_place(store, options, mark)
@@ -198,6 +200,15 @@ def target_of(store: Store, options: Any) -> check.Target:
         ),
         given=frozenset({name for name in check.REFUSED if values.get(name)} | set(switches)),
     )
+
+
+def check_files(options: Any) -> None:
+    """Refuses files for workers that are not there: Beam finds out when it stages a job. Raises InputError."""
+    setup = options.view_as(beam_options.SetupOptions)
+    named = [("setup_file", setup.setup_file), ("requirements_file", setup.requirements_file)]
+    for flag, path in [*named, *(("extra_package", path) for path in setup.extra_packages or [])]:
+        if path and "://" not in path and not Path(path).is_file():
+            raise InputError(f"--{flag}={path}: there is no such file")
 
 
 def check_key(options: Any) -> None:

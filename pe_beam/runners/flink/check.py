@@ -11,6 +11,7 @@ from pe_beam.errors import InputError, PeBeamError
 from pe_beam.runners.flink import install
 from pe_beam.runners.flink.cluster import answers, rest
 
+_OF_FLINK = -1  # --parallelism
 IN_PROCESS = ("[local]", "[auto]", "[collection]")
 
 
@@ -56,6 +57,10 @@ def check(target: Target) -> None:
       MissingToolError: this run starts a job server, and no Java for it is found.
       FlinkError: a service does not answer, is of another kind or version, or has too few slots.
     """
+    if target.parallelism is not None and target.parallelism < 1 and target.parallelism != _OF_FLINK:
+        raise InputError(
+            f"--parallelism={target.parallelism}: at least 1 is wanted, or {_OF_FLINK}, Flink's own default"
+        )
     if target.own_server:
         _check_jar(target)
     elif target.job_endpoint:
@@ -80,9 +85,14 @@ def _check_jar(target: Target) -> None:
 
 
 def _check_cluster(target: Target, address: str) -> None:
+    if address.endswith("/"):  # as a browser shows it; the job server reads it as part of the port
+        raise InputError(f"--flink_master={target.master}: host:port is wanted, without the slash at its end")
     overview = rest(address, "/overview")
     if overview is None or "flink-version" not in overview:
-        raise FlinkError(f"--flink_master={target.master}: no Flink answers there (its REST address, host:port)")
+        raise FlinkError(
+            f"--flink_master={target.master}: no Flink answers there (its REST address, host:port); start it "
+            "(python -m pe_beam.runners.flink repair), or give another address"
+        )
     version = str(overview["flink-version"])
     if not version.startswith(f"{install.FLINK_LINE}."):
         raise FlinkError(
@@ -144,6 +154,11 @@ def tasks_running(target: Target, job_name: str) -> bool | None:
 
 def no_worker(target: Target, seconds: float) -> FlinkError:
     """Returns the error for a job whose tasks run, or may run, but which no Python worker has started."""
+    if target.rest_address and rest(target.rest_address, "/overview") is None:
+        return FlinkError(
+            f"--flink_master={target.master}: Flink stopped answering while the job ran; start it again "
+            "(python -m pe_beam.runners.flink repair), and run again: it resumes"
+        )
     where = target.environment_config or target.environment_type or "the default environment"
     known = target.rest_address is not None
     also = "" if known else ", or the cluster has no free slots (give --flink_master to tell which)"
@@ -155,6 +170,10 @@ def no_worker(target: Target, seconds: float) -> FlinkError:
 
 _CAUSES = [
     (
+        r"JobCancellationException: Job was cancelled",
+        "the job was cancelled at Flink; run again: a new job goes on from what is committed",
+    ),
+    (
         r"NoResourceAvailableException|Could not acquire the minimum required resources"
         r"|[Ss]lot request|TimeoutException: Timeout has occurred",
         "Flink has not enough free slots: lower --parallelism, wait for other jobs, or add TaskManagers",
@@ -163,6 +182,11 @@ _CAUSES = [
         r"Insufficient number of network buffers",
         "Flink has not enough network buffers: raise taskmanager.memory.network.max (256m does for 2 slots), or lower "
         "--parallelism",
+    ),
+    (
+        r"for command 'docker |Cannot run program \"docker\"",
+        "Beam starts its workers by Docker where nothing else is said, and Docker did not; name a pool of workers, "
+        "--environment_type=EXTERNAL --environment_config=HOST:PORT, or on one machine --environment_type=LOOPBACK",
     ),
     (
         r"No module named '?pe_beam",

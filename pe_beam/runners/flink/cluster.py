@@ -116,20 +116,29 @@ class Cluster:
         for name in ("slots", "task_managers"):
             if getattr(settings, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(settings, name)}: at least 1 is wanted")
+        for owner in settings.owners:
+            if not watch.Owner.of(owner).lives():
+                raise InputError(f"--owner {owner}: no process of this id runs, so the cluster would end at once")
         settings = _with_ports(settings)
         settings = Settings(**{**asdict(settings), "java": install.find_java(settings.java)})
         install.job_server_jar(thin=True)
         install.flink_jars()
-        for name in ("logs", "conf", "tmp"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        for name in ("config.yaml", "log4j.properties"):
-            shutil.copy(install.TEMPLATES / name, self.folder / "conf" / name)
-        (self.folder / "cluster.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
+        try:
+            self._lay_out(settings)
+        except OSError as error:
+            raise InputError(f"--dir {self.folder}: cannot be written ({error.strerror}); give another") from None
         try:
             self.repair()
         except BaseException:
             self.stop()
             raise
+
+    def _lay_out(self, settings: Settings) -> None:
+        for name in ("logs", "conf", "tmp"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ("config.yaml", "log4j.properties"):
+            shutil.copy(install.TEMPLATES / name, self.folder / "conf" / name)
+        (self.folder / "cluster.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
 
     def repair(self) -> list[str]:
         """Starts every part that does not run, and waits until all parts answer. Returns the names of started parts."""
@@ -186,7 +195,9 @@ class Cluster:
             f"--job-port={settings.job_port}",
             f"--artifact-port={settings.artifact_port}",
             "--expansion-port=-1",
-            f"--artifacts-dir={temporary / 'artifacts'}",
+            # In two: its parser takes no `--name=value` in which the value has a space.
+            "--artifacts-dir",
+            str(temporary / "artifacts"),
         )
         commands["worker-pool"] = [
             sys.executable,
@@ -280,9 +291,9 @@ def _with_ports(settings: Settings) -> Settings:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, wanted))
-            except OSError as error:
+            except (OSError, OverflowError) as error:
                 flag = "--" + name.replace("_", "-")
-                why = error.strerror or "cannot be bound"
+                why = getattr(error, "strerror", None) or "cannot be bound"
                 raise InputError(f"{flag} {wanted}: the port is taken or not allowed ({why}); give another") from None
             chosen[name] = probe.getsockname()[1]
     return Settings(**{**asdict(settings), **chosen})

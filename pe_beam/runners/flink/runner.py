@@ -26,7 +26,7 @@ from pe_beam.errors import PeBeamError
 from pe_beam.runners.flink import check, install, watch
 from pe_beam.runners.flink.arrival import Arrival
 from pe_beam.runners.flink.cluster import answers, free_port
-from pe_beam.runners.options import Options
+from pe_beam.runners.options import Options, runner_key
 from pe_beam.runners.staging import let_go
 
 ARRIVAL_SECONDS = 45.0
@@ -41,7 +41,7 @@ class FlinkRunner(Runner):
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
         options = Options(list(args))
-        runner = str(options.view_as(beam_options.StandardOptions).runner).rsplit(".", 1)[-1].lower()
+        runner = runner_key(str(options.view_as(beam_options.StandardOptions).runner))
         target = _target(options, args, flink=runner == "flinkrunner")
         if not any(re.match("--job[_-]server[_-]timeout", arg) for arg in args):
             # Beam's default: five minutes without a message if the job server ends after the check.

@@ -93,12 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     warm.start()  # starting it waits for the imports, so that the first job does not wait for them
     warm.join()
     pool = WorkerPool(context)
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+    # gRPC would share a port with another pool, perhaps of older code: each would be asked for some of the workers.
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=[("grpc.so_reuseport", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:
         server.add_insecure_port(f"{options.host}:{options.port}")
     except RuntimeError:
-        logging.error("--port %s: taken on %s by another program", options.port, options.host)
+        logging.error("--port %s: taken on %s by another program, or not allowed", options.port, options.host)
         return 1
     server.start()
     done = threading.Event()

@@ -51,6 +51,12 @@ def test_a_missing_flag_is_named(flag: str) -> None:
     assert refused(without(FLAGS, flag)).startswith(f"{flag}: missing; ")
 
 
+@pytest.mark.parametrize("flag", ["--setup_file=./no/setup.py", "--extra_package=no.whl", "--requirements_file=no.txt"])
+def test_a_file_for_workers_that_is_missing_is_named(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pe_beam.runners.dataflow.names.mark_of", lambda _: "0" * 12)
+    assert refused([*FLAGS, flag]) == f"{flag}: there is no such file"
+
+
 @pytest.mark.parametrize("uri", ["memory://a-run", "{folder}/run"])
 def test_a_run_directory_that_no_worker_sees_is_refused(uri: str, tmp_path: Path) -> None:
     uri = uri.format(folder=tmp_path)
@@ -73,6 +79,7 @@ def test_files_of_jobs_lie_in_the_run_directory_or_are_asked_for(monkeypatch: py
         "--streaming",
         "--enable_hot_key_logging",
         "--experiments=enable_data_sampling",
+        "--experiments=enable_always_on_exception_sampling",
     ],
 )
 def test_a_flag_that_would_break_or_tell_something_is_refused(flag: str) -> None:

@@ -55,7 +55,7 @@ def ports() -> list[str]:
 @pytest.fixture(scope="session")
 def cluster(flink_pieces, tmp_path_factory) -> Cluster:
     """A standalone cluster with one TaskManager of two slots."""
-    folder = tmp_path_factory.mktemp("flink") / "cluster"
+    folder = tmp_path_factory.mktemp("flink") / "a cluster"  # with a space, as folders may have
     started = flink_command("start", "--dir", str(folder), *ports(), *owned())
     assert started.returncode == 0, started.stderr
     made = Cluster(folder)

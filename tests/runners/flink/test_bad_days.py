@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
 
@@ -21,7 +23,7 @@ from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import InputError, StorageError
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.runners.flink import check, install, processes
+from pe_beam.runners.flink import check, install, processes, workers
 from pe_beam.runners.flink import runner as flink_runner
 from pe_beam.runners.flink.arrival import ArriveFn
 from pe_beam.runners.flink.check import FlinkError, Target
@@ -115,6 +117,25 @@ def test_a_taken_port_is_named(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("port", [65536, -1])
+def test_a_port_that_is_none_is_named(tmp_path, port):
+    with pytest.raises(InputError, match=f"--rest-port {port}: the port is taken or not allowed"):
+        Cluster(tmp_path).start(Settings(rest_port=port))
+
+
+def test_an_owner_that_is_gone_is_named(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with pytest.raises(InputError, match=f"--owner {ended.pid}: no process of this id runs"):
+        Cluster(tmp_path).start(Settings(owners=(os.getpid(), ended.pid)))
+
+
+def test_a_folder_that_cannot_be_is_named(flink_pieces, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--dir .*/file: cannot be written \(Not a directory\)"):
+        Cluster(tmp_path / "file").start(Settings())
+
+
 @pytest.mark.parametrize("name", ["slots", "task_managers"])
 def test_a_cluster_of_nothing_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="at least 1 is wanted"):
@@ -167,6 +188,13 @@ def test_a_cluster_that_does_not_do(answer, said, message):
         check.check(target(master=answer[1], parallelism=3))
 
 
+def test_parallelism_of_nothing():
+    for wrong in (0, -2):
+        with pytest.raises(InputError, match=f"--parallelism={wrong}: at least 1 is wanted"):
+            check.check(target(parallelism=wrong))
+    check.check(target(parallelism=-1))
+
+
 def test_nobody_there():
     port = free_port()
     with pytest.raises(FlinkError, match="no Flink answers there"):
@@ -184,6 +212,7 @@ def test_nobody_there():
         {"job_endpoint": "localhost"},
         {"environment_type": "EXTERNAL", "environment_config": "localhost:many"},
         {"environment_type": "EXTERNAL", "environment_config": "{}"},
+        {"master": "http://localhost:8081/"},
     ],
 )
 def test_an_address_that_is_none(changes):
@@ -196,17 +225,28 @@ def test_an_address_that_is_none(changes):
     [
         ("NoResourceAvailableException: Could not acquire the minimum required resources.", "free slots"),
         ("java.io.IOException: Insufficient number of network buffers: required 33, but only 9 available.", "buffers"),
+        ("java.io.IOException: Received exit code 125 for command 'docker run -d'", "--environment_type=EXTERNAL"),
+        ('java.io.IOException: Cannot run program "docker": error=2', "--environment_type=EXTERNAL"),
         ("ModuleNotFoundError: No module named 'pe_beam'", "workers have no pe_beam"),
         ("java.io.InvalidClassException: local class incompatible", "do not fit together"),
         ("The TaskExecutor is shutting down. TaskManager with id a:1 is no longer reachable.", "TaskManager was lost"),
         ("RuntimeException: SDK harness exited", "Python worker ended"),
         ("<_InactiveRpcError of RPC: status = StatusCode.UNAVAILABLE>", "job server stopped"),
+        ("failed in state FAILED: org.x.JobCancellationException: Job was cancelled.", "job was cancelled at Flink"),
     ],
 )
 def test_known_failures_are_explained_without_their_text(text, message):
     found = check.explain(f"private-value {text} private-value")
     assert message in str(found)
     assert "private-value" not in str(found)
+
+
+def test_flink_that_ends_before_a_worker_has_begun_is_no_missing_pool(answer):
+    _, address = answer
+    gone = target(master=f"localhost:{free_port()}", environment_type="EXTERNAL", environment_config="localhost:1")
+    assert "Flink stopped answering" in str(check.no_worker(gone, 45))
+    there = target(master=address, environment_type="EXTERNAL", environment_config="localhost:1")
+    assert "no Python worker has begun after 45 s" in str(check.no_worker(there, 45))
 
 
 def test_an_unknown_failure_is_not_guessed_at():
@@ -223,6 +263,18 @@ def test_a_worker_tells_of_a_run_directory_that_is_another(tmp_path):
     for name, token in (("a", "other"), ("b", "token")):
         with pytest.raises(StorageError, match="workers do not see it"):
             list(ArriveFn(str(tmp_path), name, token).process(0))
+
+
+def test_two_pools_do_not_share_a_port(monkeypatch, caplog):
+    monkeypatch.setattr(workers, "PRELOAD", [])
+    other = grpc.server(futures.ThreadPoolExecutor(1))  # as a pool of an older version, which shares its port
+    port = other.add_insecure_port("localhost:0")
+    other.start()
+    try:
+        assert workers.main(["--port", str(port)]) == 1
+    finally:
+        other.stop(None).wait()
+    assert f"--port {port}: taken on localhost by another program" in caplog.text
 
 
 def run_small(small, tmp_path, flags: list[str]) -> int:

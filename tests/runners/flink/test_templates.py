@@ -201,7 +201,8 @@ def test_on_a_store_driver_and_workers_have_its_environment_and_the_job_server_h
     (uri,) = re.findall(r"--run-dir=(\S+)", " ".join(containers("store/")["driver"]["command"]))
     assert open_store(uri).remote
     docker = (TEMPLATES / "Dockerfile").read_text()
-    assert 'pip install --no-cache-dir ".[gcp,s3,azure]"' in docker
+    assert "ARG EXTRAS=gcp,s3,azure\n" in docker
+    assert 'pip install --no-cache-dir ".[${EXTRAS}]"' in docker
 
 
 @tops

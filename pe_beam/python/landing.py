@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,6 +54,8 @@ def as_columns(records: Any) -> Mapping[str, Any]:
         records = records.with_format("arrow")[:]
     if isinstance(records, pa.Table):
         return _named(records.column_names, records.columns)
+    if type(records).__name__ == "LazyFrame":
+        raise InputError("records: a LazyFrame has no records yet; records.collect() is wanted")
     if home in ("pandas", "polars") and hasattr(records, "columns"):
         own = records.get_columns() if home == "polars" else [records.iloc[:, i] for i in range(records.shape[1])]
         return _named(list(records.columns), own)
@@ -85,8 +88,9 @@ def _may_be_picture(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """Returns whether it is None, pandas' NA, or NaN, which stands for a missing text in pandas."""
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
+    """Returns whether it is None, pandas' NA or NaT, or NaN, which stands for a missing text in pandas."""
+    named = type(value).__name__ in ("NAType", "NaTType")
+    return value is None or named or (isinstance(value, float) and math.isnan(value))
 
 
 def _named(names: Sequence[Any], columns: Iterable[Any]) -> Mapping[str, Any]:
@@ -129,11 +133,36 @@ def _converted(name: str, values: Any) -> pa.ChunkedArray | pa.Array:
             return pa.array([_picture(value) for value in values], pa.binary())
         if type(values).__module__.startswith("polars"):
             values = values.to_arrow()
-        found = values if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values, from_pandas=True)
+        if not isinstance(values, pa.ChunkedArray | pa.Array):
+            values = pa.array(_in_their_own_zones(values), from_pandas=True)
+        found = values
         found = found.cast(_plain(found.type))
         return _bytes_of(found) if _holds_files(found.type) else found
     except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError):
         raise InputError(f"records: column {name!r} cannot be converted; values of one type are wanted") from None
+
+
+def _in_their_own_zones(values: Any) -> Any:
+    """Returns Python's dates as ISO texts where their zones differ, or days stand beside instants; all else as it is.
+
+    Arrow reads all values of a column as it reads the first one, so that one record would move the days of others.
+    """
+    if not isinstance(values, list | tuple) and str(getattr(values, "dtype", "")) != "object":
+        return values
+    if not isinstance(next((value for value in values if not _is_missing(value)), None), date):
+        return values
+    there = [value for value in values if not _is_missing(value)]
+    if not all(isinstance(value, date) for value in there) or len({_zone(value) for value in there}) == 1:
+        return values
+    return [None if _is_missing(value) else _iso(value) for value in values]
+
+
+def _zone(value: date) -> str:
+    return f"of {value.tzinfo}" if isinstance(value, datetime) else "day"
+
+
+def _iso(value: date) -> str:
+    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value.isoformat()
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

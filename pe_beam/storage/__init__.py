@@ -9,11 +9,12 @@ May import: contracts, registry, errors; Arrow.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pe_beam import registry
 from pe_beam.contracts.store import Folder, Store
-from pe_beam.errors import MissingExtraError, PeBeamError
+from pe_beam.errors import InputError, MissingExtraError, PeBeamError
 from pe_beam.storage.local import LocalStore
 
 
@@ -21,6 +22,7 @@ def open_store(uri: str | Path) -> Store:
     """The store of a path or a URL.
 
     Raises:
+      InputError: it is neither a path nor a URL. Nothing is written to a folder of the name `None`.
       PeBeamError: no store is installed for its scheme.
       MissingExtraError: the store lacks a package that is not installed.
 
@@ -30,6 +32,9 @@ def open_store(uri: str | Path) -> Store:
     >>> store.read("notes.txt")
     b'whole or not at all'
     """
+    if not isinstance(uri, str | os.PathLike) or not str(uri):
+        given = "an empty text" if isinstance(uri, str) else type(uri).__name__
+        raise InputError(f"run directory: {given} names none; a path, or the URL of a store, is wanted")
     scheme, is_url, _ = str(uri).partition("://")
     if not is_url:
         return LocalStore(uri)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.contracts.store import Folder, Store
+from pe_beam.errors import InputError
 
 
 @contextlib.contextmanager
@@ -35,6 +36,14 @@ def parse_parquet(data: bytes) -> pa.Table:
     """Returns the table in Parquet bytes."""
     with pq.ParquetFile(buffered(data)) as file:
         return file.read()
+
+
+def parse_committed(data: bytes, name: str) -> pa.Table:
+    """Returns the table of a file that a run or a stream keeps. Raises InputError, which names it, if it is damaged."""
+    try:
+        return parse_parquet(data)
+    except (pa.ArrowException, OSError):
+        raise InputError(f"{name}: damaged, not what this run has made; put it back as it was") from None
 
 
 def read_parquet(place: Store | Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from pe_beam.books.entering import RECEIPT
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.numbers import json_number
@@ -17,7 +18,7 @@ from pe_beam.recipe.identity import differing_keys, to_yaml
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import make_plan
-from pe_beam.streams.layout import RECIPE, STREAM
+from pe_beam.streams.layout import LEDGER, RECIPE, STREAM, closed_windows
 
 VERSION = 1
 
@@ -127,7 +128,9 @@ def pin_recipe(recipe: Recipe, store: Store) -> None:
     if store.exists(RECIPE):
         keys = differing_keys(stored_recipe(store), recipe)
         if keys:
+            spare = not (closed_windows(store) or any(map(store.exists, (LEDGER, RECEIPT))))
             raise RecipeError(
                 f"{store.uri}: holds a stream of another recipe; it differs in {', '.join(keys)}. Use another directory"
+                + ("; no window is closed in this one yet, so it may be deleted" if spare else "")
             )
     store.commit(RECIPE, to_yaml(recipe).encode(), replace=True)

@@ -8,7 +8,7 @@ import importlib
 import io
 import json
 import re
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +23,8 @@ from pe_beam.cli.main import main
 from pe_beam.driver import finalize
 from pe_beam.errors import InputError, PeBeamWarning
 from pe_beam.modalities.image.codec import encode_png
+from pe_beam.modalities.tabular.columns import Column
+from pe_beam.modalities.tabular.reading import read_column
 from pe_beam.python.declaring import declared
 from pe_beam.python.landing import LANDED, as_columns, as_table
 from pe_beam.python.published import read_off
@@ -187,6 +189,28 @@ def test_whatever_holds_them_the_file_is_the_same(library):
     assert as_table(as_columns(held), names).equals(TABLE.select(names))
 
 
+SUMMER, WINTER = timezone(timedelta(hours=2)), timezone(timedelta(hours=1))
+
+
+@pytest.mark.parametrize("kind", ["date", "datetime"])
+def test_a_date_is_read_as_its_own_zone_has_it_and_not_as_the_first_records(kind):
+    """One record more moved the days of all others, which no noise covers; drivers give summer and winter times so."""
+    pandas = pytest.importorskip("pandas", reason="pandas was NOT tested")
+    bounds = {"date": ("2026-01-01", "2026-12-31"), "datetime": ("2026-01-01T00:00:00", "2026-12-31T00:00:00")}[kind]
+    column = Column.model_validate({"type": kind, "min": bounds[0], "max": bounds[1], "missing": True})
+    july, first = datetime(2026, 7, 1, 0, 30, tzinfo=SUMMER), datetime(2026, 3, 1, tzinfo=WINTER)
+
+    def read(*values):
+        held = as_table(as_columns(pandas.DataFrame({"at": pandas.Series(values, dtype=object)})), ["at"])
+        codes, faults = read_column(held["at"].combine_chunks(), column)
+        assert not any(where.any() for where in faults.values())
+        return codes[-1]
+
+    wanted = july.date().toordinal() - 719163 if kind == "date" else july.timestamp()
+    before = [[], [first], [july], [None, pandas.NaT, first], [datetime(2026, 3, 1)], [pandas.Timestamp(first)]]
+    assert [read(*others, july) for others in [*before, [date(2026, 3, 1)]]] == [wanted] * 7
+
+
 def test_pictures_and_texts():
     pixels = RNG.integers(0, 255, (3, 4, 5, 3), dtype=np.uint8)
     from PIL import Image
@@ -271,6 +295,16 @@ SECRET = "a-private-value"
         (TABLE, {"public": ["a"], "schema": None, "modality": "text"}, "public: is for tables; modality 'text'"),
         (["a.png"], {"schema": None, "modality": "image"}, r"texts are no pictures; of paths, \[PIL.Image.open"),
         (TABLE, {"public": "nowhere.csv", "schema": None}, "public: is not there, or no file"),
+        (TABLE, {"beam_options": "--runner=DirectRunner"}, "beam_options: a list of flags is wanted"),
+        (TABLE, {"progress": "yes"}, "progress: str takes no lines"),
+        (TABLE, {"on_iteration": [print, "x"]}, "on_iteration: a function is wanted, or a list"),
+        (TABLE, {"overrides": ["evolution.iterations=1"]}, "overrides: a mapping is wanted, such as {'evolution"),
+        (TABLE, {"columns": ["age"]}, "columns: a mapping is wanted"),
+        (TABLE, {"domain": ["age"]}, "domain: a mapping is wanted"),
+        (TABLE, {"client": 3}, "client: int is no name"),
+        (TABLE, {"label": 3}, "label: the name of a column is wanted"),
+        (TABLE, {"modality": "tabel"}, "modality: 'tabel' is not known; did you mean 'tabular'"),
+        (TABLE, {"generator": date}, "generator: a type is none; its name is wanted.*pe_beam.generators"),
     ],
 )
 def test_errors_name_the_argument(tmp_path, records, changes, message):
@@ -296,6 +330,13 @@ def test_labels_of_a_set_come_in_one_order_whatever_its_own_is(monkeypatch, tmp_
     for place, labels in enumerate([{"no", "yes", "u", "v", "w"}, frozenset("wvu") | {"yes", "no"}]):
         pe_beam.synthesize(TABLE, tmp_path / str(place), **CALL | {"labels": labels})
     assert [recipe.data.labels for recipe in seen] == [["no", "u", "v", "w", "yes"]] * 2
+
+
+def test_labels_may_be_numbers_of_numpy(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(synthesize_module, "evolve", lambda recipe, *given, **named: seen.append(recipe))
+    pe_beam.synthesize(TABLE, tmp_path / "run", **CALL | {"labels": np.arange(2)})
+    assert seen[0].data.labels == ["0", "1"]
 
 
 def test_labels_of_a_column_of_booleans_are_what_python_calls_them(tmp_path):
@@ -338,6 +379,21 @@ def test_where_no_record_may_stop_a_run_they_are_read_from_files(made, tmp_path)
     with pytest.raises(InputError, match=r"records: not with data\.never_stop"):
         pe_beam.synthesize(TABLE, tmp_path / "run", **CALL, overrides={"data.never_stop": True})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("nowhere", [None, 3, b"run", ""])
+def test_what_names_no_folder_makes_none(monkeypatch, tmp_path, nowhere):
+    """A folder `None` had the private records."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"run directory: .* names none; a path, or the URL"):
+        pe_beam.synthesize(TABLE, nowhere, **CALL)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_lazy_frame_has_to_be_collected():
+    polars = pytest.importorskip("polars", reason="polars was NOT tested")
+    with pytest.raises(InputError, match=r"records: a LazyFrame .*records\.collect\(\)"):
+        as_columns(polars.LazyFrame({"age": [1]}))
 
 
 def test_memory_is_refused():

@@ -125,6 +125,26 @@ def test_without_the_clients_of_the_window_before_nothing_is_run(copied):
     assert not store.exists(f"windows/{window(1)}/ledger.jsonl")
 
 
+@pytest.mark.parametrize("part", ["positions", "clients"])
+def test_a_damaged_file_of_the_registry_is_named(copied, part):
+    """They were internal errors."""
+    store = open_store(copied.folder / "stream")
+    name = f"private/registry/{part}/{window(0)}.parquet"
+    store.commit(name, store.read(name)[:-9], replace=True)
+    with pytest.raises(InputError, match=f"{name}: damaged"):
+        copied.until(2.5)
+    assert not store.exists(f"windows/{window(1)}/ledger.jsonl")
+
+
+def test_what_others_put_beside_published_windows_is_no_window(copied, capsys):
+    """A web server's index.json was taken for one, and the stream said that its registry lacked windows."""
+    for folder in ("published", "private/registry/manifests"):
+        (copied.folder / f"stream/{folder}/index.json").write_text("{}")
+    assert copied.until(2.5).exists(f"published/{window(1)}.json")
+    assert main(["status", str(copied.folder / "stream")]) == 0
+    assert "windows published      2" in capsys.readouterr().out
+
+
 def test_a_damaged_manifest_of_a_window_is_named(copied):
     store = open_store(copied.folder / "stream")
     name = manifest_name(window(0))

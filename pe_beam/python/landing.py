@@ -51,6 +51,8 @@ def as_columns(records: Any) -> Mapping[str, Any]:
     if home == "datasets" and hasattr(records, "column_names") and hasattr(records, "num_rows"):
         if not isinstance(records.num_rows, int):
             raise InputError(f"records: a {type(records).__name__} has several splits; one of them is wanted")
+        if records.format["type"] == "custom":  # it would be passed over
+            raise InputError("records: a Dataset with a transform; one that records.map has applied it to is wanted")
         records = records.with_format("arrow")[:]
     if isinstance(records, pa.Table):
         return _named(records.column_names, records.columns)
@@ -129,8 +131,8 @@ def _has_field(kind: pa.DataType, path: str) -> bool:
 
 def _converted(name: str, values: Any) -> pa.ChunkedArray | pa.Array:
     try:
-        if name == "image" and isinstance(values, list | tuple):
-            return pa.array([_picture(value) for value in values], pa.binary())
+        if _holds_pictures(name, values):
+            return pa.array([None if _is_missing(value) else _picture(value) for value in values], pa.binary())
         if type(values).__module__.startswith("polars"):
             values = values.to_arrow()
         if not isinstance(values, pa.ChunkedArray | pa.Array):
@@ -142,12 +144,24 @@ def _converted(name: str, values: Any) -> pa.ChunkedArray | pa.Array:
         raise InputError(f"records: column {name!r} cannot be converted; values of one type are wanted") from None
 
 
+def _holds_pictures(name: str, values: Any) -> bool:
+    """Returns whether a list, or a pandas column of objects, has pictures that have to be made files."""
+    if isinstance(values, list | tuple):
+        return name == "image"
+    first = next((value for value in values if not _is_missing(value)), None) if _is_of_objects(values) else None
+    return first is not None and not isinstance(first, bytes) and _may_be_picture(first) and np.ndim(first) != 1
+
+
+def _is_of_objects(values: Any) -> bool:
+    return str(getattr(values, "dtype", "")) == "object"
+
+
 def _in_their_own_zones(values: Any) -> Any:
     """Returns Python's dates as ISO texts where their zones differ, or days stand beside instants; all else as it is.
 
     Arrow reads all values of a column as it reads the first one, so that one record would move the days of others.
     """
-    if not isinstance(values, list | tuple) and str(getattr(values, "dtype", "")) != "object":
+    if not isinstance(values, list | tuple) and not _is_of_objects(values):
         return values
     if not isinstance(next((value for value in values if not _is_missing(value)), None), date):
         return values

@@ -48,6 +48,11 @@ def warnings_of(recipe: Recipe, schedule: accounting.NoiseSchedule, votes: list[
             "privacy.unit: record, though data.columns.client names clients: the promise is made to one record; "
             "client makes it to all of a client's"
         )
+    if recipe.stream is not None and recipe.stream.window.leaves_no_time:
+        warnings.append(
+            "stream.window.publish_after: as soon as a window closes, so that each is published late, as late as its "
+            "run takes long, which the promise does not cover; a later instant leaves time for the run"
+        )
     warnings += _drowned(recipe, list(schedule.sigmas), votes)
     if recipe.evolution.repeats != "modelled":
         warnings += more_samples(recipe)

@@ -173,6 +173,25 @@ def test_what_is_one_column_or_has_several_splits(tmp_path):
         as_columns(held)
 
 
+def test_a_transform_of_a_dataset_is_not_passed_over():
+    datasets = pytest.importorskip("datasets", reason="datasets was NOT tested")
+    held = datasets.Dataset.from_dict({"age": [1]}).with_transform(lambda batch: {"age": [2] * len(batch["age"])})
+    with pytest.raises(InputError, match=r"records: a Dataset with a transform; one that records\.map"):
+        as_columns(held)
+
+
+def test_pictures_may_be_a_column_of_a_frame():
+    """docs/python.md said so, and only bytes were taken."""
+    pandas = pytest.importorskip("pandas", reason="pandas was NOT tested")
+    from PIL import Image
+
+    pixels = RNG.integers(0, 255, (3, 4, 5, 3), dtype=np.uint8)
+    wanted = [encode_png(each) for each in pixels]
+    for held in ([*map(Image.fromarray, pixels)], [*pixels], wanted):
+        frame = pandas.DataFrame({"scan": pandas.Series([*held, None], dtype=object)})
+        assert as_table(as_columns(frame), ["scan"])["scan"].to_pylist() == [*wanted, None]
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars", "datasets"])
 def test_whatever_holds_them_the_file_is_the_same(library):
     module = pytest.importorskip(library, reason=f"{library} was NOT tested")

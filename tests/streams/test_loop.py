@@ -14,6 +14,7 @@ from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import DataError, InputError, RecipeError, ServiceError
 from pe_beam.recipe.identity import to_yaml
+from pe_beam.recipe.plan import make_plan
 from pe_beam.streams.closing import stream_source
 from pe_beam.streams.loop import Surroundings, stream
 from tests.streams.drifting import (
@@ -192,6 +193,14 @@ def test_a_stream_that_begins_says_what_its_plan_warns_of(tmp_path):
         stream(recipe, tmp_path / "stream", once=True, around=around)
         lines.append(told.getvalue())
     assert ["warning: privacy.delta: 0.1 is large" in said for said in lines] == [True, True, False]
+
+
+def test_a_schedule_that_leaves_no_time_for_a_run_is_warned_of(tmp_path):
+    """Each window is missed then, an output that the promise excludes. With close_after 0s it is the default."""
+    schedule = {"every": "1d", "anchor": "2026-12-01T00:00Z", "close_after": "2h"}
+    for publish_after, told in (("2h", True), ("121m", False)):
+        recipe = stream_recipe(tmp_path, stream__window=schedule | {"publish_after": publish_after})
+        assert any("each is published late" in said for said in make_plan(recipe).warnings) is told
 
 
 def test_before_its_first_window_a_stream_may_be_deleted_for_another_recipe(tmp_path):

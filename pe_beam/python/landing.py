@@ -23,10 +23,12 @@ from pe_beam.engine import tables
 from pe_beam.engine.layout import Layout
 from pe_beam.engine.run import stored_recipe
 from pe_beam.errors import InputError
+from pe_beam.python.warning import warn
 from pe_beam.recipe import identity, parts
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.storage import open_store
+from pe_beam.storage.parquet import read_parquet
 
 _ORIENTATION = 0x0112  # of EXIF
 _OF_TIFF = ("CMYK", "F", "LAB", "PA", "RGBX")
@@ -293,10 +295,26 @@ def land_for(store: Store, recipe: Recipe, columns: Mapping[str, Any]) -> None:
             "records: not with data.never_stop, for one value of another type stops the reading of its whole column; "
             "write them as Parquet, and name that in data.path"
         )
-    if store.exists(f"{Layout(recipe.private).release}/privacy.json"):
+    is_there = store.exists("recipe.yaml")
+    if is_there and identity.run_id(stored_recipe(store)) != identity.run_id(recipe):
         return
-    if not store.exists("recipe.yaml") or identity.run_id(stored_recipe(store)) == identity.run_id(recipe):
+    if not store.exists(f"{Layout(recipe.private).release}/privacy.json"):
         land(store, as_table(columns, _wanted(recipe)))
+    elif is_there and store.exists(LANDED) and not _are_those(store, recipe, columns):  # else they are purged
+        warn(
+            "records: others than those that this run was made of; it is complete and stays as it is. A new run_dir "
+            "makes samples of them"
+        )
+
+
+def _are_those(store: Store, recipe: Recipe, columns: Mapping[str, Any]) -> bool:
+    try:
+        given = as_table(columns, _wanted(recipe))
+    except InputError:
+        return False
+    return store.digest(LANDED) == hashlib.sha256(_file_bytes(given)).hexdigest() or given.equals(
+        read_parquet(store, LANDED)
+    )
 
 
 def _wanted(recipe: Recipe) -> list[str]:
@@ -323,10 +341,11 @@ def land(store: Store, table: pa.Table) -> None:
     def write(file: BinaryIO) -> None:
         tables.write_table(file, [table], table.schema)
 
-    if not store.commit(LANDED, write):
-        sink = io.BytesIO()
-        write(sink)
-        if store.digest(LANDED) != hashlib.sha256(sink.getvalue()).hexdigest():
-            raise InputError(
-                "records: not those that this run began with; the same, or a new run directory, are wanted"
-            )
+    if not store.commit(LANDED, write) and store.digest(LANDED) != hashlib.sha256(_file_bytes(table)).hexdigest():
+        raise InputError("records: not those that this run began with; the same, or a new run directory, are wanted")
+
+
+def _file_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    tables.write_table(sink, [table], table.schema)
+    return sink.getvalue()

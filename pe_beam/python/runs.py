@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,8 +15,9 @@ from pe_beam.driver import loop
 from pe_beam.driver.public import public_recipe
 from pe_beam.driver.reporting import record_so_far
 from pe_beam.engine.run import Run
-from pe_beam.errors import InputError, PeBeamWarning
+from pe_beam.errors import InputError
 from pe_beam.python.landing import as_columns, land_for, read_landed, shared_store
+from pe_beam.python.warning import warn
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.releases.privacy import Privacy, as_privacy
@@ -209,7 +209,7 @@ def evolve(
         beam_options,
         secret_file=secret_file,
         progress=stream_for(progress),
-        unheard=_warn,
+        unheard=warn,
         unroll=unroll,
         on_iteration=_shown_to(functions) if functions else None,
     )
@@ -236,14 +236,6 @@ def stream_for(progress: TextIO | bool | None) -> TextIO | None:
         return progress
     terminal = sys.stderr is not None and sys.stderr.isatty()  # a program without a console has no stderr
     return sys.stderr if progress or (progress is None and terminal) else None
-
-
-def _warn(text: str) -> None:
-    """Warns of what a plan warns of, at the line outside of pe_beam that has asked for the run."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pe_beam."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, PeBeamWarning, stacklevel=level)
 
 
 def _shown_to(functions: Sequence[OnIteration]) -> Callable[[Run, int], None]:

@@ -108,6 +108,9 @@ def test_a_complete_run_wants_no_records_and_an_unfinished_one_its_own(made, tmp
     folder, run = made
     again = pe_beam.synthesize(TABLE, folder / "run", **CALL)
     assert again.samples().equals(run.samples())
+    for others in (TABLE.slice(1), TABLE.drop_columns(["job"])):  # the samples of last week, without a word
+        with pytest.warns(PeBeamWarning, match="records: others than those.*A new run_dir"):
+            assert pe_beam.synthesize(others, folder / "run", **CALL).samples().equals(run.samples())
     stop = lambda release: 1 / 0  # noqa: E731
     with pytest.raises(pe_beam.errors.PeBeamError, match="ZeroDivisionError"):
         pe_beam.synthesize(TABLE, tmp_path / "run", **CALL, on_iteration=stop, secret_file=folder / "secret")

@@ -23,12 +23,16 @@ def plan_recipe(options: argparse.Namespace) -> None:
     from pe_beam.recipe.costs import estimate_costs
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.outlook import outlook
+    from pe_beam.streams.closing import stream_source
     from pe_beam.streams.promise import promise
 
     recipe = load_recipe(options.recipe, options.set)
     plan, costs, fits = check_parts(recipe), estimate_costs(recipe), foretell(recipe)
     ahead = outlook(recipe, plan)
-    whole = None if recipe.stream is None or recipe.stream.at is not None else promise(recipe)
+    whole = None
+    if recipe.stream is not None and recipe.stream.at is None:
+        stream_source(recipe)  # a stamp that tells no instant is a fault of the recipe
+        whole = promise(recipe)
     if options.html is not None:
         from pe_beam.driver.html_file import write_html
         from pe_beam.driver.plan_page import page_of

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.finalize import is_complete, samples_digest
-from pe_beam.driver.reporting import verify_release
+from pe_beam.driver.reporting import verify_iteration, verify_release
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.populations import read_population
 from pe_beam.engine.run import Run, open_run
@@ -111,12 +111,13 @@ def export_as(
 
 def _samples(run: Run, iteration: int | None) -> pa.Table:
     """Returns the samples, or a population. What is damaged does not leave: it is compared with its manifest first."""
-    release = Release(Folder(run.store, run.layout.release))
+    last, name = run.recipe.evolution.iterations, f"{run.layout.release}/samples.parquet"
+    verify_iteration(run, manifest_of(run, last if iteration is None else iteration))
     if iteration is not None:
-        release.population(iteration)
         return read_population(run, iteration)
-    release.samples()
-    return read_bytes(run.store.read(f"{run.layout.release}/samples.parquet"))
+    if run.store.digest(name) != samples_digest(run):  # another Arrow may have joined several files to other bytes
+        Release(Folder(run.store, run.layout.release)).samples()
+    return read_bytes(run.store.read(name))
 
 
 def _beside(path: Path, table: str) -> Path:

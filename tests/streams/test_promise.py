@@ -50,6 +50,8 @@ def test_a_plan_says_what_all_windows_promise(tmp_path, capsys):
     assert f"all windows together, however many: epsilon {said:.4g}, delta 1e-05" in capsys.readouterr().out
     assert main(["plan", str(tmp_path / "recipe.yaml"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stream"]["epsilon"] == said
+    assert main(["plan", str(tmp_path / "recipe.yaml"), "--set", "stream.stamp='%y-%m-%d.jsonl'"]) == 2
+    assert "stream.stamp: '%y-%m-%d.jsonl' tells no instant" in capsys.readouterr().err
 
 
 def test_measured_marginals_and_samples_are_counted(tmp_path):

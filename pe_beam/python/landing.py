@@ -23,6 +23,7 @@ from pe_beam.engine import tables
 from pe_beam.engine.layout import Layout
 from pe_beam.engine.run import stored_recipe
 from pe_beam.errors import InputError
+from pe_beam.names import locate
 from pe_beam.python.warning import warn
 from pe_beam.recipe import identity, parts
 from pe_beam.recipe.loading import parse_recipe
@@ -113,14 +114,32 @@ def as_table(columns: Mapping[str, Any], wanted: Sequence[str]) -> pa.Table:
     """
     made: dict[str, pa.ChunkedArray | pa.Array] = {}
     for name in wanted:
-        whole = name if name in columns else name.partition(".")[0]  # a struct's field, as in a file of Parquet
-        if whole in columns and whole not in made:
+        whole, field = find_column(name, columns)
+        if whole is not None and whole not in made:
             made[whole] = _converted(whole, columns[whole])
-        if whole not in made or not _has_field(made[whole].type, name[len(whole) + 1 :]):
+        if whole is None or not _has_field(made[whole].type, field):
             raise InputError(f"records: there is no column {name!r}; there are: {', '.join(columns)}")
     if len({len(column) for column in made.values()}) > 1:
         raise InputError("label: as many labels as records are wanted")
     return pa.table(made)
+
+
+def find_column(name: str, columns: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Returns the column of a name, spelled as names in files may be, and the field of it: "" for all of it.
+
+    `a.b` is the column of that name, or else `b` in the struct `a`. None: there is none.
+
+    >>> find_column("age", {" age": []}), find_column("home.city", {"home": []}), find_column("x", {})
+    ((' age', ''), ('home', 'city'), (None, ''))
+    """
+    held, (first, _, field) = list(columns), name.partition(".")
+    for wanted, rest in ((name, ""), (first, field)):
+        found = locate(wanted, held)
+        if len(found) > 1:
+            raise InputError(f"records: {wanted!r} is the name of several columns, but for blanks or Unicode forms")
+        if found:
+            return held[found[0]], rest
+    return None, ""
 
 
 def _has_field(kind: pa.DataType, path: str) -> bool:

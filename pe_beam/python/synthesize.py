@@ -12,7 +12,7 @@ import numpy as np
 from pe_beam import registry
 from pe_beam.errors import InputError
 from pe_beam.python.declaring import declared
-from pe_beam.python.landing import LANDED, as_columns, land_for, shared_store
+from pe_beam.python.landing import LANDED, as_columns, find_column, land_for, shared_store
 from pe_beam.python.published import read_off
 from pe_beam.python.runs import EvolvedRun, OnIteration, demand_options, evolve
 from pe_beam.recipe.advice import draft_of, is_advisable, recommend, usual_samples, with_measurements
@@ -182,7 +182,7 @@ def _demand_names(**given: Any) -> None:
 def _demand_columns(held: Mapping[str, Any], names: Sequence[str | None]) -> None:
     """Raises InputError if an argument names a column that the records do not have."""
     for name in names:
-        if name is not None and not {name, name.partition(".")[0]} & {*held}:
+        if name is not None and find_column(name, held)[0] is None:
             close = get_close_matches(name, list(held), n=1)
             meant = f"did you mean {close[0]!r}? " if close else ""
             raise InputError(f"records: there is no column {name!r}; {meant}there are: {', '.join(held)}")

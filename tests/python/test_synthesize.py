@@ -377,6 +377,17 @@ def test_a_field_of_a_struct_is_reached_with_dots_as_in_a_file(tmp_path):
         as_table(as_columns(table), ["home.town"])
 
 
+def test_names_may_be_spelled_as_in_files(made, tmp_path):
+    """docs/tables.md: blanks around them, and any Unicode form; a message showed two names that look alike."""
+    folder, _ = made
+    table = TABLE.rename_columns([" age", "job", "y ", "unused"])
+    run = pe_beam.synthesize(table, tmp_path / "run", **CALL, secret_file=folder / "secret")
+    assert run.to_pandas().columns.tolist() == ["age", "job", "y"]
+    assert as_table(as_columns(pa.table({"Gro\u0308\u00dfe": [1]})), ["Gr\u00f6\u00dfe"]).num_rows == 1
+    with pytest.raises(InputError, match="'age' is the name of several columns"):
+        as_table(as_columns(table.rename_columns([" age", "age ", "y", "unused"])), ["age"])
+
+
 def test_a_label_without_its_public_list_is_refused_and_not_left_out(tmp_path):
     with pytest.raises(InputError, match="labels: label is given without them"):
         pe_beam.synthesize(TABLE, tmp_path / "run", **(CALL | {"labels": None}))

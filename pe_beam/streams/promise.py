@@ -126,7 +126,10 @@ def stored_recipe(store: Store) -> Recipe:
 def pin_recipe(recipe: Recipe, store: Store) -> None:
     """Commits the recipe, or checks that the stream has the same one. Keys that shape nothing may change."""
     if store.exists(RECIPE):
-        keys = differing_keys(stored_recipe(store), recipe)
+        old = stored_recipe(store)
+        if old.stream is None or old.stream.at is not None:
+            raise RecipeError(f"{store.uri}: the directory of a run, not of a stream; use another directory")
+        keys = differing_keys(old, recipe)
         if keys:
             spare = not (closed_windows(store) or any(map(store.exists, (LEDGER, RECEIPT))))
             raise RecipeError(

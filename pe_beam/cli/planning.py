@@ -23,10 +23,16 @@ def plan_recipe(options: argparse.Namespace) -> None:
     from pe_beam.recipe.costs import estimate_costs
     from pe_beam.recipe.loading import load_recipe
     from pe_beam.recipe.outlook import outlook
+    from pe_beam.streams.closing import stream_source
+    from pe_beam.streams.promise import promise
 
     recipe = load_recipe(options.recipe, options.set)
     plan, costs, fits = check_parts(recipe), estimate_costs(recipe), foretell(recipe)
     ahead = outlook(recipe, plan)
+    whole = None
+    if recipe.stream is not None and recipe.stream.at is None:
+        stream_source(recipe)  # a stamp that tells no instant is a fault of the recipe
+        whole = promise(recipe)
     if options.html is not None:
         from pe_beam.driver.html_file import write_html
         from pe_beam.driver.plan_page import page_of
@@ -34,10 +40,19 @@ def plan_recipe(options: argparse.Namespace) -> None:
         write_html(options.html, page_of(recipe, plan, ahead))
     if options.json:
         further = {"costs": None if costs is None else costs.to_json()} | ({} if fits is None else {"book": fits})
+        further |= {} if whole is None else {"stream": whole}
         print_json(plan.to_json() | ahead.to_json() | further)
         return
     for line in _lines(recipe, plan, ahead, costs, fits):
         print(line)
+    if whole is not None:
+        cost = f"epsilon {told_epsilon(whole['epsilon'])}, delta {whole['delta']:g}"
+        print(f"all windows together, however many: {cost} ({_in_windows(recipe)})")
+
+
+def _in_windows(recipe: Recipe) -> str:
+    windows = counted(recipe.unit_windows, "window")
+    return f"a {recipe.privacy.unit} votes in {windows} at most; each costs what is above"
 
 
 def _lines(recipe: Recipe, plan: Plan, ahead: Outlook, costs: Costs | None, fits: str | None) -> Iterator[str]:

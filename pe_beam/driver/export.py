@@ -15,15 +15,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.store import Folder
 from pe_beam.driver.finalize import is_complete, samples_digest
-from pe_beam.driver.reporting import verify_release
+from pe_beam.driver.reporting import verify_iteration, verify_release
 from pe_beam.engine.manifests import manifest_of
 from pe_beam.engine.populations import read_population
 from pe_beam.engine.run import Run, open_run
 from pe_beam.engine.tables import read_bytes
 from pe_beam.errors import InputError, StorageError
 from pe_beam.names import JOINT
-from pe_beam.releases.reading import open_release
+from pe_beam.releases.reading import Release, open_release
 from pe_beam.sharing.share import share
 from pe_beam.storage import open_store
 
@@ -49,7 +50,8 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> lis
 
     Raises:
       InputError: the run is not complete, there is no such iteration, the extension is not known or does not fit, the
-        folder is not empty, or NOT-PRIVATE is missing in the name for a run that is not private.
+        folder is not empty, NOT-PRIVATE is missing in the name for a run that is not private, or what is to be written
+        is not what its manifest lists.
       StorageError: the path cannot be written.
     """
     run = open_run(run_dir)
@@ -58,11 +60,7 @@ def export(run_dir: str, to: str | Path, *, iteration: int | None = None) -> lis
     last = run.recipe.evolution.iterations
     if iteration is not None and not 0 <= iteration <= last:
         raise InputError(f"--iteration {iteration}: 0 to {last} is wanted")
-    if iteration is None:
-        samples = read_bytes(run.store.read(f"{run.layout.release}/samples.parquet"))
-    else:
-        samples = read_population(run, iteration)
-    tables = clean(run, samples)
+    tables = clean(run, _samples(run, iteration))
     path = Path(to)
     if not run.recipe.private and "NOT-PRIVATE" not in path.name:
         raise InputError(f"--to {to}: this run is NOT PRIVATE (epsilon = inf); a name with NOT-PRIVATE in it is wanted")
@@ -109,6 +107,17 @@ def export_as(
     else:
         release.verify()
     share(release, to, form, iteration=iteration, promise=promise)
+
+
+def _samples(run: Run, iteration: int | None) -> pa.Table:
+    """Returns the samples, or a population. What is damaged does not leave: it is compared with its manifest first."""
+    last, name = run.recipe.evolution.iterations, f"{run.layout.release}/samples.parquet"
+    verify_iteration(run, manifest_of(run, last if iteration is None else iteration))
+    if iteration is not None:
+        return read_population(run, iteration)
+    if run.store.digest(name) != samples_digest(run):  # another Arrow may have joined several files to other bytes
+        Release(Folder(run.store, run.layout.release)).samples()
+    return read_bytes(run.store.read(name))
 
 
 def _beside(path: Path, table: str) -> Path:

@@ -47,6 +47,7 @@ def evolve(
     *,
     secret_file: str | Path | None = None,
     progress: TextIO | None = None,
+    unheard: Callable[[str], None] | None = None,
     unroll: bool = False,
     on_iteration: Callable[[Run, int], None] | None = None,
     on_frozen: Callable[[Run], None] | None = None,
@@ -59,6 +60,7 @@ def evolve(
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
       progress: stream for progress lines; None for no progress.
+      unheard: takes what the plan of a run that begins warns of, where there is no stream that shows it.
       unroll: runs one Beam job for all iterations instead of one job per iteration. The release is the same. All
         ledger lines are written first, so a run that stops half-way has spent the whole budget. It can be resumed.
       on_iteration: is called with the run and each iteration that this call commits, 0 included, once it is committed;
@@ -81,7 +83,7 @@ def evolve(
     with store.lock(), closed_after(store), ended_after(store.uri):
         pin_recipe(recipe, store, window=on_frozen is not None)
         run = open_run(store.uri)
-        shown = Progress(run, progress)
+        shown = Progress(run, progress, unheard)
         if is_complete(run):
             check_ledger(run)
             restore(run)
@@ -111,7 +113,7 @@ def _begin(run: Run, args: list[str], secret_file: str | Path | None, progress: 
     ledger.repair_ledger(run.store)
     if run.recipe.stream is None and not ledger_lines(run):  # each window of a stream would say it
         for warning in run.plan.warnings:
-            progress.say(f"warning: {warning}")
+            progress.warn(warning)
     private_kept = pin_secret(run, secret_file, on_this_machine=job.on_this_machine)
     if private_kept is not None:
         progress.say(f"{private_kept} in {run.store.uri}: what is deleted from private/ lives on there")
@@ -121,7 +123,7 @@ def _begin(run: Run, args: list[str], secret_file: str | Path | None, progress: 
     check_ledger(run)
     _check_released(run)
     for warning in booking.enter(run):
-        progress.say(f"warning: {warning}")
+        progress.warn(warning)
     return job
 
 

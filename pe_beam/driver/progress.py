@@ -32,9 +32,12 @@ _NAMES = 20
 class Progress:
     """Prints the progress of a run. It is silent if `stream` is None."""
 
-    def __init__(self, run: Run, stream: TextIO | None = sys.stderr) -> None:
-        """Takes the run and the stream, and starts the clock."""
+    def __init__(
+        self, run: Run, stream: TextIO | None = sys.stderr, unheard: Callable[[str], None] | None = None
+    ) -> None:
+        """Takes the run, the stream, and what takes warnings where there is no stream, and starts the clock."""
         self._run = run
+        self._unheard = unheard
         self._stream = stream
         self._live = bool(stream is not None and stream.isatty())
         self._began = time.monotonic()
@@ -45,6 +48,13 @@ class Progress:
         if self._stream is not None:
             start = "\r\x1b[K" if self._live else ""
             print(start + text, file=self._stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Prints a warning before budget is spent, or hands it over."""
+        if self._stream is not None:
+            self.say(f"warning: {text}")
+        elif self._unheard is not None:
+            self._unheard(text)
 
     @contextlib.contextmanager
     def ingest(self) -> Iterator[None]:

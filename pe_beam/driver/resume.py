@@ -49,6 +49,8 @@ def pin_recipe(recipe: Recipe, store: Store, *, window: bool = False) -> None:
         old = stored_recipe(store)
         keys = differing_keys(old, recipe)
         if keys and not _has_only_recipe(store, old):
+            if old.stream is not None and not window:  # its budget is in no ledger of a run
+                raise RecipeError(f"{store.uri}: the directory of a stream, or of a window; use another")
             spare = not any(map(store.exists, (ledger.LEDGER, RECEIPT)))  # of a book it may have reserved a part
             raise RecipeError(
                 f"{store.uri}: holds a run of another recipe; it differs in {', '.join(keys)}. "

@@ -7,6 +7,7 @@ no candidate is embedded twice.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from pe_beam.errors import InputError
 from pe_beam.recipe.windows import memory_name, stream_root, window_name
 from pe_beam.selection.smoothing import Round
 from pe_beam.storage import open_store
-from pe_beam.storage.parquet import parse_parquet
+from pe_beam.storage.parquet import parse_committed
 
 
 def remember(run: Run) -> bytes:
@@ -44,21 +45,32 @@ def remembered(run: Run) -> list[list[Round]]:
     A vote of a window that is a windows older weighs 2^(-a / half_life).
 
     Raises:
-      InputError: the file of a window is missing.
+      InputError: the file of a window is missing or damaged.
     """
     rounds: list[list[Round]] = [[] for _ in run.recipe.label_list]
-    stream = run.recipe.stream
-    if stream is None or stream.at is None or stream.memory is None:
-        return rounds
-    store = open_store(stream_root(run.recipe.data.path))
-    for index in range(max(0, stream.index - stream.memory.windows), stream.index):
-        data = store.find_committed(memory_name(window_name(run.recipe, index)))
-        if data is None:
-            raise InputError(f"{memory_name('')}: the file of an earlier window is missing; put it back as it was")
-        table = parse_parquet(data)
-        weight = 2.0 ** ((index - stream.index) / stream.memory.half_life)
+    for table, weight in _left_by(run):
         _add(rounds, table, weight)
     return rounds
+
+
+def demand_memory(run: Run) -> None:
+    """Raises InputError as `remembered`: before a window is paid for that could not be run to its end."""
+    for _ in _left_by(run):
+        pass
+
+
+def _left_by(run: Run) -> Iterator[tuple[pa.Table, float]]:
+    """Yields the files of the windows before a run's, the oldest first, and the weight of their votes."""
+    stream = run.recipe.stream
+    if stream is None or stream.at is None or stream.memory is None:
+        return
+    store = open_store(stream_root(run.recipe.data.path))
+    for index in range(max(0, stream.index - stream.memory.windows), stream.index):
+        name = memory_name(window_name(run.recipe, index))
+        data = store.find_committed(name)
+        if data is None:
+            raise InputError(f"{name}: the file of an earlier window is missing; put it back as it was")
+        yield parse_committed(data, name), 2.0 ** ((index - stream.index) / stream.memory.half_life)
 
 
 def _add(rounds: list[list[Round]], table: pa.Table, weight: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -12,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.contracts.store import Store
-from pe_beam.errors import InputError
-from pe_beam.storage.parquet import parse_parquet
+from pe_beam.storage.parquet import damage_named, parse_parquet
 
 FORMAT_VERSION = 1
 ROW_GROUP = 1024
+_AGAIN = "delete it, and `run` makes it again"
 _LONGEST_HEAD = 10 + (1 << 16)  # bytes: the header of NumPy's format, version 1.0, is at most so long
 
 HISTOGRAM = pa.schema([("candidate_id", pa.int64()), ("label", pa.string()), ("noisy_votes", pa.float64())])
@@ -122,22 +121,14 @@ def read_working(store: Store, name: str) -> pa.Table:
       InputError: the file is damaged.
     """
     data = store.read_committed(name)
-    with _named(name):
+    with damage_named(name, _AGAIN):
         return parse_parquet(data, page_checksum_verification=True)
 
 
 def take_working_rows(store: Store, name: str, rows: np.ndarray) -> pa.Table:
     """Returns some rows of a table of `work/`, as `take_rows`. Raises InputError if they are damaged."""
-    with store.open(name) as file, _named(name):
+    with store.open(name) as file, damage_named(name, _AGAIN):
         return take_rows(file, rows)
-
-
-@contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as fault:  # what Arrow raises for a page whose checksum is another
-        raise InputError(f"{name}: damaged, not what this run has made; delete it, and `run` makes it again") from fault
 
 
 def take_rows(file: BinaryIO, rows: np.ndarray) -> pa.Table:

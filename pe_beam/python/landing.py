@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,10 +23,13 @@ from pe_beam.engine import tables
 from pe_beam.engine.layout import Layout
 from pe_beam.engine.run import stored_recipe
 from pe_beam.errors import InputError
+from pe_beam.names import locate
+from pe_beam.python.warning import warn
 from pe_beam.recipe import identity, parts
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.storage import open_store
+from pe_beam.storage.parquet import read_parquet
 
 _ORIENTATION = 0x0112  # of EXIF
 _OF_TIFF = ("CMYK", "F", "LAB", "PA", "RGBX")
@@ -50,9 +54,13 @@ def as_columns(records: Any) -> Mapping[str, Any]:
     if home == "datasets" and hasattr(records, "column_names") and hasattr(records, "num_rows"):
         if not isinstance(records.num_rows, int):
             raise InputError(f"records: a {type(records).__name__} has several splits; one of them is wanted")
+        if records.format["type"] == "custom":  # it would be passed over
+            raise InputError("records: a Dataset with a transform; one that records.map has applied it to is wanted")
         records = records.with_format("arrow")[:]
     if isinstance(records, pa.Table):
         return _named(records.column_names, records.columns)
+    if type(records).__name__ == "LazyFrame":
+        raise InputError("records: a LazyFrame has no records yet; records.collect() is wanted")
     if home in ("pandas", "polars") and hasattr(records, "columns"):
         own = records.get_columns() if home == "polars" else [records.iloc[:, i] for i in range(records.shape[1])]
         return _named(list(records.columns), own)
@@ -85,8 +93,9 @@ def _may_be_picture(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """Returns whether it is None, pandas' NA, or NaN, which stands for a missing text in pandas."""
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
+    """Returns whether it is None, pandas' NA or NaT, or NaN, which stands for a missing text in pandas."""
+    named = type(value).__name__ in ("NAType", "NaTType")
+    return value is None or named or (isinstance(value, float) and math.isnan(value))
 
 
 def _named(names: Sequence[Any], columns: Iterable[Any]) -> Mapping[str, Any]:
@@ -105,14 +114,32 @@ def as_table(columns: Mapping[str, Any], wanted: Sequence[str]) -> pa.Table:
     """
     made: dict[str, pa.ChunkedArray | pa.Array] = {}
     for name in wanted:
-        whole = name if name in columns else name.partition(".")[0]  # a struct's field, as in a file of Parquet
-        if whole in columns and whole not in made:
+        whole, field = find_column(name, columns)
+        if whole is not None and whole not in made:
             made[whole] = _converted(whole, columns[whole])
-        if whole not in made or not _has_field(made[whole].type, name[len(whole) + 1 :]):
+        if whole is None or not _has_field(made[whole].type, field):
             raise InputError(f"records: there is no column {name!r}; there are: {', '.join(columns)}")
     if len({len(column) for column in made.values()}) > 1:
         raise InputError("label: as many labels as records are wanted")
     return pa.table(made)
+
+
+def find_column(name: str, columns: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Returns the column of a name, spelled as names in files may be, and the field of it: "" for all of it.
+
+    `a.b` is the column of that name, or else `b` in the struct `a`. None: there is none.
+
+    >>> find_column("age", {" age": []}), find_column("home.city", {"home": []}), find_column("x", {})
+    ((' age', ''), ('home', 'city'), (None, ''))
+    """
+    held, (first, _, field) = list(columns), name.partition(".")
+    for wanted, rest in ((name, ""), (first, field)):
+        found = locate(wanted, held)
+        if len(found) > 1:
+            raise InputError(f"records: {wanted!r} is the name of several columns, but for blanks or Unicode forms")
+        if found:
+            return held[found[0]], rest
+    return None, ""
 
 
 def _has_field(kind: pa.DataType, path: str) -> bool:
@@ -125,15 +152,52 @@ def _has_field(kind: pa.DataType, path: str) -> bool:
 
 def _converted(name: str, values: Any) -> pa.ChunkedArray | pa.Array:
     try:
-        if name == "image" and isinstance(values, list | tuple):
-            return pa.array([_picture(value) for value in values], pa.binary())
+        if _holds_pictures(name, values):
+            return pa.array([None if _is_missing(value) else _picture(value) for value in values], pa.binary())
         if type(values).__module__.startswith("polars"):
             values = values.to_arrow()
-        found = values if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values, from_pandas=True)
+        if not isinstance(values, pa.ChunkedArray | pa.Array):
+            values = pa.array(_in_their_own_zones(values), from_pandas=True)
+        found = values
         found = found.cast(_plain(found.type))
         return _bytes_of(found) if _holds_files(found.type) else found
     except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError):
         raise InputError(f"records: column {name!r} cannot be converted; values of one type are wanted") from None
+
+
+def _holds_pictures(name: str, values: Any) -> bool:
+    """Returns whether a list, or a pandas column of objects, has pictures that have to be made files."""
+    if isinstance(values, list | tuple):
+        return name == "image"
+    first = next((value for value in values if not _is_missing(value)), None) if _is_of_objects(values) else None
+    return first is not None and not isinstance(first, bytes) and _may_be_picture(first) and np.ndim(first) != 1
+
+
+def _is_of_objects(values: Any) -> bool:
+    return str(getattr(values, "dtype", "")) == "object"
+
+
+def _in_their_own_zones(values: Any) -> Any:
+    """Returns Python's dates as ISO texts where their zones differ, or days stand beside instants; all else as it is.
+
+    Arrow reads all values of a column as it reads the first one, so that one record would move the days of others.
+    """
+    if not isinstance(values, list | tuple) and not _is_of_objects(values):
+        return values
+    if not isinstance(next((value for value in values if not _is_missing(value)), None), date):
+        return values
+    there = [value for value in values if not _is_missing(value)]
+    if not all(isinstance(value, date) for value in there) or len({_zone(value) for value in there}) == 1:
+        return values
+    return [None if _is_missing(value) else _iso(value) for value in values]
+
+
+def _zone(value: date) -> str:
+    return f"of {value.tzinfo}" if isinstance(value, datetime) else "day"
+
+
+def _iso(value: date) -> str:
+    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value.isoformat()
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -250,10 +314,26 @@ def land_for(store: Store, recipe: Recipe, columns: Mapping[str, Any]) -> None:
             "records: not with data.never_stop, for one value of another type stops the reading of its whole column; "
             "write them as Parquet, and name that in data.path"
         )
-    if store.exists(f"{Layout(recipe.private).release}/privacy.json"):
+    is_there = store.exists("recipe.yaml")
+    if is_there and identity.run_id(stored_recipe(store)) != identity.run_id(recipe):
         return
-    if not store.exists("recipe.yaml") or identity.run_id(stored_recipe(store)) == identity.run_id(recipe):
+    if not store.exists(f"{Layout(recipe.private).release}/privacy.json"):
         land(store, as_table(columns, _wanted(recipe)))
+    elif is_there and store.exists(LANDED) and not _are_those(store, recipe, columns):  # else they are purged
+        warn(
+            "records: others than those that this run was made of; it is complete and stays as it is. A new run_dir "
+            "makes samples of them"
+        )
+
+
+def _are_those(store: Store, recipe: Recipe, columns: Mapping[str, Any]) -> bool:
+    try:
+        given = as_table(columns, _wanted(recipe))
+    except InputError:
+        return False
+    return store.digest(LANDED) == hashlib.sha256(_file_bytes(given)).hexdigest() or given.equals(
+        read_parquet(store, LANDED)
+    )
 
 
 def _wanted(recipe: Recipe) -> list[str]:
@@ -280,10 +360,11 @@ def land(store: Store, table: pa.Table) -> None:
     def write(file: BinaryIO) -> None:
         tables.write_table(file, [table], table.schema)
 
-    if not store.commit(LANDED, write):
-        sink = io.BytesIO()
-        write(sink)
-        if store.digest(LANDED) != hashlib.sha256(sink.getvalue()).hexdigest():
-            raise InputError(
-                "records: not those that this run began with; the same, or a new run directory, are wanted"
-            )
+    if not store.commit(LANDED, write) and store.digest(LANDED) != hashlib.sha256(_file_bytes(table)).hexdigest():
+        raise InputError("records: not those that this run began with; the same, or a new run directory, are wanted")
+
+
+def _file_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    tables.write_table(sink, [table], table.schema)
+    return sink.getvalue()

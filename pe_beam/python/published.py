@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pe_beam import registry
-from pe_beam.errors import InputError, PeBeamWarning
+from pe_beam.errors import InputError
 from pe_beam.python.landing import as_columns, as_table
+from pe_beam.python.warning import warn
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def read_off(public: Any, label: str | None, client: str | None) -> Published:
         except InputError as error:
             raise InputError(f"public: {str(error).removeprefix(f'{path}: ')}") from None
     for name, why in found["dropped"].items():
-        _warn(f"column {name!r} is left out of the schema: {why}")
+        warn(f"public: column {name!r} is left out of the schema: {why}")
     for name, note in found["notes"].items():
-        _warn(f"column {name!r}: {note}")
+        warn(f"public: column {name!r}: {note}")
     for note in found["rows"]:
-        _warn(note)
+        warn(f"public: {note}")
     return Published(found["schema"], found["columns"], found["labels"])
 
 
@@ -71,7 +71,3 @@ def _as_file(public: Any) -> Iterator[tuple[Path, list[str]]]:
         path = Path(folder) / "public.parquet"
         pq.write_table(as_table(columns, list(columns)), path)
         yield path, list(columns)
-
-
-def _warn(note: str) -> None:
-    warnings.warn(f"public: {note}", PeBeamWarning, stacklevel=4)

@@ -17,6 +17,7 @@ from pe_beam.driver.reporting import record_so_far
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
 from pe_beam.python.landing import as_columns, land_for, read_landed, shared_store
+from pe_beam.python.warning import warn
 from pe_beam.recipe.loading import load_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.releases.privacy import Privacy, as_privacy
@@ -123,7 +124,7 @@ class EvolvedRun(Run):
         self,
         beam_options: Sequence[str] = (),
         *,
-        against: str | None = None,
+        against: str | Path | None = None,
         iterations: str = "last",
         options: Mapping[str, str] | None = None,
         metric_rows: int | None = None,
@@ -136,7 +137,7 @@ class EvolvedRun(Run):
         """
         from pe_beam.evaluation.evaluate import evaluate
 
-        if not isinstance(against, str | None) or not isinstance(beam_options, list | tuple):
+        if not isinstance(against, str | Path | None) or not isinstance(beam_options, list | tuple):
             raise InputError(
                 "evaluate: records in memory are not taken; against='PATH' is wanted, real records in the form that "
                 "the recipe reads (of a run on records in memory: Parquet)"
@@ -144,7 +145,7 @@ class EvolvedRun(Run):
         return evaluate(
             self.root,
             beam_options,
-            against=against,
+            against=None if against is None else str(against),
             iterations=iterations,
             options=options,
             metric_rows=metric_rows,
@@ -175,7 +176,7 @@ def evolve(
       beam_options: Beam flags, as `["--runner=FlinkRunner", ...]`.
       secret_file: 32 raw bytes to use as the secret (for tests); copied.
       progress: a stream for the progress lines of `pe-beam run`, True for stderr, False for none. By default they are
-        shown on stderr if it is a terminal.
+        shown on stderr if it is a terminal. Where they are not, what the plan warns of is a PeBeamWarning.
       unroll: one Beam job for all iterations. The release is the same; the whole budget is spent first.
       on_iteration: one function or several (`pe_beam.callbacks`), called with the release as it is after each iteration
         that this call commits, iteration 0 included; of an unrolled run, when its job is over. They see what is
@@ -195,23 +196,38 @@ def evolve(
     >>> run.samples().num_rows, run.privacy["epsilon"], run.images()[0].size
     (20, 1.0, (32, 32))
     """
+    functions = demand_options(beam_options, progress, on_iteration)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     if records is not None:
         store = shared_store(run_dir)
         recipe = read_landed(recipe, store)
         land_for(store, recipe, as_columns(records))
-    functions = [on_iteration] if callable(on_iteration) else list(on_iteration)
     run = loop.evolve(
         recipe,
         run_dir,
         beam_options,
         secret_file=secret_file,
         progress=stream_for(progress),
+        unheard=warn,
         unroll=unroll,
         on_iteration=_shown_to(functions) if functions else None,
     )
     return EvolvedRun(run.root, run.recipe)
+
+
+def demand_options(
+    beam_options: Sequence[str], progress: TextIO | bool | None, on_iteration: OnIteration | Sequence[OnIteration]
+) -> list[OnIteration]:
+    """Returns the functions of `on_iteration`. Raises InputError, before anything is spent, if an argument is wrong."""
+    if isinstance(beam_options, str) or not all(isinstance(each, str) for each in beam_options):
+        raise InputError("beam_options: a list of flags is wanted, such as ['--runner=DirectRunner']")
+    if not isinstance(progress, bool | None) and not hasattr(progress, "write"):
+        raise InputError(f"progress: {type(progress).__name__} takes no lines; True, False, None or a stream is wanted")
+    functions = [on_iteration] if callable(on_iteration) else list(on_iteration or ())
+    if not all(map(callable, functions)):
+        raise InputError("on_iteration: a function is wanted, or a list of functions, that is called with a release")
+    return functions
 
 
 def stream_for(progress: TextIO | bool | None) -> TextIO | None:

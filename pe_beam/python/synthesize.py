@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,9 +12,9 @@ import numpy as np
 from pe_beam import registry
 from pe_beam.errors import InputError
 from pe_beam.python.declaring import declared
-from pe_beam.python.landing import LANDED, as_columns, land_for, shared_store
+from pe_beam.python.landing import LANDED, as_columns, find_column, land_for, shared_store
 from pe_beam.python.published import read_off
-from pe_beam.python.runs import EvolvedRun, OnIteration, evolve
+from pe_beam.python.runs import EvolvedRun, OnIteration, demand_options, evolve
 from pe_beam.recipe.advice import draft_of, is_advisable, recommend, usual_samples, with_measurements
 from pe_beam.recipe.loading import parse_recipe, set_key
 from pe_beam.recipe.models import Recipe
@@ -28,6 +28,11 @@ TABLES: dict[str, Any] = {
 """Sections for tables, as `pe-beam init` proposes them."""
 _MEASURED = {"budget": 0.2}
 """The marginals of tables where nothing says how many records there are."""
+_SUCH = {
+    "domain": "{'age': {'min': 0, 'max': 120}}",
+    "columns": "{'text': 'review'}",
+    "overrides": "{'evolution.iterations': 4}",
+}
 RESERVED = ("candidate_id", "parent_id", "label", "origin", "state", "client", "noisy_votes", "iteration")
 
 
@@ -101,6 +106,9 @@ def synthesize(
         argument, what is wrong and what is allowed, and no value of the records.
       PeBeamError: as `evolve` raises it.
     """
+    _demand_mappings(domain=domain, columns=columns, overrides=overrides)
+    _demand_names(client=client, modality=modality)
+    demand_options(beam_options, progress, on_iteration)
     store = shared_store(run_dir)
     given = dict(as_columns(records))
     if public is not None:
@@ -113,6 +121,8 @@ def synthesize(
         )
     has_labels = label is not None
     if label is not None and not isinstance(label, str):
+        if not isinstance(label, Iterable):
+            raise InputError("label: the name of a column is wanted, or for texts and pictures the labels themselves")
         given["label"], label = [str(each) for each in label], None
     roles: dict[str, Any] = {**(columns or {}), **_said(label=label, client=client)}
     if public is not None:
@@ -152,10 +162,27 @@ def synthesize(
     )
 
 
+def _demand_mappings(**given: Any) -> None:
+    """Raises InputError if an argument that says something by name is no mapping."""
+    for argument, value in given.items():
+        if value is not None and not (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
+            raise InputError(f"{argument}: a mapping is wanted, such as {_SUCH[argument]}")
+
+
+def _demand_names(**given: Any) -> None:
+    """Raises InputError if an argument that is a name is none. There are few kinds of records, which are all told."""
+    for argument, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{argument}: {type(value).__name__} is no name; a text is wanted")
+    kind = given["modality"]
+    if kind is not None:
+        registry.find("modalities", kind, key="modality")
+
+
 def _demand_columns(held: Mapping[str, Any], names: Sequence[str | None]) -> None:
     """Raises InputError if an argument names a column that the records do not have."""
     for name in names:
-        if name is not None and not {name, name.partition(".")[0]} & {*held}:
+        if name is not None and find_column(name, held)[0] is None:
             close = get_close_matches(name, list(held), n=1)
             meant = f"did you mean {close[0]!r}? " if close else ""
             raise InputError(f"records: there is no column {name!r}; {meant}there are: {', '.join(held)}")
@@ -171,7 +198,8 @@ def _listed(labels: Any) -> list[Any]:
     if isinstance(labels, str):
         raise InputError(f"labels: a list of labels is wanted, not one text: [{labels!r}, ...]")
     held = sorted(labels, key=str) if isinstance(labels, set | frozenset) else list(labels)
-    return [str(each).lower() if isinstance(each, bool | np.bool_) else each for each in held]  # as a file has them
+    held = [each.item() if isinstance(each, np.generic) else each for each in held]
+    return [str(each).lower() if isinstance(each, bool) else each for each in held]  # as a file has them
 
 
 def _declare_table(raw: dict[str, Any], schema: Any, domain: Mapping[str, Any], roles: dict[str, Any]) -> None:
@@ -186,6 +214,11 @@ def _name_parts(raw: dict[str, Any], given: Mapping[str, Any], overrides: Mappin
     """Sets the sections of generator and embedder. Raises InputError if nothing says one of them."""
     for key, part in given.items():
         if part is not None:
+            if not isinstance(part, str | Mapping):
+                raise InputError(
+                    f"{key}: a {type(part).__name__} is none; its name is wanted, or its section of a recipe. One of "
+                    f"your own gets a name by an entry point of the group pe_beam.{key}s (docs/own-parts.md)"
+                )
             raw[key] = {"name": part} if isinstance(part, str) else dict(part)
         elif key not in raw and not any(name.split(".")[0] in (key, f"{key}s") for name in overrides):
             kind = raw["modality"]

@@ -107,6 +107,11 @@ class Window(Section):
         return duration(self.every) + duration(self.close_after)
 
     @property
+    def leaves_no_time(self) -> bool:
+        """Whether a release is to be published when its run only begins."""
+        return duration(self.publish_after) == duration(self.close_after)
+
+    @property
     def overlap(self) -> int:
         """The number of windows that have an instant, r: 1 if they follow each other."""
         return 1 if self.length is None else duration(self.length) // duration(self.every)

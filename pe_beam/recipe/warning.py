@@ -15,6 +15,8 @@ DROWNED = 0.4
 """Expected votes of a candidate over sigma below which noise drowns them, where candidates follow measured columns."""
 MEASURED_ALONE = 0.9
 """Share of the budget for measurements from which on a plan lives by them, and votes are for what is left."""
+_LARGE = 1e-3
+"""Delta above which a promise is weak however many records there are."""
 _BLURRED = 0.3
 """Expected total variation of a measured column by noise, on average, from which on samples tell little of columns."""
 _STANDING = 3
@@ -37,10 +39,20 @@ def warnings_of(recipe: Recipe, schedule: accounting.NoiseSchedule, votes: list[
     records = recipe.data.expected_records
     if records is not None and recipe.privacy.delta > 1 / records:
         warnings.append("privacy.delta: above 1 / data.expected_records; a much smaller one is customary")
+    elif records is None and recipe.noisy and recipe.privacy.delta > _LARGE:
+        warnings.append(
+            f"privacy.delta: {recipe.privacy.delta:g} is large for any number of records; one far below one over that "
+            "number (data.expected_records, a public guess) is customary"
+        )
     if recipe.privacy.unit == "record" and "client" in recipe.data.columns:  # allowed: a holdout is cut by it
         warnings.append(
             "privacy.unit: record, though data.columns.client names clients: the promise is made to one record; "
             "client makes it to all of a client's"
+        )
+    if recipe.stream is not None and recipe.stream.window.leaves_no_time:
+        warnings.append(
+            "stream.window.publish_after: as soon as a window closes, so that each is published late, as late as its "
+            "run takes long, which the promise does not cover; a later instant leaves time for the run"
         )
     warnings += _drowned(recipe, list(schedule.sigmas), votes) + _all_alike(recipe)
     if recipe.evolution.repeats != "modelled":

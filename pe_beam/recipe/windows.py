@@ -27,7 +27,7 @@ from pe_beam.recipe.start import resolve_start
 from pe_beam.recipe.stream import instant_text
 from pe_beam.storage import open_store
 from pe_beam.storage.json_file import parse_json
-from pe_beam.storage.parquet import parse_parquet
+from pe_beam.storage.parquet import parse_committed
 
 VERSION = 1
 KEY = "private/registry/key"
@@ -181,9 +181,12 @@ def registry_key(stream_dir: str) -> bytes:
     return found
 
 
-def parse_clients(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Returns clients' windows: digests S16 (n,), ascending, and indices of windows int32 (n, k); -1: none."""
-    table = parse_parquet(data)
+def parse_clients(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns clients' windows: digests S16 (n,), ascending, and indices of windows int32 (n, k); -1: none.
+
+    Raises InputError, which names the file, if it is damaged.
+    """
+    table = parse_committed(data, name)
     digests = digests_in(table["client"])
     windows = table["windows"].combine_chunks()
     width = windows.type.list_size
@@ -199,5 +202,5 @@ def _used_up(stream_dir: str, name: str, cap: int, key: bytes) -> np.ndarray:
     data = open_store(stream_dir).find_committed(name)
     if data is None:
         raise InputError("private/registry/clients: the file of the last window is missing; put it back as it was")
-    digests, windows = parse_clients(data)
+    digests, windows = parse_clients(data, name)
     return digests[(windows >= 0).sum(axis=1) >= cap]

@@ -304,6 +304,8 @@ def open_release(path: str | Path) -> Release:
         folder = Folder(store, prefix)
         if any(folder.exists(name) for name in ("privacy.json", _of(0, "manifest.json"))):
             return Release(folder)
+    if store.exists("stream.json"):
+        raise InputError(f"{path}: the directory of a stream; that of a window is wanted, windows/START in it")
     if store.exists("recipe.yaml"):  # a run that has only begun
         return Release(Folder(store, NAMES[_is_unprotected(store.read("recipe.yaml"))]))
     raise InputError(f"{path}: no release; a run directory or a folder 'release' of one is wanted")

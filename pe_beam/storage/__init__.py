@@ -9,6 +9,7 @@ May import: contracts, registry, errors; Arrow.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pe_beam import registry
@@ -21,7 +22,8 @@ def open_store(uri: str | Path) -> Store:
     """The store of a path or a URL.
 
     Raises:
-      InputError: no store is installed for its scheme, or it is a URL that has lost a slash.
+      InputError: it is neither a path nor a URL (nothing is written to a folder of the name `None`), no store is
+        installed for its scheme, or it is a URL that has lost a slash.
       MissingExtraError: the store lacks a package that is not installed.
 
     >>> store = open_store("memory://an-example")
@@ -30,6 +32,9 @@ def open_store(uri: str | Path) -> Store:
     >>> store.read("notes.txt")
     b'whole or not at all'
     """
+    if not isinstance(uri, str | os.PathLike) or not str(uri):
+        given = "an empty text" if isinstance(uri, str) else type(uri).__name__
+        raise InputError(f"run directory: {given} names none; a path, or the URL of a store, is wanted")
     scheme, is_url, _ = str(uri).partition("://")
     if not is_url:
         _refuse_lost_slash(str(uri))

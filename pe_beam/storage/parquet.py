@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.contracts.store import Folder, Store
+from pe_beam.errors import InputError
 
 
 @contextlib.contextmanager
@@ -35,6 +36,21 @@ def parse_parquet(data: bytes, **options: Any) -> pa.Table:
     """Returns the table in Parquet bytes; `options` as in `parquet_file`."""
     with pq.ParquetFile(buffered(data), **options) as file:
         return file.read()
+
+
+def parse_committed(data: bytes, name: str) -> pa.Table:
+    """Returns the table of a file that a run or a stream keeps. Raises InputError, which names it, if it is damaged."""
+    with damage_named(name, "put it back as it was"):
+        return parse_parquet(data)
+
+
+@contextlib.contextmanager
+def damage_named(name: str, remedy: str) -> Iterator[None]:
+    """Raises InputError, with the name of the file and what to do, where the body finds it damaged."""
+    try:
+        yield
+    except (pa.ArrowException, OSError):  # Arrow raises OSError for a page whose checksum is another
+        raise InputError(f"{name}: damaged, not what this run has made; {remedy}") from None
 
 
 def read_parquet(place: Store | Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -12,12 +12,15 @@ private/registry/      never shared, never purged: key, manifests, positions, cl
 
 from __future__ import annotations
 
+import re
+
 from pe_beam.contracts.store import Store
 from pe_beam.recipe.windows import manifest_name
 
 STREAM = "stream.json"
 RECIPE = "recipe.yaml"
 LEDGER = "stream-ledger.jsonl"
+_WINDOW = r"\d{8}T\d{6}Z"
 
 
 def window_dir(store: Store, name: str) -> str:
@@ -62,4 +65,5 @@ def published_windows(store: Store) -> list[str]:
 
 def _names(store: Store, pattern: str) -> list[str]:
     folder, ending = pattern.rsplit("/", 1)
-    return [name[len(folder) + 1 : -len(ending)] for name in store.list_files(folder) if name.endswith(ending)]
+    form = re.compile(rf"{re.escape(folder)}/({_WINDOW}){re.escape(ending)}")  # others may put files beside them
+    return [found[1] for found in map(form.fullmatch, store.list_files(folder)) if found]

@@ -13,10 +13,11 @@ from pe_beam.books.entering import demand_entered
 from pe_beam.contracts.store import Store
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.parts import check_parts
-from pe_beam.engine.memory import remember
+from pe_beam.engine.memory import demand_memory, remember
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError, RecipeError, ServiceError
 from pe_beam.recipe.models import Recipe
+from pe_beam.recipe.plan import make_plan
 from pe_beam.recipe.stream import instant_text
 from pe_beam.recipe.windows import manifest_name, memory_name, window_name, window_recipe
 from pe_beam.storage import open_store
@@ -122,10 +123,10 @@ class _Stream:
         check_parts(recipe)
         if any(f"{place}/".startswith(f"{recipe.data.path.rstrip('/')}/") for place in (store.uri, store.place())):
             raise RecipeError("data.path: the stream's directory lies in it, and its files would be taken for records")
+        stream_source(recipe).check()
         pin_recipe(recipe, store)
         ensure_key(store)
         pin_promise(recipe, store)
-        stream_source(recipe).check()
         closed, published, lines = closed_windows(store), published_windows(store), read_lines(store)
         _refuse_gaps(recipe, closed, published, {str(line["window"]) for line in lines})
         refuse_other_members(store, lines)
@@ -138,6 +139,9 @@ class _Stream:
         if published:
             tidy(recipe, store, len(published) - 1)  # a kill may have left it
             forget_windows(recipe, store)
+        if not lines and around.progress is not None:  # nothing is spent yet
+            for warning in make_plan(recipe).warnings:
+                print(f"warning: {warning}", file=around.progress, flush=True)
         return found
 
     def catch_up(self) -> None:
@@ -210,6 +214,7 @@ class _Stream:
         """Commits the clients of a window, then writes the lines of the stream's ledger."""
         self.store.demand_lock()
         demand_entered(self.store)
+        demand_memory(run)
         name, before = window_name(self.recipe, index), window_name(self.recipe, index - 1) if index else None
         if self.recipe.privacy.unit == "client":
             commit_clients(self.store, run, before)

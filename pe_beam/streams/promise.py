@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from pe_beam.books.entering import RECEIPT
 from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.numbers import json_number
@@ -17,7 +18,7 @@ from pe_beam.recipe.identity import differing_keys, to_yaml
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.models import Recipe
 from pe_beam.recipe.plan import make_plan
-from pe_beam.streams.layout import RECIPE, STREAM
+from pe_beam.streams.layout import LEDGER, RECIPE, STREAM, closed_windows
 
 VERSION = 1
 
@@ -125,9 +126,14 @@ def stored_recipe(store: Store) -> Recipe:
 def pin_recipe(recipe: Recipe, store: Store) -> None:
     """Commits the recipe, or checks that the stream has the same one. Keys that shape nothing may change."""
     if store.exists(RECIPE):
-        keys = differing_keys(stored_recipe(store), recipe)
+        old = stored_recipe(store)
+        if old.stream is None or old.stream.at is not None:
+            raise RecipeError(f"{store.uri}: the directory of a run, not of a stream; use another directory")
+        keys = differing_keys(old, recipe)
         if keys:
+            spare = not (closed_windows(store) or any(map(store.exists, (LEDGER, RECEIPT))))
             raise RecipeError(
                 f"{store.uri}: holds a stream of another recipe; it differs in {', '.join(keys)}. Use another directory"
+                + ("; no window is closed in this one yet, so it may be deleted" if spare else "")
             )
     store.commit(RECIPE, to_yaml(recipe).encode(), replace=True)

@@ -19,7 +19,7 @@ from pe_beam.engine.frozen import shards_of
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
 from pe_beam.recipe.windows import KEY, KEY_BYTES, digests_in, digests_of, parse_clients, registry_key, window_name
-from pe_beam.storage.parquet import parquet_file, parse_parquet
+from pe_beam.storage.parquet import parquet_file, parse_committed
 from pe_beam.streams.layout import LEDGER, STREAM, clients_name, positions_name
 
 _DIGEST = pa.binary(16)
@@ -42,11 +42,12 @@ def known_positions(store: Store, before: str | None) -> tuple[np.ndarray, np.nd
       before: name of the window; None: there is none.
 
     Raises:
-      InputError: the file is missing.
+      InputError: the file is missing or damaged.
     """
     if before is None:
         return np.zeros(0, "S16"), np.zeros(0, np.int32)
-    table = parse_parquet(_read(store, positions_name(before)))
+    name = positions_name(before)
+    table = parse_committed(_read(store, name), name)
     return digests_in(table["position"]), table["windows"].to_numpy()
 
 
@@ -109,10 +110,11 @@ def commit_clients(store: Store, run: Run, before: str | None) -> None:
 
 
 def clients_before(store: Store, before: str | None, cap: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the clients' windows up to a window, as `parse_clients`. Raises InputError if its file is missing."""
+    """Returns the clients' windows up to a window, as `parse_clients`. Raises InputError if its file is not there."""
     if before is None:
         return np.zeros(0, "S16"), np.zeros((0, cap), np.int32)
-    return parse_clients(_read(store, clients_name(before)))
+    name = clients_name(before)
+    return parse_clients(_read(store, name), name)
 
 
 def forget_older(store: Store, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import types
 
@@ -80,9 +81,9 @@ def test_nothing_unprotected_is_sent_away(small, tmp_path, monkeypatch):
 
     recipe = parse_recipe(small)
     with pytest.raises(pe_beam.errors.PeBeamError, match=r"on_iteration: callbacks\.mlflow: .*NOT PRIVATE.*goes on"):
-        pe_beam.evolve(recipe, tmp_path / "run", on_iteration=mlflow())
+        pe_beam.evolve(recipe, tmp_path / "run", on_iteration=mlflow(), progress=io.StringIO())
     assert not calls
-    pe_beam.evolve(recipe, tmp_path / "run", on_iteration=mlflow(send_unprotected=True))
+    pe_beam.evolve(recipe, tmp_path / "run", on_iteration=mlflow(send_unprotected=True), progress=io.StringIO())
     assert all(name.startswith("NOT PRIVATE/") for name in calls[0][1][0])
     with pytest.raises(InputError, match="send_unprotected=True"):
         mlflow()(open_release(tmp_path / "run"))

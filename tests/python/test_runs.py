@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 import pe_beam
 from pe_beam.cli.main import main
+from pe_beam.driver.export import export
 from pe_beam.engine.run import Run
-from pe_beam.errors import InputError, PeBeamError
+from pe_beam.errors import InputError, PeBeamError, PeBeamWarning
 from pe_beam.recipe.loading import parse_recipe
 from tests.whole_runs import release_digests
 
@@ -86,6 +89,24 @@ def test_a_run_that_begins_says_what_its_plan_warns_of(small, tmp_path):
     assert said in second.getvalue() and said not in third.getvalue(), "until something is spent"
 
 
+def test_where_no_line_is_shown_a_plan_warns_as_python_does(small, tmp_path):
+    """A notebook shows no lines: delta 0.1 was taken without a word. It warns at the line that has asked."""
+    small["privacy"] |= {"delta": 0.1}
+    small["data"] |= {"expected_records": None}
+    small["evolution"] |= {"iterations": 1}
+    with pytest.warns(PeBeamWarning, match=r"privacy\.delta: 0\.1 is large for any number of records") as seen:
+        pe_beam.evolve(parse_recipe(small), tmp_path / "run", on_iteration=lambda release: None)
+    assert [warning.filename for warning in seen] == [__file__]
+    pe_beam.evolve(parse_recipe(small), tmp_path / "run")  # a warning is an error here: a complete run has none
+
+
+def test_held_out_records_may_be_named_by_a_path(runs, small, monkeypatch):
+    seen = []
+    monkeypatch.setattr("pe_beam.evaluation.evaluate.evaluate", lambda *given, against, **named: seen.append(against))
+    pe_beam.evolve(parse_recipe(small), runs.finished(small)).evaluate(against=Path("held-out.parquet"))
+    assert seen == ["held-out.parquet"]
+
+
 @pytest.mark.parametrize("unroll", [False, True])
 def test_a_function_that_raises_leaves_a_run_that_goes_on(runs, small, tmp_path, unroll):
     secret = "of the caller"
@@ -116,3 +137,16 @@ def test_any_iteration_is_exported(runs, small, tmp_path, capsys):
     for wrong in (["--iteration", "3"], ["--iteration=-1"], ["--iteration", "1", "--all"]):
         assert main(["export", str(run), "--to", str(tmp_path / "no.parquet"), *wrong]) == 2
         assert "--iteration" in capsys.readouterr().err and not (tmp_path / "no.parquet").exists()
+
+
+@pytest.mark.parametrize("iteration", [None, 2])
+def test_what_a_disk_has_damaged_is_not_exported(runs, small, tmp_path, iteration):
+    """A torn file was an internal error, and one with other bytes left as what the statement is about."""
+    shutil.copytree(runs.finished(small), tmp_path / "run")
+    name = "samples.parquet" if iteration is None else f"iteration={iteration:04d}/population/part-00000.parquet"
+    path = tmp_path / "run/release" / name
+    for data in (b"torn", (tmp_path / "run/release/iteration=0000/population/part-00000.parquet").read_bytes()):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=f"{name}: (damaged|not what this run has made)"):
+            export(str(tmp_path / "run"), tmp_path / "samples.csv", iteration=iteration)
+    assert not (tmp_path / "samples.csv").exists()

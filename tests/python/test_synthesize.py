@@ -8,7 +8,7 @@ import importlib
 import io
 import json
 import re
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +23,8 @@ from pe_beam.cli.main import main
 from pe_beam.driver import finalize
 from pe_beam.errors import InputError, PeBeamWarning
 from pe_beam.modalities.image.codec import encode_png
+from pe_beam.modalities.tabular.columns import Column
+from pe_beam.modalities.tabular.reading import read_column
 from pe_beam.python.declaring import declared
 from pe_beam.python.landing import LANDED, as_columns, as_table
 from pe_beam.python.published import read_off
@@ -106,6 +108,9 @@ def test_a_complete_run_wants_no_records_and_an_unfinished_one_its_own(made, tmp
     folder, run = made
     again = pe_beam.synthesize(TABLE, folder / "run", **CALL)
     assert again.samples().equals(run.samples())
+    for others in (TABLE.slice(1), TABLE.drop_columns(["job"])):  # the samples of last week, without a word
+        with pytest.warns(PeBeamWarning, match="records: others than those.*A new run_dir"):
+            assert pe_beam.synthesize(others, folder / "run", **CALL).samples().equals(run.samples())
     stop = lambda release: 1 / 0  # noqa: E731
     with pytest.raises(pe_beam.errors.PeBeamError, match="ZeroDivisionError"):
         pe_beam.synthesize(TABLE, tmp_path / "run", **CALL, on_iteration=stop, secret_file=folder / "secret")
@@ -171,6 +176,25 @@ def test_what_is_one_column_or_has_several_splits(tmp_path):
         as_columns(held)
 
 
+def test_a_transform_of_a_dataset_is_not_passed_over():
+    datasets = pytest.importorskip("datasets", reason="datasets was NOT tested")
+    held = datasets.Dataset.from_dict({"age": [1]}).with_transform(lambda batch: {"age": [2] * len(batch["age"])})
+    with pytest.raises(InputError, match=r"records: a Dataset with a transform; one that records\.map"):
+        as_columns(held)
+
+
+def test_pictures_may_be_a_column_of_a_frame():
+    """docs/python.md said so, and only bytes were taken."""
+    pandas = pytest.importorskip("pandas", reason="pandas was NOT tested")
+    from PIL import Image
+
+    pixels = RNG.integers(0, 255, (3, 4, 5, 3), dtype=np.uint8)
+    wanted = [encode_png(each) for each in pixels]
+    for held in ([*map(Image.fromarray, pixels)], [*pixels], wanted):
+        frame = pandas.DataFrame({"scan": pandas.Series([*held, None], dtype=object)})
+        assert as_table(as_columns(frame), ["scan"])["scan"].to_pylist() == [*wanted, None]
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars", "datasets"])
 def test_whatever_holds_them_the_file_is_the_same(library):
     module = pytest.importorskip(library, reason=f"{library} was NOT tested")
@@ -185,6 +209,28 @@ def test_whatever_holds_them_the_file_is_the_same(library):
     if library == "polars":
         held = held.with_columns(module.col("job").cast(module.Categorical))
     assert as_table(as_columns(held), names).equals(TABLE.select(names))
+
+
+SUMMER, WINTER = timezone(timedelta(hours=2)), timezone(timedelta(hours=1))
+
+
+@pytest.mark.parametrize("kind", ["date", "datetime"])
+def test_a_date_is_read_as_its_own_zone_has_it_and_not_as_the_first_records(kind):
+    """One record more moved the days of all others, which no noise covers; drivers give summer and winter times so."""
+    pandas = pytest.importorskip("pandas", reason="pandas was NOT tested")
+    bounds = {"date": ("2026-01-01", "2026-12-31"), "datetime": ("2026-01-01T00:00:00", "2026-12-31T00:00:00")}[kind]
+    column = Column.model_validate({"type": kind, "min": bounds[0], "max": bounds[1], "missing": True})
+    july, first = datetime(2026, 7, 1, 0, 30, tzinfo=SUMMER), datetime(2026, 3, 1, tzinfo=WINTER)
+
+    def read(*values):
+        held = as_table(as_columns(pandas.DataFrame({"at": pandas.Series(values, dtype=object)})), ["at"])
+        codes, faults = read_column(held["at"].combine_chunks(), column)
+        assert not any(where.any() for where in faults.values())
+        return codes[-1]
+
+    wanted = july.date().toordinal() - 719163 if kind == "date" else july.timestamp()
+    before = [[], [first], [july], [None, pandas.NaT, first], [datetime(2026, 3, 1)], [pandas.Timestamp(first)]]
+    assert [read(*others, july) for others in [*before, [date(2026, 3, 1)]]] == [wanted] * 7
 
 
 def test_pictures_and_texts():
@@ -271,6 +317,16 @@ SECRET = "a-private-value"
         (TABLE, {"public": ["a"], "schema": None, "modality": "text"}, "public: is for tables; modality 'text'"),
         (["a.png"], {"schema": None, "modality": "image"}, r"texts are no pictures; of paths, \[PIL.Image.open"),
         (TABLE, {"public": "nowhere.csv", "schema": None}, "public: is not there, or no file"),
+        (TABLE, {"beam_options": "--runner=DirectRunner"}, "beam_options: a list of flags is wanted"),
+        (TABLE, {"progress": "yes"}, "progress: str takes no lines"),
+        (TABLE, {"on_iteration": [print, "x"]}, "on_iteration: a function is wanted, or a list"),
+        (TABLE, {"overrides": ["evolution.iterations=1"]}, "overrides: a mapping is wanted, such as {'evolution"),
+        (TABLE, {"columns": ["age"]}, "columns: a mapping is wanted"),
+        (TABLE, {"domain": ["age"]}, "domain: a mapping is wanted"),
+        (TABLE, {"client": 3}, "client: int is no name"),
+        (TABLE, {"label": 3}, "label: the name of a column is wanted"),
+        (TABLE, {"modality": "tabel"}, "modality: 'tabel' is not known; did you mean 'tabular'"),
+        (TABLE, {"generator": date}, "generator: a type is none; its name is wanted.*pe_beam.generators"),
     ],
 )
 def test_errors_name_the_argument(tmp_path, records, changes, message):
@@ -298,6 +354,13 @@ def test_labels_of_a_set_come_in_one_order_whatever_its_own_is(monkeypatch, tmp_
     assert [recipe.data.labels for recipe in seen] == [["no", "u", "v", "w", "yes"]] * 2
 
 
+def test_labels_may_be_numbers_of_numpy(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(synthesize_module, "evolve", lambda recipe, *given, **named: seen.append(recipe))
+    pe_beam.synthesize(TABLE, tmp_path / "run", **CALL | {"labels": np.arange(2)})
+    assert seen[0].data.labels == ["0", "1"]
+
+
 def test_labels_of_a_column_of_booleans_are_what_python_calls_them(tmp_path):
     table = TABLE.set_column(TABLE.column_names.index("y"), "y", pa.array([y == "yes" for y in TABLE["y"].to_pylist()]))
     run = pe_beam.synthesize(table, tmp_path / "run", **CALL | {"labels": [True, np.False_]})
@@ -312,6 +375,17 @@ def test_a_field_of_a_struct_is_reached_with_dots_as_in_a_file(tmp_path):
         as_table(as_columns(table), ["age.city"])
     with pytest.raises(InputError, match=r"there is no column 'home\.town'"):
         as_table(as_columns(table), ["home.town"])
+
+
+def test_names_may_be_spelled_as_in_files(made, tmp_path):
+    """docs/tables.md: blanks around them, and any Unicode form; a message showed two names that look alike."""
+    folder, _ = made
+    table = TABLE.rename_columns([" age", "job", "y ", "unused"])
+    run = pe_beam.synthesize(table, tmp_path / "run", **CALL, secret_file=folder / "secret")
+    assert run.to_pandas().columns.tolist() == ["age", "job", "y"]
+    assert as_table(as_columns(pa.table({"Gro\u0308\u00dfe": [1]})), ["Gr\u00f6\u00dfe"]).num_rows == 1
+    with pytest.raises(InputError, match="'age' is the name of several columns"):
+        as_table(as_columns(table.rename_columns([" age", "age ", "y", "unused"])), ["age"])
 
 
 def test_a_label_without_its_public_list_is_refused_and_not_left_out(tmp_path):
@@ -338,6 +412,21 @@ def test_where_no_record_may_stop_a_run_they_are_read_from_files(made, tmp_path)
     with pytest.raises(InputError, match=r"records: not with data\.never_stop"):
         pe_beam.synthesize(TABLE, tmp_path / "run", **CALL, overrides={"data.never_stop": True})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("nowhere", [None, 3, b"run", ""])
+def test_what_names_no_folder_makes_none(monkeypatch, tmp_path, nowhere):
+    """A folder `None` had the private records."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"run directory: .* names none; a path, or the URL"):
+        pe_beam.synthesize(TABLE, nowhere, **CALL)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_lazy_frame_has_to_be_collected():
+    polars = pytest.importorskip("polars", reason="polars was NOT tested")
+    with pytest.raises(InputError, match=r"records: a LazyFrame .*records\.collect\(\)"):
+        as_columns(polars.LazyFrame({"age": [1]}))
 
 
 def test_memory_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import math
 import shutil
@@ -198,6 +199,7 @@ def test_what_is_not_private_says_so(small, tmp_path):
     run = pe_beam.evolve(
         parse_recipe(small),
         tmp_path / "run",
+        progress=io.StringIO(),
         on_iteration=lambda release: seen.append((release.private, release._repr_html_())),
     )
     for release in (run.release, open_release(tmp_path / "run"), open_release(tmp_path / "run/release-NOT-PRIVATE")):

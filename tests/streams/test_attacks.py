@@ -15,7 +15,10 @@ from pe_beam.driver.loop import evolve, run_one
 from pe_beam.driver.purge import purge
 from pe_beam.engine.run import stored_recipe
 from pe_beam.errors import InputError, PeBeamError, RecipeError
+from pe_beam.recipe.identity import to_plain, to_yaml
+from pe_beam.recipe.loading import parse_recipe
 from pe_beam.recipe.windows import manifest_name, read_manifest
+from pe_beam.releases.reading import open_release
 from pe_beam.storage import open_store
 from pe_beam.storage.local import LocalStore
 from pe_beam.streams.loop import Surroundings, stream
@@ -123,6 +126,43 @@ def test_without_the_clients_of_the_window_before_nothing_is_run(copied):
     with pytest.raises(InputError, match="private/registry/clients: the file of the last window is missing"):
         copied.until(2.5)
     assert not store.exists(f"windows/{window(1)}/ledger.jsonl")
+
+
+def test_no_directory_of_a_run_or_a_stream_is_taken_for_the_other(copied, tmp_path, capsys):
+    """`run` into a stream's directory said that no budget is spent there, and that it may be deleted."""
+    folder = copied.folder / "stream"
+    digits = ["run", "digits", "--run-dir"]
+    for place in (folder, folder / f"windows/{window(0)}"):
+        assert main([*digits, str(place)]) == 2
+        assert "the directory of a stream, or of a window; use another" in capsys.readouterr().err
+    recipe = stream_recipe(copied.folder, **BY_CLIENT)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.yaml").write_text(to_yaml(parse_recipe(to_plain(recipe) | {"stream": None})))
+    for place in (tmp_path / "run", folder / f"windows/{window(0)}"):
+        with pytest.raises(RecipeError, match="the directory of a run, not of a stream; use another"):
+            stream(recipe, place, once=True)
+    with pytest.raises(InputError, match="the directory of a stream; that of a window is wanted"):
+        open_release(folder)
+
+
+@pytest.mark.parametrize("part", ["positions", "clients"])
+def test_a_damaged_file_of_the_registry_is_named(copied, part):
+    """They were internal errors."""
+    store = open_store(copied.folder / "stream")
+    name = f"private/registry/{part}/{window(0)}.parquet"
+    store.commit(name, store.read(name)[:-9], replace=True)
+    with pytest.raises(InputError, match=f"{name}: damaged"):
+        copied.until(2.5)
+    assert not store.exists(f"windows/{window(1)}/ledger.jsonl")
+
+
+def test_what_others_put_beside_published_windows_is_no_window(copied, capsys):
+    """A web server's index.json was taken for one, and the stream said that its registry lacked windows."""
+    for folder in ("published", "private/registry/manifests"):
+        (copied.folder / f"stream/{folder}/index.json").write_text("{}")
+    assert copied.until(2.5).exists(f"published/{window(1)}.json")
+    assert main(["status", str(copied.folder / "stream")]) == 0
+    assert "windows published      2" in capsys.readouterr().out
 
 
 def test_a_damaged_manifest_of_a_window_is_named(copied):

@@ -61,7 +61,7 @@ def test_a_stream_that_is_made_anew_in_its_place_knows_nothing_of_the_first(tmp_
 
 def test_the_registry_holds_each_clients_windows_and_no_name(lives):
     data = lives[0].read(f"private/registry/clients/{window(3)}.parquet")
-    digests, windows = parse_clients(data)
+    digests, windows = parse_clients(data, "clients")
     key = registry_key(lives[0].uri)
     of = {name: windows[digests == digests_of(key, "client", [name])].tolist() for name in ("ann", "ben", "cy", "dee")}
     assert of == {"ann": [[0, 1]], "ben": [[0, 3]], "cy": [[0, 3]], "dee": [[1, 2]]}

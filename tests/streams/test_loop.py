@@ -14,6 +14,7 @@ from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.errors import DataError, InputError, RecipeError, ServiceError
 from pe_beam.recipe.identity import to_yaml
+from pe_beam.recipe.plan import make_plan
 from pe_beam.streams.closing import stream_source
 from pe_beam.streams.loop import Surroundings, stream
 from tests.streams.drifting import (
@@ -182,6 +183,39 @@ def test_another_promise_is_another_stream(tmp_path):
     (tmp_path / "stream/stream.json").write_text(json.dumps(said))
     with pytest.raises(InputError, match="promises another mu; another promise is another stream"):
         life.until(0.5)
+
+
+def test_a_stream_that_begins_says_what_its_plan_warns_of(tmp_path):
+    """Once: each window would say it. Nobody said it."""
+    recipe, lines = stream_recipe(tmp_path, privacy__delta=0.1), []
+    for days in (0.5, 1.5, 2.5):
+        around = Surroundings(now=Clock(FIRST + days * DAY).now, progress=(told := io.StringIO()))
+        stream(recipe, tmp_path / "stream", once=True, around=around)
+        lines.append(told.getvalue())
+    assert ["warning: privacy.delta: 0.1 is large" in said for said in lines] == [True, True, False]
+
+
+def test_a_schedule_that_leaves_no_time_for_a_run_is_warned_of(tmp_path):
+    """Each window is missed then, an output that the promise excludes. With close_after 0s it is the default."""
+    schedule = {"every": "1d", "anchor": "2026-12-01T00:00Z", "close_after": "2h"}
+    for publish_after, told in (("2h", True), ("121m", False)):
+        recipe = stream_recipe(tmp_path, stream__window=schedule | {"publish_after": publish_after})
+        assert any("each is published late" in said for said in make_plan(recipe).warnings) is told
+
+
+def test_before_its_first_window_a_stream_may_be_deleted_for_another_recipe(tmp_path):
+    life, other = Life(tmp_path), Life(tmp_path, {"privacy__epsilon": 3})
+    for days, told in ((0.5, True), (1.5, False)):
+        life.until(days)
+        with pytest.raises(RecipeError, match="Use another directory") as error:
+            other.until(days)
+        assert ("no window is closed in this one yet, so it may be deleted" in str(error.value)) is told
+
+
+def test_what_cannot_be_read_leaves_no_stream(tmp_path):
+    with pytest.raises(RecipeError, match="an absolute path is wanted for a stream"):
+        Life(tmp_path, {"data__path": "in/*.jsonl"}).until(0.5)
+    assert not (tmp_path / "stream/stream.json").exists()
 
 
 def test_a_window_whose_secret_is_anothers_is_refused_before_it_spends(tmp_path):

@@ -48,6 +48,22 @@ def test_a_window_remembers_those_before_it_as_they_were_released(tmp_path):
     assert len({line["sigma"] for line in read_lines(store)}) == 1
 
 
+@pytest.mark.parametrize("data", [None, b"torn"])
+def test_a_window_is_not_paid_for_without_what_it_remembers(tmp_path, data):
+    """The message named no file, and came when the window's budget was spent."""
+    life = Life(tmp_path, MEMORY)
+    store = life.until(1.5)
+    name = f"memory/{window(0)}.parquet"
+    if data is None:
+        store.delete(name)
+    else:
+        store.commit(name, data, replace=True)
+    before = read_lines(store)
+    with pytest.raises(InputError, match=f"{name}: (the file of an earlier window is missing|damaged)"):
+        life.until(2.5)
+    assert read_lines(store) == before
+
+
 def test_what_is_remembered_has_the_weights_of_its_age(tmp_path):
     life = Life(tmp_path, {**MEMORY, "stream__keep_private": True})
     for day in range(3):

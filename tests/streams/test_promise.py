@@ -9,12 +9,13 @@ import shutil
 
 import pytest
 
+from pe_beam.cli.main import main
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.status import privacy
 from pe_beam.errors import InputError, RecipeError
 from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.privacy.loss import numeric_epsilon
-from pe_beam.recipe.identity import to_plain
+from pe_beam.recipe.identity import to_plain, to_yaml
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.releases.reading import open_release
 from pe_beam.streams.promise import promise, read_promise
@@ -38,6 +39,19 @@ def test_a_stream_of_clients_costs_their_windows(tmp_path, windows):
     one = promise(stream_recipe(tmp_path, privacy__unit="client"))
     assert said["mu"] == pytest.approx(one["mu"] * math.sqrt(windows))
     assert said["window_epsilon"] == 2
+
+
+def test_a_plan_says_what_all_windows_promise(tmp_path, capsys):
+    """It told a window's epsilon alone, and the promise of a client's three windows came when the stream began."""
+    recipe = stream_recipe(tmp_path, privacy__unit="client", stream__client_windows=3)
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    assert main(["plan", str(tmp_path / "recipe.yaml")]) == 0
+    said = promise(recipe)["epsilon"]
+    assert f"all windows together, however many: epsilon {said:.4g}, delta 1e-05" in capsys.readouterr().out
+    assert main(["plan", str(tmp_path / "recipe.yaml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stream"]["epsilon"] == said
+    assert main(["plan", str(tmp_path / "recipe.yaml"), "--set", "stream.stamp='%y-%m-%d.jsonl'"]) == 2
+    assert "stream.stamp: '%y-%m-%d.jsonl' tells no instant" in capsys.readouterr().err
 
 
 def test_measured_marginals_and_samples_are_counted(tmp_path):

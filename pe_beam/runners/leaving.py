@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
 from pe_beam.runners.dataflow.check import check_shown
-from pe_beam.runners.dataflow.runner import check_files, check_key, options_with_key, target_of
+from pe_beam.runners.dataflow.runner import check_files, check_key, job_options, target_of
 from pe_beam.runners.options import Options, runner_key
 
 FLAGS = ("--template_location", "--no_wait_until_finish")
@@ -39,7 +39,7 @@ class LeavingRunner(Runner):
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner. Beam's runner in this process has run the graph when this returns."""
-        options = options_with_key(args) if _is_dataflow(args) else Options(list(args))
+        options = job_options(args) if _is_dataflow(args) else Options(list(args))
         # Graphs name classes of the package: of the program's main module nothing may be staged.
         options.view_as(SetupOptions).save_main_session = False
         pipeline = beam.Pipeline(options=options)

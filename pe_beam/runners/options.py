@@ -27,10 +27,12 @@ class Options(PipelineOptions):
 
 
 def runner_key(name: str) -> str:
-    """Returns a runner's name as runners are registered. Beam takes `Flink` and `flink` for FlinkRunner.
+    """Returns a runner's name as runners are registered.
 
-    >>> runner_key("Flink"), runner_key("apache_beam.runners.direct.DirectRunner")
-    ('flinkrunner', 'directrunner')
+    Beam takes `Flink` and `flink` for FlinkRunner, and its TestDataflowRunner runs on Dataflow.
+
+    >>> runner_key("Flink"), runner_key("TestDataflowRunner"), runner_key("apache_beam.runners.direct.DirectRunner")
+    ('flinkrunner', 'dataflowrunner', 'directrunner')
     """
-    key = name.rpartition(".")[2].lower()
+    key = name.rpartition(".")[2].lower().removeprefix("test")
     return key if "." in name or key.endswith("runner") else f"{key}runner"

@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from pe_beam.runners.dataflow.check import NO_SAMPLES
 from pe_beam.storage import open_store
 from pipelines import embed, evolve, iteration
 from tests.launch import service
@@ -42,6 +43,7 @@ def test_the_service_is_told_nothing_private(launched: Launched, buckets: None) 
         job = service.description(STAGING, name)
         told = service.staged(STAGING, name).SerializeToString() + str(job).encode()
         assert RUNS.encode() in told, "the look is at the right thing"
+        assert NO_SAMPLES in job["environment"]["sdkPipelineOptions"]["options"]["experiments"]
         for hidden in (SECRET, SECRET.hex().encode(), b"text-render", b"sklearn", b"epsilon"):
             assert hidden not in told
     staged = {name.rpartition("/")[2] for name in open_store(f"gs://{STAGING}/staging").list_files()}

@@ -49,6 +49,11 @@ REFUSED = {
 """Options of Beam that are refused where they are set: name -> why."""
 SAMPLING = ("enable_data_sampling", "enable_always_on_exception_sampling")
 """Experiments that show elements, embeddings of private records among them, in the console."""
+NO_SAMPLES = "disable_always_on_exception_sampling"
+"""The experiment without which Dataflow keeps the elements that a stage failed on, in the bucket of temporary files.
+
+Google's guide to data sampling says that this is on by default.
+"""
 
 
 def check(target: Target, *, client_ids: bool) -> None:

@@ -49,7 +49,7 @@ class DataflowRunner(Runner):
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""
-        options = _completed(graph.store, options_with_key(args))
+        options = _completed(graph.store, job_options(args))
         mark = names.mark_of(graph.store)
         name = names.job_name(graph.label, graph.run_id, mark)
         _name(options, graph, name)
@@ -163,15 +163,17 @@ def _completed(store: Store, options: Any) -> Any:
     return options
 
 
-def options_with_key(args: Sequence[str]) -> Any:
-    """Returns Beam's options with the key of --gbek for the shuffle of client ids alone (`transforms.vote`).
+def job_options(args: Sequence[str]) -> Any:
+    """Returns Beam's options of a job that shows no element: see `check.NO_SAMPLES` and `check.PLAIN`.
 
-    Beam's --gbek would encrypt every shuffle, and fail.
+    The key of --gbek is for the shuffle of client ids alone (`transforms.vote`): Beam's own --gbek would encrypt every
+    shuffle, and fail.
     """
     key = Options(list(args)).view_as(beam_options.SetupOptions).gbek
     hidden = [] if key in (None, check.PLAIN) else [f"--client_shuffle_key={key}"]
     options = Options([*args, *hidden])
     options.view_as(beam_options.SetupOptions).gbek = None
+    options.view_as(beam_options.DebugOptions).add_experiment(check.NO_SAMPLES)
     return options
 
 

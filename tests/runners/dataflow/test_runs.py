@@ -18,6 +18,7 @@ from apache_beam.utils.secret import Secret
 from pe_beam.driver import loop
 from pe_beam.errors import InputError
 from pe_beam.recipe.loading import parse_recipe
+from pe_beam.runners.dataflow.check import NO_SAMPLES
 from pe_beam.storage import open_store
 from tests.whole_runs import SMALL, Runs, parquet_recipe, picture_table, release_digests
 
@@ -47,6 +48,8 @@ def test_a_run_releases_the_same_bytes(cloud: SimpleNamespace, runs: Runs) -> No
     assert digests(cloud.uri) == release_digests(local)
     assert run.store.read("ledger.jsonl") == (local / "ledger.jsonl").read_bytes()
     assert cloud.service.names() == ["ingest", "iteration-00", "iteration-01", "iteration-02"]
+    for job in cloud.service.jobs.values():
+        assert NO_SAMPLES in dict(job.environment.sdk_pipeline_options["options"])["experiments"]
 
 
 def _by_client(folder: Path) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class Way:
 
 def distances(days: Days, way: Way, *, windows: int, seed: int) -> list[float]:
     """Distance of each window's samples to the held-out rows of that window."""
-    run = Run("", recipe_of(days, way.settings))
+    run = Run("memory://nowhere", recipe_of(days, way.settings))
     rng, rows = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
     samples: pa.Table | None = None
     found = []

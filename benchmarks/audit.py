@@ -141,7 +141,7 @@ def _at(*places: float) -> np.ndarray:
 
 def _release(recipe: Recipe, made: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Release:
     """From exact counts by iteration (codes, without the canary, with it), on the grid."""
-    run, schedule = Run("", recipe), make_plan(recipe).schedule
+    run, schedule = Run("memory://nowhere", recipe), make_plan(recipe).schedule
     histograms, shares = [], []
     for iteration, (codes, out, within) in made.items():
         sigma = schedule.sigmas[iteration - 1] if iteration else schedule.label_sigma
@@ -214,7 +214,7 @@ def marginals(epsilon: float) -> Release:
             "privacy": {"epsilon": epsilon, "delta": DELTA, "marginals": {"budget": 0.5}},
         }
     )
-    run = Run("", recipe)
+    run = Run("memory://nowhere", recipe)
 
     def vectors(rows: list[str]) -> np.ndarray:
         table = pa.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})

@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     small = {"evolution.iterations": 1, "evolution.samples": 100} if options.toy else {}
     recipe = pe_beam.load_recipe(RECIPES / "digits.yaml", small)
-    run = Run("", recipe)
+    run = Run("memory://nowhere", recipe)
     real, codes = load_digits(run, "train")
     plain, engine, whole = [], [], []
     for seed in range(1 if options.toy else options.repeats):

@@ -81,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.toy:
         options.seeds, options.set = 1, [*options.set, "evolution.iterations=1", "evolution.samples=100"]
-    run = Run("", load_recipe(RECIPES / "digits.yaml", options.set))
+    run = Run("memory://nowhere", load_recipe(RECIPES / "digits.yaml", options.set))
     real, codes = load_digits(run, "train")
     held, held_codes = load_digits(run, "test")
     rows = []

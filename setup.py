@@ -98,7 +98,7 @@ setup(
             "mkdocs-material>=9.6.15,<10",  # scripts, icons and search are in the package: pages ask no other host
             "mkdocstrings-python>=2,<3",
         ],
-        "gpu": ["accelerate>=1.2,<2", "bitsandbytes>=0.45.3,<1"],  # generator.local: device_map, bits
+        "gpu": ["accelerate>=1.2,<2", "bitsandbytes>=0.46.1,<1"],  # generator.local: device_map, bits
         "dev": [
             "accelerate>=1.2,<2",
             "apache-beam>=2.77,<3",  # as extra gcp has it, of which the tests on Dataflow take parts

@@ -84,3 +84,8 @@ class SpentError(PeBeamError):
 
 class PeBeamWarning(UserWarning):
     """Something that a user should know and that does not stop the run."""
+
+
+def damaged(name: str, remedy: str = "put it back as it was") -> InputError:
+    """Returns the error for a file of a run or a stream that is not what was written, and what to do about it."""
+    return InputError(f"{name}: damaged, not what this run has made; {remedy}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pe_beam.engine.run import Run
-from pe_beam.errors import InputError
+from pe_beam.errors import InputError, damaged
 from pe_beam.storage.json_file import parse_json
 
 
@@ -17,7 +17,7 @@ def read_manifest(run: Run, iteration: int) -> dict[str, Any] | None:
         return None
     manifest = parse_json(found, name, dict)
     if not all(isinstance(manifest.get(key), dict) for key in ("files", "candidates")):
-        raise InputError(f"{name}: damaged, not what this run has made; put it back as it was")
+        raise damaged(name)
     return manifest
 
 

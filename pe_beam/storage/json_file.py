@@ -6,7 +6,7 @@ import json
 from typing import Any, TypeVar
 
 from pe_beam.contracts.store import Folder, Store
-from pe_beam.errors import InputError
+from pe_beam.errors import damaged
 
 T = TypeVar("T", dict[str, Any], list[Any])
 
@@ -23,5 +23,5 @@ def parse_json(data: bytes, name: str, kind: type[T]) -> T:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, kind):
-        raise InputError(f"{name}: damaged, not what this run has made; put it back as it was")
+        raise damaged(name)
     return found

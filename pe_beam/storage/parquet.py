@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pe_beam.contracts.store import Folder, Store
-from pe_beam.errors import InputError
+from pe_beam.errors import damaged
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def damage_named(name: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError):  # Arrow raises OSError for a page whose checksum is another
-        raise InputError(f"{name}: damaged, not what this run has made; {remedy}") from None
+        raise damaged(name, remedy) from None
 
 
 def read_parquet(place: Store | Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:

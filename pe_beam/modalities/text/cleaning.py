@@ -9,16 +9,8 @@ from typing import Any
 from pe_beam.errors import MissingExtraError
 from pe_beam.modalities.text.markup import without_markup
 from pe_beam.modalities.text.options import Cleaning
+from pe_beam.modalities.text.remarks import PREAMBLE, PREAMBLE_ABROAD, declines
 
-# Openings that talk about the answer, up to a colon: "Sure! Here is a rephrased version of the review:".
-_PREAMBLE = re.compile(
-    r"^(?:(?:sure|certainly|of course|absolutely|okay|ok|great)\b[^:\n]{0,60}?[!,.]?\s*)?"
-    r"(?:here(?:'s|’s| is| are)|below is|this is|the following is|(?:re)?phrased|revised|rewritten|filled[- ]in|"
-    r"completed)\b"
-    r"(?=[^:\n]{0,160}\b(?:version|review|text|abstract|variation|rephras\w*|rewrit\w*|answer|response|example|sample|"
-    r"sentence|paragraph|message)s?\b)[^:\n]{0,160}:\s*",
-    re.IGNORECASE,
-)
 _SURE = re.compile(r"^(?:sure|certainly|of course|absolutely)\s*[!.:]\s+(?=\S)", re.IGNORECASE)
 _TAG = re.compile(r"^(?:review|answer|output|text|abstract|rephrased|response|result)\s*:\s+", re.IGNORECASE)
 _CLOSING = re.compile(
@@ -32,21 +24,17 @@ _COUNT = re.compile(
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"^```[\w-]*\n(.*?)\n?```$", re.DOTALL)
-_REFUSAL = re.compile(
-    r"^(?:i(?:'|’)?m sorry,? (?:but|i)|sorry,? (?:but )?i (?:can|am|will)|i apologi[sz]e,? but|i (?:can(?:'|’)?t|"
-    r"cannot|am unable to|am not able to|won(?:'|’)?t) (?:assist|help|fulfil|fulfill|comply|provide|create|generate|"
-    r"write|produce|continue|do that|rephrase|complete)|i(?:'|’)?m (?:unable|not able) to)|"
-    r"\bas an ai(?: language)? (?:model|assistant)\b|\bi(?:'|’)?m an ai\b",
-    re.IGNORECASE,
+_SENTENCE_END = re.compile(
+    # Latin and the like, Urdu, Arabic, Hindi and Amharic have a space after a sentence; Chinese, Burmese and Khmer not.
+    r"[.!?…۔؟।॥።][\"'”’»)\]]*(?=\s|$)|[。！？｡．။។៕][\"'”’)\]」』）】》]*"
 )
-_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*(?=\s|$)")
 _EDGE = 1000
 """Characters at either end that are searched for remarks: the patterns take quadratic time, answers may be long."""
 _ROUNDS = 12
 """Largest number of passes over an answer. An answer of many tags and notes would lose only one per pass."""
 _CONTROLS = dict.fromkeys(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\x0b\x0c\r\x85")
 """Control characters but those that are blanks. No text has them, and in a terminal they move, colour and overwrite."""
-_QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»"}
+_QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "„": "“", "「": "」", "『": "』"}
 
 
 def clean(text: str, options: Cleaning) -> str:
@@ -67,7 +55,7 @@ def _stripped(text: str) -> str:
         before = text
         fenced = _FENCE.match(text)
         text = (fenced.group(1) if fenced else text).strip()
-        for pattern in (_PREAMBLE, _SURE, _TAG):
+        for pattern in (PREAMBLE, PREAMBLE_ABROAD, _SURE, _TAG):
             text = _without_head(text, pattern)
         for pattern in (_COUNT, _NOTE, _CLOSING):
             text = _without_tail(text, pattern)
@@ -123,7 +111,7 @@ def _kind(text: str, options: Cleaning) -> str | None:
         return "too short" if text else "empty"
     if len(text) > options.most_characters:
         return "too long"
-    if options.refusals and _REFUSAL.search(text):
+    if options.refusals and declines(text):
         return "refusal"
     if options.language is not None and language_of(text) not in (options.language, None):
         return "other language"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from pe_beam.modalities.text.prompts import tokens_of
+from pe_beam.modalities.text.words import tokens_of
 from pe_beam.services.journal import Journal
 
 Finish = Literal["stop", "length", "filter", "too long", "failed"]

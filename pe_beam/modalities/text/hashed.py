@@ -1,6 +1,7 @@
 """Embedder `hashed-words`: hashes words and pairs of words. It needs no model and no extra; for trials and tests.
 
-It uses which words are there, and not what they mean. A learned embedder gives better samples.
+Where no spaces part words, characters count as words. It uses which words are there, and not what they mean.
+A learned embedder gives better samples.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from pydantic import BaseModel, Field
 from pe_beam import contracts
 from pe_beam.contracts.embedder import Embedding
 from pe_beam.modalities.text.checks import spread, usable
+from pe_beam.modalities.text.words import SINGLE
 from pe_beam.numbers import Whole
+
+_PATTERN = rf"(?u)[{SINGLE}]|[^\W{SINGLE}]+|[^\w\s]"
 
 
 class HashedWordsOptions(contracts.Options):
@@ -37,7 +41,7 @@ class HashedWords(contracts.Embedder):
         own = HashedWordsOptions.model_validate(options.model_dump())
         self.dimension = own.dimension
         self._vectorizer = HashingVectorizer(
-            n_features=own.dimension, ngram_range=(1, own.ngrams), token_pattern=r"(?u)\b\w+\b|[^\w\s]", norm="l2"
+            n_features=own.dimension, ngram_range=(1, own.ngrams), token_pattern=_PATTERN, norm="l2"
         )
 
     def embed(self, records: pa.Table) -> Embedding:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.metric import Comparison, Measured, Series
 from pe_beam.modalities.likened import likened
-from pe_beam.modalities.text.prompts import tokens_of
+from pe_beam.modalities.text.words import tokens_of
 
 _MAUVE_ROWS, _MAUVE_SCALE, _MAUVE_POINTS = 5000, 5.0, 25
 _VOCABULARY = 5000
@@ -20,7 +20,7 @@ _BINS = (5, 10, 20, 40, 80, 160, 320, 640)
 
 
 def lengths_and_words(comparison: Comparison) -> Measured:
-    """Returns words per text, and the distance of vocabularies: half the L1 distance of word shares, 0 (same) to 1."""
+    """Returns words and signs a text, and the distance of vocabularies: half the L1 distance, 0 (same) to 1."""
     comparison = likened(comparison)
     made, real = words_of(comparison.samples), words_of(comparison.held_out)
     sizes = [np.array([len(words) for words in own]) for own in (made, real)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from pe_beam.errors import RecipeError
 from pe_beam.modalities.text.options import LlmOptions
+from pe_beam.modalities.text.words import tokens_of, word_count
 from pe_beam.modalities.variables import check_dependents, check_labels, names_in
 
-_TOKEN = re.compile(r"\s*[\w'’]+|\s*[^\w\s]")
 GIVEN_TO_VARY = ("sample", "masked", "words", "examples")
 
 
@@ -41,15 +40,6 @@ def check_templates(options: LlmOptions, labels: Sequence[str | None]) -> None:
     check_dependents(options, labels, fields)
 
 
-def tokens_of(text: str) -> list[str]:
-    """Returns words and signs with the white space before them. A blank replaces one; their number estimates tokens.
-
-    >>> tokens_of("It's fine, really.")
-    ["It's", ' fine', ',', ' really', '.']
-    """
-    return _TOKEN.findall(text)
-
-
 def mask(text: str, share: float, rng: np.random.Generator, *, blank: str = "_") -> str:
     """Replaces each token independently by a blank with probability `share`. Adjacent blanks are not joined (Aug-PE).
 
@@ -66,4 +56,4 @@ def mask(text: str, share: float, rng: np.random.Generator, *, blank: str = "_")
 
 def word_target(text: str, *, sd: float, least: int, rng: np.random.Generator) -> int:
     """Returns max(least, words + trunc(N(0, sd))), the target for a variation's length in words (Aug-PE)."""
-    return max(least, len(text.split()) + int(rng.normal(0.0, sd)))
+    return max(least, word_count(text) + int(rng.normal(0.0, sd)))

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pe_beam.contracts.view import View
+from pe_beam.modalities.text.words import tokens_of, word_count
 
 if TYPE_CHECKING:
     from pe_beam.contracts.view import History, Section
@@ -34,7 +35,7 @@ class TextView(View):
         elif large or len(text) <= _SHORT:
             inside = Markup("{}").format(text)
         else:
-            inside = Markup("{} …").format(text[:_SHORT].rsplit(" ", 1)[0])
+            inside = Markup("{} …").format("".join(tokens_of(text[:_SHORT])[:-1]))
         return Markup('<span class="said" dir="auto">{}</span>').format(inside)
 
     def alt(self, record: Mapping[str, Any]) -> str:
@@ -50,7 +51,7 @@ class TextView(View):
         rows = []
         for iteration in history.iterations:
             texts = history.population(iteration, ["text"])["text"].to_pylist()
-            words = np.array([len(text.split()) for text in texts])
+            words = np.array([word_count(text) for text in texts])
             least, middle, most = (float(np.percentile(words, q)) for q in (5, 50, 95))
             rejected, stand_ins = _answers(history.manifest(iteration).get("generation", {}))
             rows.append(
@@ -96,14 +97,21 @@ def _answers(generation: Mapping[str, Any]) -> tuple[str, int]:
 
 def _changes(before: str, after: str) -> Markup:
     """Compares two texts word by word; of very long texts only the beginning."""
-    old, new = before.split()[:_WORDS_COMPARED], after.split()[:_WORDS_COMPARED]
+    old, new = tokens_of(before)[:_WORDS_COMPARED], tokens_of(after)[:_WORDS_COMPARED]
     parts: list[Markup] = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    was, now = ([token.lstrip() for token in tokens] for tokens in (old, new))
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, was, now, autojunk=False).get_opcodes():
         if kind == "equal":
-            parts.append(Markup("{}").format(" ".join(new[c:d])))
+            parts.append(Markup("{}").format("".join(new[c:d])))
             continue
         if a < b:
-            parts.append(Markup("<del>{}</del>").format(" ".join(old[a:b])))
+            parts.append(_marked("del", "".join(old[a:b])))
         if c < d:
-            parts.append(Markup("<ins>{}</ins>").format(" ".join(new[c:d])))
-    return Markup(" ").join(parts)
+            parts.append(_marked("ins", "".join(new[c:d])))
+    return Markup("").join(parts)
+
+
+def _marked(tag: str, run: str) -> Markup:
+    """Returns a run of words in a tag, with the white space before them outside."""
+    words = run.lstrip()
+    return Markup("{}<{}>{}</{}>").format(run[: len(run) - len(words)], Markup(tag), words, Markup(tag))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pe_beam.modalities.text import cleaning
 from pe_beam.modalities.text.cleaning import clean, fault
 from pe_beam.modalities.text.options import Cleaning
+from pe_beam.modalities.text.remarks import PREAMBLE, PREAMBLE_ABROAD
 
 SIZE = 250_000
 RUNS = [
@@ -43,7 +44,7 @@ def _plainly(text):
         before = text
         fenced = cleaning._FENCE.match(text)
         text = (fenced.group(1) if fenced else text).strip()
-        for pattern in (cleaning._PREAMBLE, cleaning._SURE, cleaning._TAG):
+        for pattern in (PREAMBLE, PREAMBLE_ABROAD, cleaning._SURE, cleaning._TAG):
             rest = pattern.sub("", text, count=1)
             text = rest if rest.strip() else text
         for pattern in (cleaning._COUNT, cleaning._NOTE, cleaning._CLOSING):

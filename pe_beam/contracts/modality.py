@@ -30,8 +30,9 @@ class Modality:
         of other programs, which it knows by their keys. It raises RecipeError, which names all that such a schema does
         not say. None: there is one form.
       propose_schema: (a .csv, .parquet or .jsonl file, public=True: its values may be known, label and client: their
-        columns) -> what such a file declares: `schema`, `columns` and `labels` of `data`, and words on what is left out
-        (`dropped` and `notes` by column, `rows`). It raises InputError. None: no schema is read off a file.
+        columns, encoding: of a .csv that is not UTF-8) -> what such a file declares: `schema`, `columns` and `labels`
+        of `data`, and words on what is left out (`dropped` and `notes` by column, `rows`). It raises InputError. None:
+        no schema is read off a file.
       with_schema: a validated `schema_model` -> this modality with the payload and content that the schema declares.
       view: makes the View that draws one report; None: the report shows the payload's values as plain text.
       metrics: the metrics of this kind of record, which `evaluate` measures in addition to those of embeddings.

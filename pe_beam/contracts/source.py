@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
@@ -40,6 +40,16 @@ UNREAD = "column that is not read: "
 
 TOLD = "told: "
 """Fact of a batch (`SourceBatch.seen`), with one of a few fixed phrases behind it for the data holder's terminal."""
+
+
+Encoding = Literal[
+    "utf-8", "iso-8859-1", "iso-8859-2", "iso-8859-15", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255",
+    "cp1256", "cp1257", "cp1258", "cp874", "cp932", "cp949", "gb18030", "big5",
+]  # fmt: skip
+"""How a CSV file writes its text. In each of them no character but ASCII's own has the byte of a comma, a semicolon, a
+tab, a quote or a line end, so that a file is parted into fields before its text is decoded."""
+BARRED = ("cp932", "gb18030", "big5")
+"""Encodings of which some characters have the byte of a bar (|) in them."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,7 @@ class SourceRequest:
       labels: the declared labels. A record's label that is another spelling of a declared name becomes the declared
         one. None: labels stay as they are in the data.
       separator: the text between two fields of a line.
+      encoding: how CSV files write their text, as Python's codecs are named.
       chat: whether lists of messages are read as text.
       never_stop: whether a file that cannot be opened is a reject instead of an error.
       options: `data.options`, validated by the source's `Options`.
@@ -167,6 +178,7 @@ class SourceRequest:
     key: str = "data.path"
     labels: Sequence[str] | None = None
     separator: str = ","
+    encoding: Encoding = "utf-8"
     chat: bool = False
     never_stop: bool = False
     options: Options = field(default_factory=Options)
@@ -183,8 +195,8 @@ class Source(abc.ABC):
     Options: ClassVar[type[Options]] = Options
     """The typed model of `data.options`."""
     takes: ClassVar[frozenset[str]] = frozenset({"columns", "client"})
-    """The request fields that it supports: columns, client, separator, chat, never_stop, members. A recipe that needs
-    others is refused. "never_stop" promises that a damaged record never affects others (DESIGN, privacy rule 14)."""
+    """The request fields that it supports: columns, client, separator, encoding, chat, never_stop, members. A recipe
+    that needs others is refused. "never_stop": a damaged record never affects others (DESIGN, privacy rule 14)."""
     gathers: ClassVar[bool] = False
     """Whether a record is all rows of a client, as modalities with `by_client` want it."""
     cuts: ClassVar[bool] = False

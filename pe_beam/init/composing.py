@@ -6,11 +6,13 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 from pe_beam import registry
 from pe_beam.contracts.asking import Asker, Seen, column, listed, number
 from pe_beam.contracts.modality import Modality
+from pe_beam.contracts.source import Encoding
 from pe_beam.errors import DataError, PeBeamError
 from pe_beam.init.looking import NOTHING, PICTURES, SEEN, guess_source, look
 from pe_beam.recipe.advice import Advice, draft_of, family_rows, recommend, usual_samples, with_measurements
@@ -75,6 +77,8 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str | None, Seen]:
     known = registry.names("modalities")
     usual = "image" if source in PICTURES else "tabular" if _declares_columns(asker) else None
     data = {"source": source, "path": path}
+    if "data.encoding" in asker.given:  # nobody is asked: most files are UTF-8, and one that is not says so
+        data["encoding"] = asker.ask("data.encoding", "How CSV files write their text", choices=get_args(Encoding))
     if asker.lacks("data.path") and not asker.given.keys() & {"data.source", "modality"}:
         return data, None, NOTHING
     modality = asker.ask("modality", "What a record is", default=usual, choices=known)
@@ -85,7 +89,7 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str | None, Seen]:
         return data, modality, NOTHING
     if modality is not None and registry.find("modalities", modality, key="modality").by_tables:
         if asker.confirm("look", "May I look at the names and types of columns of the tables? No value is read"):
-            asker.look = look
+            asker.look = partial(look, encoding=data.get("encoding", "utf-8"))
         return data, modality, NOTHING
     what = {
         "folder": "names of the folders in it, and of tables beside the pictures",
@@ -95,7 +99,7 @@ def _records(asker: Asker) -> tuple[dict[str, Any], str | None, Seen]:
     if source not in SEEN or not asker.confirm("look", f"May I look at the {what}? No value is read"):
         return data, modality, NOTHING
     try:
-        return _listed(asker, data, look(path, source), modality)
+        return _listed(asker, data, look(path, source, data.get("encoding", "utf-8")), modality)
     except DataError as error:
         if not asker.interactive:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from datetime import datetime
@@ -43,8 +44,10 @@ def guess_source(path: str, modality: str | None = None) -> str:
     return "imagefolder" if modality == "image" and kind in ("csv", "jsonl") else kind  # no pictures lie in a text
 
 
-def look(path: str, source: str) -> Seen:
+def look(path: str, source: str, encoding: str = "utf-8") -> Seen:
     """Returns column names and types of the first file, or the names of class folders and of tables beside pictures.
+
+    `encoding` is that of CSV.
 
     Raises:
       DataError: no such file exists, or it cannot be read.
@@ -62,7 +65,7 @@ def look(path: str, source: str) -> Seen:
         if source == "csv":
             line = handle.readline(_HEADER)
             forms.refuse(line, first, "data.path", "CSV")
-            cells, separator = _header(line)
+            cells, separator = _header(line, encoding)
             return Seen(dict.fromkeys(cells, pa.string()), [], separator)
         try:
             schema = pq.read_schema(handle)
@@ -118,18 +121,21 @@ def _may_be(name: str) -> bool:
     return not is_beside(name) and not name.lower().endswith(finding.PACKED + finding.ARCHIVES)
 
 
-def _header(data: bytes) -> tuple[list[str], str]:
+def _header(data: bytes, encoding: str) -> tuple[list[str], str]:
     """Returns the cells of the first line and their separator.
 
     Raises:
       DataError: the line is no header. Cells that look like values are refused, because they may be a record.
     """
     try:
-        line = data.decode("utf-8-sig")
+        line = data.removeprefix(codecs.BOM_UTF8).decode(encoding)
         separator = forms.guess_separator(line)
         cells = next(csv.reader(io.StringIO(line), delimiter=separator), [])
     except (UnicodeDecodeError, csv.Error):
-        raise DataError(f"data.path: the first line of the CSV file is no header in UTF-8; {forms.ANEW}") from None
+        raise DataError(
+            f"data.path: the first line of the CSV file is no header in {encoding}; {forms.ENCODINGS} (--set "
+            "data.encoding=cp1252)"
+        ) from None
     if not cells or len(set(cells)) < len(cells) or any(_is_value(cell) for cell in cells):
         raise DataError("data.path: the first line of the CSV file is no header; names, each once, are wanted")
     return cells, separator

@@ -297,7 +297,7 @@ def read_landed(recipe: Recipe, store: Store) -> Recipe:
     raw = identity.to_plain(recipe)
     gathers = registry.find("sources", recipe.data.source, key="data.source").gathers
     read = {"options": {"rows": "parquet"}} if gathers else {"source": "parquet", "options": {}}
-    raw["data"] |= read | {"path": store.at(LANDED), "separator": ","}
+    raw["data"] |= read | {"path": store.at(LANDED), "separator": ",", "encoding": "utf-8"}
     return parse_recipe(raw)
 
 

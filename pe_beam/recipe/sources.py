@@ -81,6 +81,7 @@ def source_at(
         key=key,
         labels=data.labels,
         separator=data.separator,
+        encoding=data.encoding,
         chat=data.chat,
         never_stop=data.never_stop,
         options=find_source(data.source).Options.model_validate(data.options),

@@ -68,7 +68,9 @@ class ClientSource(Source):
     """
 
     gathers = True
-    takes = frozenset({"columns", "client", "separator"})  # not never_stop: a damaged file loses rows of its clients
+    takes = frozenset(
+        {"columns", "client", "separator", "encoding"}
+    )  # not never_stop: a damaged file loses rows of its clients
     in_buckets: ClassVar[bool] = True
     """Whether records lie in shards bucket by bucket, or else where the first row of each client lies."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from pe_beam import names as spelling
 from pe_beam.contracts.record import Fault
-from pe_beam.contracts.source import SourceRequest
+from pe_beam.contracts.source import Encoding, SourceRequest
 from pe_beam.errors import DataError
 from pe_beam.sources import files, forms, scanning
 from pe_beam.sources.csv_parsing import fits, parse, width_of
@@ -22,10 +23,10 @@ _HELD = 4096
 
 
 class CsvSource(LinesSource):
-    """CSV files in UTF-8 with a header. Blank lines are skipped. An empty field is the empty text.
+    """CSV files in UTF-8, or as declared, with a header. Blank lines are skipped. An empty field is the empty text.
 
     A record is a reject if its number of fields differs from the header's, if it is too long, or if a wanted field is
-    not UTF-8. The next record is read as usual. Additional empty fields at the end of a record are allowed.
+    not in that encoding. The next record is read as usual. Additional empty fields at its end are allowed.
 
     A quoted field may contain line ends. A record of several lines is treated as a quote that is not closed if it does
     not match the header: no quote closes it, something other than a separator follows the quote, it is too long, or it
@@ -35,20 +36,22 @@ class CsvSource(LinesSource):
 
     kind = "CSV"
     splits = True
-    takes = frozenset({"columns", "client", "separator"})  # not never_stop: a quote can swallow other records
+    takes = frozenset(
+        {"columns", "client", "separator", "encoding"}
+    )  # not never_stop: a quote can swallow other records
 
     @classmethod
     def open(cls, request: SourceRequest) -> CsvSource:
         """See Source."""
-        return cls(request.path, Roles.asked(request), request.separator)
+        return cls(request.path, Roles.asked(request), request.separator, request.encoding)
 
-    def __init__(self, path: str, roles: Roles, separator: str = ",") -> None:
+    def __init__(self, path: str, roles: Roles, separator: str = ",", encoding: Encoding = "utf-8") -> None:
         super().__init__(path, roles)
-        self._separator = separator
+        self._separator, self._encoding = separator, encoding
         self.endings = (".csv", ".tsv", ".tab") if separator == "\t" else (".csv",)
 
     def _head(self, lines: LineReader) -> tuple[bytes, list[str]]:
-        return _head(lines, self._key, self._separator)
+        return _head(lines, self._key, self._separator, self._encoding)
 
     def _check(self, head: list[str] | None, given: dict[str, str | None]) -> None:
         if head and not any(spelling.locate(column, head) for column in self._roles.columns()):
@@ -99,16 +102,31 @@ class CsvSource(LinesSource):
             elif not fits(fields, width):
                 record.fault = Fault("row with a wrong number of fields", f"{len(fields)} fields")
             elif picked:
-                record.values, record.fault = _picked(fields, picked, instead)
+                record.values, record.fault = self._picked(fields, picked, instead)
             yield record
 
+    def _picked(self, fields: list[str], picked: list[int | None], instead: Values) -> tuple[Values, Fault | None]:
+        values: Values = []
+        for i, other in zip(picked, instead, strict=True):
+            if i is None:
+                values.append(other)
+                continue
+            text = fields[i]
+            if not text.isascii():
+                try:
+                    text = _decoded(text, self._encoding)
+                except UnicodeDecodeError:
+                    return [], NOT_UTF8 if self._encoding == "utf-8" else Fault(f"text that is not {self._encoding}")
+            values.append(text)
+        return values, None
 
-def header(path: str, key: str, separator: str = ",") -> list[str]:
+
+def header(path: str, key: str, separator: str = ",", encoding: Encoding = "utf-8") -> list[str]:
     """Returns the names in the first record of a file. Raises DataError, also if the separator seems to be wrong."""
     with files.explained(key, path), files.open_file(path) as handle:
         forms.refuse(handle.read(forms.HEAD), path, key, "CSV")
         handle.seek(0)
-        names = _head(LineReader(handle), key, separator)[1]
+        names = _head(LineReader(handle), key, separator, encoding)[1]
     check_separator(names, key, separator)
     return names
 
@@ -124,7 +142,7 @@ def check_separator(names: list[str], key: str, separator: str = ",") -> None:
             )
 
 
-def _head(lines: LineReader, key: str, separator: str) -> tuple[bytes, list[str]]:
+def _head(lines: LineReader, key: str, separator: str, encoding: Encoding) -> tuple[bytes, list[str]]:
     start = lines.position
     held: list[bytes] = []
     for fields in parse(lines, separator, None, held):
@@ -132,29 +150,19 @@ def _head(lines: LineReader, key: str, separator: str) -> tuple[bytes, list[str]
             continue
         if isinstance(fields, Fault):
             break
+        data = b"".join(held)
+        if encoding != "utf-8" and data.startswith(codecs.BOM_UTF8):
+            raise DataError(
+                f"{key}: a CSV file there has the mark of UTF-8 at its start; data.encoding: utf-8 is wanted"
+            )
         try:
-            return b"".join(held), [_utf8(name) for name in fields]
+            return data, [_decoded(name, encoding) for name in fields]
         except UnicodeDecodeError:
             break
     if lines.position == start:
         raise DataError(f"{key}: a CSV file there is empty; a header is wanted")
-    raise DataError(f"{key}: the header of a CSV file there cannot be read; UTF-8 up to 16 MB is wanted; {forms.ANEW}")
-
-
-def _picked(fields: list[str], picked: list[int | None], instead: Values) -> tuple[Values, Fault | None]:
-    values: Values = []
-    for i, other in zip(picked, instead, strict=True):
-        if i is None:
-            values.append(other)
-            continue
-        text = fields[i]
-        if not text.isascii():
-            try:
-                text = _utf8(text)
-            except UnicodeDecodeError:
-                return [], NOT_UTF8
-        values.append(text)
-    return values, None
+    more = f"; {forms.ENCODINGS}" if encoding == "utf-8" else ""
+    raise DataError(f"{key}: the header of a CSV file there cannot be read; {encoding} up to 16 MB is wanted{more}")
 
 
 def _has_quote(file: BinaryIO, begin: int, stop: int | None) -> bool:
@@ -173,5 +181,6 @@ def _has_quote(file: BinaryIO, begin: int, stop: int | None) -> bool:
     return False
 
 
-def _utf8(text: str) -> str:
-    return text.encode("latin-1").decode("utf-8")
+def _decoded(text: str, encoding: Encoding) -> str:
+    """Decodes a field, of which each character is a byte of the file."""
+    return text.encode("latin-1").decode(encoding)

@@ -20,7 +20,7 @@ _PACKED = (
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"PK\x03\x04", "zip"),
 )
-ANEW = "iconv -f LATIN1 -t UTF-8 OLD > NEW writes a file of Latin-1 anew"
+ENCODINGS = "files of another encoding want data.encoding, such as cp1252 (Windows in Western Europe) or cp932 (Japan)"
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 
 

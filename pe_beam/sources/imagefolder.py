@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.cutting import cut_here
-from pe_beam.contracts.source import FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
+from pe_beam.contracts.source import Encoding, FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
 from pe_beam.errors import DataError
 from pe_beam.sources import files, finding
 from pe_beam.sources.csv_files import CsvSource
@@ -35,7 +35,7 @@ class ImageFolderSource(ListedSource):
     The path may also be one metadata file. For class folders without metadata, use source `folder`.
     """
 
-    takes = frozenset({"columns", "client", "separator"})  # not never_stop: it may be CSV
+    takes = frozenset({"columns", "client", "separator", "encoding"})  # not never_stop: it may be CSV
 
     @classmethod
     def open(cls, request: SourceRequest) -> ImageFolderSource:
@@ -50,13 +50,13 @@ class ImageFolderSource(ListedSource):
             key=request.key,
             labels=request.labels,
         )
-        return cls(request.path, roles, request.separator)
+        return cls(request.path, roles, request.separator, request.encoding)
 
-    def __init__(self, path: str, roles: Roles, separator: str = ",") -> None:
+    def __init__(self, path: str, roles: Roles, separator: str = ",", encoding: Encoding = "utf-8") -> None:
         super().__init__(roles.key)
         self._path = path.rstrip("/") or "/"
         self._roles = roles
-        self._separator = separator
+        self._csv = (separator, encoding)
 
     def pieces(self) -> list[Piece]:
         """See Source."""
@@ -99,7 +99,7 @@ class ImageFolderSource(ListedSource):
         kind = _KINDS.get(_ending(file))
         if kind is None:
             raise DataError(f"{self._key}: a metadata file there is none of {', '.join(_KINDS)}; unpack it first")
-        return CsvSource(file, self._roles, self._separator) if kind is CsvSource else kind(file, self._roles)
+        return CsvSource(file, self._roles, *self._csv) if kind is CsvSource else kind(file, self._roles)
 
     def _table(self, piece: Piece) -> Source:
         return self._source(piece.file)

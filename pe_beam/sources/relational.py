@@ -94,6 +94,7 @@ def _table(request: SourceRequest, content: ClientContent, name: str, options: T
         key=f"data.options.{name}.file" if request.key == "data.path" else f"{request.key}: data.options.{name}.file",
         labels=request.labels if labelled else None,
         separator=request.separator,
+        encoding=request.encoding,
     )
     with _keys_of(name):
         return READERS[options.source].open(asked)

@@ -280,6 +280,18 @@ def test_declared_labels_want_a_column(tmp_path):
     assert (found["columns"], found["separator"]) == ({"text": "text", "label": "label"}, ";")
 
 
+def test_a_spreadsheet_of_windows_is_read_where_its_encoding_is_said(tmp_path):
+    (tmp_path / "a.csv").write_bytes("text;größe\nx;groß\n".encode("cp1252"))
+    given = _answers(**{"data.path": str(tmp_path / "a.csv"), "modality": "text", "data.columns.text": "text"})
+    given |= {"data.columns.label": "größe", "look": True, "about": "a text", "base_url": "http://localhost:8000/v1"}
+    with pytest.raises(DataError, match=r"no header in utf-8; .* \(--set data\.encoding=cp1252\)"):
+        compose(_flags(given))
+    found = compose(_flags(given | {"data.encoding": "cp1252"}))["data"]
+    assert (found["encoding"], found["columns"]["label"]) == ("cp1252", "größe")
+    with pytest.raises(InputError, match=r"data\.encoding=\.\.\.: 'utf-16' is not allowed; utf-8, iso-8859-1, "):
+        compose(_flags(given | {"data.encoding": "utf-16"}))
+
+
 def test_labels_of_several_columns_combine(tmp_path):
     given = _answers(**{"data.path": "a.parquet", "modality": "image", "data.columns.label": "kind,site"})
     given |= {"data.labels.kind": "x,y", "data.labels.site": "1,2"}

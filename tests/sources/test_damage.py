@@ -9,18 +9,19 @@ import io
 import lzma
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pe_beam import registry
 from pe_beam.contracts import source as base
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.source import Source
 from pe_beam.errors import DataError, RecipeError
 from pe_beam.recipe.loading import parse_recipe
-from pe_beam.recipe.sources import open_source
+from pe_beam.recipe.sources import find_source, open_source
 from pe_beam.sources import forms
 from pe_beam.sources.csv_parsing import NOT_CLOSED
 
@@ -203,6 +204,54 @@ def test_a_declared_separator(sign: str, named: str, tmp_path: Path, small: Any)
     (tmp_path / "x.csv").write_text("id,text\n1,a\n")
     with pytest.raises(DataError, match=r"one column with commas in it; .* or data\.separator: ','"):
         opened("csv", tmp_path, separator=separator).pieces()
+
+
+WINDOWS = 'id;straße\n1;Köln\n2;"5 € …\nzwei"\n'.encode("cp1252")
+
+
+def test_a_declared_encoding(tmp_path: Path, small: Any) -> None:
+    (tmp_path / "x.csv").write_bytes(WINDOWS + b"3;\x81\n4;gut\n")  # a byte that cp1252 has no character for
+    asked = {"separator": ";", "columns": {"text": "straße"}, "encoding": "cp1252"}
+    assert read(opened("csv", tmp_path, **asked)) == (["Köln", "5 € …\nzwei", "gut"], ["text that is not cp1252"])
+    with pytest.raises(
+        DataError, match=r"header of a CSV file there cannot be read; utf-8 .* want data\.encoding, such"
+    ):
+        opened("csv", tmp_path, **asked | {"encoding": "utf-8"}).pieces()
+    (tmp_path / "x.csv").write_text("id;straße\n1;Köln\n", encoding="utf-8-sig")
+    with pytest.raises(DataError, match=r"the mark of UTF-8 at its start; data\.encoding: utf-8 is wanted"):
+        opened("csv", tmp_path, **asked).pieces()
+    for named, known in (("latin-1", "iso-8859-1"), ("Windows-1252", "cp1252"), ("UTF8", "utf-8"), ("ms932", "cp932")):
+        small["data"] |= {"source": "csv", "encoding": named, "holdout": None}
+        assert parse_recipe(small).data.encoding == known
+    for data, told in (
+        ({"source": "csv", "encoding": "utf-16"}, r"data\.encoding"),
+        ({"source": "csv", "encoding": "rot13"}, r"data\.encoding"),
+        ({"source": "csv", "encoding": 1252}, r"data\.encoding"),
+        ({"source": "jsonl", "encoding": "cp1252"}, "data: encoding: source jsonl makes no use of it; allowed: csv, "),
+        ({"source": "csv", "encoding": "cp932", "separator": "|"}, "encoding: cp932 has characters with the byte of a"),
+    ):
+        small["data"] |= {"encoding": "utf-8", "separator": ","} | data
+        with pytest.raises(RecipeError, match=told):
+            parse_recipe(small)
+
+
+@pytest.mark.parametrize("encoding", [name for name in get_args(base.Encoding) if name != "utf-8"])
+def test_no_character_of_an_encoding_parts_fields_or_lines(encoding: str, tmp_path: Path) -> None:
+    codes = {code for code in (*range(0xA0, 0x2E80), *range(0x3000, 0xFFFF)) if not 0xD800 <= code < 0xE000}
+    coded = {code: chr(code).encode(encoding, "ignore") for code in codes}
+    held = [chr(code) for code, data in coded.items() if data and data.decode(encoding) == chr(code)]
+    lines = ["".join(held[start : start + 500]) for start in range(0, len(held), 500)]
+    (tmp_path / "x.csv").write_bytes("\n".join(["text\tid", *(f"{line}\t1" for line in lines)]).encode(encoding))
+    for sign in (",", ";", "\t", *(() if encoding in base.BARRED else ("|",))):
+        text = "\n".join([f"text{sign}id", *(f"{line}{sign}1" for line in lines)])
+        (tmp_path / "x.csv").write_bytes(text.encode(encoding))
+        source = opened("csv", tmp_path / "x.csv", separator=sign, encoding=encoding)
+        assert read(source) == (lines, [])
+
+
+def test_every_source_of_csv_takes_an_encoding() -> None:
+    kinds = {name: find_source(name).takes for name in registry.names("sources")}
+    assert [name for name, takes in kinds.items() if ("separator" in takes) != ("encoding" in takes)] == []
 
 
 def test_files_of_tabs_are_found_by_their_own_ending(tmp_path: Path) -> None:

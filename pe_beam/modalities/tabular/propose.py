@@ -5,6 +5,7 @@ The sources read the file, and the codec reads its values. So the proposed schem
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from pe_beam.contracts.content import Content, is_text, text_column
 from pe_beam.contracts.record import Fault
+from pe_beam.contracts.source import Encoding
 from pe_beam.errors import DataError, InputError
 from pe_beam.modalities.tabular.columns import EXACT
 from pe_beam.modalities.tabular.guessing import CATEGORIES, Guess, guess_type, widest
@@ -30,6 +32,7 @@ from pe_beam.modalities.tabular.schema import MAX_COLUMNS, RESERVED, TableSchema
 
 MAX_CATEGORIES = 100
 ROWS = 1_000_000
+_BEGINNING = 64 << 20  # bytes that are looked at for a file's encoding
 _HEADER = 1 << 20  # characters of a first line that are read for its separator
 _DIGITS = 4
 """Significant digits of the range from min to max. The bounds of a float are rounded outwards to them."""
@@ -55,7 +58,12 @@ class _AsText(Content):
 
 
 def propose_schema(
-    path: str | Path, *, public: bool = False, label: str | None = None, client: str | None = None
+    path: str | Path,
+    *,
+    public: bool = False,
+    label: str | None = None,
+    client: str | None = None,
+    encoding: Encoding = "utf-8",
 ) -> dict[str, Any]:
     """Returns a `data.schema` to start from, as plain data, and its `data.columns`.
 
@@ -66,6 +74,7 @@ def propose_schema(
         (`min: ???`); a recipe refuses `???`.
       label: the column of labels, which is left out of the schema.
       client: the column of client ids, which is left out too.
+      encoding: of a .csv that is not UTF-8.
 
     Returns:
       {"schema": {"columns": ...}, "columns": role -> column, "labels": the label's values or None, "dropped": column
@@ -76,7 +85,7 @@ def propose_schema(
         DataError: the file cannot be read, or has no usable columns.
     """
     most = ROWS if public else 1000
-    table, rejects = _read(Path(path), rows=most)
+    table, rejects = _read(Path(path), rows=most, encoding=encoding)
     guess = Path(path).suffix != ".parquet"
     columns: dict[str, Any] = {}
     roles = {role: name for role, name in (("label", label), ("client", client)) if name is not None}
@@ -112,7 +121,7 @@ def propose_schema(
     return found | {"dropped": dropped, "notes": notes, "rows": left}
 
 
-def _read(path: Path, *, rows: int) -> tuple[pa.Table, int]:
+def _read(path: Path, *, rows: int, encoding: Encoding) -> tuple[pa.Table, int]:
     """Returns the first records of a file, and how many of them cannot be read."""
     import pyarrow.parquet as pq
 
@@ -125,7 +134,7 @@ def _read(path: Path, *, rows: int) -> tuple[pa.Table, int]:
             batches = list(_first(file.iter_batches(min(rows, 65_536)), rows))
             table = pa.Table.from_batches(batches, file.schema_arrow).slice(0, rows)
         elif path.suffix in (".csv", ".jsonl", ".ndjson"):
-            table, rejects = _texts(path, rows)
+            table, rejects = _texts(path, rows, encoding)
         else:
             raise InputError(f"{path}: .csv, .parquet or .jsonl is wanted")
     except (OSError, pa.ArrowException) as error:
@@ -135,25 +144,31 @@ def _read(path: Path, *, rows: int) -> tuple[pa.Table, int]:
     return table, rejects
 
 
-def _texts(path: Path, rows: int) -> tuple[pa.Table, int]:
+def _texts(path: Path, rows: int, encoding: Encoding) -> tuple[pa.Table, int]:
     """Returns the first records of a text file without rejects, as a source reads them; nested columns as lists."""
     from pe_beam.sources.csv_files import CsvSource, header
+    from pe_beam.sources.forms import ENCODINGS
     from pe_beam.sources.jsonl import JsonlSource
+    from pe_beam.sources.lines import NOT_UTF8
     from pe_beam.sources.roles import Roles
 
-    separator = _separator(path) if path.suffix == ".csv" else ","
-    names = dict.fromkeys(header(str(path), "public", separator), False) if path.suffix == ".csv" else _keys(path, rows)
+    form = (_separator(path), _encoding(path, encoding))
+    names = dict.fromkeys(header(str(path), "public", *form), False) if path.suffix == ".csv" else _keys(path, rows)
     flat = [name for name, nested in names.items() if not nested]
     content = _AsText(pa.schema([(name, pa.string()) for name in flat]))
     roles = Roles(content, {name: name for name in flat}, (), None, key="public")
-    source = CsvSource(str(path), roles, separator) if path.suffix == ".csv" else JsonlSource(str(path), roles)
+    source = CsvSource(str(path), roles, *form) if path.suffix == ".csv" else JsonlSource(str(path), roles)
     read = (batch for piece in source.pieces() for batch in source.read(piece))
     batches = list(_first(read, rows))
     parts = [_without(batch.payload, batch.faults) for batch in batches]
     table = pa.concat_tables(parts).slice(0, rows)
     for name in (name for name, nested in names.items() if nested):
         table = table.append_column(name, pa.nulls(len(table), pa.list_(pa.null())))
-    return table, sum(len(batch.faults) for batch in batches)
+    rejects = [fault for batch in batches for fault in batch.faults.values()]
+    if rejects and not len(table):
+        more = f"; {ENCODINGS}" if NOT_UTF8 in rejects else ""
+        raise DataError(f"{path}: none of its records can be read: {rejects[0].kind}{more}")
+    return table, len(rejects)
 
 
 def _separator(path: Path) -> str:
@@ -162,6 +177,16 @@ def _separator(path: Path) -> str:
 
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         return guess_separator(file.readline(_HEADER))
+
+
+def _encoding(path: Path, other: Encoding) -> Encoding:
+    """Returns UTF-8 for a file whose beginning is that, and else another encoding: a public file may have its own."""
+    with path.open("rb") as file:
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(file.read(_BEGINNING))
+        except UnicodeDecodeError:
+            return other
+    return "utf-8"
 
 
 def _without(table: pa.Table, faults: Any) -> pa.Table:

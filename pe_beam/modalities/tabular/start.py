@@ -106,7 +106,7 @@ def read_off(
         asker.refuse("public", f"init: --public: {public}: {text}")
         return {"columns": {}}, {}
     try:
-        found = propose_schema(public, public=True, **roles)
+        found = propose_schema(public, public=True, encoding=asker.given.get("data.encoding", "utf-8"), **roles)
     except DataError as error:
         asker.refuse("public", f"init: --public: {str(error).removeprefix('public: ')}")
         return {"columns": {}}, {}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import math
 import unicodedata
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from pe_beam import registry
 from pe_beam.contracts.newer import NEWER
+from pe_beam.contracts.source import BARRED, Encoding
 from pe_beam.names import JOINT, label_parts
 from pe_beam.numbers import Real, Whole
 from pe_beam.recipe.section import Section
@@ -51,6 +53,16 @@ def same_form(value: Any) -> Any:
 
 def _separator(value: Any) -> Any:
     return "\t" if value in ("tab", "\\t") else value
+
+
+def _encoding(value: Any) -> Any:
+    """Returns the name as it is declared of an encoding that Python knows by this name as well, such as latin-1."""
+    known = get_args(Encoding)
+    try:
+        asked = codecs.lookup(value).name
+    except (LookupError, TypeError, ValueError):
+        return value
+    return next((name for name in known if codecs.lookup(name).name == asked), value)
 
 
 def those_that_take(what: str) -> str:
@@ -97,6 +109,9 @@ class Data(Section):
     )
     separator: Annotated[Literal[",", ";", "\t", "|"], BeforeValidator(_separator), NEWER] = Field(
         ",", description="what parts the fields of CSV; tab is taken too"
+    )
+    encoding: Annotated[Encoding, BeforeValidator(_encoding), NEWER] = Field(
+        "utf-8", description="how files of CSV write their text; other names that Python has for these are taken too"
     )
     options: Annotated[dict[str, Any], NEWER] = Field(
         default_factory=dict, description="what a source of your own wants besides"
@@ -171,7 +186,12 @@ class Data(Section):
             other = known.setdefault(label_parts(label, several=isinstance(several, list) and len(several) > 1), label)
             if other != label:
                 raise ValueError(f"labels: {other!r} and {label!r} are one label in two spellings; one is wanted")
-        for key, asked in (("separator", self.separator != ","), ("chat", self.chat)):
+        wanted = {"separator": self.separator != ",", "encoding": self.encoding != "utf-8", "chat": self.chat}
+        for key, asked in wanted.items():
             if asked and key not in source.takes:
                 raise ValueError(f"{key}: source {self.source} makes no use of it; allowed: {those_that_take(key)}")
+        if self.separator == "|" and self.encoding in BARRED:
+            raise ValueError(
+                f"encoding: {self.encoding} has characters with the byte of a bar in them; separator: another"
+            )
         return self

@@ -387,6 +387,22 @@ def test_a_public_file_may_have_any_separator(sign: str, tmp_path: Path) -> None
     assert found["b"] == {"type": "integer", "min": 2, "max": 3, "outside": "clip"}
 
 
+def test_a_public_file_may_have_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes("Stadt;n\nKöln;2\nMünchen;3\n".encode("cp1252"))
+    assert propose_schema(tmp_path / "p.csv", public=True, encoding="cp1252")["schema"]["columns"]["Stadt"][
+        "values"
+    ] == [
+        "Köln",
+        "München",
+    ]
+    with pytest.raises(DataError, match=r"none of its records can be read: text that is not UTF-8; .* data\.encoding"):
+        propose_schema(tmp_path / "p.csv", public=True)
+    (tmp_path / "p.csv").write_text("Stadt;n\nKöln;2\n", encoding="utf-8")  # beside data that are not
+    assert propose_schema(tmp_path / "p.csv", public=True, encoding="cp1252")["schema"]["columns"]["Stadt"][
+        "values"
+    ] == ["Köln"]
+
+
 def test_whole_numbers_that_come_once_each_may_be_ids(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"key": range(100), "twice": [0, *range(99)], "share": [i / 7 for i in range(100)]}), path)

@@ -93,6 +93,10 @@ setup(
             "torchvision>=0.21,<1",
             "transformers>=5.6,<6",
         ],
+        "dicom": [  # pictures of DICOM files, and source dicom
+            "pydicom>=3.0.1,<4",
+            "python-gdcm>=3.0.24,<4",  # what is compressed without loss
+        ],
         "docs": [  # `make docs`
             "mkdocs>=1.6,<2",
             "mkdocs-material>=9.6.15,<10",  # scripts, icons and search are in the package: pages ask no other host
@@ -102,7 +106,7 @@ setup(
         "dev": [
             "accelerate>=1.2,<2",
             "apache-beam>=2.77,<3",  # as extra gcp has it, of which the tests on Dataflow take parts
-            "pe_beam[docs,image,text]",
+            "pe_beam[dicom,docs,image,text]",
             "azure-identity>=1.16,<2",
             "azure-keyvault-secrets>=4.8,<5",
             "boto3>=1.34,<2",
@@ -167,6 +171,7 @@ setup(
             "cifar = pe_beam.sources.cifar:CifarSource",
             "csv = pe_beam.sources.csv_files:CsvSource",
             "delta = pe_beam.sources.delta:DeltaSource",
+            "dicom = pe_beam.sources.dicom:DicomSource",
             "events = pe_beam.sources.events:EventsSource",
             "folder = pe_beam.sources.folder:FolderSource",
             "iceberg = pe_beam.sources.iceberg:IcebergSource",

@@ -20,7 +20,7 @@ from pe_beam.recipe.plan import make_plan
 
 _BY_COLUMN = ("parquet", "csv", "jsonl")
 """Sources whose columns a recipe names one by one. Others have formats of their own, or come from other packages."""
-_LABELS_BY_COLUMN = (*_BY_COLUMN, "imagefolder")
+_LABELS_BY_COLUMN = (*_BY_COLUMN, "imagefolder", "dicom")
 """Sources without labels unless a column is named."""
 _FILE_NAME = "file_name"  # the column of a table that lists pictures, unless another is named
 _STAND_IN = 1000  # samples, where faulty answers leave nothing to plan by; these are told in its place

@@ -23,7 +23,7 @@ _HEADER = 1 << 20
 NOTHING = Seen({}, [])
 SEEN = ("folder", "parquet", "csv", "imagefolder")
 """Sources of which `look` sees something."""
-PICTURES = ("folder", "camelyon", "celeba", "cifar", "imagefolder", "mnist", "tfrecord", "webdataset")
+PICTURES = ("folder", "camelyon", "celeba", "cifar", "dicom", "imagefolder", "mnist", "tfrecord", "webdataset")
 """Sources of pictures."""
 TABLES = ("csv", "jsonl", "parquet")
 """Kinds of files that may list pictures."""

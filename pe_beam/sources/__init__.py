@@ -1,5 +1,6 @@
 """Sources of records: a scikit-learn data set by name, image folders, Parquet, CSV, JSONL, topics of Kafka, and the
-standard files of pictures (CIFAR, MNIST, CelebA, Camelyon, WebDataset, TFRecord). `stream_*` cut windows of a stream.
+standard files of pictures (CIFAR, MNIST, CelebA, Camelyon, WebDataset, TFRecord, DICOM). `stream_*` cut windows of a
+stream.
 
 A source cuts its rows into pieces by sorted file and fixed row ranges. So the cut is a property of the data and does
 not depend on bundles or machines. A source reads and digests one piece at a time, in bounded memory. Its errors name

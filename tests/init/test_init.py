@@ -390,6 +390,7 @@ def test_a_folder_of_tables_is_not_taken_for_pictures(tmp_path):
         ("cifar", {}, {}),
         ("mnist", {}, {}),
         ("camelyon", {}, {}),
+        ("dicom", {"data.columns.label": "Modality"}, {"label": "Modality"}),
     ],
 )
 def test_formats_of_pictures_are_asked_for_their_label_and_client_alone(source, given, wanted):

@@ -8,6 +8,7 @@ There is one policy for each kind of file (docs/images.md has them as a table):
   file says what range they use.
 - Transparent pictures are placed over white. EXIF rotation is applied. Animations and files of several pages are
   rejects. Of the pictures in a camera's MPO file the first is used.
+- DICOM: as a viewer shows it (`dicom`).
 - Over `MAX_PIXELS` pixels: a reject. The header shows it, before anything is unpacked.
 """
 
@@ -27,6 +28,8 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from pe_beam.contracts.record import Fault
+from pe_beam.modalities.image.dicom import decode_dicom
+from pe_beam.sources.dicom_files import is_dicom
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
@@ -55,11 +58,14 @@ def decode_image(data: object, *, mode: str | None, levels: tuple[int, int] | No
     Args:
       data: the file's bytes.
       mode: "L" or "RGB"; None: "L" for a gray picture, "RGB" for any other and for 8-bit gray with transparency.
-      levels: of 16-bit gray, the values that become black and white; values beyond them do too. None: 0 and 65535.
+      levels: of gray of 16 bits and of DICOM files, the values that become black and white; values beyond them do too.
+        None: 0 and 65535, and of a DICOM file its own window.
     """
     if not isinstance(data, bytes):
         return Fault("image that is missing or not bytes")
     try:
+        if is_dicom(data):
+            return _of_dicom(data, mode, levels)
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if (fault := _refused(image)) is not None:
             return fault
@@ -70,6 +76,12 @@ def decode_image(data: object, *, mode: str | None, levels: tuple[int, int] | No
         return Fault("image of too many pixels")
     except Exception as error:  # Pillow's readers raise many kinds of exceptions if it is not an image
         return Fault("image that cannot be read", type(error).__name__)
+
+
+def _of_dicom(data: bytes, mode: str | None, levels: tuple[int, int] | None) -> Image.Image | Fault:
+    with _unheard():
+        image = decode_dicom(data, levels=levels, most=MAX_PIXELS)
+    return image if isinstance(image, Fault) or mode in (None, image.mode) else image.convert(mode)
 
 
 def _refused(image: Image.Image) -> Fault | None:
@@ -86,7 +98,7 @@ def _refused(image: Image.Image) -> Fault | None:
 
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
-    """Silences libtiff. It writes faults of a file to descriptor 2, so a worker's log would tell of single records."""
+    """Silences libtiff and GDCM. They write faults of a file to descriptor 2, so a log would tell of single records."""
     with _STDERR:
         kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
         try:

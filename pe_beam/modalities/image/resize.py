@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _MOST = 4096
-_WHITE = 65_535  # the largest value of 16 bits
+_BLACK, _WHITE = -32_768, 65_535  # the least and the largest value of 16 bits
 
 
 def _levels(found: tuple[int, int]) -> tuple[int, int]:
-    if not 0 <= found[0] < found[1] <= _WHITE:
-        raise ValueError(f"[black, white] is wanted, 0 to {_WHITE}, black below white")
+    if not _BLACK <= found[0] < found[1] <= _WHITE:
+        raise ValueError(f"[black, white] is wanted, {_BLACK} to {_WHITE}, black below white")
     return found
 
 
 Levels = Annotated[tuple[int, int], AfterValidator(_levels)]
-"""Values of 16-bit gray that become black and white."""
+"""Values of 16-bit gray that become black and white; of CT, in Hounsfield units."""
 
 
 class Resize(Preparation):
@@ -43,7 +43,8 @@ class Resize(Preparation):
     levels: Annotated[Levels | None, NEWER] = Field(
         None,
         description="of 16-bit gray: the values that become black and white, declared, not read off the data; "
-        "[0, 4095]: scans of 12 bits; null: 0 and 65535",
+        "[0, 4095]: scans of 12 bits; [-1000, 400]: lungs in a CT's DICOM files; null: 0 and "
+        "65535, or a DICOM file's own window",
     )
 
     @model_validator(mode="after")

@@ -83,7 +83,7 @@ def test_scans_of_twelve_bits_are_read_by_declared_levels(tmp_path):
     assert plain != other
     assert dark.max() == 16
     assert np.array_equal(seen, np.rint(values / 4095 * 255))
-    with pytest.raises(ValueError, match=r"\[black, white\] is wanted, 0 to 65535"):
+    with pytest.raises(ValueError, match=r"\[black, white\] is wanted, -32768 to 65535"):
         _generator(tmp_path / "set", levels=[4095, 0])
 
 

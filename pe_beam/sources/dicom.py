@@ -13,7 +13,6 @@ from pe_beam.contracts.source import IMAGE_SCHEMA, Piece, SourceBatch, SourceReq
 from pe_beam.errors import MissingExtraError, RecipeError
 from pe_beam.sources.dicom_files import is_dicom, quiet_pydicom, read_dicom
 from pe_beam.sources.folder import FolderSource
-from pe_beam.sources.members import Members, members_of
 from pe_beam.sources.pictures import need_images
 from pe_beam.sources.roles import Roles
 
@@ -31,7 +30,7 @@ class DicomSource(FolderSource):
     not DICOM is a reject, and so is one whose header has no value where one is wanted.
     """
 
-    takes = frozenset({"columns", "client", "members"})
+    takes = frozenset({"columns", "client"})  # not never_stop: what unpacks a picture may bring its process down
 
     @classmethod
     def open(cls, request: SourceRequest) -> DicomSource:
@@ -49,10 +48,10 @@ class DicomSource(FolderSource):
         for role, keywords in roles.by_role().items():
             for keyword in keywords if role != _IMAGE else ():
                 _check(role, keyword)
-        return cls(request.path, roles, members=members_of(request))
+        return cls(request.path, roles)
 
-    def __init__(self, path: str, roles: Roles, *, members: Members | None = None) -> None:
-        super().__init__(path, labelled=False, key=roles.key, members=members)
+    def __init__(self, path: str, roles: Roles) -> None:
+        super().__init__(path, labelled=False, key=roles.key)
         self._roles = roles
 
     def _batch(self, piece: Piece, first: int, images: list[bytes | None]) -> SourceBatch:

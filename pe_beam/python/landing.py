@@ -158,7 +158,7 @@ def _converted(name: str, values: Any) -> pa.ChunkedArray | pa.Array:
             values = values.to_arrow()
         if not isinstance(values, pa.ChunkedArray | pa.Array):
             values = pa.array(_in_their_own_zones(values), from_pandas=True)
-        found = values
+        found = pa.compute.run_end_decode(values) if pa.types.is_run_end_encoded(values.type) else values
         found = found.cast(_plain(found.type))
         return _bytes_of(found) if _holds_files(found.type) else found
     except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError):

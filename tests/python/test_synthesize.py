@@ -241,6 +241,8 @@ def test_pictures_and_texts():
     for held in (pixels, list(pixels), [Image.fromarray(each) for each in pixels], expected):
         assert as_table(as_columns(held), ["image"])["image"].to_pylist() == expected
     assert as_table(as_columns(["a", "b"]), ["text"]).to_pydict() == {"text": ["a", "b"]}
+    runs = pa.compute.run_end_encode(pa.array(["a", "a", None]))
+    assert as_table({"text": runs}, ["text"])["text"].combine_chunks() == pa.array(["a", "a", None])
     datasets = pytest.importorskip("datasets", reason="datasets was NOT tested")
     held = datasets.Dataset.from_dict({"image": [Image.fromarray(each) for each in pixels]})
     assert as_table(as_columns(held), ["image"])["image"].type == pa.binary()

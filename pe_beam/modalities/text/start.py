@@ -34,7 +34,7 @@ def start(asker: Asker, seen: Seen, data: Mapping[str, Any]) -> Mapping[str, Any
             "words": {"sd": max(1, length // 4), "least": max(1, length // 4)},
         },
     }
-    what = "The sentence encoder, a local path or hub name"
+    what = "The sentence encoder, a local path or hub name; the default is for English"
     encoder = asker.ask("embedder.model", what, default="sentence-transformers/all-MiniLM-L6-v2")
     own: dict[str, Any] = {
         "generator": generator,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _BY_PILLOW = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")  # JPEG baseline, JPEG 2000
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_RLE = 32 << 20
+"""Largest size in bytes of a frame in RLE."""
 SEVERAL, DEEP = Fault("image of several frames or pages"), "image of 32-bit, float or Lab values"
 
 
@@ -46,7 +48,7 @@ def decode_dicom(data: bytes, *, levels: tuple[int, int] | None, most: int) -> I
     from pydicom.pixels.utils import pixel_array
 
     syntax = file.file_meta.TransferSyntaxUID
-    plugin = "" if not syntax.is_encapsulated or syntax.is_deflated or "RLE" in syntax.name else "gdcm"
+    plugin = "gdcm" if syntax.is_encapsulated and not _is_rle(file) else ""
     values = pixel_array(file, decoding_plugin="pillow" if syntax in _BY_PILLOW else plugin)
     kind = file.PhotometricInterpretation
     if kind == "PALETTE COLOR":
@@ -65,7 +67,7 @@ def _refused(file: Dataset, most: int) -> Fault | None:
         return Fault(DEEP) if deep else Fault("DICOM file without a picture")
     if int(file.get("NumberOfFrames") or 1) > 1:
         return SEVERAL
-    if file.Rows * file.Columns > most or _in_jpeg(file) > most:
+    if file.Rows * file.Columns > most or _lies(file, most):
         return Fault("image of too many pixels", f"{file.Columns} x {file.Rows}")
     if file.BitsAllocated > 16:
         return Fault(DEEP, f"{file.BitsAllocated} bits")
@@ -74,22 +76,33 @@ def _refused(file: Dataset, most: int) -> Fault | None:
     return None
 
 
-def _in_jpeg(file: Dataset) -> int:
-    """Returns the pixels that the header of a JPEG within claims, which a decoder believes; 0: there is none."""
+def _lies(file: Dataset, most: int) -> bool:
+    """Returns whether what is compressed may be far more than the file's header says, which a decoder would believe."""
     if not file.file_meta.TransferSyntaxUID.is_encapsulated:
-        return 0
+        return False
     from pydicom.encaps import get_frame
 
-    frame, at = get_frame(file.PixelData, 0, number_of_frames=1), 2
-    if frame[:2] != b"\xff\xd8":
-        return 0
+    frame = get_frame(file.PixelData, 0, number_of_frames=1)
+    if _is_rle(file):  # a byte may become 64, and none more than two where an encoder does its worst
+        size = file.Rows * file.Columns * file.SamplesPerPixel * file.BitsAllocated // 8
+        return len(frame) > min(2 * size + 4096, _RLE)
+    return frame[:2] == b"\xff\xd8" and _in_jpeg(frame) > most
+
+
+def _in_jpeg(frame: bytes) -> int:
+    """Returns the pixels that the header of a JPEG claims, and a decoder believes; 0: it claims none."""
+    at = 2
     while at + 9 <= len(frame) and frame[at] == 0xFF:
         mark, length = frame[at + 1], struct.unpack_from(">H", frame, at + 2)[0]
         if (0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC)) or mark == 0xF7:  # a frame; of JPEG-LS
             tall, wide = struct.unpack_from(">HH", frame, at + 5)
-            return tall * wide
+            return int(tall * wide)
         at += 1 if mark == 0xFF else 2 + length
     return 0
+
+
+def _is_rle(file: Dataset) -> bool:
+    return bool(file.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.5")
 
 
 def _high_byte(values: np.ndarray, bits: int) -> np.ndarray:
@@ -113,8 +126,8 @@ def _shares(values: np.ndarray, file: Dataset, levels: tuple[int, int] | None) -
         return _in_window(rescaled, *window, str(file.get("VOILUTFunction") or "LINEAR"))
     if file.get("ModalityLUTSequence"):
         return rescaled / (2 ** int(file.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
-    black, white = (float(end) for end in apply_modality_lut(ends, file))
-    return (rescaled - black) / (white - black) if white != black else np.zeros_like(rescaled)
+    black, white = sorted(float(end) for end in apply_modality_lut(ends, file))  # a slope may be negative
+    return (rescaled - black) / (white - black) if white > black else np.zeros_like(rescaled)
 
 
 def _window(file: Dataset) -> tuple[float, float] | None:

@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_voi_lut
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless
 
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import image_table
@@ -96,6 +96,8 @@ def test_without_a_window_all_that_the_bits_can_store_is_shown():
     assert gray(made(np.array([[-2048, 0, 2047]], np.int16), BitsStored=12, HighBit=11)).tolist() == [[0, 128, 255]]
     slope = made(values, BitsStored=12, HighBit=11, RescaleSlope=3, RescaleIntercept=5)
     assert gray(slope).tolist() == [[0, 128, 255]]
+    falling = made(values, BitsStored=12, HighBit=11, RescaleSlope=-1, RescaleIntercept=9)
+    assert gray(falling).tolist() == [[255, 127, 0]]
     assert gray(made(values, BitsStored=12, HighBit=11, WindowCenter="", WindowWidth="")).tolist() == [[0, 128, 255]]
 
 
@@ -159,6 +161,8 @@ def test_no_size_that_a_file_claims_is_believed(monkeypatch):
     jpeg = bytes.fromhex("ffd8 ffe0 0004 0000 ffc3 000b 10 ffff ffff 01 01 11 00".replace(" ", "")) + bytes(50)
     inside = made(np.zeros((2, 2), np.uint16), syntax=JPEGLosslessSV1, PixelData=encapsulate([jpeg]))
     assert decode_image(inside, mode="L").kind == "image of too many pixels"
+    runs = made(np.zeros((2, 2), np.uint16), syntax=RLELossless, PixelData=encapsulate([b"\x81\0" * 5000]))
+    assert decode_image(runs, mode="L").kind == "image of too many pixels"
     monkeypatch.setattr(codec, "MAX_PIXELS", 3)
     assert decode_image(made(np.zeros((2, 2), np.uint16)), mode="L").kind == "image of too many pixels"
 

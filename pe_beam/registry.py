@@ -40,7 +40,10 @@ def find(kind: str, name: str, *, key: str, modality: str | None = None) -> Any:
         message has the key, the value and what is allowed.
       MissingExtraError: the object needs a package that is not installed.
     """
-    found = {point.value: point for point in points(kind) if point.name == name}
+    found = _called(kind, name)
+    if not found:
+        _installed.cache_clear()  # a notebook installs packages while it runs
+        found = _called(kind, name)
     if len(found) > 1:  # the order of folders on `sys.path` would decide which of them a recipe means
         raise RecipeError(
             f"{key}: several installed packages call a part {name!r} ({', '.join(sorted(found))}); uninstall all but "
@@ -52,6 +55,11 @@ def find(kind: str, name: str, *, key: str, modality: str | None = None) -> Any:
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise RecipeError(f"{key}: {name!r} is not known{hint} (allowed: {', '.join(known) or 'none installed'})")
+
+
+def _called(kind: str, name: str) -> dict[str, EntryPoint]:
+    """Returns the entry points of a name, by what they load. A package that is found twice is one."""
+    return {point.value: point for point in points(kind) if point.name == name}
 
 
 def load(point: EntryPoint, what: str) -> Any:

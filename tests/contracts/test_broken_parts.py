@@ -98,6 +98,13 @@ def test_other_parts_do_as_before_beside_broken_ones(own_parts: None, small: dic
         parse_recipe(small | {"embedder": {"name": "pixles"}})
 
 
+def test_a_package_that_is_installed_while_a_notebook_runs_is_found(own_parts: None, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="'later' is not known"):
+        registry.find("embedders", "later", key="embedder.name")
+    (tmp_path / "own-1.0.dist-info/entry_points.txt").write_text("[pe_beam.embedders]\nlater = own_good:Good\n")
+    assert registry.find("embedders", "later", key="embedder.name") is Pixels
+
+
 @pytest.mark.parametrize(
     ("embedding", "said"),
     [

@@ -101,6 +101,18 @@ def leave(line: str = "") -> int:
     return STATUS
 
 
+def give_up_output() -> None:
+    """Drops what standard output did not take; Python would try again as it ends, with a trace and status 120.
+
+    Does nothing if `begin` was not called.
+    """
+    if _State.line is not None:
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
 def _on_interrupt(_: int, __: FrameType | None) -> None:
     if _State.asked:
         _end(orderly=False)

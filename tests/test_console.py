@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+import pe_beam
+from pe_beam.cli.main import main
 from tests.whole_runs import SMALL, Runs, copied
 
 # Slow where a user would wait: an embedder that sleeps in a thread of Beam's.
@@ -186,6 +188,46 @@ def test_nothing_of_beams_imports_is_shown(flags: list[str], tmp_path: Path) -> 
     command = [sys.executable, "-m", "pe_beam", "run", str(tmp_path / "r.yaml"), "--run-dir", str(tmp_path / "run")]
     done = subprocess.run([*command, "--", *flags], capture_output=True, text=True, check=True)
     assert [line for line in done.stderr.splitlines() if "iteration" not in line and "embedding" not in line] == []
+
+
+def closed_pipe() -> int:
+    """The end to write to of a pipe that nobody reads any more, as of `| head` that has seen enough."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    return writes
+
+
+@pytest.mark.parametrize(
+    ("opened", "status", "said"),
+    [
+        (lambda: os.open("/dev/full", os.O_WRONLY), 1, "pe-beam: no space is left on a disk, that of the output"),
+        (closed_pipe, 1, ""),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_takes_is_no_trace(
+    opened: Callable[[], int], status: int, said: str, unbuffered: str, finished: Path
+) -> None:
+    """Python wrote what was buffered when it ended, and ended with status 120."""
+    handle = opened()
+    with started(["status", str(finished)], stdout=handle, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}) as it:
+        told = it.communicate(timeout=60)[1]
+    os.close(handle)
+    assert it.returncode == status
+    assert told.startswith(said) and told.count("\n") == bool(said)
+
+
+def test_a_closed_output_is_none(finished: Path) -> None:
+    command = f'exec "{sys.executable}" -m pe_beam status "{finished}" >&-'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"pe_beam {pe_beam.__version__}\n"
 
 
 def test_the_library_leaves_logging_to_its_host() -> None:

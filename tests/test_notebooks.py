@@ -38,6 +38,7 @@ def test_it_runs_to_its_end(notebooks: ModuleType, path: Path, tmp_path: Path, m
     assert len(found) == len(committed) >= 4
     for cell, (_, outputs) in zip(committed, found, strict=True):
         assert [kinds(output) for output in cell["outputs"]] == [kinds(output) for output in outputs]
+    list(notebooks.execute(path))  # again where it was executed before, as after a restart of the kernel
 
 
 def kinds(output: dict[str, object]) -> object:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import pe_beam
 from pe_beam import console
 from pe_beam.cli.asking import add_init
 from pe_beam.cli.book import add_book, place_of
@@ -16,6 +18,8 @@ from pe_beam.cli.planning import cost_lines, plan_recipe
 from pe_beam.cli.telling import stream_of, tell_privacy, tell_status
 from pe_beam.cli.terminal import fitting, print_json
 from pe_beam.errors import InputError, PeBeamError
+
+_FULL = "no space is left on a disk, that of the output or of temporary files (TMPDIR); free some and run it again"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,28 +44,44 @@ def _main(arguments: list[str]) -> int:
     options.beam_args = beam_args
     try:
         options.command(options)
+        print(end="", flush=True)  # now: what fails when Python ends has a status and a message of its own
     except PeBeamError as error:
         if console.asked():
             raise KeyboardInterrupt from None
         print(f"pe-beam: {error}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
+        console.give_up_output()
         return 1
     except Exception as error:
         if console.asked():  # Ctrl-C during an import may appear as any error
             raise KeyboardInterrupt from None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            console.give_up_output()
+            print(f"pe-beam: {_FULL}", file=sys.stderr)
+            return 1
         # A trace may contain a value of a private record: only the error's type may be shown.
-        print(f"pe-beam: internal error ({type(error).__name__}); please report it", file=sys.stderr)
+        told = "please report it, or mend it where it is in a part of your own (`pe-beam --debug` shows where)"
+        print(f"pe-beam: internal error ({type(error).__name__}); {told}", file=sys.stderr)
         if options.debug:
             raise
         return 1
     return 0
 
 
+class _Version(argparse.Action):
+    """Looks the version up where it is asked for, because that takes time."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"pe_beam {pe_beam.__version__}")
+        parser.exit()
+
+
 def command_line() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(prog="pe-beam", description="Private Evolution on Apache Beam")
     parser.add_argument("--debug", action="store_true", help="show traces (they may hold private values)")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of pe_beam")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, function: Any, text: str, *, as_json: bool = False) -> argparse.ArgumentParser:
@@ -302,11 +322,15 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _purge(options: argparse.Namespace) -> None:
+    from pe_beam.driver.finalize import is_complete
     from pe_beam.driver.purge import purge
     from pe_beam.driver.returning import holds_budget
+    from pe_beam.engine.run import open_run
 
     kept = purge(options.dir)
     print(f"deleted private/ and work/ in {options.dir}; the release and the ledger stay")
+    if not is_complete(open_run(options.dir)):
+        print("it was not complete, and without its secret it cannot go on; a new run directory spends anew")
     if holds_budget(options.dir):
         print(f"what it did not spend is still reserved in its book: pe-beam book return {shlex.quote(options.dir)}")
     if kept is not None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.service import Surroundings
+from pe_beam.errors import StageError
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,28 @@ class Embedding:
 
     vectors: np.ndarray
     faults: Mapping[int, Fault] = field(default_factory=dict)
+
+
+def checked_vectors(found: Embedding, rows: int, dimension: int) -> np.ndarray:
+    """Returns what `Embedder.embed` has made of some rows, if it is float32 (rows, dimension).
+
+    Checked, because NumPy would copy one vector, or one number, to all of several records.
+
+    Raises:
+      StageError: it is something else. The message has no number of rows, because that of private records is private.
+    """
+    if not isinstance(found, Embedding):
+        raise StageError(f"embedder: {type(found).__name__} came back where contracts.Embedding is wanted")
+    vectors = found.vectors
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
+        told = getattr(vectors, "dtype", type(vectors).__name__)
+        raise StageError(f"embedder: vectors are {told}; an array of float32 is wanted")
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        told = f"{vectors.shape[1]} numbers long" if vectors.ndim == 2 else f"an array of {vectors.ndim} dimensions"
+        raise StageError(f"embedder: vectors are {told}; dimension says {dimension}, and a row a record is wanted")
+    if len(vectors) != rows:
+        raise StageError("embedder: it gives not as many vectors as records; a row a record is wanted, faults included")
+    return vectors
 
 
 class Embedder(abc.ABC):

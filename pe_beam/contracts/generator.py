@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
 from pe_beam.contracts.store import Folder
+from pe_beam.errors import StageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,25 @@ class Chunk:
     journal: Folder | None = None
     population: Callable[[], pa.Table] | None = None
     ids: Sequence[int] | None = None
+
+
+def checked_rows(made: pa.Table, rows: int, payload: Sequence[str] = ()) -> pa.Table:
+    """Returns what a generator has made, if it is what was asked for: so many rows, with `state` and the payload.
+
+    Raises:
+      StageError: it is something else. Candidates are public, and so the message may say what.
+    """
+    if not isinstance(made, pa.Table):
+        raise StageError(f"generator: {type(made).__name__} came back where a pyarrow.Table is wanted")
+    missing = [name for name in ("state", *payload) if name not in made.column_names]
+    if missing:
+        raise StageError(f"generator: no column {missing[0]!r} came back; wanted: {', '.join(('state', *payload))}")
+    kind = made.schema.field("state").type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise StageError(f"generator: column 'state' is {kind}; text (JSON) or null is wanted")
+    if made.num_rows != rows:
+        raise StageError(f"generator: {made.num_rows} rows came back where {rows} were asked for")
+    return made
 
 
 class Generator(abc.ABC):

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.contracts.embedder import Embedder
-from pe_beam.contracts.generator import Chunk, Exchange, Generator, PaidGenerator, Step
+from pe_beam.contracts.embedder import Embedder, checked_vectors
+from pe_beam.contracts.generator import Chunk, Exchange, Generator, PaidGenerator, Step, checked_rows
 from pe_beam.contracts.store import Folder
 from pe_beam.driver.parts import check_parts
 from pe_beam.engine.layout import PRIVATE_SERVICES, PUBLIC_SERVICES
-from pe_beam.errors import InputError, StageError
+from pe_beam.errors import InputError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.costs import Costs, estimate_costs
 from pe_beam.recipe.models import Recipe
@@ -196,10 +196,8 @@ class _Hand:
         self._heard.clear()
         return told
 
-    @staticmethod
-    def _table(made: pa.Table, ids: list[int], parents: list[Any], labels: list[Any], origin: str) -> pa.Table:
-        if made.num_rows != len(ids):
-            raise StageError(f"generator: {made.num_rows} rows came back where {len(ids)} were asked for")
+    def _table(self, made: pa.Table, ids: list[int], parents: list[Any], labels: list[Any], origin: str) -> pa.Table:
+        made = checked_rows(made, len(ids), find_modality(self._recipe).payload.names)
         told = {
             "candidate_id": pa.array(ids, pa.int64()),
             "parent_id": pa.array(parents, pa.int64()),
@@ -213,7 +211,7 @@ def _embedded(recipe: Recipe, embedder: Embedder, records: pa.Table) -> tuple[np
     """Returns vectors, float64 (n, d), NaN where a record cannot be embedded, and the kinds of these faults."""
     found = embedder.embed(records.select(find_modality(recipe).payload.names))
     faults = {row: fault.kind for row, fault in found.faults.items()}
-    vectors = found.vectors
+    vectors = checked_vectors(found, records.num_rows, embedder.dimension)
     if recipe.evolution.distance == "cosine":
         vectors, zero = normalise_rows(vectors)
         faults = dict.fromkeys(np.flatnonzero(zero).tolist(), "zero vector") | faults

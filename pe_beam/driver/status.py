@@ -136,6 +136,10 @@ def _standing(run: Run, done: Sequence[int]) -> dict[str, Any]:
     if is_complete(run):
         return {"state": "complete"}
     if not run.store.locked():
+        if recent_record(run.store).deleted:
+            return {
+                "state": "not complete, and its secret is deleted: it cannot go on; a new run directory spends anew"
+            }
         return {"state": "not complete, and no process is at work; the same command goes on"}
     job = read_json(run.store, JOB, dict) if run.store.exists(JOB) else {"job": None, "runner": None}
     if read_index(run) is None:

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam import errors
-from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.embedder import Embedder, Embedding, checked_vectors
 from pe_beam.contracts.record import Fault
 from pe_beam.errors import PeBeamError, StageError
 
@@ -132,7 +132,10 @@ def _answer(head: dict[str, object], body: bytes, rows: int, dimension: int) -> 
             return None
         raise _error(head)
     faults = {int(row): Fault(kind, detail) for row, kind, detail in head["faults"]}  # type: ignore[attr-defined]
-    return Embedding(np.frombuffer(body, np.float32).reshape(rows, dimension), faults)
+    vectors = np.frombuffer(body, np.float32)
+    if len(vectors) != rows * dimension:
+        return None  # as if it had raised: an embedder may do so for one odd record, which has to abstain alone
+    return Embedding(vectors.reshape(rows, dimension), faults)
 
 
 def _error(told: dict[str, object]) -> PeBeamError:
@@ -204,6 +207,7 @@ def main(argv: list[str]) -> None:
         run = open_run(argv[0])
         hold_embedder(run)
         embedder = run.embedder
+        _check_length(embedder, run.modality.payload)
     except PeBeamError as error:
         _send(answers, json.dumps({"error": type(error).__name__, "message": str(error)}).encode())
         return
@@ -214,6 +218,17 @@ def main(argv: list[str]) -> None:
             head, body = _embedded(embedder, records)
             _send(answers, json.dumps(head).encode())
             _send(answers, body)
+
+
+def _check_length(embedder: Embedder, payload: pa.Schema) -> None:
+    """Raises StageError for vectors of another length than the embedder says, while no record can be the cause."""
+    try:
+        found = embedder.embed(payload.empty_table())
+    except PeBeamError:
+        raise
+    except Exception:  # records are never none
+        return
+    checked_vectors(found, 0, embedder.dimension)
 
 
 def _embedded(embedder: object, records: pa.Table) -> tuple[dict[str, object], bytes]:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from pe_beam.contracts.embedder import checked_vectors
 from pe_beam.engine import tables
 from pe_beam.engine.frozen import read_index
 from pe_beam.engine.layout import SEARCH_ENGINES
@@ -60,13 +61,14 @@ def embed_candidates(run: Run, iteration: int, start: int, stop: int) -> int:
 def embed_rows(run: Run, rows: pa.Table) -> np.ndarray:
     """Returns the vectors of generated candidates, float32 (n, d). Raises StageError if one cannot be embedded."""
     embedded = run.embedder.embed(rows)
+    vectors = checked_vectors(embedded, rows.num_rows, run.embedder.dimension)
     if embedded.faults:
         fault = next(iter(embedded.faults.values()))
         said = f"{fault.kind}: {fault.detail}" if fault.detail else fault.kind  # of a candidate, which is public
         raise StageError(f"embedder: a generated candidate cannot be embedded ({said})")
-    if not np.isfinite(embedded.vectors).all():
+    if not np.isfinite(vectors).all():
         raise StageError("embedder: a generated candidate has an embedding that is not finite")
-    return embedded.vectors
+    return vectors
 
 
 def commit_matrix(run: Run, iteration: int) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pe_beam.contracts.generator import checked_rows
 from pe_beam.contracts.record import POPULATION
 from pe_beam.contracts.steps import SELECTION
 from pe_beam.engine import tables
@@ -29,7 +30,7 @@ from pe_beam.engine.repeats import commit_redrawn, keeps_count, repeats_note, wi
 from pe_beam.engine.run import Run
 from pe_beam.engine.settling import commit_settled, settled_note, settles, with_settled
 from pe_beam.engine.start import plan_start, taken_rows
-from pe_beam.errors import InputError, StageError
+from pe_beam.errors import InputError
 from pe_beam.keyed import keyed_rng
 from pe_beam.recipe.bounds import votes_bound
 from pe_beam.selection.quotas import largest_remainder
@@ -123,8 +124,7 @@ def generate_chunk(run: Run, iteration: int, rows: pa.Table) -> int:
         rngs = [keyed_rng(seed, iteration, i, "vary") for i in ids]
         parents = population_rows(run, iteration - 1, rows["parent_row"].to_numpy())
         made = generator(run).vary(parents, step_at(run, iteration), rngs, **around(run, journal, ids, iteration))
-    if made.num_rows != rows.num_rows:
-        raise StageError(f"generator: {made.num_rows} rows came back where {rows.num_rows} were asked for")
+    made = checked_rows(made, rows.num_rows, run.modality.payload.names)
     origin = "random" if iteration == 0 else "varied"
     chunk = _population(run, rows, origin, made)
     schema = tables.population_schema(run.modality.payload)

@@ -43,9 +43,9 @@ def _own_options(metric: Metric) -> Mapping[str, str]:
 
 def _loaded(point: EntryPoint) -> Metric:
     try:
-        metric: Metric = point.load()
-    except ImportError as error:
-        missing = f"metric {point.name!r}: needs the package {error.name!r}, which is not installed"
+        metric: Metric = registry.load(point, f"metric {point.name!r}:")
+    except InputError as error:
+        missing = str(error)
 
         def say(comparison: Comparison) -> Measured:
             raise MissingExtraError(missing)

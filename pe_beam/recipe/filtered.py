@@ -14,7 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from pe_beam.contracts.filter import Filter, with_filters, without_filters
-from pe_beam.contracts.generator import Chunk, Exchange, Generator, Marginals, PaidGenerator, Step
+from pe_beam.contracts.generator import (
+    Chunk,
+    Exchange,
+    Generator,
+    Marginals,
+    PaidGenerator,
+    Step,
+    checked_rows,
+)
 from pe_beam.contracts.makers import with_states
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
@@ -140,8 +148,7 @@ class Filtered(PaidGenerator):
                     raise
                 attempts.reject(wanted, UNUSABLE)  # of the few that are made again; others of the chunk can stand in
                 continue
-            if made.num_rows != len(wanted):
-                raise StageError(f"generator: {made.num_rows} rows came back where {len(wanted)} were asked for")
+            made = checked_rows(made, len(wanted))
             attempts.add(made, wanted, self._failing(made, attempts, wanted, chunk, attempt))
         return attempts.put_together(parents)
 

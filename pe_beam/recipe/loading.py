@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pe_beam import registry
+from pe_beam.contracts.embedder import Embedder
+from pe_beam.contracts.filter import Filter
+from pe_beam.contracts.generator import Generator
 from pe_beam.errors import RecipeError
 from pe_beam.recipe.explain import explain
 from pe_beam.recipe.files import NO_VALUE, RecipeFolder, place_of, placed, read_yaml
@@ -21,6 +25,8 @@ from pe_beam.recipe.schemas import SCHEMA, resolve_schema
 from pe_beam.recipe.sections.data import same_form
 from pe_beam.recipe.sections.part import Part
 from pe_beam.recipe.start import resolve_start
+
+_CONTRACTS: dict[str, type] = {"generators": Generator, "embedders": Embedder, "filters": Filter}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
@@ -154,14 +160,29 @@ def _resolve_parts(recipe: Recipe, folder: RecipeFolder) -> Recipe:
 
 
 def _resolved(kind: str, key: str, part: Part, modality: str, folder: RecipeFolder) -> Part:
-    """Returns a part with its options filled in. Raises RecipeError if it is for another modality."""
+    """Returns a part with its options filled in. Raises RecipeError if it is for another modality, or is no part."""
     cls = registry.find(kind, part.name, key=f"{key}.name", modality=modality)
+    _check_contract(kind, cls, f"{key}.name: {part.name!r}")
     if not registry.fits(cls, modality):
         allowed = ", ".join(registry.names_for(kind, modality)) or "none installed"
         raise RecipeError(
             f"{key}.name: {part.name!r} is for modality {cls.modality!r}, not for {modality!r} (allowed: {allowed})"
         )
     return Part(name=part.name, **_plain_options(cls, _with_files(part.options, folder, key), key))
+
+
+def _check_contract(kind: str, cls: Any, what: str) -> None:
+    """Raises RecipeError if what a package has registered is not a class that keeps the contract of its kind."""
+    contract = _CONTRACTS[kind]
+    if not (inspect.isclass(cls) and issubclass(cls, contract)):
+        told = getattr(cls, "__name__", type(cls).__name__)
+        raise RecipeError(f"{what} is {told}, which is no subclass of pe_beam.contracts.{contract.__name__}")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise RecipeError(f"{what} is {cls.__name__}, which lacks {', '.join(missing)}")
+    model = getattr(cls, "Options", None)
+    if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        raise RecipeError(f"{what} is {cls.__name__}, whose Options is no subclass of pe_beam.contracts.Options")
 
 
 def _plain_options(cls: Any, raw: Any, key: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.contracts.generator import Chunk, Exchange, Generator, PaidGenerator, Step
+from pe_beam.contracts.generator import Chunk, Exchange, Generator, PaidGenerator, Step, checked_rows
 from pe_beam.contracts.makers import with_maker, with_states, without_maker
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.service import Surroundings
@@ -207,9 +207,7 @@ class Mixed(PaidGenerator):
             rows = np.flatnonzero(owners == place)
             self._asked = rows.tolist()
             with of_maker(self._makers[place].name):
-                made = make(place, rows.tolist())
-                if made.num_rows != len(rows):
-                    raise StageError(f"generator: {made.num_rows} rows came back where {len(rows)} were asked for")
+                made = checked_rows(make(place, rows.tolist()), len(rows))
             named = [with_maker(self._makers[place].name, state) for state in made["state"].to_pylist()]
             made = with_states(made, named)
             tables.append(made if not tables else made.select(tables[0].column_names).cast(tables[0].schema))

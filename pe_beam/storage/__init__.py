@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pe_beam import registry
 from pe_beam.contracts.store import Folder, Store
-from pe_beam.errors import InputError, MissingExtraError
+from pe_beam.errors import InputError
 from pe_beam.storage.local import LocalStore
 
 
@@ -24,7 +24,7 @@ def open_store(uri: str | Path) -> Store:
     Raises:
       InputError: it is neither a path nor a URL (nothing is written to a folder of the name `None`), no store is
         installed for its scheme, or it is a URL that has lost a slash.
-      MissingExtraError: the store lacks a package that is not installed.
+      RecipeError, MissingExtraError: the store's class cannot be imported, or lacks a package that is not installed.
 
     >>> store = open_store("memory://an-example")
     >>> store.commit("notes.txt", b"whole or not at all")
@@ -39,10 +39,7 @@ def open_store(uri: str | Path) -> Store:
     if not is_url:
         _refuse_lost_slash(str(uri))
         return LocalStore(uri)
-    try:
-        found = _class_of(scheme.lower())
-    except ImportError as error:
-        raise MissingExtraError(f"--run-dir {uri}: needs the package {error.name!r}, which is not installed") from error
+    found = _class_of(scheme.lower(), str(uri))
     if found is None:
         known = ", ".join(f"{name}://" for name in registry.names("stores") if name != "memory")
         raise InputError(f"--run-dir {uri}: no store is known by {scheme}:// (a path, or one of {known}, is wanted)")
@@ -61,9 +58,9 @@ def open_folder(uri: str | Path) -> Folder:
     return Folder(open_store(uri))
 
 
-def _class_of(scheme: str) -> type[Store] | None:
+def _class_of(scheme: str, uri: str) -> type[Store] | None:
     for point in registry.points("stores"):
         if point.name == scheme:
-            found: type[Store] = point.load()
+            found: type[Store] = registry.load(point, f"--run-dir {uri}:")
             return found
     return None

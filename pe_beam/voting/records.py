@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from pe_beam.contracts.embedder import Embedding
+from pe_beam.contracts.embedder import Embedding, checked_vectors
 from pe_beam.contracts.record import Fault
 from pe_beam.names import Declared
 from pe_beam.voting.nearest import normalise_rows
@@ -40,6 +40,9 @@ def embed_rows(
 
     Returns:
       float32 (n, d), which is zero in rows that cannot be used, and row -> Fault.
+
+    Raises:
+      StageError: `embed` does not return float32 (rows, d).
     """
     faults = dict(faults or {})
     declared: Declared | None = None
@@ -53,7 +56,7 @@ def embed_rows(
     vectors = np.zeros((len(labels), dimension), dtype=np.float32)
     if usable:
         embedded = embed(payload.take(pa.array(usable, pa.int64())))
-        vectors[usable] = embedded.vectors
+        vectors[usable] = checked_vectors(embedded, len(usable), dimension)
         faults |= {usable[row]: fault for row, fault in embedded.faults.items()}
     for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
         faults.setdefault(row, Fault("embedding that is not finite"))

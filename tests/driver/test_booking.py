@@ -20,6 +20,7 @@ from pe_beam.driver import loop
 from pe_beam.driver.loop import evolve
 from pe_beam.driver.purge import purge
 from pe_beam.driver.returning import give_back
+from pe_beam.driver.status import status
 from pe_beam.engine import steps
 from pe_beam.engine.run import Run, open_run
 from pe_beam.errors import InputError, PeBeamError, RecipeError, SecretError
@@ -136,6 +137,7 @@ def test_a_run_that_ends_early_gives_back_what_it_has_no_line_for(tmp_path, plac
     assert main(["book", "return", run]) == 0
     assert "1 ledger lines stay spent" in capsys.readouterr().out
     assert spent(place) == ROUND
+    assert "it cannot go on" in status(run)["state"]
     with pytest.raises(SecretError, match="secret"):  # its noise can never be drawn again
         evolve(three, run)
     give_back(run)  # again: nothing more comes back
@@ -181,7 +183,9 @@ def test_of_several_measurements_those_that_were_not_made_come_back(tmp_path, mo
 def test_what_a_purged_run_did_not_spend_comes_back_and_a_lost_ledger_gives_nothing(tmp_path, place):
     run = str(tmp_path / "run")
     stop_at(3, recipe(tmp_path, place, evolution__iterations=3), run)
+    assert "the same command goes on" in status(run)["state"]
     purge(run)
+    assert "it cannot go on" in status(run)["state"]
     kept = Path(run, LEDGER).read_bytes()
     Path(run, LEDGER).unlink()
     with pytest.raises(InputError, match="no line for iteration 1"):

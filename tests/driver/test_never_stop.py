@@ -151,6 +151,8 @@ def test_csv_and_services_are_refused(small, tmp_path):
 
 _CRASHING = '''
 import os, sys, time
+import numpy as np
+from pe_beam import contracts
 from pe_beam.modalities.image.pixels import Pixels
 
 class Crashing(Pixels):
@@ -164,6 +166,8 @@ class Crashing(Pixels):
                 raise RuntimeError("a private value")
             if image == b"exits":
                 sys.exit(3)
+            if image == b"too long":
+                return contracts.Embedding(np.zeros((1, 3), np.float32))
         print("what a library prints is not heard", flush=True)
         return super().embed(records)
 '''
@@ -184,7 +188,7 @@ def crashing(tmp_path, monkeypatch):
 def test_records_that_bring_a_decoder_down_abstain(small, tmp_path, capsys, crashing):
     table = picture_table(60)
     images = table["image"].to_pylist()
-    for row, what in ((7, b"segfault"), (8, b"raises"), (41, b"exits"), (59, b"segfault")):
+    for row, what in ((7, b"segfault"), (8, b"raises"), (9, b"too long"), (41, b"exits"), (59, b"segfault")):
         images[row] = what
     small["embedder"]["name"] = crashing
     ends = []
@@ -196,10 +200,21 @@ def test_records_that_bring_a_decoder_down_abstain(small, tmp_path, capsys, cras
     assert ends[0][0] == 0
     lines = (tmp_path / "hostile/run/private/rejects/000000-000000000000.jsonl").read_text().splitlines()
     rejects = [json.loads(line) for line in lines]
-    assert [reject["where"].rpartition(":")[2] for reject in rejects] == ["7", "8", "41", "59"]
+    assert [reject["where"].rpartition(":")[2] for reject in rejects] == ["7", "8", "9", "41", "59"]
     assert {reject["kind"] for reject in rejects} == {CANNOT.kind}
     counted = [_votes(tmp_path / name / "run").sum() for name in ("sound", "hostile")]
-    assert counted == [60, 56]
+    assert counted == [60, 55]
+
+
+def test_an_embedder_of_another_length_than_it_says_stops_before_the_first_record(small, tmp_path, capsys, crashing):
+    small["embedder"]["name"] = crashing
+    module = tmp_path / "installed/crashing.py"
+    text = module.read_text().replace("return super().embed(records)", "return self.cut(super().embed(records))")
+    module.write_text(text + "    def cut(self, found):\n        return contracts.Embedding(found.vectors[:, :3])\n")
+    recipe = parquet_recipe(small, picture_table(20), tmp_path)
+    status, said, _ = _run(recipe, tmp_path, capsys, never_stop=True)
+    assert status == 1 and "embedder: vectors are 3 numbers long; dimension says 64" in said
+    assert not (tmp_path / "run/ledger.jsonl").exists()
 
 
 def _votes(run: Path) -> np.ndarray:

@@ -23,7 +23,7 @@ class Lines(contracts.Source):
     """Each line is a text; lines that begin with the comment sign are none."""
 
     Options = LinesOptions
-    takes = frozenset({"never_stop"})  # no columns, no clients; a line never swallows others
+    takes = frozenset({"never_stop"})  # no columns, no clients; a line never swallows others, nor stops the run
 
     def __init__(self, path: str, key: str, comment: str) -> None:
         self._path, self._key, self._comment = path, key, comment
@@ -44,17 +44,27 @@ class Lines(contracts.Source):
         lines = self._lines()
         for start in range(piece.start, piece.stop, BATCH_ROWS):
             rows = lines[start : min(start + BATCH_ROWS, piece.stop)]
-            payload = pa.table({"text": pa.array(rows, pa.string())})
+            texts = [_decoded(row) for row in rows]
+            faults = {row: contracts.Fault("line that is not UTF-8") for row, text in enumerate(texts) if text is None}
+            payload = pa.table({"text": pa.array(texts, pa.string())})
             where = [f"{piece.file}:{row}" for row in range(start, start + len(rows))]
-            yield SourceBatch(payload, [None] * len(rows), [None] * len(rows), where)
+            yield SourceBatch(payload, [None] * len(rows), [None] * len(rows), where, faults)
 
     def digest(self, piece: Piece) -> str:
         """Changes with the lines, not with the path."""
-        return hashlib.sha256("\n".join(self._lines()[piece.start : piece.stop]).encode()).hexdigest()
+        return hashlib.sha256(b"\n".join(self._lines()[piece.start : piece.stop])).hexdigest()
 
-    def _lines(self) -> list[str]:
+    def _lines(self) -> list[bytes]:
         try:
-            text = Path(self._path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise DataError(f"{self._key}: the file cannot be read as UTF-8 text") from None
-        return [line for line in text.splitlines() if line and not line.startswith(self._comment)]
+            data = Path(self._path).read_bytes()
+        except OSError as error:
+            raise DataError(f"{self._key}: the file cannot be read ({error.strerror})") from None
+        return [line for line in data.splitlines() if line and not line.startswith(self._comment.encode())]
+
+
+def _decoded(line: bytes) -> str | None:
+    """Judges each line by itself: of a file that is decoded as a whole, one record would stop the run."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None

@@ -30,11 +30,12 @@ def test_the_engine_finds_what_the_definition_says() -> None:
 
 
 def test_the_source_reads_lines(tmp_path: Path) -> None:
-    (tmp_path / "x.txt").write_text("one\n% no record\n\ntwo\n")
+    (tmp_path / "x.txt").write_bytes(b"one\n% no record\n\ntwo\nno \xff text\n")
     about = {"content": FieldContent(MODALITY.payload), "columns": {}, "labelled": False, "client": False}
     source = Lines.open(SourceRequest(path=str(tmp_path / "x.txt"), options=LinesOptions(comment="%"), **about))
     (piece,) = source.pieces()
     (batch,) = source.read(piece)
-    assert batch.payload["text"].to_pylist() == ["one", "two"]
-    with pytest.raises(DataError, match=r"data\.path"):
+    assert batch.payload["text"].to_pylist() == ["one", "two", None]
+    assert list(batch.faults) == [2]
+    with pytest.raises(DataError, match=r"data\.path: .*No such file"):
         Lines.open(SourceRequest(path="nowhere", **about)).pieces()

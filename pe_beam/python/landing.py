@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -157,6 +158,7 @@ def _converted(name: str, values: Any) -> pa.ChunkedArray | pa.Array:
         if type(values).__module__.startswith("polars"):
             values = values.to_arrow()
         if not isinstance(values, pa.ChunkedArray | pa.Array):
+            _demand_one_kind(values)
             values = pa.array(_in_their_own_zones(values), from_pandas=True)
         found = pa.compute.run_end_decode(values) if pa.types.is_run_end_encoded(values.type) else values
         found = found.cast(_plain(found.type))
@@ -175,6 +177,36 @@ def _holds_pictures(name: str, values: Any) -> bool:
 
 def _is_of_objects(values: Any) -> bool:
     return str(getattr(values, "dtype", "")) == "object"
+
+
+_KINDS: tuple[tuple[type, ...], ...] = (
+    (np.float16,),
+    (np.float32,),
+    (bool, np.bool_),
+    (int, float, Decimal, np.integer, np.floating),
+    (date,),
+    (str,),
+    (bytes, bytearray, memoryview),
+    (list, tuple, np.ndarray),
+)
+"""Types whose values may stand beside each other. Of others Arrow would read some as it reads the first or widest."""
+
+
+def _demand_one_kind(values: Any) -> None:
+    """Raises ValueError for Python's objects of several kinds, where one record would change the values of others.
+
+    Beside a date, Arrow reads numbers as dates, or dies; beside a float64, 0.7 as float32 becomes 0.699999988.
+    """
+    if not isinstance(values, list | tuple) and not _is_of_objects(values):
+        return
+    if len(set(map(type, values))) > 1:
+        kinds = {_kind(type(value)) for value in values if not _is_missing(value)}
+        if len(kinds) > 1:
+            raise ValueError("values of several kinds")
+
+
+def _kind(of: type) -> object:
+    return next((kind for kind in _KINDS if issubclass(of, kind)), of)
 
 
 def _in_their_own_zones(values: Any) -> Any:

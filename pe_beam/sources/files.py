@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO, TypeVar, cast
 
 from pe_beam.contracts.cutting import THREADS
@@ -72,8 +74,13 @@ def open_file(path: str, size: int = 0) -> BinaryIO:
     Args:
       path: of the file.
       size: its bytes, if they are known. An object store is then not asked for them.
+
+    Raises:
+      OSError: it cannot be opened, or is no file: a device or a pipe, to which a link may lead, might never end.
     """
     if is_local(path):
+        if not S_ISREG(Path(path).stat().st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return Path(path).open("rb")
     if reading.is_object(path):
         return reading.open_object(path, size)

@@ -73,8 +73,8 @@ def find_there(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:
 
 
 def is_there(file: str) -> bool:
-    """Returns False for a link on a disk that leads to no file."""
-    return not files.is_local(file) or not Path(file).is_symlink() or Path(file).exists()
+    """Returns False for a link on a disk that leads to no file: nowhere, or to a device or a pipe."""
+    return not files.is_local(file) or not Path(file).is_symlink() or Path(file).is_file()
 
 
 def _found(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:

@@ -16,6 +16,7 @@ from pe_beam.errors import InputError
 from pe_beam.transforms.guard import guarded
 from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.shuffle import GroupClients, is_hidden
+from pe_beam.transforms.windows import demand_one_window
 from pe_beam.voting.client import client_ballot
 from pe_beam.voting.gather import Block, LabelGatherer
 from pe_beam.voting.votes import read_batch, read_clients
@@ -41,7 +42,8 @@ class Vote(beam.PTransform):
       traces: the store that gets the trace of a failure in `private/errors`; None: only the error's type is reported.
 
     Raises:
-      InputError: CLIENT has no grid. In workers: there are counts over two different candidate matrices.
+      InputError: CLIENT has no grid, or the PCollection has windows, a trigger or no end. In workers: there are counts
+        over two different candidate matrices.
 
     >>> from pe_beam.transforms.candidates import write_candidates
     >>> from pe_beam.voting.records import vector_batch
@@ -67,6 +69,7 @@ class Vote(beam.PTransform):
         self._candidates, self._grid, self._traces = candidates, grid, traces
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:  # noqa: D102
+        demand_one_window(batches, "Vote")
         if self._unit is Unit.CLIENT:
             assert self._grid is not None
             votes = batches | "VoteByClient" >> beam.ParDo(_ClientVoteFn(self._candidates, self._traces))

@@ -102,7 +102,9 @@ def test_an_empty_input_buys_noise_alone_and_stops_an_ordinary_run(small, tmp_pa
     evolve(parse_recipe(recipe), tmp_path / "run")  # complete: status 0 again
 
 
-@pytest.mark.parametrize("leads", ["nowhere.png", "3/x.png"], ids=["nowhere", "to itself"])
+@pytest.mark.parametrize(
+    "leads", ["nowhere.png", "3/x.png", "/dev/zero"], ids=["nowhere", "to itself", "to what never ends"]
+)
 def test_a_dangling_link_stops_an_ordinary_run_and_no_other(small, tmp_path, capsys, leads):
     ends = {}
     for linked in (False, True):

@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pytest
+from apache_beam.transforms import window
 
 from pe_beam.contracts import source as base
 from pe_beam.driver.loop import embed_only
@@ -72,6 +73,17 @@ def broken(kind: str) -> Given:
     return Given(made)
 
 
+class Sliding(beam.PTransform):
+    """Yields each batch in three windows."""
+
+    def expand(self, root: Any) -> beam.PCollection:
+        return root | in_batches() | beam.WindowInto(window.SlidingWindows(30, 10))
+
+
+def in_windows() -> Sliding:
+    return Sliding()
+
+
 def no_transform() -> int:
     return 1
 
@@ -107,6 +119,11 @@ def test_shards_do_not_depend_on_batches_order_or_workers(tmp_path: Path) -> Non
     assert len({each["fingerprint"] for each in found}) == 1
     assert [shard["source"] for shard in found[0]["shards"]] == [shard["source"] for shard in found[1]["shards"]]
     assert len(found[0]["shards"]) == 16  # of both sources: eight ranges of 16 rows
+
+
+def test_records_in_windows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.path: records in windows"):
+        embedded(tmp_path / "run", "in_windows")
 
 
 def test_a_resume_compares_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -404,6 +404,16 @@ def test_a_column_of_mixed_values_is_said_without_them(tmp_path):
     assert SECRET not in str(error.value) and error.value.__cause__ is None
 
 
+@pytest.mark.parametrize("odd", [np.float64(0.3), 1, date(2020, 1, 1), datetime(2020, 1, 1)])
+def test_one_value_of_another_kind_does_not_change_those_of_others(odd):
+    """In one column Arrow reads 0.7 as float32 as 0.699999988, a number as a date, or dies of both."""
+    for values in ([odd, np.float32(0.1), np.float32(0.7)], [odd, 1, 2] if isinstance(odd, date) else [0.5, "a", odd]):
+        with pytest.raises(InputError, match="column 'x' cannot be converted; values of one type are wanted"):
+            as_table({"x": values}, ["x"])
+    for fine in ([1, 2.5, None, np.int64(3)], [None, float("nan"), "a"], [b"a", bytearray(b"b")], [[1], (2,)]):
+        assert as_table({"x": fine}, ["x"]).num_rows == len(fine)
+
+
 def test_where_no_record_may_stop_a_run_they_are_read_from_files(made, tmp_path):
     """One value of another type would stop the run, and so tell that it is there."""
     folder, _ = made

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from pe_beam.driver.status import privacy
+from pe_beam.engine.run import open_run
+from pe_beam.engine.spending import grid_bits, ledger_line
 from pe_beam.keyed import encode_fields
+from pe_beam.privacy import noise
 from pe_beam.privacy.accounting import spent_epsilon
 from pe_beam.recipe.windows import VERSION, digests_of, parse_clients, registry_key
 from pe_beam.releases.reading import open_release
+from pe_beam.streams.promise import read_promise
 from tests.streams.drifting import Life, counts, put, window
 
 BY_CLIENT = {"privacy__unit": "client", "stream__client_windows": 2, "stream__keep_private": True}
@@ -34,10 +38,34 @@ def lives(tmp_path_factory):
 def test_a_client_counts_in_its_first_windows_alone(lives):
     changed = [counts(lives[0], day) != counts(lives[1], day) for day in range(4)]
     assert changed == [True, True, False, False]
-    for day in (0, 1):
-        apart = np.array(counts(lives[0], day)) - np.array(counts(lives[1], day))
-        assert (apart.astype(float) ** 2).sum() ** 0.5 <= 2**20  # one client: norm 1 on the grid, whatever b is
+    spent = 0.0
+    for day in range(4):
+        run = open_run(lives[0].at(f"windows/{window(day)}"))
+        apart = (np.array(counts(lives[0], day)) - np.array(counts(lives[1], day))) / 2.0 ** grid_bits(run, 1)
+        assert (apart**2).sum() <= 1
+        spent += (apart**2).sum() / ledger_line(run, 1).noise_multiplier ** 2
+    assert 0.99 * read_promise(lives[0])["mu"] ** 2 < spent <= read_promise(lives[0])["mu"] ** 2  # of two windows
     assert sum(counts(lives[1], 3)) > 0
+
+
+def test_all_that_is_public_follows_from_noisy_counts(tmp_path, monkeypatch):
+    """Histograms that do not depend on the data: who was there, and how often, with damaged records, moves no byte."""
+
+    def blind(*, counts, labels, sigma, grid_bits, key):
+        return np.random.default_rng(len(counts)).normal(60, sigma, len(counts))
+
+    monkeypatch.setattr(noise, "add_noise", blind)
+    found = []
+    for name, times in (("with", (40, 3)), ("without", (0, 0))):
+        life = Life(tmp_path / name, {**BY_CLIENT, "stream__client_windows": 1})
+        for day, often in enumerate(times):
+            put(life.folder, day, "a", [(5, "ben"), *[(19, "ann")] * often, *[("none", "ann")] * (often // 3)])
+        top = life.until(2.5)
+        private = ("private/", "windows/", "recipe.yaml", "stream-ledger.jsonl")
+        names = [name for name in top.list_files() if not name.startswith(private)]
+        names += [name for name in top.list_files("windows") if "/release/" in name]
+        found.append({name: top.digest(name) for name in names})
+    assert found[0] == found[1] and len(found[0]) > 10
 
 
 def test_beside_other_runs_a_window_costs_as_often_as_a_client_may_be_in_those_behind_it(lives):

@@ -12,6 +12,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that
+from apache_beam.transforms import trigger, window
 
 from pe_beam.contracts.votes import BallotHandle, Ballots, Grid, Tally, Unit
 from pe_beam.errors import InputError, StageError
@@ -150,6 +151,31 @@ def test_clients_want_a_grid_and_client_ids() -> None:
     with pytest.raises(Exception, match=r"stage Vote failed \(ValueError\)") as caught, Pipeline() as pipeline:
         _ = pipeline | beam.Create(batches(50)) | Vote(Given(), unit=Unit.CLIENT, grid=FineGrid())
     assert StageError.__name__ in str(caught.value) or isinstance(caught.value, StageError)
+
+
+WINDOWED = {
+    "fixed": beam.WindowInto(window.FixedWindows(60)),
+    "sliding": beam.WindowInto(window.SlidingWindows(60, 10)),
+    "trigger": beam.WindowInto(
+        window.GlobalWindows(),
+        trigger=trigger.Repeatedly(trigger.AfterCount(2)),
+        accumulation_mode=trigger.AccumulationMode.DISCARDING,
+    ),
+}
+
+
+@pytest.mark.parametrize("unit", list(Unit))
+@pytest.mark.parametrize("how", list(WINDOWED))
+def test_windows_and_triggers_are_refused(how: str, unit: Unit) -> None:
+    """Each window and each pane would bound a client's votes by itself, and their sum is in one histogram."""
+    pipeline = beam.Pipeline()
+    given = pipeline | beam.Create(batches(9, client=True)) | WINDOWED[how]
+    with pytest.raises(InputError, match="Vote: records in windows"):
+        _ = given | Vote(Given(), unit=unit, grid=FineGrid())
+    endless = pipeline | "Endless" >> beam.Create(batches(9, client=True))
+    endless.is_bounded = False
+    with pytest.raises(InputError, match="without an end"):
+        _ = endless | "Again" >> Vote(Given(), unit=unit, grid=FineGrid())
 
 
 def tally(digest: str = "a", *, votes: int = 1, width: int = 3) -> Tally:

@@ -20,6 +20,7 @@ from pe_beam.recipe.sources import private_source
 from pe_beam.transforms.plain import PlainFn
 from pe_beam.transforms.shuffle import GroupClients
 from pe_beam.transforms.spread import Spread
+from pe_beam.transforms.windows import demand_one_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +146,9 @@ class _Private(RunTransform):
 
     def records(self, start: beam.PCollection) -> beam.PCollection:
         """Returns ((source, range), rows as Arrow streams) of the records that the transform yields."""
-        return (
-            start.pipeline
-            | "ReadRecords" >> self._transform
-            | "SplitRecords" >> beam.ParDo(SplitRecordsFn(self._root))
-            | "GroupRecords" >> GroupClients()
-        )
+        read = start.pipeline | "ReadRecords" >> self._transform
+        demand_one_window(read, "data.path")
+        return read | "SplitRecords" >> beam.ParDo(SplitRecordsFn(self._root)) | "GroupRecords" >> GroupClients()
 
     def with_token(self, start: beam.PCollection, found: beam.PCollection) -> beam.PCollection:
         """Returns the same elements, and (0, None), so that no records at all are seen as well."""

@@ -37,15 +37,18 @@ def find(kind: str, name: str, *, key: str, modality: str | None = None) -> Any:
 
     Raises:
       RecipeError: the name is not registered. The message has the key, the value and the registered names.
-      MissingExtraError: the object needs a package that is not installed.
+      MissingExtraError: the object needs a package that is not installed, or another version of one.
     """
     for point in points(kind):
         if point.name == name:
             try:
                 return point.load()
             except ImportError as error:
+                lacking = isinstance(error, ModuleNotFoundError)
                 raise MissingExtraError(
                     f"{key}: {name!r} needs the package {error.name!r}, which is not installed"
+                    if lacking
+                    else f"{key}: {name!r} cannot be loaded: it needs another version of {error.name!r}"
                 ) from error
     known = names(kind) if modality is None else names_for(kind, modality)
     near = difflib.get_close_matches(name, known, 1)

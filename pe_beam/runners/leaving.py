@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
-from pe_beam.runners.dataflow.check import check_run_dir, check_shown
+from pe_beam.runners.dataflow.check import check_outside, check_run_dir, check_shown
 from pe_beam.runners.dataflow.runner import check_files, check_key, job_options, target_of
 from pe_beam.runners.options import Options, runner_key
 
@@ -34,7 +34,9 @@ class LeavingRunner(Runner):
         if _is_dataflow(args):
             options = Options(list(args))
             check_run_dir(store.uri)
-            check_shown(target_of(store, options), client_ids=client_ids)
+            target = target_of(store, options)
+            check_outside(target)
+            check_shown(target, client_ids=client_ids)
             check_key(options)
             check_files(options)
 

@@ -27,6 +27,8 @@ KEY = "--gbek=type:GcpSecret;version_name:projects/my-project/secrets/shuffle/ve
         (["--runner=DirectRunner"], True, None),
         ([*DATAFLOW, "--profiler_agent=coredump"], False, "--profiler_agent=coredump: workers' memory"),
         ([*DATAFLOW, "--profiler_agent=memray"], False, None),
+        ([*DATAFLOW, "--staging_location=gs://runs/leaving/release"], False, "is in the run directory"),
+        ([*DATAFLOW, "--staging_location=gs://runs/staging"], False, None),
     ],
 )
 def test_a_launch_on_dataflow_shows_nothing_private(

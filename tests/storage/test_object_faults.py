@@ -208,3 +208,5 @@ def test_answers_of_google(status: int, said: str, passing: bool) -> None:
     assert found.passing == passing
     assert "0123" not in found.said
     assert google.trouble(KeyError("ours")) is None
+    pays = exceptions.BadRequest("Bucket is a requester pays bucket but no user project provided.")
+    assert google.trouble(pays).said == "its requesters pay; name the project that does, GOOGLE_CLOUD_QUOTA_PROJECT"

@@ -123,3 +123,19 @@ def _check_places(target: Target) -> None:
             )
         if not re.fullmatch(r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9]/[^\r\n]+", place):
             raise InputError(f"--{flag}_location={place}: gs://BUCKET/FOLDER is wanted")
+    check_outside(target)
+
+
+def check_outside(target: Target) -> None:
+    """Refuses files of jobs among those of the run: `release/` is given away, and `purge` keeps what it does not know.
+
+    Raises:
+      InputError: the message names the flag.
+    """
+    run = f"{target.run_dir}/"
+    for flag, place in (("temp", target.temp_location), ("staging", target.staging_location)):
+        if f"{place.rstrip('/')}/".startswith(run) and not place.startswith(f"{run}work/"):
+            raise InputError(
+                f"--{flag}_location={place}: is in the run directory, whose release/ is given away; one elsewhere is "
+                "wanted"
+            )

@@ -36,6 +36,10 @@ class DataError(InputError):
     file = ""
 
 
+class MissingDataError(DataError):
+    """There is nothing at a path of a disk, as the machine sees it that has looked."""
+
+
 class EmptyInputError(DataError):
     """`data.path` contains no private record."""
 

@@ -48,6 +48,9 @@ class Runner(abc.ABC):
     on_this_machine: ClassVar[bool] = False
     """Whether all workers run on the driver's machine, and so see its disk."""
 
+    sees_disks: ClassVar[bool] = True
+    """Whether workers may see a disk that the driver sees; False: records on one are refused."""
+
     @classmethod
     def parallelism(cls, workers: int) -> list[str]:
         """Returns `execution.parallelism` as flags. A flag that the user has given takes precedence."""

@@ -211,6 +211,15 @@ class Source(abc.ABC):
         """
         raise NotImplementedError
 
+    @classmethod
+    def on_disk(cls, path: str) -> bool:
+        """Returns whether the path of a request is on a disk. A source whose path names something else overrides it.
+
+        >>> Source.on_disk("visits/*.csv"), Source.on_disk("gs://bucket/visits.csv")
+        (True, False)
+        """
+        return "://" not in path
+
     @abc.abstractmethod
     def pieces(self) -> list[Piece]:
         """Returns the pieces in order. It uses only listings and footers.

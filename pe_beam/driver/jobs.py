@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pe_beam.driver.progress import JOB
 from pe_beam.engine.run import Run
-from pe_beam.errors import InputError
+from pe_beam.errors import DataError, EmptyInputError, InputError, MissingDataError
 
 if TYPE_CHECKING:
     from pe_beam.runners.job import Job
@@ -17,17 +19,20 @@ Graph = Callable[[Any], Any]
 """Builds a graph on its root."""
 
 
-def new_job(run: Run, args: list[str], *, leaves: bool = False) -> Job:
+def new_job(run: Run, args: list[str], *, leaves: bool = False, places: Mapping[str, str | None] | None = None) -> Job:
     """Returns the job that runs graphs with the user's Beam flags.
 
     Args:
       run: whose graphs.
       args: the user's Beam flags.
       leaves: whether its graphs are handed over and left (`launching`).
+      places: key -> path on a disk, or None, of the records that its graphs cannot do without; default: data.path.
 
     Raises:
-      InputError: Beam does not accept a flag, or the flags leave a job that the driver has to wait for.
+      InputError: Beam does not accept a flag, the flags leave a job that the driver has to wait for, or no worker would
+        see the records.
     """
+    from pe_beam.recipe.sources import path_on_disk
     from pe_beam.runners import leaving
     from pe_beam.runners.job import Job
 
@@ -43,6 +48,7 @@ def new_job(run: Run, args: list[str], *, leaves: bool = False) -> Job:
         said = {"job": label, "runner": runner} | ({} if shown_as is None else {"shown_as": shown_as})
         run.store.commit(JOB, json.dumps(said).encode(), replace=True)
 
+    disks = {"data.path": path_on_disk(run.recipe)} if places is None else places
     return Job(
         run.store,
         [*execution.beam_args, *args],
@@ -53,7 +59,24 @@ def new_job(run: Run, args: list[str], *, leaves: bool = False) -> Job:
         run_id=run.run_id,
         client_ids=run.recipe.privacy.unit == "client",
         leaves=leaves,
+        disks={key: path for key, path in disks.items() if path is not None},
     )
+
+
+def seen_here(run: Run, job: Job, error: DataError) -> str:
+    """Returns what is added where workers do not find the private records: "" unless this machine does."""
+    from pe_beam.recipe.sources import path_on_disk
+
+    path = path_on_disk(run.recipe)
+    if path is None or job.on_this_machine:
+        return ""
+    at = str(Path(path).absolute())
+    named = isinstance(error, MissingDataError) and Path(at.partition("#")[0]).exists()
+    pattern = any(sign in at for sign in "*?[")
+    matched = isinstance(error, EmptyInputError) and pattern and glob.glob(at, recursive=True)  # noqa: PTH207  a whole path
+    if not named and not matched:
+        return ""
+    return f"; this machine has {at}, and workers do not see it: a disk that all share is wanted, by a whole path"
 
 
 def embed_graph(run: Run) -> Graph:

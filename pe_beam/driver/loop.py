@@ -16,7 +16,7 @@ from pe_beam import errors
 from pe_beam.driver import booking
 from pe_beam.driver.budget import check_ledger, ledger_lines, pay
 from pe_beam.driver.finalize import finalize, is_complete, restore
-from pe_beam.driver.jobs import check_graph, embed_graph, iteration_graph, new_job, unrolled_graph
+from pe_beam.driver.jobs import check_graph, embed_graph, iteration_graph, new_job, seen_here, unrolled_graph
 from pe_beam.driver.parts import check_parts
 from pe_beam.driver.progress import TIMES, Progress
 from pe_beam.driver.reporting import verify_iteration
@@ -253,7 +253,8 @@ def _freeze_data(run: Run, job: Job, progress: Progress) -> None:
                 job("Ingest", embed_graph(run), is_done=lambda: read_index(run) is not None)
             except errors.DataError as error:
                 kinds = left_out(run)
-                raise errors.DataError(f"{error} ({'; '.join(kinds)})" if kinds else str(error)) from None
+                more = f" ({'; '.join(kinds)})" if kinds else seen_here(run, job, error)
+                raise errors.DataError(f"{error}{more}") from None
         progress.left_columns()
     else:
         refuse_other_embeddings(run)

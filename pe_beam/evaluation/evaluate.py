@@ -54,7 +54,7 @@ def evaluate(
 
     run, setting = _checked(run_dir, against, iterations, options, metric_rows)
     with run.store.lock(), closed_after(run.store):
-        job = new_job(run, list(beam_options))
+        job = new_job(run, list(beam_options), places=setting.on_disk(run))
         _forget(run, keep=MEASURED)
         setting.save(run)
         config = Config(run_dir=run.store.uri, records=transforms_of(run))
@@ -87,7 +87,7 @@ def launch_evaluation(
 
     run, setting = _checked(run_dir, against, iterations, options, metric_rows)
     with run.store.lock():
-        job = new_job(run, list(beam_options), leaves=True)
+        job = new_job(run, list(beam_options), leaves=True, places=setting.on_disk(run))
         _forget(run, keep=MEASURED)
         setting.save(run)
         config = Config(run_dir=run.store.uri, tidies=True, records=transforms_of(run))

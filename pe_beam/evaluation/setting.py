@@ -13,7 +13,7 @@ import pyarrow as pa
 from pe_beam.contracts.source import Source
 from pe_beam.engine.run import Run
 from pe_beam.errors import InputError
-from pe_beam.recipe.sources import source_at
+from pe_beam.recipe.sources import path_on_disk, source_at
 
 FOLDER = "private/evaluation"
 WORK = f"{FOLDER}/work"
@@ -70,15 +70,25 @@ class Setting:
           run: the complete run.
           records: the records of one piece, if the source has a `transform`.
         """
+        key, path = self._place(run)
+        part = None if self.against is not None else "test"
+        return source_at(run.recipe, path, part=part, key=key, records=records)
+
+    def on_disk(self, run: Run) -> dict[str, str | None]:
+        """Returns the key and the path of the held-out records; None: they are on no disk."""
+        key, path = self._place(run)
+        return {key: path_on_disk(run.recipe, path)}
+
+    def _place(self, run: Run) -> tuple[str, str]:
+        """Returns the key and the path of the held-out records. Raises InputError if the recipe has none."""
         holdout = run.recipe.data.holdout
         if self.against is not None:
-            return source_at(run.recipe, self.against, part=None, key="--against", records=records)
+            return "--against", self.against
         if holdout is None:
             raise InputError(
                 "data.holdout: not in the recipe; name real data with --against PATH, in Python against=PATH"
             )
-        path = holdout if isinstance(holdout, str) else run.recipe.data.path
-        return source_at(run.recipe, path, part="test", key="data.holdout", records=records)
+        return "data.holdout", holdout if isinstance(holdout, str) else run.recipe.data.path
 
 
 def population(iteration: int) -> str:

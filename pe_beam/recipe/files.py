@@ -34,7 +34,8 @@ class RecipeFolder:
         try:
             return open_store(self.at).read(str(name)).decode()
         except PeBeamError as error:
-            raise OSError(0, str(error).removeprefix(f"--run-dir {self.at}: ")) from error
+            said = str(error).removeprefix(f"--run-dir {self.at}: ").removeprefix("run directory: ")
+            raise OSError(0, said.removeprefix(f"reading {name} failed: ")) from error
 
 
 def placed(place: str, folder: RecipeFolder) -> str:

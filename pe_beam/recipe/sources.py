@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -39,6 +40,19 @@ def _window_source(recipe: Recipe, *, client: bool) -> Source:
     if not client or manifest["clients"] is None:
         return found
     return CappedSource(found, stream_dir=stream_root(recipe.data.path), **manifest["clients"])
+
+
+def path_on_disk(recipe: Recipe, path: str | None = None) -> str | None:
+    """Returns the path on a disk that workers read records from, or None: they lie elsewhere, or on each worker.
+
+    Args:
+      recipe: a resolved recipe.
+      path: path that replaces data.path, and with it the window of a stream.
+    """
+    if path is None:
+        window = recipe.stream is not None and recipe.stream.at is not None
+        path = str(read_manifest(recipe.data.path)["path"]) if window else recipe.data.path
+    return path if find_source(recipe.data.source).on_disk(path) else None
 
 
 def source_at(
@@ -109,6 +123,7 @@ def open_source(*, source: str, part: tuple[str, float, int] | None = None, **re
     Raises:
       RecipeError: the source is not known, or it does not support the request.
     """
+    request["path"] = _without_scheme(request["path"])
     cls, asked = find_source(source), SourceRequest(**request)
     if not asked.path:
         raise RecipeError(f"{asked.key}: empty; a data set's name, a folder, a file or a glob is wanted")
@@ -122,6 +137,11 @@ def open_source(*, source: str, part: tuple[str, float, int] | None = None, **re
         return cls.open(SourceRequest(**request, part=part))
     found = cls.open(asked)
     return found if part is None else CutSource(found, *part)
+
+
+def _without_scheme(path: str) -> str:
+    """Returns the path of a `file://` URL, which says that each worker has the records at it; others as they are."""
+    return unquote(path.removeprefix("file://")) if path.startswith("file:///") else path
 
 
 def _which_take(what: str) -> str:

@@ -20,7 +20,7 @@ from pe_beam.contracts.store import Store
 from pe_beam.errors import InputError, PeBeamError, RecipeError, StageError
 from pe_beam.runners.direct import PlainRunner
 from pe_beam.runners.leaving import LeavingRunner
-from pe_beam.runners.options import Options, runner_key
+from pe_beam.runners.options import Options, demand_valid, runner_key
 from pe_beam.runners.staging import unstaged
 from pe_beam.runners.traces import keep_trace, own_error
 
@@ -44,6 +44,7 @@ class Job:
         run_id: str = "",
         client_ids: bool = False,
         leaves: bool = False,
+        disks: Mapping[str, str] | None = None,
     ) -> None:
         """Checks and completes the flags.
 
@@ -57,6 +58,7 @@ class Job:
           run_id: the run's id; "" for graphs of no run.
           client_ids: True if graphs of the run shuffle client ids.
           leaves: whether graphs are handed over and not waited for.
+          disks: recipe key -> the path on a disk that workers read.
 
         Raises:
           InputError: Beam does not accept a flag or a hint.
@@ -66,11 +68,15 @@ class Job:
         self.args = list(args)
         if not any(arg == "--runner" or arg.startswith("--runner=") for arg in self.args):
             self.args.append(f"--runner={runner}")
-        self._name = str(_parsed(self.args).get_all_options()["runner"])
+        options = _parsed(self.args)
+        self._name = str(options.get_all_options()["runner"])
         self._runner = find_runner(self._name)
+        demand_valid(options, on_dataflow=runner_key(self._name) == "dataflowrunner")
         if self._runner is PlainRunner:
             _demand_beams(self._name)
         self.args += _parallelism(parallelism, self._runner, self.args)
+        if not self._runner.sees_disks:
+            _refuse_disks(disks or {}, self._name)
         if leaves:
             self._runner = LeavingRunner
         _check_hints(hints or {})
@@ -127,6 +133,14 @@ def _demand_beams(name: str) -> None:
         raise InputError(
             f"--runner: {name!r} cannot be made by Beam here; allowed: {known}, others of Beam, or package.module.Class"
         ) from None
+
+
+def _refuse_disks(paths: Mapping[str, str], runner: str) -> None:
+    for key, path in paths.items():
+        raise InputError(
+            f"{key}: {path} is on a disk, and workers of {runner} do not see this machine's; a bucket is wanted, such "
+            "as gs://BUCKET/FOLDER, or file:///FOLDER where each worker has its own copy (docs/sources.md)"
+        )
 
 
 _RUNNERS = ("FnApiRunner", "PrismRunner", "FlinkRunner", "DataflowRunner")

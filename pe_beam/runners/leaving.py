@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
-from pe_beam.runners.dataflow.check import check_shown
+from pe_beam.runners.dataflow.check import check_outside, check_run_dir, check_shown
 from pe_beam.runners.dataflow.runner import check_files, check_key, job_options, target_of
 from pe_beam.runners.options import Options, runner_key
 
@@ -33,7 +33,10 @@ class LeavingRunner(Runner):
         """See Runner. Of Dataflow's flags it refuses what would show private things; launchers set the others."""
         if _is_dataflow(args):
             options = Options(list(args))
-            check_shown(target_of(store, options), client_ids=client_ids)
+            check_run_dir(store.uri)
+            target = target_of(store, options)
+            check_outside(target)
+            check_shown(target, client_ids=client_ids)
             check_key(options)
             check_files(options)
 

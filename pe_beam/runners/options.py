@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    WorkerOptions,
+)
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+
+from pe_beam.errors import InputError
 
 
 class Options(PipelineOptions):
@@ -24,6 +32,24 @@ class Options(PipelineOptions):
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the views out: a copy has values of its own, and makes views on them."""
         return {name: value for name, value in super().__getstate__().items() if name != "_views"}
+
+
+def demand_valid(options: Any, *, on_dataflow: bool = False) -> None:
+    """Refuses what Beam refuses when it makes a pipeline, which is after a launch has spent. Raises InputError.
+
+    What Beam asks of a job's environment and of Google's locations is left out: runners say it better, and without
+    asking a bucket.
+    """
+    validator = PipelineOptionsValidator(options, None)
+    kinds = [kind for kind in validator.OPTIONS if kind not in (GoogleCloudOptions, PortableOptions)]
+    faults = [
+        fault for kind in kinds if "validate" in vars(kind) for fault in options.view_as(kind).validate(validator)
+    ]
+    if on_dataflow:
+        workers = options.view_as(WorkerOptions)
+        faults += validator.validate_num_workers(workers) + validator.validate_worker_region_zone(workers)
+    if faults:
+        raise InputError(f"Beam flags (after --): {faults[0]}")
 
 
 def runner_key(name: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pe_beam.errors import DataError, EmptyInputError
+from pe_beam.errors import DataError, EmptyInputError, MissingDataError
 from pe_beam.sources import files
 from pe_beam.storage import reading
 
@@ -102,12 +102,12 @@ def _found(path: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:
 def no_files(path: str, key: str, kind: str) -> DataError:
     """Returns the error for a path where `find` finds nothing.
 
-    It is EmptyInputError for an empty folder, a glob or a URI. It is DataError for a local path that does not exist,
-    and where compressed files are.
+    It is EmptyInputError for an empty folder, a glob or a URI. It is MissingDataError for a local path that does not
+    exist, and DataError where compressed files are.
     """
     more = nothing(path)
-    empty = not more and (files.has_magic(path) or not files.is_local(path) or Path(path).is_dir())
-    error = EmptyInputError if empty else DataError
+    empty = files.has_magic(path) or not files.is_local(path) or Path(path).is_dir()
+    error = DataError if more else EmptyInputError if empty else MissingDataError
     return error(f"{key}: no {kind} files at {path}; a file, a folder or a glob is wanted{more}")
 
 

@@ -21,7 +21,7 @@ from pe_beam.contracts.source import (
     cut,
     image_table,
 )
-from pe_beam.errors import DataError, EmptyInputError, RecipeError
+from pe_beam.errors import DataError, EmptyInputError, MissingDataError, RecipeError
 from pe_beam.sources import files, finding
 from pe_beam.sources.members import Members, members_of
 
@@ -116,7 +116,7 @@ class FolderSource(Source):
             return [finding.inside(file, self._root) for file, _ in self._members.listed()]
         with files.explained(self._key, self._root):
             if files.is_local(self._root) and not Path(self._root).is_dir():
-                raise DataError(f"{self._key}: {self._root} is not there or no folder; a folder is wanted")
+                raise MissingDataError(f"{self._key}: {self._root} is not there or no folder; a folder is wanted")
             return finding.list_below(self._root)
 
     def read(self, piece: Piece) -> Iterator[SourceBatch]:

@@ -43,6 +43,11 @@ class IcebergSource(TableSource):
     Options: ClassVar[type[Options]] = IcebergOptions
 
     @classmethod
+    def on_disk(cls, path: str) -> bool:
+        """See Source: the path may be the name of a table in a catalog."""
+        return "/" in path and super().on_disk(path)
+
+    @classmethod
     def open(cls, request: SourceRequest) -> IcebergSource:
         """See Source."""
         options = IcebergOptions.model_validate(request.options.model_dump())

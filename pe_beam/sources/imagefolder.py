@@ -10,7 +10,7 @@ import pyarrow as pa
 from pe_beam.contracts.content import FieldContent
 from pe_beam.contracts.cutting import cut_here
 from pe_beam.contracts.source import Encoding, FileCut, FilePart, Piece, Source, SourceBatch, SourceRequest
-from pe_beam.errors import DataError
+from pe_beam.errors import DataError, MissingDataError
 from pe_beam.sources import files, finding
 from pe_beam.sources.csv_files import CsvSource
 from pe_beam.sources.jsonl import JsonlSource
@@ -85,7 +85,7 @@ class ImageFolderSource(ListedSource):
             found = finding.find(self._path, tuple(f"metadata{ending}" for ending in _KINDS))
         found = [file for file in found if file == self._path or file.rpartition("/")[2].startswith("metadata.")]
         if not found and _ending(self._path) in _KINDS:
-            raise DataError(f"{self._key}: there is no file {self._path}")
+            raise MissingDataError(f"{self._key}: there is no file {self._path}")
         if not found:
             raise DataError(
                 f"{self._key}: no metadata.csv, metadata.jsonl or metadata.parquet below {self._path}; a file of "

@@ -59,6 +59,11 @@ class KafkaSource(Source):
     takes = frozenset({"columns", "client", "chat", "never_stop", "members"})
 
     @classmethod
+    def on_disk(cls, path: str) -> bool:
+        """See Source: the path is a name."""
+        return False
+
+    @classmethod
     def open(cls, request: SourceRequest) -> KafkaSource:
         """See Source."""
         if request.members is None:

@@ -39,6 +39,11 @@ class PythonSource(Source):
     takes = frozenset({"columns", "client"})  # not never_stop: a record may stop the user's own code
 
     @classmethod
+    def on_disk(cls, path: str) -> bool:
+        """See Source: the path is a name."""
+        return False
+
+    @classmethod
     def open(cls, request: SourceRequest) -> PythonSource:
         """See Source."""
         module, sign, function = request.path.partition(":")

@@ -31,6 +31,11 @@ class SklearnSource(Source):
     cuts = True
 
     @classmethod
+    def on_disk(cls, path: str) -> bool:
+        """See Source: the path is a name."""
+        return False
+
+    @classmethod
     def open(cls, request: SourceRequest) -> SklearnSource:
         """See Source. Raises RecipeError if the name is not in `NAMES`."""
         if request.path not in NAMES:

@@ -16,7 +16,15 @@ from pe_beam.storage.bucket import ANSWER, CONNECT, MARKS, NO_BUCKET, Bucket, He
 _PIECE = 1 << 20  # bytes of a large object that are taken at a time, at least
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|ContainerBeingDeleted")
 _STATUS = re.compile(r"status code: (\d{3})")
-_REGION = re.compile(r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation|redirect without LOCATION")
+_SAID = {
+    r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation|redirect without LOCATION": (
+        "the bucket lies in another region; set AWS_REGION to its own"
+    ),
+    r"<Code>(ExpiredToken|TokenRefreshRequired|ExpiredAuthenticationToken)": (
+        "the credentials have expired; give new ones and run again, it resumes"
+    ),
+}
+"""What an answer has -> what is said of it."""
 
 
 def options(*, large: bool, http: bool) -> dict[str, Any]:
@@ -182,13 +190,19 @@ class ObstoreBucket(Bucket):
         text, status = str(error), _status(error)
         if _NO_BUCKET.search(text) or isinstance(error, FileNotFoundError) or status == 404:
             return Trouble(NO_BUCKET, setup=True)
-        if _REGION.search(text):
-            return Trouble("the bucket lies in another region; set AWS_REGION to its own", setup=True)
+        said = next((said for pattern, said in _SAID.items() if re.search(pattern, text)), None)
+        if said is not None:
+            return Trouble(said, setup=True)
         if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403):
             return Trouble(f"access is denied; {self.denied}", setup=True)
         if status is None:
             return Trouble(f"the service does not answer; {self.unreachable}", passing=True, setup=True)
-        return answered(status, self.unreachable)
+        return answered(status, f"{self.unreachable}{self._also(status)}")
+
+    def _also(self, status: int) -> str:
+        """What else to look at: Amazon's answer to an ended session is status 400, and to a HEAD it says no more."""
+        ended = status == 400 and "AWS_SESSION_TOKEN" in os.environ
+        return ", and that AWS_SESSION_TOKEN has not expired" if ended else ""
 
     def _absent(self, error: Exception) -> Any:
         """None: no object. The first time, that the bucket is there is made sure of: some answers do not tell."""

@@ -159,6 +159,8 @@ class _GsBucket(Bucket):
             )
         if not isinstance(error, GoogleAPICallError):
             return None
+        if "requester pays" in str(error):
+            return Trouble("its requesters pay; name the project that does, GOOGLE_CLOUD_QUOTA_PROJECT", setup=True)
         return _answered(error.code)
 
     def keeps_deleted(self, probe: str) -> str | None:

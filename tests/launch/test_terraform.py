@@ -140,6 +140,25 @@ def test_no_role_is_wider_than_its_resource() -> None:
         assert not kind.endswith(("_iam_binding", "_iam_policy")), "these take away what others have given"
 
 
+def test_what_a_new_project_has_to_turn_on_is_on_before_it_is_asked() -> None:
+    """In a new project IAM and Resource Manager are off; the first `apply` would fail half-way."""
+    services = [str(body["for_each"]) for (kind, _), body in RESOURCES.items() if kind == "google_project_service"]
+    for api in ("iam", "cloudresourcemanager", "dataflow", "workflows", "artifactregistry"):
+        assert f"{api}.googleapis.com" in services[0]
+    first = ("google_service_account", "google_project_iam_custom_role", "google_kms_crypto_key_iam_member")
+    waiting = [body for (kind, _), body in RESOURCES.items() if kind in first]
+    waiting += [named["this"] for block in blocks("data") for kind, named in block.items() if kind == "google_project"]
+    assert len(waiting) > 10
+    for body in waiting:
+        assert "google_project_service.needed" in str(body["depends_on"])
+
+
+def test_the_provider_knows_what_is_used_of_it() -> None:
+    """`deletion_protection` of a workflow came with 6.11.0, as the bindings of its releases show."""
+    [wanted] = [block["required_providers"][0]["google"] for block in blocks("terraform")]
+    assert wanted["version"] == ">= 6.11, < 8.0"
+
+
 def test_references_resolve() -> None:
     names = {f"{kind}.{name}" for kind, name in RESOURCES}
     names |= {f"data.{kind}.{name}" for block in blocks("data") for kind, named in block.items() for name in named}

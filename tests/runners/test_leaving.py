@@ -25,15 +25,27 @@ KEY = "--gbek=type:GcpSecret;version_name:projects/my-project/secrets/shuffle/ve
         (["--runner=apache_beam.runners.dataflow.DataflowRunner"], True, "--gbek: missing"),
         (["--runner=dataflow"], True, "--gbek: missing"),
         (["--runner=DirectRunner"], True, None),
+        ([*DATAFLOW, "--profiler_agent=coredump"], False, "--profiler_agent=coredump: workers' memory"),
+        ([*DATAFLOW, "--profiler_agent=memray"], False, None),
+        ([*DATAFLOW, "--staging_location=gs://runs/leaving/release"], False, "is in the run directory"),
+        ([*DATAFLOW, "--staging_location=gs://runs/staging"], False, None),
     ],
 )
-def test_a_launch_on_dataflow_shows_nothing_private(flags: list[str], client_ids: bool, refused: str | None) -> None:
+def test_a_launch_on_dataflow_shows_nothing_private(
+    flags: list[str], client_ids: bool, refused: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store("memory://leaving")
+    monkeypatch.setattr(store, "uri", "gs://runs/leaving")
     if refused is None:
         LeavingRunner().check(store, flags, client_ids=client_ids)
     else:
         with pytest.raises(InputError, match=refused):
             LeavingRunner().check(store, flags, client_ids=client_ids)
+
+
+def test_a_launch_on_dataflow_wants_a_run_directory_that_workers_see() -> None:
+    with pytest.raises(InputError, match="--run-dir memory://leaving: Dataflow's workers do not see it"):
+        LeavingRunner().check(open_store("memory://leaving"), DATAFLOW, client_ids=False)
 
 
 def test_flags_that_leave_a_job() -> None:

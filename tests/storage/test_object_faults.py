@@ -154,6 +154,7 @@ def _fence(store: Store) -> int:
         (301, "PermanentRedirect", "another region; set AWS_REGION"),
         (400, "AuthorizationHeaderMalformed", "another region; set AWS_REGION"),
         (403, "AccessDenied", "access is denied"),
+        (400, "ExpiredToken", "the credentials have expired"),
         (418, "Teapot", "answered with status 418"),
     ],
 )
@@ -183,6 +184,18 @@ def test_answers_of_amazon(status: int, code: str, said: str, monkeypatch: pytes
         server.shutdown()
 
 
+def test_an_ended_session_is_thought_of_where_the_answer_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Amazon answers HEAD without a body, so by status 400 alone."""
+    from obstore.exceptions import GenericError
+
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    amazon = open_store("s3://bucket/run")._asking.bucket  # type: ignore[attr-defined]
+    error = GenericError("Generic S3 error: Server returned non-2xx status code: 400 Bad Request: ")
+    assert amazon.trouble(error).said.endswith("and AWS_ENDPOINT_URL if it is set")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "x")
+    assert amazon.trouble(error).said.endswith(", and that AWS_SESSION_TOKEN has not expired")
+
+
 @pytest.mark.parametrize(
     ("status", "said", "passing"),
     [(401, "denied", False), (403, "denied", False), (404, "no such", False), (429, "429", True), (503, "503", True)],
@@ -195,3 +208,5 @@ def test_answers_of_google(status: int, said: str, passing: bool) -> None:
     assert found.passing == passing
     assert "0123" not in found.said
     assert google.trouble(KeyError("ours")) is None
+    pays = exceptions.BadRequest("Bucket is a requester pays bucket but no user project provided.")
+    assert google.trouble(pays).said == "its requesters pay; name the project that does, GOOGLE_CLOUD_QUOTA_PROJECT"

@@ -11,6 +11,7 @@ import yaml
 from pe_beam.cli.main import command_line
 from pe_beam.recipe.loading import parse_recipe
 from pe_beam.streams.promise import promise
+from tests.pods import demand_few_rights
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,4 +34,6 @@ def test_the_cron_job_runs_a_command_that_there_is():
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     # The image's user has to be able to write to the volume.
     user = re.search(r"^USER (\d+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
-    assert spec["securityContext"] == {"runAsUser": int(user[1]), "fsGroup": int(user[1])}
+    told = spec["securityContext"]
+    assert (told["runAsUser"], told["fsGroup"]) == (int(user[1]), int(user[1]))
+    demand_few_rights(spec)

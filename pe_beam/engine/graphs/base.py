@@ -30,7 +30,7 @@ class RunFn(PlainFn):
         self._run: Run | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_run": None}
+        return {**super().__getstate__(), "_run": None}
 
     def open(self) -> Run:
         """Returns the run. It is no property, because Beam reads all attributes of a DoFn when it builds a graph.

@@ -24,7 +24,7 @@ class Target:
       staging_location: `--staging_location`, or the default.
       gbek: `--gbek`.
       has_package: True if a flag tells where workers get this package.
-      given: names of the options of `REFUSED` and experiments that are set.
+      given: names of the options of `REFUSED`, experiments that are set, and `DUMPS` if it is.
     """
 
     run_dir: str
@@ -47,6 +47,8 @@ REFUSED = {
     HOT_KEYS: "it writes client ids to the logs of the project; leave it out",
 }
 """Options of Beam that are refused where they are set: name -> why."""
+DUMPS = "profiler_agent=coredump"
+"""The flag with which Beam uploads the memory of workers that end by a fault."""
 SAMPLING = ("enable_data_sampling", "enable_always_on_exception_sampling")
 """Experiments that show elements, embeddings of private records among them, in the console."""
 NO_SAMPLES = "disable_always_on_exception_sampling"
@@ -81,6 +83,10 @@ def check_shown(target: Target, *, client_ids: bool) -> None:
     """
     if HOT_KEYS in target.given:
         raise InputError(f"--{HOT_KEYS}: {REFUSED[HOT_KEYS]}")
+    if DUMPS in target.given:
+        raise InputError(
+            f"--{DUMPS}: workers' memory, with private records and the secret, would go to a bucket; leave it out"
+        )
     for name in SAMPLING:
         if name in target.given:
             raise InputError(f"--experiments={name}: the console would show private elements; leave it out")
@@ -92,13 +98,18 @@ def check_shown(target: Target, *, client_ids: bool) -> None:
         )
 
 
-def _check_places(target: Target) -> None:
-    scheme = target.run_dir.partition("://")[0].lower() if "://" in target.run_dir else "file"
+def check_run_dir(uri: str) -> None:
+    """Refuses a run directory that no worker sees. Raises InputError."""
+    scheme = uri.partition("://")[0].lower() if "://" in uri else "file"
     if scheme in _REACHED_BY_NOBODY:
         raise InputError(
-            f"--run-dir {target.run_dir}: Dataflow's workers do not see it; a store is wanted, such as "
-            "gs://BUCKET/FOLDER (docs/stores.md)"
+            f"--run-dir {uri}: Dataflow's workers do not see it; a store is wanted, such as gs://BUCKET/FOLDER "
+            "(docs/stores.md)"
         )
+
+
+def _check_places(target: Target) -> None:
+    check_run_dir(target.run_dir)
     if not target.project:
         raise InputError("--project: missing; the id of the Google Cloud project that jobs run in is wanted")
     if not re.fullmatch(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]", target.project):
@@ -112,3 +123,19 @@ def _check_places(target: Target) -> None:
             )
         if not re.fullmatch(r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9]/[^\r\n]+", place):
             raise InputError(f"--{flag}_location={place}: gs://BUCKET/FOLDER is wanted")
+    check_outside(target)
+
+
+def check_outside(target: Target) -> None:
+    """Refuses files of jobs among those of the run: `release/` is given away, and `purge` keeps what it does not know.
+
+    Raises:
+      InputError: the message names the flag.
+    """
+    run = f"{target.run_dir}/"
+    for flag, place in (("temp", target.temp_location), ("staging", target.staging_location)):
+        if f"{place.rstrip('/')}/".startswith(run) and not place.startswith(f"{run}work/"):
+            raise InputError(
+                f"--{flag}_location={place}: is in the run directory, whose release/ is given away; one elsewhere is "
+                "wanted"
+            )

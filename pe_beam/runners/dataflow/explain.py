@@ -40,6 +40,15 @@ _CAUSES = [
         "the region has no free machines of this kind; run again later, or name another --region or --machine_type",
     ),
     (
+        r"[Mm]achine ?[Tt]ype.{0,200}(does not exist|not found|not supported|[Ii]nvalid)|[Ii]nvalid.{0,80}machineType",
+        "the region has no machines of --machine_type (or of execution.stages) under this name",
+    ),
+    (
+        r"([Nn]etwork|[Ss]ubnetwork) \S+ is not accessible",
+        "workers have no network: name one that the project has, --network or --subnetwork; docs/cloud.md's Terraform "
+        "takes a subnetwork",
+    ),
+    (
         r"QUOTA_EXCEEDED|[Qq]uota '?\S*'? ?(?:was )?exceeded|exceeded.{0,40}quota|quota limit|RESOURCE_EXHAUSTED",
         "a quota of the project is used up; ask for more in --region, or lower --max_num_workers",
     ),

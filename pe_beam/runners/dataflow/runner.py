@@ -31,6 +31,7 @@ class DataflowRunner(Runner):
     """Runs graphs on Google Cloud Dataflow."""
 
     parallelism_flag = "--num_workers"
+    sees_disks = False
 
     def check(self, store: Store, args: Sequence[str], *, client_ids: bool) -> None:
         """See Runner. It checks the flags, and then makes sure that the service answers."""
@@ -184,6 +185,7 @@ def target_of(store: Store, options: Any) -> check.Target:
     workers = options.view_as(beam_options.WorkerOptions)
     values = options.get_all_options()
     switches = (*(values["experiments"] or []), *(cloud.dataflow_service_options or []))
+    dumps = {check.DUMPS} if values.get("profiler_agent") == "coredump" else set()
     return check.Target(
         run_dir=store.uri,
         project=cloud.project or "",
@@ -200,7 +202,7 @@ def target_of(store: Store, options: Any) -> check.Target:
                 setup.requirements_file,
             )
         ),
-        given=frozenset({name for name in check.REFUSED if values.get(name)} | set(switches)),
+        given=frozenset({name for name in check.REFUSED if values.get(name)} | set(switches) | dumps),
     )
 
 

@@ -164,7 +164,8 @@ def no_worker(target: Target, seconds: float) -> FlinkError:
     also = "" if known else ", or the cluster has no free slots (give --flink_master to tell which)"
     return FlinkError(
         f"no Python worker has begun after {seconds:.0f} s: the worker pool at --environment_config={where} is missing "
-        f"beside a TaskManager, or its workers cannot start{also}; the job was cancelled, run again to go on"
+        f"beside a TaskManager, or its workers cannot start (they need the driver's Python and Beam){also}; the job "
+        "was cancelled, run again to go on"
     )
 
 
@@ -191,6 +192,10 @@ _CAUSES = [
     (
         r"No module named '?pe_beam",
         "the Python workers have no pe_beam: install it (same version) where the worker pool runs",
+    ),
+    (
+        r"environment and pipeline runtime environment are not compatible|[Cc]an't get attribute",
+        "workers and driver do not fit together: both need the same Python, Beam and pe_beam",
     ),
     (
         r"InvalidClassException|NoSuchMethodError|NoClassDefFoundError|ClassNotFoundException",

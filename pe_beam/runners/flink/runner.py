@@ -22,7 +22,8 @@ import apache_beam as beam
 from apache_beam.options import pipeline_options as beam_options
 
 from pe_beam.contracts.runner import Graph, Runner
-from pe_beam.errors import PeBeamError
+from pe_beam.contracts.store import Store
+from pe_beam.errors import InputError, PeBeamError
 from pe_beam.runners.flink import check, install, watch
 from pe_beam.runners.flink.arrival import Arrival
 from pe_beam.runners.flink.cluster import answers, free_port
@@ -37,6 +38,13 @@ class FlinkRunner(Runner):
     """Runs graphs on Flink, on one machine or on a cluster."""
 
     parallelism_flag = "--parallelism"
+
+    def check(self, store: Store, args: Sequence[str], *, client_ids: bool) -> None:
+        """See Runner. What `run` checks may have ended before a later job; this does not change."""
+        if Options(list(args)).view_as(beam_options.StandardOptions).streaming:
+            raise InputError(
+                "--streaming: all graphs are batch jobs, and with checkpoints none would end; leave it out"
+            )
 
     def run(self, graph: Graph, args: Sequence[str]) -> None:
         """See Runner."""

@@ -4,11 +4,13 @@
 resource "google_service_account" "worker" {
   account_id   = "pe-beam-worker"
   display_name = "pe_beam: workers, and launchers of templates"
+  depends_on   = [google_project_service.needed]
 }
 
 resource "google_service_account" "launcher" {
   account_id   = "pe-beam-launcher"
   display_name = "pe_beam: launches templates and waits for their jobs"
+  depends_on   = [google_project_service.needed]
 }
 
 # Keys are known before anything is made; accounts are not.
@@ -31,6 +33,7 @@ resource "google_project_iam_custom_role" "run_files" {
     "storage.objects.get",
     "storage.objects.list",
   ]
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_project_iam_custom_role" "staged_files" {
@@ -42,6 +45,7 @@ resource "google_project_iam_custom_role" "staged_files" {
     "storage.objects.create",
     "storage.objects.get",
   ]
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_project_iam_custom_role" "given_files" {
@@ -52,6 +56,7 @@ resource "google_project_iam_custom_role" "given_files" {
     "storage.objects.get",
     "storage.objects.list",
   ]
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_storage_bucket_iam_member" "runs" {
@@ -73,6 +78,7 @@ resource "google_project_iam_custom_role" "specs" {
   title       = "pe_beam: specs of templates"
   description = "Reads the spec of a template that is launched."
   permissions = ["storage.objects.get"]
+  depends_on  = [google_project_service.needed]
 }
 
 resource "google_storage_bucket_iam_member" "specs" {
@@ -120,6 +126,7 @@ resource "google_project_iam_custom_role" "worker" {
     "logging.logEntries.route",
     "monitoring.timeSeries.create",
   ]
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_project_iam_custom_role" "launcher" {
@@ -130,6 +137,7 @@ resource "google_project_iam_custom_role" "launcher" {
     "dataflow.jobs.create",
     "dataflow.jobs.get",
   ]
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_project_iam_custom_role" "driver" {
@@ -144,6 +152,7 @@ resource "google_project_iam_custom_role" "driver" {
     "dataflow.messages.list",
     "dataflow.metrics.get",
   ]
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_project_iam_member" "worker" {
@@ -190,6 +199,7 @@ resource "google_project_iam_custom_role" "secret_makers" {
   title       = "pe_beam: makes secrets"
   description = "Makes the secret of a run."
   permissions = ["secretmanager.secrets.create"]
+  depends_on  = [google_project_service.needed]
 }
 
 resource "google_project_iam_custom_role" "secrets" {
@@ -203,6 +213,7 @@ resource "google_project_iam_custom_role" "secrets" {
     "secretmanager.versions.access",
     "secretmanager.versions.add",
   ]
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_project_iam_member" "secret_makers" {
@@ -241,4 +252,5 @@ resource "google_kms_crypto_key_iam_member" "services" {
   crypto_key_id = var.kms_key
   role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
   member        = each.value
+  depends_on    = [google_project_service.needed]
 }

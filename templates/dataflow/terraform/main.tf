@@ -1,9 +1,13 @@
-data "google_project" "this" {}
+# Read once its API is on: in a project that is new, only some are.
+data "google_project" "this" {
+  depends_on = [google_project_service.needed]
+}
 
 resource "google_project_service" "needed" {
   for_each = toset(concat(
     [
       "artifactregistry.googleapis.com",
+      "cloudresourcemanager.googleapis.com",
       "compute.googleapis.com",
       "dataflow.googleapis.com",
       "iam.googleapis.com",

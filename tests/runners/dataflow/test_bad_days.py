@@ -67,6 +67,13 @@ def test_files_of_jobs_lie_in_the_run_directory_or_are_asked_for(monkeypatch: py
     assert refused(FLAGS, "s3://runs/run").startswith("--temp_location: missing; gs://BUCKET/FOLDER is wanted where")
     said = refused([*FLAGS, "--temp_location=/tmp"], "s3://runs/run")
     assert said == "--temp_location=/tmp: gs://BUCKET/FOLDER is wanted"
+    for place in ("", "/", "/release", "/release/tmp"):  # a graph is no part of a release, and `purge` would leave it
+        said = refused([*FLAGS, f"--temp_location=gs://runs/never-asked{place}"])
+        assert said.startswith(f"--temp_location=gs://runs/never-asked{place}: is in the run directory")
+    monkeypatch.setattr("pe_beam.runners.dataflow.names.mark_of", lambda _: "0" * 12)
+    for place in ("/work/tmp", "-too", "-too/release"):
+        with pytest.raises(PeBeamError, match="Dataflow does not answer"):  # which is asked next
+            Job(open_store("gs://runs/never-asked"), [*FLAGS, f"--temp_location=gs://runs/never-asked{place}"])
 
 
 @pytest.mark.parametrize(
@@ -251,6 +258,8 @@ def test_a_service_that_falls_silent_leaves_the_job_running(cloud: SimpleNamespa
         ("Error syncing pod, failed to 'StartContainer' with ErrImagePull", "image"),
         ("sa@x does not have storage.objects.get access", "lacks a right"),
         ("ModuleNotFoundError: No module named 'torch'", "its extra"),
+        ("Machine type with name 'n9-huge' does not exist in zone 'europe-west4-a'.", "--machine_type"),
+        ("Workflow failed. Causes: Network default is not accessible to Dataflow Service account", "--subnetwork"),
         ("Pipeline construction environment and pipeline runtime environment are not compatible", "same Python, Beam"),
     ],
 )

@@ -93,6 +93,9 @@ def test_client_ids_are_shuffled_under_a_key(cloud: SimpleNamespace, runs: Runs,
     """The same release; a worker fetches the key from Secret Manager, which here answers in the worker's process."""
     recipe = _by_client(tmp_path)
     local = runs.finished(recipe)
+    with pytest.raises(InputError, match=r"^data\.path: .* is on a disk, and workers of DataflowRunner do not see"):
+        loop.evolve(parse_recipe(recipe), cloud.uri, cloud.flags)
+    recipe["data"]["path"] = f"file://{recipe['data']['path']}"  # workers of this service do
     with pytest.raises(InputError, match=r"^--gbek: missing"):
         loop.evolve(parse_recipe(recipe), cloud.uri, cloud.flags)
     with secret_manager(Secret.generate_secret_bytes()) as (port, asked):

@@ -15,6 +15,7 @@ import yaml
 from pe_beam.runners.flink import install
 from pe_beam.runners.flink.install import TEMPLATES
 from pe_beam.storage import open_store
+from tests.pods import demand_few_rights
 
 OPERATOR = "org.apache.flink:flink-kubernetes-operator-api:1.10.0"
 CRD = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
@@ -114,6 +115,13 @@ def test_the_other_pods_are_pods(spec_schema, top, name, kind):
     assert faults(template, pod_schema) == []
     broken = {**template, "spec": {**template["spec"], "container": []}}
     assert faults(broken, pod_schema) == [".spec.container: unknown"]
+
+
+@tops
+@pytest.mark.parametrize(("name", "kind"), [("job-server.yaml", "Deployment"), ("run.yaml", "Job")])
+def test_the_other_pods_have_few_rights(top, name, kind):
+    """A namespace that enforces the `restricted` standard would refuse them; the operator makes the cluster's own."""
+    demand_few_rights(document(f"{top}{name}", kind)["spec"]["template"]["spec"])
 
 
 @tops

@@ -111,7 +111,7 @@ def test_a_package_that_is_installed_while_a_notebook_runs_is_found(own_parts: N
         (np.zeros((3, 2), np.float32), "ndarray came back where contracts.Embedding is wanted"),
         (contracts.Embedding(np.zeros((3, 2))), "vectors are float64"),
         (contracts.Embedding([[0.0] * 2] * 3), "vectors are list"),  # type: ignore[arg-type]
-        (contracts.Embedding(np.zeros((3, 1), np.float32)), "vectors are 1 numbers long; dimension says 2"),
+        (contracts.Embedding(np.zeros((3, 1), np.float32)), "vectors are of length 1; dimension says 2"),
         (contracts.Embedding(np.zeros(2, np.float32)), "vectors are an array of 1 dimensions"),
         (contracts.Embedding(np.zeros((1, 2), np.float32)), "not as many vectors as records"),
     ],

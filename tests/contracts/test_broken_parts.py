@@ -155,6 +155,16 @@ def test_candidates_of_another_form_are_refused(made: Any, said: str) -> None:
     assert checked_rows(pa.table({"state": [None], "text": ["a"]}), 1, ["text"]).num_rows == 1
 
 
+@pytest.mark.parametrize("short", ["labels", "clients", "rows"])
+def test_a_batch_of_a_source_has_one_of_all_for_each_row(short: str) -> None:
+    """Of a source with a label too few, records were lost without a word, or had the labels of others."""
+    told: dict[str, Any] = {"labels": ["a", "b"], "clients": [None, None], "rows": ["x:0", "x:1"]}
+    payload = pa.table({"text": ["one", "two"]})
+    contracts.SourceBatch(payload, **told)
+    with pytest.raises(StageError, match=r"^data\.source: a batch wants a label, a client and a locator for each row"):
+        contracts.SourceBatch(payload, **told | {short: told[short][:1]})
+
+
 def test_a_store_that_cannot_be_imported_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pe_beam.storage import open_store
 

@@ -40,7 +40,7 @@ def checked_vectors(found: Embedding, rows: int, dimension: int) -> np.ndarray:
         told = getattr(vectors, "dtype", type(vectors).__name__)
         raise StageError(f"embedder: vectors are {told}; an array of float32 is wanted")
     if vectors.ndim != 2 or vectors.shape[1] != dimension:
-        told = f"{vectors.shape[1]} numbers long" if vectors.ndim == 2 else f"an array of {vectors.ndim} dimensions"
+        told = f"of length {vectors.shape[1]}" if vectors.ndim == 2 else f"an array of {vectors.ndim} dimensions"
         raise StageError(f"embedder: vectors are {told}; dimension says {dimension}, and a row a record is wanted")
     if len(vectors) != rows:
         raise StageError("embedder: it gives not as many vectors as records; a row a record is wanted, faults included")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pe_beam.contracts.content import Content
 from pe_beam.contracts.options import Options
 from pe_beam.contracts.record import Fault
-from pe_beam.errors import EmptyInputError
+from pe_beam.errors import EmptyInputError, StageError
 
 SHARD_ROWS = 8192
 """Largest number of rows of a piece. It is part of the format: another value gives another fingerprint."""
@@ -141,6 +141,13 @@ class SourceBatch:
     rows: list[str]
     faults: dict[int, Fault] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Raises StageError for lists of unequal length: rows would be lost, or have the labels of others."""
+        if not self.payload.num_rows == len(self.labels) == len(self.clients) == len(self.rows):
+            raise StageError(
+                "data.source: a batch wants a label, a client and a locator for each row; None where none is"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

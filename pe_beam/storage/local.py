@@ -52,7 +52,7 @@ def _explanation(doing: str, error: OSError) -> StorageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         reason = "no space is left on its disk; free some and run again, it resumes"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        reason = "it cannot be written to; check its owner and rights"
+        reason = f"it cannot be {'read' if doing.startswith('reading') else 'written to'}; check its owner and rights"
     else:
         reason = f"{os.strerror(error.errno or 0)}"
     return StorageError(f"run directory: {doing} failed: {reason}")
@@ -75,7 +75,10 @@ class LocalStore(Store):
 
     def exists(self, name: str) -> bool:
         """See `Store.exists`."""
-        return self._path(name).is_file()
+        try:
+            return self._path(name).is_file()
+        except OSError as error:  # a folder of another user, as private/ is, says not even what is in it
+            raise _explanation(f"reading {shown_name(name)}", error) from error
 
     def version(self, name: str) -> str:
         """Returns device, inode, size and time of a file, and the digest of a small file, which may be overwritten."""

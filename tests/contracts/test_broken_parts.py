@@ -111,7 +111,7 @@ def test_a_package_that_is_installed_while_a_notebook_runs_is_found(own_parts: N
         (np.zeros((3, 2), np.float32), "ndarray came back where contracts.Embedding is wanted"),
         (contracts.Embedding(np.zeros((3, 2))), "vectors are float64"),
         (contracts.Embedding([[0.0] * 2] * 3), "vectors are list"),  # type: ignore[arg-type]
-        (contracts.Embedding(np.zeros((3, 1), np.float32)), "vectors are 1 numbers long; dimension says 2"),
+        (contracts.Embedding(np.zeros((3, 1), np.float32)), "vectors are of length 1; dimension says 2"),
         (contracts.Embedding(np.zeros(2, np.float32)), "vectors are an array of 1 dimensions"),
         (contracts.Embedding(np.zeros((1, 2), np.float32)), "not as many vectors as records"),
     ],
@@ -153,6 +153,16 @@ def test_candidates_of_another_form_are_refused(made: Any, said: str) -> None:
     with pytest.raises(StageError, match=f"^generator: {said}"):
         checked_rows(made, 1, ["text"])
     assert checked_rows(pa.table({"state": [None], "text": ["a"]}), 1, ["text"]).num_rows == 1
+
+
+@pytest.mark.parametrize("short", ["labels", "clients", "rows"])
+def test_a_batch_of_a_source_has_one_of_all_for_each_row(short: str) -> None:
+    """Of a source with a label too few, records were lost without a word, or had the labels of others."""
+    told: dict[str, Any] = {"labels": ["a", "b"], "clients": [None, None], "rows": ["x:0", "x:1"]}
+    payload = pa.table({"text": ["one", "two"]})
+    contracts.SourceBatch(payload, **told)
+    with pytest.raises(StageError, match=r"^data\.source: a batch wants a label, a client and a locator for each row"):
+        contracts.SourceBatch(payload, **told | {short: told[short][:1]})
 
 
 def test_a_store_that_cannot_be_imported_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,7 @@ def test_an_embedder_of_another_length_than_it_says_stops_before_the_first_recor
     module.write_text(text + "    def cut(self, found):\n        return contracts.Embedding(found.vectors[:, :3])\n")
     recipe = parquet_recipe(small, picture_table(20), tmp_path)
     status, said, _ = _run(recipe, tmp_path, capsys, never_stop=True)
-    assert status == 1 and "embedder: vectors are 3 numbers long; dimension says 64" in said
+    assert status == 1 and "embedder: vectors are of length 3; dimension says 64" in said
     assert not (tmp_path / "run/ledger.jsonl").exists()
 
 

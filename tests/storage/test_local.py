@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from pe_beam.contracts.store import Store
 from pe_beam.errors import StorageError
 from pe_beam.storage import local, open_store
+from pe_beam.storage.local import LocalStore
 from tests.open_files import open_below
 
 
@@ -218,3 +219,22 @@ def test_what_is_held_to_the_end_of_a_process_ends_silently(tmp_path: Path, monk
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(kept.handle)
     kept.handle = os.open(os.devnull, os.O_RDONLY)  # its own again: a closed number may be another's by then
+
+
+@pytest.mark.parametrize("asked", [LocalStore.exists, LocalStore.read, LocalStore.digest, LocalStore.size])
+def test_a_folder_of_another_user_is_said(
+    asked: Callable[[LocalStore, str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pe-beam status` of another's run was an internal error. The refusal is made up, for root may read all."""
+    store = LocalStore(tmp_path)
+    store.commit("private/told.json", b"{}")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for name in ("stat", "open"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(
+        StorageError, match=r"^run directory: reading .* failed: it cannot be read; check its owner and r"
+    ):
+        asked(store, "private/told.json")

@@ -22,10 +22,11 @@ if __name__ == "__main__":
     console.begin(interrupted("land"))
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions
 
 from pe_beam.errors import InputError
-from pe_beam.runners.leaving import leaves
+from pe_beam.runners.dataflow.explain import explain_request
+from pe_beam.runners.leaving import copying_options, leaves
 from pe_beam.transforms.guard import guarded
 from pe_beam.transforms.landing import Arrival, Land
 from pe_beam.transforms.plain import PlainFn
@@ -128,18 +129,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, beam_args: list[str]) -> None:
     if min(options.slot, options.every, options.shards) < 1:
         raise InputError("--slot, --every, --shards: whole numbers from 1 on are wanted")
-    flags = PipelineOptions(beam_args)
-    flags.view_as(StandardOptions).streaming = True
-    pipeline = beam.Pipeline(options=flags)
+    pipeline = beam.Pipeline(options=copying_options(beam_args, options.to))
     try:
         build(pipeline, Config(**{name: getattr(options, name) for name in Config.__dataclass_fields__}))
     except ValueError:
         raise InputError(
             f"--subscription={options.subscription}: projects/PROJECT/subscriptions/NAME is wanted"
         ) from None
-    result = pipeline.run()
+    result = _started(pipeline)
     if not leaves(beam_args):
         result.wait_until_finish()
+
+
+def _started(pipeline: beam.Pipeline) -> Any:
+    """Starts the job. Raises PeBeamError where the service says why it does not take it."""
+    cloud = pipeline.options.view_as(GoogleCloudOptions)
+    try:
+        return pipeline.run()
+    except Exception as error:
+        raise explain_request(error, f"project {cloud.project}, region {cloud.region}") or error from None
 
 
 if __name__ == "__main__":

@@ -7,15 +7,17 @@ graph of one job. The program ends, and only then does the service run the job.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 
 from pe_beam.contracts.runner import Graph, Runner
 from pe_beam.contracts.store import Store
-from pe_beam.runners.dataflow.check import check_outside, check_run_dir, check_shown
+from pe_beam.runners.dataflow.check import check_outside, check_package, check_seen, check_shown
 from pe_beam.runners.dataflow.runner import check_files, check_key, job_options, target_of
-from pe_beam.runners.options import Options, runner_key
+from pe_beam.runners.options import Options, demand_valid, runner_key
+from pe_beam.storage import open_store
 
 FLAGS = ("--template_location", "--no_wait_until_finish")
 """Beam's flags for such jobs."""
@@ -33,7 +35,7 @@ class LeavingRunner(Runner):
         """See Runner. Of Dataflow's flags it refuses what would show private things; launchers set the others."""
         if _is_dataflow(args):
             options = Options(list(args))
-            check_run_dir(store.uri)
+            check_seen("--run-dir", store.uri)
             target = target_of(store, options)
             check_outside(target)
             check_shown(target, client_ids=client_ids)
@@ -48,6 +50,28 @@ class LeavingRunner(Runner):
         pipeline = beam.Pipeline(options=options)
         graph.build(pipeline)
         pipeline.run()
+
+
+def copying_options(args: Sequence[str], to: str) -> Any:
+    """Returns Beam's options of a job without an end that copies private elements to a folder.
+
+    Raises:
+      InputError: on Dataflow, what would show the elements, or lose them in a folder of a worker's own.
+    """
+    options = Options(list(args))
+    on_dataflow = _is_dataflow(args)
+    if on_dataflow:
+        check_seen("--to", to)
+        target = target_of(open_store(to), options)
+        check_shown(target, client_ids=False)
+        if "--template_location" not in {arg.partition("=")[0] for arg in args}:
+            check_package(target)
+        check_files(options)
+        options = job_options(args)
+    demand_valid(options, on_dataflow=on_dataflow)
+    options.view_as(SetupOptions).save_main_session = False
+    options.view_as(StandardOptions).streaming = True
+    return options
 
 
 def _is_dataflow(args: Sequence[str]) -> bool:

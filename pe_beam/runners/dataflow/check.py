@@ -67,12 +67,17 @@ def check(target: Target, *, client_ids: bool) -> None:
     _check_places(target)
     for name in sorted(target.given & set(REFUSED)):
         raise InputError(f"--{name}: {REFUSED[name]}")
+    check_package(target)
+    check_shown(target, client_ids=client_ids)
+
+
+def check_package(target: Target) -> None:
+    """Refuses workers without this package. Raises InputError."""
     if not target.has_package:
         raise InputError(
             "--sdk_container_image: missing; Dataflow's workers need pe_beam, so name an image that has it, or, where "
             "workers may install it at each start, --setup_file=./setup.py of a checkout or --extra_package=a wheel"
         )
-    check_shown(target, client_ids=client_ids)
 
 
 def check_shown(target: Target, *, client_ids: bool) -> None:
@@ -98,18 +103,18 @@ def check_shown(target: Target, *, client_ids: bool) -> None:
         )
 
 
-def check_run_dir(uri: str) -> None:
-    """Refuses a run directory that no worker sees. Raises InputError."""
+def check_seen(flag: str, uri: str) -> None:
+    """Refuses a folder that no worker sees. Raises InputError."""
     scheme = uri.partition("://")[0].lower() if "://" in uri else "file"
     if scheme in _REACHED_BY_NOBODY:
         raise InputError(
-            f"--run-dir {uri}: Dataflow's workers do not see it; a store is wanted, such as gs://BUCKET/FOLDER "
+            f"{flag} {uri}: Dataflow's workers do not see it; a store is wanted, such as gs://BUCKET/FOLDER "
             "(docs/stores.md)"
         )
 
 
 def _check_places(target: Target) -> None:
-    check_run_dir(target.run_dir)
+    check_seen("--run-dir", target.run_dir)
     if not target.project:
         raise InputError("--project: missing; the id of the Google Cloud project that jobs run in is wanted")
     if not re.fullmatch(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]", target.project):

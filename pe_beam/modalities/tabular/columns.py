@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -20,6 +21,8 @@ EXACT = 2**53
 
 MOST_DECIMALS = 15
 """Digits after the point that a float may be declared with: from 0 to 1 a float64 tells as many apart."""
+
+_BINS, EACH = 32, 128  # usual bins of a marginal; so many values at most have a bin each
 
 NUMBERS = ("integer", "float", "date", "datetime")
 CHOICES = ("categorical", "boolean", "ordinal")
@@ -89,6 +92,12 @@ class _Declared(BaseModel):
         description="a float's values are whole multiples of it, such as 0.5 or 5, and records are rounded to them as "
         "they are read; in place of decimals",
     )
+    log_from: Annotated[float | None, NEWER] = Field(
+        None,
+        gt=0,
+        description="for numbers of many sizes, such as money: from this size on bins and distances go by ratio, below "
+        "it by difference, and 0 has a bin of its own; null: by difference",
+    )
 
 
 class Column(Forms, _Declared):
@@ -118,6 +127,8 @@ class Column(Forms, _Declared):
             self._check_decimals(self.decimals)
         if self.multiple_of is not None:
             self._check_multiples(self.multiple_of)
+        if self.log_from is not None:
+            self._check_log(self.log_from)
         self.check_forms()
         return self
 
@@ -148,6 +159,14 @@ class Column(Forms, _Declared):
         for key, bound in (("min", self.low), ("max", self.high)):
             if self.nearest(np.array(bound)) != bound:
                 raise ValueError(f"{key}: {bound:.15g} is no multiple of {step!r}, as multiple_of wants")
+
+    def _check_log(self, size: float) -> None:
+        if self.type not in ("integer", "float"):
+            raise ValueError(f"log_from: is for integer and float, not for {self.type}")
+        if not self.stepped:
+            raise ValueError("log_from: wants decimals or multiple_of, which say what the least difference is")
+        if size < self.step:
+            raise ValueError(f"log_from: {size:.15g} is less than neighbouring values differ by, {self.step:.15g}")
 
     def _check_choices(self) -> None:
         if self.min is not None or self.max is not None:
@@ -312,9 +331,43 @@ class Column(Forms, _Declared):
         if self.type not in NUMBERS:
             return len(self.choices)
         distinct = self.distinct
+        if self.edges is not None:
+            return len(self.edges) - 1
         if self.bins is not None:
             return int(min(self.bins, distinct))
-        return int(distinct) if distinct <= 128 else (1 if self.low == self.high else 32)
+        return int(distinct) if distinct <= EACH else (1 if self.low == self.high else _BINS)
+
+    @property
+    def edges(self) -> np.ndarray | None:
+        """Steps at which bins by ratio begin and the last one ends, float64; None: bins are equal parts."""
+        if self.log_from is None or (self.bins is None and self.distinct <= EACH):
+            return None
+        return _edges_by_ratio(self)
+
+    def scaled(self, codes: np.ndarray) -> np.ndarray:
+        """Maps codes within bounds to places from 0 to 1, float64; NaN stays. Bins by ratio are equally long there.
+
+        Within such a bin it is linear, so that no place depends on a machine's logarithms. A value has the middle of
+        its step: float32 does not move it out of its bin.
+        """
+        edges = self.edges
+        if edges is None:
+            found: np.ndarray = (codes - self.low) / ((self.high - self.low) or 1.0)
+            return found
+        steps, count = self.steps(codes), len(edges) - 1
+        bins = np.clip(np.searchsorted(edges, steps, side="right") - 1, 0, count - 1)
+        places: np.ndarray = (bins + (steps - edges[bins] + 0.5) / np.diff(edges)[bins]) / count
+        return places
+
+    def unscaled(self, places: np.ndarray) -> np.ndarray:
+        """Maps places from 0 to 1 to codes, float64; of a column with bins by ratio they are values."""
+        edges = self.edges
+        if edges is None:
+            return self.low + places * (self.high - self.low)
+        at, sizes = places * (len(edges) - 1), np.diff(edges)
+        bins = np.clip(np.floor(np.nan_to_num(at)), 0, len(sizes) - 1).astype(np.int64)
+        within = np.clip(np.floor((at - bins) * sizes[bins]), 0, sizes[bins] - 1)
+        return self.at(edges[bins] + within)
 
     @property
     def roomy(self) -> bool:
@@ -341,6 +394,24 @@ class Column(Forms, _Declared):
         if self.type == "integer" and isinstance(value, int) and abs(value) >= EXACT:
             raise ValueError("integer: bounds of 2^53 or beyond cannot be told apart exactly")
         return number
+
+
+@functools.lru_cache(maxsize=1024)
+def _edges_by_ratio(column: Column) -> np.ndarray:
+    """Returns `Column.edges` of a column with `log_from`: asinh, which is linear about 0 and a logarithm far from it.
+
+    Bins without a value are left out; 0 has its own.
+    """
+    size, bins = column.log_from, column.bins or _BINS
+    assert size is not None
+    first, last = (math.asinh(end / size) for end in (column.low, column.high))
+    ends = [size * math.sinh(first + (last - first) * k / bins) for k in range(1, bins)]
+    codes = np.clip([float(f"{end:.12g}") for end in ends], column.low, column.high)  # the same on every machine
+    zero = column.steps(np.zeros(1)) if column.low <= 0 <= column.high else np.zeros(0)
+    edges = np.concatenate([[0.0, column.distinct], column.steps(column.ceiling(codes)), zero, zero + 1])
+    found: np.ndarray = np.unique(np.clip(edges, 0, column.distinct))
+    found.flags.writeable = False
+    return found
 
 
 def _moment(value: Any, *, days: bool) -> float:

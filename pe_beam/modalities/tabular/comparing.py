@@ -72,7 +72,7 @@ def grid_of(codes: np.ndarray, column: Column | None, *, labels: int = 0) -> np.
     size = size_of(column, labels=labels) - 1
     values = codes
     if column is not None and not column.choices:
-        values = np.floor((codes - column.low) / ((column.high - column.low) or 1.0) * GRID)
+        values = np.floor(column.scaled(codes) * GRID)
     return np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1)).astype(np.int64)
 
 

@@ -110,7 +110,7 @@ def _places(
     for i, (column, size) in enumerate(zip(columns, sizes, strict=True)):
         if column is not None and column.moves:
             missing = np.isnan(codes[:, i])
-            scaled = (codes[:, i] - column.low) / ((column.high - column.low) or 1.0)
+            scaled = column.scaled(codes[:, i])
             own = np.column_stack([np.where(missing, 0.5, scaled), missing])
         elif size <= SIGNS:
             own = np.eye(size)[bins[:, i]] / np.sqrt(2)

@@ -38,6 +38,8 @@ class TabularEmbedderOptions(contracts.Options):
 class TabularEmbedder(contracts.Embedder):
     """Maps a number, date or ordinal to (x - min) / (max - min), a category or boolean to one-hot times `one_hot`.
 
+    A number with `log_from` is mapped to its place among bins by ratio (`Column.scaled`).
+
     A column that may be missing has one more coordinate, which is `one_hot` if the value is missing; the number is
     then 0.5. All coordinates of a column are multiplied by its weight. With `hashed`, a category of a column with more
     values than that is a pattern of signs, of the same norm as a one-hot. The pattern depends only on the names of
@@ -90,8 +92,7 @@ class TabularEmbedder(contracts.Embedder):
         column, at = self._columns[i], int(self._starts[i])
         missing = np.isnan(values)
         if column.moves:
-            width = column.high - column.low
-            scaled = (np.where(missing, column.low, values) - column.low) / (width or 1.0)
+            scaled = column.scaled(np.where(missing, column.low, values))
             vectors[:, at] = column.weight * np.where(missing, 0.5, scaled)
             at += 1
         else:
@@ -157,8 +158,7 @@ class TabularEmbedder(contracts.Embedder):
         """Returns the codes of a column that lies in an order, float64 (n,); NaN for missing values."""
         column = self._columns[i]
         scaled = vectors[:, self._starts[i]].astype(np.float64) / column.weight
-        codes = column.low + scaled * (column.high - column.low)
-        codes = column.nearest(codes)
+        codes = column.nearest(column.unscaled(scaled))
         if column.missing:
             codes[self._missing(vectors, i)] = np.nan
         return codes

@@ -278,6 +278,8 @@ class Tabular(contracts.Generator):
 
     def _moved(self, values: np.ndarray, uniform: np.ndarray, column: Column, rate: float) -> np.ndarray:
         far = 2 * uniform - 1 if self._options.steps == "uniform" else ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
+        if column.edges is not None:
+            return column.unscaled(np.clip(column.scaled(values) + far * rate, 0.0, 1.0))
         moved = values + far * rate * (column.high - column.low)
         return np.clip(column.nearest(moved), column.low, column.high)
 

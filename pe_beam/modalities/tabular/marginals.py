@@ -16,7 +16,9 @@ def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
     bins = column.marginal_bins
     missing = np.isnan(codes)
     steps = column.steps(np.where(missing, column.low, codes))
-    if column.stepped:
+    if column.edges is not None:
+        found = np.searchsorted(column.edges, steps, side="right") - 1.0
+    elif column.stepped:
         found = np.floor(steps * bins / column.distinct)
     else:
         found = np.floor(steps * bins / max(column.high - column.low, np.finfo(float).tiny))
@@ -26,6 +28,10 @@ def bin_of(codes: np.ndarray, column: Column) -> np.ndarray:
 def code_in(bins: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
     """Maps bins and places within them (0 to 1, float64) to codes; NaN for the bin of missing values."""
     count, low, high = column.marginal_bins, column.low, column.high
+    if column.edges is not None:
+        first, size = _values_of(bins, column)
+        codes = column.at(first + np.minimum(np.floor(within * size), size - 1))
+        return np.where(bins >= count, np.nan, np.clip(codes, low, high))
     # Step c is in the bin floor(c * bins / n): the smallest one of a bin is the ceiling of its lower edge.
     if column.stepped:
         distinct = column.distinct
@@ -39,12 +45,14 @@ def code_in(bins: np.ndarray, within: np.ndarray, column: Column) -> np.ndarray:
 def uniform_shares(column: Column, missing: float) -> np.ndarray:
     """Returns shares of a column's bins without marginals, (1, bins): by their number of values or their range.
 
+    Bins by ratio have even shares.
+
     Args:
       column: the column.
       missing: share of missing values, where they are declared.
     """
-    bins = column.marginal_bins
-    edges = np.ceil(np.arange(bins + 1) * (column.distinct / bins)) if column.stepped else None
+    bins, equal = column.marginal_bins, column.stepped and column.edges is None
+    edges = np.ceil(np.arange(bins + 1) * (column.distinct / bins)) if equal else None
     shares = np.full(bins, 1 / bins) if edges is None else np.diff(edges) / edges[-1]
     if column.missing:
         shares = np.append(shares * (1 - missing), missing)
@@ -54,6 +62,8 @@ def uniform_shares(column: Column, missing: float) -> np.ndarray:
 def slices_of(column: Column) -> int:
     """Returns how many slices a bin of a roomy column has: one for each value, or equal parts if these are too many."""
     most = max(2, min(_MOST_SLICES, _MOST_CELLS // column.marginal_bins))
+    if column.edges is not None:
+        return int(min(most, np.diff(column.edges).max()))
     return int(min(most, np.ceil(column.distinct / column.marginal_bins))) if column.stepped else most
 
 
@@ -101,6 +111,9 @@ def _values_in(slices: np.ndarray, count: np.ndarray, each: int) -> tuple[np.nda
 
 def _values_of(bins: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray]:
     """Returns where the values of bins begin, in steps from the column's least one, and how many there are."""
+    if column.edges is not None:
+        own = np.minimum(bins, len(column.edges) - 2)
+        return column.edges[own], np.diff(column.edges)[own]
     each = column.distinct / column.marginal_bins
     first = np.ceil(bins * each)
     return first, np.ceil((bins + 1) * each) - first
@@ -115,9 +128,12 @@ def likeliest(slices: np.ndarray, column: Column) -> np.ndarray:
     """
     below = np.nextafter(1.0, 0.0) if column.stepped else 1.0
     low, high = code_of(slices, np.zeros(len(slices)), column), code_of(slices, np.full(len(slices), below), column)
-    slack = (column.high - column.low) * _SLACK
+    slack: float | np.ndarray = (column.high - column.low) * _SLACK
     if column.stepped:
         slack = np.floor((column.distinct - 1) * _SLACK) * column.step
+    if column.edges is not None:  # bins are equally long in a vector, so the slack of a wide one is larger
+        size = _values_of(slices // slices_of(column), column)[1]
+        slack = np.floor(size * column.marginal_bins * _SLACK) * column.step
     low = np.maximum(column.nearest(low - slack), column.low)
     high = np.minimum(column.nearest(high + slack), column.high)
     return np.array([_likeliest_in(a, b, column) for a, b in zip(low.tolist(), high.tolist(), strict=True)])

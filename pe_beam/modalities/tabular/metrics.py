@@ -108,6 +108,9 @@ def associations(comparison: Comparison) -> Measured:
     """
     names, (made, real), sizes = binned(comparison)
     columns, (codes, others) = coded(comparison)
+    for i, column in enumerate(columns):
+        if column is not None and column.edges is not None:
+            codes[:, i], others[:, i] = column.scaled(codes[:, i]), column.scaled(others[:, i])
     ordered = [column is not None and column.moves for column in columns]
     pairs, notes = subsets(len(names), 2, MAX_SUBSETS, comparison.seed)
     gaps = []
@@ -203,8 +206,7 @@ def cramers_v(a: np.ndarray, b: np.ndarray, sizes: tuple[int, int]) -> float:
 def _scaled(codes: np.ndarray, columns: Sequence[Column | None], labels: int) -> np.ndarray:
     made = np.empty_like(codes)
     for i, column in enumerate(columns):
-        low, high = (column.low, column.high) if column is not None else (0.0, labels - 1.0)
-        made[:, i] = (codes[:, i] - low) / ((high - low) or 1.0)
+        made[:, i] = codes[:, i] / ((labels - 1.0) or 1.0) if column is None else column.scaled(codes[:, i])
     return np.where(np.isnan(made), -0.5, made)
 
 
@@ -216,7 +218,7 @@ def column_shares(table: pa.Table, schema: TableSchema) -> dict[str, np.ndarray]
         size = len(column.choices) or GRID
         values = codes[:, i]
         if not column.choices:
-            values = np.floor((values - column.low) / ((column.high - column.low) or 1.0) * GRID)
+            values = np.floor(column.scaled(values) * GRID)
         bins = np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1)).astype(np.int64)
         found[name] = shares(bins, size + 1)
     return found

@@ -24,9 +24,10 @@ from pe_beam.contracts.content import Content, is_text, text_column
 from pe_beam.contracts.record import Fault
 from pe_beam.contracts.source import Encoding
 from pe_beam.errors import DataError, InputError
-from pe_beam.modalities.tabular.columns import EXACT
+from pe_beam.modalities.tabular.columns import EACH, EXACT, Column
 from pe_beam.modalities.tabular.guessing import CATEGORIES, Guess, guess_type, widest
 from pe_beam.modalities.tabular.guessing import guess as guess_all
+from pe_beam.modalities.tabular.marginals import bin_of
 from pe_beam.modalities.tabular.reading import NO_NUMBER, TOO_LARGE, local_time, read_column
 from pe_beam.modalities.tabular.schema import MAX_COLUMNS, RESERVED, TableSchema
 
@@ -41,6 +42,7 @@ _FINEST = 6
 _MANY = 30  # so many values would not all be halves by chance
 _FEW = 4
 _OUTWARDS = {"min": math.floor, "max": math.ceil}
+_CROWDED, _SIZES = 2, 100  # bins that hold half of all values; how far apart sizes have to be, as a ratio
 _KEYS = 100  # so many values, each once, are taken for ids
 
 
@@ -283,7 +285,25 @@ def _observed(column: pa.Array, guess: Guess) -> dict[str, Any] | str:
             | dict(guess.forms)
         )
     found |= {} if decimals is None else {"decimals": decimals}
+    if guess.type == "integer" or decimals is not None:
+        found |= _log_from(known, Column.model_validate(found))
     return found | ({"missing": True} if np.isnan(codes).any() else {}) | dict(guess.forms)
+
+
+def _log_from(known: np.ndarray, column: Column) -> dict[str, float]:
+    """Returns `log_from` if most values lie in so few of the column's bins that these do not tell them apart.
+
+    It is then a power of ten of which nine tenths of the values are larger, 0 and signs aside.
+    """
+    sizes = np.abs(known[known != 0])
+    if column.distinct <= EACH or len(sizes) < _MANY:
+        return {}
+    fullest = np.sort(np.bincount(bin_of(known[known != 0], column)))[::-1][:_CROWDED]
+    if 2 * fullest.sum() < len(sizes):
+        return {}
+    least = 10.0 ** math.floor(math.log10(np.quantile(sizes, 0.1)))
+    found = max(least, column.step)
+    return {} if column.high - column.low < _SIZES * found else {"log_from": found}
 
 
 def _decimals_of(known: np.ndarray, *, single: bool) -> int | None:

@@ -111,6 +111,7 @@ class TableView(View):
             ticks = [*column.choices, "missing"]
         else:
             edges = np.linspace(column.low, column.high, bins)
+            edges = edges if column.edges is None else column.unscaled(np.linspace(0, 1, bins))
             ticks = [f"{_end(a, column)} to {_end(b, column)}" for a, b in itertools.pairwise(edges)] + ["missing"]
         if not column.missing:
             ticks = ticks[:-1]
@@ -268,7 +269,8 @@ def associations_of(table: pa.Table, schema: TableSchema) -> np.ndarray:
     bins, sizes = [], []
     for i, column in enumerate(columns):
         size = len(column.choices) or 19
-        place = codes[:, i] if column.choices else (codes[:, i] - column.low) / ((column.high - column.low) or 1) * size
+        place = codes[:, i] if column.choices else column.scaled(codes[:, i]) * size
+        codes[:, i] = codes[:, i] if column.edges is None else column.scaled(codes[:, i])
         bins.append(np.where(np.isnan(place), size, np.clip(np.nan_to_num(place), 0, size - 1)).astype(np.int64))
         sizes.append(size + 1)
     found = np.eye(len(columns))

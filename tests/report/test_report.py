@@ -113,12 +113,10 @@ class _Options(Options):
 
 def test_texts_among_options_are_withheld_unless_they_are_public(small, monkeypatch):
     real = registry.find
-
-    class Part:
-        Options = _Options
+    part = type("Part", (real("generators", "text-render", key=""),), {"Options": _Options})
 
     def find(kind, name, **told):
-        return Part if kind == "generators" else real(kind, name, **told)
+        return part if kind == "generators" else real(kind, name, **told)
 
     monkeypatch.setattr(registry, "find", find)
     small["generator"] = {"name": "text-render", "fonts": "my-fonts"}

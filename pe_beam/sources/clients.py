@@ -68,9 +68,8 @@ class ClientSource(Source):
     """
 
     gathers = True
-    takes = frozenset(
-        {"columns", "client", "separator", "encoding"}
-    )  # not never_stop: a damaged file loses rows of its clients
+    takes = frozenset({"columns", "client", "separator", "encoding"})
+    # Not never_stop: a damaged file loses rows of its clients.
     in_buckets: ClassVar[bool] = True
     """Whether records lie in shards bucket by bucket, or else where the first row of each client lies."""
 

@@ -36,9 +36,8 @@ class CsvSource(LinesSource):
 
     kind = "CSV"
     splits = True
-    takes = frozenset(
-        {"columns", "client", "separator", "encoding"}
-    )  # not never_stop: a quote can swallow other records
+    takes = frozenset({"columns", "client", "separator", "encoding"})
+    # Not never_stop: a quote can swallow other records.
 
     @classmethod
     def open(cls, request: SourceRequest) -> CsvSource:

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from pe_beam.contracts.record import Fault
-from pe_beam.modalities.image.dicom import decode_dicom
+from pe_beam.modalities.image.dicom import DEEP, SEVERAL, TOO_LARGE, decode_dicom
 from pe_beam.sources.dicom_files import is_dicom
 
 MAX_PIXELS = 64_000_000
@@ -73,7 +73,7 @@ def decode_image(data: object, *, mode: str | None, levels: tuple[int, int] | No
             image.load()
         return _convert(ImageOps.exif_transpose(image), mode, levels)
     except Image.DecompressionBombError:
-        return Fault("image of too many pixels")
+        return Fault(TOO_LARGE)
     except Exception as error:  # Pillow's readers raise many kinds of exceptions if it is not an image
         return Fault("image that cannot be read", type(error).__name__)
 
@@ -81,18 +81,18 @@ def decode_image(data: object, *, mode: str | None, levels: tuple[int, int] | No
 def _of_dicom(data: bytes, mode: str | None, levels: tuple[int, int] | None) -> Image.Image | Fault:
     with _unheard():
         image = decode_dicom(data, levels=levels, most=MAX_PIXELS)
-    return image if isinstance(image, Fault) or mode in (None, image.mode) else image.convert(mode)
+    return image if isinstance(image, Fault) else _convert(image, mode, levels)
 
 
 def _refused(image: Image.Image) -> Fault | None:
     """Returns the fault that the header shows; None: it shows none. Some Pillows give a 16-bit PNG the mode "I"."""
     if image.width * image.height > MAX_PIXELS:
-        return Fault("image of too many pixels", f"{image.width} x {image.height}")
+        return Fault(TOO_LARGE, f"{image.width} x {image.height}")
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        return Fault("image of several frames or pages")
+        return Fault(SEVERAL)
     sixteen = image.mode == "I" and image.format in ("PNG", "PPM")
     if image.mode in ("F", "I", "LAB", "HSV") and not sixteen:
-        return Fault("image of 32-bit, float or Lab values", image.mode)
+        return Fault(DEEP, image.mode)
     return None
 
 

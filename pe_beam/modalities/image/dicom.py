@@ -24,7 +24,9 @@ _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _STRIP = 256  # rows rescaled at a time
 _RLE = 32 << 20
 """Largest size in bytes of a frame in RLE."""
-SEVERAL, DEEP = Fault("image of several frames or pages"), "image of 32-bit, float or Lab values"
+SEVERAL, DEEP = "image of several frames or pages", "image of 32-bit, float or Lab values"
+TOO_LARGE = "image of too many pixels"
+"""Kinds of faults of any picture."""
 
 
 def decode_dicom(data: bytes, *, levels: tuple[int, int] | None, most: int) -> Image.Image | Fault:
@@ -69,9 +71,9 @@ def _refused(file: Dataset, most: int) -> Fault | None:
         deep = "FloatPixelData" in file or "DoubleFloatPixelData" in file
         return Fault(DEEP) if deep else Fault("DICOM file without a picture")
     if int(file.get("NumberOfFrames") or 1) > 1:
-        return SEVERAL
+        return Fault(SEVERAL)
     if file.Rows * file.Columns > most or _lies(file, most):
-        return Fault("image of too many pixels", f"{file.Columns} x {file.Rows}")
+        return Fault(TOO_LARGE, f"{file.Columns} x {file.Rows}")
     if file.BitsAllocated > 16:
         return Fault(DEEP, f"{file.BitsAllocated} bits")
     if file.PhotometricInterpretation not in (*_GRAY, *_COLOURS, "PALETTE COLOR"):

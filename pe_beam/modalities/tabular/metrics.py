@@ -12,7 +12,7 @@ from pe_beam.errors import InputError, MissingExtraError
 from pe_beam.modalities.tabular.classifiers import classifiers, tabicl
 from pe_beam.modalities.tabular.codec import encode_payload
 from pe_beam.modalities.tabular.columns import Column
-from pe_beam.modalities.tabular.comparing import GRID, binned, coded, schema_of, shares, some, subsets
+from pe_beam.modalities.tabular.comparing import binned, coded, grid_of, schema_of, shares, size_of, some, subsets
 from pe_beam.modalities.tabular.disclosure import attribute_inference, repetitions
 from pe_beam.modalities.tabular.embedder import TabularEmbedder, TabularEmbedderOptions
 from pe_beam.modalities.tabular.schema import TableSchema
@@ -211,14 +211,9 @@ def _scaled(codes: np.ndarray, columns: Sequence[Column | None], labels: int) ->
 
 
 def column_shares(table: pa.Table, schema: TableSchema) -> dict[str, np.ndarray]:
-    """Returns column -> shares of its bins (`GRID` for numbers and dates, missing last), for the report."""
+    """Returns column -> shares of its bins (`comparing.GRID` for numbers and dates, missing last), for the report."""
     codes = encode_payload(table, schema)
     found = {}
     for i, (name, column) in enumerate(schema.columns.items()):
-        size = len(column.choices) or GRID
-        values = codes[:, i]
-        if not column.choices:
-            values = np.floor(column.scaled(values) * GRID)
-        bins = np.where(np.isnan(values), size, np.clip(np.nan_to_num(values), 0, size - 1)).astype(np.int64)
-        found[name] = shares(bins, size + 1)
+        found[name] = shares(grid_of(codes[:, i], column), size_of(column))
     return found

@@ -154,12 +154,12 @@ def _texts(path: Path, rows: int, encoding: Encoding) -> tuple[pa.Table, int]:
     from pe_beam.sources.lines import NOT_UTF8
     from pe_beam.sources.roles import Roles
 
-    form = (_separator(path), _encoding(path, encoding))
-    names = dict.fromkeys(header(str(path), "public", *form), False) if path.suffix == ".csv" else _keys(path, rows)
+    form = (_separator(path), _encoding(path, encoding)) if path.suffix == ".csv" else None
+    names = dict.fromkeys(header(str(path), "public", *form), False) if form else _keys(path, rows)
     flat = [name for name, nested in names.items() if not nested]
     content = _AsText(pa.schema([(name, pa.string()) for name in flat]))
     roles = Roles(content, {name: name for name in flat}, (), None, key="public")
-    source = CsvSource(str(path), roles, *form) if path.suffix == ".csv" else JsonlSource(str(path), roles)
+    source = CsvSource(str(path), roles, *form) if form else JsonlSource(str(path), roles)
     read = (batch for piece in source.pieces() for batch in source.read(piece))
     batches = list(_first(read, rows))
     parts = [_without(batch.payload, batch.faults) for batch in batches]
